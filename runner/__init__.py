@@ -1,0 +1,1 @@
+"""The pipeline: the stages that DVC runs and the commands that people and the cluster run."""

@@ -1,0 +1,30 @@
+"""Everything the runner raises on purpose; a command prints it as `error: …` and exits 1.
+
+    RunnerError
+    ├── ConfigError      params.yaml or conf/ holds something the schema refuses
+    ├── DatasetError     a dataset, a label or a picture is not what it must be
+    ├── StoreError       an object is missing, does not match its digest, or the store cannot be reached
+    └── StageError       a stage cannot run or its result cannot be trusted
+
+A message says where, what is wrong, what was expected and what to do.
+"""
+
+
+class RunnerError(Exception):
+    """Base of every error the runner raises on purpose."""
+
+
+class ConfigError(RunnerError):
+    """params.yaml or conf/ holds something the schema refuses."""
+
+
+class DatasetError(RunnerError):
+    """A dataset, a label or a picture is not what it must be."""
+
+
+class StoreError(RunnerError):
+    """An object is missing, does not match its digest, or the store cannot be reached."""
+
+
+class StageError(RunnerError):
+    """A stage cannot run here, or its result cannot be trusted."""
