@@ -1,0 +1,185 @@
+"""The drawn sample dataset: airplanes and helicopters on skies of many kinds, for a demo that needs no download.
+
+Picture i follows from (seed, i) alone, so asking for more pictures never changes earlier ones.
+"""
+
+import json
+from dataclasses import dataclass, replace
+from math import radians
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageFilter
+
+from runner.sample_airplanes import airplane
+from runner.sample_helicopters import helicopter
+from runner.sample_mesh import render, rotation
+from runner.sample_sky import DISTRACTORS, Weather, pick_weather, sky, terrain
+
+Mask = NDArray[np.bool_]
+Random = np.random.Generator
+
+AIRCRAFT = {"airplane": airplane, "helicopter": helicopter}
+CLASSES = tuple(AIRCRAFT)
+AIRCRAFT_SHARES = (0.06, 0.47, 0.26, 0.14, 0.07)  # of pictures with 0, 1, 2, 3, 4 aircraft
+VISIBLE_ALPHA = 48  # of 255: the fainter rim of a blurred rotor does not count
+MIN_SIDE_PX = 7
+MIN_SHOWN = 0.4  # of an aircraft's pixels: the rest may be behind something or out of the picture
+MIN_CONTRAST = 13.0  # of 255: less cannot be seen, so it is not drawn
+NOTES = {
+    "categories": [{"id": number, "name": name} for number, name in enumerate(CLASSES)],
+    "info": {"version": "1.0", "contributor": "Flywheel's drawn sample"},
+}
+
+
+@dataclass(frozen=True)
+class Placed:
+    """An aircraft on the picture: its class, its pixels that show, and how many there are with nothing before it."""
+
+    class_id: int
+    shown: Mask
+    whole_px: int
+
+
+def draw_sample(folder: Path, *, pictures: int, seed: int) -> None:
+    """Draw a dataset in the workshop's layout; the same bytes for the same seed.
+
+    Writes `classes.txt`, `notes.json`, `images/*.jpg`, and `labels/*.txt` for the pictures that show an aircraft.
+
+    Args:
+        folder: an existing, empty folder.
+        pictures: how many; may be 0.
+        seed: 0 or more.
+    """
+    (folder / "images").mkdir()
+    (folder / "labels").mkdir()
+    (folder / "classes.txt").write_text("".join(f"{name}\n" for name in CLASSES))
+    (folder / "notes.json").write_text(json.dumps(NOTES, indent=2) + "\n")
+    for number in range(pictures):
+        random = np.random.default_rng([seed, number])
+        picture, placed = draw_picture(random)
+        name = f"sample-{number:05d}"
+        picture.save(folder / "images" / f"{name}.jpg", quality=int(random.integers(45, 93)))
+        if placed:
+            lines = [label_line(aircraft) for aircraft in placed]
+            (folder / "labels" / f"{name}.txt").write_text("".join(lines))
+
+
+def draw_picture(random: Random) -> tuple[Image.Image, list[Placed]]:
+    """One picture and the aircraft on it."""
+    size = picture_size(random)
+    weather = pick_weather(random)
+    picture = sky(random, size, weather)
+    for distractor, share in DISTRACTORS:
+        if random.random() < share:
+            distractor(random, picture, weather)
+    land = terrain(random, size, weather) if random.random() < 0.45 else Image.new("RGBA", size)
+    land_in_front = random.random() < 0.5
+    if not land_in_front:
+        picture.paste(land, mask=land)
+        land = Image.new("RGBA", size)
+    placed: list[Placed] = []
+    for _ in range(int(random.choice(len(AIRCRAFT_SHARES), p=AIRCRAFT_SHARES))):
+        picture, placed = add_aircraft(random, picture, placed, np.asarray(land)[..., 3] > 0, weather)
+    picture.paste(land, mask=land)
+    return photographed(random, picture), placed
+
+
+def picture_size(random: Random) -> tuple[int, int]:
+    """Landscape from 320 x 240 to 480 x 360, now and then portrait."""
+    width = int(random.integers(40, 61)) * 8
+    height = int(width * random.choice((0.75, 0.75, 0.667)))
+    return (height, width) if random.random() < 0.15 else (width, height)
+
+
+def add_aircraft(
+    random: Random, picture: Image.Image, placed: list[Placed], hidden: Mask, weather: Weather
+) -> tuple[Image.Image, list[Placed]]:
+    """Put one more aircraft before the others; where none can be seen well, try elsewhere, then leave it out.
+
+    Args:
+        hidden: (H, W), where the land will be drawn over it.
+    """
+    for _ in range(4):
+        class_id = int(random.integers(len(CLASSES)))
+        layer, corner = aircraft_layer(random, picture, CLASSES[class_id], weather)
+        candidate, alpha = picture.copy(), Image.new("L", picture.size)
+        candidate.paste(layer, corner, layer)
+        alpha.paste(layer.getchannel("A"), corner)
+        covered = np.asarray(alpha) >= VISIBLE_ALPHA
+        whole_px = int((np.asarray(layer.getchannel("A")) >= VISIBLE_ALPHA).sum())
+        everyone = [replace(other, shown=other.shown & ~covered) for other in placed]
+        everyone.append(Placed(class_id, covered & ~hidden, whole_px))
+        if all(shows(one) for one in everyone) and contrast(picture, candidate, everyone[-1].shown) >= MIN_CONTRAST:
+            return candidate, everyone
+    return picture, placed
+
+
+def aircraft_layer(
+    random: Random, picture: Image.Image, name: str, weather: Weather
+) -> tuple[Image.Image, tuple[int, int]]:
+    """An aircraft, RGBA, in the light and haze of the place it comes to, and that place."""
+    yaw, pitch, roll = random.uniform(0, 360), random.normal(0, 9), random.normal(0, 14 if name == "airplane" else 7)
+    elevation = random.uniform(-35, 60) if random.random() < 0.8 else random.uniform(-80, 85)
+    turn = rotation(*(radians(angle) for angle in (yaw, pitch, roll, elevation)))
+    longest = max(16.0, picture.width * float(np.exp(random.uniform(np.log(0.06), np.log(0.7)))))
+    silhouette = random.random() < 0.12
+    ambient = 0.12 if silhouette else weather.light * random.uniform(0.7, 1.2)
+    layer = render(AIRCRAFT[name](random), turn, longest, ambient)
+    x, y = (
+        int(random.uniform(-0.25 * side, space - 0.75 * side))
+        for side, space in zip(layer.size, picture.size, strict=True)
+    )
+    middle = (
+        min(max(x + layer.width // 2, 0), picture.width - 1),
+        min(max(y + layer.height // 2, 0), picture.height - 1),
+    )
+    haze = random.uniform(0, 0.25) + (0.35 * random.random() if longest < 0.2 * picture.width else 0.0)
+    veil = Image.new("RGB", layer.size, picture.getpixel(middle))
+    hazy = Image.blend(layer.convert("RGB"), veil, haze)
+    hazy.putalpha(layer.getchannel("A"))
+    return hazy, (x, y)
+
+
+def shows(aircraft: Placed) -> bool:
+    """Whether enough of it can be seen to be labelled."""
+    left, top, right, bottom = box_xyxy_px(aircraft.shown)
+    large = max(right - left, bottom - top) >= 2 * MIN_SIDE_PX and min(right - left, bottom - top) >= MIN_SIDE_PX // 2
+    return large and aircraft.shown.sum() >= MIN_SHOWN * aircraft.whole_px
+
+
+def contrast(before: Image.Image, after: Image.Image, mask: Mask) -> float:
+    """How much, of 255, the pixels under the mask changed on average."""
+    change = np.abs(np.asarray(after, np.int16) - np.asarray(before, np.int16))
+    return float(change[mask].mean()) if mask.any() else 0.0
+
+
+def box_xyxy_px(mask: Mask) -> tuple[int, int, int, int]:
+    """The tight box around a mask, right and bottom exclusive; zeros when it is empty."""
+    columns, rows = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
+    if not len(columns):
+        return 0, 0, 0, 0
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+
+
+def label_line(aircraft: Placed) -> str:
+    """The line of a YOLO label file: class, then the box's centre and size as shares of the picture."""
+    height, width = aircraft.shown.shape
+    left, top, right, bottom = box_xyxy_px(aircraft.shown)
+    centre_and_size = (
+        (left + right) / 2 / width,
+        (top + bottom) / 2 / height,
+        (right - left) / width,
+        (bottom - top) / height,
+    )
+    return " ".join([str(aircraft.class_id), *(f"{share:.6f}" for share in centre_and_size)]) + "\n"
+
+
+def photographed(random: Random, picture: Image.Image) -> Image.Image:
+    """The picture as a plain camera gives it: a little soft, a little noisy."""
+    if random.random() < 0.4:
+        picture = picture.filter(ImageFilter.GaussianBlur(random.uniform(0.3, 1.1)))
+    noise = random.normal(0, random.uniform(0.5, 7), (picture.height, picture.width, 1)).astype(np.float32)
+    pixels = np.asarray(picture, np.float32) * random.uniform(0.85, 1.12) + noise
+    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
