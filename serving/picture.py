@@ -1,0 +1,199 @@
+"""The one decode: what prepare checks, evaluate measures and the server answers all come through here.
+
+Content decides, never the name. Every picture becomes 8-bit RGB, upright, its first frame only:
+
+- Alpha is dropped and the colours beneath a transparent hole are kept, as OpenCV, and so Ultralytics, reads them.
+- 16-bit values are divided by 256 (12-bit ones by 16), never clipped. Deeper ones have no agreed white and are refused.
+- Colour profiles are ignored, as in training.
+
+PictureError
+├── UnsupportedError   not a picture, or a kind that is not read here          (the server's 415)
+├── UnreadableError    a picture of a known kind that is truncated or damaged  (400)
+└── TooLargeError      more pixels than allowed; known from the header alone   (413)
+"""
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import IO
+
+import numpy as np
+from PIL import (
+    AvifImagePlugin,
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    ImageFile,
+    Jpeg2KImagePlugin,
+    JpegImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
+
+MAX_PIXELS = 100_000_000
+_PLUGINS = (
+    (JpegImagePlugin.JpegImageFile.format, JpegImagePlugin.jpeg_factory),
+    (PngImagePlugin.PngImageFile.format, PngImagePlugin.PngImageFile),
+    (WebPImagePlugin.WebPImageFile.format, WebPImagePlugin.WebPImageFile),
+    (GifImagePlugin.GifImageFile.format, GifImagePlugin.GifImageFile),
+    (BmpImagePlugin.BmpImageFile.format, BmpImagePlugin.BmpImageFile),
+    (TiffImagePlugin.TiffImageFile.format, TiffImagePlugin.TiffImageFile),
+    (Jpeg2KImagePlugin.Jpeg2KImageFile.format, Jpeg2KImagePlugin.Jpeg2KImageFile),
+    (AvifImagePlugin.AvifImageFile.format, AvifImagePlugin.AvifImageFile),
+)
+EXPECTED = "expected JPEG, PNG, WebP, GIF, BMP, TIFF, JPEG 2000 or AVIF"
+_HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx")
+_ORIENTATION_TAG = 0x0112
+# EXIF orientation → what turns the stored picture upright (EXIF 2.32, 4.6.4 A).
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+class PictureError(Exception):
+    """Base of everything `decode` raises: the bytes are at fault, not the program."""
+
+
+class UnsupportedError(PictureError):
+    """Not a picture, or a kind of picture that is not read here."""
+
+
+class UnreadableError(PictureError):
+    """A picture of a known kind that is truncated or damaged."""
+
+
+class TooLargeError(PictureError):
+    """More pixels than allowed."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A decoded picture.
+
+    Attributes:
+        image: 8-bit RGB, upright. Smaller than width x height where `fit` allowed a reduced decode.
+        width: pixels of the full picture as a person sees it (turned upright).
+        height: the same, downwards.
+        format: what the bytes are: JPEG, MPO, PNG, WEBP, GIF, BMP, TIFF, JPEG2000 or AVIF.
+        turn: the EXIF orientation that was undone, 1 (none) to 8.
+        plain: a whole JPEG or PNG that already was one upright frame of 8-bit RGB: any reader sees these very pixels.
+    """
+
+    image: Image.Image
+    width: int
+    height: int
+    format: str
+    turn: int
+    plain: bool
+
+
+def decode(data: bytes, *, fit: int | None = None, max_pixels: int = MAX_PIXELS) -> Picture:
+    """Turn the bytes of a picture into upright 8-bit RGB.
+
+    Safe to call from many threads: no setting of Pillow is touched.
+
+    Args:
+        data: the whole file.
+        fit: pixels. A JPEG may be decoded at 1/2, 1/4 or 1/8, with its long side still at least `fit`.
+        max_pixels: refuse a picture with more, from its header, before memory is taken for them.
+    Raises:
+        UnsupportedError: not a picture, or a kind that is not read here.
+        UnreadableError: truncated or damaged.
+        TooLargeError: more than max_pixels pixels, or more than memory holds.
+    """
+    kind, factory = _kind_of(data)
+    try:
+        image = factory(io.BytesIO(data), "")
+        if image.width * image.height > max_pixels:
+            raise TooLargeError(f"{image.width}x{image.height} pixels; expected at most {max_pixels:,} in all")
+        return _upright_rgb(image, data, fit)
+    except PictureError:
+        raise
+    except (MemoryError, Image.DecompressionBombError) as error:
+        raise TooLargeError(f"{kind} picture needs more memory than there is; expected a smaller one") from error
+    except Exception as error:  # what Pillow's decoders raise on damaged bytes has no common base
+        raise UnreadableError(
+            f"damaged or truncated {kind} picture ({_said(error)}); expected one that opens in a picture viewer"
+        ) from error
+
+
+def _kind_of(data: bytes) -> tuple[str, Callable[[IO[bytes], str], ImageFile.ImageFile]]:
+    """Name and opener of the format that the first bytes belong to.
+
+    The openers are called directly, since `Image.open` warns or refuses at a pixel limit that is process-wide.
+    """
+    if data[4:8] == b"ftyp" and any(brand in data[8:64] for brand in _HEIC_BRANDS):
+        raise UnsupportedError(f"HEIC pictures are not supported; {EXPECTED}")
+    for kind, factory in _PLUGINS:
+        accept = Image.OPEN[kind][1]
+        if accept is not None and accept(data[:16]) is True:
+            return kind, factory
+    raise UnsupportedError(f"{'empty file' if not data else 'not a picture of a known kind'}; {EXPECTED}")
+
+
+def _upright_rgb(image: ImageFile.ImageFile, data: bytes, fit: int | None) -> Picture:
+    width, height = image.size
+    kind = image.format or ""
+    raw_mode = _raw_mode(image)
+    if fit is not None:
+        scale = max((s for s in (1, 2, 4, 8) if -(-max(width, height) // s) >= fit), default=1)
+        image.draft(None, (max(1, width // scale), max(1, height // scale)))
+    stored = _orientation(image) if kind == "TIFF" else 1  # Pillow turns a TIFF as it loads; its size is already turned
+    image.load()
+    left = _orientation(image)
+    turn = max(stored, left)
+    plain = turn == 1 and raw_mode == "RGB" and "transparency" not in image.info and _single(image, data)
+    rgb = _to_rgb(image, raw_mode)
+    if left in _UPRIGHT:
+        rgb = rgb.transpose(_UPRIGHT[left])
+    if left >= 5:
+        width, height = height, width
+    return Picture(rgb, width, height, kind, turn, plain)
+
+
+def _to_rgb(image: Image.Image, raw_mode: str) -> Image.Image:
+    image.info.pop("transparency", None)  # else Pillow warns about it, or recolours
+    if image.mode.startswith("I;16"):
+        bits = 12 if raw_mode == "I;12" else 16
+        image = Image.fromarray((np.asarray(image) >> (bits - 8)).astype(np.uint8))
+    if image.mode == "RGBa":
+        image = image.convert("RGBA")
+    if image.mode in ("I", "F", "LAB"):
+        raise UnsupportedError(
+            f"pixels of kind {raw_mode or image.mode} (32-bit, signed or Lab); expected 8- or 16-bit grey or colour"
+        )
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF orientation, 1 to 8; 1 where EXIF is missing or damaged, as viewers do."""
+    try:
+        turn = image.getexif().get(_ORIENTATION_TAG)
+    except Exception:  # noqa: BLE001 - what Pillow raises on damaged EXIF has no common base
+        return 1
+    return turn if isinstance(turn, int) and 1 <= turn <= 8 else 1
+
+
+def _raw_mode(image: ImageFile.ImageFile) -> str:
+    """How the file stores a pixel, in Pillow's words: "RGB", "RGB;16B", "I;12", "P;4"; "" where it does not say."""
+    arguments = image.tile[0].args if image.tile else ""
+    first = arguments[0] if isinstance(arguments, tuple) and arguments else arguments
+    return first if isinstance(first, str) else ""
+
+
+def _single(image: ImageFile.ImageFile, data: bytes) -> bool:
+    """Whether this is one frame of JPEG or PNG alone; Ultralytics rewrites a JPEG with more behind its end."""
+    if image.format == "JPEG":
+        return data.endswith(b"\xff\xd9")
+    return image.format == "PNG" and getattr(image, "n_frames", 1) == 1
+
+
+def _said(error: Exception) -> str:
+    return (str(error) or type(error).__name__)[:200]
