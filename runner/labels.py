@@ -1,0 +1,192 @@
+"""YOLO label files: read what people really write, and say what was left out or repaired.
+
+A label line is `class x y w h`: the class id, then the box's centre and size as fractions of the picture (0-1).
+Also understood: a confidence as a sixth column, and a polygon `class x1 y1 x2 y2 x3 y3 …` of three points or more.
+Format: https://docs.ultralytics.com/datasets/detect/
+"""
+
+import codecs
+import math
+import re
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+ClassIds = NDArray[np.int64]
+Boxes = NDArray[np.float64]
+_Box = tuple[float, float, float, float]  # xywhn
+
+ROUNDING = (
+    1e-4  # [fraction] a box this far over the frame was rounded by the tool that wrote it: clipped without a note
+)
+SMALLEST = 1e-6  # [fraction] anything thinner is written as 0.000000
+LARGEST = 3.0  # [fraction] a number beyond this is no fraction of a picture: pixels, most likely
+
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[+-]?(nan|inf(inity)?)", re.ASCII | re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The boxes of one picture, and what was wrong with its label file.
+
+    Args:
+        class_ids: (N,) int64, 0 to classes - 1. N may be 0: a background picture.
+        boxes_xywhn: (N, 4) float64, centre and size, inside [0, 1].
+        problems: one message for each line that was left out.
+        notes: one message for each repair; the line is kept, or stands already in an earlier line.
+    """
+
+    class_ids: ClassIds
+    boxes_xywhn: Boxes
+    problems: list[str]
+    notes: list[str]
+
+
+class _LineError(Exception):
+    """This line is left out; the message says what was found and what was expected."""
+
+
+def parse_labels(text: bytes | str, *, where: str, classes: int) -> Labels:
+    """Read one label file; lines stay in order, blank lines, tabs, Windows line ends and a BOM are fine.
+
+    Nothing is dropped in silence: every line that is left out is a problem, every line that is changed a note,
+    each of the form `file:line: what, expected`.
+
+    Args:
+        text: the file's content. Bytes are taken as UTF-8, or as UTF-16 when they begin with its mark.
+        where: the file's name, for the messages.
+        classes: number of classes of the dataset.
+    """
+    class_ids: list[int] = []
+    boxes: list[_Box] = []
+    problems: list[str] = []
+    notes: list[str] = []
+    first_seen: dict[str, int] = {}
+    for number, line in enumerate(re.split(r"\r\n|\n|\r", _decode(text)), start=1):
+        columns = line.split()
+        if not columns:
+            continue
+        try:
+            class_id, box, repairs = _read_line(columns, classes)
+        except _LineError as bad:
+            problems.append(f"{where}:{number}: {bad}")
+            continue
+        key = format_labels([class_id], [box])
+        if key in first_seen:
+            notes.append(f"{where}:{number}: the same box as in line {first_seen[key]}, kept once")
+            continue
+        first_seen[key] = number
+        notes += [f"{where}:{number}: {repair}" for repair in repairs]
+        class_ids.append(class_id)
+        boxes.append(box)
+    return Labels(
+        np.array(class_ids, dtype=np.int64), np.array(boxes, dtype=np.float64).reshape(-1, 4), problems, notes
+    )
+
+
+def format_labels(class_ids: ArrayLike, boxes_xywhn: ArrayLike) -> str:
+    """Write label lines with six decimals, each with its line end; no boxes give an empty text.
+
+    Args:
+        class_ids: (N,) int. N may be 0.
+        boxes_xywhn: (N, 4) float, centre and size, 0-1.
+    """
+    ids = np.asarray(class_ids, dtype=np.int64).reshape(-1)
+    boxes = np.asarray(boxes_xywhn, dtype=np.float64).reshape(-1, 4)
+    return "".join(
+        f"{class_id} {x:.6f} {y:.6f} {w:.6f} {h:.6f}\n"
+        for class_id, (x, y, w, h) in zip(ids.tolist(), boxes.tolist(), strict=True)
+    )
+
+
+def turn_boxes(boxes_xywhn: ArrayLike, orientation: int) -> Boxes:
+    """Map boxes of the stored picture to the picture as a person sees it.
+
+    Args:
+        boxes_xywhn: (N, 4) float, centre and size in the stored picture, 0-1. N may be 0.
+        orientation: EXIF tag 0x0112, 1-8; anything else means 1, as it does to PIL.ImageOps.exif_transpose.
+    Returns:
+        (N, 4) float64, centre and size in the turned picture, 0-1; row i stays row i.
+    """
+    x, y, w, h = np.asarray(boxes_xywhn, dtype=np.float64).reshape(-1, 4).T
+    turned = {
+        2: (1 - x, y, w, h),
+        3: (1 - x, 1 - y, w, h),
+        4: (x, 1 - y, w, h),
+        5: (y, x, h, w),
+        6: (1 - y, x, h, w),
+        7: (1 - y, 1 - x, h, w),
+        8: (y, 1 - x, h, w),
+    }.get(orientation, (x, y, w, h))
+    return np.stack(turned, axis=1)
+
+
+def _decode(text: bytes | str) -> str:
+    if isinstance(text, bytes):
+        utf16 = text.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        text = text.decode("utf-16" if utf16 else "utf-8", errors="replace")
+    return text.removeprefix("\ufeff")
+
+
+def _read_line(columns: list[str], classes: int) -> tuple[int, _Box, list[str]]:
+    """Turn the columns of one line into class id, box inside the frame, and what was repaired."""
+    count = len(columns)
+    if count < 5:
+        raise _LineError(f"{count} column{'s' * (count > 1)}, expected 5: class x y w h")
+    if count > 6 and count % 2 == 0:
+        raise _LineError(f"{count} columns, expected 5 (class x y w h) or a polygon (class and three or more x y)")
+    numbers = [_read_number(column) for column in columns]
+    class_id = _read_class(numbers[0], columns[0], classes)
+    if count > 6:
+        _check_fractions(numbers[1:])
+        xs, ys = numbers[1::2], numbers[2::2]
+        x1, y1, x2, y2 = min(xs), min(ys), max(xs), max(ys)
+        box, repairs = _clip(((x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1))
+        return class_id, box, [f"polygon of {len(xs)} points turned into its box, expected class x y w h", *repairs]
+    x, y, w, h = numbers[1:5]
+    _check_fractions([x, y, w, h])
+    box, repairs = _clip((x, y, w, h))
+    if count == 6:
+        repairs.append(f"sixth column {columns[5][:40]} ignored (a confidence?), expected 5: class x y w h")
+    return class_id, box, repairs
+
+
+def _clip(box: _Box) -> tuple[_Box, list[str]]:
+    """Clip a box to the frame and say so; a box inside it stays as it is, to the last bit."""
+    x, y, w, h = box
+    if min(w, h) < SMALLEST:
+        raise _LineError(f"width {w:g}, height {h:g}, expected both above 0")
+    x1, y1, x2, y2 = x - w / 2, y - h / 2, x + w / 2, y + h / 2
+    if min(x1, y1) >= 0 and max(x2, y2) <= 1:
+        return box, []
+    repairs = []
+    if min(x1, y1) < -ROUNDING or max(x2, y2) > 1 + ROUNDING:
+        repairs.append(f"x {x1:g} to {x2:g}, y {y1:g} to {y2:g} clipped to the picture, expected 0-1")
+    x1, y1, x2, y2 = max(x1, 0.0), max(y1, 0.0), min(x2, 1.0), min(y2, 1.0)
+    if min(x2 - x1, y2 - y1) < SMALLEST:
+        raise _LineError("the box lies outside of the picture, expected x and y within 0-1")
+    return ((x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1), repairs
+
+
+def _check_fractions(numbers: list[float]) -> None:
+    for number in numbers:
+        if not math.isfinite(number):
+            raise _LineError(f"{number} is not finite, expected fractions of the picture (0-1)")
+        if abs(number) > LARGEST:
+            raise _LineError(f"{number:g} is no fraction of the picture, expected 0-1 (are these pixels?)")
+
+
+def _read_number(column: str) -> float:
+    if not _NUMBER.fullmatch(column):
+        raise _LineError(f"{column[:40]!r} is not a number, expected digits with a point")
+    return float(column)
+
+
+def _read_class(number: float, column: str, classes: int) -> int:
+    if not number.is_integer():  # neither are nan and inf
+        raise _LineError(f"class id {column[:40]}, expected a whole number")
+    if not 0 <= number < classes:
+        listed = f"{classes} classes (0-{classes - 1})" if classes > 1 else "one class (0)"
+        raise _LineError(f"class id {number:.0f}, but the dataset lists {listed}")
+    return int(number)
