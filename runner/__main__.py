@@ -1,0 +1,98 @@
+"""`python -m runner NAME`: the stages that DVC runs, and the commands that people and the cluster run."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import sys
+from pathlib import Path
+
+from runner.errors import RunnerError
+
+# Nothing heavy is imported before a command is chosen, so that --help answers at once.
+STAGES = {
+    "compose": "lay params.yaml over the presets of conf/, one checked file per stage",
+    "fetch": "draw the sample, or unpack the dataset's version from the store",
+    "prepare": "check and convert pictures and labels, report what was left out",
+    "split": "deal pictures to train, val and test",
+    "train": "train the detector, continuing after a kill",
+    "export": "write model.onnx and compare it with the weights",
+    "evaluate": "measure model.onnx through the server's own detector",
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; return its exit status: 0, or 1 after an error that is the user's to mend."""
+    given = _parser().parse_args(arguments)
+    try:
+        _run(given)
+    except RunnerError as error:
+        return _fail(str(error))
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] in ("runner", "serving"):
+            raise  # a bug, not a missing package
+        return _fail(f"{given.command} needs the package {error.name}, which is not installed; run `make setup`")
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM):
+            raise
+        return _fail(f"{error.filename or 'writing'}: {error.strerror}; free some space or change the rights, then run again")
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _fail(message: str) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m runner", description="Flywheel's stages and commands.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="NAME")
+    for name, text in STAGES.items():
+        commands.add_parser(name, help=f"stage: {text}", description=text)
+    plan = commands.add_parser("plan", help="which stages would run, and because of which keys")
+    plan.add_argument("--json", action="store_true", help="for programs")
+    summary = commands.add_parser("summary", help="what went in, what came out, how long each stage took")
+    summary.add_argument("--markdown", action="store_true", help="as Markdown")
+    commands.add_parser("doctor", help="explain a broken set-up, line by line with the remedy")
+    dataset = commands.add_parser("dataset", help="`dataset add X`: put a dataset's version into the store")
+    add = dataset.add_subparsers(dest="action", required=True).add_parser("add", help="check, pack and store a dataset")
+    add.add_argument("source", help="a zip or a folder, in the workshop's or in Ultralytics' layout")
+    add.add_argument("--name", help="folder of its versions in the store (default: from the file's name)")
+    weights = commands.add_parser("weights", help="`weights add FILE.pt`: put pretrained weights into the store")
+    add = weights.add_subparsers(dest="action", required=True).add_parser("add", help="store a .pt file")
+    add.add_argument("file", type=Path, help="such as yolo11n.pt")
+    return parser
+
+
+def _run(given: argparse.Namespace) -> None:
+    if given.command in STAGES:
+        from runner.stages import run_stage
+
+        run_stage(given.command)
+    elif given.command == "plan":
+        from runner.plan import make_plan
+
+        plan = make_plan(Path.cwd())
+        print(plan.as_json() if given.json else plan.as_text())
+    elif given.command == "summary":
+        from runner.summary import summarize
+
+        print(summarize(Path.cwd(), markdown=given.markdown))
+    elif given.command == "doctor":
+        from runner.doctor import examine
+
+        print(examine(Path.cwd()))
+    elif given.command == "dataset":
+        from runner.dataset import add_dataset
+
+        print(add_dataset(given.source, project=Path.cwd(), name=given.name))
+    elif given.command == "weights":
+        from runner.weights import add_weights
+
+        print(add_weights(given.file, project=Path.cwd()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

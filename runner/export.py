@@ -1,0 +1,123 @@
+"""Export the trained weights to ONNX with Ultralytics, and prove that the file computes the same.
+
+The batch is the only free dimension. Ultralytics frees height and width too, so these are pinned afterwards, and the
+date that it stamps into the metadata goes: equal weights give equal bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxslim
+import torch
+from numpy.typing import NDArray
+from onnxruntime import InferenceSession
+from onnxruntime.tools.onnx_model_utils import make_dim_param_fixed
+from ultralytics import YOLO
+
+from runner.config import Export
+from runner.errors import StageError
+from runner.files import write_text, writing
+from serving.detector import Detector, letterbox
+from serving.picture import decode
+
+Batch = NDArray[np.float32]
+
+
+def export(
+    model: Path, raw: Path, dataset: Path, split: Path, imgsz: int, settings: Export, out: Path, *, work: Path
+) -> str:
+    """Fill `out` with model.onnx and difference.json.
+
+    Args:
+        model: the folder with best.pt.
+        raw: the pictures as they came.
+        dataset: index.json and classes.txt.
+        split: val.txt names the pictures on which ONNX and weights are compared.
+        imgsz: pixels, side of the square input.
+        settings: operator set and the bound on the difference.
+        out: an empty folder.
+        work: where Ultralytics writes.
+    Returns:
+        A line that says how far ONNX and weights are apart.
+    Raises:
+        StageError: the classes are not those of the dataset, or the difference is too large.
+    """
+    folder = work / "export"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    shutil.copyfile(model / "best.pt", folder / "model.pt")
+    weights = YOLO(folder / "model.pt", task="detect")
+    expected = (dataset / "classes.txt").read_text(encoding="utf-8").splitlines()
+    if (classes := list(weights.names.values())) != expected:
+        raise StageError(f"best.pt knows the classes {classes}, the dataset {expected}; run `dvc repro` to train anew")
+    exported = Path(
+        weights.export(format="onnx", imgsz=imgsz, opset=settings.opset, dynamic=True, simplify=False, device="cpu")
+    )
+    with writing(out / "model.onnx") as temporary:
+        onnx.save(_finish(onnx.load(exported), imgsz), temporary)
+    difference = compare(out / "model.onnx", model / "best.pt", _pictures(raw, dataset, split, settings.pictures, imgsz))
+    difference["allowed"] = settings.max_difference
+    write_text(out / "difference.json", json.dumps(difference, indent=2) + "\n")
+    said = (
+        f"ONNX and weights differ by at most {difference['box']:.2g} of the input in a box and "
+        f"{difference['confidence']:.2g} in a confidence, on {difference['pictures']} pictures"
+    )
+    if max(difference["box"], difference["confidence"]) > settings.max_difference:
+        raise StageError(f"{said}; export.max_difference allows {settings.max_difference:g}")
+    return said
+
+
+def _finish(graph: Any, imgsz: int) -> Any:
+    """Pin height and width, fold what became constant, drop the date."""
+    for dimension in ("height", "width"):
+        make_dim_param_fixed(graph.graph, dimension, imgsz)
+    slim = onnxslim.slim(graph)
+    metadata = {entry.key: entry.value for entry in slim.metadata_props if entry.key != "date"}
+    del slim.metadata_props[:]
+    onnx.helper.set_model_props(slim, dict(sorted(metadata.items())))
+    onnx.checker.check_model(slim, full_check=True)
+    return slim
+
+
+def _pictures(raw: Path, dataset: Path, split: Path, count: int, imgsz: int) -> Batch:
+    """Return pictures of val as the server feeds them to the model: (N, 3, imgsz, imgsz), 0-1."""
+    index = {entry["image"]: entry for entry in json.loads((dataset / "index.json").read_text(encoding="utf-8"))}
+    images = (split / "val.txt").read_text(encoding="utf-8").splitlines()[:count]
+    inputs = [
+        letterbox(decode((raw / index[image]["source"]).read_bytes(), fit=imgsz), (imgsz, imgsz))[0] for image in images
+    ]
+    return np.concatenate(inputs)
+
+
+def compare(onnx_file: Path, weights: Path, inputs: Batch) -> dict[str, float]:
+    """Return the largest differences between the ONNX file, fed as one batch, and the weights.
+
+    Args:
+        onnx_file: output (N, 4 + classes, anchors), cxcywh in input pixels and confidences, or (N, 300, 6).
+        weights: the .pt it came from.
+        inputs: (N, 3, H, W) float32, 0-1.
+    Returns:
+        box (share of the input's side), confidence (0-1), pictures.
+    """
+    Detector(onnx_file)  # what the server asks of a model: metadata, shapes
+    session = InferenceSession(onnx_file, providers=["CPUExecutionProvider"])
+    found = session.run(None, {session.get_inputs()[0].name: inputs})[0]
+    network = YOLO(weights, task="detect").model.float().eval()
+    with torch.inference_mode():
+        output = network(torch.from_numpy(inputs))
+    reference = (output[0] if isinstance(output, (tuple, list)) else output).numpy()
+    if found.shape != reference.shape:
+        raise StageError(f"model.onnx answers with shape {found.shape}, the weights with {reference.shape}")
+    apart = np.abs(found - reference)
+    box, rest = (apart[:, :4], apart[:, 4:]) if found.shape[2] != 6 else (apart[:, :, :4], apart[:, :, 4:])
+    return {
+        "box": round(float(box.max()) / inputs.shape[-1], 9),
+        "confidence": round(float(rest.max()), 9),
+        "pictures": len(inputs),
+    }

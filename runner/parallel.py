@@ -1,0 +1,65 @@
+"""Work over all cores, or over a Dask cluster when RUNNER_PARALLEL=dask.
+
+`RUNNER_WORKERS` limits the processes (default: the cores this process may use). With Dask, `DASK_SCHEDULER_ADDRESS`
+names the scheduler, and its workers must see the project's folder under the same path.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from typing import TypeVar
+
+import joblib
+from tqdm import tqdm
+
+from runner.errors import StageError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def workers() -> int:
+    """Return how many processes or threads a stage may use.
+
+    Raises:
+        StageError: RUNNER_WORKERS is not a whole number above 0.
+    """
+    text = os.environ.get("RUNNER_WORKERS") or str(joblib.cpu_count())
+    if not text.isdecimal() or int(text) < 1:
+        raise StageError(f"RUNNER_WORKERS: found {text!r}, expected a whole number above 0")
+    return int(text)
+
+
+def parallel(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
+    """Yield the results in the order of the items, as they come."""
+    with ExitStack() as stack:
+        if os.environ.get("RUNNER_PARALLEL") == "dask":
+            stack.enter_context(_dask_client())
+            stack.enter_context(joblib.parallel_config(backend="dask"))
+        pool = joblib.Parallel(n_jobs=workers(), return_as="generator", batch_size="auto")
+        yield from pool(joblib.delayed(function)(item) for item in items)
+
+
+def threads(function: Callable[[Item], Result], items: Sequence[Item], what: str) -> Iterator[Result]:
+    """Yield the results in the order of the items, from threads: for work that waits for disk or network."""
+    with ThreadPoolExecutor(2 * workers()) as pool:
+        yield from tqdm(pool.map(function, items), total=len(items), desc=what, disable=None)
+
+
+def _dask_client() -> ExitStack:
+    try:
+        from distributed import Client
+    except ModuleNotFoundError as error:
+        raise StageError("RUNNER_PARALLEL=dask needs Dask: pip install '.[dask]'") from error
+    if not (address := os.environ.get("DASK_SCHEDULER_ADDRESS")):
+        raise StageError("RUNNER_PARALLEL=dask: set DASK_SCHEDULER_ADDRESS to the scheduler, such as tcp://host:8786")
+    try:
+        client = Client(address, timeout=10)
+    except OSError as error:
+        raise StageError(f"DASK_SCHEDULER_ADDRESS={address}: no scheduler answers there ({error})") from error
+    stack = ExitStack()
+    stack.enter_context(client)
+    return stack

@@ -1,0 +1,89 @@
+"""How a stage runs: alone, no longer than DVC does, and with outputs that appear whole or not at all.
+
+A SIGKILL of `dvc` leaves the stage's process running, and a second `dvc repro` would write into the same folders. So a
+stage holds a lock, watches the process that started it, builds its outputs in `.work/` and renames them into
+`artifacts/` at the end.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+from filelock import FileLock, Timeout
+
+ARTIFACTS = Path("artifacts")
+_POLL_SECONDS = 0.2
+
+
+def work_folder() -> Path:
+    """Return the scratch folder: RUNNER_WORK, else `.work` of the project.
+
+    Queued experiments run in a folder of their own, where DVC_ROOT names the project, so they share its scratch.
+    """
+    folder = Path(os.environ.get("RUNNER_WORK") or ".work")
+    return (project_root() / folder).resolve()
+
+
+def project_root() -> Path:
+    """Return the project: DVC_ROOT when DVC set it, else the current folder."""
+    return Path(os.environ.get("DVC_ROOT") or Path.cwd())
+
+
+@contextmanager
+def outputs(stage: str, *names: str) -> Iterator[list[Path]]:
+    """Give an empty folder for each output of a stage; they become `artifacts/<name>` when the block ends well.
+
+    Waits while another process runs the same stage in this folder, and ends this process when the one that started it
+    dies.
+    """
+    _die_with_dvc()
+    lock = FileLock(Path(".work", f"{stage}.lock").absolute())
+    Path(lock.lock_file).parent.mkdir(exist_ok=True)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        print(f"{stage}: waiting for another process that runs this stage here", flush=True)
+        lock.acquire()
+    try:
+        build = Path(".work", f"{stage}.build").absolute()  # beside artifacts/, so that a rename suffices
+        shutil.rmtree(build, ignore_errors=True)
+        folders = [build / name for name in names]
+        for folder in folders:
+            folder.mkdir(parents=True)
+        yield folders
+        ARTIFACTS.mkdir(exist_ok=True)
+        for folder in folders:
+            target = ARTIFACTS / folder.name
+            if target.exists():
+                shutil.rmtree(target)
+            folder.rename(target)
+        shutil.rmtree(build, ignore_errors=True)
+    finally:
+        lock.release()
+
+
+def _die_with_dvc() -> None:
+    """End this process and its children soon after the `dvc` that started it is gone."""
+    if "DVC_STAGE" not in os.environ:
+        return
+    watched = []
+    for ancestor in psutil.Process().parents():
+        watched.append(ancestor)
+        if "-c" not in ancestor.cmdline()[1:-1]:  # not the shell that DVC starts a command with
+            break
+
+    def watch() -> None:
+        while all(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in watched):
+            time.sleep(_POLL_SECONDS)
+        for child in psutil.Process().children(recursive=True):
+            child.kill()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True, name="die-with-dvc").start()

@@ -1,0 +1,277 @@
+"""Train a YOLO detector with Ultralytics, so that a kill costs at most the epoch that was under way.
+
+Checkpoints live in `.work/train/<digest of all inputs>/`: the same inputs continue, any other start anew. Ultralytics
+writes `last.pt` in place, so each checkpoint is copied with its results.csv into a folder that appears by a rename.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from filelock import FileLock
+from ultralytics.models.yolo.detect import DetectionTrainer
+from ultralytics.utils.plotting import plot_results
+from ultralytics.utils.torch_utils import strip_optimizer
+
+from runner.config import Augment, Model, Train
+from runner.errors import StageError
+from runner.files import link, sha256_of, write_text, writing
+from runner.parallel import threads, workers
+
+KEPT_CHECKPOINTS = 2
+KEPT_DAYS = 14  # checkpoints of other inputs, such as an interrupted experiment
+
+
+class Trainer(DetectionTrainer):  # type: ignore[misc]
+    """Ultralytics' own trainer that keeps whole checkpoints and refuses to drop a picture.
+
+    A class of a module, so that Ultralytics' processes for several GPUs import it too.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Take Ultralytics' arguments."""
+        super().__init__(*args, **kwargs)
+        if self.device.type == "cpu":
+            torch.set_num_threads(workers())  # Ultralytics leaves one core idle
+
+    def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> Any:
+        """Load the pictures of one list; all of them.
+
+        Raises:
+            StageError: Ultralytics left some out.
+        """
+        dataset = super().build_dataset(img_path, mode, batch)
+        listed = len(Path(img_path).read_text(encoding="utf-8").splitlines())
+        if len(dataset) != listed:
+            raise StageError(f"Ultralytics uses {len(dataset)} of the {listed} pictures for {mode}; its warnings say why")
+        return dataset
+
+    def save_model(self) -> bool:
+        """Save as Ultralytics does, then keep a copy that is never seen half-written."""
+        saved = bool(super().save_model())
+        keep_checkpoint(self.save_dir, self.save_dir.parent / "checkpoints", self.epoch, finished=bool(self.stop))
+        return saved
+
+
+def train(
+    dataset: Path,
+    split: Path,
+    seed: int,
+    model: Model,
+    settings: Train,
+    augment: Augment,
+    out: Path,
+    *,
+    work: Path,
+    pins: Path,
+    weights: Path | None,
+) -> None:
+    """Train and fill `out` with best.pt, results.csv and the curves.
+
+    Args:
+        dataset: images/, labels/ and classes.txt of `prepare`.
+        split: train.txt and val.txt, lists of `images/<name>`, and data.yaml.
+        seed: of weights, order and augmentation.
+        model: architecture and input size.
+        settings: Ultralytics' training arguments.
+        augment: Ultralytics' augmentation arguments.
+        out: an empty folder.
+        work: where checkpoints outlive a kill.
+        pins: the file of package versions, part of what the result depends on.
+        weights: the file of `model.base` when that is a .pt.
+    Raises:
+        StageError: the device cannot do what is asked, memory does not suffice, or pictures were dropped.
+    """
+    device = os.environ.get("RUNNER_DEVICE", "")
+    check_device(device, settings.batch)
+    values = {"seed": seed, **{key: part.model_dump() for key, part in _parts(model, settings, augment)}}
+    folder = work / "train" / _digest(values, dataset, split, pins)
+    _forget_old(work / "train", keep=folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):
+        data = _view(dataset, split, folder / "data")
+        run = folder / "run"
+        shutil.rmtree(run, ignore_errors=True)
+        checkpoint = newest_checkpoint(folder / "checkpoints")
+        if checkpoint is not None:
+            _restore(checkpoint, run)
+            print(f"continuing after epoch {_read(checkpoint)['epoch'] + 1} of {settings.epochs}", flush=True)
+        if checkpoint is None or not _read(checkpoint)["finished"]:
+            _fit(
+                {
+                    **settings.model_dump(exclude={"cache"}),
+                    **augment.model_dump(),
+                    "cache": settings.cache or False,
+                    "model": str(weights or model.base),
+                    "imgsz": model.imgsz,
+                    "data": str(data),
+                    "seed": seed,
+                    "deterministic": True,
+                    "device": device,
+                    "workers": workers(),
+                    "project": str(folder),
+                    "name": run.name,
+                    "exist_ok": True,
+                    "resume": str(run / "weights" / "last.pt") if checkpoint else False,
+                    "plots": True,
+                }
+            )
+        else:
+            plot_results(file=run / "results.csv")
+        _collect(run, out)
+        shutil.rmtree(folder / "data")
+        shutil.rmtree(run)
+
+
+def check_device(device: str, batch: int) -> None:
+    """Refuse what Ultralytics would only warn of.
+
+    Args:
+        device: RUNNER_DEVICE: empty (the first GPU, else the CPU), `cpu`, `0`, or `0,1` for several.
+        batch: pictures, or -1 to fill one GPU.
+    Raises:
+        StageError: the device is not there, or the batch does not suit it.
+    """
+    available = torch.cuda.device_count()
+    wanted = [] if device in ("", "cpu", "mps") else device.split(",")
+    if not all(number.isdecimal() for number in wanted):
+        raise StageError(f"RUNNER_DEVICE: found {device!r}, expected cpu, a GPU's number such as 0, or several: 0,1")
+    if wanted and max(map(int, wanted)) >= available:
+        raise StageError(f"RUNNER_DEVICE: GPU {device} asked for, but {available} are here; use RUNNER_DEVICE=cpu")
+    if batch == -1 and (len(wanted) > 1 or not available or device in ("cpu", "mps")):
+        where = f"{len(wanted)} GPUs are" if len(wanted) > 1 else "no GPU is"
+        raise StageError(
+            f"train.batch: -1 fills exactly one GPU, but {where} used here; set train.batch to a number of pictures, "
+            "such as 8 on a CPU or a multiple of the number of GPUs"
+        )
+    if len(wanted) > 1 and batch % len(wanted):
+        raise StageError(f"train.batch: {batch} pictures cannot be shared by {len(wanted)} GPUs; use a multiple")
+
+
+def keep_checkpoint(run: Path, checkpoints: Path, epoch: int, *, finished: bool) -> None:
+    """Copy a run's state into `checkpoints/<epoch>`, which appears whole or not at all; forget older ones.
+
+    Args:
+        run: Ultralytics' folder: weights/last.pt, weights/best.pt, results.csv.
+        checkpoints: a folder, made when missing.
+        epoch: counted from 0.
+        finished: whether this was the last epoch.
+    """
+    checkpoints.mkdir(exist_ok=True)
+    building = checkpoints / ".building"
+    shutil.rmtree(building, ignore_errors=True)
+    building.mkdir()
+    digests = {}
+    for name in ("weights/last.pt", "weights/best.pt", "results.csv"):
+        if (run / name).exists():
+            with writing(building / Path(name).name) as temporary:
+                shutil.copyfile(run / name, temporary)
+            digests[name] = sha256_of(building / Path(name).name)
+    write_text(building / "checkpoint.json", json.dumps({"epoch": epoch, "finished": finished, "sha256": digests}))
+    target = checkpoints / f"{epoch:06d}"
+    shutil.rmtree(target, ignore_errors=True)
+    building.rename(target)
+    for old in sorted(checkpoints.glob("[0-9]*"))[:-KEPT_CHECKPOINTS]:
+        shutil.rmtree(old)
+
+
+def newest_checkpoint(checkpoints: Path) -> Path | None:
+    """Return the newest checkpoint whose files are what they were; None when there is none."""
+    for folder in sorted(checkpoints.glob("[0-9]*"), reverse=True):
+        try:
+            intact = all(sha256_of(folder / Path(name).name) == sha for name, sha in _read(folder)["sha256"].items())
+        except (OSError, ValueError, KeyError):
+            intact = False
+        if intact:
+            return folder
+        print(f"checkpoint {folder.name} is damaged; it is not used", flush=True)
+    return None
+
+
+def _read(checkpoint: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((checkpoint / "checkpoint.json").read_text(encoding="utf-8"))
+    return content
+
+
+def _restore(checkpoint: Path, run: Path) -> None:
+    (run / "weights").mkdir(parents=True)
+    for name in _read(checkpoint)["sha256"]:
+        shutil.copyfile(checkpoint / Path(name).name, run / name)
+
+
+def _parts(model: Model, settings: Train, augment: Augment) -> list[tuple[str, Model | Train | Augment]]:
+    return [("model", model), ("train", settings), ("augment", augment)]
+
+
+def _digest(values: dict[str, Any], dataset: Path, split: Path, pins: Path) -> str:
+    """Return what names the inputs: settings, package versions, and every picture and label that is trained on."""
+    lists = [(split / f"{part}.txt").read_text(encoding="utf-8") for part in ("train", "val")]
+    images = [dataset / line for text in lists for line in text.splitlines()]
+    files = [pins, dataset / "classes.txt", *images, *(_label_of(image) for image in images)]
+    digests = list(threads(sha256_of, files, "reading"))
+    return hashlib.sha256(json.dumps([values, lists, digests], sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _label_of(image: Path) -> Path:
+    return image.parent.parent / "labels" / f"{image.stem}.txt"
+
+
+def _view(dataset: Path, split: Path, view: Path) -> Path:
+    """Link pictures and labels into a folder where Ultralytics may leave its caches; return its data.yaml."""
+    shutil.rmtree(view, ignore_errors=True)
+    for folder in ("images", "labels"):
+        (view / folder).mkdir(parents=True)
+    for part in ("train", "val"):
+        images = (split / f"{part}.txt").read_text(encoding="utf-8").splitlines()
+        for image in images:
+            link(dataset / image, view / image)
+            link(_label_of(dataset / image), _label_of(view / image))
+        write_text(view / f"{part}.txt", "".join(f"{view / image}\n" for image in images))
+    data = yaml.safe_load((split / "data.yaml").read_text(encoding="utf-8"))
+    write_text(view / "data.yaml", yaml.safe_dump({**data, "path": str(view)}, allow_unicode=True, sort_keys=False))
+    return view / "data.yaml"
+
+
+def _fit(arguments: dict[str, Any]) -> None:
+    try:
+        Trainer(overrides=arguments).train()
+    except (RuntimeError, MemoryError) as error:
+        if isinstance(error, MemoryError) or "memory" in str(error).lower():
+            raise StageError(
+                f"not enough memory for train.batch {arguments['batch']} at model.imgsz {arguments['imgsz']} "
+                f"({str(error).splitlines()[0] if str(error) else 'MemoryError'}); make one of them smaller"
+            ) from error
+        raise
+    except FileNotFoundError as error:
+        raise StageError(
+            f"model.base: {arguments['model']}: {error}; expected an architecture that Ultralytics knows, "
+            "such as yolo11n.yaml"
+        ) from error
+
+
+def _collect(run: Path, out: Path) -> None:
+    """Put the best weights, the figures and the curves into `out`; nothing of this machine goes with them."""
+    best = run / "weights" / "best.pt"
+    if not best.exists():  # no epoch was better than none, so the last one counts
+        shutil.copyfile(run / "weights" / "last.pt", best)
+    unknown = {"date": None, "git": None, "train_args": {}, "train_results": None}
+    if not strip_optimizer(best, str(out / "best.pt"), updates=unknown):
+        raise StageError(f"{best}: Ultralytics cannot read its own weights; remove {run.parent} and run again")
+    shutil.copyfile(run / "results.csv", out / "results.csv")
+    for picture in sorted([*run.glob("*.png"), *run.glob("*.jpg")]):
+        shutil.copyfile(picture, out / picture.name)
+
+
+def _forget_old(folder: Path, keep: Path) -> None:
+    """Remove the checkpoints of other inputs that nobody came back to."""
+    for other in folder.glob("*"):
+        if other.is_dir() and other != keep and time.time() - other.stat().st_mtime > KEPT_DAYS * 86400:
+            shutil.rmtree(other, ignore_errors=True)
