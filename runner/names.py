@@ -1,0 +1,69 @@
+"""Names of pictures inside a dataset: safe on every disk, unique, and the original ones wherever that is possible.
+
+A name is the file's own name, without its folders, so that a regular expression on clip or camera names still works.
+What a disk or a list of names could trip over becomes `_`. Pictures whose names differ only in their folder, their
+suffix or their case would share a label file: the first by path keeps its name, the others get `-` and eight hex
+digits of their path's SHA-256 behind the stem.
+"""
+
+import hashlib
+import re
+import unicodedata
+from collections.abc import Iterable
+
+MAX_BYTES = 200  # [bytes of UTF-8] of a name; disks allow 255, and a temporary file's name is longer
+
+_UNSAFE = re.compile(r'[<>:"/\\|?*]')
+
+
+def name_pictures(paths: Iterable[str]) -> dict[str, str]:
+    """Return the name of each picture in the dataset; the same paths give the same names, in any order.
+
+    Args:
+        paths: files relative to the dataset, with `/`; each with a suffix.
+    """
+    names: dict[str, str] = {}
+    taken: set[str] = set()
+    later = []
+    for path in sorted(paths):
+        name = _safe(path)
+        if _stem_key(name) in taken:
+            later.append(path)
+        else:
+            taken.add(_stem_key(name))
+            names[path] = name
+    for path in later:
+        digits = 8
+        while _stem_key(name := _marked(_safe(path), path, digits)) in taken:
+            digits += 1
+        taken.add(_stem_key(name))
+        names[path] = name
+    return names
+
+
+def fold(path: str) -> str:
+    """Return what is equal for names that a case-insensitive or Unicode-normalising disk takes for one."""
+    return unicodedata.normalize("NFD", unicodedata.normalize("NFD", path).casefold())
+
+
+def shown(path: str) -> str:
+    """Return a path that any terminal can print."""
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in path)
+
+
+def _safe(path: str) -> str:
+    name = unicodedata.normalize("NFC", path.rpartition("/")[2])
+    name = "".join(letter if letter.isprintable() else "_" for letter in _UNSAFE.sub("_", name))
+    stem, _, suffix = name.rpartition(".")
+    name = f"{stem.strip(' .') or '_'}.{suffix}"
+    return name if len(name.encode()) <= MAX_BYTES else _marked(name, path, 8)
+
+
+def _marked(name: str, path: str, digits: int) -> str:
+    stem, _, suffix = name.rpartition(".")
+    mark = f"-{hashlib.sha256(path.encode(errors='surrogateescape')).hexdigest()[:digits]}.{suffix}"
+    return stem.encode()[: MAX_BYTES - len(mark.encode())].decode(errors="ignore").rstrip(" .") + mark
+
+
+def _stem_key(name: str) -> str:
+    return fold(name.rpartition(".")[0])

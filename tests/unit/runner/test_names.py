@@ -1,0 +1,63 @@
+"""Names of pictures in a dataset: kept, made safe, told apart."""
+
+import re
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runner.names import fold, name_pictures, shown
+
+
+def test_there_are_no_names_when_there_are_no_pictures() -> None:
+    assert name_pictures([]) == {}
+
+
+def test_names_stay_when_they_are_safe() -> None:
+    paths = ["images/V_AIRPLANE_001_f0043.jpg", "images/a b (1).v2.JPG", "images/größe.png", "images/直升机.webp"]
+    assert list(name_pictures(paths).values()) == [path.removeprefix("images/") for path in paths]
+
+
+def test_names_are_made_safe_when_a_disk_or_a_list_would_trip() -> None:
+    names = name_pictures(["a:b?.jpg", "line\nend.jpg", "back\\slash.jpg", " .lead .jpg", "\udcff.jpg", "...jpg"])
+    assert names == {
+        "a:b?.jpg": "a_b_.jpg",
+        "line\nend.jpg": "line_end.jpg",
+        "back\\slash.jpg": "back_slash.jpg",
+        " .lead .jpg": "lead.jpg",
+        "\udcff.jpg": "_-e6f5276b.jpg",
+        "...jpg": "_.jpg",
+    }
+
+
+def test_first_path_keeps_the_name_when_label_files_would_be_shared() -> None:
+    names = name_pictures(["val/clip_f01.jpg", "train/clip_f01.jpg", "train/clip_f01.png", "train/CLIP_F01.jpg"])
+    assert names["train/CLIP_F01.jpg"] == "CLIP_F01.jpg"
+    for path in ("train/clip_f01.jpg", "train/clip_f01.png", "val/clip_f01.jpg"):
+        assert re.fullmatch(r"clip_f01-[0-9a-f]{8}\.(jpg|png)", names[path])
+
+
+def test_a_marked_name_gives_way_when_a_picture_has_it_already() -> None:
+    marked = name_pictures(["a/x.jpg", "b/x.jpg"])["b/x.jpg"]
+    names = name_pictures(["a/x.jpg", "b/x.jpg", f"c/{marked}"])
+    assert names[f"c/{marked}"] == marked
+    assert names["b/x.jpg"].startswith(marked[:-4])
+    assert len(names["b/x.jpg"]) == len(marked) + 1
+
+
+def test_long_names_are_cut_and_stay_apart() -> None:
+    names = name_pictures([f"{'直' * 300}{end}.jpg" for end in "ab"])
+    assert len(set(names.values())) == 2
+    assert all(len(name.encode()) <= 200 and name.endswith(".jpg") for name in names.values())
+
+
+@given(st.lists(st.text(st.characters(codec="utf-8"), min_size=1).map(lambda stem: f"{stem}.jpg"), unique=True))
+def test_names_are_unique_stable_and_final_whatever_the_paths(paths: list[str]) -> None:
+    names = name_pictures(paths)
+    assert names == name_pictures(reversed(paths))
+    assert len({fold(name) for name in names.values()}) == len(paths)
+    assert all("/" not in name and name.isprintable() for name in names.values())
+    assert all(name == again for name, again in name_pictures(names.values()).items())
+
+
+def test_shown_replaces_what_a_terminal_would_obey() -> None:
+    assert shown("a/\x1b[31m\udcff.jpg") == "a/\ufffd[31m\ufffd.jpg"
