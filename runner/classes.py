@@ -1,0 +1,85 @@
+"""The class list of a dataset, from classes.txt, notes.json or data.yaml: names in id order."""
+
+import codecs
+import json
+import re
+import unicodedata
+from collections.abc import Sequence
+
+from runner.errors import DatasetError
+
+
+def parse_classes(text: bytes, where: str) -> list[str]:
+    """Read classes.txt: a name a line, the first has id 0.
+
+    The last line needs no line end; Windows line ends, a BOM and blank lines at the end are fine. A blank line between
+    names is not: nobody can tell whether it takes an id.
+
+    Raises:
+        DatasetError: not text, empty, a blank line between names, or a name that appears twice.
+    """
+    utf16 = text.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    try:
+        lines = re.split(r"\r\n|\n|\r", text.decode("utf-16" if utf16 else "utf-8-sig").rstrip())
+    except UnicodeDecodeError as error:
+        raise DatasetError(f"{where}: not UTF-8 text ({error.reason}), expected a class name a line") from error
+    return check_classes(lines if any(lines) else [], where, line=True)
+
+
+def check_classes(names: Sequence[str], where: str, *, line: bool = False) -> list[str]:
+    """Return the names stripped and in Unicode's composed form, so that equal names are equal text.
+
+    Args:
+        names: class names in id order.
+        where: the file they come from, for the messages.
+        line: say `file:line`, for a file with a name a line.
+    Raises:
+        DatasetError: no names, or one that is blank, unprintable, or appears twice.
+    """
+    if not names:
+        raise DatasetError(f"{where}: no classes, expected at least one class name")
+    classes: dict[str, int] = {}
+    for number, name in enumerate(names):
+        at = f"{where}:{number + 1}" if line else f"{where}: class {number}"
+        clean = unicodedata.normalize("NFC", name.strip())
+        if not clean:
+            raise DatasetError(f"{at}: blank, expected a class name; remove the line or name the class")
+        if not clean.isprintable():
+            raise DatasetError(
+                f"{at}: {clean!r} holds an unprintable character, expected letters, digits, signs and plain spaces"
+            )
+        if clean in classes:
+            raise DatasetError(f"{at}: {clean} is class {classes[clean]} already, expected each name once")
+        classes[clean] = number
+    return list(classes)
+
+
+def check_notes(text: bytes, where: str, classes: list[str]) -> None:
+    """Check that the categories of notes.json, if it has any, are the class list.
+
+    Raises:
+        DatasetError: not JSON, or other categories than `classes`.
+    """
+    try:
+        notes = json.loads(text.decode("utf-8-sig"))
+        categories = notes.get("categories") if isinstance(notes, dict) else None
+        found = {int(category["id"]): str(category["name"]) for category in categories or []}
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise DatasetError(
+            f'{where}: cannot be read ({error}), expected {{"categories": [{{"id": 0, "name": …}}, …]}}; '
+            "mend it, or leave it away"
+        ) from error
+    named = [unicodedata.normalize("NFC", found[number].strip()) for number in sorted(found)]
+    if found and (named != classes or sorted(found) != list(range(len(classes)))):
+        listed = ", ".join(f"{number} {name}" for number, name in sorted(found.items()))
+        expected = ", ".join(f"{number} {name}" for number, name in enumerate(classes))
+        raise DatasetError(
+            f"{where}: its categories are {listed}, but the class list is {expected}; "
+            "expected the same, or the boxes get wrong names: export the dataset again"
+        )
+
+
+def format_notes(classes: list[str]) -> bytes:
+    """Write notes.json with the class list as its categories."""
+    categories = [{"id": number, "name": name} for number, name in enumerate(classes)]
+    return (json.dumps({"categories": categories}, ensure_ascii=False, indent=2) + "\n").encode()
