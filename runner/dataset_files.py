@@ -1,0 +1,144 @@
+"""The files of a dataset on disk, before anybody says what they mean: what is there, which label goes with a picture.
+
+Links are not followed, so nothing outside of the folder is ever read.
+"""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from posixpath import dirname
+
+from runner.data_yaml import find_place
+from runner.names import shown
+
+# fmt: off
+PICTURE_SUFFIXES = (
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff",
+    ".jp2", ".j2k", ".avif", ".heic", ".heif", ".ppm", ".pgm",
+)
+# fmt: on
+_DROPPINGS = frozenset({"__MACOSX", "Thumbs.db", "desktop.ini", ".DS_Store"})
+
+
+@dataclass
+class DatasetFiles:
+    """The files below a folder, and what a layout made of them.
+
+    Every path is relative to `folder`, with `/`; the folder itself is the empty text.
+
+    Args:
+        folder: where the files are.
+        files: all of them, sorted, without links, hidden files and droppings.
+        ignored: `file: reason` for each file that is left out; droppings (of macOS, Windows) are not listed.
+        root: the folder that holds the dataset.
+        parts: picture → train, val, test, or None where the dataset has no parts.
+        described: files that describe the dataset: class list, notes, lists.
+        notes: what was read otherwise than written.
+    """
+
+    folder: Path
+    files: list[str]
+    ignored: list[str]
+    root: str = ""
+    parts: dict[str, str | None] = field(default_factory=dict)
+    described: set[str] = field(default_factory=set)
+    notes: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Note which folders there are."""
+        self.known = set(self.files)
+        for file in self.files:
+            while (file := dirname(file)) not in self.known:
+                self.known.add(file)
+
+    def at_root(self, name: str) -> str:
+        """Return the path of a file of the dataset."""
+        return f"{self.root}/{name}" if self.root else name
+
+    def read(self, path: str) -> bytes:
+        """Read a file that describes the dataset."""
+        self.described.add(path)
+        return (self.folder / path).read_bytes()
+
+    def pictures_below(self, folder: str) -> list[str]:
+        """Return the pictures in a folder and the folders in it."""
+        inside = f"{folder}/" if folder else ""
+        return [file for file in self.files if file.startswith(inside) and is_picture(file)]
+
+    def pictures_listed(self, listing: str, bases: list[str]) -> Iterator[str]:
+        """Return the pictures that a list names, a path a line; lines that name none are noted as ignored.
+
+        Args:
+            listing: the list.
+            bases: the folders that its lines may be relative to, in order, before the list's own.
+        """
+        lines = self.read(listing).decode("utf-8-sig", errors="replace").splitlines()
+        for number, line in enumerate(lines, start=1):
+            path = find_place(line, [*bases, dirname(listing)], self.known)
+            if path is not None and is_picture(path):
+                yield path
+            elif line.strip():
+                self.ignored.append(f"{shown(listing)}:{number}: {shown(line.strip())} is no picture of the dataset")
+
+    def put(self, pictures: Iterator[str] | list[str], part: str) -> None:
+        """Put pictures into a part, out of the one they were in: no picture is in two."""
+        for picture in pictures:
+            before = self.parts.get(picture)
+            if before not in (None, part):
+                self.notes.append(f"{shown(picture)}: named for {before} and for {part}, kept in {part}")
+            self.parts[picture] = part
+
+    def label_of(self, picture: str) -> str | None:
+        """Return the label file of a picture, if it has one."""
+        return next((place for place in label_places(picture) if place in self.known), None)
+
+
+def list_files(folder: Path) -> DatasetFiles:
+    """List what is below a folder."""
+    files: list[str] = []
+    ignored: list[str] = []
+    for here, folders, names in os.walk(folder):
+        inside = Path(here).relative_to(folder)
+        for name in sorted(folders + names):
+            path = (inside / name).as_posix()
+            reason = _reason_to_skip(folder / path)
+            if reason is None and name in names:
+                files.append(path)
+            elif reason is not None and name in folders:
+                folders.remove(name)
+            if reason:
+                ignored.append(f"{shown(path)}: {reason}")
+    return DatasetFiles(folder, sorted(files), ignored)
+
+
+def is_picture(path: str) -> bool:
+    """Whether the suffix is one of a picture; whether its content is one too, `prepare` finds out."""
+    return path.lower().endswith(PICTURE_SUFFIXES)
+
+
+def label_places(picture: str) -> list[str]:
+    """Return where a picture's label file may stand, the likeliest first.
+
+    The last folder called images becomes labels, as in Ultralytics; else it stands beside the picture.
+    """
+    beside = f"{picture.rpartition('.')[0]}.txt"
+    *folders, name = beside.split("/")
+    if "images" not in folders:
+        return [beside]
+    last = len(folders) - 1 - folders[::-1].index("images")
+    folders[last] = "labels"
+    return ["/".join([*folders, name]), beside]
+
+
+def _reason_to_skip(path: Path) -> str | None:
+    """Say why a file or folder is left out; empty: not worth a word."""
+    if path.name in _DROPPINGS or path.name.startswith("._"):
+        return ""
+    if path.is_symlink():
+        return "a link, and links are not followed; put the file itself there"
+    if path.name.startswith("."):
+        return "hidden, so no part of the dataset"
+    if not path.is_file() and not path.is_dir():
+        return "neither a file nor a folder"
+    return None

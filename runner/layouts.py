@@ -1,0 +1,208 @@
+"""Datasets as people have them on disk: which layout it is, and which picture goes with which label file.
+
+Two layouts are known, each at the root or in any number of top folders:
+
+    workshop (Label Studio's export)   Ultralytics (Roboflow, CVAT, made by hand)
+    classes.txt                        data.yaml              names, and where train, val and test are
+    notes.json                         train/images/…         or images/train/…, or train.txt with a path a line
+    images/…   labels/…                train/labels/…         or labels/train/…
+    train.txt  val.txt  test.txt       (here optional: which `images/<name>` belongs to which part)
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from posixpath import dirname
+
+from runner.classes import check_notes, parse_classes
+from runner.data_yaml import PART_KEYS, find_place, load_mapping, read_data_yaml
+from runner.dataset_files import DatasetFiles, is_picture, label_places, list_files
+from runner.errors import DatasetError
+from runner.names import fold, name_pictures, shown
+
+PARTS = ("train", "val", "test")
+EXPECTED = (
+    "expected classes.txt beside images/ and labels/ (the workshop, Label Studio's export 'YOLO with Images'), "
+    "or data.yaml with train and val (Ultralytics, Roboflow, CVAT)"
+)
+_ABOUT = re.compile(r"(licen[cs]e|copying|notice|source|readme|citation)[^/]*", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture of a dataset.
+
+    Args:
+        name: its file name in the dataset: safe, and its stem is unique (see `runner.names`).
+        image: the file.
+        label: its label file; None: it has none and counts as background.
+        part: train, val or test; None where the dataset has no parts.
+    """
+
+    name: str
+    image: Path
+    label: Path | None
+    part: str | None
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A dataset as found on disk.
+
+    Args:
+        classes: class names in id order.
+        pictures: sorted by name; at least one, and at least one with a label file.
+        about: name → licence, source and read-me files at the dataset's root; they stay with it.
+        ignored: `file: reason` for each file that is left out; what macOS and Windows drop everywhere is not listed.
+        notes: what was read otherwise than written, such as pictures that got another name.
+    """
+
+    classes: list[str]
+    pictures: list[Picture]
+    about: dict[str, Path]
+    ignored: list[str]
+    notes: list[str]
+
+
+def read_layout(folder: Path) -> Layout:
+    """Recognise the layout of a dataset and pair its pictures with their label files.
+
+    Raises:
+        DatasetError: no known layout or several datasets, an unclear class list, no pictures, no labels.
+    """
+    files = list_files(folder)
+    files.root, data_yaml = _find_root(files)
+    classes = _read_ultralytics(files, data_yaml) if data_yaml else _read_workshop(files)
+    if (notes_json := files.at_root("notes.json")) in files.known:
+        check_notes(files.read(notes_json), shown(notes_json), classes)
+    labels = {picture: files.label_of(picture) for picture in files.parts}
+    about = _take_about(files)
+    _ignore_the_rest(files, {label for label in labels.values() if label})
+    if not labels:
+        raise DatasetError(f"no pictures: {_some(files.notes + files.ignored)}; {EXPECTED}")
+    if not any(labels.values()):
+        raise DatasetError(
+            f"no labels: none of the {len(labels)} pictures has a label file, not even an empty one; expected "
+            f"{shown(label_places(next(iter(labels)))[0])} and so on ({_some(files.ignored)})"
+        )
+    names = name_pictures(labels)
+    files.notes += [
+        f"{shown(path)}: called {name}, since its name is taken or not safe on every disk"
+        for path, name in names.items()
+        if name != path.rpartition("/")[2]
+    ]
+    pictures = [
+        Picture(names[path], folder / path, folder / label if label else None, files.parts[path])
+        for path, label in labels.items()
+    ]
+    return Layout(classes, sorted(pictures, key=lambda picture: picture.name), about, files.ignored, files.notes)
+
+
+def _find_root(files: DatasetFiles) -> tuple[str, str | None]:
+    """Return the folder that holds the dataset, and its data.yaml if that is what describes it."""
+    yamls = [file for file in files.files if file.lower().endswith((".yaml", ".yml")) and _describes(files, file)]
+    lists = [file for file in files.files if _name(file) == "classes.txt" and f"{file[:-11]}images" in files.known]
+    candidates = yamls + lists
+    if not candidates:
+        raise DatasetError(_explain_unknown(files))
+    depth = min(file.count("/") for file in candidates)
+    roots = sorted({dirname(file) for file in candidates if file.count("/") == depth})
+    if len(roots) > 1:
+        raise DatasetError(f"several datasets: {', '.join(map(shown, roots))}; expected one: add them one at a time")
+    yamls = [file for file in yamls if dirname(file) == roots[0]]
+    if len(yamls) > 1:
+        yamls = [file for file in yamls if _name(file) == "data.yaml"] or yamls
+    if len(yamls) > 1:
+        raise DatasetError(f"{', '.join(map(shown, yamls))}: each describes a dataset; expected one, called data.yaml")
+    return roots[0], yamls[0] if yamls else None
+
+
+def _describes(files: DatasetFiles, file: str) -> bool:
+    """Whether a YAML file describes a dataset; data.yaml is not asked for more than its name."""
+    if _name(file) == "data.yaml":
+        return True
+    content = load_mapping(files.folder / file) or {}
+    return "names" in content and any(key in content for key in PART_KEYS)
+
+
+def _explain_unknown(files: DatasetFiles) -> str:
+    if alone := next((file for file in files.files if _name(file) == "classes.txt"), None):
+        return f"no pictures: there is no picture in images/ beside {shown(alone)}; {EXPECTED}"
+    if any(map(is_picture, files.files)):
+        return f"no class list: there is neither classes.txt nor data.yaml; {EXPECTED}"
+    return f"no pictures: {_some(files.files or files.ignored)}; {EXPECTED}"
+
+
+def _read_workshop(files: DatasetFiles) -> list[str]:
+    """Take the pictures in images/, with the parts that train.txt, val.txt and test.txt or their folders give."""
+    images = files.at_root("images")
+    for picture in files.pictures_below(images):
+        first, inner, _ = picture.removeprefix(f"{images}/").partition("/")
+        files.parts[picture] = PART_KEYS.get(first.lower()) if inner else None
+    for part in PARTS:
+        if (listing := files.at_root(f"{part}.txt")) in files.known:
+            files.put(files.pictures_listed(listing, [files.root]), part)
+    classes_txt = files.at_root("classes.txt")
+    return parse_classes(files.read(classes_txt), shown(classes_txt))
+
+
+def _read_ultralytics(files: DatasetFiles, data_yaml: str) -> list[str]:
+    """Take the pictures that data.yaml names; of a picture in several parts, the last of train, val, test has it."""
+    files.described.add(data_yaml)
+    data = read_data_yaml(files.folder / data_yaml, shown(data_yaml))
+    base = find_place(data.base, [files.root], files.known) if data.base else None
+    bases = [files.root] if base is None else [base, files.root]
+    for part in PARTS:
+        for written in data.places.get(part, []):
+            place = find_place(written, bases, files.known)
+            if place is None:
+                files.notes.append(f"{shown(data_yaml)}: {part}: there is no {shown(written)}")
+            elif (files.folder / place).is_dir():
+                files.put(files.pictures_below(place), part)
+            else:
+                files.put(files.pictures_listed(place, bases), part)
+    if (classes_txt := files.at_root("classes.txt")) in files.known:
+        own = parse_classes(files.read(classes_txt), shown(classes_txt))
+        if own != data.classes:
+            raise DatasetError(
+                f"{shown(classes_txt)}: lists {', '.join(own)}, but {shown(data_yaml)} {', '.join(data.classes)}; "
+                "expected the same names in the same order: remove the file that is wrong"
+            )
+    return data.classes
+
+
+def _take_about(files: DatasetFiles) -> dict[str, Path]:
+    """Take the papers that belong to the dataset, one of those that some disks take for the same."""
+    papers = {
+        fold(_name(file)): file
+        for file in reversed(files.files)
+        if dirname(file) == files.root and _ABOUT.fullmatch(_name(file)) and not is_picture(file)
+    }
+    files.described.update(papers.values())
+    return {_name(file): files.folder / file for file in sorted(papers.values())}
+
+
+def _ignore_the_rest(files: DatasetFiles, labels: set[str]) -> None:
+    """Give a reason for every file that is not taken."""
+    rest = [file for file in files.files if file not in files.described | labels | files.parts.keys()]
+    pictures = [file for file in rest if is_picture(file)]
+    without = {place: picture for picture in pictures for place in label_places(picture)}
+    for file in rest:
+        if is_picture(file):
+            reason = "a picture that no part of the dataset names"
+        elif file in without:
+            reason = f"its picture, {shown(without[file])}, is left out"
+        elif file.endswith(".txt") and "labels" in dirname(file).split("/"):
+            reason = "a label file without a picture; expected one of this name in images/"
+        else:
+            reason = "neither a picture, by its suffix, nor a label file of one"
+        files.ignored.append(f"{shown(file)}: {reason}")
+
+
+def _some(reasons: list[str]) -> str:
+    more = f" and {len(reasons) - 3} more" if len(reasons) > 3 else ""
+    return "; ".join(map(shown, reasons[:3])) + more if reasons else "the folder is empty"
+
+
+def _name(file: str) -> str:
+    return file.rpartition("/")[2]

@@ -1,0 +1,59 @@
+"""The files of a dataset on disk: what is listed, where labels are looked for."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from runner.dataset_files import is_picture, label_places, list_files
+
+
+def test_there_are_no_files_when_the_folder_is_empty(tmp_path: Path) -> None:
+    files = list_files(tmp_path)
+    assert files.files == files.ignored == []
+    assert files.known == set()
+
+
+def test_files_and_their_folders_are_known(tmp_path: Path) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "b" / "c.jpg").touch()
+    (tmp_path / "a" / "empty").mkdir()
+    files = list_files(tmp_path)
+    assert files.files == ["a/b/c.jpg"]
+    assert files.known == {"", "a", "a/b", "a/b/c.jpg"}
+    assert files.pictures_below("") == files.pictures_below("a") == ["a/b/c.jpg"]
+    assert files.pictures_below("a/b/c") == []
+
+
+def test_what_is_no_file_is_left_out_with_a_reason(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "loop").symlink_to(tmp_path)
+    (tmp_path / "dead.jpg").symlink_to("nowhere")
+    assert list_files(tmp_path).ignored == [
+        "dead.jpg: a link, and links are not followed; put the file itself there",
+        "loop: a link, and links are not followed; put the file itself there",
+        "pipe: neither a file nor a folder",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [("a.jpg", True), ("A.JPEG", True), ("a.b.webp", True), ("a.txt", False), ("jpg", False), ("a.jpg.txt", False)],
+)
+def test_a_picture_is_known_by_its_suffix(path: str, expected: bool) -> None:
+    assert is_picture(path) is expected
+
+
+@pytest.mark.parametrize(
+    ("picture", "places"),
+    [
+        ("a.jpg", ["a.txt"]),
+        ("images/a.jpg", ["labels/a.txt", "images/a.txt"]),
+        ("images/train/a.b.jpg", ["labels/train/a.b.txt", "images/train/a.b.txt"]),
+        ("images/train/images/a.jpg", ["images/train/labels/a.txt", "images/train/images/a.txt"]),
+        ("my images/a.jpg", ["my images/a.txt"]),
+        ("images.jpg", ["images.txt"]),
+    ],
+)
+def test_label_stands_where_ultralytics_looks_for_it(picture: str, places: list[str]) -> None:
+    assert label_places(picture) == places

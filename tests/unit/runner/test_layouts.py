@@ -1,0 +1,269 @@
+"""Layouts: both known ones in all the ways they come, and what is refused."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from runner.errors import DatasetError
+from runner.layouts import Layout, read_layout
+
+WORKSHOP = {
+    "classes.txt": "airplane\nhelicopter\n",
+    "notes.json": '{"categories": [{"id": 0, "name": "airplane"}, {"id": 1, "name": "helicopter"}]}',
+    "images/a.jpg": "",
+    "images/b.png": "",
+    "labels/a.txt": "0 0.5 0.5 0.1 0.1\n",
+}
+ROBOFLOW = {
+    "data.yaml": "train: ../train/images\nval: ../valid/images\ntest: ../test/images\nnc: 1\nnames: ['plane']\n",
+    "README.roboflow.txt": "",
+    "train/images/a_jpg.rf.12.jpg": "",
+    "train/labels/a_jpg.rf.12.txt": "",
+    "valid/images/b.jpg": "",
+    "valid/labels/b.txt": "",
+    "test/images/c.jpg": "",
+    "test/labels/c.txt": "",
+}
+PARTS = {"a_jpg.rf.12.jpg": "train", "b.jpg": "val", "c.jpg": "test"}
+
+
+def lay(folder: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text, encoding="utf-8")
+    return folder
+
+
+def found(layout: Layout, folder: Path) -> dict[str, tuple[str, str | None, str | None]]:
+    return {
+        picture.name: (
+            picture.image.relative_to(folder).as_posix(),
+            picture.label.relative_to(folder).as_posix() if picture.label else None,
+            picture.part,
+        )
+        for picture in layout.pictures
+    }
+
+
+def parts(layout: Layout) -> dict[str, str | None]:
+    return {picture.name: picture.part for picture in layout.pictures}
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({}, r"^no pictures: the folder is empty; expected classes\.txt beside images/ and labels/"),
+        ({".DS_Store": "", "__MACOSX/._classes.txt": ""}, r"^no pictures: the folder is empty; expected"),
+        ({"LICENSE.txt": ""}, r"^no pictures: LICENSE\.txt; expected"),
+        (
+            {"classes.txt": "a\n", "labels/a.txt": ""},
+            r"^no pictures: there is no picture in images/ beside classes\.txt",
+        ),
+        ({"classes.txt": "a\n", "images/a": ""}, r"^no pictures: images/a: neither a picture, by its suffix, nor"),
+        (
+            {"images/a.jpg": "", "labels/a.txt": ""},
+            r"^no class list: there is neither classes\.txt nor data\.yaml; exp",
+        ),
+        ({"data.yaml": "names: [a]\ntrain: t\n"}, r"^no pictures: data\.yaml: train: there is no t; expected"),
+        (
+            {"data.yaml": "names: [a]\n", "a/b.jpg": ""},
+            r"^no pictures: a/b\.jpg: a picture that no part of the dataset",
+        ),
+        (
+            {"classes.txt": "a\n", "images/a.jpg": "", "images/b.jpg": "", "labels/c.txt": ""},
+            r"^no labels: none of the 2 pictures has a label file, not even an empty one; expected labels/a\.txt and "
+            r"so on \(labels/c\.txt: a label file without a picture",
+        ),
+        (
+            {"data.yaml": "names: [a]\ntrain: train\n", "train/images/a.jpg": ""},
+            r"^no labels: none of the 1 pictures .* expected train/labels/a\.txt and so on",
+        ),
+        (WORKSHOP | {"classes.txt": ""}, r"^classes\.txt: no classes"),
+        (WORKSHOP | {"classes.txt": "airplane\n\nhelicopter"}, r"^classes\.txt:2: blank"),
+        (WORKSHOP | {"classes.txt": "airplane\nairplane"}, r"^classes\.txt:2: airplane is class 0 already"),
+        (
+            WORKSHOP | {"classes.txt": "helicopter\nairplane"},
+            r"^notes\.json: its categories are 0 airplane, 1 helicopter",
+        ),
+        (
+            ROBOFLOW | {"classes.txt": "helicopter\n"},
+            r"^classes\.txt: lists helicopter, but data\.yaml plane; expected",
+        ),
+        (
+            {f"{top}/{name}": text for top in "ab" for name, text in WORKSHOP.items()},
+            r"^several datasets: a, b; expected one: add them one at a time$",
+        ),
+        (
+            {"a.yaml": "names: [a]\ntrain: t", "b.yml": "names: [a]\nval: t"},
+            r"^a\.yaml, b\.yml: each describes a dataset",
+        ),
+    ],
+)
+def test_dataset_is_refused(tmp_path: Path, files: dict[str, str], message: str) -> None:
+    with pytest.raises(DatasetError, match=message):
+        read_layout(lay(tmp_path, files))
+
+
+@pytest.mark.parametrize("top", ["", "export/", "project-1/exports 2026/größe/"])
+def test_workshop_layout_is_read_in_any_top_folder(tmp_path: Path, top: str) -> None:
+    layout = read_layout(lay(tmp_path, {f"{top}{name}": text for name, text in WORKSHOP.items()}))
+    assert layout.classes == ["airplane", "helicopter"]
+    assert found(layout, tmp_path) == {
+        "a.jpg": (f"{top}images/a.jpg", f"{top}labels/a.txt", None),
+        "b.png": (f"{top}images/b.png", None, None),
+    }
+    assert layout.ignored == layout.notes == []
+
+
+def test_workshop_layout_is_read_without_notes_and_final_line_end(tmp_path: Path) -> None:
+    files = WORKSHOP | {"classes.txt": "\ufeffairplane\r\nhelicopter"}
+    del files["notes.json"]
+    assert read_layout(lay(tmp_path, files)).classes == ["airplane", "helicopter"]
+
+
+def test_workshop_layout_takes_its_parts_from_lists(tmp_path: Path) -> None:
+    files = WORKSHOP | {"train.txt": "images/a.jpg\r\n\r\nimages/gone.jpg\n", "test.txt": "./images/b.png"}
+    layout = read_layout(lay(tmp_path, files))
+    assert parts(layout) == {"a.jpg": "train", "b.png": "test"}
+    assert layout.ignored == ["train.txt:3: images/gone.jpg is no picture of the dataset"]
+
+
+def test_workshop_layout_takes_its_parts_from_folders(tmp_path: Path) -> None:
+    files = {"classes.txt": "a", "images/train/a.jpg": "", "images/Valid/b.jpg": "", "labels/train/a.txt": ""}
+    assert parts(read_layout(lay(tmp_path, files))) == {"a.jpg": "train", "b.jpg": "val"}
+
+
+@pytest.mark.parametrize("top", ["", "planes.v3i.yolov11/", "x/y/"])
+def test_roboflow_layout_is_read_in_any_top_folder(tmp_path: Path, top: str) -> None:
+    layout = read_layout(lay(tmp_path, {f"{top}{name}": text for name, text in ROBOFLOW.items()}))
+    assert layout.classes == ["plane"]
+    assert parts(layout) == PARTS
+    assert found(layout, tmp_path)["b.jpg"] == (f"{top}valid/images/b.jpg", f"{top}valid/labels/b.txt", "val")
+    assert list(layout.about) == ["README.roboflow.txt"]
+    assert layout.ignored == layout.notes == []
+
+
+@pytest.mark.parametrize(
+    "places",
+    [
+        "train: images/train\nval: images/val\ntest: images/test\n",
+        "path: .\ntrain: images/train/\nval: [images/val]\ntest: ./images/test\n",
+        "path: ../datasets/planes\ntrain: images/train\nvalid: images/val\ntest: images/test\n",
+        "path: /home/me/planes\ntrain: images/train\nval: images/val\ntest: images/test\n",
+        "train: /home/me/planes/images/train\nval: /home/me/planes/images/val\ntest: /home/me/planes/images/test\n",
+        "path: C:\\planes\ntrain: C:\\planes\\images\\train\nval: images\\val\ntest: ..\\images\\test\n",
+        "train: train.txt\nval: lists/val.txt\ntest: lists/../test.txt\n",
+    ],
+)
+def test_ultralytics_layout_is_read_however_it_names_its_places(tmp_path: Path, places: str) -> None:
+    files = {
+        "data.yaml": f"names:\n  0: plane\n{places}",
+        "train.txt": "data/images/train/a_jpg.rf.12.jpg\n",
+        "lists/val.txt": "./../images/val/b.jpg\r\n",
+        "test.txt": "/home/me/planes/images/test/c.jpg",
+    }
+    for name, part in PARTS.items():
+        files |= {f"images/{part}/{name}": "", f"labels/{part}/{name[:-4]}.txt": ""}
+    layout = read_layout(lay(tmp_path, files))
+    assert parts(layout) == PARTS
+    assert all(picture.label for picture in layout.pictures)
+
+
+def test_ultralytics_layout_is_read_when_its_yaml_has_another_name(tmp_path: Path) -> None:
+    files = {"other.yaml": "a: b\n", "coco8.yaml": "names: {0: a}\ntrain: images/train\n"}
+    files |= {"images/train/a.jpg": "", "labels/train/a.txt": ""}
+    layout = read_layout(lay(tmp_path, files))
+    assert parts(layout) == {"a.jpg": "train"}
+    assert layout.ignored == ["other.yaml: neither a picture, by its suffix, nor a label file of one"]
+
+
+def test_ultralytics_layout_notes_a_part_that_is_not_there(tmp_path: Path) -> None:
+    files = {name: text for name, text in ROBOFLOW.items() if not name.startswith("test/")}
+    layout = read_layout(lay(tmp_path, files | {"images/old.jpg": ""}))
+    assert parts(layout) == {"a_jpg.rf.12.jpg": "train", "b.jpg": "val"}
+    assert layout.notes == ["data.yaml: test: there is no ../test/images"]
+    assert layout.ignored == ["images/old.jpg: a picture that no part of the dataset names"]
+
+
+def test_picture_is_in_one_part_when_several_name_it(tmp_path: Path) -> None:
+    files = {"data.yaml": "names: [a]\ntrain: images\nval: images/val\n", "images/a.jpg": "", "images/val/b.jpg": ""}
+    layout = read_layout(lay(tmp_path, files | {"labels/a.txt": ""}))
+    assert parts(layout) == {"a.jpg": "train", "b.jpg": "val"}
+    assert layout.notes == ["images/val/b.jpg: named for train and for val, kept in val"]
+
+
+def test_nothing_outside_of_the_folder_is_read(tmp_path: Path) -> None:
+    secret = lay(tmp_path, {"secret/images/s.jpg": "", "secret/labels/s.txt": ""}) / "secret"
+    files = {
+        "data.yaml": f"path: {secret}\nnames: [a]\ntrain: [{secret}, ../../secret/images, list.txt, images]\n",
+        "list.txt": f"{secret}/images/s.jpg\n../secret/images/s.jpg\n",
+        "images/a.jpg": "",
+        "labels/a.txt": "",
+    }
+    dataset = lay(tmp_path / "dataset", files)
+    (dataset / "images" / "link.jpg").symlink_to(secret / "images" / "s.jpg")
+    (dataset / "images" / "linked").symlink_to(secret / "images")
+    layout = read_layout(dataset)
+    assert parts(layout) == {"a.jpg": "train"}
+    assert "images/link.jpg: a link, and links are not followed; put the file itself there" in layout.ignored
+    assert "images/linked: a link, and links are not followed; put the file itself there" in layout.ignored
+
+
+def test_pictures_get_their_own_names_when_they_would_share_a_label_file(tmp_path: Path) -> None:
+    files = {"data.yaml": "names: [a]\ntrain: train\nval: val\n"}
+    for place in ("train/images/a.jpg", "train/images/a.png", "val/images/a.jpg"):
+        files |= {place: "", place.replace("images", "labels")[:-4] + ".txt": place}
+    layout = read_layout(lay(tmp_path, files))
+    names = {picture.image.relative_to(tmp_path).as_posix(): picture.name for picture in layout.pictures}
+    assert names["train/images/a.jpg"] == "a.jpg"
+    assert len({name.rpartition(".")[0] for name in names.values()}) == 3
+    assert [note.split(":")[0] for note in layout.notes] == ["train/images/a.png", "val/images/a.jpg"]
+    assert {picture.label for picture in layout.pictures} == {
+        tmp_path / "train/labels/a.txt",
+        tmp_path / "val/labels/a.txt",
+    }
+
+
+def test_label_file_may_stand_beside_its_picture(tmp_path: Path) -> None:
+    layout = read_layout(lay(tmp_path, {"data.yaml": "names: [a]\ntrain: data\n", "data/a.jpg": "", "data/a.txt": ""}))
+    assert found(layout, tmp_path) == {"a.jpg": ("data/a.jpg", "data/a.txt", "train")}
+
+
+def test_every_file_that_is_left_out_has_a_reason(tmp_path: Path) -> None:
+    files = WORKSHOP | {
+        "labels/gone.txt": "",
+        "labels/classes.txt": "",
+        "labels.cache": "",
+        "images/0650dbf4__": "",
+        "old/images/a.jpg": "",
+        "old/labels/a.txt": "",
+        ".git/config": "",
+        "__MACOSX/images/._a.jpg": "",
+        "images/._a.jpg": "",
+        "images/.DS_Store": "",
+        "images/Thumbs.db": "",
+        "LICENSE": "",
+        "SOURCE.txt": "",
+    }
+    layout = read_layout(lay(tmp_path, files))
+    assert parts(layout) == {"a.jpg": None, "b.png": None}
+    assert list(layout.about) == ["LICENSE", "SOURCE.txt"]
+    assert dict(reason.split(": ", 1) for reason in layout.ignored) == {
+        ".git": "hidden, so no part of the dataset",
+        "images/0650dbf4__": "neither a picture, by its suffix, nor a label file of one",
+        "labels.cache": "neither a picture, by its suffix, nor a label file of one",
+        "labels/classes.txt": "a label file without a picture; expected one of this name in images/",
+        "labels/gone.txt": "a label file without a picture; expected one of this name in images/",
+        "old/images/a.jpg": "a picture that no part of the dataset names",
+        "old/labels/a.txt": "its picture, old/images/a.jpg, is left out",
+    }
+
+
+def test_eighty_classes_and_odd_names_are_kept(tmp_path: Path) -> None:
+    classes = [f"Klasse {number}. größe 直" for number in range(80)]
+    files = {"classes.txt": "\n".join(classes), "images/Bild 1.größe.v2.jpg": "", "labels/Bild 1.größe.v2.txt": ""}
+    files["notes.json"] = json.dumps({"categories": [{"id": id_, "name": name} for id_, name in enumerate(classes)]})
+    layout = read_layout(lay(tmp_path, files))
+    assert layout.classes == classes
+    assert [picture.name for picture in layout.pictures] == ["Bild 1.größe.v2.jpg"]
