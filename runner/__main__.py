@@ -25,7 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; return its exit status: 0, or 1 after an error that is the user's to mend."""
     given = _parser().parse_args(arguments)
     try:
-        _run(given)
+        return _run(given)
     except RunnerError as error:
         return _fail(str(error))
     except ModuleNotFoundError as error:
@@ -38,7 +38,6 @@ def main(arguments: list[str] | None = None) -> int:
         return _fail(f"{error.filename or 'writing'}: {error.strerror}; free some space or change the rights, then run again")
     except KeyboardInterrupt:
         return 130
-    return 0
 
 
 def _fail(message: str) -> int:
@@ -66,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _run(given: argparse.Namespace) -> None:
+def _run(given: argparse.Namespace) -> int:
     if given.command in STAGES:
         from runner.stages import run_stage
 
@@ -83,7 +82,9 @@ def _run(given: argparse.Namespace) -> None:
     elif given.command == "doctor":
         from runner.doctor import examine
 
-        print(examine(Path.cwd()))
+        text, well = examine(Path.cwd())
+        print(text)
+        return 0 if well else 1
     elif given.command == "dataset":
         from runner.dataset import add_dataset
 
@@ -92,6 +93,7 @@ def _run(given: argparse.Namespace) -> None:
         from runner.weights import add_weights
 
         print(add_weights(given.file, project=Path.cwd()))
+    return 0
 
 
 if __name__ == "__main__":

@@ -95,7 +95,6 @@ def _split(values: dict[str, Any], split: Path) -> str:
 
 def _train(values: dict[str, Any], model: Path) -> None:
     from runner.offline import ultralytics_offline
-    from runner.weights import fetch_weights
 
     work = work_folder()
     ultralytics_offline(work)
@@ -112,8 +111,18 @@ def _train(values: dict[str, Any], model: Path) -> None:
         model,
         work=work,
         pins=PINS,
-        weights=fetch_weights(base.base, base.sha256, project_root(), work) if base.sha256 else None,
+        weights=_weights(base, work),
     )
+
+
+def _weights(model: Model, work: Path) -> Path | None:
+    """Fetch the pretrained weights from the store, when the model starts from some."""
+    if model.sha256 is None:
+        return None
+    from runner.store import open_store
+    from runner.weights import fetch_weights
+
+    return fetch_weights(model.base, model.sha256, open_store(project_root()), work)
 
 
 def _export(values: dict[str, Any], folder: Path) -> str:

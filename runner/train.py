@@ -22,6 +22,7 @@ from ultralytics.utils.plotting import plot_results
 from ultralytics.utils.torch_utils import strip_optimizer
 
 from runner.config import Augment, Model, Train
+from runner.device import check_device
 from runner.errors import StageError
 from runner.files import link, sha256_of, write_text, writing
 from runner.parallel import threads, workers
@@ -129,31 +130,6 @@ def train(
         _collect(run, out)
         shutil.rmtree(folder / "data")
         shutil.rmtree(run)
-
-
-def check_device(device: str, batch: int) -> None:
-    """Refuse what Ultralytics would only warn of.
-
-    Args:
-        device: RUNNER_DEVICE: empty (the first GPU, else the CPU), `cpu`, `0`, or `0,1` for several.
-        batch: pictures, or -1 to fill one GPU.
-    Raises:
-        StageError: the device is not there, or the batch does not suit it.
-    """
-    available = torch.cuda.device_count()
-    wanted = [] if device in ("", "cpu", "mps") else device.split(",")
-    if not all(number.isdecimal() for number in wanted):
-        raise StageError(f"RUNNER_DEVICE: found {device!r}, expected cpu, a GPU's number such as 0, or several: 0,1")
-    if wanted and max(map(int, wanted)) >= available:
-        raise StageError(f"RUNNER_DEVICE: GPU {device} asked for, but {available} are here; use RUNNER_DEVICE=cpu")
-    if batch == -1 and (len(wanted) > 1 or not available or device in ("cpu", "mps")):
-        where = f"{len(wanted)} GPUs are" if len(wanted) > 1 else "no GPU is"
-        raise StageError(
-            f"train.batch: -1 fills exactly one GPU, but {where} used here; set train.batch to a number of pictures, "
-            "such as 8 on a CPU or a multiple of the number of GPUs"
-        )
-    if len(wanted) > 1 and batch % len(wanted):
-        raise StageError(f"train.batch: {batch} pictures cannot be shared by {len(wanted)} GPUs; use a multiple")
 
 
 def keep_checkpoint(run: Path, checkpoints: Path, epoch: int, *, finished: bool) -> None:

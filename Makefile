@@ -1,0 +1,53 @@
+# Everything that people and CI do here; each recipe is a line or two. `make help` lists the targets.
+PYTHON ?= python3
+READY := .venv/.ready
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export DVC_NO_ANALYTICS := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo plan test check lint format lock bench clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+
+setup: $(READY)  ## make .venv with the tested packages (PYTHON=python3.12 chooses another Python)
+
+$(READY): pyproject.toml constraints.txt constraints-train.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14) and "Python 3.11 to 3.13 is needed, this is " + sys.version.split()[0] + "; try: make setup PYTHON=python3.12")'
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check uv
+	.venv/bin/uv pip install --quiet --python .venv/bin/python --editable '.[runner,train,serve,dask,dev]' --constraint constraints.txt --constraint constraints-train.txt
+	@touch $(READY)
+
+demo: setup  ## draw a sample dataset, train on it, measure the model, show what came out
+	dvc repro
+	@python -m runner summary
+
+plan: setup  ## say which stages would run, and because of which keys
+	@python -m runner plan
+
+test: setup  ## run the tests
+	python -m pytest
+
+lint: setup  ## format, types, YAML and shell
+	ruff format --check .
+	ruff check .
+	mypy
+	yamllint --strict .
+	shellcheck .ci/run .ci/lock
+
+check: lint  ## lint, and hold the repository to its own rules
+	python -m pytest tests/contract -m 'not slow'
+
+format: setup  ## let ruff format and mend what it can
+	ruff format .
+	ruff check --fix .
+
+lock: setup  ## find new versions for constraints.txt and constraints-train.txt
+	.ci/lock
+
+bench: setup  ## measure speed beside peers, in one run
+	python -m benchmarks
+
+clean:  ## remove what can be made again; the store and .venv stay
+	rm -rf artifacts .work .pytest_cache .mypy_cache .ruff_cache .hypothesis dvc_plots

@@ -1,0 +1,99 @@
+"""What went in, what came out, how long each stage took: for the terminal or as Markdown."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from runner.errors import StageError
+from runner.run import ARTIFACTS
+from runner.stages import STAGES, seconds_file
+
+Row = tuple[str, ...]
+
+
+class Table(NamedTuple):
+    """A titled table; the first row is its head."""
+
+    title: str
+    rows: list[Row]
+
+
+def summarize(project: Path, *, markdown: bool) -> str:
+    """Return the summary of the last run.
+
+    Raises:
+        StageError: there was no run to the end, or its outputs are not here.
+    """
+    folder = project / ARTIFACTS
+    try:
+        found, metrics = _json(folder / "report/report.json"), _json(folder / "evaluation/metrics.json")
+        difference = _json(folder / "export/difference.json")
+        values = {name: yaml.safe_load((folder / f"config/{name}.yaml").read_text("utf-8")) for name in ("fetch", "train")}
+        megabytes = (folder / "export/model.onnx").stat().st_size / 1e6
+    except FileNotFoundError as error:
+        raise StageError(f"{error.filename} is missing; `dvc repro` makes it, `dvc pull` fetches it") from error
+    tables = [_went_in(found, values, folder), _came_out(metrics), _took()]
+    text = "\n\n".join(_markdown(table) if markdown else _plain(table) for table in tables)
+    closing = [
+        f"mAP50 {_figure(metrics['map50'])} on {metrics['pictures']} test pictures; "
+        f"model.onnx {megabytes:.1f} MB, at most {difference['confidence']:.1g} off the weights in a confidence",
+        f"look at {ARTIFACTS}/report/index.html (the dataset) and {ARTIFACTS}/evaluation/misses/ (the worst misses)",
+    ]
+    return text + "\n\n" + "\n".join(f"- {line}" if markdown else line for line in closing)
+
+
+def _went_in(found: dict[str, Any], values: dict[str, Any], folder: Path) -> Table:
+    dataset, train = values["fetch"]["dataset"], values["train"]
+    parts = [len((folder / f"split/{part}.txt").read_text("utf-8").splitlines()) for part in ("train", "val", "test")]
+    pictures = found["pictures"]
+    rows: list[Row] = [
+        ("dataset", dataset["url"]),
+        ("pictures", f"{pictures['kept']} of {pictures['found']}, {pictures['background']} of them background"),
+        ("train, val, test", ", ".join(map(str, parts))),
+        ("boxes", ", ".join(f"{count} {name}" for name, count in found["boxes"].items())),
+        ("left out", f"{len(found['left_out'])}"),
+        ("model", f"{train['model']['base']} at {train['model']['imgsz']} px"),
+        ("training", f"up to {train['train']['epochs']} epochs, batch {train['train']['batch']}, seed {train['seed']}"),
+    ]
+    return Table("What went in", [("", ""), *rows])
+
+
+def _came_out(metrics: dict[str, Any]) -> Table:
+    rows: list[Row] = [("class", "test boxes", "mAP50", "mAP50-95", "precision", "recall", "threshold")]
+    for name, figures in [("all", metrics), *metrics["classes"].items()]:
+        keys = ("map50", "map50_95", "precision", "recall", "threshold")
+        rows.append((name, str(figures["boxes"]), *(_figure(figures[key]) for key in keys)))
+    return Table("What came out", rows)
+
+
+def _took() -> Table:
+    rows: list[Row] = [("stage", "seconds")]
+    for name in STAGES:
+        file = seconds_file(name)
+        rows.append((name, f"{json.loads(file.read_text()):.1f}" if file.is_file() else "not run here"))
+    return Table("How long it took when it last ran", rows)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _plain(table: Table) -> str:
+    widths = [max(len(row[column]) for row in table.rows) for column in range(len(table.rows[0]))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table.rows]
+    return "\n".join([table.title, *(f"  {line}" for line in lines if line)])
+
+
+def _markdown(table: Table) -> str:
+    head, *rows = ([cell.replace("|", "\\|") for cell in row] for row in table.rows)
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join([f"### {table.title}", "", *(f"| {' | '.join(line)} |" for line in lines)])
