@@ -1,0 +1,229 @@
+"""Zip files from strangers, unpacked safely; zip files of ours, the same bytes for the same content."""
+
+import lzma
+import re
+import secrets
+import shutil
+import stat
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from runner.errors import DatasetError
+from runner.files import writing
+from runner.names import fold, shown
+
+MAX_BYTES = 200 * 2**30  # [bytes] of all files together
+MAX_RATIO = 100  # [-] unpacked to packed size; pictures hardly shrink, so a dataset stays far below
+MAX_FILES = 1_000_000  # [files]
+MAX_PATH = 1000  # [bytes of UTF-8]
+MAX_NAME = 255  # [bytes of UTF-8] what disks allow for one file or folder
+ALWAYS_ALLOWED = 16 * 2**20  # [bytes] unpacked, whatever the ratio: small zips of repetitive text are no bombs
+
+_CHUNK = 1 << 20
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
+_UTF8_FLAG = 0x800
+_ENCRYPTED_FLAGS = 0x1 | 0x40
+# What zipfile and the decompressors raise on damaged bytes; bz2 and a bad offset give a plain OSError or ValueError.
+_DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, struct.error, OSError, ValueError, RuntimeError)
+
+
+def unpack(
+    zip_path: Path,
+    folder: Path,
+    *,
+    max_bytes: int = MAX_BYTES,
+    max_ratio: float = MAX_RATIO,
+    max_files: int = MAX_FILES,
+) -> None:
+    """Unpack a zip into a folder that is new or empty; on any refusal nothing is left of it.
+
+    Names are taken as UTF-8 where they are, else as code page 437, which zip prescribes.
+
+    Args:
+        zip_path: the zip.
+        folder: where its files go; appears when all of them are there.
+        max_bytes: [bytes] of all files, counted as they are written.
+        max_ratio: unpacked to packed size, above the first 16 MiB.
+        max_files: most files.
+    Raises:
+        DatasetError: not a whole zip, or one whose files could do harm.
+    """
+    where = shown(zip_path.name)
+    limit = min(max_bytes, max(int(max_ratio * zip_path.stat().st_size), ALWAYS_ALLOWED))
+    partial = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.part")
+    try:
+        with _open(zip_path, where) as archive:
+            members = _members(archive, where)
+            if not members:
+                raise DatasetError(f"{where}: holds no files, expected a dataset")
+            if len(members) > max_files:
+                raise DatasetError(f"{where}: holds {len(members)} files, expected at most {max_files}")
+            _check_size(sum(info.file_size for info, _ in members), limit, where)  # what it says; below, what it does
+            partial.mkdir(parents=True)
+            _write(archive, members, partial, limit, where)
+        partial.replace(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def write_zip(files: Iterable[tuple[str, Path | bytes]], path: Path) -> None:
+    """Write a zip whose bytes follow from names and contents alone, whole or not at all.
+
+    Files are sorted by name and stored, not compressed: pictures would not shrink, and no version of zlib matters.
+
+    Args:
+        files: name in the zip, with `/`, and the content or the file that has it.
+        path: where the zip goes.
+    Raises:
+        DatasetError: a name is not safe to unpack, or two are the same to some disks.
+    """
+    chosen = sorted(files, key=lambda file: file[0])
+    _check_collisions([name for name, _ in chosen], shown(path.name))
+    with writing(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
+        for name, content in chosen:
+            _check_name(name, shown(path.name))
+            info = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
+            info.create_system = 3  # Unix: so the permissions count
+            info.external_attr = (stat.S_IFREG | 0o644) << 16
+            if isinstance(content, bytes):
+                archive.writestr(info, content)
+                continue
+            info.file_size = content.stat().st_size
+            with content.open("rb") as source, archive.open(info, "w") as target:
+                shutil.copyfileobj(source, target, _CHUNK)
+
+
+def _open(zip_path: Path, where: str) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(zip_path)
+    except UnicodeDecodeError as error:
+        raise DatasetError(
+            f"{where}: a file name says it is UTF-8 and is not ({error.reason}), expected UTF-8; "
+            "pack the dataset again with another tool"
+        ) from error
+    except _DAMAGED as error:
+        raise DatasetError(f"{where}: not a whole zip ({error}), expected one; copy or export it again") from error
+
+
+def _members(archive: zipfile.ZipFile, where: str) -> list[tuple[zipfile.ZipInfo, str]]:
+    """Return the files of a zip with their paths, all of them safe; refuse before anything is written."""
+    members = []
+    for info in archive.infolist():
+        name = _name(info)
+        _check_name(name, where)
+        mode = info.external_attr >> 16
+        if stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
+            kind = "a link" if stat.S_ISLNK(mode) else "a special file"
+            raise DatasetError(f"{where}: {shown(name)}: {kind}, expected plain files; pack the files themselves")
+        if info.flag_bits & _ENCRYPTED_FLAGS:
+            raise DatasetError(f"{where}: {shown(name)}: encrypted, expected no password; pack it without one")
+        if info.compress_type not in _METHODS:
+            method = f"method {info.compress_type}"
+            raise DatasetError(f"{where}: {shown(name)}: packed with {method}, expected deflate; pack it as plain zip")
+        if not name.endswith("/"):
+            members.append((info, "/".join(part for part in name.split("/") if part not in ("", "."))))
+    _check_collisions([path for _, path in members], where)
+    return members
+
+
+def _name(info: zipfile.ZipInfo) -> str:
+    """Return the name as its writer meant it: macOS and others write UTF-8 without saying so."""
+    name = info.orig_filename  # the other one ends at a NUL
+    if info.flag_bits & _UTF8_FLAG:
+        return name
+    try:
+        return name.encode("cp437").decode("utf-8")
+    except UnicodeError:
+        return name
+
+
+def _check_name(name: str, where: str) -> None:
+    """Refuse a name that could leave the folder, or that disks refuse."""
+    parts = name.split("/")
+    reason = None
+    if name.startswith("/") or re.match(r"[A-Za-z]:", name):
+        reason = "an absolute path"
+    elif ".." in parts:
+        reason = "leads out of the folder"
+    elif "\\" in name:
+        reason = "has backslashes"
+    elif name in ("", ".") or re.search(r"[\x00-\x1f\x7f]", name):
+        reason = "empty or with control characters"
+    elif len(name.encode()) > MAX_PATH or any(len(part.encode()) > MAX_NAME for part in parts):
+        reason = f"longer than {MAX_NAME} bytes a name or {MAX_PATH} a path"
+    if reason:
+        raise DatasetError(
+            f"{where}: {shown(name)[:80]!r}: {reason}, expected a plain relative path; "
+            "pack the dataset again with another tool"
+        )
+
+
+def _check_collisions(paths: list[str], where: str) -> None:
+    """Refuse paths that are one file, or a file and a folder, on a disk without case or with one Unicode form."""
+    spelling: dict[str, str] = {}
+    files: set[str] = set()
+    folders: set[str] = set()
+    for path in paths:
+        key = fold(path)
+        for inner, written in zip(_heads(key), _heads(path), strict=True):
+            folders.add(inner)
+            _check_spelling(spelling.setdefault(inner, written), written, where)
+        _check_spelling(spelling.setdefault(key, path), path, where)
+        if key in files:
+            raise DatasetError(f"{where}: {shown(path)}: is in it twice, expected once; pack the dataset again")
+        files.add(key)
+    if both := files & folders:
+        path = spelling[min(both)]
+        raise DatasetError(f"{where}: {shown(path)}: is a file and a folder, expected one; pack the dataset again")
+
+
+def _check_spelling(first: str, second: str, where: str) -> None:
+    if first != second:
+        raise DatasetError(
+            f"{where}: {shown(first)} and {shown(second)} are one file on many disks, expected names that differ in "
+            "more than case; rename one"
+        )
+
+
+def _heads(path: str) -> Iterator[str]:
+    """Give the folders that a path leads through: a, a/b for a/b/c."""
+    end = path.find("/")
+    while end >= 0:
+        yield path[:end]
+        end = path.find("/", end + 1)
+
+
+def _check_size(size: int, limit: int, where: str) -> None:
+    if size > limit:
+        raise DatasetError(
+            f"{where}: unpacks to {size:,} bytes or more, expected at most {limit:,} from a zip of this size; "
+            "pictures do not shrink like this, so it may be a zip bomb"
+        )
+
+
+def _write(
+    archive: zipfile.ZipFile, members: list[tuple[zipfile.ZipInfo, str]], folder: Path, limit: int, where: str
+) -> None:
+    """Write the files, and stop as soon as they are more than `limit` bytes together."""
+    written = 0
+    for info, path in members:
+        target = folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with target.open("xb") as file:
+            for chunk in _chunks(archive, info, f"{where}: {shown(path)}"):
+                written += len(chunk)
+                _check_size(written, limit, where)
+                file.write(chunk)
+
+
+def _chunks(archive: zipfile.ZipFile, info: zipfile.ZipInfo, where: str) -> Iterator[bytes]:
+    """Read a file of a zip; its CRC is checked with the last chunk."""
+    try:
+        with archive.open(info) as source:
+            while chunk := source.read(_CHUNK):
+                yield chunk
+    except _DAMAGED as error:
+        raise DatasetError(f"{where}: damaged ({error}), expected a whole zip; copy or export it again") from error
