@@ -94,14 +94,23 @@ class Picture:
     plain: bool
 
 
-def decode(data: bytes, *, fit: int | None = None, max_pixels: int = MAX_PIXELS) -> Picture:
+def decode(
+    data: bytes,
+    *,
+    fit: int | None = None,
+    fit_width: int | None = None,
+    spare: float = 1.0,
+    max_pixels: int = MAX_PIXELS,
+) -> Picture:
     """Turn the bytes of a picture into upright 8-bit RGB.
 
     Safe to call from many threads: no setting of Pillow is touched.
 
     Args:
         data: the whole file.
-        fit: pixels. A JPEG may be decoded at 1/2, 1/4 or 1/8, with its long side still at least `fit`.
+        fit: pixels. A JPEG may be decoded at 1/2, 1/4 or 1/8, its long side still at least `fit`.
+        fit_width: pixels. The same for the width as a person sees it.
+        spare: 1 or more: what is still larger than the fit has at least `spare` times its pixels.
         max_pixels: refuse a picture with more, from its header, before memory is taken for them.
     Raises:
         UnsupportedError: not a picture, or a kind that is not read here.
@@ -113,7 +122,7 @@ def decode(data: bytes, *, fit: int | None = None, max_pixels: int = MAX_PIXELS)
         image = factory(io.BytesIO(data), "")
         if image.width * image.height > max_pixels:
             raise TooLargeError(f"{image.width}x{image.height} pixels; expected at most {max_pixels:,} in all")
-        return _upright_rgb(image, data, fit)
+        return _upright_rgb(image, data, fit, fit_width, spare)
     except PictureError:
         raise
     except (MemoryError, Image.DecompressionBombError) as error:
@@ -138,12 +147,17 @@ def _kind_of(data: bytes) -> tuple[str, Callable[[IO[bytes], str], ImageFile.Ima
     raise UnsupportedError(f"{'empty file' if not data else 'not a picture of a known kind'}; {EXPECTED}")
 
 
-def _upright_rgb(image: ImageFile.ImageFile, data: bytes, fit: int | None) -> Picture:
+def _upright_rgb(
+    image: ImageFile.ImageFile, data: bytes, fit: int | None, fit_width: int | None, spare: float
+) -> Picture:
     width, height = image.size
     kind = image.format or ""
     raw_mode = _raw_mode(image)
-    if fit is not None:
-        scale = max((s for s in (1, 2, 4, 8) if -(-max(width, height) // s) >= fit), default=1)
+    if isinstance(image, JpegImagePlugin.JpegImageFile) and (enough := fit_width or fit):
+        seen_width = height if _orientation(image) >= 5 else width
+        side = seen_width if fit_width else max(width, height)
+        reduced = {scale: -(-side // scale) for scale in (1, 2, 4, 8)}
+        scale = max((s for s, pixels in reduced.items() if pixels == enough or pixels >= spare * enough), default=1)
         image.draft(None, (max(1, width // scale), max(1, height // scale)))
     stored = _orientation(image) if kind == "TIFF" else 1  # Pillow turns a TIFF as it loads; its size is already turned
     image.load()

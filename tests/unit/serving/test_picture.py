@@ -238,6 +238,21 @@ def test_never_smaller_than_needed_when_fitted(width: int, height: int, fit: int
         assert max(picture.image.size) == -(-max(width, height) // 8)
 
 
+@pytest.mark.parametrize(("turn", "size"), [(1, (400, 200)), (6, (400, 800))])
+def test_width_as_seen_is_enough_when_fitted_by_width(turn: int, size: tuple[int, int]) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    data = encoded(Image.new("RGB", (1600, 800)), "JPEG", exif=exif)
+    assert decode(data, fit_width=size[0] - 5).image.size == size
+
+
+@pytest.mark.parametrize(
+    ("width", "decoded"), [(320, 320), (640, 320), (641, 641), (1279, 320), (1300, 650), (5120, 640)]
+)
+def test_exact_or_spared_when_fitted_with_spare(width: int, decoded: int) -> None:
+    assert decode(encoded(Image.new("RGB", (width, 64)), "JPEG"), fit=320, spare=2).image.width == decoded
+
+
 @given(st.binary(max_size=200), st.sampled_from([b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"BM", b"II*\0"]))
 def test_nothing_but_picture_errors_when_random(data: bytes, magic: bytes) -> None:
     with pytest.raises(PictureError):
