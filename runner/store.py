@@ -67,7 +67,7 @@ class FolderStore:
         if sha256_of(target) != sha256_of(path):
             raise StoreError(
                 f"{self.uri}: {key} is there already, with other content (sha256 {sha256_of(target)}) than {path} "
-                f"(sha256 {sha256_of(path)}); objects never change: use another name, or remove that one if it is damaged"
+                f"(sha256 {sha256_of(path)}); objects never change: use another name, or remove that one if damaged"
             )
         return False
 
