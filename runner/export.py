@@ -23,7 +23,8 @@ from ultralytics import YOLO
 from runner.config import Export
 from runner.errors import StageError
 from runner.files import write_text, writing
-from serving.detector import Detector, letterbox
+from serving.detector import Detector
+from serving.letterbox import fill, letterbox
 from serving.picture import decode
 
 Batch = NDArray[np.float32]
@@ -86,13 +87,14 @@ def _finish(graph: Any, imgsz: int) -> Any:
 
 
 def _pictures(raw: Path, dataset: Path, split: Path, count: int, imgsz: int) -> Batch:
-    """Return pictures of val as the server feeds them to the model: (N, 3, imgsz, imgsz), 0-1."""
+    """Return pictures of val as the server feeds them to the model: (N, 3, imgsz, imgsz) float32, 0-1."""
     index = {entry["image"]: entry for entry in json.loads((dataset / "index.json").read_text(encoding="utf-8"))}
     images = (split / "val.txt").read_text(encoding="utf-8").splitlines()[:count]
-    inputs = [
-        letterbox(decode((raw / index[image]["source"]).read_bytes(), fit=imgsz), (imgsz, imgsz))[0] for image in images
-    ]
-    return np.concatenate(inputs)
+    inputs = np.empty((len(images), 3, imgsz, imgsz), np.float32)
+    for image, into in zip(images, inputs, strict=True):
+        picture = decode((raw / index[image]["source"]).read_bytes())
+        fill(picture, letterbox(picture.width, picture.height, (imgsz, imgsz)), into)
+    return inputs
 
 
 def compare(onnx_file: Path, weights: Path, inputs: Batch) -> dict[str, float]:

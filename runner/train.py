@@ -18,6 +18,7 @@ import torch
 import yaml
 from filelock import FileLock
 from ultralytics.models.yolo.detect import DetectionTrainer
+from ultralytics.nn.tasks import yaml_model_load
 from ultralytics.utils.plotting import plot_results
 from ultralytics.utils.torch_utils import strip_optimizer
 
@@ -93,6 +94,8 @@ def train(
     """
     device = os.environ.get("RUNNER_DEVICE", "")
     check_device(device, settings.batch)
+    if weights is None:
+        check_architecture(model.base)
     values = {"seed": seed, **{key: part.model_dump() for key, part in _parts(model, settings, augment)}}
     folder = work / "train" / _digest(values, dataset, split, pins)
     _forget_old(work / "train", keep=folder)
@@ -104,8 +107,9 @@ def train(
         checkpoint = newest_checkpoint(folder / "checkpoints")
         if checkpoint is not None:
             _restore(checkpoint, run)
-            print(f"continuing after epoch {_read(checkpoint)['epoch'] + 1} of {settings.epochs}", flush=True)
         if checkpoint is None or not _read(checkpoint)["finished"]:
+            if checkpoint:
+                print(f"continuing after epoch {_read(checkpoint)['epoch'] + 1} of {settings.epochs}", flush=True)
             _fit(
                 {
                     **settings.model_dump(exclude={"cache"}),
@@ -126,10 +130,25 @@ def train(
                 }
             )
         else:
+            print("training had ended before; its results are collected", flush=True)
             plot_results(file=run / "results.csv")
         _collect(run, out)
         shutil.rmtree(folder / "data")
         shutil.rmtree(run)
+
+
+def check_architecture(base: str) -> None:
+    """Refuse an architecture that Ultralytics does not bring along.
+
+    Raises:
+        StageError: no such architecture.
+    """
+    try:
+        yaml_model_load(base)
+    except FileNotFoundError as error:
+        raise StageError(
+            f"model.base: Ultralytics has no {base}; expected one of its architectures, such as yolo11n.yaml"
+        ) from error
 
 
 def keep_checkpoint(run: Path, checkpoints: Path, epoch: int, *, finished: bool) -> None:
@@ -226,11 +245,6 @@ def _fit(arguments: dict[str, Any]) -> None:
                 f"({str(error).splitlines()[0] if str(error) else 'MemoryError'}); make one of them smaller"
             ) from error
         raise
-    except FileNotFoundError as error:
-        raise StageError(
-            f"model.base: {arguments['model']}: {error}; expected an architecture that Ultralytics knows, "
-            "such as yolo11n.yaml"
-        ) from error
 
 
 def _collect(run: Path, out: Path) -> None:

@@ -1,0 +1,74 @@
+"""The command line: quick, and errors that say what to do."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from runner.__main__ import STAGES as HELP
+from runner.__main__ import main
+from runner.stages import STAGES
+
+
+def test_help_names_every_stage_when_asked(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["--help"])
+    said = capsys.readouterr().out
+    assert all(f"\n    {name} " in said for name in STAGES)
+    assert list(HELP) == list(STAGES)
+
+
+def test_help_loads_nothing_heavy_when_asked(project: Path) -> None:
+    code = (
+        "import sys; from runner.__main__ import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: print(sorted({'torch', 'ultralytics', 'dvc', 'hydra', 'numpy', 'pydantic'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=project, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_stage_says_what_to_run_first_when_its_file_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["split"]) == 1
+    assert "error: artifacts/config/split.yaml is missing; run `dvc repro split`" in capsys.readouterr().err
+
+
+def test_the_package_is_named_when_an_extra_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "dvc.repo", None)
+    monkeypatch.setitem(sys.modules, "dvc", None)
+
+    def missing(*_: object) -> None:
+        raise ModuleNotFoundError("No module named 'torch'", name="torch")
+
+    monkeypatch.setattr("runner.stages.run_stage", missing)
+    assert main(["train"]) == 1
+    assert "error: train needs the package torch, which is not installed; run `make setup`" in capsys.readouterr().err
+
+
+def test_a_full_disk_is_named_when_writing_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(_: str) -> None:
+        raise OSError(28, "No space left on device", "artifacts/x")
+
+    monkeypatch.setattr("runner.stages.run_stage", full)
+    assert main(["prepare"]) == 1
+    assert "error: artifacts/x: No space left on device; free some space" in capsys.readouterr().err
+
+
+def test_a_bug_stays_a_traceback_when_it_is_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    def bug(_: str) -> None:
+        raise KeyError("bug")
+
+    monkeypatch.setattr("runner.stages.run_stage", bug)
+    with pytest.raises(KeyError, match="bug"):
+        main(["prepare"])
