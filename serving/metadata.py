@@ -1,0 +1,80 @@
+"""What Ultralytics' export writes into a model about itself, read as the hostile text that it may be."""
+
+import ast
+from dataclasses import dataclass
+
+_MAX_LENGTH = 1_000_000  # characters
+
+
+class ModelError(Exception):
+    """The model cannot be loaded, or is not a detector of the form that Ultralytics exports."""
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """The part of the metadata that decides how the model is run.
+
+    Attributes:
+        classes: names, in the order of their ids.
+        input_hw: height and width of the input in pixels.
+        stride: pixels per cell of the coarsest grid.
+        end2end: whether the model was trained to list its detections itself.
+    """
+
+    classes: tuple[str, ...]
+    input_hw: tuple[int, int]
+    stride: int
+    end2end: bool
+
+
+def read(metadata: dict[str, str]) -> Metadata:
+    """Check the metadata of a detector.
+
+    Args:
+        metadata: as ONNX Runtime gives it: `names`, `imgsz` and `stride` hold Python literals.
+    Raises:
+        ModelError: a key is missing or does not hold what the export writes, or the model is no detector.
+    """
+    if (task := metadata.get("task")) != "detect":
+        raise ModelError(f"task is {task!r} in the model's metadata; expected 'detect', as Ultralytics' export writes")
+    height, width = _positive(metadata, "imgsz", 2)
+    (stride,) = _positive(metadata, "stride", 1)
+    return Metadata(_classes(metadata), (height, width), stride, metadata.get("end2end") == "True")
+
+
+def _literal(metadata: dict[str, str], key: str) -> object:
+    """The Python literal that the export wrote under a key; nothing is executed."""
+    text = metadata.get(key)
+    if text is None:
+        raise ModelError(f"{key} is missing in the model's metadata; expected what Ultralytics' export writes")
+    try:
+        if len(text) > _MAX_LENGTH:
+            raise ValueError(f"{len(text)} characters")
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
+        raise ModelError(f"{key} in the model's metadata is no Python literal: {text[:80]!r}") from error
+
+
+def _positive(metadata: dict[str, str], key: str, count: int) -> list[int]:
+    value = _literal(metadata, key)
+    values = list(value) if isinstance(value, list | tuple) else [value] * count
+    numbers = [number for number in values if type(number) is int and number > 0]
+    if not len(numbers) == len(values) == count:
+        raise ModelError(
+            f"{key} in the model's metadata is {str(value)[:80]}; expected {count} whole number(s) above 0"
+        )
+    return numbers
+
+
+def _classes(metadata: dict[str, str]) -> tuple[str, ...]:
+    names = _literal(metadata, "names")
+    if not isinstance(names, dict) or not names or set(names) != set(range(len(names))):
+        raise ModelError(
+            f"names in the model's metadata is {str(names)[:80]}; expected {{0: 'name', 1: …}} without gaps"
+        )
+    classes = [names[class_id] for class_id in range(len(names))]
+    if not all(isinstance(name, str) and name for name in classes) or len(set(classes)) != len(classes):
+        raise ModelError(
+            f"names in the model's metadata is {str(names)[:80]}; expected a different text for each class"
+        )
+    return tuple(classes)
