@@ -35,7 +35,9 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM):
             raise
-        return _fail(f"{error.filename or 'writing'}: {error.strerror}; free some space or change the rights, then run again")
+        return _fail(
+            f"{error.filename or 'writing'}: {error.strerror}; free some space or change the rights, then run again"
+        )
     except KeyboardInterrupt:
         return 130
 

@@ -8,32 +8,55 @@ The head of each description (up to the first semicolon) is also the comment bes
 from __future__ import annotations
 
 import re
+import unicodedata
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 
 class Section(BaseModel):
-    """A section of the configuration: unknown keys are refused, values cannot be changed."""
+    """A section of the configuration: unknown keys are refused, and values of another type, such as "5" for 5."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
-def _regular_expression(pattern: str | None) -> str | None:
+def _like(pattern: str, expected: str) -> AfterValidator:
+    """Return a check of a text against a pattern, whose message says in words what is expected."""
+
+    def check(text: str) -> str:
+        if not re.fullmatch(pattern, text, re.ASCII):
+            raise ValueError(f"expected {expected}")
+        return text
+
+    return AfterValidator(check)
+
+
+def _regular_expression(pattern: str) -> str:
     try:
-        re.compile(pattern or "")
+        re.compile(pattern)
     except re.error as error:
-        raise ValueError(f"not a regular expression ({error})") from error
+        raise ValueError(f"which is not a regular expression ({error})") from error
     return pattern
 
 
-def _distinct(names: list[str]) -> list[str]:
-    if doubled := sorted({name for name in names if names.count(name) > 1}):
-        raise ValueError(f"names repeat: {', '.join(doubled)}")
-    return names
+def _class_names(names: list[str]) -> list[str]:
+    """Return the names in Unicode's composed form, as `dataset add` writes them, so that equal names are equal text."""
+    for name in names:
+        if not name.isprintable() or not name or name != name.strip():
+            raise ValueError(f"expected names of printable characters, with no blanks around them; {name!r} is none")
+    composed = [unicodedata.normalize("NFC", name) for name in names]
+    if doubled := sorted({name for name in composed if composed.count(name) > 1}):
+        raise ValueError(f"expected each name once; repeated: {', '.join(doubled)}")
+    return composed
 
 
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+def _not_zero(number: int) -> int:
+    if number == 0:
+        raise ValueError("expected -1 (fill one GPU) or a number of pictures")
+    return number
+
+
+Sha256 = Annotated[str, _like("[0-9a-f]{64}", "64 hexadecimal digits")]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -47,21 +70,28 @@ class Sample(Section):
 class Dataset(Section):
     """Where the labelled pictures come from."""
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", description="[-] folder of its versions in the store")
-    url: str = Field(
-        pattern=r"^(sample|store:datasets/[a-z0-9][a-z0-9._-]*/[0-9a-f]{12}\.zip)$",
-        description="[-] sample | store:datasets/<name>/<sha12>.zip",
+    name: Annotated[str, _like("[a-z0-9][a-z0-9._-]*", "small letters, digits, '.', '_' and '-'")] = Field(
+        description="[-] folder of its versions in the store"
     )
+    url: Annotated[
+        str,
+        _like(
+            r"sample|store:datasets/[a-z0-9][a-z0-9._-]*/[0-9a-f]{12}\.zip",
+            "sample, or store:datasets/<name>/<sha12>.zip as `python -m runner dataset add` writes it",
+        ),
+    ] = Field(description="[-] sample | store:datasets/<name>/<sha12>.zip")
     sha256: Sha256 | None = Field(description="[hex] digest of the zip")
-    classes: Annotated[list[str], AfterValidator(_distinct)] = Field(
+    classes: Annotated[list[str], AfterValidator(_class_names)] = Field(
         description="[names] the class list in id order"
     )
-    sample: Sample
+    sample: Sample | None
 
     @model_validator(mode="after")
-    def _digest_of_a_version(self) -> Self:
+    def _says_what_it_needs(self) -> Self:
         if self.url != "sample" and self.sha256 is None:
             raise ValueError("a store: url needs dataset.sha256; `python -m runner dataset add` writes both")
+        if self.url == "sample" and self.sample is None:
+            raise ValueError("url is sample, but dataset.sample is empty; use presets.dataset: sample")
         return self
 
 
@@ -86,7 +116,7 @@ class Split(Section):
     val: float = Field(gt=0, lt=1, description="[0-1] share of the groups that chooses thresholds")
     test: float = Field(gt=0, lt=1, description="[0-1] share of the groups that is only measured")
     seed: int = Field(ge=0, description="[-] another seed deals the groups anew")
-    group: Annotated[str | None, AfterValidator(_regular_expression)] = Field(
+    group: Annotated[str, AfterValidator(_regular_expression)] | None = Field(
         description="[regex] on the file name; pictures whose match is equal stay together"
     )
 
@@ -100,8 +130,7 @@ class Split(Section):
 class Model(Section):
     """The network and what it starts from."""
 
-    base: str = Field(
-        pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]*\.(yaml|pt))$",
+    base: Annotated[str, _like(r"[a-z0-9][\w.-]*\.(yaml|pt)", "a file name, NAME.yaml or NAME.pt")] = Field(
         description="[-] NAME.yaml starts from scratch, NAME.pt from weights that were added",
     )
     sha256: Sha256 | None = Field(description="[hex] digest of NAME.pt; compose looks it up under weights")
@@ -123,7 +152,7 @@ class Train(Section):
 
     epochs: int = Field(ge=1, description="[epochs] upper bound")
     patience: int = Field(ge=0, description="[epochs] without progress before it stops")
-    batch: int = Field(ge=-1, description="[pictures] -1 fills one GPU")
+    batch: Annotated[int, AfterValidator(_not_zero)] = Field(ge=-1, description="[pictures] -1 fills one GPU")
     optimizer: Literal["auto", "SGD", "Adam", "AdamW", "NAdam", "RAdam", "RMSProp", "MuSGD"] = Field(
         description="[-] auto | SGD | Adam | AdamW | NAdam | RAdam | RMSProp | MuSGD"
     )
@@ -134,16 +163,10 @@ class Train(Section):
     warmup_epochs: float = Field(ge=0, description="[epochs] of rising learning rate")
     cos_lr: bool = Field(description="[-] cosine instead of linear decay")
     nbs: int = Field(ge=1, description="[pictures] gradients are summed up to this many")
-    freeze: int | None = Field(ge=0, description="[layers] the first n stay as they are")
+    freeze: int = Field(ge=0, description="[layers] the first n stay as they are")
     amp: bool = Field(description="[-] mixed precision on a GPU")
-    cache: Literal["ram"] | None = Field(description="[-] ram | empty; keeps decoded pictures in memory")
+    cache: bool = Field(description="[-] keep decoded pictures in memory")
     val: bool = Field(description="[-] measure on val after each epoch")
-
-    @model_validator(mode="after")
-    def _batch_is_a_number_of_pictures(self) -> Self:
-        if self.batch == 0:
-            raise ValueError("train.batch is 0; use -1 (fill one GPU) or a number of pictures")
-        return self
 
 
 class Augment(Section):
@@ -170,7 +193,9 @@ class Export(Section):
 
     opset: int = Field(ge=17, le=23, description="[-] ONNX operator set")
     pictures: int = Field(ge=1, description="[pictures] on which ONNX and weights are compared")
-    max_difference: float = Field(gt=0, description="[1] largest difference allowed; boxes count as a share of the input")
+    max_difference: float = Field(
+        gt=0, description="[1] largest difference allowed; boxes count as a share of the input"
+    )
 
 
 class Evaluate(Section):

@@ -55,10 +55,14 @@ def _packages(project: Path) -> Iterator[Finding]:
         wanted = pins.get(name, [version])
         fits = version.split("+")[0] in wanted
         yield Finding(
-            f"{name} {version}" + ("" if fits else f", tested with {' or '.join(wanted)}"), "" if fits else "run `make setup`"
+            f"{name} {version}" + ("" if fits else f", tested with {' or '.join(wanted)}"),
+            "" if fits else "run `make setup`",
         )
     pair = subprocess.run(
-        [sys.executable, "-c", "import torch, torchvision; torchvision.ops.nms"], capture_output=True, text=True, check=False
+        [sys.executable, "-c", "import torch, torchvision; torchvision.ops.nms"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     last = (pair.stderr.strip().splitlines() or ["no message"])[-1]
     yield Finding(

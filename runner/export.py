@@ -62,7 +62,9 @@ def export(
     )
     with writing(out / "model.onnx") as temporary:
         onnx.save(_finish(onnx.load(exported), imgsz), temporary)
-    difference = compare(out / "model.onnx", model / "best.pt", _pictures(raw, dataset, split, settings.pictures, imgsz))
+    difference = compare(
+        out / "model.onnx", model / "best.pt", _pictures(raw, dataset, split, settings.pictures, imgsz)
+    )
     difference["allowed"] = settings.max_difference
     write_text(out / "difference.json", json.dumps(difference, indent=2) + "\n")
     said = (
@@ -119,7 +121,7 @@ def compare(onnx_file: Path, weights: Path, inputs: Batch) -> dict[str, float]:
     apart = np.abs(found - reference)
     box, rest = (apart[:, :4], apart[:, 4:]) if found.shape[2] != 6 else (apart[:, :, :4], apart[:, :, 4:])
     return {
-        "box": round(float(box.max()) / inputs.shape[-1], 9),
-        "confidence": round(float(rest.max()), 9),
+        "box": float(f"{box.max() / inputs.shape[-1]:.1e}"),  # two digits: the rest is rounding noise
+        "confidence": float(f"{rest.max():.1e}"),
         "pictures": len(inputs),
     }

@@ -26,6 +26,9 @@ def ultralytics_offline(work: Path) -> None:
         "YOLO_AUTOINSTALL": "false",
         "ULTRALYTICS_SAFE_LOAD": "true",  # weights are foreign files: only known classes are unpickled
         "NO_ALBUMENTATIONS_UPDATE": "1",
+        "PYTHONPATH": os.pathsep.join(
+            filter(None, (str(Path.cwd()), os.environ.get("PYTHONPATH")))
+        ),  # for its processes
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS") or str(workers()),  # Ultralytics would set 1
     }
     for key in ("ULTRALYTICS_API_KEY", "WANDB_API_KEY", "COMET_API_KEY", "MLFLOW_TRACKING_URI"):

@@ -68,15 +68,16 @@ def _compose(_: dict[str, Any], config: Path) -> str:
 
 
 def _fetch(values: dict[str, Any], raw: Path) -> None:
-    from runner.dataset import fetch_dataset
-    from runner.sample import draw_sample
-    from runner.store import open_store
-
     dataset = values["dataset"]
     if dataset["url"] == "sample":
+        from runner.sample import draw_sample
+
         sample = Sample.model_validate(dataset["sample"])
         draw_sample(raw, pictures=sample.pictures, seed=sample.seed)
     else:
+        from runner.dataset import fetch_dataset
+        from runner.store import open_store
+
         fetch_dataset(dataset["url"], dataset["sha256"], open_store(project_root()), raw)
 
 

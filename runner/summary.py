@@ -32,7 +32,9 @@ def summarize(project: Path, *, markdown: bool) -> str:
     try:
         found, metrics = _json(folder / "report/report.json"), _json(folder / "evaluation/metrics.json")
         difference = _json(folder / "export/difference.json")
-        values = {name: yaml.safe_load((folder / f"config/{name}.yaml").read_text("utf-8")) for name in ("fetch", "train")}
+        values = {
+            name: yaml.safe_load((folder / f"config/{name}.yaml").read_text("utf-8")) for name in ("fetch", "train")
+        }
         megabytes = (folder / "export/model.onnx").stat().st_size / 1e6
     except FileNotFoundError as error:
         raise StageError(f"{error.filename} is missing; `dvc repro` makes it, `dvc pull` fetches it") from error
@@ -89,7 +91,9 @@ def _figure(value: float | None) -> str:
 
 def _plain(table: Table) -> str:
     widths = [max(len(row[column]) for row in table.rows) for column in range(len(table.rows[0]))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table.rows]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table.rows
+    ]
     return "\n".join([table.title, *(f"  {line}" for line in lines if line)])
 
 

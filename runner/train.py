@@ -53,7 +53,9 @@ class Trainer(DetectionTrainer):  # type: ignore[misc]
         dataset = super().build_dataset(img_path, mode, batch)
         listed = len(Path(img_path).read_text(encoding="utf-8").splitlines())
         if len(dataset) != listed:
-            raise StageError(f"Ultralytics uses {len(dataset)} of the {listed} pictures for {mode}; its warnings say why")
+            raise StageError(
+                f"Ultralytics uses {len(dataset)} of the {listed} pictures for {mode}; its warnings say why"
+            )
         return dataset
 
     def save_model(self) -> bool:
