@@ -85,14 +85,16 @@ def read_layout(folder: Path) -> Layout:
             f"no labels: none of the {len(labels)} pictures has a label file, not even an empty one; expected "
             f"{shown(label_places(next(iter(labels)))[0])} and so on ({_some(files.ignored)})"
         )
-    names = name_pictures(labels)
+    top = files.at_root("")
+    inside = {path: path.removeprefix(top) if path.startswith(top) else f"../{path}" for path in labels}
+    names = name_pictures(inside.values())
     files.notes += [
-        f"{shown(path)}: called {name}, since its name is taken or not safe on every disk"
-        for path, name in names.items()
-        if name != path.rpartition("/")[2]
+        f"{shown(path)}: called {names[own]}, since its name is taken or not safe on every disk"
+        for path, own in inside.items()
+        if names[own] != own.rpartition("/")[2]
     ]
     pictures = [
-        Picture(names[path], folder / path, folder / label if label else None, files.parts[path])
+        Picture(names[inside[path]], folder / path, folder / label if label else None, files.parts[path])
         for path, label in labels.items()
     ]
     return Layout(classes, sorted(pictures, key=lambda picture: picture.name), about, files.ignored, files.notes)

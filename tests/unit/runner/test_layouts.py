@@ -225,6 +225,15 @@ def test_pictures_get_their_own_names_when_they_would_share_a_label_file(tmp_pat
     }
 
 
+def test_top_folders_decide_no_name(tmp_path: Path) -> None:
+    files = {"data.yaml": "names: [a]\ntrain: [a, b, ../a]\n", "a/x.jpg": "", "a/x.txt": "", "b/x.jpg": ""}
+    plain = read_layout(lay(tmp_path / "plain", files))
+    nested = read_layout(lay(tmp_path / "nested", {f"top/{name}": text for name, text in files.items()}))
+    assert [picture.name for picture in plain.pictures] == [picture.name for picture in nested.pictures]
+    beside = read_layout(lay(tmp_path / "nested", {"a/x.jpg": ""}))
+    assert len({picture.name for picture in beside.pictures}) == len(beside.pictures) == 3
+
+
 def test_label_file_may_stand_beside_its_picture(tmp_path: Path) -> None:
     layout = read_layout(lay(tmp_path, {"data.yaml": "names: [a]\ntrain: data\n", "data/a.jpg": "", "data/a.txt": ""}))
     assert found(layout, tmp_path) == {"a.jpg": ("data/a.jpg", "data/a.txt", "train")}
