@@ -99,6 +99,8 @@ def write_zip(files: Iterable[tuple[str, Path | bytes]], path: Path) -> None:
 def _open(zip_path: Path, where: str) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(zip_path)
+    except PermissionError:
+        raise
     except UnicodeDecodeError as error:
         raise DatasetError(
             f"{where}: a file name says it is UTF-8 and is not ({error.reason}), expected UTF-8; "

@@ -1,0 +1,140 @@
+"""Datasets in the store: `dataset add` makes a version of one, the stage `fetch` unpacks it.
+
+A version is a zip whose name and digest follow from its content, so params.yaml names exact bytes for ever.
+"""
+
+import os
+import re
+import tempfile
+import unicodedata
+from pathlib import Path
+
+from runner.archive import unpack, write_zip
+from runner.dataset_check import SHOWN, check_dataset, describe, listed
+from runner.dataset_version import version_files
+from runner.errors import DatasetError, StoreError
+from runner.files import link, sha256_of, write_text
+from runner.layouts import Layout, read_layout
+from runner.names import shown
+from runner.params_edit import Key, get_param, set_params
+from runner.store import SCHEME, Store, key_of, open_store
+
+PARAMS = "params.yaml"
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
+_MAX_NAME = 60  # [letters]
+
+
+def add_dataset(source: str | Path, *, project: Path, name: str | None = None, store_uri: str | None = None) -> str:
+    """Check a dataset, put it into the store as a version, and let params.yaml name it.
+
+    The same dataset, as zip or folder, from any machine, gives the same version; adding it again changes nothing.
+
+    Args:
+        source: a zip or a folder in one of the layouts that `runner.layouts` knows.
+        project: the folder that holds params.yaml.
+        name: of the folder of its versions; by default from the source's name.
+        store_uri: the store instead of STORE_URI's.
+    Returns:
+        What was found and done, to print.
+    Raises:
+        DatasetError: the source is not a dataset, or would do harm; nothing is changed.
+        StoreError, ConfigError: the store or params.yaml cannot take it.
+    """
+    path = Path(source).expanduser()
+    name = _checked_name(name, path)
+    get_param(project / PARAMS, ("dataset", "url"))  # complains now rather than after the work
+    store = open_store(project, store_uri)
+    if not path.exists():
+        raise DatasetError(f"{source}: there is no such file or folder, expected a zip or a folder with a dataset")
+    work = project / (os.environ.get("RUNNER_WORK") or ".work")
+    work.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="dataset-add-", dir=work) as scratch:
+        folder = path if path.is_dir() else Path(scratch, "files")
+        if folder != path:
+            unpack(path, folder)
+        layout = _read(folder, path.name or str(path))
+        check = check_dataset(layout, folder)
+        version = Path(scratch, "version.zip")
+        write_zip(version_files(layout), version)
+        sha256 = sha256_of(version)
+        key = f"datasets/{name}/{sha256[:12]}.zip"
+        is_new = store.put_file(key, version)
+    lines = [describe(layout, check, name)]
+    if max(map(len, (layout.ignored, layout.notes, check.doubtful, check.repaired))) > SHOWN:
+        findings = work / f"dataset-add-{name}.txt"
+        write_text(findings, describe(layout, check, name, limit=None) + "\n")
+        lines.append(f"the whole lists stand in {findings}")
+    lines.append(f"{'stored as' if is_new else 'in the store already:'} {SCHEME}{key} (store: {store.uri})")
+    lines.append(_name_version(project / PARAMS, name, f"{SCHEME}{key}", sha256))
+    return "\n".join(lines)
+
+
+def fetch_dataset(url: str, sha256: str | None, store: Store, out: Path) -> str:
+    """Unpack a version from the store; a zip that was put there by hand is brought to the same layout.
+
+    Args:
+        url: store:datasets/<name>/<sha12>.zip.
+        sha256: digest of the zip, in hex.
+        store: where it is.
+        out: gets the files that `runner.dataset_version` lists; new or empty, and filled at once or not at all.
+    Returns:
+        What was left out or renamed, to print; empty for a version that `dataset add` wrote.
+    Raises:
+        StoreError: there is no such object, or its digest differs.
+        DatasetError: it is not a dataset, or would do harm.
+    """
+    key = key_of(url)
+    if sha256 is None:
+        raise StoreError(f"{PARAMS}: dataset.sha256 is empty, expected the digest of {url}; `sha256sum` prints it")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as scratch:
+        packed = Path(scratch, key.rpartition("/")[2])
+        store.fetch(key, packed, sha256)
+        unpack(packed, Path(scratch, "files"))
+        packed.unlink()
+        layout = _read(Path(scratch, "files"), url)
+        built = Path(scratch, "built")
+        for name, content in version_files(layout):
+            (built / name).parent.mkdir(parents=True, exist_ok=True)
+            if isinstance(content, bytes):
+                (built / name).write_bytes(content)
+            else:
+                link(content, built / name)
+        built.replace(out)
+    return "\n".join([*listed("left out", layout.ignored), *listed("read otherwise than written", layout.notes)])
+
+
+def _name_version(params: Path, name: str, url: str, sha256: str) -> str:
+    """Let params.yaml name a version; the preset of the sample makes way for that of real datasets."""
+    values: dict[Key, str] = {("dataset", "name"): name, ("dataset", "url"): url, ("dataset", "sha256"): sha256}
+    if get_param(params, ("presets", "dataset")) == "sample":
+        values["presets", "dataset"] = "store"
+    if set_params(params, values):
+        return f"{PARAMS} now names this version; `dvc repro` trains on it"
+    return f"{PARAMS} names this version already: nothing changed"
+
+
+def _read(folder: Path, where: str) -> Layout:
+    try:
+        return read_layout(folder)
+    except DatasetError as error:
+        raise DatasetError(f"{shown(where)}: {error}") from error
+
+
+def _checked_name(name: str | None, source: Path) -> str:
+    """Return the name of the dataset: what was given, else what can be made of the source's name."""
+    if name is not None:
+        if not _NAME.fullmatch(name) or len(name) > _MAX_NAME:
+            raise DatasetError(
+                f"--name {name!r}: expected at most {_MAX_NAME} of a-z, 0-9 and -, such as {_slug(name) or 'planes'}"
+            )
+        return name
+    own = re.sub(r"\.zip$", "", source.resolve().name, flags=re.IGNORECASE)
+    if slug := _slug(own):
+        return slug
+    raise DatasetError(f"{source}: no dataset name can be made of {own!r}, expected --name with a-z, 0-9 and -")
+
+
+def _slug(text: str) -> str:
+    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
+    return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:_MAX_NAME].strip("-")

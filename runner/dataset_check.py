@@ -1,0 +1,132 @@
+"""A first look at a dataset: counts, and what `prepare` will leave out or repair."""
+
+import warnings
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+from tqdm import tqdm
+
+from runner.errors import DatasetError
+from runner.labels import parse_labels
+from runner.layouts import PARTS, Layout
+from runner.names import shown
+
+SHOWN = 10  # [lines] of each list that are printed
+
+
+@dataclass(frozen=True)
+class Check:
+    """What is in a dataset.
+
+    Args:
+        boxes: boxes of each class, by id.
+        pictures: pictures with a box of each class, by id.
+        backgrounds: pictures without a box.
+        unlabelled: those of them that have no label file at all.
+        parts: pictures of each part; empty where there are none.
+        doubtful: `file: reason` for each picture that is none, and each label line that is wrong.
+        repaired: `file:line: what` for each label line that is not taken as it is written.
+    """
+
+    boxes: list[int]
+    pictures: list[int]
+    backgrounds: int
+    unlabelled: int
+    parts: dict[str, int]
+    doubtful: list[str]
+    repaired: list[str]
+
+
+def check_dataset(layout: Layout, folder: Path) -> Check:
+    """Parse every label file and open every picture; pixels are left to `prepare`.
+
+    Args:
+        layout: the dataset.
+        folder: that its files are named relative to.
+    Raises:
+        DatasetError: there is not one good box.
+    """
+    boxes: Counter[int] = Counter()
+    pictures: Counter[int] = Counter()
+    backgrounds = 0
+    doubtful: list[str] = []
+    repaired: list[str] = []
+    for picture in tqdm(layout.pictures, desc="checking", unit="pictures", disable=None, leave=False):
+        if reason := _reason_to_doubt(picture.image):
+            doubtful.append(f"{_path(picture.image, folder)}: {reason}")
+        ids: list[int] = []
+        if picture.label:
+            where = _path(picture.label, folder)
+            labels = parse_labels(picture.label.read_bytes(), where=where, classes=len(layout.classes))
+            ids = labels.class_ids.tolist()
+            doubtful += labels.problems
+            repaired += labels.notes
+        boxes.update(ids)
+        pictures.update(set(ids))
+        backgrounds += not ids
+    if not boxes:
+        raise DatasetError(
+            f"no labels: not one of the {len(layout.pictures)} pictures has a good box, expected `class x y w h` lines "
+            f"({doubtful[0] if doubtful else 'every label file is empty'})"
+        )
+    everyone = range(len(layout.classes))
+    return Check(
+        boxes=[boxes[class_id] for class_id in everyone],
+        pictures=[pictures[class_id] for class_id in everyone],
+        backgrounds=backgrounds,
+        unlabelled=sum(picture.label is None for picture in layout.pictures),
+        parts={part: count for part in PARTS if (count := sum(each.part == part for each in layout.pictures))},
+        doubtful=doubtful,
+        repaired=repaired,
+    )
+
+
+def describe(layout: Layout, check: Check, name: str, limit: int | None = SHOWN) -> str:
+    """Return a table for people: counts, and the first `limit` lines of each list of findings (None: all)."""
+    wide = max(len("backgrounds"), *map(len, layout.classes))
+    high = max(len(f"{count:,}") for count in [*check.boxes, check.backgrounds])
+    lines = [f"{name}: {len(layout.pictures):,} pictures, {sum(check.boxes):,} boxes"]
+    for class_name, boxes, pictures in zip(layout.classes, check.boxes, check.pictures, strict=True):
+        lines.append(f"  {class_name:{wide}}  {boxes:>{high},} boxes in {pictures:,} pictures")
+    without = f", {check.unlabelled:,} of them without a label file" if check.unlabelled else ""
+    lines.append(f"  {'backgrounds':{wide}}  {check.backgrounds:>{high},} pictures without a box{without}")
+    if check.parts:
+        parts = ", ".join(f"{part} {count:,}" for part, count in check.parts.items())
+        lines.append(f"  {'parts':{wide}}  {parts}; `split.mode: given` keeps them")
+    lines += listed("left out", layout.ignored, limit)
+    lines += listed("read otherwise than written", layout.notes, limit)
+    lines += listed("prepare will leave out", check.doubtful, limit)
+    lines += listed("prepare will repair", check.repaired, limit)
+    return "\n".join(lines)
+
+
+def listed(title: str, findings: list[str], limit: int | None = SHOWN) -> list[str]:
+    """Return a title with the number of findings, the first `limit` of them, and how many more there are."""
+    if not findings:
+        return []
+    more = len(findings) - len(findings[:limit])
+    tail = [f"  … and {more:,} more"] if more else []
+    return [f"{title} ({len(findings):,}):", *(f"  {finding}" for finding in findings[:limit]), *tail]
+
+
+def _reason_to_doubt(picture: Path) -> str | None:
+    """Say why a file does not even look like a picture; how large one may be is for `prepare` to say."""
+    if not picture.stat().st_size:
+        return "empty, expected a picture"
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of many pixels, or of odd metadata
+            Image.open(picture).close()
+    except PermissionError:
+        raise
+    except Image.DecompressionBombError:
+        return None
+    except Exception:  # noqa: BLE001 - what Pillow raises on damaged bytes has no common base
+        return "cannot be opened, expected a picture"
+    return None
+
+
+def _path(file: Path, folder: Path) -> str:
+    return shown(file.relative_to(folder).as_posix())

@@ -1,0 +1,91 @@
+"""The first look at a dataset: counts and findings."""
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from runner.dataset_check import check_dataset, describe, listed
+from runner.errors import DatasetError
+from runner.layouts import Layout, Picture
+
+
+def layout(folder: Path, labels: dict[str, str | None], part: str | None = None) -> Layout:
+    pictures = []
+    for name, text in labels.items():
+        image, label = folder / f"{name}.png", folder / f"{name}.txt"
+        Image.new("L", (4, 4)).save(image)
+        if text is not None:
+            label.write_text(text)
+        pictures.append(Picture(image.name, image, label if text is not None else None, part))
+    return Layout(["plane", "light aircraft"], pictures, {}, [], [])
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "every label file is empty"),
+        ("2 0.5 0.5 0.1 0.1", r"a\.txt:1: class id 2, but the dataset lists 2 classes"),
+    ],
+)
+def test_dataset_is_refused_when_it_has_no_box(tmp_path: Path, text: str, reason: str) -> None:
+    found = layout(tmp_path, {"a": text, "b": None})
+    with pytest.raises(
+        DatasetError, match=rf"^no labels: not one of the 2 pictures has a good box, expected .* \({reason}"
+    ):
+        check_dataset(found, tmp_path)
+
+
+def test_boxes_backgrounds_and_parts_are_counted(tmp_path: Path) -> None:
+    found = layout(
+        tmp_path, {"a": "0 .5 .5 .1 .1\n0 .2 .2 .1 .1\n1 .5 .5 .1 .1", "b": "0 .5 .5 .1 .1", "c": "", "d": None}
+    )
+    check = check_dataset(found, tmp_path)
+    assert (check.boxes, check.pictures, check.backgrounds, check.unlabelled) == ([3, 1], [2, 1], 2, 1)
+    assert check.parts == {}
+    assert check.doubtful == check.repaired == []
+    assert (
+        describe(found, check, "planes")
+        == """\
+planes: 4 pictures, 4 boxes
+  plane           3 boxes in 2 pictures
+  light aircraft  1 boxes in 1 pictures
+  backgrounds     2 pictures without a box, 1 of them without a label file"""
+    )
+
+
+def test_findings_are_listed_with_their_place(tmp_path: Path) -> None:
+    found = layout(
+        tmp_path, {"a": "0 .5 .5 .1 .1\n9 .5 .5 .1 .1\n0 .9 .5 .4 .1\n", "b": None, "c": None, "d": None}, "val"
+    )
+    (tmp_path / "b.png").write_bytes(b"")
+    (tmp_path / "c.png").write_bytes(b"<html>404</html>")
+    (tmp_path / "d.png").write_bytes((tmp_path / "a.png").read_bytes()[:20])
+    check = check_dataset(found, tmp_path)
+    assert check.doubtful == [
+        "a.txt:2: class id 9, but the dataset lists 2 classes (0-1)",
+        "b.png: empty, expected a picture",
+        "c.png: cannot be opened, expected a picture",
+        "d.png: cannot be opened, expected a picture",
+    ]
+    assert check.repaired == ["a.txt:3: x 0.7 to 1.1, y 0.45 to 0.55 clipped to the picture, expected 0-1"]
+    text = describe(found, check, "planes", limit=2)
+    assert "  parts           val 4; `split.mode: given` keeps them" in text
+    assert "prepare will leave out (4):\n  a.txt:2: class id 9" in text
+    assert "  b.png: empty, expected a picture\n  … and 2 more\nprepare will repair (1):" in text
+    assert "d.png" in describe(found, check, "planes", limit=None)
+
+
+def test_large_and_odd_pictures_raise_no_warning(tmp_path: Path, shared_data: Path) -> None:
+    found = layout(tmp_path, {"a": "0 .5 .5 .1 .1"})
+    Image.new("1", (20_000, 10_000)).save(tmp_path / "large.png")
+    odd = [*(shared_data / "same-picture").iterdir(), tmp_path / "large.png"]
+    pictures = [*found.pictures, *(Picture(path.name, path, None, None) for path in odd)]
+    check = check_dataset(Layout(found.classes, pictures, {}, [], []), Path("/"))
+    assert [finding.rpartition("/")[2] for finding in check.doubtful] == [
+        "pic.heic: cannot be opened, expected a picture"
+    ]
+
+
+def test_list_is_not_there_when_nothing_was_found() -> None:
+    assert listed("left out", []) == []
