@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from serving.letterbox import SPARE, Letterbox, fill, letterbox, to_picture
 from serving.metadata import ModelError, read
 from serving.picture import MAX_PIXELS, Picture, decode
-from serving.suppression import Rows, from_grid, from_list, suppress
+from serving.suppression import from_grid, from_list, suppress
 
 _DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 
@@ -73,6 +73,23 @@ class Detections:
     width: int
     height: int
     timings: Timings
+
+
+@dataclass(frozen=True)
+class Inference:
+    """What the model answered to one picture.
+
+    Attributes:
+        output: (4 + classes, A) or (K, 6) float32, as `serving.suppression` reads it.
+        place: how the picture lay in the input.
+        decode_ms: milliseconds, with the letterbox.
+        inference_ms: milliseconds.
+    """
+
+    output: NDArray[np.float32]
+    place: Letterbox
+    decode_ms: float
+    inference_ms: float
 
 
 class Detector:
@@ -136,30 +153,44 @@ class Detector:
             PictureError: one of the pictures cannot be read; nothing is found in the others either.
             ValueError: an argument is out of its range.
         """
-        thresholds = self._thresholds(wanted)
+        self._thresholds(wanted)  # refuses before it works
+        inferred = self.infer(pictures, max_pixels=wanted.get("max_pixels", MAX_PIXELS))
+        return [self.select(each, **wanted) for each in inferred]
+
+    def infer(self, pictures: Sequence[bytes | Picture], *, max_pixels: int = MAX_PIXELS) -> list[Inference]:
+        """Run the model; `select` then finds objects in each answer, more than once if it must.
+
+        Raises:
+            PictureError: one of the pictures cannot be read, or is larger than max_pixels.
+        """
         inputs = np.empty((len(pictures), 3, *self.input_hw), np.float32)
         start = perf_counter()
-        limit = wanted.get("max_pixels", MAX_PIXELS)
-        places = [self._prepare(picture, out, limit) for picture, out in zip(pictures, inputs, strict=True)]
+        places = [self._prepare(picture, out, max_pixels) for picture, out in zip(pictures, inputs, strict=True)]
         decoded = perf_counter()
         together = len(pictures) if self.batch is None else 1
         outputs = [row for i in range(0, len(pictures), together or 1) for row in self._run(inputs[i : i + together])]
-        inferred = perf_counter()
-        found = [self._select(output, thresholds, wanted) for output in outputs]
-        suppressed = perf_counter()
         share = 1e3 / max(1, len(pictures))
-        timings = Timings((decoded - start) * share, (inferred - decoded) * share, (suppressed - inferred) * share)
+        decode_ms, inference_ms = (decoded - start) * share, (perf_counter() - decoded) * share
         return [
-            Detections(
-                to_picture(rows.boxes_xyxy_px, place),
-                rows.confidences,
-                rows.class_ids,
-                place.width,
-                place.height,
-                timings,
-            )
-            for rows, place in zip(found, places, strict=True)
+            Inference(output, place, decode_ms, inference_ms) for output, place in zip(outputs, places, strict=True)
         ]
+
+    def select(self, inferred: Inference, **wanted: Unpack[Wanted]) -> Detections:
+        """Find objects in the model's answer; `max_pixels` has no effect here.
+
+        Raises:
+            ValueError: an argument is out of its range.
+        """
+        start = perf_counter()
+        thresholds, limit, place = self._thresholds(wanted), wanted.get("max_detections", 300), inferred.place
+        if self.end2end:
+            rows = from_list(inferred.output, thresholds).best(limit)
+        else:
+            candidates = from_grid(inferred.output, thresholds, multi_label=wanted.get("multi_label", False))
+            rows = suppress(candidates, iou=wanted.get("iou", 0.7), limit=limit)
+        boxes = to_picture(rows.boxes_xyxy_px, place)
+        timings = Timings(inferred.decode_ms, inferred.inference_ms, (perf_counter() - start) * 1e3)
+        return Detections(boxes, rows.confidences, rows.class_ids, place.width, place.height, timings)
 
     def _prepare(self, picture: bytes | Picture, out: NDArray[np.float32], max_pixels: int) -> Letterbox:
         if not isinstance(picture, Picture):
@@ -171,13 +202,6 @@ class Detector:
     def _run(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
         output = self._session.run(None, {self._input: inputs.astype(self._dtype, copy=False)})[0]
         return np.asarray(output, np.float32)
-
-    def _select(self, output: NDArray[np.float32], thresholds: NDArray[np.float32], wanted: Wanted) -> Rows:
-        limit = wanted.get("max_detections", 300)
-        if self.end2end:
-            return from_list(output, thresholds).best(limit)
-        candidates = from_grid(output, thresholds, multi_label=wanted.get("multi_label", False))
-        return suppress(candidates, iou=wanted.get("iou", 0.7), limit=limit)
 
     def _thresholds(self, wanted: Wanted) -> NDArray[np.float32]:
         """(classes,) float32 from `confidence` and `classes`, inf for a class not wanted; checks the rest too."""

@@ -80,6 +80,15 @@ def test_answers_belong_to_their_pictures_when_in_a_batch(tiny_model: Model) -> 
         assert detector.detect_batch([]) == []
 
 
+def test_looked_at_again_when_selected_twice(tiny_model: Model) -> None:
+    detector = Detector(tiny_model(GRID))
+    (inferred,) = detector.infer([png(64, 32)])
+    assert detector.select(inferred).confidences.tolist() == pytest.approx([0.9, 0.5])
+    assert len(detector.select(inferred, confidence=0.01, multi_label=True).confidences) == 4
+    with pytest.raises(ValueError, match="iou is 2"):
+        detector.select(inferred, iou=2)
+
+
 def test_answers_belong_to_their_pictures_when_asked_by_many_threads(tiny_model: Model) -> None:
     detector = Detector(tiny_model(GRID * 0, bright=(4, 0)))
     values = list(range(15, 255, 10)) * 20
