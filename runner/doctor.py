@@ -82,9 +82,9 @@ def _pins(project: Path) -> dict[str, list[str]]:
 
 
 def _repository(project: Path) -> Iterator[Finding]:
-    for folder, remedy in ((".git", "clone the repository, or `git init`"), (".dvc", "run `dvc init`")):
-        there = (project / folder).exists()
-        yield Finding(f"{folder} is {'here' if there else 'missing'}", "" if there else remedy)
+    for name, remedy in ((".git", "clone the repository, or `git init`"), (".dvc", "run `dvc init`")):
+        there = (project / name).exists()
+        yield Finding(f"{name} is {'here' if there else 'missing'}", "" if there else remedy)
     for folder in (project, Path(os.environ.get("RUNNER_WORK") or project)):
         writable = os.access(folder, os.W_OK)
         yield Finding(

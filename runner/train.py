@@ -114,9 +114,8 @@ def train(
                 print(f"continuing after epoch {_read(checkpoint)['epoch'] + 1} of {settings.epochs}", flush=True)
             _fit(
                 {
-                    **settings.model_dump(exclude={"cache"}),
+                    **settings.model_dump(),
                     **augment.model_dump(),
-                    "cache": settings.cache or False,
                     "model": str(weights or model.base),
                     "imgsz": model.imgsz,
                     "data": str(data),
@@ -254,7 +253,7 @@ def _collect(run: Path, out: Path) -> None:
     best = run / "weights" / "best.pt"
     if not best.exists():  # no epoch was better than none, so the last one counts
         shutil.copyfile(run / "weights" / "last.pt", best)
-    unknown = {"date": None, "git": None, "train_args": {}, "train_results": None}
+    unknown: dict[str, Any] = {"date": None, "git": None, "train_args": {}, "train_results": None}
     if not strip_optimizer(best, str(out / "best.pt"), updates=unknown):
         raise StageError(f"{best}: Ultralytics cannot read its own weights; remove {run.parent} and run again")
     shutil.copyfile(run / "results.csv", out / "results.csv")
