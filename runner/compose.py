@@ -6,6 +6,7 @@ conf/ or the schema changed, and the stages behind it run when their own file ca
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,72 +24,75 @@ from ruamel.yaml.error import YAMLError
 from runner.config import STAGE_KEYS, Config, stage_values
 from runner.errors import ConfigError
 from runner.files import write_text
+from runner.refusals import CONF, PARAMS, Refusals, first_line, not_yaml
 
-PARAMS = Path("params.yaml")
-CONF = Path("conf")
+Values = dict[str, Any]
 
 
 class Hidden(NamedTuple):
     """A key of a preset that params.yaml sets to something else."""
 
     key: str
-    preset: Any
-    params: Any
+    preset: object
+    params: object
 
 
-def compose(project: Path) -> tuple[Config, list[Hidden]]:
+def compose(project: Path, params: Values | None = None) -> tuple[Config, list[Hidden]]:
     """Return the checked configuration, and what params.yaml hides of the presets.
 
     A key of params.yaml without a value leaves the preset's value.
 
+    Args:
+        project: the folder that holds params.yaml and conf/.
+        params: what to take instead of params.yaml.
     Raises:
         ConfigError: a file cannot be read, a preset does not exist, or a key or value is not allowed.
     """
-    params = _read_params(project / PARAMS)
-    presets = _check_presets(params.pop("presets", None), project)
-    weights = _mapping(params.pop("weights", None), "weights")
-    values = _without_empty(params)
+    sections = dict(_read_params(project) if params is None else params)
+    presets = _check_presets(sections.pop("presets", None), project)
+    weights = _check_weights(sections.pop("weights", None))
+    values = _without_empty(sections)
+    base = _compose_presets(presets, project)
+    hidden = [
+        Hidden(key, old, new)
+        for key, new in _leaves(values)
+        if (old := _value_at(base, key.split("."))) not in (None, new)
+    ]
+    refusals = Refusals(project, values, presets)
     try:
-        with initialize_config_dir(str((project / CONF).resolve()), version_base="1.3"):
-            base = hydra_compose("config", overrides=[f"{group}={preset}" for group, preset in presets.items()])
-        OmegaConf.set_struct(base, False)  # the schema, not Hydra, refuses unknown keys
-        hidden = [
-            Hidden(key, OmegaConf.to_object(old) if OmegaConf.is_config(old) else old, new)
-            for key, new in _leaves(values)
-            if (old := _select(base, key)) not in (None, new)
-        ]
-        merged = OmegaConf.to_container(OmegaConf.merge(base, values), resolve=True, throw_on_missing=True)
-    except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
-        raise ConfigError(_first_line(f"{PARAMS} over {CONF}/: {error}")) from error
-    assert isinstance(merged, dict)
-    if isinstance(model := merged.get("model"), dict):
-        model["sha256"] = weights.get(str(model.get("base")))
+        merged: Any = OmegaConf.to_container(OmegaConf.create(_merge(base, values)), resolve=True)
+    except OmegaConfBaseException as error:
+        key = error.full_key or "(the whole)"
+        raise ConfigError(f"{refusals.file_of(key.split('.'))}: {key}: {first_line(error)}") from error
+    if isinstance(model := merged.get("model"), dict) and (sha256 := weights.get(str(model.get("base")))):
+        model["sha256"] = sha256
     try:
         return Config.model_validate(merged), hidden
     except ValidationError as error:
-        lines = [_explain(dict(detail), project, values, presets) for detail in error.errors()]
-        raise ConfigError("\n".join(lines)) from error
+        raise ConfigError("\n".join(refusals.explain(dict(detail)) for detail in error.errors())) from error
 
 
 def write_stage_files(config: Config, folder: Path) -> None:
     """Write `<stage>.yaml` for every stage into `folder`, each whole or not at all."""
     for stage in STAGE_KEYS:
-        write_text(folder / f"{stage}.yaml", yaml.safe_dump(stage_values(config, stage), sort_keys=False))
+        write_text(folder / f"{stage}.yaml", stage_text(config, stage))
 
 
-def _read_params(path: Path) -> dict[str, Any]:
-    try:
-        return _mapping(YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8")), str(PARAMS))
+def stage_text(config: Config, stage: str) -> str:
+    """Return what `<stage>.yaml` holds."""
+    return yaml.safe_dump(stage_values(config, stage), allow_unicode=True, sort_keys=False)
+
+
+def _read_params(project: Path) -> Values:
+    try:  # as DVC reads it: YAML 1.2
+        return _mapping(YAML(typ="safe", pure=True).load((project / PARAMS).read_text(encoding="utf-8")), str(PARAMS))
     except (YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{PARAMS}:{mark.line + 1}" if mark else f"{PARAMS}"
-        what = getattr(error, "problem", None) or error
-        raise ConfigError(f"{where}: not YAML: {_first_line(str(what))}") from error
+        raise not_yaml(PARAMS, error) from error
     except OSError as error:
         raise ConfigError(f"{PARAMS}: {error.strerror}; run this in the project's folder") from error
 
 
-def _mapping(value: Any, where: str) -> dict[str, Any]:
+def _mapping(value: object, where: str) -> Values:
     if value is None:
         return {}
     if not isinstance(value, dict):
@@ -96,14 +100,27 @@ def _mapping(value: Any, where: str) -> dict[str, Any]:
     return {str(key): inner for key, inner in value.items()}
 
 
-def _check_presets(chosen: Any, project: Path) -> dict[str, str]:
+def _check_weights(added: object) -> dict[str, str]:
+    weights = _mapping(added, f"{PARAMS}: weights")
+    for name, sha256 in weights.items():
+        if not isinstance(sha256, str) or not re.fullmatch("[0-9a-f]{64}", sha256):
+            raise ConfigError(
+                f"{PARAMS}: weights.{name}: found {sha256!r}, expected 64 hexadecimal digits; "
+                f"`python -m runner weights add {name}` writes them"
+            )
+    return weights
+
+
+def _check_presets(chosen: object, project: Path) -> dict[str, str]:
+    if not (project / CONF).is_dir():
+        raise ConfigError(f"{CONF}/: no such folder; run this in the project's folder")
     groups = {
         folder.name: sorted(file.stem for file in folder.glob("*.yaml"))
         for folder in sorted((project / CONF).iterdir())
         if folder.is_dir()
     }
     presets = {group: str(preset) for group, preset in _mapping(chosen, f"{PARAMS}: presets").items()}
-    for group in groups.keys() | presets.keys():
+    for group in sorted(groups.keys() | presets.keys()):
         if group not in groups:
             raise ConfigError(f"{PARAMS}: presets.{group}: no such group; there are {', '.join(groups)}")
         if presets.get(group) not in groups[group]:
@@ -115,13 +132,43 @@ def _check_presets(chosen: Any, project: Path) -> dict[str, str]:
     return presets
 
 
-def _without_empty(values: Mapping[str, Any]) -> dict[str, Any]:
+def _compose_presets(presets: Mapping[str, str], project: Path) -> Values:
+    """Return what conf/ gives for the presets, values that refer to others not yet resolved."""
+    try:
+        with initialize_config_dir(str((project / CONF).resolve()), version_base="1.3"):
+            overrides = [f'{group}="{preset}"' for group, preset in presets.items()]
+            base = OmegaConf.to_container(hydra_compose("config", overrides=overrides))
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
+        _refuse_broken_presets(project)
+        raise ConfigError(f"{CONF}/: {first_line(error)}") from error
+    assert isinstance(base, dict)
+    return {str(key): value for key, value in base.items()}
+
+
+def _refuse_broken_presets(project: Path) -> None:
+    for file in sorted((project / CONF).rglob("*.yaml")):
+        try:
+            yaml.safe_load(file.read_text(encoding="utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise not_yaml(file.relative_to(project), error) from error
+
+
+def _without_empty(values: Values) -> Values:
     """Drop empty values, however deep."""
     kept = {key: _without_empty(value) if isinstance(value, dict) else value for key, value in values.items()}
     return {key: value for key, value in kept.items() if value not in (None, {})}
 
 
-def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def _merge(base: Values, values: Values) -> Values:
+    """Return `base` with `values` laid over it, section by section; the schema refuses what does not fit."""
+    merged = dict(base)
+    for key, value in values.items():
+        old = base.get(key)
+        merged[key] = _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _leaves(values: Values, prefix: str = "") -> Iterator[tuple[str, object]]:
     for key, value in values.items():
         if isinstance(value, dict):
             yield from _leaves(value, f"{prefix}{key}.")
@@ -129,65 +176,7 @@ def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
             yield f"{prefix}{key}", value
 
 
-def _select(config: Any, key: str) -> Any:
-    """Return the preset's value at a dotted key; None where it has none."""
-    try:
-        return OmegaConf.select(config, key)
-    except OmegaConfBaseException:  # such as a section where params.yaml holds a plain value
-        return None
-
-
-def _explain(detail: dict[str, Any], project: Path, values: Mapping[str, Any], presets: Mapping[str, str]) -> str:
-    """Turn one of pydantic's findings into `file: key: what is wrong (found …)`."""
-    location = [str(part) for part in detail["loc"]]
-    key = ".".join(location) or "(the whole)"
-    message = str(detail["msg"]).removeprefix("Value error, ")
-    if detail["type"] == "extra_forbidden":
-        known = _known_keys(location[:-1])
-        message = f"no such key; {'.'.join(location[:-1]) or 'the top level'} has {', '.join(known)}"
-    elif detail["type"] == "string_pattern_mismatch":
-        message = f"does not look like {_described(location) or detail['ctx']['pattern']}"
-    found = "" if isinstance(detail["input"], dict) else f" (found {detail['input']!r})"
-    return f"{_file_of(location, project, values, presets)}: {key}: {message}{found}"
-
-
-def _known_keys(location: list[str]) -> list[str]:
-    model: Any = Config
-    for part in location:
-        model = model.model_fields[part].annotation
-    return list(model.model_fields)
-
-
-def _described(location: list[str]) -> str:
-    model: Any = Config
-    for part in location[:-1]:
-        model = model.model_fields[part].annotation
-    field = model.model_fields.get(location[-1]) if hasattr(model, "model_fields") else None
-    return str(field.description) if field is not None and field.description else ""
-
-
-def _file_of(location: list[str], project: Path, values: Mapping[str, Any], presets: Mapping[str, str]) -> str:
-    """Name the file that holds a key: params.yaml, a preset or what it extends, else config.yaml."""
-    if _holds(values, location):
-        return str(PARAMS)
-    group, preset = location[0] if location else "", presets.get(location[0] if location else "")
-    while preset:
-        file = CONF / group / f"{preset}.yaml"
-        content = yaml.safe_load((project / file).read_text(encoding="utf-8")) or {}
-        if len(location) == 1 or _holds(content, location[1:]):
-            return str(file)
-        parents = [parent for parent in content.get("defaults", []) if isinstance(parent, str) and parent != "_self_"]
-        preset = parents[-1] if parents else None
-    return str(CONF / "config.yaml")
-
-
-def _holds(values: Any, location: list[str]) -> bool:
-    for part in location:
-        if not isinstance(values, Mapping) or part not in values:
-            return False
-        values = values[part]
-    return bool(location)
-
-
-def _first_line(text: str) -> str:
-    return text.strip().splitlines()[0]
+def _value_at(values: object, keys: list[str]) -> object:
+    for key in keys:
+        values = values.get(key) if isinstance(values, Mapping) else None
+    return values

@@ -84,14 +84,12 @@ class Dataset(Section):
     classes: Annotated[list[str], AfterValidator(_class_names)] = Field(
         description="[names] the class list in id order"
     )
-    sample: Sample | None
+    sample: Sample
 
     @model_validator(mode="after")
-    def _says_what_it_needs(self) -> Self:
+    def _digest_of_a_version(self) -> Self:
         if self.url != "sample" and self.sha256 is None:
             raise ValueError("a store: url needs dataset.sha256; `python -m runner dataset add` writes both")
-        if self.url == "sample" and self.sample is None:
-            raise ValueError("url is sample, but dataset.sample is empty; use presets.dataset: sample")
         return self
 
 

@@ -1,0 +1,164 @@
+"""Every key of params.yaml and conf/ says beside itself what it is, in the schema's own words; all presets compose."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap
+
+from runner.compose import compose
+from runner.config import Config
+
+PROJECT = Path(__file__).resolve().parents[2]
+FILES = [Path("params.yaml"), *sorted(file.relative_to(PROJECT) for file in (PROJECT / "conf").rglob("*.yaml"))]
+SHA256 = "0123456789abcdef" * 4
+DATASET = {"name": "x", "url": "store:datasets/x/0123456789ab.zip", "sha256": SHA256}
+SHRUNKEN = {
+    "dataset": {"sample": {"pictures": 20}},
+    "model": {"imgsz": 32},
+    "train": {"epochs": 1, "batch": 2},
+    "export": {"pictures": 1},
+}
+Leaf = tuple[str, object, str]
+
+
+def read(file: Path) -> CommentedMap:
+    content: CommentedMap = YAML().load(PROJECT / file)
+    return content
+
+
+def leaves(values: CommentedMap, lines: list[str], prefix: str = "") -> Iterator[Leaf]:
+    """Yield key, value and the comment at the end of the key's line; `defaults` are Hydra's, not keys."""
+    for key, value in values.items():
+        if isinstance(value, CommentedMap):
+            yield from leaves(value, lines, f"{prefix}{key}.")
+        elif key != "defaults":
+            line = lines[values.lc.key(key)[0]]
+            yield f"{prefix}{key}", value, line.partition(" # ")[2].strip()
+
+
+def leaves_of(file: Path) -> list[Leaf]:
+    """Return the leaves of a file, each with its key in the whole configuration."""
+    section = f"{file.parent.name}." if file.parent.name not in ("", "conf") else ""
+    return list(leaves(read(file), (PROJECT / file).read_text(encoding="utf-8").splitlines(), section))
+
+
+def groups() -> dict[str, list[str]]:
+    folders = sorted(folder for folder in (PROJECT / "conf").iterdir() if folder.is_dir())
+    return {folder.name: sorted(file.stem for file in folder.glob("*.yaml")) for folder in folders}
+
+
+def described(key: str) -> str:
+    """Return the schema's description of a key up to the first semicolon."""
+    model: Any = Config
+    *sections, name = key.split(".")
+    for section in sections:
+        model = model.model_fields[section].annotation
+    return str(model.model_fields[name].description).partition(";")[0]
+
+
+def schema_keys(model: type[BaseModel] = Config, prefix: str = "") -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from schema_keys(field.annotation, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
+
+
+def test_there_are_no_leaves_when_a_file_is_empty() -> None:
+    assert list(leaves(CommentedMap(), [])) == []
+
+
+@pytest.mark.parametrize("file", FILES, ids=str)
+def test_comment_begins_with_the_schemas_words_when_a_key_has_a_value(file: Path) -> None:
+    wrong = []
+    for key, _, comment in leaves_of(file):
+        if key.startswith(("presets.", "weights")):  # not of the schema; the file says itself what they are
+            continue
+        if comment.partition(";")[0] != described(key):
+            wrong.append(f"{file}: {key}: expected `# {described(key)}`, found `# {comment}`")
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("file", FILES, ids=str)
+def test_every_file_begins_with_a_comment_when_somebody_opens_it(file: Path) -> None:
+    assert re.match(r"# [^\n]+[.!:]\n|# [^\n]+\n#", (PROJECT / file).read_text(encoding="utf-8"))
+
+
+def test_the_choices_are_the_files_when_params_lists_presets() -> None:
+    comments = {key: comment for key, _, comment in leaves_of(Path("params.yaml")) if key.startswith("presets.")}
+    assert list(comments) == [f"presets.{group}" for group in ("dataset", "model", "augment", "train")]
+    for group, presets in groups().items():
+        named = set(re.findall(r"[a-z0-9_]{3,}", comments[f"presets.{group}"])) - {"pretrained", "_scratch"}
+        assert named == {preset for preset in presets if not preset.endswith("_scratch")}
+
+
+def test_every_model_is_there_from_scratch_when_it_is_pretrained() -> None:
+    models = groups()["model"]
+    assert {f"{name.removesuffix('_scratch')}_scratch" for name in models} <= set(models)
+    assert {name.removesuffix("_scratch") for name in models} <= set(models)
+
+
+def test_every_key_of_the_schema_has_a_value_somewhere_when_composed() -> None:
+    given = {key for file in FILES for key, _, _ in leaves_of(file)}
+    assert set(schema_keys()) <= given
+
+
+def test_an_empty_value_is_not_ambiguous_when_params_would_unset_a_preset() -> None:
+    """An empty value in params.yaml means `as the preset says`; so what may be empty must be empty in every preset."""
+    values = [(key, value) for file in FILES[1:] for key, value, _ in leaves_of(file)]
+    may_be_empty = {key for key, value in values if value is None} - {"dataset.name", "dataset.url"}
+    assert not {key for key, value in values if key in may_be_empty and value is not None}
+
+
+def combinations() -> list[dict[str, str]]:
+    """Return as few combinations as let every preset meet every other one."""
+    shelf = groups()
+    return [
+        {"model": model, "train": train}
+        | {group: shelf[group][(row + column) % len(shelf[group])] for group in ("dataset", "augment")}
+        for row, model in enumerate(shelf["model"])
+        for column, train in enumerate(shelf["train"])
+    ]
+
+
+def test_every_preset_meets_every_other_when_combined() -> None:
+    met = {pair for presets in combinations() for pair in itertools.combinations(sorted(presets.items()), 2)}
+    for one, other in itertools.combinations(sorted(groups()), 2):
+        for pair in itertools.product(groups()[one], groups()[other]):
+            assert tuple(zip((one, other), pair, strict=True)) in met
+
+
+@pytest.mark.parametrize("presets", combinations(), ids=lambda presets: "-".join(presets.values()))
+def test_presets_compose_when_combined(presets: dict[str, str]) -> None:
+    params: dict[str, Any] = {"presets": presets, "weights": {f"{presets['model']}.pt": SHA256}}
+    if presets["dataset"] == "store":
+        params["dataset"] = DATASET
+    config, hidden = compose(PROJECT, params)
+    assert (config.model.sha256 is None) == presets["model"].endswith("_scratch")
+    assert {each.key for each in hidden} <= {"dataset.name", "dataset.url"}
+
+
+def test_shrunken_ones_compose_when_a_test_needs_seconds() -> None:
+    presets = {"dataset": "sample", "model": "yolo11n_scratch", "augment": "none", "train": "smoke"}
+    config, _ = compose(PROJECT, {"presets": presets, **SHRUNKEN})
+    assert (config.model.imgsz, config.train.epochs, config.dataset.sample.pictures) == (32, 1, 20)
+
+
+def test_params_survive_a_rewrite_when_dvc_sets_a_value() -> None:
+    """`dvc exp run -S` loads and dumps params.yaml with ruamel; nothing but the value may change."""
+    text = (PROJECT / "params.yaml").read_text(encoding="utf-8")
+    yaml = YAML()
+    yaml.preserve_quotes = True
+    out = io.StringIO()
+    yaml.dump(yaml.load(text), out)
+    assert out.getvalue() == text
+    assert "${" not in text
