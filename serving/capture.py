@@ -1,0 +1,263 @@
+"""Answered pictures that are kept for people to label, written by a thread of their own: no answer waits for it.
+
+`<CAPTURE_URI>/captures/<environment>/<model>/<version>/<date>/<request id>.jpg` and `.json` make a capture; what a
+person said about a request is beside them, `<request id>.feedback.json`.
+"""
+
+import io
+import json
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from queue import SimpleQueue
+from time import monotonic
+from typing import Any
+
+from serving.loading import folder_of
+from serving.metrics import Metrics
+from serving.picture import decode
+from serving.schema import Detection, ModelName
+from serving.settings import Settings
+from serving.similarity import Seen, difference_hash
+from serving.storage import StorageError, endpoint_of, write
+from serving.upload import Budget
+
+log = logging.getLogger(__name__)
+_JPEG_QUALITY = 95
+_LAST_DELAY_SECONDS = 60.0
+_PERIODS = {"minute": 60, "hour": 3_600, "day": 86_400}
+
+
+@dataclass(frozen=True)
+class Capture:
+    """One answered picture.
+
+    Attributes:
+        request_id: of the answer.
+        data: the file as it was sent.
+        model: what answered.
+        width: pixels of the picture as a person sees it.
+        height: the same, downwards.
+        detections: what was found, `almost` included.
+        almost: how many of them, at the end, were below their threshold and not answered.
+        thresholds: class name → confidence.
+        time: when.
+    """
+
+    request_id: str
+    data: bytes
+    model: ModelName
+    width: int
+    height: int
+    detections: Sequence[Detection]
+    almost: int
+    thresholds: Mapping[str, float]
+    time: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+
+class Limits:
+    """At most so many in a minute, an hour and a day, by the clock."""
+
+    def __init__(self, most: Mapping[str, int]) -> None:
+        """Take the most for "minute", "hour" and "day"."""
+        self._most = most
+        self._counts: dict[str, tuple[int, int]] = {}
+
+    def reached(self, now: float) -> str | None:
+        """The period whose limit is reached, or None, and one more is counted."""
+        counts = {}
+        for period, seconds in _PERIODS.items():
+            number = int(now // seconds)
+            last, count = self._counts.get(period, (number, 0))
+            counts[period] = (number, (count if last == number else 0) + 1)
+        for period, (_, count) in counts.items():
+            if count > self._most[period]:
+                return period
+        self._counts = counts
+        return None
+
+
+class Recent:
+    """The last answered pictures, so that feedback about them need not bring them again; bounded in bytes."""
+
+    def __init__(self, limit: int) -> None:
+        """Take the limit in bytes."""
+        self._limit, self._held = limit, 0
+        self._captures: OrderedDict[str, Capture] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def add(self, capture: Capture) -> None:
+        """Remember one, and forget the oldest beyond the limit."""
+        with self._lock:
+            self._captures[capture.request_id] = capture
+            self._held += len(capture.data)
+            while self._held > self._limit:
+                _, oldest = self._captures.popitem(last=False)
+                self._held -= len(oldest.data)
+
+    def get(self, request_id: str) -> Capture | None:
+        """What is remembered of a request."""
+        with self._lock:
+            return self._captures.get(request_id)
+
+
+class Capturer:
+    """Keeps captures where CAPTURE_URI says."""
+
+    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+        """Take the settings; nothing runs before `start`."""
+        self._uri = settings.capture_uri
+        self._environment = settings.environment
+        self._endpoint = endpoint_of(settings)
+        self._metrics = metrics
+        self._budget = Budget(settings.capture_queue_bytes)
+        self._queue: SimpleQueue[tuple[Capture, list[str]] | None] = SimpleQueue()
+        self._seen = Seen(settings.capture_similar_bits)
+        self._limits = Limits(
+            {
+                "minute": settings.capture_per_minute,
+                "hour": settings.capture_per_hour,
+                "day": settings.capture_per_day,
+            }
+        )
+        self.recent = Recent(settings.recent_bytes)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="capture", daemon=True)
+        metrics.watch(metrics.capture_queue_length, self._queue.qsize)
+
+    @property
+    def on(self) -> bool:
+        """Whether anything is kept at all."""
+        return self._uri is not None
+
+    def start(self) -> None:
+        """Begin to write."""
+        if self.on:
+            self._thread.start()
+
+    def stop(self, seconds: float = 5.0) -> None:
+        """Write what waits, for so long at most; what is left then is dropped and counted."""
+        if not self._thread.is_alive():
+            return
+        self._queue.put(None)
+        self._thread.join(seconds)
+        self._stop.set()
+        self._thread.join(1)
+
+    def offer(self, capture: Capture, reasons: list[str]) -> None:
+        """Queue a capture; full queues drop it. Returns at once."""
+        if not self._budget.take(len(capture.data)):
+            self._metrics.captures_dropped.labels("queue_full").inc()
+            return
+        self._queue.put((capture, reasons))
+
+    def keep(self, capture: Capture, reasons: list[str]) -> None:
+        """Write a capture now.
+
+        Raises:
+            StorageError: it cannot be written.
+            PictureError: its picture cannot be read.
+        """
+        self._write(capture, reasons, _jpeg(capture.data))
+
+    def keep_feedback(self, request_id: str, name: ModelName, time: datetime, content: Mapping[str, Any]) -> None:
+        """Write what a person said now.
+
+        Raises:
+            StorageError: it cannot be written.
+        """
+        self._put(f"{self._place(name, time)}/{request_id}.feedback.json", _json(content), "application/json")
+
+    def _run(self) -> None:
+        while (item := self._queue.get()) is not None:
+            capture, asked = item
+            try:
+                self._consider(capture, asked)
+            except Exception:
+                log.exception("capture failed", extra={"request_id": capture.request_id})
+                self._metrics.captures_dropped.labels("error").inc()
+            finally:
+                self._budget.give_back(len(capture.data))
+
+    def _consider(self, capture: Capture, asked: list[str]) -> None:
+        dropped = self._metrics.captures_dropped
+        if self._stop.is_set():
+            dropped.labels("shutdown").inc()
+            return
+        hashed = difference_hash(decode(capture.data, fit=64).image)
+        if self._seen.like(hashed):
+            dropped.labels("similar").inc()
+            return
+        if period := self._limits.reached(capture.time.timestamp()):
+            dropped.labels(f"per_{period}").inc()
+            return
+        if not self._insist(capture, asked, _jpeg(capture.data)):
+            dropped.labels("shutdown").inc()
+            return
+        self._seen.add(hashed)
+        for reason in asked:
+            self._metrics.captures.labels(reason.partition(":")[0]).inc()
+
+    def _insist(self, capture: Capture, asked: list[str], jpeg: bytes) -> bool:
+        """Write until it works; while the store is away the queue fills, and then drops."""
+        delay, said, began = 0.5, "", monotonic()
+        while True:
+            try:
+                self._write(capture, asked, jpeg)
+            except StorageError as error:
+                if str(error) != said:
+                    said = str(error)
+                    log.warning("capture waits: %s", said, extra={"request_id": capture.request_id})
+                if self._stop.wait(delay):
+                    return False
+                delay = min(2 * delay, _LAST_DELAY_SECONDS)
+            else:
+                if said:
+                    log.info("captures are written again", extra={"seconds": round(monotonic() - began)})
+                return True
+
+    def _write(self, capture: Capture, asked: list[str], jpeg: bytes) -> None:
+        place = f"{self._place(capture.model, capture.time)}/{capture.request_id}"
+        answered = len(capture.detections) - capture.almost
+        content = {
+            "request_id": capture.request_id,
+            "time": capture.time.isoformat(timespec="milliseconds"),
+            "environment": self._environment,
+            "reasons": asked,
+            "model": capture.model.model_dump(),
+            "thresholds": dict(capture.thresholds),
+            "width": capture.width,
+            "height": capture.height,
+            "detections": [detection.model_dump() for detection in capture.detections[:answered]],
+            "almost": [detection.model_dump() for detection in capture.detections[answered:]],
+        }
+        self._put(f"{place}.jpg", jpeg, "image/jpeg")
+        self._put(f"{place}.json", _json(content), "application/json")  # last: with it the capture exists
+
+    def _place(self, model: ModelName, time: datetime) -> str:
+        return f"captures/{self._environment}/{folder_of(model)}/{time:%Y-%m-%d}"
+
+    def _put(self, key: str, data: bytes, content_type: str) -> None:
+        assert self._uri is not None
+        write(self._uri, key, data, content_type, self._endpoint)
+
+
+def _jpeg(data: bytes) -> bytes:
+    """The picture as an upright JPEG: the very bytes where they are one, as boxes are in its pixels.
+
+    Raises:
+        PictureError: it cannot be read.
+    """
+    picture = decode(data)
+    if picture.format == "JPEG" and picture.plain:
+        return data
+    out = io.BytesIO()
+    picture.image.save(out, "JPEG", quality=_JPEG_QUALITY)
+    return out.getvalue()
+
+
+def _json(content: Mapping[str, Any]) -> bytes:
+    return json.dumps(content, indent=1).encode()

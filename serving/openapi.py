@@ -1,0 +1,31 @@
+"""Pieces of the OpenAPI page that types alone do not give: forms with files, and what refusals look like."""
+
+from typing import Any
+
+from serving.schema import Error
+
+_BINARY = {"type": "string", "format": "binary"}
+FILE = {"file": {**_BINARY, "description": "the picture"}}
+FILES = {"files": {"type": "array", "items": _BINARY, "minItems": 1, "description": "the pictures"}}
+_RETRY = {"Retry-After": {"description": "seconds to wait", "schema": {"type": "integer"}}}
+
+
+def _refusal(text: str) -> dict[str, Any]:
+    return {"model": Error, "description": text}
+
+
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    400: _refusal("The file or the form is damaged or incomplete"),
+    401: _refusal("The key is missing or wrong"),
+    408: _refusal("The file did not arrive in time"),
+    413: _refusal("Too many bytes, pixels or files"),
+    415: _refusal("Not a picture of a kind that is read here"),
+    422: _refusal("A parameter is wrong or missing"),
+    503: {**_refusal("Too busy, or not ready yet; try again"), "headers": _RETRY},
+}
+
+
+def form_body(properties: dict[str, Any], required: list[str] | None = None) -> dict[str, Any]:
+    """The OpenAPI text of a multipart form; fields are required unless `required` lists fewer."""
+    schema = {"type": "object", "properties": properties, "required": required or list(properties)}
+    return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}

@@ -1,0 +1,36 @@
+"""Whether two pictures look alike: a difference hash of 64 bits (N. Krawetz, "Kind of Like That", 2013)."""
+
+from collections import deque
+
+from PIL import Image
+
+_SIDE = 8
+
+
+def difference_hash(image: Image.Image) -> int:
+    """64 bits: whether each of 8 x 8 cells is brighter than the cell at its left. Like pictures differ in few."""
+    grey = image.convert("L").resize((_SIDE + 1, _SIDE), Image.Resampling.BOX)
+    values = grey.tobytes()
+    bits = 0
+    for row in range(_SIDE):
+        for column in range(_SIDE):
+            place = row * (_SIDE + 1) + column
+            bits = bits << 1 | (values[place + 1] > values[place])
+    return bits
+
+
+class Seen:
+    """The hashes of the pictures that were kept lately."""
+
+    def __init__(self, bits: int, remember: int = 1_000) -> None:
+        """Take how many of the 64 bits may differ in pictures that count as alike (-1: no two are)."""
+        self._bits = bits
+        self._hashes: deque[int] = deque(maxlen=remember)
+
+    def like(self, hashed: int) -> bool:
+        """Whether one of them looks like this."""
+        return any((hashed ^ other).bit_count() <= self._bits for other in self._hashes)
+
+    def add(self, hashed: int) -> None:
+        """Remember one."""
+        self._hashes.append(hashed)

@@ -1,0 +1,130 @@
+"""Files and objects by URI: a path, or s3://bucket/key on any S3 endpoint."""
+
+import functools
+import os
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from minio import Minio
+
+    from serving.settings import Settings
+
+_TIMEOUT_SECONDS = 10
+_MAX_BYTES = 2_000_000_000
+
+
+class StorageError(Exception):
+    """Something could not be read or written; the text says what and why, and holds no secret."""
+
+
+class Endpoint(NamedTuple):
+    """Where s3:// is."""
+
+    url: str | None
+    access_key: str | None
+    secret_key: str | None
+    ca_bundle: str | None
+
+
+def endpoint_of(settings: "Settings") -> Endpoint:
+    """The endpoint that the settings name."""
+    secret = settings.aws_secret_access_key
+    return Endpoint(
+        settings.aws_endpoint_url,
+        settings.aws_access_key_id,
+        secret.get_secret_value() if secret else None,
+        settings.ca_bundle,
+    )
+
+
+def read(uri: str, endpoint: Endpoint) -> bytes:
+    """Return what a URI names.
+
+    Raises:
+        StorageError: it is not there, too large, or not to be reached.
+    """
+    try:
+        if not uri.startswith("s3://"):
+            return Path(uri.removeprefix("file://")).read_bytes()
+        bucket, key = _parts(uri)
+        response = _client(endpoint).get_object(bucket, key)
+        try:
+            data: bytes = response.read(_MAX_BYTES + 1)
+        finally:
+            response.close()
+            response.release_conn()
+        expected = response.headers.get("Content-Length")
+        if expected is not None and int(expected) != len(data):
+            raise StorageError(f"{uri}: {len(data)} of {expected} bytes came; expected all, or at most {_MAX_BYTES:,}")
+        return data
+    except StorageError:
+        raise
+    except Exception as error:  # the client's, urllib3's and the system's errors have no common base
+        raise StorageError(f"{uri}: cannot be read: {_said(error)}") from error
+
+
+def write(base: str, key: str, data: bytes, content_type: str, endpoint: Endpoint) -> None:
+    """Keep data under a key below a folder or s3://bucket[/prefix], whole or not at all.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    try:
+        if not base.startswith("s3://"):
+            target = Path(base.removeprefix("file://")) / key
+            target.parent.mkdir(parents=True, exist_ok=True)
+            temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+            temporary.write_bytes(data)
+            temporary.replace(target)
+            return
+        import io
+
+        bucket, prefix = _parts(base)
+        whole = f"{prefix.rstrip('/')}/{key}" if prefix else key
+        _client(endpoint).put_object(bucket, whole, io.BytesIO(data), len(data), content_type=content_type)
+    except Exception as error:  # as above
+        raise StorageError(f"{base}: {key} cannot be written: {_said(error)}") from error
+
+
+def beside(uri: str, name: str) -> str:
+    """The URI of another file in the same folder."""
+    folder, slash, _ = uri.rpartition("/")
+    return f"{folder}{slash}{name}"
+
+
+def _parts(uri: str) -> tuple[str, str]:
+    parts = urlsplit(uri)
+    if not parts.netloc:
+        raise StorageError(f"{uri}: names no bucket; expected s3://bucket/key")
+    return parts.netloc, parts.path.lstrip("/")
+
+
+@functools.lru_cache(maxsize=4)
+def _client(endpoint: Endpoint) -> "Minio":
+    import urllib3  # only where s3:// is used: the client takes a third of a second to import
+    from minio import Minio
+
+    parts = urlsplit(endpoint.url or "")
+    if parts.scheme not in ("http", "https") or not parts.netloc or parts.path not in ("", "/"):
+        raise StorageError(
+            f"AWS_ENDPOINT_URL is {endpoint.url!r}; expected the object store's, like http://minio:9000, for s3://"
+        )
+    pool = urllib3.PoolManager(
+        timeout=urllib3.Timeout(connect=_TIMEOUT_SECONDS, read=_TIMEOUT_SECONDS),
+        retries=urllib3.Retry(total=2, backoff_factor=0.2, status_forcelist=[500, 502, 503, 504]),
+        ca_certs=endpoint.ca_bundle or os.environ.get("SSL_CERT_FILE"),
+    )
+    return Minio(
+        parts.netloc,
+        access_key=endpoint.access_key,
+        secret_key=endpoint.secret_key,
+        secure=parts.scheme == "https",
+        http_client=pool,
+    )
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
