@@ -1,0 +1,209 @@
+"""How good found boxes are against labelled ones: the COCO protocol for average precision, and counts at thresholds.
+
+Average precision comes from faster-coco-eval. Precision, recall and confusion at a threshold follow its matching at an
+overlap of 0.5: the most confident box chooses first, among the labelled boxes of its class that no other has taken, the
+one that it overlaps most.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from faster_coco_eval import COCO, COCOeval_faster
+from numpy.typing import NDArray
+
+OVERLAP = 0.5  # intersection over union from which a found box counts as the labelled one
+THRESHOLDS = np.arange(1, 1000) / 1000  # confidences among which the best threshold is looked for
+FALLBACK = 0.25  # threshold where nothing on val speaks for another: what Ultralytics predicts with
+
+Floats = NDArray[np.float64]
+Ids = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Boxes:
+    """Boxes of one picture, labelled or found; found ones the most confident first.
+
+    Attributes:
+        xyxy_px: (N, 4) float64, pixels of the picture as a person sees it. N may be 0.
+        class_ids: (N,) int64.
+        confidences: (N,) float64, 0 to 1; 1 for labelled boxes.
+    """
+
+    xyxy_px: Floats
+    class_ids: Ids
+    confidences: Floats
+
+    def take(self, index: NDArray[np.intp]) -> Boxes:
+        """Return the boxes at these positions."""
+        return Boxes(self.xyxy_px[index], self.class_ids[index], self.confidences[index])
+
+
+@dataclass(frozen=True)
+class AveragePrecision:
+    """Per class, nan where no box is labelled.
+
+    Attributes:
+        map50: (classes,) at an overlap of 0.5.
+        map50_95: (classes,) mean over overlaps of 0.5, 0.55 … 0.95.
+        curves: (101, classes) precision at recalls of 0, 0.01 … 1, at an overlap of 0.5.
+    """
+
+    map50: Floats
+    map50_95: Floats
+    curves: Floats
+
+
+def average_precision(
+    labelled: Sequence[Boxes], found: Sequence[Boxes], classes: int, max_detections: int
+) -> AveragePrecision:
+    """Average precision of many pictures by the COCO protocol (101 recalls; up to max_detections per picture)."""
+    truth = COCO(
+        {
+            "images": [{"id": number} for number in range(len(labelled))],
+            "categories": [{"id": number, "name": str(number)} for number in range(classes)],
+            "annotations": _annotations(labelled),
+        }
+    )
+    evaluation = COCOeval_faster(truth, truth.loadRes(_annotations(found)), "bbox", extra_calc=False)
+    evaluation.params.maxDets = [1, 10, max_detections]
+    evaluation.params.areaRng, evaluation.params.areaRngLbl = evaluation.params.areaRng[:1], ["all"]
+    evaluation.evaluate()
+    evaluation.accumulate()
+    # (overlaps, recalls, classes); -1 where a class has no labelled box.
+    precision = np.asarray(evaluation.eval["precision"], np.float64)[:, :, :, 0, -1]
+    precision[precision < 0] = np.nan
+    return AveragePrecision(precision[0].mean(axis=0), precision.mean(axis=(0, 1)), precision[0])
+
+
+def _annotations(pictures: Sequence[Boxes]) -> list[dict[str, object]]:
+    rows: list[dict[str, object]] = []
+    for picture, boxes in enumerate(pictures):
+        sizes = boxes.xyxy_px[:, 2:] - boxes.xyxy_px[:, :2]
+        xywh = np.concatenate([boxes.xyxy_px[:, :2], sizes], axis=1).tolist()
+        for box, class_id, score in zip(xywh, boxes.class_ids.tolist(), boxes.confidences.tolist(), strict=True):
+            rows.append(
+                {
+                    "id": len(rows) + 1,
+                    "image_id": picture,
+                    "category_id": class_id,
+                    "bbox": box,
+                    "area": box[2] * box[3],
+                    "iscrowd": 0,
+                    "score": score,
+                }
+            )
+    return rows
+
+
+def overlaps(a_xyxy: Floats, b_xyxy: Floats) -> Floats:
+    """Return (N, M) intersection over union, 0 to 1, of (N, 4) with (M, 4) boxes; 0 for two empty boxes."""
+    corner = np.maximum(a_xyxy[:, None, :2], b_xyxy[None, :, :2])
+    sides = np.clip(np.minimum(a_xyxy[:, None, 2:], b_xyxy[None, :, 2:]) - corner, 0, None)
+    shared: Floats = sides[..., 0] * sides[..., 1]
+    areas = [(boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]) for boxes in (a_xyxy, b_xyxy)]
+    union = areas[0][:, None] + areas[1][None, :] - shared
+    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+
+
+def match(labelled: Boxes, found: Boxes) -> NDArray[np.intp]:
+    """Return for each found box the position of the labelled box that it stands for, or -1.
+
+    Dropping the least confident found boxes leaves the matches of the others as they are.
+    """
+    matches = np.full(len(found.class_ids), -1, np.intp)
+    close = overlaps(found.xyxy_px, labelled.xyxy_px)
+    close[found.class_ids[:, None] != labelled.class_ids[None, :]] = 0
+    close[close < OVERLAP] = 0
+    for position in np.flatnonzero(close.any(axis=1)):
+        best = int(close[position].argmax())
+        if close[position, best] > 0:
+            matches[position] = best
+            close[:, best] = 0
+    return matches
+
+
+def pairs(labelled: Boxes, found: Boxes) -> list[tuple[int, int]]:
+    """Return who was taken for whom: positions in labelled and found, -1 where there is no counterpart.
+
+    First the matches within a class; what remains is paired across classes, the largest overlap first.
+    """
+    matches = match(labelled, found)
+    taken = [(int(matches[position]), int(position)) for position in np.flatnonzero(matches >= 0)]
+    close = overlaps(labelled.xyxy_px, found.xyxy_px)
+    close[[pair[0] for pair in taken], :] = 0
+    close[:, [pair[1] for pair in taken]] = 0
+    while close.size and close.max() >= OVERLAP:
+        actual, predicted = np.unravel_index(int(close.argmax()), close.shape)
+        taken.append((int(actual), int(predicted)))
+        close[actual, :] = 0
+        close[:, predicted] = 0
+    missed = sorted(set(range(len(labelled.class_ids))) - {pair[0] for pair in taken})
+    invented = sorted(set(range(len(found.class_ids))) - {pair[1] for pair in taken})
+    return sorted(taken) + [(position, -1) for position in missed] + [(-1, position) for position in invented]
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What was right at each of some thresholds, per class; a found box counts if its confidence is above it.
+
+    Attributes:
+        right: (classes, thresholds) found boxes that stand for a labelled one.
+        found: (classes, thresholds) found boxes.
+        labelled: (classes,) labelled boxes.
+    """
+
+    right: Ids
+    found: Ids
+    labelled: Ids
+
+    @property
+    def precision(self) -> Floats:
+        """(classes, thresholds), 0 to 1: share of found boxes that are right; 0 where nothing was found."""
+        share: Floats = self.right / np.maximum(self.found, 1)
+        return share
+
+    @property
+    def recall(self) -> Floats:
+        """(classes, thresholds), 0 to 1: share of labelled boxes that were found; 0 where none is labelled."""
+        share: Floats = self.right / np.maximum(self.labelled, 1)[:, None]
+        return share
+
+    @property
+    def f1(self) -> Floats:
+        """(classes, thresholds), 0 to 1: harmonic mean of precision and recall."""
+        share: Floats = 2 * self.right / np.maximum(self.found + self.labelled[:, None], 1)
+        return share
+
+
+def count(labelled: Sequence[Boxes], found: Sequence[Boxes], classes: int, thresholds: Floats) -> Counts:
+    """Count what is right above each threshold, over many pictures."""
+    class_ids = np.concatenate([np.zeros(0, np.int64), *(each.class_ids for each in found)])
+    confidences = np.concatenate([np.zeros(0), *(each.confidences for each in found)])
+    correct = np.concatenate(
+        [np.zeros(0, bool), *(match(truth, each) >= 0 for truth, each in zip(labelled, found, strict=True))]
+    )
+    right, total = np.zeros((2, classes, len(thresholds)), np.int64)
+    for class_id in range(classes):
+        for out, wanted in ((right, correct), (total, np.ones_like(correct))):
+            ranked = np.sort(confidences[wanted & (class_ids == class_id)])
+            out[class_id] = len(ranked) - np.searchsorted(ranked, thresholds, side="right")
+    truths = np.concatenate([np.zeros(0, np.int64), *(each.class_ids for each in labelled)])
+    return Counts(right, total, np.bincount(truths, minlength=classes))
+
+
+def best_threshold(f1: Floats) -> float | None:
+    """Return the threshold of THRESHOLDS with the best F1: the middle of the plateau, the lowest of several.
+
+    Args:
+        f1: (999,) at each of THRESHOLDS.
+    Returns:
+        0.001 to 0.999, or None where F1 is 0 throughout.
+    """
+    if f1.max() <= 0:
+        return None
+    best = np.flatnonzero(f1 >= f1.max() - 1e-12)
+    plateau = best[: np.flatnonzero(np.diff(best, append=best[-1] + 2) > 1)[0] + 1]
+    return float(THRESHOLDS[plateau[(len(plateau) - 1) // 2]])
