@@ -1,6 +1,7 @@
 """Boxes and labels drawn onto a picture, readable at any size."""
 
 import io
+import math
 from collections.abc import Sequence
 
 from PIL import Image, ImageDraw, ImageFont
@@ -8,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 from serving.schema import Detection
 
 _READABLE = 480  # pixels of the longer side; smaller pictures are enlarged, or a label would cover them
-_TEXT_SHARE = 40  # of the longer side
+_TEXT_SHARE = 36  # of the square root of the area
 _SMALLEST_TEXT = 13
 _JPEG_QUALITY = 90
 # Okabe and Ito's colours, which people with any colour vision tell apart, without black.
@@ -25,7 +26,7 @@ def annotate(image: Image.Image, detections: Sequence[Detection]) -> Image.Image
     """
     scale = max(1.0, _READABLE / max(image.size))
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-    text_px = max(_SMALLEST_TEXT, round(max(size) / _TEXT_SHARE))
+    text_px = max(_SMALLEST_TEXT, round(math.sqrt(size[0] * size[1]) / _TEXT_SHARE))
     canvas = Image.new("RGB", (max(size[0], 8 * text_px), max(size[1], 2 * text_px)), "#808080")
     canvas.paste(image if scale == 1 else image.resize(size, Image.Resampling.BICUBIC))
     draw = ImageDraw.Draw(canvas)
@@ -35,7 +36,7 @@ def annotate(image: Image.Image, detections: Sequence[Detection]) -> Image.Image
     for detection in reversed(detections):
         draw.rectangle(_scaled(detection, scale), outline=_colour(detection), width=line)
     for detection in detections:
-        text = f"{detection.label} {detection.confidence:.0%}"
+        text = f"{detection.label} {detection.confidence:.2f}"
         left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
         pad = text_px / 5
         label = (right - left + 2 * pad, bottom - top + 2 * pad)

@@ -2,7 +2,16 @@
 
 from collections.abc import Callable, Sequence
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, PlatformCollector, ProcessCollector
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    PlatformCollector,
+    ProcessCollector,
+    disable_created_metrics,
+)
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from serving.schema import Detection, ModelName
@@ -17,6 +26,7 @@ class Metrics:
 
     def __init__(self) -> None:
         """Make them, at zero."""
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each, that nobody asks for
         self._registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)

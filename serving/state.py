@@ -68,7 +68,8 @@ class State:
         self.metrics.loaded(model.name, model.detector.classes, model.detector.provider)
 
 
-def _state_of(request: Request) -> State:
+async def _state_of(request: Request) -> State:
+    # async, else FastAPI would take a thread of its own for this
     state = request.app.state.server
     assert isinstance(state, State)
     return state

@@ -1,0 +1,73 @@
+"""What others write to serve a YOLO model; each is run beside our server by benchmarks/server.py.
+
+`python -m benchmarks.server_peers NAME PORT MODEL IMGSZ`, with NAME one of:
+
+once      FastAPI and Ultralytics, the model loaded once, as most tutorials do
+each      FastAPI and Ultralytics, the model loaded for every request, as the workshop's server does
+litserve  LitServe and Ultralytics, as its documentation shows
+"""
+
+import io
+import sys
+from typing import Any
+
+from PIL import Image
+
+
+def found(model: Any, data: bytes, imgsz: int) -> list[dict[str, Any]]:
+    """What Ultralytics finds in a file."""
+    result = model.predict(Image.open(io.BytesIO(data)), imgsz=imgsz, verbose=False, device="cpu")[0]
+    return [
+        {"label": result.names[int(box.cls)], "confidence": float(box.conf), "box": box.xyxy[0].tolist()}
+        for box in result.boxes
+    ]
+
+
+def fastapi(port: int, path: str, imgsz: int, *, each: bool) -> None:
+    """FastAPI, with the model loaded once or for each request."""
+    import uvicorn
+    from fastapi import FastAPI, UploadFile
+    from ultralytics import YOLO
+
+    app = FastAPI()
+    kept = None if each else YOLO(path, task="detect")
+
+    # On the event loop: one Ultralytics model must not be used by several threads at a time.
+    @app.post("/detect")
+    async def detect(file: UploadFile) -> list[dict[str, Any]]:
+        return found(kept or YOLO(path, task="detect"), await file.read(), imgsz)
+
+    uvicorn.run(app, port=port, log_level="warning")
+
+
+def litserve(port: int, path: str, imgsz: int, workers: int = 2) -> None:
+    """LitServe, with as many worker processes as there are cores."""
+    import litserve
+    import torch
+    from fastapi import UploadFile
+    from ultralytics import YOLO
+
+    class Detect(litserve.LitAPI):  # type: ignore[misc]
+        def setup(self, device: str) -> None:
+            torch.set_num_threads(1)
+            self.yolo = YOLO(path, task="detect")
+
+        def decode_request(self, request: UploadFile) -> bytes:
+            return request.file.read()
+
+        def predict(self, data: bytes) -> list[dict[str, Any]]:
+            return found(self.yolo, data, imgsz)
+
+        def encode_response(self, output: list[dict[str, Any]]) -> dict[str, Any]:
+            return {"detections": output}
+
+    server = litserve.LitServer(Detect(api_path="/detect"), accelerator="cpu", workers_per_device=workers, timeout=60)
+    server.run(port=port, log_level="warning", generate_client_file=False)
+
+
+if __name__ == "__main__":
+    name, port, path, imgsz = sys.argv[1], int(sys.argv[2]), sys.argv[3], int(sys.argv[4])
+    if name == "litserve":
+        litserve(port, path, imgsz)
+    else:
+        fastapi(port, path, imgsz, each=name == "each")
