@@ -68,7 +68,7 @@ def average_precision(
         }
     )
     evaluation = COCOeval_faster(truth, truth.loadRes(_annotations(found)), "bbox", extra_calc=False)
-    evaluation.params.maxDets = [1, 10, max_detections]
+    evaluation.params.maxDets = [max_detections]
     evaluation.params.areaRng, evaluation.params.areaRngLbl = evaluation.params.areaRng[:1], ["all"]
     evaluation.evaluate()
     evaluation.accumulate()
