@@ -100,16 +100,13 @@ def list_files(folder: Path) -> DatasetFiles:
     ignored: list[str] = []
     for here, folders, names in os.walk(folder):
         inside = Path(here).relative_to(folder)
-        for name in sorted(folders + names):
-            path = (inside / name).as_posix()
-            reason = _reason_to_skip(folder / path)
-            if reason is None and name in names:
-                files.append(path)
-            elif reason is not None and name in folders:
-                folders.remove(name)
-            if reason:
-                ignored.append(f"{shown(path)}: {reason}")
-    return DatasetFiles(folder, sorted(files), ignored)
+        skipped = {
+            name: reason for name in folders + names if (reason := _reason_to_skip(Path(here, name))) is not None
+        }
+        ignored += [f"{shown((inside / name).as_posix())}: {reason}" for name, reason in skipped.items() if reason]
+        files += [(inside / name).as_posix() for name in names if name not in skipped]
+        folders[:] = [name for name in folders if name not in skipped]
+    return DatasetFiles(folder, sorted(files), sorted(ignored))
 
 
 def is_picture(path: str) -> bool:

@@ -186,7 +186,8 @@ def _take_about(files: DatasetFiles) -> dict[str, Path]:
 
 def _ignore_the_rest(files: DatasetFiles, labels: set[str]) -> None:
     """Give a reason for every file that is not taken."""
-    rest = [file for file in files.files if file not in files.described | labels | files.parts.keys()]
+    taken = files.described | labels | files.parts.keys()
+    rest = [file for file in files.files if file not in taken]
     pictures = [file for file in rest if is_picture(file)]
     without = {place: picture for picture in pictures for place in label_places(picture)}
     for file in rest:
