@@ -1,0 +1,43 @@
+"""A model that tells pictures apart by their brightness, and a server that runs it."""
+
+import io
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.servers import Server, running
+from tests.unit.conftest import model
+
+#                        cx  cy  w   h  airplane, helicopter; the input is 32x32. The brightness is added to the airplane
+GRID = np.array([[16, 16, 8, 8, 0, 0], [8, 16, 8, 8, 0, 0.6]], np.float32).T
+
+
+@pytest.fixture(scope="session")
+def bright_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Finds a helicopter with confidence 0.6, and an airplane whose confidence is the picture's brightness."""
+    path = tmp_path_factory.mktemp("model") / "bright.onnx"
+    path.write_bytes(model(GRID, bright=(4, 0)))
+    return path
+
+
+@pytest.fixture(scope="session")
+def shade() -> Callable[..., bytes]:
+    """Makes the PNG of a picture of one brightness, 0 to 255."""
+
+    def make(value: int, width: int = 64, height: int = 64) -> bytes:
+        out = io.BytesIO()
+        Image.new("RGB", (width, height), (value, value, value)).save(out, "PNG")
+        return out.getvalue()
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, bright_model: Path) -> Iterator[Server]:
+    """A server that runs `bright_model` and keeps captures."""
+    folder = tmp_path_factory.mktemp("server")
+    with running(folder, MODEL_URI=str(bright_model), CAPTURE_URI=str(folder / "store")) as started:
+        yield started

@@ -1,0 +1,176 @@
+"""What the server refuses, and how: early, in words, and without touching the disk."""
+
+import json
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.servers import BOUNDARY, Answer, Server, form, running
+
+Shade = Callable[..., bytes]
+HEAD = f"POST /detect HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary={BOUNDARY}\r\n"
+KEY = {"X-API-Key": "geheim"}
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory, bright_model: Path) -> Iterator[Server]:
+    """A server with small limits, and a key."""
+    limits = {
+        "MAX_PICTURE_BYTES": "100000",
+        "MAX_PICTURE_PIXELS": "1000000",
+        "MAX_BATCH_PICTURES": "2",
+        "UPLOAD_SECONDS": "1",
+        "API_KEY": KEY["X-API-Key"],
+    }
+    with running(tmp_path_factory.mktemp("server"), MODEL_URI=str(bright_model), **limits) as started:
+        yield started
+
+
+def first_answer(server: Server, sent: bytes) -> str:
+    """What comes back on a connection on which no more is sent."""
+    with server.connect() as connection:
+        connection.sendall(sent)
+        return connection.recv(65536).decode()
+
+
+def test_413_before_the_body_when_its_length_is_too_large(small: Server) -> None:
+    head = f"{HEAD}X-API-Key: geheim\r\nContent-Length: 999999999\r\nExpect: 100-continue\r\n\r\n"
+    answer = first_answer(small, head.encode())
+    assert answer.startswith("HTTP/1.1 413")  # not "100 Continue": nothing was asked for
+
+
+def test_413_at_the_limit_when_the_body_has_no_length(small: Server) -> None:
+    sent = 0
+    with small.connect() as connection:
+        connection.sendall(f"{HEAD}X-API-Key: geheim\r\nTransfer-Encoding: chunked\r\n\r\n".encode())
+        begin = form([("file", "a.jpg", b"")])[: -len(BOUNDARY) - 10]
+        connection.sendall(f"{len(begin):x}\r\n".encode() + begin + b"\r\n")
+        try:
+            for _ in range(10_000):
+                connection.sendall(b"10000\r\n" + bytes(65536) + b"\r\n")
+                sent += 65536
+                if sent > 1_000_000:
+                    time.sleep(0.01)
+        except OSError:
+            pass
+        assert sent < 50_000_000
+
+
+def test_413_when_the_picture_is_a_bomb(small: Server, shade: Shade) -> None:
+    before = small.resident_mb()
+    bomb = shade(0, 20_000, 20_000)  # 1.2 GB of pixels in 1.2 MB; one row's worth in what is sent
+    assert len(bomb) > 100_000
+    assert small.post("/detect", bomb, **KEY).status == 413
+    header = shade(0, 5_000, 5_000)
+    assert len(header) < 100_000
+    answer = small.post("/detect", header, **KEY)
+    assert answer.status == 413
+    assert "5000x5000 pixels" in answer.json()["error"]
+    assert small.resident_mb() - before < 30
+
+
+def test_413_when_a_batch_has_too_many(small: Server, shade: Shade) -> None:
+    parts = [("files", "a.png", shade(1))] * 3
+    assert small.post_form("/detect/batch", [*parts], **KEY).status == 413
+
+
+def test_408_when_the_body_is_slow(small: Server) -> None:
+    head = f"{HEAD}X-API-Key: geheim\r\nContent-Length: 5000\r\n\r\n--"
+    start = time.monotonic()
+    assert first_answer(small, head.encode()).startswith("HTTP/1.1 408")
+    assert 0.8 < time.monotonic() - start < 10
+
+
+@pytest.mark.parametrize("headers", [{}, {"X-API-Key": "x"}, {"X-API-Key": "geheim2"}, {"Authorization": "Basic a"}])
+def test_401_before_the_body_when_the_key_is_wrong(headers: dict[str, str], small: Server) -> None:
+    answer = small.ask("POST", "/detect", None, {"Content-Length": "999999999", **headers})
+    assert answer.status == 401
+    assert small.get("/model", **headers).status == 401
+
+
+def test_answered_when_the_key_is_right(small: Server, shade: Shade) -> None:
+    assert small.post("/detect", shade(1), **KEY).status == 200
+    assert small.post("/detect", shade(1), Authorization="Bearer geheim").status == 200
+    for path in ("/docs", "/openapi.json", "/healthz", "/readyz", "/metrics", "/static/swagger-ui.css"):
+        assert small.get(path).status == 200, path
+
+
+def test_log_lines_stay_whole_when_the_sender_forges(small: Server) -> None:
+    evil = 'a\\r\\n{"level": "FORGED"}'
+    small.post("/detect", b"x", filename=evil, **KEY)
+    small.get("/%0a%0dFORGED")
+    assert small.get("/../../etc/passwd").status in (401, 404)
+    assert small.get("/static/../../app.py").status in (401, 404)
+    lines = small.lines()
+    assert lines
+    assert "FORGED" not in json.dumps(lines)
+
+
+def test_nothing_on_disk_when_large_pictures_came(tmp_path: Path, bright_model: Path, shade: Shade) -> None:
+    padded = shade(1) + bytes(8_000_000)
+    with running(tmp_path, MODEL_URI=str(bright_model)) as server:
+        assert server.post("/detect", padded).status == 200
+        assert not list((tmp_path / "tmp").iterdir())
+
+
+def test_503_with_retry_after_when_the_queue_is_full(tmp_path: Path, bright_model: Path, shade: Shade) -> None:
+    large = shade(128, 5000, 5000)
+    with (
+        running(tmp_path, MODEL_URI=str(bright_model), WORKERS="1", MAX_WAITING="1") as server,
+        ThreadPoolExecutor(8) as pool,
+    ):
+        answers = list(pool.map(lambda _: server.post("/detect", large), range(16)))
+        statuses = {answer.status for answer in answers}
+        assert statuses == {200, 503}
+        refused = next(answer for answer in answers if answer.status == 503)
+        assert int(refused.headers["retry-after"]) >= 1
+        assert b'flywheel_rejects_total{reason="busy"}' in server.get("/metrics").body
+
+
+def test_answer_comes_when_told_to_stop(tmp_path: Path, bright_model: Path, shade: Shade) -> None:
+    large = shade(128, 5000, 5000)
+    answers: list[Answer] = []
+    with running(tmp_path, MODEL_URI=str(bright_model), DRAIN_SECONDS="0.5", WORKERS="1") as server:
+        clients = [
+            threading.Thread(target=lambda: answers.append(server.post("/detect", large))) for _ in range(3)
+        ]
+        for client in clients:
+            client.start()
+        time.sleep(0.2)
+        server.process.send_signal(signal.SIGTERM)
+        time.sleep(0.2)
+        assert server.get("/readyz").status == 503
+        assert server.post("/detect", shade(1)).status == 200  # still answers, until it is out of the cluster's list
+        for client in clients:
+            client.join()
+        assert server.process.wait(20) in (0, -signal.SIGTERM)
+    assert [answer.status for answer in answers] == [200] * 3
+
+
+@pytest.mark.parametrize(
+    ("uri", "message"),
+    [
+        ("missing.onnx", "cannot be read"),
+        ("broken.onnx", "not an ONNX model"),
+        ("s3://models/1/manifest.json", "AWS_ENDPOINT_URL is None"),
+        ("", "MODEL_URI is not set"),
+    ],
+)
+def test_alive_but_not_ready_when_there_is_no_model(uri: str, message: str, tmp_path: Path, shade: Shade) -> None:
+    (tmp_path / "broken.onnx").write_bytes(b"no model")
+    named = uri if "://" in uri or not uri else str(tmp_path / uri)
+    with running(tmp_path, until="/healthz", MODEL_URI=named) as server:
+        end = time.monotonic() + 10
+        while message not in (problem := server.get("/readyz").json()["problem"]) and time.monotonic() < end:
+            time.sleep(0.05)
+        assert message in problem
+        time.sleep(1.5)  # a second try
+        assert server.get("/readyz").status == 503
+        answer = server.post("/detect", shade(1))
+        assert (answer.status, "retry-after" in answer.headers) == (503, True)
+        assert len([line for line in server.lines() if line["level"] == "ERROR"]) == 1
