@@ -88,7 +88,7 @@ def _run(given: argparse.Namespace) -> int:
         print(text)
         return 0 if well else 1
     elif given.command == "dataset":
-        from runner.dataset import add_dataset
+        from runner.dataset.versions import add_dataset
 
         print(add_dataset(given.source, project=Path.cwd(), name=given.name))
     elif given.command == "weights":

@@ -67,18 +67,18 @@ def _compose(_: dict[str, Any], config: Path) -> str:
     return "\n".join(f"params.yaml sets {each.key}: {each.params} (the preset has {each.preset})" for each in hidden)
 
 
-def _fetch(values: dict[str, Any], raw: Path) -> None:
+def _fetch(values: dict[str, Any], raw: Path) -> str:
     dataset = values["dataset"]
     if dataset["url"] == "sample":
         from runner.sample import draw_sample
 
         sample = Sample.model_validate(dataset["sample"])
         draw_sample(raw, pictures=sample.pictures, seed=sample.seed)
-    else:
-        from runner.dataset import fetch_dataset
-        from runner.store import open_store
+        return f"{sample.pictures} pictures drawn"
+    from runner.dataset.versions import fetch_dataset
+    from runner.store import open_store
 
-        fetch_dataset(dataset["url"], dataset["sha256"], open_store(project_root()), raw)
+    return fetch_dataset(dataset["url"], dataset["sha256"], open_store(project_root()), raw)
 
 
 def _prepare(values: dict[str, Any], dataset: Path, report: Path) -> str:

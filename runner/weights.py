@@ -8,7 +8,7 @@ import re
 import zipfile
 from pathlib import Path
 
-from runner.data_yaml import load_mapping
+from runner.dataset.data_yaml import load_mapping
 from runner.errors import StoreError
 from runner.files import sha256_of
 from runner.params_edit import get_param, set_params

@@ -14,7 +14,7 @@ from posixpath import normpath
 
 import yaml
 
-from runner.classes import check_classes
+from runner.dataset.classes import check_classes
 from runner.errors import DatasetError
 
 MAX_BYTES = 1_000_000

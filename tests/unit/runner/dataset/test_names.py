@@ -5,7 +5,7 @@ import re
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.names import fold, name_pictures, shown
+from runner.dataset.names import fold, name_pictures, shown
 
 
 def test_there_are_no_names_when_there_are_no_pictures() -> None:

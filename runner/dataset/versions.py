@@ -9,13 +9,13 @@ import tempfile
 import unicodedata
 from pathlib import Path
 
-from runner.archive import unpack, write_zip
-from runner.dataset_check import SHOWN, check_dataset, describe, listed
-from runner.dataset_version import version_files
+from runner.dataset.archive import unpack, write_zip
+from runner.dataset.check import SHOWN, check_dataset, describe, listed
+from runner.dataset.contents import version_files
 from runner.errors import DatasetError, StoreError
 from runner.files import link, sha256_of, write_text
-from runner.layouts import Layout, read_layout
-from runner.names import shown
+from runner.dataset.layouts import Layout, read_layout
+from runner.dataset.names import shown
 from runner.params_edit import Key, get_param, set_params
 from runner.store import SCHEME, Store, key_of, open_store
 
@@ -30,7 +30,7 @@ def add_dataset(source: str | Path, *, project: Path, name: str | None = None, s
     The same dataset, as zip or folder, from any machine, gives the same version; adding it again changes nothing.
 
     Args:
-        source: a zip or a folder in one of the layouts that `runner.layouts` knows.
+        source: a zip or a folder in one of the layouts that `runner.dataset.layouts` knows.
         project: the folder that holds params.yaml.
         name: of the folder of its versions; by default from the source's name.
         store_uri: the store instead of STORE_URI's.
@@ -76,7 +76,7 @@ def fetch_dataset(url: str, sha256: str | None, store: Store, out: Path) -> str:
         url: store:datasets/<name>/<sha12>.zip.
         sha256: digest of the zip, in hex.
         store: where it is.
-        out: gets the files that `runner.dataset_version` lists; new or empty, and filled at once or not at all.
+        out: gets the files that `runner.dataset.contents` lists; new or empty, and filled at once or not at all.
     Returns:
         What was left out or renamed, to print; empty for a version that `dataset add` wrote.
     Raises:

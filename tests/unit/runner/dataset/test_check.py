@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from runner.dataset_check import check_dataset, describe, listed
+from runner.dataset.check import check_dataset, describe, listed
 from runner.errors import DatasetError
-from runner.layouts import Layout, Picture
+from runner.dataset.layouts import Layout, Picture
 
 
 def layout(folder: Path, labels: dict[str, str | None], part: str | None = None) -> Layout:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from runner import archive
-from runner.archive import unpack, write_zip
+from runner.dataset import archive
+from runner.dataset.archive import unpack, write_zip
 from runner.errors import DatasetError
 
 

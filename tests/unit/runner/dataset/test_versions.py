@@ -11,8 +11,8 @@ import pytest
 import yaml
 from PIL import Image
 
-from runner.archive import unpack
-from runner.dataset import add_dataset, fetch_dataset
+from runner.dataset.archive import unpack
+from runner.dataset.versions import add_dataset, fetch_dataset
 from runner.errors import ConfigError, DatasetError, StoreError
 from runner.store import FolderStore, open_store
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from posixpath import dirname
 
-from runner.data_yaml import find_place
-from runner.names import shown
+from runner.dataset.data_yaml import find_place
+from runner.dataset.names import shown
 
 # fmt: off
 PICTURE_SUFFIXES = (

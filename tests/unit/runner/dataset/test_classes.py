@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from runner.classes import check_classes, check_notes, format_notes, parse_classes
+from runner.dataset.classes import check_classes, check_notes, format_notes, parse_classes
 from runner.errors import DatasetError
 
 

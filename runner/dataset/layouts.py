@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from posixpath import dirname
 
-from runner.classes import check_notes, parse_classes
-from runner.data_yaml import PART_KEYS, find_place, load_mapping, read_data_yaml
-from runner.dataset_files import DatasetFiles, is_picture, label_places, list_files
+from runner.dataset.classes import check_notes, parse_classes
+from runner.dataset.data_yaml import PART_KEYS, find_place, load_mapping, read_data_yaml
+from runner.dataset.files import DatasetFiles, is_picture, label_places, list_files
 from runner.errors import DatasetError
-from runner.names import fold, name_pictures, shown
+from runner.dataset.names import fold, name_pictures, shown
 
 PARTS = ("train", "val", "test")
 EXPECTED = (
@@ -33,7 +33,7 @@ class Picture:
     """A picture of a dataset.
 
     Args:
-        name: its file name in the dataset: safe, and its stem is unique (see `runner.names`).
+        name: its file name in the dataset: safe, and its stem is unique (see `runner.dataset.names`).
         image: the file.
         label: its label file; None: it has none and counts as background.
         part: train, val or test; None where the dataset has no parts.

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from runner.errors import DatasetError
-from runner.layouts import Layout, read_layout
+from runner.dataset.layouts import Layout, read_layout
 
 WORKSHOP = {
     "classes.txt": "airplane\nhelicopter\n",

@@ -8,8 +8,8 @@ LICENSE… SOURCE… README…               as they were
 
 from pathlib import Path
 
-from runner.classes import format_notes
-from runner.layouts import PARTS, Layout
+from runner.dataset.classes import format_notes
+from runner.dataset.layouts import PARTS, Layout
 
 
 def version_files(layout: Layout) -> list[tuple[str, Path | bytes]]:

@@ -10,8 +10,8 @@ from tqdm import tqdm
 
 from runner.errors import DatasetError
 from runner.labels import parse_labels
-from runner.layouts import PARTS, Layout
-from runner.names import shown
+from runner.dataset.layouts import PARTS, Layout
+from runner.dataset.names import shown
 
 SHOWN = 10  # [lines] of each list that are printed
 

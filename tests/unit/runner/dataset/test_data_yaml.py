@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.data_yaml import find_place, read_data_yaml
+from runner.dataset.data_yaml import find_place, read_data_yaml
 from runner.errors import DatasetError
 
 

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from runner.classes import format_notes
-from runner.dataset_version import version_files
-from runner.layouts import Layout, Picture
+from runner.dataset.classes import format_notes
+from runner.dataset.contents import version_files
+from runner.dataset.layouts import Layout, Picture
 
 
 def test_version_has_the_files_of_the_layout_and_nothing_else(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.dataset_files import is_picture, label_places, list_files
+from runner.dataset.files import is_picture, label_places, list_files
 
 
 def test_there_are_no_files_when_the_folder_is_empty(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""Datasets as people have them, and as immutable versions in the store."""
