@@ -120,8 +120,6 @@ async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, Refused)
     request.app.state.server.metrics.rejects.labels(error.reason).inc()
     headers = {"Retry-After": str(RETRY_AFTER_SECONDS)} if error.status == 503 else {}
-    if error.status in (408, 413, 503):
-        headers["Connection"] = "close"  # the rest of the body is not read
     return _error(request, error.status, error.message, headers)
 
 

@@ -40,6 +40,13 @@ class Gate:
         scope.setdefault("state", {})["request_id"] = request_id
         start = perf_counter()
         status = 0
+        whole = not _has_body(scope)
+
+        async def receive_noted() -> Message:
+            nonlocal whole
+            message = await receive()
+            whole = whole or not message.get("more_body", False)
+            return message
 
         async def send_named(message: Message) -> None:
             nonlocal status
@@ -47,7 +54,10 @@ class Gate:
                 status = message["status"]
                 model = self._state.loader.model
                 names = model_headers(model.name) if model else []
-                message = {**message, "headers": [*message["headers"], (b"x-request-id", request_id.encode()), *names]}
+                # Where an answer comes before the body is read, the rest of it is not waited for.
+                close = [] if whole else [(b"connection", b"close")]
+                ours = [(b"x-request-id", request_id.encode()), *names, *close]
+                message = {**message, "headers": [*message["headers"], *ours]}
             await send(message)
 
         try:
@@ -55,7 +65,7 @@ class Gate:
                 self._state.metrics.rejects.labels("unauthorized").inc()
                 await respond(send_named, 401, "the X-API-Key header is missing or wrong; expected the key", request_id)
             else:
-                await self._app(scope, receive, send_named)
+                await self._app(scope, receive_noted, send_named)
         except Exception:
             log.exception("a bug", extra={"request_id": request_id})
             if status == 0:
@@ -112,6 +122,11 @@ async def respond(send: Send, status: int, error: str, request_id: str) -> None:
         headers.append((b"retry-after", str(RETRY_AFTER_SECONDS).encode()))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
+
+
+def _has_body(scope: Scope) -> bool:
+    headers = dict(scope["headers"])
+    return headers.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in headers
 
 
 def _is_open(path: str) -> bool:

@@ -26,16 +26,19 @@ class JsonFormatter(logging.Formatter):
 
 
 def configure(level: str) -> None:
-    """Send our logs and uvicorn's to standard error as JSON; a second call changes the level only."""
-    ours = logging.getLogger("serving")
-    ours.setLevel(level)
-    if not any(isinstance(handler.formatter, JsonFormatter) for handler in ours.handlers):
-        handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(JsonFormatter())
-        ours.addHandler(handler)
-        uvicorn = logging.getLogger("uvicorn")
-        uvicorn.handlers[:] = [handler]
-        uvicorn.propagate = False
-        # Requests are logged by the gate, with their id and without what the sender chose.
-        logging.getLogger("uvicorn.access").handlers.clear()
-        logging.getLogger("uvicorn.access").propagate = False
+    """Send every library's logs to standard error as JSON; a second call changes the level only."""
+    logging.getLogger("serving").setLevel(level)
+    root = logging.getLogger()
+    if any(isinstance(handler.formatter, JsonFormatter) for handler in root.handlers):
+        return
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter())
+    root.addHandler(handler)
+    for name in ("uvicorn", "uvicorn.error"):
+        logging.getLogger(name).handlers.clear()
+        logging.getLogger(name).propagate = True
+    # Requests are logged by the gate, with their id and without what the sender chose; damaged forms are refused.
+    for name in ("uvicorn.access", "python_multipart"):
+        logging.getLogger(name).handlers.clear()
+        logging.getLogger(name).propagate = False
+        logging.getLogger(name).addHandler(logging.NullHandler())

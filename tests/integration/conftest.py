@@ -11,7 +11,7 @@ from PIL import Image
 from tests.servers import Server, running
 from tests.unit.conftest import model
 
-#                        cx  cy  w   h  airplane, helicopter; the input is 32x32. The brightness is added to the airplane
+#                        cx  cy  w   h  airplane, helicopter; input 32x32; brightness adds to the airplane
 GRID = np.array([[16, 16, 8, 8, 0, 0], [8, 16, 8, 8, 0, 0.6]], np.float32).T
 
 

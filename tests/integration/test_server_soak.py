@@ -1,0 +1,83 @@
+"""Many requests of all kinds, among them those of bad clients: no error of ours, no growth. SOAK sets how many."""
+
+import os
+import random
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from tests.servers import BOUNDARY, Server, form
+
+Shade = Callable[..., bytes]
+REQUESTS = int(os.environ.get("SOAK", "600"))
+GROWTH_MB = 25  # what the allocator keeps, not what leaks: the same after 5,000 requests
+
+
+def test_no_error_and_no_growth_when_clients_are_good_and_bad(server: Server, shade: Shade) -> None:
+    pictures = {value: shade(value, value * 4, value * 4) for value in range(90, 250, 20)}
+    statuses: Counter[int] = Counter()
+
+    def head(length: int) -> bytes:
+        kind = f"multipart/form-data; boundary={BOUNDARY}"
+        return f"POST /detect HTTP/1.1\r\nHost: x\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n\r\n".encode()
+
+    def half(value: int) -> None:
+        body = form([("file", "a.png", pictures[value])])
+        with server.connect() as connection:
+            connection.sendall(head(len(body)) + body[: len(body) // 2])
+
+    def slow(value: int) -> None:
+        body = form([("file", "a.png", pictures[value])])
+        with server.connect() as connection:
+            connection.sendall(head(len(body)))
+            step = len(body) // 5 + 1
+            for place in range(0, len(body), step):
+                connection.sendall(body[place : place + step])
+                time.sleep(0.02)
+            assert connection.recv(12) in (b"HTTP/1.1 200", b"HTTP/1.1 503")
+
+    def deaf(value: int) -> None:
+        body = form([("file", "a.png", pictures[value])])
+        with server.connect() as connection:
+            connection.sendall(head(len(body)) + body)  # and does not wait for the answer
+
+    def wrong(value: int) -> None:
+        statuses[server.post("/detect", b"\x89PNG\r\n\x1a\n" + bytes([value])).status] += 1
+
+    def good(value: int) -> None:
+        answer = server.post("/detect", pictures[value])
+        statuses[answer.status] += 1
+        assert answer.status == 503 or answer.json()["width"] == value * 4
+
+    def drawn(value: int) -> None:
+        statuses[server.post("/detect/image", pictures[value]).status] += 1
+
+    def batch(value: int) -> None:
+        answer = server.post_form("/detect/batch", [("files", "a", pictures[value]), ("files", "b", b"x")])
+        statuses[answer.status] += 1
+
+    kinds = [good, good, good, good, drawn, batch, wrong, half, slow, deaf]
+
+    def one(place: int) -> None:
+        generator = random.Random(place)
+        generator.choice(kinds)(generator.choice(list(pictures)))
+
+    def many(count: int) -> None:
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(one, range(count)))
+
+    many(150)
+    before = server.resident_mb()
+    many(REQUESTS)
+    grown = server.resident_mb() - before
+    assert set(statuses) <= {200, 400, 503}
+    assert statuses[200] > REQUESTS / 3
+    assert grown < GROWTH_MB
+    time.sleep(0.5)
+    metrics = server.get("/metrics").body.decode()
+    assert 'status="500"' not in metrics
+    assert "flywheel_held_bytes 0.0" in metrics
+    assert "flywheel_queue_length 0.0" in metrics
+    assert not [line for line in server.lines() if line["level"] == "ERROR"]
+    print(f"{REQUESTS} requests: {dict(statuses)}, {grown:.1f} MB more of {before:.0f} MB")
