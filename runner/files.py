@@ -15,7 +15,7 @@ from pathlib import Path
 def writing(path: Path) -> Iterator[Path]:
     """Give a temporary file beside `path` that takes its place when the block ends without an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    handle, name = tempfile.mkstemp(prefix=".", suffix=".part", dir=path.parent)
     os.close(handle)
     temporary = Path(name)
     try:
@@ -41,8 +41,14 @@ def sha256_of(path: Path) -> str:
 
 
 def link(source: Path, target: Path) -> None:
-    """Give a file a second name; copy it where the file system cannot."""
+    """Give a file a second name; copy it where the file system cannot.
+
+    Raises:
+        FileExistsError: there is a file of this name.
+    """
     try:
-        os.link(source, target)
+        os.link(source.resolve(), target)
+    except FileExistsError:
+        raise  # a copy would write into the file that is there, which may be a second name of another
     except OSError:
         shutil.copyfile(source, target)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from typing import TypeVar
 
@@ -19,6 +20,7 @@ from runner.errors import StageError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+_TIMEOUT_SECONDS = 10
 
 
 def workers() -> int:
@@ -34,13 +36,26 @@ def workers() -> int:
 
 
 def parallel(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
-    """Yield the results in the order of the items, as they come."""
+    """Yield the results in the order of the items, as they come.
+
+    Raises:
+        StageError: RUNNER_WORKERS or RUNNER_PARALLEL is wrong, no scheduler answers, or a worker was killed.
+    """
+    kind = os.environ.get("RUNNER_PARALLEL") or "processes"
+    if kind not in ("processes", "dask"):
+        raise StageError(f"RUNNER_PARALLEL: found {kind!r}, expected processes or dask")
     with ExitStack() as stack:
-        if os.environ.get("RUNNER_PARALLEL") == "dask":
+        if kind == "dask":
             stack.enter_context(_dask_client())
             stack.enter_context(joblib.parallel_config(backend="dask"))
         pool = joblib.Parallel(n_jobs=workers(), return_as="generator", batch_size="auto")
-        yield from pool(joblib.delayed(function)(item) for item in items)
+        try:
+            yield from pool(joblib.delayed(function)(item) for item in items)
+        except BrokenProcessPool as error:
+            raise StageError(
+                "a worker was killed, most likely because memory ran out; set RUNNER_WORKERS to fewer than "
+                f"{workers()} and run again: what was done is kept"
+            ) from error
 
 
 def threads(function: Callable[[Item], Result], items: Sequence[Item], what: str) -> Iterator[Result]:
@@ -57,8 +72,8 @@ def _dask_client() -> ExitStack:
     if not (address := os.environ.get("DASK_SCHEDULER_ADDRESS")):
         raise StageError("RUNNER_PARALLEL=dask: set DASK_SCHEDULER_ADDRESS to the scheduler, such as tcp://host:8786")
     try:
-        client = Client(address, timeout=10)
-    except OSError as error:
+        client = Client(address, timeout=_TIMEOUT_SECONDS)
+    except (OSError, ValueError) as error:
         raise StageError(f"DASK_SCHEDULER_ADDRESS={address}: no scheduler answers there ({error})") from error
     stack = ExitStack()
     stack.enter_context(client)

@@ -12,7 +12,7 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -41,9 +41,29 @@ def outputs(stage: str, *names: str) -> Iterator[list[Path]]:
     """Give an empty folder for each output of a stage; they become `artifacts/<name>` when the block ends well.
 
     Waits while another process runs the same stage in this folder, and ends this process when the one that started it
-    dies.
+    dies. What was built is removed when the block fails.
     """
     _die_with_dvc()
+    build = Path(".work", f"{stage}.build").absolute()  # beside artifacts/, so that a rename suffices
+    with _alone(stage):
+        shutil.rmtree(build, ignore_errors=True)
+        try:
+            folders = [build / name for name in names]
+            for folder in folders:
+                folder.mkdir(parents=True)
+            yield folders
+            ARTIFACTS.mkdir(exist_ok=True)
+            for folder in folders:
+                target = ARTIFACTS / folder.name
+                if target.exists():
+                    shutil.rmtree(target)
+                folder.rename(target)
+        finally:
+            shutil.rmtree(build, ignore_errors=True)
+
+
+@contextmanager
+def _alone(stage: str) -> Iterator[None]:
     lock = FileLock(Path(".work", f"{stage}.lock").absolute())
     Path(lock.lock_file).parent.mkdir(exist_ok=True)
     try:
@@ -52,19 +72,7 @@ def outputs(stage: str, *names: str) -> Iterator[list[Path]]:
         print(f"{stage}: waiting for another process that runs this stage here", flush=True)
         lock.acquire()
     try:
-        build = Path(".work", f"{stage}.build").absolute()  # beside artifacts/, so that a rename suffices
-        shutil.rmtree(build, ignore_errors=True)
-        folders = [build / name for name in names]
-        for folder in folders:
-            folder.mkdir(parents=True)
-        yield folders
-        ARTIFACTS.mkdir(exist_ok=True)
-        for folder in folders:
-            target = ARTIFACTS / folder.name
-            if target.exists():
-                shutil.rmtree(target)
-            folder.rename(target)
-        shutil.rmtree(build, ignore_errors=True)
+        yield
     finally:
         lock.release()
 
@@ -76,14 +84,30 @@ def _die_with_dvc() -> None:
     watched = []
     for ancestor in psutil.Process().parents():
         watched.append(ancestor)
-        if "-c" not in ancestor.cmdline()[1:-1]:  # not the shell that DVC starts a command with
+        if not _is_shell(ancestor):
             break
 
     def watch() -> None:
-        while all(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in watched):
+        while all(_is_alive(process) for process in watched):
             time.sleep(_POLL_SECONDS)
         for child in psutil.Process().children(recursive=True):
-            child.kill()
+            with suppress(psutil.Error):
+                child.kill()
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True, name="die-with-dvc").start()
+
+
+def _is_shell(process: psutil.Process) -> bool:
+    """Whether this is the shell that DVC starts a stage's command with, and not DVC."""
+    try:
+        return process.name() in ("sh", "bash", "dash", "zsh", "ksh", "fish", "busybox")
+    except psutil.Error:
+        return False
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False

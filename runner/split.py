@@ -30,7 +30,7 @@ def split(dataset: Path, settings: Split, out: Path) -> str:
         settings: shares, seed and grouping.
         out: an empty folder.
     Returns:
-        A table of pictures, groups and boxes per class in each part.
+        A table: pictures, groups and boxes of each class in each part.
     Raises:
         DatasetError: a part is empty, or the dataset has no parts of its own and split.mode is `given`.
     """
@@ -85,28 +85,34 @@ def _remedy(empty: list[str], index: list[dict[str, Any]], settings: Split) -> s
     if settings.mode == "given":
         return f"{what}: the dataset came without; use split.mode: hash"
     groups = len({key_of(entry, settings) for entry in index})
+    shares = (
+        "lower split.val and split.test" if "train" in empty else f"raise {' and '.join(f'split.{e}' for e in empty)}"
+    )
+    finer = "or let split.group match more of the name" if settings.group else "or add a dataset of more pictures"
     return (
-        f"{what}: {len(index)} pictures in {groups} groups are too few for shares of {settings.val:g} and "
-        f"{settings.test:g}; add pictures, raise split.{empty[0] if empty[0] != 'train' else 'val'}"
-        f"{' (lower it for train)' if 'train' in empty else ''}, choose another split.seed, "
-        "or make split.group finer"
+        f"{what}: {len(index)} pictures in {groups} groups, shares split.val {settings.val:g} and split.test "
+        f"{settings.test:g}; {shares}, choose another split.seed, {finer}"
     )
 
 
-def _table(
-    index: list[dict[str, Any]], parts: dict[str, str], names: list[str], dataset: Path, settings: Split
-) -> str:
-    pictures, groups = Counter(parts.values()), {part: set[str]() for part in PARTS}
+def _table(index: list[dict[str, Any]], parts: dict[str, str], names: list[str], dataset: Path, settings: Split) -> str:
+    """Return a line for pictures, groups and each class, a column for each part."""
+    pictures = Counter(parts.values())
+    groups = {part: set[str]() for part in PARTS}
     boxes = {part: Counter[int]() for part in PARTS}
     for entry in index:
         part = parts[entry["image"]]
         groups[part].add(key_of(entry, settings))
         lines = (dataset / entry["labels"]).read_text(encoding="utf-8").splitlines()
         boxes[part].update(int(line.split()[0]) for line in lines)
-    rows = [("part", "pictures", "groups", *names)]
-    rows += [
-        (part, str(pictures[part]), str(len(groups[part])), *(str(boxes[part][number]) for number in range(len(names))))
-        for part in PARTS
+    rows = [
+        ("", *PARTS),
+        ("pictures", *(str(pictures[part]) for part in PARTS)),
+        ("groups", *(str(len(groups[part])) for part in PARTS)),
+        *((name, *(str(boxes[part][number]) for part in PARTS)) for number, name in enumerate(names)),
     ]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+    first, *others = (max(map(len, column)) for column in zip(*rows, strict=True))
+    return "\n".join(
+        "  ".join([name.ljust(first), *(cell.rjust(width) for cell, width in zip(cells, others, strict=True))])
+        for name, *cells in rows
+    )
