@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from PIL import Image, ImageDraw
 
 from runner.files import write_text
 from runner.labels import Labels
+from serving.picture import decode
 
 SHEET_PICTURES = 24
 SHEET_COLUMNS = 6
@@ -64,9 +66,7 @@ def _contact_sheet(dataset: Path, index: list[dict[str, Any]], labels: dict[str,
     sheet = Image.new("RGB", (SHEET_COLUMNS * CELL_PX, rows * CELL_PX), "white")
     for place in range(count):
         entry = index[place * len(index) // count]
-        with Image.open(dataset / entry["image"]) as file:
-            file.draft("RGB", (CELL_PX, CELL_PX))
-            picture = file.convert("RGB")
+        picture = decode((dataset / entry["image"]).read_bytes(), fit=CELL_PX, max_pixels=sys.maxsize).image
         picture.thumbnail((CELL_PX - 6, CELL_PX - 6))
         draw_boxes(picture, labels[Path(entry["image"]).stem])
         sheet.paste(picture, (place % SHEET_COLUMNS * CELL_PX + 3, place // SHEET_COLUMNS * CELL_PX + 3))
