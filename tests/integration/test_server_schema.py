@@ -1,4 +1,4 @@
-"""Requests that schemathesis makes up from the OpenAPI page, right ones and wrong ones: no answer is a failure of ours."""
+"""Requests that schemathesis makes up from the OpenAPI page, right and wrong ones: no answer is a failure of ours."""
 
 import os
 import subprocess

@@ -34,7 +34,7 @@ def test_labels_apart_when_boxes_are_at_one_place() -> None:
     for _ in range(4):
         taken.append(_place((100, 100, 300, 200), (120, 20), (640, 480), taken))
     assert not any(_overlap(a, b) for a, b in combinations(taken, 2))
-    assert all(0 <= left and 0 <= top and right <= 640 and bottom <= 480 for left, top, right, bottom in taken)
+    assert all(min(left, top) >= 0 and right <= 640 and bottom <= 480 for left, top, right, bottom in taken)
 
 
 @pytest.mark.parametrize(("kind", "name"), [("image/jpeg", "JPEG"), ("image/png", "PNG")])

@@ -1,0 +1,95 @@
+"""A person's first minute: headless Chromium opens the page with the network cut off, and tries it out.
+
+SCREENSHOTS=docs/images keeps what it saw.
+"""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.ui import WebDriverWait
+
+from tests.servers import Server
+
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+
+
+@pytest.fixture
+def browser(tmp_path: Path) -> Iterator[webdriver.Chrome]:
+    """Chromium that reaches this machine and nothing else."""
+    if not CHROMIUM or not DRIVER:
+        pytest.skip("chromium and chromedriver are not installed (Debian: apt-get install chromium chromium-driver)")
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for flag in (
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-dev-shm-usage",
+        "--window-size=1280,1400",
+        "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+        f"--user-data-dir={tmp_path / 'profile'}",
+    ):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
+    try:
+        yield driver
+    finally:
+        driver.quit()
+
+
+def shot(browser: webdriver.Chrome, name: str) -> None:
+    if folder := os.environ.get("SCREENSHOTS"):
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        browser.save_screenshot(str(Path(folder) / name))
+
+
+def try_out(browser: webdriver.Chrome, operation: str, file: Path, done: str) -> WebElement:
+    """Open an operation, choose a file, press Execute, and wait for what a selector finds in the answer."""
+    wait = WebDriverWait(browser, 30)
+    block = wait.until(lambda driver: driver.find_element(By.CSS_SELECTOR, f'.opblock[id="{operation}"]'))
+    block.find_element(By.CSS_SELECTOR, ".opblock-summary-control").click()
+    chooser = wait.until(lambda _: block.find_element(By.CSS_SELECTOR, "input[type=file]"))
+    chooser.send_keys(str(file))
+    block.find_element(By.CSS_SELECTOR, "button.execute").click()
+    answer = wait.until(lambda _: block.find_element(By.CSS_SELECTOR, f".live-responses-table {done}"))
+    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", answer)  # type: ignore[no-untyped-call]
+    return answer
+
+
+def test_boxes_seen_when_tried_out_without_a_network(
+    browser: webdriver.Chrome, server: Server, shared_data: Path
+) -> None:
+    picture = shared_data / "same-picture" / "base.jpg"
+    browser.get(f"http://127.0.0.1:{server.port}/")
+    assert browser.current_url.endswith("/docs")
+    answer = try_out(browser, "operations-Detect-detect_detect_post", picture, ".highlight-code")
+    assert '"detections"' in answer.text
+    assert '"helicopter"' in answer.text
+    browser.get(f"http://127.0.0.1:{server.port}/docs")
+    drawn = try_out(browser, "operations-Detect-detect_image_detect_image_post", picture, "img")
+    WebDriverWait(browser, 30).until(lambda _: int(drawn.get_property("naturalWidth") or 0) >= 480)  # type: ignore[call-overload]
+    problems = [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
+    assert not problems
+
+
+def test_screenshots_when_asked_for(browser: webdriver.Chrome, shared_data: Path, tmp_path: Path) -> None:
+    from tests.servers import running
+
+    picture = shared_data / "same-picture" / "base.jpg"
+    with running(tmp_path, MODEL_URI=str(shared_data / "planes-helis.onnx")) as server:
+        browser.get(f"http://127.0.0.1:{server.port}/docs")
+        WebDriverWait(browser, 30).until(lambda driver: driver.find_elements(By.CSS_SELECTOR, ".opblock"))
+        shot(browser, "docs.png")
+        drawn = try_out(browser, "operations-Detect-detect_image_detect_image_post", picture, "img")
+        WebDriverWait(browser, 30).until(lambda _: drawn.get_property("naturalWidth"))
+        shot(browser, "detect-image.png")
+        browser.get(f"http://127.0.0.1:{server.port}/docs")
+        try_out(browser, "operations-Detect-detect_detect_post", picture, ".highlight-code")
+        shot(browser, "detect.png")
