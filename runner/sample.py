@@ -22,11 +22,11 @@ Random = np.random.Generator
 
 AIRCRAFT = {"airplane": airplane, "helicopter": helicopter}
 CLASSES = tuple(AIRCRAFT)
-AIRCRAFT_SHARES = (0.06, 0.47, 0.26, 0.14, 0.07)  # of pictures with 0, 1, 2, 3, 4 aircraft
+AIRCRAFT_SHARES = (0.06, 0.57, 0.23, 0.1, 0.04)  # of pictures with 0, 1, 2, 3, 4 aircraft
 VISIBLE_ALPHA = 48  # of 255: the fainter rim of a blurred rotor does not count
 MIN_SIDE_PX = 7
-MIN_SHOWN = 0.4  # of an aircraft's pixels: the rest may be behind something or out of the picture
-MIN_CONTRAST = 13.0  # of 255: less cannot be seen, so it is not drawn
+MIN_SHOWN = 0.7  # of an aircraft's pixels: the rest may be behind something or out of the picture
+MIN_CONTRAST = 20.0  # of 255: less cannot be seen, so it is not drawn
 NOTES = {
     "categories": [{"id": number, "name": name} for number, name in enumerate(CLASSES)],
     "info": {"version": "1.0", "contributor": "Flywheel's drawn sample"},
@@ -120,26 +120,33 @@ def aircraft_layer(
     random: Random, picture: Image.Image, name: str, weather: Weather
 ) -> tuple[Image.Image, tuple[int, int]]:
     """An aircraft, RGBA, in the light and haze of the place it comes to, and that place."""
-    yaw, pitch, roll = random.uniform(0, 360), random.normal(0, 9), random.normal(0, 14 if name == "airplane" else 7)
-    elevation = random.uniform(-35, 60) if random.random() < 0.8 else random.uniform(-80, 85)
+    yaw, pitch, roll = heading(random), random.normal(0, 7), random.normal(0, 11 if name == "airplane" else 6)
+    elevation = random.uniform(-15, 45) if random.random() < 0.9 else random.uniform(-80, 85)
     turn = rotation(*(radians(angle) for angle in (yaw, pitch, roll, elevation)))
-    longest = max(16.0, picture.width * float(np.exp(random.uniform(np.log(0.06), np.log(0.7)))))
+    longest = picture.width * (random.uniform(0.1, 0.25) if random.random() < 0.12 else random.uniform(0.25, 0.8))
     silhouette = random.random() < 0.12
     ambient = 0.12 if silhouette else weather.light * random.uniform(0.7, 1.2)
     layer = render(AIRCRAFT[name](random), turn, longest, ambient)
     x, y = (
-        int(random.uniform(-0.25 * side, space - 0.75 * side))
+        int(random.uniform(-0.15 * side, space - 0.85 * side))
         for side, space in zip(layer.size, picture.size, strict=True)
     )
     middle = (
         min(max(x + layer.width // 2, 0), picture.width - 1),
         min(max(y + layer.height // 2, 0), picture.height - 1),
     )
-    haze = random.uniform(0, 0.25) + (0.35 * random.random() if longest < 0.2 * picture.width else 0.0)
+    haze = random.uniform(0, 0.15) + (0.25 * random.random() if longest < 0.25 * picture.width else 0.0)
     veil = Image.new("RGB", layer.size, picture.getpixel(middle))
     hazy = Image.blend(layer.convert("RGB"), veil, haze)
     hazy.putalpha(layer.getchannel("A"))
     return hazy, (x, y)
+
+
+def heading(random: Random) -> float:
+    """Degrees; 0 flies to the right, 180 to the left. Mostly seen from the side, as people take such pictures."""
+    if random.random() < 0.25:
+        return float(random.uniform(0, 360))
+    return float(random.normal(0, 28) + 180 * random.integers(2))
 
 
 def shows(aircraft: Placed) -> bool:

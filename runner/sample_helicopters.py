@@ -91,7 +91,7 @@ def rotor(random: Random, centre: tuple[float, float, float], radius: float, nor
     look = random.random()
     shape: Shape = []
     if look < 0.75:
-        shape.append(disc(centre, radius, normal, BLADE, random.uniform(0.22, 0.45)))
+        shape.append(disc(centre, radius, normal, BLADE, random.uniform(0.28, 0.5)))
     if look > 0.35:
         phase, width = random.uniform(0, 2 * pi), 0.035 * radius + 0.012
         for k in range(blades):
