@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 
 from runner.sample import CLASSES, add_aircraft, box_xyxy_px, draw_picture, draw_sample
-from runner.sample_airplanes import FAMILIES as AIRPLANES
-from runner.sample_helicopters import FAMILIES as HELICOPTERS
-from runner.sample_mesh import render, rotation
-from runner.sample_sky import WEATHERS, sky
+from runner.sample.airplanes import FAMILIES as AIRPLANES
+from runner.sample.helicopters import FAMILIES as HELICOPTERS
+from runner.sample.mesh import render, rotation
+from runner.sample.sky import WEATHERS, sky
 
 PICTURES = 40
 

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from runner.sample_airplanes import airplane
-from runner.sample_helicopters import helicopter
-from runner.sample_mesh import render, rotation
-from runner.sample_sky import DISTRACTORS, Weather, pick_weather, sky, terrain
+from runner.sample.airplanes import airplane
+from runner.sample.helicopters import helicopter
+from runner.sample.mesh import render, rotation
+from runner.sample.sky import DISTRACTORS, Weather, pick_weather, sky, terrain
 
 Mask = NDArray[np.bool_]
 Random = np.random.Generator

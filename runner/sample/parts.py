@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from runner.sample_mesh import Colour, Face, slab
+from runner.sample.mesh import Colour, Face, slab
 
 Shape = list[Face]
 Random = np.random.Generator
