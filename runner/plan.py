@@ -1,0 +1,192 @@
+"""Say which stages `dvc repro` would run, and because of which keys, without running any.
+
+`dvc repro --dry` cannot be asked: it needs every output to be here. The plan composes for real, in memory, asks
+`dvc status` about the repository's files, and follows dvc.yaml from what changed. Data that are not here are no change.
+The answer is an upper bound: a stage that runs may come out the same, and then the ones behind it do not run.
+
+dvc.lock: https://dvc.org/doc/user-guide/project-structure/dvcyaml-files#dvclock-file
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import chdir
+from dataclasses import dataclass
+from graphlib import TopologicalSorter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import yaml
+
+from runner.compose import compose, stage_text
+from runner.config import Config
+from runner.errors import ConfigError, StageError
+from runner.run import ARTIFACTS
+
+if TYPE_CHECKING:
+    from dvc.repo import Repo
+
+Entry = dict[str, Any]  # a stage as dvc.yaml or dvc.lock writes it
+
+
+class Plan(NamedTuple):
+    """The stages that would run, in order, each with its reasons; and all stages."""
+
+    reasons: dict[str, list[str]]
+    stages: list[str]
+
+    def as_text(self) -> str:
+        """Return a line for each stage."""
+        width = max(map(len, self.stages))
+        lines = [f"{name:{width}}  {'; '.join(self.reasons.get(name, ['-']))}" for name in self.stages]
+        count = len(self.reasons)
+        lines.append(f"{count} of {len(self.stages)} stages would run" if count else "nothing would run")
+        return "\n".join(lines)
+
+    def as_json(self) -> str:
+        """Return the stages that would run and their reasons as JSON."""
+        return json.dumps(self.reasons, indent=2, ensure_ascii=False)
+
+
+def make_plan(project: Path) -> Plan:
+    """Return what `dvc repro` would do here.
+
+    Raises:
+        ConfigError: params.yaml or conf/ is wrong; then nothing would run behind `compose`.
+        StageError: this is no DVC project, or another `dvc` is at work in it.
+    """
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    project = project.resolve()
+    config, _ = compose(project)
+    reasons: dict[str, list[str]] = {}
+    try:
+        with chdir(project), Repo() as repo:  # DVC's answers are relative to the current folder
+            status = _by_stage(repo.status())
+            pipeline, lock = _stages(project / "dvc.yaml"), _stages(project / "dvc.lock")
+            changes = _Changes(project, repo, config, pipeline, lock, status)
+            for stage in (order := _in_order(pipeline)):
+                if why := changes.reasons(stage, reasons):
+                    reasons[stage] = why
+    except DvcException as error:
+        raise StageError(f"{project}: {error}") from error
+    return Plan(reasons, order)
+
+
+@dataclass(frozen=True)
+class _Changes:
+    """What is otherwise than dvc.lock says."""
+
+    project: Path
+    repo: Repo
+    config: Config
+    pipeline: dict[str, Entry]
+    lock: dict[str, Entry]
+    status: dict[str, dict[str, str]]
+
+    def reasons(self, stage: str, before: dict[str, list[str]]) -> list[str]:
+        """Return why a stage would run, given those that would run before it; empty when it would not."""
+        if stage not in self.lock:
+            return ["never ran"]
+        status, locked = self.status.get(stage, {}), _digests(self.lock[stage], "deps")
+        reasons = ["its command changed"] if "command" in status else []
+        for path in [*_paths(self.pipeline[stage], "deps"), *_paths(self.pipeline[stage], "params")]:
+            producer = _producer(self.pipeline, path)
+            if producer is None and path in status:
+                reasons.append(f"{path} {'is missing' if status[path] == 'deleted' else 'changed'}")
+            elif producer is None:
+                continue
+            elif Path(path).parent == ARTIFACTS / "config":
+                reasons += self._changed_keys(Path(path), locked.get(path))
+            elif producer in before:
+                reasons.append(f"{producer} runs")
+            elif locked.get(path) != _digests(self.lock[producer], "outs").get(path):
+                reasons.append(f"{producer} has another result than this stage last saw")
+        outs = _paths(self.pipeline[stage], "outs")
+        return reasons + [f"{path} was changed by hand" for path in outs if status.get(path) == "modified"]
+
+    def _changed_keys(self, path: Path, md5: str | None) -> list[str]:
+        """Return the keys of a composed file whose values are others than when the stage last ran."""
+        text = stage_text(self.config, path.stem)
+        if md5 == _md5(text.encode()):
+            return []
+        old = next((old for old in self._old_texts(path, md5) if md5 == _md5(old.encode())), None)
+        if old is None:
+            return [f"{path} changed (the old values are not here)"]
+        before, after = dict(_leaves(yaml.safe_load(old))), dict(_leaves(yaml.safe_load(text)))
+        return [
+            f"{key}: {_show(before.get(key))} → {_show(after.get(key))}"
+            for key in before | after
+            if before.get(key) != after.get(key) or (key in before) != (key in after)
+        ]
+
+    def _old_texts(self, path: Path, md5: str | None) -> Iterator[str]:
+        """Yield what may be the composed file as the stage last saw it; which one it is, its digest tells."""
+        places = [self.project / path]
+        if md5 is not None:
+            places.append(Path(self.repo.cache.local.oid_to_path(md5)))
+        yield from (place.read_text(encoding="utf-8") for place in places if place.is_file())
+        try:  # a fresh clone has neither, but dvc.lock holds the params.yaml of the last run
+            params = self.lock["compose"]["params"]["params.yaml"]
+            yield stage_text(compose(self.project, params)[0], path.stem)
+        except (KeyError, ConfigError):
+            return
+
+
+def _by_stage(status: dict[str, list[Any]]) -> dict[str, dict[str, str]]:
+    """Flatten what `dvc status` says to {stage: {path: how it changed}}, with `command` where that did."""
+    flat: dict[str, dict[str, str]] = {}
+    for stage, findings in status.items():
+        flat[stage] = {}
+        for finding in findings:
+            if isinstance(finding, str):
+                flat[stage][finding.removeprefix("changed ")] = "modified"
+            else:
+                for changed in finding.values():
+                    flat[stage] |= {path: how if isinstance(how, str) else "modified" for path, how in changed.items()}
+    return flat
+
+
+def _stages(file: Path) -> dict[str, Entry]:
+    content = yaml.safe_load(file.read_text(encoding="utf-8")) if file.exists() else None
+    return dict((content or {}).get("stages") or {})
+
+
+def _in_order(pipeline: dict[str, Entry]) -> list[str]:
+    """Return the stages so that each stands behind those it depends on."""
+    sorter: TopologicalSorter[str] = TopologicalSorter()
+    for name, entry in pipeline.items():
+        producers = (_producer(pipeline, path) for path in _paths(entry, "deps"))
+        sorter.add(name, *(producer for producer in producers if producer))
+    return list(sorter.static_order())
+
+
+def _producer(pipeline: dict[str, Entry], path: str) -> str | None:
+    """Return the stage that makes a file; None for a file of the repository."""
+    return next((name for name, entry in pipeline.items() if path in _paths(entry, "outs")), None)
+
+
+def _paths(entry: Entry, what: str) -> list[str]:
+    """Return the paths that dvc.yaml lists, each alone or with settings."""
+    return [path for each in entry.get(what, []) for path in ([each] if isinstance(each, str) else each)]
+
+
+def _digests(entry: Entry, what: str) -> dict[str, str]:
+    return {each["path"]: each["md5"] for each in entry.get(what, [])}
+
+
+def _md5(content: bytes) -> str:
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()
+
+
+def _leaves(values: object, prefix: str = "") -> list[tuple[str, object]]:
+    if not isinstance(values, dict):
+        return [(prefix.removesuffix("."), values)]
+    return [leaf for key, value in values.items() for leaf in _leaves(value, f"{prefix}{key}.")]
+
+
+def _show(value: object) -> str:
+    return "(empty)" if value is None else json.dumps(value, ensure_ascii=False)
