@@ -159,6 +159,7 @@ class Train(Section):
     momentum: float = Field(ge=0, lt=1, description="[1] momentum, or Adam's beta1")
     weight_decay: float = Field(ge=0, lt=1, description="[1] L2 penalty")
     warmup_epochs: float = Field(ge=0, description="[epochs] of rising learning rate")
+    warmup_bias_lr: float = Field(ge=0, lt=1, description="[1] learning rate of biases at the start")
     cos_lr: bool = Field(description="[-] cosine instead of linear decay")
     nbs: int = Field(ge=1, description="[pictures] gradients are summed up to this many")
     freeze: int = Field(ge=0, description="[layers] the first n stay as they are")
