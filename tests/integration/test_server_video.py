@@ -1,0 +1,51 @@
+"""Videos over HTTP."""
+
+import io
+from collections.abc import Callable
+from fractions import Fraction
+
+import pytest
+from PIL import Image
+
+from tests.servers import Server
+
+av = pytest.importorskip("av")
+Shade = Callable[..., bytes]
+
+
+@pytest.fixture(scope="module")
+def film() -> bytes:
+    """25 frames, of which those from 10 on are bright."""
+    out = io.BytesIO()
+    with av.open(out, "w", format="mp4") as target:
+        stream = target.add_stream("libx264", rate=Fraction(10))
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
+        for place in range(25):
+            value = 250 if place >= 10 else 0
+            target.mux(stream.encode(av.VideoFrame.from_image(Image.new("RGB", (64, 64), (value,) * 3))))
+        target.mux(stream.encode(None))
+    return out.getvalue()
+
+
+def test_detections_of_each_tenth_frame_when_asked(server: Server, film: bytes) -> None:
+    answer = server.post("/detect/video", film, filename="film.mp4")
+    content = answer.json()
+    assert answer.status == 200
+    assert [frame["counts"] for frame in content["frames"]] == [
+        {"helicopter": 1},
+        *[{"airplane": 1, "helicopter": 1}] * 2,
+    ]
+    assert content["most"] == {"helicopter": 1, "airplane": 1}
+    assert (content["complete"], content["model"]["name"]) == (True, "bright")
+
+
+def test_film_with_boxes_when_asked(server: Server, film: bytes) -> None:
+    answer = server.post("/detect/video?every=5", film, Accept="video/mp4")
+    assert (answer.status, answer.headers["content-type"]) == (200, "video/mp4")
+    with av.open(io.BytesIO(answer.body)) as source:
+        assert len(list(source.decode(video=0))) == 25
+
+
+def test_clear_4xx_when_no_video(server: Server, shade: Shade) -> None:
+    assert server.post("/detect/video", shade(1)).status == 415
+    assert server.post("/detect/video?every=0", b"").status == 422
