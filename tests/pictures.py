@@ -1,8 +1,9 @@
-"""Pictures for tests, and a shelf of prepared ones."""
+"""Pictures and datasets for tests, and what is prepared of them."""
 
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,9 @@ from PIL import Image
 from runner.config import Prepare
 from runner.files import sha256_of
 from runner.pictures import Prepared, prepare_pictures
+from runner.prepare import prepare
+
+BOX = "0 0.5 0.5 0.5 0.5\n"
 
 SETTINGS = Prepare(
     max_width=None,
@@ -88,3 +92,58 @@ class Shelf:
     def image(self, prepared: Prepared) -> Image.Image:
         assert prepared.stored is not None
         return Image.open(self.kept / prepared.stored)
+
+
+class RawDataset:
+    """A raw dataset as `fetch` leaves it, and what `prepare` makes of it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / "ein Ordner für ü"
+        self.raw = self.folder / "raw"
+        (self.raw / "images").mkdir(parents=True)
+        (self.raw / "labels").mkdir()
+        self.runs = 0
+        self.classes("airplane", "helicopter")
+
+    def classes(self, *names: str) -> None:
+        (self.raw / "classes.txt").write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+
+    def put(self, name: str, labels: str | bytes | None = BOX, data: bytes | None = None) -> None:
+        size = 20 + len(list((self.raw / "images").iterdir()))
+        (self.raw / "images" / name).write_bytes(encoded(gradient(size, 30)) if data is None else data)
+        if labels is not None:
+            content = labels.encode() if isinstance(labels, str) else labels
+            (self.raw / "labels" / f"{Path(name).stem}.txt").write_bytes(content)
+
+    def prepare(self, classes: list[str] | None = None, **changes: Any) -> str:
+        self.runs += 1
+        self.out = self.folder / f"out {self.runs}"
+        for name in ("dataset", "report"):
+            (self.out / name).mkdir(parents=True)
+        return prepare(
+            self.raw, classes or [], settings(**changes), self.out / "dataset", self.out / "report", work=self.work
+        )
+
+    @property
+    def work(self) -> Path:
+        return self.folder / "work"
+
+    @property
+    def index(self) -> list[dict[str, Any]]:
+        content: list[dict[str, Any]] = json.loads((self.out / "dataset/index.json").read_text(encoding="utf-8"))
+        return content
+
+    @property
+    def report(self) -> dict[str, Any]:
+        content: dict[str, Any] = json.loads((self.out / "report/report.json").read_text(encoding="utf-8"))
+        return content
+
+    @property
+    def left_out(self) -> dict[str, str]:
+        return {item["file"]: item["reason"] for item in self.report["left_out"]}
+
+    def labels(self, stem: str) -> str:
+        return (self.out / f"dataset/labels/{stem}.txt").read_text(encoding="utf-8")
+
+    def contents(self) -> dict[str, bytes]:
+        return {str(path.relative_to(self.out)): path.read_bytes() for path in self.out.rglob("*") if path.is_file()}
