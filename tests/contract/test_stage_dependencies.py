@@ -1,0 +1,178 @@
+"""A stage depends on every module that decides its bytes, so that editing one runs it again, and on no other.
+
+What a stage's function imports, and what that imports, is followed through runner/ and serving/. Left out are the
+modules below, each with its reason: depending on them would start a training because of a docstring.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from runner import stages as runner_stages
+from runner.__main__ import STAGES as HELP
+from runner.config import STAGE_KEYS
+from runner.stages import STAGES
+
+PROJECT = Path(__file__).resolve().parents[2]
+PIPELINE: dict[str, dict[str, Any]] = yaml.safe_load((PROJECT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+EXCEPTIONS = {
+    "runner/__init__.py": "only a docstring",
+    "serving/__init__.py": "keeps ONNX Runtime from the network",
+    "runner/config.py": "checks values and has none; they reach a stage by its composed file",
+    "runner/dataset/check.py": "what `dataset add` says of a dataset; fetch only prints with it",
+    "runner/device.py": "where a training computes, or that it cannot; part of the machine, not of the result",
+    "runner/errors.py": "names of errors",
+    "runner/files.py": "brings bytes to the disk as they are",
+    "runner/offline.py": "keeps Ultralytics from the network",
+    "runner/parallel.py": "how many work; the results come in the same order (tests/unit/runner/test_parallel.py)",
+    "runner/params_edit.py": "writes params.yaml for commands; stages read it only through compose",
+    "runner/refusals.py": "words of errors",
+    "runner/store.py": "brings objects whose digest the composed file names",
+    "runner/weights.py": "brings weights whose digest the composed file names",
+}
+LISTED_ALL_THE_SAME = {"compose": {"runner/config.py"}}  # which keys are written, and in which order
+
+
+def module_files(name: str) -> Iterator[str]:
+    """Yield the files that importing a module of ours runs: its own, and the __init__ of each package around it."""
+    parts = name.split(".")
+    for count in range(1, len(parts) + 1):
+        path = Path(*parts[:count])
+        for file in (path / "__init__.py", path.with_suffix(".py")):
+            if (PROJECT / file).is_file():
+                yield file.as_posix()
+
+
+def imports(tree: ast.AST) -> Iterator[str]:
+    """Yield the files of ours that a piece of code imports, wherever in it."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports name the whole module"
+            names = [str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)]
+        else:
+            continue
+        for name in names:
+            if name.split(".")[0] in ("runner", "serving"):
+                yield from module_files(name)
+
+
+def closure(start: set[str], exceptions: set[str]) -> set[str]:
+    found: set[str] = set()
+    waiting = set(start)
+    while waiting:
+        file = waiting.pop()
+        if file in found or file in exceptions:
+            continue
+        found.add(file)
+        waiting |= set(imports(ast.parse((PROJECT / file).read_text(encoding="utf-8"))))
+    return found
+
+
+def functions_of(stage: str) -> list[ast.FunctionDef]:
+    """Return the function of stages.py that fills a stage, and those of the same file that it calls."""
+    tree = ast.parse(Path(runner_stages.__file__).read_text(encoding="utf-8"))
+    defined = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
+    waiting, found = [STAGES[stage].fill.__name__], dict[str, ast.FunctionDef]()
+    while waiting:
+        name = waiting.pop()
+        if name in defined and name not in found:
+            found[name] = defined[name]
+            waiting += [node.id for node in ast.walk(defined[name]) if isinstance(node, ast.Name)]
+    return list(found.values())
+
+
+def needed(stage: str) -> set[str]:
+    start = {file for function in functions_of(stage) for file in imports(function)}
+    return closure(start, set(EXCEPTIONS) - LISTED_ALL_THE_SAME.get(stage, set()))
+
+
+def listed(stage: str) -> list[str]:
+    return [dep for dep in PIPELINE[stage]["deps"] if dep.startswith(("runner/", "serving/"))]
+
+
+def within(file: str, dep: str) -> bool:
+    return Path(file).is_relative_to(dep)
+
+
+def test_nothing_is_needed_when_nothing_is_imported() -> None:
+    assert set(imports(ast.parse(""))) == closure(set(), set()) == set()
+
+
+@pytest.mark.parametrize("stage", PIPELINE)
+def test_every_module_that_decides_bytes_is_listed_when_a_stage_imports_it(stage: str) -> None:
+    missing = sorted(file for file in needed(stage) if not any(within(file, dep) for dep in listed(stage)))
+    assert not missing, f"dvc.yaml: {stage}: add to deps, or to EXCEPTIONS with a reason: {missing}"
+
+
+@pytest.mark.parametrize("stage", PIPELINE)
+def test_no_other_module_is_listed_when_a_stage_does_not_import_it(stage: str) -> None:
+    code = [dep for dep in listed(stage) if (PROJECT / dep).is_dir() or dep.endswith(".py")]
+    assert [dep for dep in code if not any(within(file, dep) for file in needed(stage))] == []
+
+
+def test_every_exception_is_needed_when_it_is_listed() -> None:
+    imported = {
+        file
+        for stage in PIPELINE
+        for function in functions_of(stage)
+        for file in closure(set(imports(function)), set())
+    }
+    assert set(EXCEPTIONS) <= imported
+    (body,) = ast.parse((PROJECT / "runner/__init__.py").read_text(encoding="utf-8")).body
+    assert isinstance(body, ast.Expr)
+
+
+def test_templates_are_dependencies_when_code_reads_them() -> None:
+    others = {
+        path.relative_to(PROJECT).as_posix()
+        for path in (PROJECT / "runner").rglob("*")
+        if path.is_file() and path.suffix not in (".py", ".pyc")
+    }
+    assert others == {dep for stage in PIPELINE for dep in listed(stage) if Path(dep).suffix not in (".py", "")}
+
+
+def test_pins_are_dependencies_when_packages_of_training_decide() -> None:
+    depending = {stage for stage, entry in PIPELINE.items() if "constraints-train.txt" in entry["deps"]}
+    assert depending == {"train", "export", "evaluate"}
+
+
+@pytest.mark.parametrize("stage", PIPELINE)
+def test_dependencies_exist_when_they_are_of_the_repository(stage: str) -> None:
+    made = {out for entry in PIPELINE.values() for out in outs(entry)}
+    for dep in PIPELINE[stage]["deps"]:
+        assert dep in made if dep.startswith("artifacts/") else (PROJECT / dep).exists(), dep
+    assert PIPELINE[stage]["deps"] == sorted(PIPELINE[stage]["deps"])
+
+
+def outs(entry: dict[str, Any]) -> list[str]:
+    return [out if isinstance(out, str) else next(iter(out)) for out in entry["outs"]]
+
+
+@pytest.mark.parametrize("stage", PIPELINE)
+def test_command_and_outputs_are_the_stages_own_when_dvc_runs_it(stage: str) -> None:
+    assert PIPELINE[stage]["cmd"] == f"python -m runner {stage}"
+    folders = [out if stage != "compose" else Path(out).parent.as_posix() for out in outs(PIPELINE[stage])]
+    assert list(dict.fromkeys(folders)) == [f"artifacts/{name}" for name in STAGES[stage].outputs]
+
+
+def test_there_is_one_composed_file_for_each_stage_when_dvc_lists_them() -> None:
+    whole = yaml.safe_load((PROJECT / "dvc.yaml").read_text(encoding="utf-8"))
+    composed = [f"artifacts/config/{stage}.yaml" for stage in STAGE_KEYS]
+    assert outs(PIPELINE["compose"]) == composed == whole["params"]
+    for stage, file in zip(STAGE_KEYS, composed, strict=True):
+        assert [dep for dep in PIPELINE[stage]["deps"] if dep.startswith("artifacts/config/")] == [file]
+        assert "params" not in PIPELINE[stage]
+    assert PIPELINE["compose"]["params"] == [{"params.yaml": None}]
+
+
+def test_the_stages_are_the_same_when_listed_in_several_places() -> None:
+    assert list(PIPELINE) == list(STAGES) == list(HELP) == ["compose", *STAGE_KEYS]
+    assert all(entry.keys() <= {"desc", "cmd", "deps", "params", "outs"} for entry in PIPELINE.values())
