@@ -24,7 +24,7 @@ SHOWN = 10  # conflicts in a message
 
 
 def prepare(raw: Path, classes: list[str], settings: Prepare, dataset: Path, report: Path, *, work: Path) -> str:
-    """Fill `dataset` with checked pictures and labels, and `report` with what was findings.
+    """Fill `dataset` with checked pictures and labels, and `report` with what was found.
 
     Args:
         raw: classes.txt, images/, labels/; with parts of its own also train.txt, val.txt, test.txt.
