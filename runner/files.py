@@ -12,8 +12,13 @@ from pathlib import Path
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[Path]:
-    """Give a temporary file beside `path` that takes its place when the block ends without an error."""
+def writing(path: Path, *, durable: bool = True) -> Iterator[Path]:
+    """Give a temporary file beside `path` that takes its place when the block ends without an error.
+
+    Args:
+        path: the file; its folder is made.
+        durable: wait for the disk, so that a power cut leaves the old file or the new one; costs milliseconds.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=".", suffix=".part", dir=path.parent)
     os.close(handle)
@@ -21,8 +26,9 @@ def writing(path: Path) -> Iterator[Path]:
     try:
         temporary.chmod(0o644)
         yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
+        if durable:
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -102,7 +102,7 @@ def prepare_picture(path: Path, *, settings: Prepare, folder: Path, recipe: str)
     image = picture.image if picture.image.size == size else picture.image.resize(size, Image.Resampling.BOX)
     suffix = ".png" if picture.format in LOSSLESS else ".jpg"
     stored = f"{recipe}/{hashlib.sha256(data).hexdigest()}{suffix}"
-    with writing(folder / stored) as temporary:
+    with writing(folder / stored, durable=False) as temporary:  # its size is noted, which a power cut would not keep
         if suffix == ".png":
             image.save(temporary, "PNG", compress_level=1)
         else:

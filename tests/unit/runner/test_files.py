@@ -38,6 +38,16 @@ def test_nothing_is_left_when_writing_fails_the_first_time(tmp_path: Path) -> No
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("durable", [True, False])
+def test_the_disk_is_waited_for_when_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, durable: bool) -> None:
+    waited: list[int] = []
+    monkeypatch.setattr(os, "fsync", waited.append)
+    with writing(tmp_path / "a", durable=durable) as temporary:
+        temporary.write_text("x")
+    assert (tmp_path / "a").read_text() == "x"
+    assert bool(waited) is durable
+
+
 def test_digest_is_that_of_the_bytes_when_read(tmp_path: Path) -> None:
     for content in (b"", b"abc" * 100_000):
         (tmp_path / "a").write_bytes(content)

@@ -119,6 +119,15 @@ def test_the_error_is_clear_and_a_later_run_right_when_the_disk_is_full(
     assert contents(folder) == undisturbed
 
 
+def test_the_error_is_clear_when_the_disk_is_read_only(small_disk: Path, project: Path) -> None:
+    folder = as_project(small_disk)
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    process = run_stage(folder, project)
+    said, errors = process.communicate()
+    assert (process.returncode, said) == (1, "")
+    assert errors.startswith("error: ") and "Read-only file system; free some space or change the rights" in errors
+
+
 def test_a_later_run_is_right_when_a_file_could_not_grow(
     tmp_path: Path, project: Path, undisturbed: dict[str, bytes]
 ) -> None:
