@@ -40,34 +40,11 @@ def fastapi(port: int, path: str, imgsz: int, *, each: bool) -> None:
     uvicorn.run(app, port=port, log_level="warning")
 
 
-def litserve(port: int, path: str, imgsz: int, workers: int = 2) -> None:
-    """LitServe, with as many worker processes as there are cores."""
-    import litserve
-    import torch
-    from fastapi import UploadFile
-    from ultralytics import YOLO
-
-    class Detect(litserve.LitAPI):  # type: ignore[misc]
-        def setup(self, device: str) -> None:
-            torch.set_num_threads(1)
-            self.yolo = YOLO(path, task="detect")
-
-        def decode_request(self, request: UploadFile) -> bytes:
-            return request.file.read()
-
-        def predict(self, data: bytes) -> list[dict[str, Any]]:
-            return found(self.yolo, data, imgsz)
-
-        def encode_response(self, output: list[dict[str, Any]]) -> dict[str, Any]:
-            return {"detections": output}
-
-    server = litserve.LitServer(Detect(api_path="/detect"), accelerator="cpu", workers_per_device=workers, timeout=60)
-    server.run(port=port, log_level="warning", generate_client_file=False)
-
-
 if __name__ == "__main__":
     name, port, path, imgsz = sys.argv[1], int(sys.argv[2]), sys.argv[3], int(sys.argv[4])
     if name == "litserve":
-        litserve(port, path, imgsz)
+        from benchmarks.server_litserve import serve
+
+        serve(port, path, imgsz)
     else:
         fastapi(port, path, imgsz, each=name == "each")

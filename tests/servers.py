@@ -73,7 +73,9 @@ def form(parts: list[tuple[str, str | None, bytes]]) -> bytes:
     body = b""
     for name, filename, data in parts:
         given = "" if filename is None else f'; filename="{filename}"'
-        body += f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{name}"{given}\r\n\r\n'.encode() + data + b"\r\n"
+        body += (
+            f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{name}"{given}\r\n\r\n'.encode() + data + b"\r\n"
+        )
     return body + f"--{BOUNDARY}--\r\n".encode()
 
 

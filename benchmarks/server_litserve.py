@@ -1,0 +1,45 @@
+"""LitServe and Ultralytics, as its documentation shows, with as many worker processes as there are cores."""
+
+import os
+from typing import Any
+
+import litserve
+from fastapi import UploadFile
+
+from benchmarks.server_peers import found
+
+
+class Detect(litserve.LitAPI):  # type: ignore[misc]
+    """One worker: a model of its own, with one thread."""
+
+    def __init__(self, path: str, imgsz: int) -> None:
+        """Take the weights and the side of the input in pixels."""
+        super().__init__(api_path="/detect")
+        self.path, self.imgsz = path, imgsz
+
+    def setup(self, device: str) -> None:
+        """Load the model."""
+        import torch
+        from ultralytics import YOLO
+
+        torch.set_num_threads(1)
+        self.yolo = YOLO(self.path, task="detect")
+
+    def decode_request(self, request: UploadFile) -> bytes:
+        """The bytes of the file."""
+        return request.file.read()
+
+    def predict(self, data: bytes) -> list[dict[str, Any]]:
+        """What is in it."""
+        return found(self.yolo, data, self.imgsz)
+
+    def encode_response(self, output: list[dict[str, Any]]) -> dict[str, Any]:
+        """As JSON."""
+        return {"detections": output}
+
+
+def serve(port: int, path: str, imgsz: int) -> None:
+    """Run until the process ends."""
+    workers = len(os.sched_getaffinity(0))
+    server = litserve.LitServer(Detect(path, imgsz), accelerator="cpu", workers_per_device=workers, timeout=60)
+    server.run(port=port, log_level="warning", generate_client_file=False)
