@@ -1,7 +1,9 @@
 """Work over all cores, or over a Dask cluster when RUNNER_PARALLEL=dask.
 
-`RUNNER_WORKERS` limits the processes (default: the cores this process may use). With Dask, `DASK_SCHEDULER_ADDRESS`
-names the scheduler, and its workers must see the project's folder under the same path.
+The work is done in threads: what takes time in a picture (decode, resize, encode) lets other threads run, and processes
+cost a second to start and their own memory each. `RUNNER_PARALLEL=processes` is for what brings the interpreter down.
+`RUNNER_WORKERS` limits both (default: the cores this process may use). With Dask, `DASK_SCHEDULER_ADDRESS` names the
+scheduler, and its workers must see the project's folder under the same path.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from runner.errors import StageError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+BACKENDS = {"threads": "threading", "processes": "loky", "dask": "dask"}
 _TIMEOUT_SECONDS = 10
 
 
@@ -41,13 +44,13 @@ def parallel(function: Callable[[Item], Result], items: Sequence[Item]) -> Itera
     Raises:
         StageError: RUNNER_WORKERS or RUNNER_PARALLEL is wrong, no scheduler answers, or a worker was killed.
     """
-    kind = os.environ.get("RUNNER_PARALLEL") or "processes"
-    if kind not in ("processes", "dask"):
-        raise StageError(f"RUNNER_PARALLEL: found {kind!r}, expected processes or dask")
+    kind = os.environ.get("RUNNER_PARALLEL") or "threads"
+    if kind not in BACKENDS:
+        raise StageError(f"RUNNER_PARALLEL: found {kind!r}, expected {', '.join(BACKENDS)}")
     with ExitStack() as stack:
         if kind == "dask":
             stack.enter_context(_dask_client())
-            stack.enter_context(joblib.parallel_config(backend="dask"))
+        stack.enter_context(joblib.parallel_config(backend=BACKENDS[kind]))
         pool = joblib.Parallel(n_jobs=workers(), return_as="generator", batch_size="auto")
         try:
             yield from pool(joblib.delayed(function)(item) for item in items)

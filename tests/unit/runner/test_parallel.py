@@ -34,8 +34,10 @@ def test_nothing_comes_back_when_there_are_no_items() -> None:
     assert list(threads(abs, [], "nothing")) == []
 
 
+@pytest.mark.parametrize("kind", ["", "threads", "processes"])
 @pytest.mark.parametrize("number", ["1", "2"])
-def test_results_come_in_order_when_processes_work(monkeypatch: pytest.MonkeyPatch, number: str) -> None:
+def test_results_come_in_order_when_cores_work(monkeypatch: pytest.MonkeyPatch, number: str, kind: str) -> None:
+    monkeypatch.setenv("RUNNER_PARALLEL", kind)
     monkeypatch.setenv("RUNNER_WORKERS", number)
     assert list(parallel(abs, range(-50, 0))) == list(range(50, 0, -1))
 
@@ -61,8 +63,8 @@ def test_refused_when_the_number_of_workers_is_none(monkeypatch: pytest.MonkeyPa
 
 
 def test_refused_when_the_kind_of_parallel_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RUNNER_PARALLEL", "threads")
-    with pytest.raises(StageError, match="RUNNER_PARALLEL: found 'threads', expected processes or dask"):
+    monkeypatch.setenv("RUNNER_PARALLEL", "cluster")
+    with pytest.raises(StageError, match="RUNNER_PARALLEL: found 'cluster', expected threads, processes, dask"):
         list(parallel(abs, [1]))
 
 
@@ -77,6 +79,7 @@ def end_oneself(_: int) -> None:
 
 
 def test_refused_with_the_remedy_when_a_worker_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RUNNER_PARALLEL", "processes")
     monkeypatch.setenv("RUNNER_WORKERS", "2")
     with pytest.raises(StageError, match="memory ran out; set RUNNER_WORKERS to fewer than 2 and run again"):
         list(parallel(end_oneself, [1, 2]))
