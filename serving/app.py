@@ -59,7 +59,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
         app.include_router(video.router, dependencies=locks)
     app.include_router(feedback.router, dependencies=locks)
-    app.include_router(operations.router)
+    app.include_router(operations.router, dependencies=locks)
     app.include_router(docs.router)
     docs.mount(app)
     app.add_exception_handler(Refused, _refused)

@@ -39,6 +39,7 @@ async def docs(request: Request) -> HTMLResponse:
             "displayRequestDuration": True,
             "defaultModelsExpandDepth": 0,
             "persistAuthorization": True,
+            "validatorUrl": None,  # else the page asks a server on the internet
             "docExpansion": "list",
         },
     )

@@ -109,6 +109,19 @@ def test_answered_when_the_key_is_right(small: Server, shade: Shade) -> None:
         assert small.get(path).status == 200, path
 
 
+def test_button_for_the_key_when_there_is_one(small: Server) -> None:
+    page = small.get("/openapi.json").json()
+    assert page["components"]["securitySchemes"]["APIKeyHeader"]["name"] == "X-API-Key"
+    assert all("security" in page["paths"][path]["post"] for path in ("/detect", "/detect/image", "/feedback"))
+
+
+def test_nothing_from_elsewhere_when_the_page_is_read(small: Server) -> None:
+    page = small.get("/docs").body.decode()
+    assert "https://" not in page
+    assert "http://" not in page
+    assert '"validatorUrl": null' in page
+
+
 def test_log_lines_stay_whole_when_the_sender_forges(small: Server) -> None:
     evil = 'a\\r\\n{"level": "FORGED"}'
     small.post("/detect", b"x", filename=evil, **KEY)
