@@ -5,7 +5,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo plan test check lint format lock bench clean
+.PHONY: help setup demo serve plan test check lint format lock bench clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -22,6 +22,10 @@ $(READY): pyproject.toml constraints.txt constraints-train.txt
 demo: setup  ## draw a sample dataset, train on it, measure the model, show what came out
 	dvc repro
 	@python -m runner summary
+
+serve: setup  ## serve the trained model with its Swagger page at http://127.0.0.1:8080
+	@test -f artifacts/export/model.onnx || dvc repro
+	MODEL_URI=artifacts/export/model.onnx uvicorn serving.app:create_app --factory --host 127.0.0.1 --port 8080
 
 plan: setup  ## say which stages would run, and because of which keys
 	@python -m runner plan
