@@ -1,12 +1,11 @@
 """prepare on a Dask cluster, on a full disk, killed: the same bytes in the end, nothing trusted that is half-done."""
 
 import os
-import resource
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,12 @@ from PIL import Image
 from tests.pictures import RawDataset, encoded, settings
 
 PICTURES = 12
+LIMITED = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))  # [bytes] of the largest file: no prepared picture fits
+from runner.__main__ import main
+sys.exit(main())
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -58,15 +63,14 @@ def as_project(folder: Path) -> Path:
     return folder
 
 
-def run_stage(folder: Path, project: Path, before: Callable[[], None] | None = None) -> subprocess.Popen[str]:
+def run_stage(folder: Path, project: Path, *command: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "runner", "prepare"],
+        [sys.executable, *(command or ("-m", "runner")), "prepare"],
         cwd=folder,
         env=os.environ | {"PYTHONPATH": str(project)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=before,
     )
 
 
@@ -132,8 +136,7 @@ def test_a_later_run_is_right_when_a_file_could_not_grow(
     tmp_path: Path, project: Path, undisturbed: dict[str, bytes]
 ) -> None:
     folder = as_project(tmp_path / "limited")
-    limit = 20_000  # bytes of the largest file: no prepared picture fits
-    process = run_stage(folder, project, lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)))
+    process = run_stage(folder, project, "-c", LIMITED)
     assert "File too large" in process.communicate()[1]
     assert process.returncode == 1
     assert sorted(path.name for path in (folder / "artifacts").iterdir()) == ["config", "raw"]
