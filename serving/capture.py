@@ -27,6 +27,7 @@ from serving.upload import Budget
 
 log = logging.getLogger(__name__)
 _JPEG_QUALITY = 95
+_BASE_BYTES, _DETECTION_BYTES = 2_000, 2_000
 _LAST_DELAY_SECONDS = 60.0
 _PERIODS = {"minute": 60, "hour": 3_600, "day": 86_400}
 
@@ -56,6 +57,11 @@ class Capture:
     almost: int
     thresholds: Mapping[str, float]
     time: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+    @property
+    def size(self) -> int:
+        """Bytes of memory, about: many small pictures weigh by their detections."""
+        return len(self.data) + _BASE_BYTES + _DETECTION_BYTES * len(self.detections)
 
 
 class Limits:
@@ -93,10 +99,10 @@ class Recent:
         """Remember one, and forget the oldest beyond the limit."""
         with self._lock:
             self._captures[capture.request_id] = capture
-            self._held += len(capture.data)
+            self._held += capture.size
             while self._held > self._limit:
                 _, oldest = self._captures.popitem(last=False)
-                self._held -= len(oldest.data)
+                self._held -= oldest.size
 
     def get(self, request_id: str) -> Capture | None:
         """What is remembered of a request."""
@@ -149,7 +155,7 @@ class Capturer:
 
     def offer(self, capture: Capture, reasons: list[str]) -> None:
         """Queue a capture; full queues drop it. Returns at once."""
-        if not self._budget.take(len(capture.data)):
+        if not self._budget.take(capture.size):
             self._metrics.captures_dropped.labels("queue_full").inc()
             return
         self._queue.put((capture, reasons))
@@ -180,7 +186,7 @@ class Capturer:
                 log.exception("capture failed", extra={"request_id": capture.request_id})
                 self._metrics.captures_dropped.labels("error").inc()
             finally:
-                self._budget.give_back(len(capture.data))
+                self._budget.give_back(capture.size)
 
     def _consider(self, capture: Capture, asked: list[str]) -> None:
         dropped = self._metrics.captures_dropped

@@ -39,5 +39,7 @@ def shade() -> Callable[..., bytes]:
 def server(tmp_path_factory: pytest.TempPathFactory, bright_model: Path) -> Iterator[Server]:
     """A server that runs `bright_model` and keeps captures."""
     folder = tmp_path_factory.mktemp("server")
-    with running(folder, MODEL_URI=str(bright_model), CAPTURE_URI=str(folder / "store")) as started:
+    with running(
+        folder, MODEL_URI=str(bright_model), CAPTURE_URI=str(folder / "store"), RECENT_BYTES="2000000"
+    ) as started:
         yield started

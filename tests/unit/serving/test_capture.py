@@ -92,7 +92,7 @@ def test_dropped_and_counted_when_too_many(tmp_path: Path) -> None:
 
 def test_dropped_and_counted_when_the_queue_is_full(tmp_path: Path) -> None:
     one = capture(1)
-    _, metrics = keeping(tmp_path, [one, *[capture(2)] * 50], capture_queue_bytes=len(one.data) + 10)
+    _, metrics = keeping(tmp_path, [one, *[capture(2)] * 50], capture_queue_bytes=one.size + 10)
     assert 'reason="queue_full"' in metrics
 
 
@@ -140,7 +140,7 @@ def test_limit_told_when_reached() -> None:
 
 
 def test_oldest_forgotten_when_the_memory_is_full() -> None:
-    recent = Recent(3 * len(capture(1).data))
+    recent = Recent(3 * capture(1).size)
     for number in range(20):
         recent.add(capture(number, capture(1).data))
     assert recent.get(f"{16:032x}") is None
