@@ -25,8 +25,15 @@ CONFIG = {
     "model": {"base": "yolo11n.yaml", "sha256": None, "imgsz": 64},
     "train": {
         **{"epochs": 1, "patience": 0, "batch": 2, "optimizer": "SGD", "lr0": 0.1, "lrf": 0.1, "momentum": 0.9},
-        **{"weight_decay": 0, "warmup_epochs": 0,
-        "warmup_bias_lr": 0.0, "cos_lr": False, "nbs": 2, "freeze": 0, "amp": False},
+        **{
+            "weight_decay": 0,
+            "warmup_epochs": 0,
+            "warmup_bias_lr": 0.0,
+            "cos_lr": False,
+            "nbs": 2,
+            "freeze": 0,
+            "amp": False,
+        },
         **{"cache": False, "val": True},
     },
     "augment": dict.fromkeys(Augment.model_fields, 0),
