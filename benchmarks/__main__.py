@@ -1,0 +1,24 @@
+"""`python -m benchmarks [NAME…] [--rounds N]`: measure each beside its peers; all of them without a name."""
+
+import argparse
+import importlib
+
+NAMES = ("prepare", "growth", "training", "evaluate", "server")
+
+
+def main() -> None:
+    """Run the benchmarks one after the other."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"{' | '.join(NAMES)}; default: all")
+    parser.add_argument("--rounds", type=int, help="of each contestant; default: each benchmark's own")
+    options = parser.parse_args()
+    if unknown := [name for name in options.names if name not in NAMES]:
+        parser.error(f"no benchmark {', '.join(unknown)}; expected {', '.join(NAMES)}")
+    for name in options.names or NAMES:
+        print(f"\n{name}", flush=True)
+        rounds = [] if options.rounds is None else ["--rounds", str(options.rounds)]
+        importlib.import_module(f"benchmarks.{name}").main(rounds)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,44 @@
+"""Pictures with the detail of photos, made here; the same bytes at every call."""
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+CANVASES = 6
+
+
+def photos(count: int, width: int, height: int, *, seed: int = 0) -> Iterator[bytes]:
+    """Yield JPEGs that all differ: crops of a few larger pictures."""
+    random = np.random.default_rng(seed)
+    canvases = [_canvas(random, width * 5 // 4, height * 5 // 4) for _ in range(CANVASES)]
+    for number in range(count):
+        canvas = canvases[number % CANVASES]
+        left, top = int(random.integers(width // 4)), int(random.integers(height // 4))
+        picture = canvas.crop((left, top, left + width, top + height))
+        picture.putpixel((number % width, number // width % height), (255, 0, number % 256))
+        out = io.BytesIO()
+        picture.save(out, "JPEG", quality=90, comment=str(number))
+        yield out.getvalue()
+
+
+def dataset(folder: Path, count: int, width: int, height: int, *, start: int = 0) -> None:
+    """Write or extend a dataset as `fetch` leaves it, with a box in each picture."""
+    for name in ("images", "labels"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    (folder / "classes.txt").write_text("thing\n")
+    for number, data in enumerate(photos(count, width, height, seed=start), start):
+        (folder / "images" / f"{number:06d}.jpg").write_bytes(data)
+        (folder / "labels" / f"{number:06d}.txt").write_text("0 0.5 0.5 0.25 0.25\n")
+
+
+def _canvas(random: np.random.Generator, width: int, height: int) -> Image.Image:
+    layers = np.full((height, width, 3), 120, np.float32)
+    for cells, weight in ((6, 60), (24, 30), (120, 16), (400, 7)):
+        noise = random.normal(0, weight, (cells * height // width, cells, 3)).astype(np.float32)
+        for channel in range(3):
+            coarse = Image.fromarray(noise[..., channel])
+            layers[..., channel] += np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC))
+    return Image.fromarray(np.clip(layers, 0, 255).astype(np.uint8))

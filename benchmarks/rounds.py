@@ -1,0 +1,69 @@
+"""Contestants in turn, round after round, so that whatever else the machine does meets all alike."""
+
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+Result = TypeVar("Result")
+Seconds = Mapping[str, list[float]]
+
+PROJECT = Path(__file__).resolve().parents[1]
+FOLDER = Path(os.environ.get("RUNNER_WORK", ".work")).resolve() / "benchmarks"
+CORES = len(os.sched_getaffinity(0))
+
+
+def in_turn(contestants: Mapping[str, Callable[[], Result]], rounds: int) -> dict[str, list[Result]]:
+    """Let each run once a round; who begins changes from round to round."""
+    names = list(contestants)
+    results: dict[str, list[Result]] = {name: [] for name in names}
+    for number in range(rounds):
+        start = number % len(names)
+        for name in names[start:] + names[:start]:
+            results[name].append(contestants[name]())
+    return results
+
+
+def table(title: str, seconds: Seconds, *, amount: int = 0, of: str = "") -> str:
+    """Markdown: the median and the range of each, and the median of the rounds' ratios to the first.
+
+    Args:
+        title: of the first column.
+        seconds: of each round, by contestant; ours is the first.
+        amount: how much was done each time; gives a column of what was done a second.
+        of: what the amount counts.
+    """
+    ours = next(iter(seconds.values()))
+    rate = [f" {of}/s |", "---|"] if amount else ["", ""]
+    lines = [f"| {title} | seconds | range |{rate[0]} ÷ the first |", f"|---|---|---|{rate[1]}---|"]
+    for name, each in seconds.items():
+        median = statistics.median(each)
+        done = f" {amount / median:.1f} |" if amount else ""
+        ratio = statistics.median(other / mine for mine, other in zip(ours, each, strict=True))
+        lines.append(f"| {name} | {median:.2f} | {min(each):.2f}-{max(each):.2f} |{done} {ratio:.2f} |")
+    return "\n".join([*lines, "", f"{CORES} cores, {len(ours)} rounds", ""])
+
+
+def took(*command: str, cwd: Path, **environment: str) -> float:
+    """Run a command; return its seconds.
+
+    Raises:
+        RuntimeError: it failed.
+    """
+    start = time.perf_counter()
+    done = subprocess.run(command, cwd=cwd, env=shell(**environment), capture_output=True, text=True, check=False)
+    seconds = time.perf_counter() - start
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)}: {(done.stdout + done.stderr)[-3000:]}")
+    return seconds
+
+
+def shell(**environment: str) -> dict[str, str]:
+    """Return the environment of a user's shell: this Python first, nothing that a caller set for this run."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("DVC_", "RUNNER_", "PYTHON"))}
+    path = os.pathsep.join([str(Path(sys.executable).parent), kept["PATH"]])
+    return {**kept, "PATH": path, "DVC_NO_ANALYTICS": "1", **environment}
