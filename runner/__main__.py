@@ -33,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
             raise  # a bug, not a missing package
         return _fail(f"{given.command} needs the package {error.name}, which is not installed; run `make setup`")
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM):
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM):
             raise
         return _fail(
             f"{error.filename or 'writing'}: {error.strerror}; free some space or change the rights, then run again"

@@ -1,8 +1,15 @@
 """Fixtures that every kind of test shares."""
 
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+
+from tests.projects import Run
 
 PROJECT = Path(__file__).resolve().parents[1]
 SHARED_DATA = PROJECT.parent / "shared" / "data"
@@ -20,3 +27,22 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip("the shared test data (../shared/data) are not beside this checkout")
     return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def environment() -> dict[str, str]:
+    """Environment of a user's shell: this Python first on PATH, nothing of the test run."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("PYTEST", "DVC_", "RUNNER_"))}
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
+    environment["PYTHONDONTWRITEBYTECODE"] = "1"
+    return environment
+
+
+@pytest.fixture(scope="session")
+def run(environment: dict[str, str]) -> Run:
+    """Run a command in a folder and return what it printed."""
+
+    def run(*command: str, cwd: Path, **extra: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(command, cwd=cwd, env=environment | extra, capture_output=True, text=True, check=False)
+
+    return run

@@ -17,7 +17,10 @@ IDENTITY = ("-c", "user.name=tests", "-c", "user.email=tests@example.invalid")
 def copy_project(source: Path, target: Path, environment: dict[str, str]) -> Path:
     """Copy what Git tracks or would track, as it is in the working tree, into a repository of its own."""
     listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=source, capture_output=True, check=True
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=source,
+        capture_output=True,
+        check=True,
     )
     for name in filter(None, listed.stdout.decode().split("\0")):
         if (source / name).is_file():

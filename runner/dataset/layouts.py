@@ -17,8 +17,8 @@ from posixpath import dirname
 from runner.dataset.classes import check_notes, parse_classes
 from runner.dataset.data_yaml import PART_KEYS, find_place, load_mapping, read_data_yaml
 from runner.dataset.files import DatasetFiles, is_picture, label_places, list_files
-from runner.errors import DatasetError
 from runner.dataset.names import fold, name_pictures, shown
+from runner.errors import DatasetError
 
 PARTS = ("train", "val", "test")
 EXPECTED = (

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -32,25 +29,6 @@ for out in outs:
     columns = "epoch,metrics/mAP50(B),metrics/precision(B),metrics/recall(B)"
     open(f"{out}/results.csv", "w").write(columns + "\\n1,0.1,0.2,0.3\\n")
 """
-
-
-@pytest.fixture(scope="session")
-def environment() -> dict[str, str]:
-    """Environment of a user's shell: this Python first on PATH, nothing of the test run."""
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(("PYTEST", "DVC_", "RUNNER_"))}
-    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
-    environment["PYTHONDONTWRITEBYTECODE"] = "1"
-    return environment
-
-
-@pytest.fixture(scope="session")
-def run(environment: dict[str, str]) -> Run:
-    """Run a command in a folder and return what it printed."""
-
-    def run(*command: str, cwd: Path, **extra: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(command, cwd=cwd, env=environment | extra, capture_output=True, text=True, check=False)
-
-    return run
 
 
 @pytest.fixture(scope="session")

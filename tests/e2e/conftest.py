@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.projects import Run, copy_project, set_params
+from tests.projects import copy_project, set_params
 
 SMOKE = {
     "presets": {"train": "smoke"},
@@ -19,15 +17,6 @@ SMOKE = {
     "model": {"imgsz": 64},
     "train": {"epochs": 2},
 }
-
-
-@pytest.fixture(scope="session")
-def environment() -> dict[str, str]:
-    """Environment of a user's shell: this Python first on PATH, nothing of the test run."""
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(("PYTEST", "DVC_", "RUNNER_"))}
-    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
-    environment["PYTHONDONTWRITEBYTECODE"] = "1"
-    return environment
 
 
 @pytest.fixture(scope="session")
@@ -44,13 +33,3 @@ def trained(project: Path, environment: dict[str, str], tmp_path_factory: pytest
 def copy_of_trained(trained: Path, tmp_path: Path) -> Path:
     """A trained project that a test may change."""
     return Path(shutil.copytree(trained, tmp_path / "flywheel", symlinks=True))
-
-
-@pytest.fixture
-def run(environment: dict[str, str]) -> Run:
-    """Run a command in a folder and return what it printed."""
-
-    def run(*command: str, cwd: Path, **extra: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(command, cwd=cwd, env=environment | extra, capture_output=True, text=True, check=False)
-
-    return run
