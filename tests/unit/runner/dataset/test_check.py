@@ -6,8 +6,8 @@ import pytest
 from PIL import Image
 
 from runner.dataset.check import check_dataset, describe, listed
-from runner.errors import DatasetError
 from runner.dataset.layouts import Layout, Picture
+from runner.errors import DatasetError
 
 
 def layout(folder: Path, labels: dict[str, str | None], part: str | None = None) -> Layout:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from runner.errors import DatasetError
 from runner.dataset.layouts import Layout, read_layout
+from runner.errors import DatasetError
 
 WORKSHOP = {
     "classes.txt": "airplane\nhelicopter\n",
