@@ -50,14 +50,14 @@ def test_presets_count_when_params_set_nothing(folder: Path) -> None:
 def test_preset_counts_when_the_value_in_params_is_empty(folder: Path) -> None:
     write_params(folder, train={"epochs": None, "batch": None}, dataset=None, split={}, weights=None)
     config, hidden = compose(folder)
-    assert (config.train.epochs, config.train.batch, hidden) == (40, 8, [])
+    assert (config.train.epochs, config.train.batch, hidden) == (40, 16, [])
 
 
 def test_params_count_when_they_set_a_value(folder: Path) -> None:
     write_params(folder, seed=7, train={"epochs": 3, "lr0": 0.002, "cache": False}, split={"group": "^[^_]+"})
     config, hidden = compose(folder)
     assert (config.seed, config.train.epochs, config.train.cache, config.split.group) == (7, 3, False, "^[^_]+")
-    assert config.train.batch == 8
+    assert config.train.batch == 16
     assert set(hidden) == {Hidden("seed", 0, 7), Hidden("train.epochs", 40, 3), Hidden("train.cache", True, False)}
 
 
