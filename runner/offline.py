@@ -26,6 +26,7 @@ def ultralytics_offline(work: Path) -> None:
         "YOLO_AUTOINSTALL": "false",
         "ULTRALYTICS_SAFE_LOAD": "true",  # weights are foreign files: only known classes are unpickled
         "NO_ALBUMENTATIONS_UPDATE": "1",
+        "ORT_DISABLE_TELEMETRY": "1",
         "PYTHONPATH": os.pathsep.join(
             filter(None, (str(Path.cwd()), os.environ.get("PYTHONPATH")))
         ),  # for its processes

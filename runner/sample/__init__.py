@@ -26,6 +26,7 @@ AIRCRAFT_SHARES = (0.1, 0.57, 0.22, 0.08, 0.03)  # of pictures with 0, 1, 2, 3, 
 VISIBLE_ALPHA = 48  # of 255: the fainter rim of a blurred rotor does not count
 MIN_SIDE_PX = 7
 MIN_SHOWN = 0.7  # of an aircraft's pixels: the rest may be behind something or out of the picture
+MAX_OVERLAP = 0.1  # of the smaller of two boxes: aircraft keep clear of each other
 MIN_CONTRAST = 20.0  # of 255: less cannot be seen, so it is not drawn
 NOTES = {
     "categories": [{"id": number, "name": name} for number, name in enumerate(CLASSES)],
@@ -80,8 +81,9 @@ def draw_picture(random: Random) -> tuple[Image.Image, list[Placed]]:
         picture.paste(land, mask=land)
         land = Image.new("RGBA", size)
     placed: list[Placed] = []
-    for _ in range(int(random.choice(len(AIRCRAFT_SHARES), p=AIRCRAFT_SHARES))):
-        picture, placed = add_aircraft(random, picture, placed, np.asarray(land)[..., 3] > 0, weather)
+    count = int(random.choice(len(AIRCRAFT_SHARES), p=AIRCRAFT_SHARES))
+    for _ in range(count):
+        picture, placed = add_aircraft(random, picture, placed, np.asarray(land)[..., 3] > 0, weather, count)
     picture.paste(land, mask=land)
     return photographed(random, picture), placed
 
@@ -94,16 +96,17 @@ def picture_size(random: Random) -> tuple[int, int]:
 
 
 def add_aircraft(
-    random: Random, picture: Image.Image, placed: list[Placed], hidden: Mask, weather: Weather
+    random: Random, picture: Image.Image, placed: list[Placed], hidden: Mask, weather: Weather, count: int
 ) -> tuple[Image.Image, list[Placed]]:
     """Put one more aircraft before the others; where none can be seen well, try elsewhere, then leave it out.
 
     Args:
         hidden: (H, W), where the land will be drawn over it.
+        count: how many share the picture; the more, the smaller each.
     """
     for _ in range(4):
         class_id = int(random.integers(len(CLASSES)))
-        layer, corner = aircraft_layer(random, picture, CLASSES[class_id], weather)
+        layer, corner = aircraft_layer(random, picture, CLASSES[class_id], weather, count)
         candidate, alpha = picture.copy(), Image.new("L", picture.size)
         candidate.paste(layer, corner, layer)
         alpha.paste(layer.getchannel("A"), corner)
@@ -111,19 +114,24 @@ def add_aircraft(
         whole_px = int((np.asarray(layer.getchannel("A")) >= VISIBLE_ALPHA).sum())
         everyone = [replace(other, shown=other.shown & ~covered) for other in placed]
         everyone.append(Placed(class_id, covered & ~hidden, whole_px))
-        if all(shows(one) for one in everyone) and contrast(picture, candidate, everyone[-1].shown) >= MIN_CONTRAST:
+        if (
+            keeps_clear(everyone)
+            and all(map(shows, everyone))
+            and contrast(picture, candidate, everyone[-1].shown) >= MIN_CONTRAST
+        ):
             return candidate, everyone
     return picture, placed
 
 
 def aircraft_layer(
-    random: Random, picture: Image.Image, name: str, weather: Weather
+    random: Random, picture: Image.Image, name: str, weather: Weather, count: int
 ) -> tuple[Image.Image, tuple[int, int]]:
     """An aircraft, RGBA, in the light and haze of the place it comes to, and that place."""
     yaw, pitch, roll = heading(random), random.normal(0, 7), random.normal(0, 11 if name == "airplane" else 6)
     elevation = random.uniform(-15, 45) if random.random() < 0.9 else random.uniform(-80, 85)
     turn = rotation(*(radians(angle) for angle in (yaw, pitch, roll, elevation)))
-    longest = picture.width * (random.uniform(0.15, 0.35) if random.random() < 0.15 else random.uniform(0.35, 0.9))
+    share = random.uniform(0.15, 0.35) if random.random() < 0.15 else random.uniform(0.35, 0.9)
+    longest = picture.width * share / np.sqrt(count)
     silhouette = random.random() < 0.12
     ambient = 0.12 if silhouette else weather.light * random.uniform(0.7, 1.2)
     layer = render(AIRCRAFT[name](random), turn, longest, ambient)
@@ -154,6 +162,18 @@ def shows(aircraft: Placed) -> bool:
     left, top, right, bottom = box_xyxy_px(aircraft.shown)
     large = max(right - left, bottom - top) >= 2 * MIN_SIDE_PX and min(right - left, bottom - top) >= MIN_SIDE_PX // 2
     return large and aircraft.shown.sum() >= MIN_SHOWN * aircraft.whole_px
+
+
+def keeps_clear(aircraft: list[Placed]) -> bool:
+    """Whether the last one's box overlaps no other's by much."""
+    *others, last = (box_xyxy_px(each.shown) for each in aircraft)
+    for other in others:
+        width = min(other[2], last[2]) - max(other[0], last[0])
+        height = min(other[3], last[3]) - max(other[1], last[1])
+        smaller = min((box[2] - box[0]) * (box[3] - box[1]) for box in (other, last))
+        if width > 0 and height > 0 and width * height > MAX_OVERLAP * smaller:
+            return False
+    return True
 
 
 def contrast(before: Image.Image, after: Image.Image, mask: Mask) -> float:

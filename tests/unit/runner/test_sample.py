@@ -126,7 +126,7 @@ def test_box_is_zero_when_the_mask_is_empty() -> None:
 def test_nothing_is_placed_when_land_hides_everything() -> None:
     random, weather = np.random.default_rng(0), WEATHERS[0][0]
     picture = sky(random, (320, 240), weather)
-    assert add_aircraft(random, picture, [], np.ones((240, 320), bool), weather) == (picture, [])
+    assert add_aircraft(random, picture, [], np.ones((240, 320), bool), weather, 1) == (picture, [])
 
 
 @pytest.mark.parametrize("family", [family for family, _ in AIRPLANES + HELICOPTERS])
