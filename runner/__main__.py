@@ -35,9 +35,8 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM):
             raise
-        return _fail(
-            f"{error.filename or 'writing'}: {error.strerror}; free some space or change the rights, then run again"
-        )
+        where = error.filename or f"writing below {Path.cwd()}"  # Python knows no name when a write fails
+        return _fail(f"{where}: {error.strerror}; free some space or change the rights, then run again")
     except KeyboardInterrupt:
         return 130
 

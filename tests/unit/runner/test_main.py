@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -55,15 +57,18 @@ def test_the_package_is_named_when_an_extra_is_missing(
     assert "error: train needs the package torch, which is not installed; run `make setup`" in capsys.readouterr().err
 
 
-def test_a_full_disk_is_named_when_writing_fails(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES])
+@pytest.mark.parametrize("file", ["artifacts/x", None])
+def test_the_disk_is_named_when_writing_fails(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: int, file: str | None
 ) -> None:
     def full(_: str) -> None:
-        raise OSError(28, "No space left on device", "artifacts/x")
+        raise OSError(number, os.strerror(number), file)
 
     monkeypatch.setattr("runner.stages.run_stage", full)
     assert main(["prepare"]) == 1
-    assert "error: artifacts/x: No space left on device; free some space" in capsys.readouterr().err
+    where = file or f"writing below {Path.cwd()}"
+    assert f"error: {where}: {os.strerror(number)}; free some space or change" in capsys.readouterr().err
 
 
 def test_a_bug_stays_a_traceback_when_it_is_ours(monkeypatch: pytest.MonkeyPatch) -> None:
