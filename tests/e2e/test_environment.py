@@ -86,6 +86,22 @@ def test_the_next_run_is_right_when_the_disk_was_full(disk: tuple[Path, Mount], 
         assert digests(project, stage) == before
 
 
+@pytest.mark.parametrize("stage", ["prepare", "evaluate"])
+def test_dvc_makes_what_is_missing_when_the_disk_was_full(disk: tuple[Path, Mount], run: Run, stage: str) -> None:
+    project, _ = disk
+    before = digests(project, stage)
+    filler = project.parent / "filler"
+    filler.write_bytes(bytes(shutil.disk_usage(project).free - LEFT[stage]))
+    done = run("dvc", "repro", "--single-item", "--force", stage, cwd=project)  # DVC removes the outputs first
+    assert "No space left on device" in done.stderr, done.stderr[-3000:]
+    # When only its cache could not be written, DVC itself says so and ends with 0: the outputs are whole.
+    assert done.returncode != 0 or digests(project, stage) == before
+    filler.unlink()
+    again = run("dvc", "repro", "--single-item", stage, cwd=project)
+    assert again.returncode == 0, again.stdout[-2000:] + again.stderr[-2000:]
+    assert digests(project, stage) == before
+
+
 @pytest.mark.parametrize("stage", list(STAGES))
 def test_the_error_is_clear_when_the_project_is_read_only(disk: tuple[Path, Mount], run: Run, stage: str) -> None:
     project, mount = disk
