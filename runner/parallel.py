@@ -8,21 +8,23 @@ scheduler, and its workers must see the project's folder under the same path.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TypeVar
 
-import joblib
 from tqdm import tqdm
 
 from runner.errors import StageError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-BACKENDS = {"threads": "threading", "processes": "loky", "dask": "dask"}
+KINDS = ("threads", "processes", "dask")
+CGROUP = Path("/sys/fs/cgroup")
 _TIMEOUT_SECONDS = 10
 
 
@@ -32,7 +34,7 @@ def workers() -> int:
     Raises:
         StageError: RUNNER_WORKERS is not a whole number above 0.
     """
-    text = os.environ.get("RUNNER_WORKERS") or str(joblib.cpu_count())
+    text = os.environ.get("RUNNER_WORKERS") or str(_cores())
     if not text.isdecimal() or int(text) < 1:
         raise StageError(f"RUNNER_WORKERS: found {text!r}, expected a whole number above 0")
     return int(text)
@@ -45,12 +47,29 @@ def parallel(function: Callable[[Item], Result], items: Sequence[Item]) -> Itera
         StageError: RUNNER_WORKERS or RUNNER_PARALLEL is wrong, no scheduler answers, or a worker was killed.
     """
     kind = os.environ.get("RUNNER_PARALLEL") or "threads"
-    if kind not in BACKENDS:
-        raise StageError(f"RUNNER_PARALLEL: found {kind!r}, expected {', '.join(BACKENDS)}")
+    if kind not in KINDS:
+        raise StageError(f"RUNNER_PARALLEL: found {kind!r}, expected {', '.join(KINDS)}")
+    if kind == "threads":
+        with ThreadPoolExecutor(workers()) as pool:
+            yield from pool.map(function, items)
+    else:
+        yield from _elsewhere(function, items, kind)
+
+
+def threads(function: Callable[[Item], Result], items: Sequence[Item], what: str) -> Iterator[Result]:
+    """Yield the results in the order of the items, from threads: for work that waits for disk or network."""
+    with ThreadPoolExecutor(2 * workers()) as pool:
+        yield from tqdm(pool.map(function, items), total=len(items), desc=what, disable=None)
+
+
+def _elsewhere(function: Callable[[Item], Result], items: Sequence[Item], kind: str) -> Iterator[Result]:
+    """Yield the results from other processes, of this machine or of a cluster."""
+    import joblib
+
     with ExitStack() as stack:
         if kind == "dask":
             stack.enter_context(_dask_client())
-        stack.enter_context(joblib.parallel_config(backend=BACKENDS[kind]))
+            stack.enter_context(joblib.parallel_config(backend="dask"))
         pool = joblib.Parallel(n_jobs=workers(), return_as="generator", batch_size="auto")
         try:
             yield from pool(joblib.delayed(function)(item) for item in items)
@@ -61,10 +80,17 @@ def parallel(function: Callable[[Item], Result], items: Sequence[Item]) -> Itera
             ) from error
 
 
-def threads(function: Callable[[Item], Result], items: Sequence[Item], what: str) -> Iterator[Result]:
-    """Yield the results in the order of the items, from threads: for work that waits for disk or network."""
-    with ThreadPoolExecutor(2 * workers()) as pool:
-        yield from tqdm(pool.map(function, items), total=len(items), desc=what, disable=None)
+def _cores() -> int:
+    """Return the cores this process may use: those it is bound to, and in a container no more than its share."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    for files in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):  # cgroups, version 2 and 1
+        try:
+            quota, period = " ".join((CGROUP / file).read_text() for file in files).split()
+        except (OSError, ValueError):
+            continue
+        if quota.isdecimal():  # else max, or -1: no limit
+            cores = min(cores, max(1, math.ceil(int(quota) / int(period))))
+    return cores
 
 
 def _dask_client() -> ExitStack:
