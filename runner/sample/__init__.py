@@ -22,7 +22,7 @@ Random = np.random.Generator
 
 AIRCRAFT = {"airplane": airplane, "helicopter": helicopter}
 CLASSES = tuple(AIRCRAFT)
-AIRCRAFT_SHARES = (0.1, 0.57, 0.22, 0.08, 0.03)  # of pictures with 0, 1, 2, 3, 4 aircraft
+AIRCRAFT_SHARES = (0.1, 0.6, 0.2, 0.07, 0.03)  # of pictures with 0, 1, 2, 3, 4 aircraft
 VISIBLE_ALPHA = 48  # of 255: the fainter rim of a blurred rotor does not count
 MIN_SIDE_PX = 7
 MIN_SHOWN = 0.7  # of an aircraft's pixels: the rest may be behind something or out of the picture
@@ -130,8 +130,8 @@ def aircraft_layer(
     yaw, pitch, roll = heading(random), random.normal(0, 7), random.normal(0, 11 if name == "airplane" else 6)
     elevation = random.uniform(-15, 45) if random.random() < 0.9 else random.uniform(-80, 85)
     turn = rotation(*(radians(angle) for angle in (yaw, pitch, roll, elevation)))
-    share = random.uniform(0.15, 0.35) if random.random() < 0.15 else random.uniform(0.35, 0.9)
-    longest = picture.width * share / np.sqrt(count)
+    share = random.uniform(0.2, 0.4) if random.random() < 0.1 else random.uniform(0.4, 0.9)
+    longest = picture.width * share / count**0.25
     silhouette = random.random() < 0.12
     ambient = 0.12 if silhouette else weather.light * random.uniform(0.7, 1.2)
     layer = render(AIRCRAFT[name](random), turn, longest, ambient)

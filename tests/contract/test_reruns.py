@@ -64,10 +64,10 @@ EDITS = [
     ),
     Edit("max_width", params(prepare={"max_width": 320}), PREPARED, "prepare.max_width: (empty) → 320"),
     Edit("split.group", params(split={"group": "^[^_]+"}), DEALT, 'split.group: (empty) → "^[^_]+"'),
-    Edit("train.epochs", params(train={"epochs": 3}), TRAINED, "train.epochs: 40 → 3"),
+    Edit("train.epochs", params(train={"epochs": 3}), TRAINED, "train.epochs: 28 → 3"),
     Edit("seed", params(seed=1), TRAINED, "seed: 0 → 1"),
     Edit("augment", params(augment={"mosaic": 0.5}), TRAINED, "augment.mosaic: 1.0 → 0.5"),
-    Edit("presets.train", params(presets={"train": "smoke"}), TRAINED, "train.epochs: 40 → 1"),
+    Edit("presets.train", params(presets={"train": "smoke"}), TRAINED, "train.epochs: 28 → 1"),
     Edit("presets.augment", params(presets={"augment": "none"}), TRAINED, "augment.hsv_h: 0.015 → 0.0"),
     Edit("imgsz", params(model={"imgsz": 96}), TRAINED, "model.imgsz: 160 → 96"),
     Edit("export.opset", params(export={"opset": 19}), EXPORTED, "export.opset: 20 → 19"),
@@ -80,7 +80,7 @@ EDITS = [
     ),
     Edit("an unused preset", append("conf/model/yolo11s.yaml", "nonsense: 1\n"), []),
     Edit("a masked value", replace("conf/model/yolo11n.yaml", "imgsz: 640", "imgsz: 320"), []),
-    Edit("the preset's own value", params(train={"epochs": 40}), []),
+    Edit("the preset's own value", params(train={"epochs": 28}), []),
     Edit("a comment in params.yaml", append("params.yaml"), []),
     Edit("code of prepare", append("runner/labels.py"), PREPARED, "runner/labels.py changed"),
     Edit("code of split", append("runner/split.py"), DEALT, "runner/split.py changed"),
@@ -100,7 +100,7 @@ REFUSED = [
     ),
     (
         "a preset out of range",
-        replace("conf/train/cpu.yaml", "epochs: 40", "epochs: 0"),
+        replace("conf/train/cpu.yaml", "epochs: 28", "epochs: 0"),
         "error: conf/train/cpu.yaml: train.e",
     ),
 ]
@@ -164,7 +164,7 @@ def test_missing_data_are_no_change_when_the_clone_is_fresh(stubbed: Path, tmp_p
     set_params(clone, {"train": {"epochs": 3}})
     assert make_plan(clone).reasons == {
         "compose": ["params.yaml changed"],
-        "train": ["train.epochs: 40 → 3"],
+        "train": ["train.epochs: 28 → 3"],
         "export": ["train runs"],
         "evaluate": ["export runs"],
     }
@@ -212,7 +212,7 @@ def test_differences_are_printed_when_dvc_is_asked(stubbed_copy: Path, run: Run)
     set_params(stubbed_copy, {"train": {"epochs": 3}})
     repro(stubbed_copy, run)
     changed = json.loads(repro(stubbed_copy, run, "params", "diff", "--json"))
-    assert changed["artifacts/config/train.yaml"]["train.epochs"] == {"old": 40, "new": 3, "diff": -37}
+    assert changed["artifacts/config/train.yaml"]["train.epochs"] == {"old": 28, "new": 3, "diff": -25}
     metrics = json.loads(repro(stubbed_copy, run, "metrics", "diff", "--json"))
     assert metrics["artifacts/evaluation/metrics.json"]["map50"]["diff"] != 0
     assert "map50" in repro(stubbed_copy, run, "exp", "show", "--csv")

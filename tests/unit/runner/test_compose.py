@@ -41,7 +41,7 @@ def test_refused_when_params_are_empty(folder: Path) -> None:
 
 def test_presets_count_when_params_set_nothing(folder: Path) -> None:
     config, hidden = compose(folder)
-    assert config.train.epochs == 40
+    assert config.train.epochs == 28
     assert config.augment.mosaic == 1.0
     assert config.model.base == "yolo11n.yaml"
     assert hidden == []
@@ -50,7 +50,7 @@ def test_presets_count_when_params_set_nothing(folder: Path) -> None:
 def test_preset_counts_when_the_value_in_params_is_empty(folder: Path) -> None:
     write_params(folder, train={"epochs": None, "batch": None}, dataset=None, split={}, weights=None)
     config, hidden = compose(folder)
-    assert (config.train.epochs, config.train.batch, hidden) == (40, 16, [])
+    assert (config.train.epochs, config.train.batch, hidden) == (28, 16, [])
 
 
 def test_params_count_when_they_set_a_value(folder: Path) -> None:
@@ -58,7 +58,7 @@ def test_params_count_when_they_set_a_value(folder: Path) -> None:
     config, hidden = compose(folder)
     assert (config.seed, config.train.epochs, config.train.cache, config.split.group) == (7, 3, False, "^[^_]+")
     assert config.train.batch == 16
-    assert set(hidden) == {Hidden("seed", 0, 7), Hidden("train.epochs", 40, 3), Hidden("train.cache", True, False)}
+    assert set(hidden) == {Hidden("seed", 0, 7), Hidden("train.epochs", 28, 3), Hidden("train.cache", True, False)}
 
 
 def test_a_list_replaces_the_presets_when_set(folder: Path) -> None:
