@@ -30,6 +30,7 @@ def ultralytics_offline(work: Path) -> None:
         "PYTHONPATH": os.pathsep.join(
             filter(None, (str(Path.cwd()), os.environ.get("PYTHONPATH")))
         ),  # for its processes
+        "GOMP_SPINCOUNT": "10000",  # threads that wait soon sleep: on a shared machine, spinning ones starve the rest
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS") or str(workers()),  # Ultralytics would set 1
     }
     for key in ("ULTRALYTICS_API_KEY", "WANDB_API_KEY", "COMET_API_KEY", "MLFLOW_TRACKING_URI"):
