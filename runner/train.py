@@ -1,7 +1,6 @@
 """Train a YOLO detector with Ultralytics, so that a kill costs at most the epoch that was under way.
 
-Checkpoints live in `.work/train/<digest of all inputs>/`: the same inputs continue, any other start anew. Ultralytics
-writes `last.pt` in place, so each checkpoint is copied with its results.csv into a folder that appears by a rename.
+Checkpoints live in `.work/train/<digest of all inputs>/`: the same inputs continue, any other start anew.
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ import hashlib
 import json
 import os
 import shutil
-import time
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +20,12 @@ from ultralytics.nn.tasks import yaml_model_load
 from ultralytics.utils.plotting import plot_results
 from ultralytics.utils.torch_utils import strip_optimizer
 
+from runner.checkpoints import forget_old, keep_checkpoint, newest_checkpoint, read_checkpoint, restore_checkpoint
 from runner.config import Augment, Model, Train
 from runner.device import check_device
 from runner.errors import StageError
-from runner.files import link, sha256_of, write_text, writing
+from runner.files import link, sha256_of, write_text
 from runner.parallel import threads, workers
-
-KEPT_CHECKPOINTS = 2
-KEPT_DAYS = 14  # checkpoints of other inputs, such as an interrupted experiment
 
 
 class Trainer(DetectionTrainer):  # type: ignore[misc]
@@ -98,9 +94,9 @@ def train(
     check_device(device, settings.batch)
     if weights is None:
         check_architecture(model.base)
-    values = {"seed": seed, **{key: part.model_dump() for key, part in _parts(model, settings, augment)}}
+    values = {"seed": seed, "model": model.model_dump(), **settings.model_dump(), **augment.model_dump()}
     folder = work / "train" / _digest(values, dataset, split, pins)
-    _forget_old(work / "train", keep=folder)
+    forget_old(work / "train", keep=folder)
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
         data = _view(dataset, split, folder / "data")
@@ -108,10 +104,11 @@ def train(
         shutil.rmtree(run, ignore_errors=True)
         checkpoint = newest_checkpoint(folder / "checkpoints")
         if checkpoint is not None:
-            _restore(checkpoint, run)
-        if checkpoint is None or not _read(checkpoint)["finished"]:
+            restore_checkpoint(checkpoint, run)
+        if checkpoint is None or not read_checkpoint(checkpoint)["finished"]:
             if checkpoint:
-                print(f"continuing after epoch {_read(checkpoint)['epoch'] + 1} of {settings.epochs}", flush=True)
+                done = read_checkpoint(checkpoint)["epoch"] + 1
+                print(f"continuing after epoch {done} of {settings.epochs}", flush=True)
             _fit(
                 {
                     **settings.model_dump(),
@@ -150,61 +147,6 @@ def check_architecture(base: str) -> None:
         raise StageError(
             f"model.base: Ultralytics has no {base}; expected one of its architectures, such as yolo11n.yaml"
         ) from error
-
-
-def keep_checkpoint(run: Path, checkpoints: Path, epoch: int, *, finished: bool) -> None:
-    """Copy a run's state into `checkpoints/<epoch>`, which appears whole or not at all; forget older ones.
-
-    Args:
-        run: Ultralytics' folder: weights/last.pt, weights/best.pt, results.csv.
-        checkpoints: a folder, made when missing.
-        epoch: counted from 0.
-        finished: whether this was the last epoch.
-    """
-    checkpoints.mkdir(exist_ok=True)
-    building = checkpoints / ".building"
-    shutil.rmtree(building, ignore_errors=True)
-    building.mkdir()
-    digests = {}
-    for name in ("weights/last.pt", "weights/best.pt", "results.csv"):
-        if (run / name).exists():
-            with writing(building / Path(name).name) as temporary:
-                shutil.copyfile(run / name, temporary)
-            digests[name] = sha256_of(building / Path(name).name)
-    write_text(building / "checkpoint.json", json.dumps({"epoch": epoch, "finished": finished, "sha256": digests}))
-    target = checkpoints / f"{epoch:06d}"
-    shutil.rmtree(target, ignore_errors=True)
-    building.rename(target)
-    for old in sorted(checkpoints.glob("[0-9]*"))[:-KEPT_CHECKPOINTS]:
-        shutil.rmtree(old)
-
-
-def newest_checkpoint(checkpoints: Path) -> Path | None:
-    """Return the newest checkpoint whose files are what they were; None when there is none."""
-    for folder in sorted(checkpoints.glob("[0-9]*"), reverse=True):
-        try:
-            intact = all(sha256_of(folder / Path(name).name) == sha for name, sha in _read(folder)["sha256"].items())
-        except (OSError, ValueError, KeyError):
-            intact = False
-        if intact:
-            return folder
-        print(f"checkpoint {folder.name} is damaged; it is not used", flush=True)
-    return None
-
-
-def _read(checkpoint: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((checkpoint / "checkpoint.json").read_text(encoding="utf-8"))
-    return content
-
-
-def _restore(checkpoint: Path, run: Path) -> None:
-    (run / "weights").mkdir(parents=True)
-    for name in _read(checkpoint)["sha256"]:
-        shutil.copyfile(checkpoint / Path(name).name, run / name)
-
-
-def _parts(model: Model, settings: Train, augment: Augment) -> list[tuple[str, Model | Train | Augment]]:
-    return [("model", model), ("train", settings), ("augment", augment)]
 
 
 def _digest(values: dict[str, Any], dataset: Path, split: Path, pins: Path) -> str:
@@ -259,10 +201,3 @@ def _collect(run: Path, out: Path) -> None:
     shutil.copyfile(run / "results.csv", out / "results.csv")
     for picture in sorted([*run.glob("*.png"), *run.glob("*.jpg")]):
         shutil.copyfile(picture, out / picture.name)
-
-
-def _forget_old(folder: Path, keep: Path) -> None:
-    """Remove the checkpoints of other inputs that nobody came back to."""
-    for other in folder.glob("*"):
-        if other.is_dir() and other != keep and time.time() - other.stat().st_mtime > KEPT_DAYS * 86400:
-            shutil.rmtree(other, ignore_errors=True)

@@ -24,6 +24,7 @@ PIPELINE: dict[str, dict[str, Any]] = yaml.safe_load((PROJECT / "dvc.yaml").read
 EXCEPTIONS = {
     "runner/__init__.py": "only a docstring",
     "serving/__init__.py": "keeps ONNX Runtime from the network",
+    "runner/checkpoints.py": "what outlives a kill; a training that nobody disturbs reads none of it",
     "runner/config.py": "checks values and has none; they reach a stage by its composed file",
     "runner/dataset/check.py": "what `dataset add` says of a dataset; fetch only prints with it",
     "runner/device.py": "where a training computes, or that it cannot; part of the machine, not of the result",
