@@ -157,7 +157,6 @@ sys.meta_path.insert(0, Blocked())
     [
         ("compose", "hydra"),
         ("compose", "pydantic"),
-        ("prepare", "joblib"),
         ("prepare", "jinja2"),
         ("train", "torch"),
         ("train", "ultralytics"),
