@@ -111,22 +111,22 @@ def test_old_values_come_from_the_workspace_when_the_presets_changed_too(ran: Pr
     (ran.folder / COMPOSED).parent.mkdir(parents=True)
     (ran.folder / COMPOSED).write_text(ran.text)
     preset = ran.folder / "conf/train/cpu.yaml"
-    preset.write_text(preset.read_text(encoding="utf-8").replace("batch: 8", "batch: 9"), encoding="utf-8")
-    assert ran.reasons() == {"train": ["train.batch: 8 → 9"]}
+    preset.write_text(preset.read_text(encoding="utf-8").replace("batch: 16", "batch: 9"), encoding="utf-8")
+    assert ran.reasons() == {"train": ["train.batch: 16 → 9"]}
 
 
 def test_old_values_come_from_the_cache_when_the_workspace_was_composed_anew(ran: Project) -> None:
     ran.cache(ran.text)
     preset = ran.folder / "conf/train/cpu.yaml"
-    preset.write_text(preset.read_text(encoding="utf-8").replace("batch: 8", "batch: 9"), encoding="utf-8")
+    preset.write_text(preset.read_text(encoding="utf-8").replace("batch: 16", "batch: 9"), encoding="utf-8")
     (ran.folder / COMPOSED).parent.mkdir(parents=True)
     (ran.folder / COMPOSED).write_text(stage_text(compose(ran.folder)[0], "train"))
-    assert ran.reasons()["train"] == ["train.batch: 8 → 9"]
+    assert ran.reasons()["train"] == ["train.batch: 16 → 9"]
 
 
 def test_the_file_is_named_when_the_old_values_are_nowhere(ran: Project) -> None:
     preset = ran.folder / "conf/train/cpu.yaml"
-    preset.write_text(preset.read_text(encoding="utf-8").replace("batch: 8", "batch: 9"), encoding="utf-8")
+    preset.write_text(preset.read_text(encoding="utf-8").replace("batch: 16", "batch: 9"), encoding="utf-8")
     assert ran.reasons() == {"train": [f"{COMPOSED} changed (the old values are not here)"]}
 
 

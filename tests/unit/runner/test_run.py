@@ -104,7 +104,7 @@ def test_work_folder_is_where_it_is_told(here: Path, tmp_path: Path, monkeypatch
 def test_the_second_waits_when_a_stage_runs_already(here: Path, project: Path) -> None:
     first = start(project, sys.executable, "-c", STAGE, "2", "first")
     assert said(first) == "begun"
-    second = start(project, sys.executable, "-c", STAGE, "0", "second")
+    second = start(project, sys.executable, "-c", STAGE, "3", "second")
     assert said(second) == "x: waiting for another process that runs this stage here"
     assert first.poll() is None
     assert said(second) == "begun"
