@@ -34,7 +34,8 @@ EXCEPTIONS = {
     "runner/parallel.py": "how many work; the results come in the same order (tests/unit/runner/test_parallel.py)",
     "runner/params_edit.py": "writes params.yaml for commands; stages read it only through compose",
     "runner/refusals.py": "words of errors",
-    "runner/store.py": "brings objects whose digest the composed file names",
+    "runner/store/__init__.py": "brings objects whose digest the composed file names",
+    "runner/store/folder.py": "as above",
     "runner/weights.py": "brings weights whose digest the composed file names",
 }
 LISTED_ALL_THE_SAME = {"compose": {"runner/config.py"}}  # which keys are written, and in which order

@@ -14,7 +14,8 @@ from PIL import Image
 from runner.dataset.archive import unpack
 from runner.dataset.versions import add_dataset, fetch_dataset
 from runner.errors import ConfigError, DatasetError, StoreError
-from runner.store import FolderStore, open_store
+from runner.store import open_store
+from runner.store.folder import FolderStore
 
 PARAMS = """\
 presets:

@@ -1,18 +1,18 @@
-"""The store: datasets, weights and models under keys, in a folder (S3 has the same surface).
+"""The store: datasets, weights, runs and models under keys, in a folder or a bucket of any S3 endpoint.
 
 An object never changes: its key holds a digest or a number that is used once. So putting the same again is nothing,
-and putting something else under a key that is taken is an error.
+and putting something else under a key that is taken is an error. Only a pointer, such as `models/<model>/latest.json`,
+is replaced.
 """
 
 import os
 import re
-import shutil
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
 from runner.errors import StoreError
-from runner.files import sha256_of, writing
+from runner.files import sha256_of
 
 SCHEME = "store:"
 _KEY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
@@ -29,6 +29,19 @@ class Store(Protocol):
 
         Raises:
             StoreError: the key is taken by other content, or not a key.
+        """
+
+    def create(self, key: str, content: bytes) -> bool:
+        """Keep a small object unless the key is taken; of several callers at once, one is told True."""
+
+    def replace(self, key: str, content: bytes) -> None:
+        """Keep a small object in the place of another, whole or not at all: for pointers alone."""
+
+    def read(self, key: str) -> bytes:
+        """Return a small object.
+
+        Raises:
+            StoreError: there is no such object.
         """
 
     def fetch(self, key: str, path: Path, sha256: str | None = None) -> None:
@@ -48,55 +61,11 @@ class Store(Protocol):
     def list(self, prefix: str) -> list[str]:
         """Return the keys that begin with `prefix`, sorted; the empty prefix gives all."""
 
+    def tag(self, key: str, tags: dict[str, str]) -> bool:
+        """Give an object these tags instead of those it has; False, and nothing done, where the store keeps no tags."""
 
-class FolderStore:
-    """A store in a folder: an object is a file, its key the path."""
-
-    def __init__(self, folder: Path) -> None:
-        """Take a folder; it need not exist before something is put into it."""
-        self.folder = folder
-        self.uri = str(folder)
-
-    def put_file(self, key: str, path: Path) -> bool:
-        """Keep a file under a key, whole or not at all; return whether it is new."""
-        target = self.folder / check_key(key)
-        if not target.exists():
-            with writing(target) as temporary:
-                shutil.copyfile(path, temporary)
-            return True
-        if sha256_of(target) != sha256_of(path):
-            raise StoreError(
-                f"{self.uri}: {key} is there already, with other content (sha256 {sha256_of(target)}) than {path} "
-                f"(sha256 {sha256_of(path)}); objects never change: use another name, or remove that one if damaged"
-            )
-        return False
-
-    def fetch(self, key: str, path: Path, sha256: str | None = None) -> None:
-        """Write an object to a file, whole or not at all."""
-        source = self.folder / check_key(key)
-        if not source.is_file():
-            raise StoreError(
-                f"{self.uri}: there is no {key}; expected an object that was added or published: "
-                "check the key, and that STORE_URI names the store that has it"
-            )
-        with writing(path) as temporary:
-            shutil.copyfile(source, temporary)
-            check_digest(temporary, sha256, f"{self.uri}: {key}")
-
-    def exists(self, key: str) -> bool:
-        """Whether there is an object under this key."""
-        return (self.folder / check_key(key)).is_file()
-
-    def list(self, prefix: str) -> list[str]:
-        """Return the keys that begin with `prefix`, sorted; the empty prefix gives all."""
-        top = prefix.rpartition("/")[0]
-        start = self.folder / check_key(top) if top else self.folder
-        keys = (
-            (Path(here) / name).relative_to(self.folder).as_posix()
-            for here, _, names in os.walk(start)
-            for name in names
-        )
-        return sorted(key for key in keys if key.startswith(prefix) and _KEY.fullmatch(key))  # no unfinished files
+    def uri_of(self, key: str) -> str:
+        """Return how the model server and a pin name an object: a path or s3://bucket/key."""
 
 
 def open_store(project: Path, uri: str | None = None) -> Store:
@@ -115,7 +84,14 @@ def open_store(project: Path, uri: str | None = None) -> Store:
         raise StoreError(
             f"STORE_URI {uri} is not supported yet, expected a folder; leave it empty for {project / 'store'}"
         )
+    from runner.store.folder import FolderStore
+
     return FolderStore(project / Path(uri).expanduser())
+
+
+def is_key(text: str) -> bool:
+    """Whether a text can be a key."""
+    return len(text) <= _MAX_KEY and _KEY.fullmatch(text) is not None
 
 
 def check_key(key: str) -> str:
@@ -124,7 +100,7 @@ def check_key(key: str) -> str:
     Raises:
         StoreError: absolute, with `..`, hidden, empty, too long or with other letters than keys have.
     """
-    if len(key) > _MAX_KEY or not _KEY.fullmatch(key):
+    if not is_key(key):
         raise StoreError(
             f"{key[:80]!r} is not a key, expected words of A-Z a-z 0-9 . _ - with / between, none beginning with a dot"
         )
@@ -155,3 +131,11 @@ def check_digest(path: Path, sha256: str | None, where: str) -> None:
             f"{where}: its sha256 is {found}, but {sha256} was expected: the object was replaced or damaged, or "
             "params.yaml has the digest of another version; add it again, or correct params.yaml"
         )
+
+
+def missing(uri: str, key: str) -> StoreError:
+    """Return what to raise where a store has no such object."""
+    return StoreError(
+        f"{uri}: there is no {key}; expected an object that was added or published: "
+        "check the key, and that STORE_URI names the store that has it"
+    )

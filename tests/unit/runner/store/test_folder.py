@@ -2,12 +2,14 @@
 
 import hashlib
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from runner.errors import StoreError
-from runner.store import FolderStore, check_key, key_of, open_store
+from runner.store import check_key, key_of, open_store
+from runner.store.folder import FolderStore
 
 
 @pytest.fixture
@@ -156,3 +158,35 @@ def test_store_is_refused_when_its_kind_is_not_supported(tmp_path: Path, uri: st
         StoreError, match=rf"^STORE_URI {uri} is not supported yet, expected a folder; leave it empty for /"
     ):
         open_store(tmp_path, uri)
+
+
+def test_create_takes_a_key_once(store: FolderStore) -> None:
+    assert store.create("runs/m/1/claim.json", b"mine")
+    assert not store.create("runs/m/1/claim.json", b"theirs")
+    assert store.read("runs/m/1/claim.json") == b"mine"
+    assert files(store) == ["runs/m/1/claim.json"]
+
+
+def test_create_tells_one_of_many_at_once(store: FolderStore) -> None:
+    with ThreadPoolExecutor(16) as pool:
+        taken = list(pool.map(lambda number: store.create("claim", f"{number}".encode()), range(64)))
+    assert taken.count(True) == 1
+    assert store.read("claim") == f"{taken.index(True)}".encode()
+
+
+def test_replace_puts_a_pointer_in_the_place_of_another(store: FolderStore) -> None:
+    for content in (b"1", b"2"):
+        store.replace("models/m/latest.json", content)
+        assert store.read("models/m/latest.json") == content
+    assert files(store) == ["models/m/latest.json"]
+
+
+def test_read_says_what_is_missing(store: FolderStore) -> None:
+    with pytest.raises(StoreError, match=r"there is no models/m/latest\.json"):
+        store.read("models/m/latest.json")
+
+
+def test_object_has_a_uri_and_no_tags(store: FolderStore, source: Path) -> None:
+    store.put_file("models/m/1/manifest.json", source)
+    assert Path(store.uri_of("models/m/1/manifest.json")).read_bytes() == b"content"
+    assert not store.tag("models/m/1/manifest.json", {"stage": "latest"})

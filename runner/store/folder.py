@@ -1,0 +1,93 @@
+"""A store in a folder."""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from runner.errors import StoreError
+from runner.files import sha256_of, writing
+from runner.store import check_digest, check_key, is_key, missing
+
+
+class FolderStore:
+    """A store in a folder: an object is a file, its key the path."""
+
+    def __init__(self, folder: Path) -> None:
+        """Take a folder; it need not exist before something is put into it."""
+        self.folder = folder
+        self.uri = str(folder)
+
+    def put_file(self, key: str, path: Path) -> bool:
+        """Keep a file under a key, whole or not at all; return whether it is new."""
+        target = self.folder / check_key(key)
+        if not target.exists():
+            with writing(target) as temporary:
+                shutil.copyfile(path, temporary)
+            return True
+        if sha256_of(target) != sha256_of(path):
+            raise StoreError(
+                f"{self.uri}: {key} is there already, with other content (sha256 {sha256_of(target)}) than {path} "
+                f"(sha256 {sha256_of(path)}); objects never change: use another name, or remove that one if damaged"
+            )
+        return False
+
+    def create(self, key: str, content: bytes) -> bool:
+        """Keep a small object unless the key is taken; of several callers at once, one is told True."""
+        target = self.folder / check_key(key)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(prefix=".", suffix=".part", dir=target.parent) as temporary:
+            temporary.write(content)
+            temporary.flush()
+            os.fsync(temporary.fileno())
+            Path(temporary.name).chmod(0o644)
+            try:
+                os.link(temporary.name, target)  # fails where the name is taken, unlike a rename
+            except FileExistsError:
+                return False
+        return True
+
+    def replace(self, key: str, content: bytes) -> None:
+        """Keep a small object in the place of another, whole or not at all: for pointers alone."""
+        with writing(self.folder / check_key(key)) as temporary:
+            temporary.write_bytes(content)
+
+    def read(self, key: str) -> bytes:
+        """Return a small object."""
+        return self._existing(key).read_bytes()
+
+    def fetch(self, key: str, path: Path, sha256: str | None = None) -> None:
+        """Write an object to a file, whole or not at all."""
+        source = self._existing(key)
+        with writing(path) as temporary:
+            shutil.copyfile(source, temporary)
+            check_digest(temporary, sha256, f"{self.uri}: {key}")
+
+    def exists(self, key: str) -> bool:
+        """Whether there is an object under this key."""
+        return (self.folder / check_key(key)).is_file()
+
+    def list(self, prefix: str) -> list[str]:
+        """Return the keys that begin with `prefix`, sorted; the empty prefix gives all."""
+        top = prefix.rpartition("/")[0]
+        start = self.folder / check_key(top) if top else self.folder
+        keys = (
+            (Path(here) / name).relative_to(self.folder).as_posix()
+            for here, _, names in os.walk(start)
+            for name in names
+        )
+        return sorted(key for key in keys if key.startswith(prefix) and is_key(key))  # no unfinished files
+
+    def tag(self, key: str, tags: dict[str, str]) -> bool:
+        """A folder keeps no tags."""
+        return False
+
+    def uri_of(self, key: str) -> str:
+        """Return the path of an object."""
+        return str(self.folder / check_key(key))
+
+    def _existing(self, key: str) -> Path:
+        path = self.folder / check_key(key)
+        if not path.is_file():
+            raise missing(self.uri, key)
+        return path
