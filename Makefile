@@ -1,11 +1,12 @@
 # Everything that people and CI do here; each recipe is a line or two. `make help` lists the targets.
 PYTHON ?= python3
 READY := .venv/.ready
+PROGRAMS := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/flywheel/bin
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve plan test check lint format lock bench clean
+.PHONY: help setup demo serve plan minio test check lint format lock bench clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -29,6 +30,9 @@ serve: setup  ## serve the trained model with its Swagger page at http://127.0.0
 
 plan: setup  ## say which stages would run, and because of which keys
 	@python -m runner plan
+
+minio:  ## build the MinIO server for the S3 tests, where it is not on PATH (needs Go; takes minutes)
+	@command -v minio >/dev/null || test -x "$(PROGRAMS)/minio" || GOBIN="$(PROGRAMS)" go install github.com/minio/minio@latest
 
 test: setup  ## run the tests
 	python -m pytest

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests import s3 as servers
 from tests.projects import Run
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -46,3 +48,31 @@ def run(environment: dict[str, str]) -> Run:
         return subprocess.run(command, cwd=cwd, env=environment | extra, capture_output=True, text=True, check=False)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def minio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.S3]:
+    """A MinIO that all tests share: each takes a bucket of its own, and none stops it."""
+    with servers.serving_s3("minio", tmp_path_factory.mktemp("minio")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def rclone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.S3]:
+    """Another kind of server, which keeps neither versions nor tags; shared like `minio`."""
+    with servers.serving_s3("rclone", tmp_path_factory.mktemp("rclone")) as server:
+        yield server
+
+
+@pytest.fixture(params=servers.NAMES)
+def s3(request: pytest.FixtureRequest) -> servers.S3:
+    """Each kind of server in turn, shared."""
+    server: servers.S3 = request.getfixturevalue(request.param)
+    return server
+
+
+@pytest.fixture
+def own_minio(tmp_path: Path) -> Iterator[servers.S3]:
+    """A MinIO that the test may kill and start again."""
+    with servers.serving_s3("minio", tmp_path / "minio") as server:
+        yield server
