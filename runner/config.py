@@ -58,6 +58,8 @@ def _not_zero(number: int) -> int:
 
 Sha256 = Annotated[str, _like("[0-9a-f]{64}", "64 hexadecimal digits")]
 Share = Annotated[float, Field(ge=0, le=1)]
+MODEL_NAME = "[a-z0-9][a-z0-9._-]{0,99}"
+ModelName = Annotated[str, _like(MODEL_NAME, "at most 100 small letters, digits, '.', '_' and '-'")]
 
 
 class Sample(Section):
@@ -126,7 +128,7 @@ class Split(Section):
 
 
 class Model(Section):
-    """The network and what it starts from."""
+    """The network and what it starts from: the part of `model` that training reads."""
 
     base: Annotated[str, _like(r"[a-z0-9][\w.-]*\.(yaml|pt)", "a file name, NAME.yaml or NAME.pt")] = Field(
         description="[-] NAME.yaml starts from scratch, NAME.pt from weights that were added",
@@ -143,6 +145,12 @@ class Model(Section):
                 f"`presets.model: {self.base[:-3]}_scratch`"
             )
         return self
+
+
+class NamedModel(Model):
+    """The network, and the name under which what comes of it is published."""
+
+    name: ModelName = Field(description="[-] folder of its versions in the store")
 
 
 class Train(Section):
@@ -205,6 +213,21 @@ class Evaluate(Section):
     worst: int = Field(ge=0, description="[pictures] of the worst misses are drawn")
 
 
+class Gate(Section):
+    """What a model must show before it is served."""
+
+    min_map50: Share = Field(description="[0-1] mAP50 on test that a model must reach")
+    min_boxes: int = Field(ge=1, description="[boxes] a class with fewer in test is not compared")
+    max_class_drop: Share = Field(
+        description="[0-1] AP50 that a class may lose against the deployed model; chance comes on top"
+    )
+    max_latency: float = Field(gt=0, description="[ratio] milliseconds per picture to those of the deployed model")
+    max_size: float = Field(gt=0, description="[ratio] bytes of model.onnx to those of the deployed model")
+    resamples: int = Field(ge=100, le=100_000, description="[draws] of the test pictures, to see what chance does")
+    confidence: float = Field(gt=0.5, lt=1, description="[0.5-1] how sure it must be that a class lost too much")
+    deploy: bool = Field(description="[-] propose what passes for staging")
+
+
 class Config(Section):
     """The whole composed configuration."""
 
@@ -212,19 +235,20 @@ class Config(Section):
     dataset: Dataset
     prepare: Prepare
     split: Split
-    model: Model
+    model: NamedModel
     train: Train
     augment: Augment
     export: Export
     evaluate: Evaluate
+    gate: Gate
 
 
-#: The keys that each stage is given, and so exactly what makes it run again.
+#: The keys that each stage is given, and so exactly what makes it run again. No stage is given `model.name` and `gate`.
 STAGE_KEYS: dict[str, tuple[str, ...]] = {
     "fetch": ("dataset.url", "dataset.sha256", "dataset.sample"),
     "prepare": ("dataset.classes", "prepare"),
     "split": ("split",),
-    "train": ("seed", "model", "train", "augment"),
+    "train": ("seed", "model.base", "model.sha256", "model.imgsz", "train", "augment"),
     "export": ("model.imgsz", "export"),
     "evaluate": ("evaluate",),
 }

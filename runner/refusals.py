@@ -54,17 +54,22 @@ class Refusals:
         """Name the file that holds a key: params.yaml, a preset or what it extends, else config.yaml."""
         if _holds(self.values, location):
             return PARAMS
-        if (group := location[0]) not in self.presets:
-            return CONF / "config.yaml"
+        last = CONF / "config.yaml"  # is laid over the presets
+        whole_section = len(location) == 1
+        if (group := location[0]) not in self.presets or (not whole_section and _holds(self._content(last), location)):
+            return last
         chosen = preset = CONF / group / f"{self.presets[group]}.yaml"
         while True:
-            content = yaml.safe_load((self.project / preset).read_text(encoding="utf-8")) or {}
+            content = self._content(preset)
             if _holds(content, location[1:]):
                 return preset
             parents = [name for name in content.get("defaults", []) if isinstance(name, str) and name != "_self_"]
             if not parents:
                 return chosen
             preset = CONF / group / f"{parents[-1]}.yaml"
+
+    def _content(self, file: Path) -> Any:
+        return yaml.safe_load((self.project / file).read_text(encoding="utf-8")) or {}
 
 
 def not_yaml(file: Path, error: Exception) -> ConfigError:

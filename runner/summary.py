@@ -4,22 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import yaml
 
 from runner.errors import StageError
 from runner.run import ARTIFACTS
 from runner.stages import STAGES, seconds_file
-
-Row = tuple[str, ...]
-
-
-class Table(NamedTuple):
-    """A titled table; the first row is its head."""
-
-    title: str
-    rows: list[Row]
+from runner.tables import Row, Table, figure
 
 
 def summarize(project: Path, *, markdown: bool) -> str:
@@ -39,9 +31,9 @@ def summarize(project: Path, *, markdown: bool) -> str:
     except FileNotFoundError as error:
         raise StageError(f"{error.filename} is missing; `dvc repro` makes it, `dvc pull` fetches it") from error
     tables = [_went_in(found, values, folder), _came_out(metrics), _took()]
-    text = "\n\n".join(_markdown(table) if markdown else _plain(table) for table in tables)
+    text = "\n\n".join(table.as_text(markdown=markdown) for table in tables)
     closing = [
-        f"mAP50 {_figure(metrics['map50'])} on {metrics['pictures']} test pictures; "
+        f"mAP50 {figure(metrics['map50'])} on {metrics['pictures']} test pictures; "
         f"model.onnx {megabytes:.1f} MB, at most {difference['confidence']:.1g} off the weights in a confidence",
         f"look at {ARTIFACTS}/report/index.html (the dataset) and {ARTIFACTS}/evaluation/misses/ (the worst misses)",
     ]
@@ -68,7 +60,7 @@ def _came_out(metrics: dict[str, Any]) -> Table:
     rows: list[Row] = [("class", "test boxes", "mAP50", "mAP50-95", "precision", "recall", "threshold")]
     for name, figures in [("all", metrics), *metrics["classes"].items()]:
         keys = ("map50", "map50_95", "precision", "recall", "threshold")
-        rows.append((name, str(figures["boxes"]), *(_figure(figures[key]) for key in keys)))
+        rows.append((name, str(figures["boxes"]), *(figure(figures[key]) for key in keys)))
     return Table("What came out", rows)
 
 
@@ -83,21 +75,3 @@ def _took() -> Table:
 def _json(path: Path) -> dict[str, Any]:
     content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return content
-
-
-def _figure(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
-
-
-def _plain(table: Table) -> str:
-    widths = [max(len(row[column]) for row in table.rows) for column in range(len(table.rows[0]))]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table.rows
-    ]
-    return "\n".join([table.title, *(f"  {line}" for line in lines if line)])
-
-
-def _markdown(table: Table) -> str:
-    head, *rows = ([cell.replace("|", "\\|") for cell in row] for row in table.rows)
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join([f"### {table.title}", "", *(f"| {' | '.join(line)} |" for line in lines)])

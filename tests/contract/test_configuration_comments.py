@@ -95,7 +95,7 @@ def test_every_file_begins_with_a_comment_when_somebody_opens_it(file: Path) -> 
 
 def test_the_choices_are_the_files_when_params_lists_presets() -> None:
     comments = {key: comment for key, _, comment in leaves_of(Path("params.yaml")) if key.startswith("presets.")}
-    assert list(comments) == [f"presets.{group}" for group in ("dataset", "model", "augment", "train")]
+    assert list(comments) == [f"presets.{group}" for group in ("dataset", "model", "augment", "train", "gate")]
     for group, presets in groups().items():
         named = set(re.findall(r"[a-z0-9_]{3,}", comments[f"presets.{group}"])) - {"pretrained", "_scratch"}
         assert named == {preset for preset in presets if not preset.endswith("_scratch")}
@@ -125,6 +125,7 @@ def combinations() -> list[dict[str, str]]:
     return [
         {"model": model, "train": train}
         | {group: shelf[group][(row + column) % len(shelf[group])] for group in ("dataset", "augment")}
+        | {"gate": shelf["gate"][(row // 2 + column) % len(shelf["gate"])]}
         for row, model in enumerate(shelf["model"])
         for column, train in enumerate(shelf["train"])
     ]
@@ -148,7 +149,7 @@ def test_presets_compose_when_combined(presets: dict[str, str]) -> None:
 
 
 def test_shrunken_ones_compose_when_a_test_needs_seconds() -> None:
-    presets = {"dataset": "sample", "model": "yolo11n_scratch", "augment": "none", "train": "smoke"}
+    presets = {"dataset": "sample", "model": "yolo11n_scratch", "augment": "none", "train": "smoke", "gate": "strict"}
     config, _ = compose(PROJECT, {"presets": presets, **SHRUNKEN})
     assert (config.model.imgsz, config.train.epochs, config.dataset.sample.pictures) == (32, 1, 20)
 

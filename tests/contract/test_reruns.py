@@ -82,6 +82,8 @@ EDITS = [
     Edit("a masked value", replace("conf/model/yolo11n.yaml", "imgsz: 640", "imgsz: 320"), []),
     Edit("the preset's own value", params(train={"epochs": 28}), []),
     Edit("a comment in params.yaml", append("params.yaml"), []),
+    Edit("the gate", params(gate={"min_map50": 0.9}, presets={"gate": "strict"}), []),
+    Edit("the model's name", params(model={"name": "birds"}), []),
     Edit("code of prepare", append("runner/labels.py"), PREPARED, "runner/labels.py changed"),
     Edit("code of split", append("runner/split.py"), DEALT, "runner/split.py changed"),
     Edit("code of train", append("runner/train.py"), TRAINED, "runner/train.py changed"),

@@ -11,7 +11,7 @@ from runner.compose import Hidden, compose, stage_text, write_stage_files
 from runner.config import STAGE_KEYS
 from runner.errors import ConfigError
 
-PRESETS = {"dataset": "sample", "model": "yolo11n_scratch", "augment": "default", "train": "cpu"}
+PRESETS = {"dataset": "sample", "model": "yolo11n_scratch", "augment": "default", "train": "cpu", "gate": "default"}
 SHA = "0123456789abcdef" * 4
 
 
@@ -118,7 +118,7 @@ def test_refused_with_the_line_when_params_are_not_yaml(folder: Path, text: str,
     ("presets", "message"),
     [
         (PRESETS | {"train": "cup"}, r"params.yaml: presets.train: found 'cup', expected one of cpu, gpu, smoke \(the"),
-        (PRESETS | {"gate": "x"}, "params.yaml: presets.gate: no such group; there are augment, dataset, model, train"),
+        (PRESETS | {"fate": "x"}, "params.yaml: presets.fate: no such group; there are augment, dataset, gate, model"),
         ({"model": "yolo11n"}, "params.yaml: presets.augment: is missing, expected one of default, light, none"),
     ],
 )
@@ -218,6 +218,13 @@ def test_config_yaml_is_named_when_the_value_stands_there(folder: Path) -> None:
     file = folder / "conf/config.yaml"
     file.write_text(file.read_text(encoding="utf-8").replace("iou: 0.7", "iou: 7"), encoding="utf-8")
     refused(folder, "conf/config.yaml: evaluate.iou: found 7, expected less than 1")
+
+
+def test_config_yaml_is_named_when_a_key_of_a_group_stands_there(folder: Path) -> None:
+    file = folder / "conf/config.yaml"
+    text = file.read_text(encoding="utf-8").replace("name: flyingthings", "name: Flying things")
+    file.write_text(text, encoding="utf-8")
+    refused(folder, "conf/config.yaml: model.name: found 'Flying things', expected at most 100 small letters")
 
 
 def test_the_base_is_named_when_a_preset_inherits_the_value(folder: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from runner.config import STAGE_KEYS, Augment, Config, Prepare, Sample, Section, Split, Train, stage_values
+from runner.config import STAGE_KEYS, Augment, Config, Gate, Prepare, Sample, Section, Split, Train, stage_values
 
 DIGEST = "0123456789abcdef" * 4
 CONFIG = {
@@ -22,7 +22,7 @@ CONFIG = {
         "min_per_class": 0,
     },
     "split": {"mode": "hash", "val": 0.2, "test": 0.2, "seed": 0, "group": None},
-    "model": {"base": "yolo11n.yaml", "sha256": None, "imgsz": 64},
+    "model": {"name": "x", "base": "yolo11n.yaml", "sha256": None, "imgsz": 64},
     "train": {
         **{"epochs": 1, "patience": 0, "batch": 2, "optimizer": "SGD", "lr0": 0.1, "lrf": 0.1, "momentum": 0.9},
         **{
@@ -39,6 +39,10 @@ CONFIG = {
     "augment": dict.fromkeys(Augment.model_fields, 0),
     "export": {"opset": 20, "pictures": 1, "max_difference": 0.01},
     "evaluate": {"iou": 0.7, "max_detections": 300, "worst": 0},
+    "gate": {
+        **{"min_map50": 0.5, "min_boxes": 20, "max_class_drop": 0.02, "max_latency": 1.5, "max_size": 1.5},
+        **{"resamples": 1000, "confidence": 0.95, "deploy": False},
+    },
 }
 
 
@@ -51,7 +55,7 @@ def fields(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Fiel
 
 
 def test_refused_when_empty() -> None:
-    with pytest.raises(ValidationError, match=r"9 validation errors for Config\nseed\n  Field required"):
+    with pytest.raises(ValidationError, match=r"10 validation errors for Config\nseed\n  Field required"):
         Config.model_validate({})
 
 
@@ -96,7 +100,7 @@ def test_refused_when_a_class_name_would_break_the_list(name: str) -> None:
 
 
 def test_weights_need_a_digest_when_the_base_is_a_pt_file() -> None:
-    model = {"base": "x.pt", "sha256": DIGEST, "imgsz": 64}
+    model = {"name": "x", "base": "x.pt", "sha256": DIGEST, "imgsz": 64}
     assert Config.model_validate(CONFIG | {"model": model}).model.sha256 == DIGEST
     with pytest.raises(ValidationError, match=r"weights x\.pt were never added"):
         Config.model_validate(CONFIG | {"model": model | {"sha256": None}})
@@ -105,7 +109,8 @@ def test_weights_need_a_digest_when_the_base_is_a_pt_file() -> None:
 def test_every_key_reaches_a_stage_when_composed() -> None:
     given = {key for keys in STAGE_KEYS.values() for key in keys}
     reaching = {key for key, _ in fields(Config) if any(key == each or key.startswith(f"{each}.") for each in given)}
-    assert {key for key, _ in fields(Config)} - reaching == {"dataset.name"}  # read by `dataset add` alone
+    commands = {"dataset.name", "model.name", *(f"gate.{key}" for key in Gate.model_fields)}  # read by these alone
+    assert {key for key, _ in fields(Config)} - reaching == commands
 
 
 def test_a_stage_gets_its_own_keys_only_when_values_are_dealt_out() -> None:

@@ -13,7 +13,7 @@ from runner.compose import compose, stage_text
 from runner.errors import ConfigError, StageError
 from runner.plan import Plan, make_plan
 
-PRESETS = {"dataset": "sample", "model": "yolo11n_scratch", "augment": "default", "train": "cpu"}
+PRESETS = {"dataset": "sample", "model": "yolo11n_scratch", "augment": "default", "train": "cpu", "gate": "default"}
 COMPOSED = "artifacts/config/train.yaml"
 PIPELINE = {
     "stages": {
