@@ -3,7 +3,8 @@
     RunnerError
     ├── ConfigError      params.yaml or conf/ holds something the schema refuses
     ├── DatasetError     a dataset, a label or a picture is not what it must be
-    ├── StoreError       an object is missing, does not match its digest, or the store cannot be reached
+    ├── StoreError       the store cannot be reached, or refuses
+    │   └── ObjectError  an object is missing, or not what it must be
     └── StageError       a stage cannot run or its result cannot be trusted
 
 A message says where, what is wrong, what was expected and what to do.
@@ -23,7 +24,11 @@ class DatasetError(RunnerError):
 
 
 class StoreError(RunnerError):
-    """An object is missing, does not match its digest, or the store cannot be reached."""
+    """The store cannot be reached, or refuses."""
+
+
+class ObjectError(StoreError):
+    """An object is missing, or not what it must be: asking again would not help."""
 
 
 class StageError(RunnerError):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
-from runner.errors import StoreError
+from runner.errors import ObjectError, StoreError
 from runner.files import sha256_of
 
 SCHEME = "store:"
@@ -41,7 +41,7 @@ class Store(Protocol):
         """Return a small object.
 
         Raises:
-            StoreError: there is no such object.
+            ObjectError: there is no such object.
         """
 
     def fetch(self, key: str, path: Path, sha256: str | None = None) -> None:
@@ -52,7 +52,7 @@ class Store(Protocol):
             path: the file; its folder is made.
             sha256: the digest that the object must have, in hex; None: not checked.
         Raises:
-            StoreError: there is no such object, or it has another digest; then `path` is left as it was.
+            ObjectError: there is no such object, or it has another digest; then `path` is left as it was.
         """
 
     def exists(self, key: str) -> bool:
@@ -124,18 +124,18 @@ def check_digest(path: Path, sha256: str | None, where: str) -> None:
     """Compare a file with the digest that it must have; None: any.
 
     Raises:
-        StoreError: it has another digest.
+        ObjectError: it has another digest.
     """
     if sha256 is not None and (found := sha256_of(path)) != sha256:
-        raise StoreError(
+        raise ObjectError(
             f"{where}: its sha256 is {found}, but {sha256} was expected: the object was replaced or damaged, or "
-            "params.yaml has the digest of another version; add it again, or correct params.yaml"
+            "what names it (params.yaml, a manifest) has the digest of another; add or publish it again, or correct that"
         )
 
 
-def missing(uri: str, key: str) -> StoreError:
+def missing(uri: str, key: str) -> ObjectError:
     """Return what to raise where a store has no such object."""
-    return StoreError(
+    return ObjectError(
         f"{uri}: there is no {key}; expected an object that was added or published: "
         "check the key, and that STORE_URI names the store that has it"
     )
