@@ -26,7 +26,8 @@ demo: setup  ## draw a sample dataset, train on it, measure the model, show what
 
 serve: setup  ## serve the trained model with its Swagger page at http://127.0.0.1:8080
 	@test -f artifacts/export/model.onnx || dvc repro
-	MODEL_URI=artifacts/export/model.onnx uvicorn serving.app:create_app --factory --host 127.0.0.1 --port 8080
+	@RUNNER_WORK=.work/serve python -m runner gate --alone
+	@uri=$$(RUNNER_WORK=.work/serve STORE_URI=store python -m runner publish --uri) && MODEL_URI="$$uri" uvicorn serving.app:create_app --factory --host 127.0.0.1 --port 8080
 
 plan: setup  ## say which stages would run, and because of which keys
 	@python -m runner plan

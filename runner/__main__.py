@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import json
 import sys
 from pathlib import Path
 
@@ -19,6 +20,9 @@ STAGES = {
     "export": "write model.onnx and compare it with the weights",
     "evaluate": "measure model.onnx through the server's own detector",
 }
+
+
+NO = 3  # exit status of `gate --exit-code` when the answer is no
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -55,6 +59,30 @@ def _parser() -> argparse.ArgumentParser:
     plan.add_argument("--json", action="store_true", help="for programs")
     summary = commands.add_parser("summary", help="what went in, what came out, how long each stage took")
     summary.add_argument("--markdown", action="store_true", help="as Markdown")
+    gate = commands.add_parser("gate", help="judge the model, also beside the one that dev runs")
+    gate.add_argument("--alone", action="store_true", help="judge it by itself, without the deployed model")
+    gate.add_argument("--exit-code", action="store_true", help="exit with 3 when the answer is no")
+    gate.add_argument("--markdown", action="store_true", help="as Markdown")
+    publish = commands.add_parser("publish", help="bring the model that the gate judged into the store, as a version")
+    publish.add_argument(
+        "--baseline", type=Path, metavar="FILE.pt", help="a stock pretrained model, under its own name"
+    )
+    shape = publish.add_mutually_exclusive_group()
+    shape.add_argument("--uri", action="store_true", help="print the manifest's URI alone, as MODEL_URI wants it")
+    shape.add_argument("--json", action="store_true", help="for programs")
+    promote = commands.add_parser("promote", help="pin a version to an environment")
+    promote.add_argument("--to", required=True, metavar="ENV", help="dev | staging | prod | baseline")
+    promote.add_argument("--version", type=int, metavar="N", help="default: the newest that passed the gate")
+    promote.add_argument("--model", metavar="NAME", help="default: model.name of params.yaml")
+    promote.add_argument("--force", action="store_true", help="also when the gate did not let it pass")
+    promote.add_argument("--allow-local", action="store_true", help="also from a store that is a folder")
+    promote.add_argument("--diff", action="store_true", help="print old and new side by side, write nothing")
+    promote.add_argument("--markdown", action="store_true", help="--diff as Markdown")
+    models = commands.add_parser("models", help="the versions in the store, and which environment runs which")
+    models.add_argument("--model", metavar="NAME", help="only of this one")
+    shape = models.add_mutually_exclusive_group()
+    shape.add_argument("--json", action="store_true", help="for programs")
+    shape.add_argument("--markdown", action="store_true", help="as Markdown")
     commands.add_parser("doctor", help="explain a broken set-up, line by line with the remedy")
     dataset = commands.add_parser("dataset", help="`dataset add X`: put a dataset's version into the store")
     add = dataset.add_subparsers(dest="action", required=True).add_parser("add", help="check, pack and store a dataset")
@@ -80,6 +108,18 @@ def _run(given: argparse.Namespace) -> int:
         from runner.summary import summarize
 
         print(summarize(Path.cwd(), markdown=given.markdown))
+    elif given.command == "gate":
+        from runner.gate import gate
+
+        verdict = gate(Path.cwd(), alone=given.alone)
+        print(verdict.as_text(markdown=given.markdown))
+        return 0 if verdict.passed or not given.exit_code else NO
+    elif given.command == "publish":
+        print(_publish(given))
+    elif given.command == "promote":
+        print(_promote(given))
+    elif given.command == "models":
+        print(_models(given))
     elif given.command == "doctor":
         from runner.doctor import examine
 
@@ -95,6 +135,35 @@ def _run(given: argparse.Namespace) -> int:
 
         print(add_weights(given.file, project=Path.cwd()))
     return 0
+
+
+def _publish(given: argparse.Namespace) -> str:
+    from runner.publish import publish
+    from runner.release import releasing
+    from runner.store import open_store
+
+    with releasing(Path.cwd(), given.baseline) as release:
+        published = publish(open_store(Path.cwd()), release)
+    return published.uri if given.uri else published.as_json() if given.json else published.as_text()
+
+
+def _promote(given: argparse.Namespace) -> str:
+    from runner.promote import choose, difference, promote
+    from runner.store import open_store
+
+    project, store = Path.cwd(), open_store(Path.cwd())
+    version = choose(project, store, given.to, given.model, given.version)
+    if given.diff:
+        return difference(project, given.to, version, markdown=given.markdown)
+    return promote(project, store, given.to, version, force=given.force, allow_local=given.allow_local)
+
+
+def _models(given: argparse.Namespace) -> str:
+    from runner.models import list_models, models_text
+    from runner.store import open_store
+
+    entries = list_models(Path.cwd(), open_store(Path.cwd()), given.model)
+    return json.dumps(entries, indent=2, ensure_ascii=False) if given.json else models_text(entries, given.markdown)
 
 
 if __name__ == "__main__":

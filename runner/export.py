@@ -49,24 +49,57 @@ def export(
     Raises:
         StageError: the classes are not those of the dataset, or the difference is too large.
     """
-    folder = work / "export"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    shutil.copyfile(model / "best.pt", folder / "model.pt")
-    weights = YOLO(folder / "model.pt", task="detect")
+    weights = _open(model / "best.pt", work)
     expected = (dataset / "classes.txt").read_text(encoding="utf-8").splitlines()
     if (classes := list(weights.names.values())) != expected:
         raise StageError(f"best.pt knows the classes {classes}, the dataset {expected}; run `dvc repro` to train anew")
-    exported = Path(
-        weights.export(format="onnx", imgsz=imgsz, opset=settings.opset, dynamic=True, simplify=False, device="cpu")
-    )
-    with writing(out / "model.onnx") as temporary:
-        onnx.save(_finish(onnx.load(exported), imgsz), temporary)
+    _write_onnx(weights, imgsz, settings.opset, out / "model.onnx")
     difference = compare(
         out / "model.onnx", model / "best.pt", _pictures(raw, dataset, split, settings.pictures, imgsz)
     )
     difference["allowed"] = settings.max_difference
     write_text(out / "difference.json", json.dumps(difference, indent=2) + "\n")
+    return _accepted(difference, settings)
+
+
+def export_stock(file: Path, settings: Export, onnx_file: Path, *, work: Path) -> str:
+    """Export a pretrained model as it comes, at its own input size, and compare it on a picture of noise.
+
+    Args:
+        file: weights of Ultralytics', a .pt file.
+        settings: operator set and the bound on the difference.
+        onnx_file: what is written.
+        work: where Ultralytics writes.
+    Returns:
+        A line that says how far ONNX and weights are apart.
+    Raises:
+        StageError: it does not find boxes, or the difference is too large.
+    """
+    weights = _open(file, work)
+    if (task := getattr(weights.model, "task", None) or weights.task) != "detect":
+        raise StageError(f"{file}: a model for the task {task}, expected one that finds boxes (detect)")
+    imgsz = int(weights.overrides.get("imgsz", 640))
+    _write_onnx(weights, imgsz, settings.opset, onnx_file)
+    noise = np.random.default_rng(0).random((1, 3, imgsz, imgsz), np.float32)
+    return _accepted(compare(onnx_file, file, noise), settings)
+
+
+def _open(file: Path, work: Path) -> Any:
+    """Load weights from a copy in the scratch folder, since Ultralytics writes beside them."""
+    folder = work / "export"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    shutil.copyfile(file, folder / "model.pt")
+    return YOLO(folder / "model.pt", task="detect")
+
+
+def _write_onnx(weights: Any, imgsz: int, opset: int, target: Path) -> None:
+    exported = Path(weights.export(format="onnx", imgsz=imgsz, opset=opset, dynamic=True, simplify=False, device="cpu"))
+    with writing(target) as temporary:
+        onnx.save(_finish(onnx.load(exported), imgsz), temporary)
+
+
+def _accepted(difference: dict[str, float], settings: Export) -> str:
     said = (
         f"ONNX and weights differ by at most {difference['box']:.2g} of the input in a box and "
         f"{difference['confidence']:.2g} in a confidence, on {difference['pictures']} pictures"

@@ -11,7 +11,7 @@ import yaml
 from runner.errors import StageError
 from runner.run import ARTIFACTS
 from runner.stages import STAGES, seconds_file
-from runner.tables import Row, Table, figure
+from runner.tables import Row, Table, figure, metric_rows
 
 
 def summarize(project: Path, *, markdown: bool) -> str:
@@ -30,7 +30,7 @@ def summarize(project: Path, *, markdown: bool) -> str:
         megabytes = (folder / "export/model.onnx").stat().st_size / 1e6
     except FileNotFoundError as error:
         raise StageError(f"{error.filename} is missing; `dvc repro` makes it, `dvc pull` fetches it") from error
-    tables = [_went_in(found, values, folder), _came_out(metrics), _took()]
+    tables = [_went_in(found, values, folder), Table("What came out", metric_rows(metrics)), _took()]
     text = "\n\n".join(table.as_text(markdown=markdown) for table in tables)
     closing = [
         f"mAP50 {figure(metrics['map50'])} on {metrics['pictures']} test pictures; "
@@ -54,14 +54,6 @@ def _went_in(found: dict[str, Any], values: dict[str, Any], folder: Path) -> Tab
         ("training", f"up to {train['train']['epochs']} epochs, batch {train['train']['batch']}, seed {train['seed']}"),
     ]
     return Table("What went in", [("", ""), *rows])
-
-
-def _came_out(metrics: dict[str, Any]) -> Table:
-    rows: list[Row] = [("class", "test boxes", "mAP50", "mAP50-95", "precision", "recall", "threshold")]
-    for name, figures in [("all", metrics), *metrics["classes"].items()]:
-        keys = ("map50", "map50_95", "precision", "recall", "threshold")
-        rows.append((name, str(figures["boxes"]), *(figure(figures[key]) for key in keys)))
-    return Table("What came out", rows)
 
 
 def _took() -> Table:

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 Row = tuple[str, ...]
+#: Keys of metrics.json, and how people call them.
+METRICS = {
+    "map50": "mAP50",
+    "map50_95": "mAP50-95",
+    "precision": "precision",
+    "recall": "recall",
+    "threshold": "threshold",
+}
 
 
 class Table(NamedTuple):
-    """A titled table; the first row is its head. An empty title and a head of empty cells are left out of a terminal."""
+    """A titled table; the first row is its head. An empty title, and a head of empty cells, print nothing."""
 
     title: str
     rows: list[Row]
@@ -21,6 +30,14 @@ class Table(NamedTuple):
 def figure(value: float | None) -> str:
     """Return a figure of 0 to 1 as people read it; `-` for none."""
     return "-" if value is None else f"{value:.3f}"
+
+
+def metric_rows(metrics: Mapping[str, Any]) -> list[Row]:
+    """Return a head, a row for all classes together, and one for each class, of what `evaluate` measured."""
+    rows: list[Row] = [("class", "test boxes", *METRICS.values())]
+    for name, figures in [("all", metrics), *metrics["classes"].items()]:
+        rows.append((name, str(figures["boxes"]), *(figure(figures[key]) for key in METRICS)))
+    return rows
 
 
 def _plain(table: Table) -> str:

@@ -34,7 +34,7 @@ def add_weights(path: str | Path, *, project: Path, store_uri: str | None = None
         ConfigError: params.yaml cannot take it.
     """
     file = Path(path).expanduser()
-    _check(file)
+    check_weights(file)
     before = get_param(project / PARAMS, ("weights", file.name))
     store = open_store(project, store_uri)
     sha256 = sha256_of(file)
@@ -71,7 +71,12 @@ def _key(name: str, sha256: str) -> str:
     return f"weights/{sha256[:12]}-{name}"
 
 
-def _check(file: Path) -> None:
+def check_weights(file: Path) -> None:
+    """Refuse a file that is not weights, without unpickling it.
+
+    Raises:
+        StoreError: it is no .pt file that torch.save wrote.
+    """
     if file.suffix.lower() in (".yaml", ".yml"):
         raise StoreError(
             f"{file}: an architecture, not weights, {_EXPECTED}; to train it from scratch, no file is added: set "

@@ -129,7 +129,7 @@ def check_digest(path: Path, sha256: str | None, where: str) -> None:
     if sha256 is not None and (found := sha256_of(path)) != sha256:
         raise ObjectError(
             f"{where}: its sha256 is {found}, but {sha256} was expected: the object was replaced or damaged, or "
-            "what names it (params.yaml, a manifest) has the digest of another; add or publish it again, or correct that"
+            "what names it (params.yaml, a manifest) has the digest of another; add it again, or correct that"
         )
 
 

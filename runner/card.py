@@ -1,0 +1,122 @@
+"""The model card: what a version is for, how good it is, and where it comes from, in Markdown.
+
+The headings follow Mitchell and others 2019, Model Cards for Model Reporting (https://arxiv.org/abs/1810.03993).
+Everything in it follows from the manifest.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from runner.tables import Row, Table, metric_rows
+
+FEW_BOXES = 30  # in test: a class with fewer has figures that say little
+LOW_RECALL = 0.7  # of a class: it is named among the limits
+
+Manifest = dict[str, Any]
+
+
+def model_card(manifest: Manifest) -> str:
+    """Return the card of a version, ending with a newline.
+
+    Args:
+        manifest: as `publish` writes it.
+    """
+    sections = [
+        f"# {_plain(manifest['name'])} {manifest['version']}\n\n{_opening(manifest)}",
+        f"## Intended use\n\n{_intended_use(manifest)}",
+        f"## Data\n\n{_data(manifest)}",
+        f"## Quality\n\n{_quality(manifest)}",
+        f"## Limits\n\n{_bullets(_limits(manifest))}",
+        f"## Provenance\n\n{_provenance(manifest)}",
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def _opening(manifest: Manifest) -> str:
+    classes = ", ".join(map(_plain, manifest["classes"][:20])) + (" …" if len(manifest["classes"]) > 20 else "")
+    verdict = manifest["verdict"]
+    gate = "was not asked" if verdict is None else "let it pass" if verdict["passed"] else "did not let it pass"
+    return f"A detector of {len(manifest['classes'])} classes: {classes}. The gate {gate}."
+
+
+def _intended_use(manifest: Manifest) -> str:
+    if not manifest["metrics"]:
+        return (
+            "A stock pretrained model, as it came: a baseline to hold one's own models against. "
+            "It was not measured here."
+        )
+    return (
+        f"Finding these classes in pictures like those of the dataset {_plain(manifest['dataset']['name'])}: the same "
+        "kind of camera, distance, light and scene. Answers are boxes with a confidence; only those above a class's "
+        "threshold are shown. Where a miss or a false find matters, people should look too."
+    )
+
+
+def _data(manifest: Manifest) -> str:
+    dataset = manifest["dataset"]
+    if not dataset:
+        return "Not known here; see where the weights come from."
+    boxes = ", ".join(f"{count} {_plain(name)}" for name, count in dataset["boxes"].items())
+    split = manifest["params"]["split"]
+    together = f"; pictures whose name agrees in `{split['group']}` stay together" if split["group"] else ""
+    parts = "as the dataset came" if split["mode"] == "given" else f"by hash, seed {split['seed']}{together}"
+    digest = f" (sha256 {dataset['sha256']})" if dataset["sha256"] else ""
+    return (
+        f"{_plain(dataset['name'])}, {dataset['url']}{digest}: {dataset['pictures']} pictures, boxes: {boxes}. "
+        f"Dealt to train, val and test {parts}; {manifest['metrics']['pictures']} pictures are in test. "
+        "Thresholds were chosen on val, everything below was measured on test, with the server's own detector."
+    )
+
+
+def _quality(manifest: Manifest) -> str:
+    metrics = manifest["metrics"]
+    if not metrics:
+        return f"Not measured. The threshold is {manifest['thresholds']['overall']:g} for every class."
+    rows: list[Row] = [tuple(map(_plain, row)) for row in metric_rows(metrics)]
+    findings: list[Row] = [("criterion of the gate", "found", "verdict")]
+    for each in manifest["verdict"]["findings"]:
+        findings.append((_plain(each["criterion"]), _plain(each["said"]), "yes" if each["passed"] else "NO"))
+    left_out = [f"Left out: {_plain(line)}." for line in manifest["verdict"]["left_out"]]
+    tables = [Table("", rows).as_text(markdown=True), Table("", findings).as_text(markdown=True)]
+    return "\n\n".join([*tables, *([_bullets(left_out)] if left_out else [])])
+
+
+def _limits(manifest: Manifest) -> list[str]:
+    size = manifest["imgsz"]
+    side = size if isinstance(size, int) else max(size)
+    limits = [
+        f"The input is {side} pixels: pictures are scaled to it, and what is then a few pixels large is missed.",
+        "What the dataset does not show (other weather, night, other cameras) was not measured.",
+    ]
+    metrics = manifest["metrics"]
+    for name, figures in metrics.get("classes", {}).items():
+        if figures["boxes"] < FEW_BOXES:
+            limits.append(f"{_plain(name)}: only {figures['boxes']} boxes in test, so its figures say little.")
+        elif figures["recall"] < LOW_RECALL:
+            limits.append(f"{_plain(name)}: {1 - figures['recall']:.0%} of the boxes in test were missed.")
+    return limits + [f"{_plain(note)}." for note in metrics.get("notes", [])]
+
+
+def _provenance(manifest: Manifest) -> str:
+    params = manifest["params"]
+    model = f"{params['model']['base']} at {params['model']['imgsz']} px, seed {params['seed']}" if params else "stock"
+    rows: list[Row] = [
+        ("", ""),
+        ("commit", f"{manifest['commit'] or '-'} ({manifest['work_tree']})"),
+        ("published", manifest["created"]),
+        ("network", model),
+        ("model.onnx", f"sha256 {manifest['onnx_sha256']}"),
+        ("libraries", ", ".join(f"{name} {version}" for name, version in manifest["libraries"].items())),
+        ("licence, as the exporter wrote it", manifest["license"] or "-"),
+    ]
+    return Table("", [(key, _plain(value)) for key, value in rows]).as_text(markdown=True)
+
+
+def _bullets(lines: list[str]) -> str:
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def _plain(text: str) -> str:
+    """Return a text that Markdown shows as it is: class names come from annotators."""
+    return "".join(f"\\{letter}" if letter in "\\`*_[]<>#~" else letter for letter in " ".join(text.split()))

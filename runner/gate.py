@@ -1,0 +1,149 @@
+"""May this model be served? The candidate and the model that dev runs, on the same test part, in the same run.
+
+Both go through `serving.detector`, as the server runs them. The answer is a file with every reason; a no is an answer.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from runner.candidate import Candidate, load_candidate
+from runner.config import Config
+from runner.criteria import Shown, absolute, budgets, map50, per_class
+from runner.deployed import Deployed, NotDeployedError, load_deployed
+from runner.errors import StageError
+from runner.examples import Example, class_ids, detect, load, read_part
+from runner.files import sha256_of, write_text
+from runner.metrics import Ids
+from runner.resampling import rank
+from runner.run import work_folder
+from runner.verdict import Against, Verdict, criteria_of, verdict_file
+from serving.detector import Detector
+
+ENVIRONMENT = "dev"  # whose model the candidate is compared with
+PAIRS = 40  # pictures that each model is timed on
+AGREES = 0.01  # by which the mAP50 may differ from what `evaluate` wrote, on another machine
+
+
+def gate(project: Path, *, alone: bool = False) -> Verdict:
+    """Judge the model in artifacts/ and write the verdict to .work/verdict.json.
+
+    Args:
+        project: the folder that holds params.yaml.
+        alone: do not ask for the deployed model; absolute criteria only.
+    Raises:
+        ConfigError: params.yaml, conf/ or dev's pin is wrong.
+        StageError: there is no model, or it is not what params.yaml describes.
+        DatasetError: a picture or its labels cannot be read.
+        StoreError: the store that dev's pin names cannot be reached.
+    """
+    work = work_folder()
+    candidate = load_candidate(project)
+    left_out: list[str] = []
+    try:
+        if alone:
+            raise NotDeployedError("it was not asked for (--alone)")
+        deployed = load_deployed(project, ENVIRONMENT, work)
+    except NotDeployedError as reason:
+        deployed = None
+        left_out.append(f"comparison with the deployed model: {reason}")
+    verdict = _judge(candidate, deployed, left_out)
+    write_text(verdict_file(work), verdict.model_dump_json(indent=2) + "\n")
+    return verdict
+
+
+def _judge(candidate: Candidate, deployed: Deployed | None, left_out: list[str]) -> Verdict:
+    config, folder = candidate.config, candidate.folder
+    names = (folder / "dataset/classes.txt").read_text(encoding="utf-8").splitlines()
+    test = read_part("test", folder / "raw", folder / "dataset", folder / "split")
+    detector = load(candidate.onnx)
+    class_ids(detector.classes, names)  # refuses other classes than the dataset's
+    shown = _shown(detector, names, test, config)
+    _check_evaluation(map50(shown.classes), candidate)
+    findings = [absolute(shown, config.gate)]
+    if deployed:
+        if reason := another_deal(deployed.version.manifest.model_dump(), config):
+            left_out.append(f"comparison of classes: {reason}")
+        else:
+            compared, not_compared = per_class(shown, _shown(deployed.detector, names, test, config), config.gate)
+            findings += compared
+            left_out += not_compared
+        times = milliseconds([detector, deployed.detector], test)
+        findings += budgets(times, [candidate.onnx.stat().st_size, deployed.size], config.gate)
+    return Verdict(
+        passed=all(each.passed for each in findings),
+        findings=findings,
+        left_out=left_out,
+        onnx_sha256=sha256_of(candidate.onnx),
+        pictures=len(test),
+        deployed=_against(deployed),
+        criteria=criteria_of(config.gate),
+        deploy=config.gate.deploy,
+    )
+
+
+def another_deal(manifest: dict[str, Any], config: Config) -> str:
+    """Say why the deployed model may have been trained on pictures that are in test now; empty where it was not.
+
+    A picture's part follows from the section `split` and its own key, so with the same section what is in test now was
+    in test then, or nowhere. Parts that the dataset gave say so only for the same dataset.
+    """
+    params = manifest.get("params")
+    then = params.get("split") if isinstance(params, dict) else None
+    now = config.split.model_dump()
+    if not isinstance(then, dict):
+        return "nobody knows which pictures the deployed model was trained on: its manifest has no params.split"
+    if changed := sorted(key for key in then.keys() | now.keys() if then.get(key) != now.get(key)):
+        what = ", ".join(f"split.{key}" for key in changed)
+        return f"the pictures were dealt anew ({what}), and the deployed model may know what is in test now"
+    if config.split.mode == "given" and manifest["dataset"].get("sha256") != config.dataset.sha256:
+        return "the dataset gives the parts and is another one, and the deployed model may know what is in test now"
+    return ""
+
+
+def milliseconds(detectors: Sequence[Detector], test: Sequence[Example]) -> list[float]:
+    """Return each model's median time for a picture, decoding and suppression included.
+
+    They take turns, and who begins alternates, so whatever else the machine does meets all alike.
+    """
+    pictures = [example.source.read_bytes() for example in test[:PAIRS]]
+    times: list[list[float]] = [[] for _ in detectors]
+    for turn in range(-1, PAIRS):  # the first warms up
+        order = range(len(detectors)) if turn % 2 else reversed(range(len(detectors)))
+        for number in order:
+            start = perf_counter()
+            detectors[number].detect(pictures[turn % len(pictures)], max_pixels=10**10)
+            times[number].append((perf_counter() - start) * 1e3)
+    return [statistics.median(each[1:]) for each in times]
+
+
+def _shown(detector: Detector, names: list[str], test: Sequence[Example], config: Config) -> Shown:
+    """Run a model over the test part; classes are matched by name."""
+    ids: Ids = np.array([names.index(name) if name in names else -1 for name in detector.classes], np.int64)
+    found = [each.everything for each in detect(detector, ids, test, config.evaluate)]
+    known = [each.take(np.flatnonzero(each.class_ids >= 0)) for each in found]
+    ranked = rank([example.labelled for example in test], known, len(names))
+    classes = {name: each for name, each in zip(names, ranked, strict=True) if name in detector.classes}
+    return Shown(classes, [name for name in detector.classes if name not in names])
+
+
+def _check_evaluation(found: float | None, candidate: Candidate) -> None:
+    written = candidate.metrics.get("map50")
+    if (found is None) != (written is None) or abs((found or 0) - (written or 0)) > AGREES:
+        raise StageError(
+            f"{candidate.folder}/evaluation/metrics.json says mAP50 {written}, but {candidate.onnx} shows {found}: "
+            "it is about another model; run `dvc repro`"
+        )
+
+
+def _against(deployed: Deployed | None) -> Against | None:
+    if deployed is None:
+        return None
+    version = deployed.version
+    return Against(model=version.model, version=version.number, manifest_sha256=version.sha256)

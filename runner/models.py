@@ -1,0 +1,73 @@
+"""What is in the store: versions of models with their figures, and which environment runs which."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from runner.errors import ObjectError
+from runner.pin import environments, read_pin
+from runner.store import Store
+from runner.tables import Row, Table, figure
+from runner.versions import latest, model_names, numbers, read_version
+
+Entry = dict[str, Any]
+_VERDICTS = {True: "passed", False: "did not pass", None: "not asked"}
+
+
+def list_models(project: Path, store: Store, model: str | None = None) -> list[Entry]:
+    """Return an entry for each version, the newest of each model first.
+
+    An entry holds model, version, map50 (0 to 1), passed (null: the gate was not asked), latest, commit, created,
+    environments, and `problem` where the manifest is damaged; then the figures are null.
+
+    Args:
+        project: the folder that holds gitops/.
+        store: where the versions are.
+        model: only of this one.
+    Raises:
+        StoreError: the store cannot be reached.
+        ConfigError: a pin is not what `promote` writes.
+    """
+    pins = {name: pin.sha256 for name in environments(project) if (pin := read_pin(project, name))}
+    return [entry for name in ([model] if model else model_names(store)) for entry in _entries(store, name, pins)]
+
+
+def _entries(store: Store, model: str, pins: dict[str, str]) -> Iterator[Entry]:
+    newest = latest(store, model)
+    for number in reversed(numbers(store, model)):
+        entry: Entry = {"model": model, "version": number, "latest": number == newest}
+        try:
+            version = read_version(store, model, number)
+        except ObjectError as error:
+            unknown = dict.fromkeys(("map50", "passed", "commit", "created"))
+            yield entry | unknown | {"environments": [], "problem": str(error)}
+            continue
+        yield entry | {
+            "map50": version.map50,
+            "passed": version.passed,
+            "commit": version.manifest.commit,
+            "created": (version.manifest.model_extra or {}).get("created"),
+            "environments": [name for name, sha256 in pins.items() if sha256 == version.sha256],
+            "problem": None,
+        }
+
+
+def models_text(entries: list[Entry], markdown: bool = False) -> str:
+    """Return the entries as a table."""
+    if not entries:
+        return "no model was published yet; `python -m runner publish` does it"
+    rows: list[Row] = [("model", "version", "mAP50", "the gate", "commit", "published", "runs in")]
+    for entry in entries:
+        verdict = (
+            "damaged" if entry["problem"] else _VERDICTS[entry["passed"]] + (", latest" if entry["latest"] else "")
+        )
+        rows.append(
+            (
+                *(entry["model"], str(entry["version"]), figure(entry["map50"]), verdict),
+                *((entry["commit"] or "-")[:12], entry["created"] or "-", ", ".join(entry["environments"]) or "-"),
+            )
+        )
+    problems = [f"{entry['problem']}" for entry in entries if entry["problem"]]
+    return "\n\n".join([Table("", rows).as_text(markdown=markdown), *problems])

@@ -1,0 +1,98 @@
+"""The pin: `gitops/serving/overlays/<environment>/model.env`, the only thing that says which model an environment runs.
+
+kustomize makes a ConfigMap of it: lines of KEY=value, where everything behind the `=` is the value. Lines that begin
+with `#` are skipped, so a note can stand there (kustomize: api/kv/kv.go, keyValuesFromLine).
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from runner.errors import ConfigError
+from runner.files import write_text
+
+OVERLAYS = Path("gitops/serving/overlays")
+KEYS = ("MODEL_URI", "MODEL_SHA256", "MODEL_VERSION", "MODEL_COMMIT", "MODEL_MAP50")
+
+
+class Pin(NamedTuple):
+    """What model.env says.
+
+    Attributes:
+        uri: of the manifest: s3://bucket/key, or a path.
+        sha256: of the manifest, in hex.
+        version: its number.
+        commit: that it was trained from; empty where nobody knows.
+        map50: on test; empty where it was not measured.
+        note: why a version is here that the gate would not let through; else empty.
+    """
+
+    uri: str
+    sha256: str
+    version: str
+    commit: str
+    map50: str
+    note: str = ""
+
+
+def environments(project: Path) -> list[str]:
+    """Return the environments that have a pin, sorted."""
+    return sorted(file.parent.name for file in (project / OVERLAYS).glob("*/model.env"))
+
+
+def read_pin(project: Path, environment: str) -> Pin | None:
+    """Return what an environment runs; None where there is no pin, or an empty one.
+
+    Raises:
+        ConfigError: it is not what `promote` writes.
+    """
+    file = project / OVERLAYS / environment / "model.env"
+    try:
+        lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"{file}: cannot be read ({error}); expected what `python -m runner promote` writes"
+        ) from error
+    values: dict[str, str] = {}
+    for number, line in enumerate(lines, 1):
+        key, equals, value = line.partition("=")
+        if line.startswith("#") or not line:
+            continue
+        if not equals or key not in KEYS or key in values:
+            raise ConfigError(f"{file}:{number}: found {line!r}, expected each of {', '.join(KEYS)} once, as KEY=value")
+        values[key] = value
+    if not values.get("MODEL_URI"):
+        return None
+    if not re.fullmatch("[0-9a-f]{64}", values.get("MODEL_SHA256", "")):
+        raise ConfigError(
+            f"{file}: MODEL_SHA256 is {values.get('MODEL_SHA256', '')!r}, expected the manifest's 64 hexadecimal "
+            f"digits; `python -m runner promote --to {environment}` writes them"
+        )
+    note = " ".join(line.lstrip("# ") for line in lines if line.startswith("#"))
+    uri, sha256, version, commit, map50 = (values.get(key, "") for key in KEYS)
+    return Pin(uri, sha256, version, commit, map50, note)
+
+
+def write_pin(project: Path, environment: str, pin: Pin) -> bool:
+    """Write an environment's pin, whole or not at all; return whether it changed.
+
+    Raises:
+        ConfigError: there is no such environment.
+    """
+    file = project / OVERLAYS / environment / "model.env"
+    if not file.parent.is_dir():
+        there = ", ".join(sorted(folder.name for folder in (project / OVERLAYS).glob("*/"))) or "none"
+        raise ConfigError(
+            f"{OVERLAYS / environment}/: no such overlay (there are: {there}); expected the folder of an environment: "
+            "run this in the project's folder, or add the overlay first"
+        )
+    note = f"# {' '.join(pin.note.split())}\n" if pin.note else ""
+    text = note + "".join(f"{key}={' '.join(value.split())}\n" for key, value in zip(KEYS, pin, strict=False))
+    if file.is_file() and file.read_text(encoding="utf-8") == text:
+        return False
+    write_text(file, text)
+    return True

@@ -1,0 +1,162 @@
+"""Decide what an environment runs: check a version's objects, then write them into its pin.
+
+Nothing is deployed here. Argo CD reads the pin from Git: commit it, and `git revert` takes it back.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from runner.compose import compose
+from runner.errors import ObjectError, RunnerError, StageError, StoreError
+from runner.pin import OVERLAYS, Pin, read_pin, write_pin
+from runner.store import Store
+from runner.tables import METRICS, Row, Table, figure
+from runner.versions import Version, key_of, latest, locate, model_names, numbers, parse_version, read_version
+
+BASELINE = "baseline"  # the environment of a stock model that no gate judged
+
+
+def promote(project: Path, store: Store, environment: str, version: Version, *, force: bool, allow_local: bool) -> str:
+    """Write an environment's model.env.
+
+    Args:
+        project: the folder that holds gitops/.
+        store: where the version is.
+        environment: such as dev; a folder of gitops/serving/overlays.
+        version: see `choose`.
+        force: also when the gate did not let it pass; a note in the pin says so.
+        allow_local: also when the store is a folder, which no cluster can read.
+    Returns:
+        What was done, to print.
+    Raises:
+        StageError: the gate did not let it pass, or was not asked.
+        StoreError: an object is missing or damaged, or the store is a folder.
+        ConfigError: there is no such environment.
+    """
+    name = f"{version.model} {version.number}"
+    reason = _objection(version, environment)
+    if reason and not force:
+        raise StageError(f"{name}: {reason}; --force puts it into {environment} all the same, and the pin will say so")
+    uri = store.uri_of(key_of(version.model, version.number))
+    if not uri.startswith("s3://") and not allow_local:
+        raise StoreError(
+            f"{uri}: in a folder of this machine, expected s3:// that the cluster can read: set STORE_URI and publish "
+            "there, or use --allow-local to try things out here"
+        )
+    with tempfile.TemporaryDirectory(prefix="flywheel-promote-") as scratch:
+        onnx = key_of(version.model, version.number, "model.onnx")
+        store.fetch(onnx, Path(scratch, "model.onnx"), version.manifest.onnx_sha256)
+    map50 = "" if version.map50 is None else f"{version.map50:.3f}"
+    note = f"forced: {reason}" if reason else ""
+    pin = Pin(uri, version.sha256, str(version.number), version.manifest.commit or "", map50, note)
+    if not write_pin(project, environment, pin):
+        return f"{environment} is pinned to {name} already: nothing changed"
+    forced = f" ({note})" if note else ""
+    return (
+        f"{OVERLAYS / environment}/model.env now names {name}{f', mAP50 {map50}' if map50 else ''}{forced}; "
+        f"commit and push it, and {environment} follows"
+    )
+
+
+def choose(project: Path, store: Store, environment: str, model: str | None, number: int | None) -> Version:
+    """Return a version: the one that is asked for, else the newest that passed; for the baseline the newest.
+
+    Raises:
+        ConfigError: no model is named, and params.yaml is wrong.
+        ObjectError: there is no such version.
+    """
+    model = model or compose(project)[0].model.name
+    there = numbers(store, model)
+    if number is None:
+        number = latest(store, model)
+    if number is None and environment == BASELINE and there:
+        number = there[-1]
+    if number is None:
+        what = f"{', '.join(map(str, there))} did not pass the gate" if there else "it has none"
+        others = ", ".join(name for name in model_names(store) if name != model) or "none"
+        raise ObjectError(
+            f"{store.uri}: no version of {model} to promote: {what}; name one with --version (and --force), another "
+            f"model with --model (there are: {others}), or publish first"
+        )
+    return read_version(store, model, number)
+
+
+def difference(project: Path, environment: str, version: Version, *, markdown: bool) -> str:
+    """Return what an environment runs and what it would run, side by side.
+
+    Raises:
+        ConfigError: the pin is not what `promote` writes.
+    """
+    now, notes = _pinned(project, environment)
+    old, new = _facts(now), _facts(version)
+    about: list[Row] = [("", "now", "then"), *((key, old.get(key, "-"), new[key]) for key in new)]
+    tables = [Table(f"What {environment} runs", about)]
+    if metrics := _metrics(now, version):
+        tables.append(Table("Quality on test, now → then", [("class", *METRICS.values()), *metrics]))
+    if now and _measured_on(now) != _measured_on(version):
+        notes.append("the test parts differ, so the figures are not of the same pictures")
+    bullet = "- " if markdown else ""
+    return "\n\n".join(
+        [*(table.as_text(markdown=markdown) for table in tables), *(f"{bullet}{note}" for note in notes)]
+    )
+
+
+def _objection(version: Version, environment: str) -> str:
+    """Say why the gate would not have a version in an environment; empty where it would."""
+    if version.passed is None:
+        return "" if environment == BASELINE else "the gate was not asked"
+    if version.passed:
+        return ""
+    said = [
+        f"{each['criterion']} {each['said']}" for each in version.manifest.verdict["findings"] if not each["passed"]
+    ]
+    return f"the gate did not let it pass: {'; '.join(said)}"
+
+
+def _pinned(project: Path, environment: str) -> tuple[Version | None, list[str]]:
+    pin = read_pin(project, environment)
+    if pin is None:
+        return None, [f"{environment} has no model yet"]
+    try:
+        store, key = locate(project, pin.uri)
+        return parse_version(store.read(key), pin.uri), []
+    except RunnerError as error:
+        return None, [f"{environment} is pinned to {pin.uri}, which cannot be read: {error}"]
+
+
+def _facts(version: Version | None) -> dict[str, str]:
+    if version is None:
+        return {}
+    manifest = version.manifest
+    passed = {True: "passed", False: "did not pass", None: "was not asked"}
+    return {
+        "model": f"{version.model} {version.number}",
+        "the gate": passed[version.passed],
+        "commit": manifest.commit or "-",
+        "dataset": str(manifest.dataset.get("url") or "-"),
+        "published": str((manifest.model_extra or {}).get("created") or "-"),
+    }
+
+
+def _metrics(now: Version | None, then: Version) -> list[Row]:
+    """Return a row for all classes together and one for each; a figure that is not there is `-`."""
+    old, new = (dict(_figures(version)) for version in (now, then))
+    rows: list[Row] = []
+    for name in new | old:
+        pairs = ((old.get(name, {}).get(key), new.get(name, {}).get(key)) for key in METRICS)
+        rows.append((name, *(f"{figure(before)} → {figure(after)}" for before, after in pairs)))
+    return rows
+
+
+def _figures(version: Version | None) -> list[tuple[str, dict[str, Any]]]:
+    metrics = version.manifest.metrics if version else {}
+    return [("all", metrics), *metrics.get("classes", {}).items()] if metrics else []
+
+
+def _measured_on(version: Version) -> object:
+    params = (version.manifest.model_extra or {}).get("params") or {}
+    dataset = version.manifest.dataset
+    return dataset.get("url"), dataset.get("sha256"), params.get("split")

@@ -1,0 +1,205 @@
+"""What a version of a model is made of: the model in artifacts/ with its run, or a stock pretrained model."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from runner.candidate import load_candidate
+from runner.compose import compose
+from runner.config import MODEL_NAME
+from runner.errors import StageError
+from runner.files import sha256_of
+from runner.run import work_folder
+from runner.verdict import criteria_of, read_verdict
+from runner.weights import check_weights
+from serving.detector import Detector
+from serving.metadata import ModelError
+
+LIBRARIES = ("ultralytics", "torch", "torchvision", "onnx", "onnxruntime", "numpy", "pillow", "faster-coco-eval")
+# What decides a model, and Git should know. dvc.lock is committed after a run, the pins after it was published.
+SOURCES = ("params.yaml", "dvc.yaml", "conf", "runner", "serving", "constraints-train.txt")
+
+
+class Release(NamedTuple):
+    """What is to be published.
+
+    Attributes:
+        model: its name.
+        onnx: the model file.
+        files: of the run, by the name that they get.
+        manifest: as `serving.manifest` reads it, without the version; verdict.json and the model card follow from it.
+        same: what makes it the same version when it is published again, apart from the verdict.
+    """
+
+    model: str
+    onnx: Path
+    files: dict[str, Path]
+    manifest: dict[str, Any]
+    same: dict[str, Any]
+
+
+@contextmanager
+def releasing(project: Path, baseline: Path | None = None) -> Iterator[Release]:
+    """Give what is to be published, until the block ends.
+
+    Args:
+        project: the folder that holds params.yaml.
+        baseline: a stock pretrained model, a .pt file; None: the model in artifacts/.
+    Raises:
+        RunnerError: as `release_of_run` and `release_of_baseline` say.
+    """
+    work = work_folder()
+    work.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="publish-", dir=work) as scratch:
+        if baseline is None:
+            yield release_of_run(project, Path(scratch))
+        else:
+            yield release_of_baseline(baseline, project, Path(scratch))
+
+
+def release_of_run(project: Path, scratch: Path) -> Release:
+    """Return the model in artifacts/, which the gate has judged.
+
+    Args:
+        project: the folder that holds params.yaml.
+        scratch: a folder for files that are written for the occasion.
+    Raises:
+        ConfigError: params.yaml or conf/ is wrong.
+        StageError: there is no such model, or the gate was not asked about this one.
+    """
+    config, folder, onnx, metrics = load_candidate(project)
+    sha256 = sha256_of(onnx)
+    verdict = read_verdict(work_folder(), sha256, criteria_of(config.gate))
+    params = config.model_dump(mode="json")
+    composed = scratch / "config.yaml"
+    composed.write_text(yaml.safe_dump(params, allow_unicode=True, sort_keys=False), encoding="utf-8")
+    files = {
+        "config.yaml": composed,
+        "params.yaml": project / "params.yaml",
+        "dvc.lock": project / "dvc.lock",
+        "report.json": folder / "report/report.json",
+        "metrics.json": folder / "evaluation/metrics.json",
+        "results.csv": folder / "model/results.csv",
+        "best.pt": folder / "model/best.pt",
+    }
+    if missing := [str(file) for file in files.values() if not file.is_file()]:
+        raise StageError(f"{missing[0]} is missing; `dvc repro` makes it, `dvc pull` fetches it")
+    report = json.loads(files["report.json"].read_text(encoding="utf-8"))
+    dataset = params["dataset"]
+    manifest = {
+        **_about(onnx, sha256),
+        "thresholds": {
+            "overall": metrics["threshold"],
+            "classes": {name: figures["threshold"] for name, figures in metrics["classes"].items()},
+        },
+        "metrics": metrics,
+        "verdict": verdict.model_dump(mode="json"),
+        **_commit(project),
+        "dataset": {
+            **{key: dataset[key] for key in ("name", "url", "sha256")},
+            **{"pictures": report["pictures"]["kept"], "boxes": report["boxes"]},
+        },
+        "params": params,
+        "libraries": _libraries(),
+    }
+    return Release(config.model.name, onnx, files, manifest, {"metrics": sha256_of(files["metrics.json"])})
+
+
+def release_of_baseline(file: Path, project: Path, scratch: Path) -> Release:
+    """Return a stock pretrained model, exported to ONNX, under its file's name; the gate has no say about it.
+
+    Args:
+        file: a .pt file of Ultralytics' that finds boxes.
+        project: the folder that holds params.yaml.
+        scratch: a folder for the export.
+    Raises:
+        StoreError: it is not such a file.
+        StageError: it does something else than finding boxes, or its name is not one for a model.
+    """
+    check_weights(file)
+    config, _ = compose(project)
+    name = file.stem.lower()
+    if not re.fullmatch(MODEL_NAME, name):
+        raise StageError(
+            f"{file}: {name!r} is no name for a model, expected small letters, digits, '.', '_', '-': rename"
+        )
+    onnx, sha256 = scratch / "model.onnx", sha256_of(file)
+    with redirect_stdout(sys.stderr):  # where Ultralytics may say what it likes
+        from runner.offline import ultralytics_offline
+
+        ultralytics_offline(work_folder())
+        from runner.export import export_stock
+
+        export_stock(file, config.export, onnx, work=scratch)
+    manifest = {
+        **_about(onnx, sha256_of(onnx)),
+        "thresholds": {"overall": 0.25, "classes": {}},
+        "metrics": {},
+        "verdict": None,
+        "commit": None,
+        "work_tree": f"a stock model: {file.name}, sha256 {sha256}",
+        "dataset": {},
+        "params": {},
+        "libraries": _libraries(),
+    }
+    return Release(name, onnx, {file.name: file}, manifest, {"weights": sha256})
+
+
+def _about(onnx: Path, sha256: str) -> dict[str, Any]:
+    """Return what the model file says of itself."""
+    try:
+        detector = Detector(onnx)
+    except ModelError as error:
+        raise StageError(f"{onnx}: {error}; run `dvc repro export`") from error
+    height, width = detector.input_hw
+    return {
+        "onnx_sha256": sha256,
+        "classes": detector.classes,
+        "imgsz": height if height == width else [height, width],
+        "license": detector.metadata.get("license"),
+    }
+
+
+def _commit(project: Path) -> dict[str, str | None]:
+    """Return the commit of the work tree, and in words whether that is all there is to know."""
+    commit, problem = _git(project, "rev-parse", "HEAD")
+    if commit is None:
+        return {"commit": None, "work_tree": f"no commit: {problem}"}
+    changes, problem = _git(project, "status", "--porcelain", "--untracked-files=all", "--", *SOURCES)
+    if changes is None:
+        return {"commit": commit, "work_tree": f"nobody knows what was changed: {problem}"}
+    changed = [line[3:] for line in changes.splitlines()]
+    return {"commit": commit, "work_tree": f"changed since: {', '.join(changed)}" if changed else "as committed"}
+
+
+def _git(project: Path, *arguments: str) -> tuple[str | None, str]:
+    """Return what git says, else None and why."""
+    try:
+        done = subprocess.run(["git", *arguments], cwd=project, capture_output=True, text=True, check=False)
+    except OSError as error:
+        return None, f"git cannot be run ({error.strerror})"
+    if done.returncode:
+        return None, " ".join(done.stderr.split()) or "git says nothing"
+    return done.stdout.rstrip("\n"), ""
+
+
+def _libraries() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in LIBRARIES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
