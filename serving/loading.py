@@ -14,9 +14,10 @@ from pydantic import ValidationError
 from serving.detector import Detector
 from serving.manifest import Manifest
 from serving.metadata import ModelError
+from serving.s3 import Endpoint
 from serving.schema import ModelName
 from serving.settings import Settings
-from serving.storage import Endpoint, StorageError, beside, endpoint_of, read
+from serving.storage import StorageError, beside, endpoint_of, read
 
 log = logging.getLogger(__name__)
 DEFAULT_CONFIDENCE = 0.25

@@ -29,6 +29,7 @@ class Settings(BaseSettings):
     aws_endpoint_url: str | None = Field(default=None, description="URL of the object store")
     aws_access_key_id: str | None = Field(default=None, description="its user")
     aws_secret_access_key: SecretStr | None = Field(default=None, description="and password")
+    aws_default_region: str | None = Field(default=None, description="its region; asked for where empty")
     ca_bundle: str | None = Field(default=None, description="file of certificates to trust instead of the system's")
 
     # Who may ask

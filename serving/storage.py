@@ -1,32 +1,21 @@
 """Files and objects by URI: a path, or s3://bucket/key on any S3 endpoint."""
 
-import functools
-import os
+import io
 import uuid
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-if TYPE_CHECKING:
-    from minio import Minio
+from serving.s3 import Endpoint, connect, explain, is_missing
 
+if TYPE_CHECKING:
     from serving.settings import Settings
 
-_TIMEOUT_SECONDS = 10
 _MAX_BYTES = 2_000_000_000
 
 
 class StorageError(Exception):
     """Something could not be read or written; the text says what and why, and holds no secret."""
-
-
-class Endpoint(NamedTuple):
-    """Where s3:// is."""
-
-    url: str | None
-    access_key: str | None
-    secret_key: str | None
-    ca_bundle: str | None
 
 
 def endpoint_of(settings: "Settings") -> Endpoint:
@@ -37,6 +26,7 @@ def endpoint_of(settings: "Settings") -> Endpoint:
         settings.aws_access_key_id,
         secret.get_secret_value() if secret else None,
         settings.ca_bundle,
+        settings.aws_default_region,
     )
 
 
@@ -50,7 +40,7 @@ def read(uri: str, endpoint: Endpoint) -> bytes:
         if not uri.startswith("s3://"):
             return Path(uri.removeprefix("file://")).read_bytes()
         bucket, key = _parts(uri)
-        response = _client(endpoint).get_object(bucket, key)
+        response = connect(endpoint).get_object(bucket, key)
         try:
             data: bytes = response.read(_MAX_BYTES + 1)
         finally:
@@ -63,7 +53,7 @@ def read(uri: str, endpoint: Endpoint) -> bytes:
     except StorageError:
         raise
     except Exception as error:  # the client's, urllib3's and the system's errors have no common base
-        raise StorageError(f"{uri}: cannot be read: {_said(error)}") from error
+        raise StorageError(f"{uri}: cannot be read: {_said(error, endpoint)}") from error
 
 
 def write(base: str, key: str, data: bytes, content_type: str, endpoint: Endpoint) -> None:
@@ -80,13 +70,11 @@ def write(base: str, key: str, data: bytes, content_type: str, endpoint: Endpoin
             temporary.write_bytes(data)
             temporary.replace(target)
             return
-        import io
-
         bucket, prefix = _parts(base)
         whole = f"{prefix.rstrip('/')}/{key}" if prefix else key
-        _client(endpoint).put_object(bucket, whole, io.BytesIO(data), len(data), content_type=content_type)
+        connect(endpoint).put_object(bucket, whole, io.BytesIO(data), len(data), content_type=content_type)
     except Exception as error:  # as above
-        raise StorageError(f"{base}: {key} cannot be written: {_said(error)}") from error
+        raise StorageError(f"{base}: {key} cannot be written: {_said(error, endpoint)}") from error
 
 
 def beside(uri: str, name: str) -> str:
@@ -102,29 +90,9 @@ def _parts(uri: str) -> tuple[str, str]:
     return parts.netloc, parts.path.lstrip("/")
 
 
-@functools.lru_cache(maxsize=4)
-def _client(endpoint: Endpoint) -> "Minio":
-    import urllib3  # only where s3:// is used: the client takes a third of a second to import
-    from minio import Minio
-
-    parts = urlsplit(endpoint.url or "")
-    if parts.scheme not in ("http", "https") or not parts.netloc or parts.path not in ("", "/"):
-        raise StorageError(
-            f"AWS_ENDPOINT_URL is {endpoint.url!r}; expected the object store's, like http://minio:9000, for s3://"
-        )
-    pool = urllib3.PoolManager(
-        timeout=urllib3.Timeout(connect=_TIMEOUT_SECONDS, read=_TIMEOUT_SECONDS),
-        retries=urllib3.Retry(total=2, backoff_factor=0.2, status_forcelist=[500, 502, 503, 504]),
-        ca_certs=endpoint.ca_bundle or os.environ.get("SSL_CERT_FILE"),
-    )
-    return Minio(
-        parts.netloc,
-        access_key=endpoint.access_key,
-        secret_key=endpoint.secret_key,
-        secure=parts.scheme == "https",
-        http_client=pool,
-    )
-
-
-def _said(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+def _said(error: Exception, endpoint: Endpoint) -> str:
+    if isinstance(error, OSError | ValueError):
+        return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+    if is_missing(error):
+        return "there is no such object; check that it is published, and the name"
+    return explain(error, endpoint)

@@ -12,10 +12,10 @@ from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
 from runner.errors import ObjectError, StoreError
-from runner.files import sha256_of
 
 SCHEME = "store:"
 _KEY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _MAX_KEY = 1000  # [bytes] S3 allows 1,024
 
 
@@ -55,6 +55,13 @@ class Store(Protocol):
             ObjectError: there is no such object, or it has another digest; then `path` is left as it was.
         """
 
+    def digest(self, key: str) -> str:
+        """Return the SHA-256 of an object's bytes as they are now, in hex.
+
+        Raises:
+            StoreError: there is no such object.
+        """
+
     def exists(self, key: str) -> bool:
         """Whether there is an object under this key."""
 
@@ -69,20 +76,28 @@ class Store(Protocol):
 
 
 def open_store(project: Path, uri: str | None = None) -> Store:
-    """Return the store that STORE_URI names: a folder, relative to the project; by default `store`.
+    """Return the store that STORE_URI names: a folder, relative to the project, or s3://bucket; by default `store`.
 
     Args:
         project: the project's folder.
         uri: overrides STORE_URI.
     Raises:
-        StoreError: a kind of store that is not supported.
+        StoreError: a kind of store that is not supported, or an endpoint that cannot be used.
     """
     uri = uri or os.environ.get("STORE_URI") or "store"
     if uri.startswith("file://"):
         uri = unquote(urlsplit(uri).path)
+    if uri.startswith("s3://"):
+        bucket = uri.removeprefix("s3://").rstrip("/")
+        if not _BUCKET.fullmatch(bucket):
+            raise StoreError(f"STORE_URI {uri} names no bucket, expected s3://NAME of 3 to 63 a-z, 0-9, . and -")
+        from runner.store.s3 import S3Store
+
+        return S3Store(bucket)
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:", uri):
         raise StoreError(
-            f"STORE_URI {uri} is not supported yet, expected a folder; leave it empty for {project / 'store'}"
+            f"STORE_URI {uri} is not supported, expected a folder or s3://bucket; "
+            f"leave it empty for {project / 'store'}"
         )
     from runner.store.folder import FolderStore
 
@@ -120,17 +135,12 @@ def key_of(url: str) -> str:
     return check_key(url.removeprefix(SCHEME))
 
 
-def check_digest(path: Path, sha256: str | None, where: str) -> None:
-    """Compare a file with the digest that it must have; None: any.
-
-    Raises:
-        ObjectError: it has another digest.
-    """
-    if sha256 is not None and (found := sha256_of(path)) != sha256:
-        raise ObjectError(
-            f"{where}: its sha256 is {found}, but {sha256} was expected: the object was replaced or damaged, or "
-            "what names it (params.yaml, a manifest) has the digest of another; add it again, or correct that"
-        )
+def mismatch(where: str, found: str, expected: str | None) -> ObjectError:
+    """Return what to raise where an object has another digest than it must have."""
+    return ObjectError(
+        f"{where}: its sha256 is {found}, but {expected} was expected: the object was replaced or damaged, or "
+        "what names it (params.yaml, a manifest) has the digest of another; add it again, or correct that"
+    )
 
 
 def missing(uri: str, key: str) -> ObjectError:

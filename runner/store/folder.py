@@ -7,7 +7,7 @@ from pathlib import Path
 
 from runner.errors import StoreError
 from runner.files import sha256_of, writing
-from runner.store import check_digest, check_key, is_key, missing
+from runner.store import check_key, is_key, mismatch, missing
 
 
 class FolderStore:
@@ -61,7 +61,12 @@ class FolderStore:
         source = self._existing(key)
         with writing(path) as temporary:
             shutil.copyfile(source, temporary)
-            check_digest(temporary, sha256, f"{self.uri}: {key}")
+            if sha256 is not None and (found := sha256_of(temporary)) != sha256:
+                raise mismatch(f"{self.uri}: {key}", found, sha256)
+
+    def digest(self, key: str) -> str:
+        """Return the SHA-256 of an object's bytes as they are now, in hex."""
+        return sha256_of(self._existing(key))
 
     def exists(self, key: str) -> bool:
         """Whether there is an object under this key."""

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from serving.storage import Endpoint, StorageError, beside, read, write
+from serving.s3 import Endpoint
+from serving.storage import StorageError, beside, read, write
 
 NOWHERE = Endpoint(None, None, None, None)
 

@@ -1,0 +1,243 @@
+"""Objects of a bucket, whatever their names, over a network that fails: tried again, continued, or clearly refused."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import BinaryIO, NamedTuple, TypeVar
+from xml.etree.ElementTree import ParseError
+
+from minio import Minio
+from minio.error import MinioException
+from urllib3.exceptions import HTTPError
+
+from runner.errors import ObjectError, StoreError
+from serving.s3 import Endpoint, code_of, connect, explain, is_missing, is_passing
+
+PATIENCE = (0.5, 1, 2, 4, 8, 16)  # [seconds] before each further try
+_PART = 16 << 20  # [bytes] of an upload in parts
+_CHUNK = 1 << 20
+_MOST_STUCK = 3  # times that an object may break off at the same byte
+Result = TypeVar("Result")
+
+
+class Found(NamedTuple):
+    """What a bucket says of an object; `sha256` is what its writer noted, None where none did."""
+
+    size: int
+    etag: str
+    sha256: str | None
+
+
+def damaged(where: str, found: str, noted: str) -> ObjectError:
+    """Return what to raise where an object is not what it was when it was stored."""
+    return ObjectError(
+        f"{where}: its sha256 is {found}, but {noted} was noted when it was stored: it was damaged or replaced; "
+        "restore an earlier version of the object, or remove it and add it again"
+    )
+
+
+class Sink:
+    """What a download is appended to, and the digest of it.
+
+    Attributes:
+        size: bytes that came so far.
+    """
+
+    def __init__(self, file: BinaryIO | None = None) -> None:
+        """Take a file to read and append, with the beginning that it has; None keeps the digest alone."""
+        self._file = file
+        self.restart(keep=True)
+
+    def write(self, data: bytes) -> None:
+        """Append."""
+        if self._file is not None:
+            self._file.write(data)
+        self._hash.update(data)
+        self.size += len(data)
+
+    def restart(self, *, keep: bool = False) -> None:
+        """Begin anew, with what the file holds or with nothing."""
+        self.size, self._hash = 0, hashlib.sha256()
+        if self._file is None:
+            return
+        self._file.seek(0)
+        if not keep:
+            self._file.truncate()
+        while chunk := self._file.read(_CHUNK):
+            self._hash.update(chunk)
+            self.size += len(chunk)
+
+    @property
+    def sha256(self) -> str:
+        """The digest of all that came, in hex."""
+        return self._hash.hexdigest()
+
+
+class Bucket:
+    """A bucket of an endpoint; threads may share it."""
+
+    def __init__(self, name: str, endpoint: Endpoint, patience: Sequence[float] = PATIENCE) -> None:
+        """Take its name; nothing is sent yet.
+
+        Args:
+            name: of the bucket.
+            endpoint: where it is.
+            patience: [seconds] to wait before each further try while the endpoint is away.
+        Raises:
+            StoreError: the endpoint's address or certificates are not usable.
+        """
+        self.name, self.endpoint, self.uri = name, endpoint, f"s3://{name}"
+        self._patience = patience
+        try:
+            self.client: Minio = connect(endpoint)
+        except (ValueError, OSError) as error:
+            raise StoreError(f"{self.uri}: {error}") from error
+
+    def insist(self, what: str, do: Callable[[], Result]) -> Result:
+        """Return what `do` returns; it is called again while the endpoint is away or busy.
+
+        Args:
+            what: fails if it fails, for people: "a/b cannot be read".
+            do: one or more requests; called several times, it must end as if called once.
+        Raises:
+            StoreError: with what the endpoint or the network said, and what to do.
+        """
+        waits = iter(self._patience)
+        told = False
+        while True:
+            try:
+                return do()
+            except ParseError as error:
+                raise StoreError(
+                    f"{self.uri}: {what}: {self.endpoint.url} does not speak S3; "
+                    "check AWS_ENDPOINT_URL (a console has a port of its own)"
+                ) from error
+            except (MinioException, HTTPError) as error:
+                said, delay = explain(error, self.endpoint), next(waits, None)
+                if delay is None or not is_passing(error):
+                    raise StoreError(f"{self.uri}: {what}: {said}") from error
+            if not told:
+                print(f"{self.uri}: {said}; trying again", file=sys.stderr, flush=True)
+                told = True
+            time.sleep(delay)
+
+    def find(self, key: str) -> Found | None:
+        """Return what is known of an object; None where there is none."""
+        return self.insist(f"{key} cannot be examined", lambda: self._head(key))
+
+    def get(self, key: str, most: int) -> bytes | None:
+        """Return a small object; None where there is none.
+
+        Raises:
+            StoreError: it has more than `most` bytes, or is not what its writer noted.
+        """
+
+        def get() -> tuple[bytes, str | None] | None:
+            try:
+                response = self.client.get_object(self.name, key)
+            except MinioException as error:
+                if is_missing(error):
+                    return None
+                raise
+            try:
+                return response.read(most + 1), response.headers.get("x-amz-meta-sha256")
+            finally:
+                response.close()
+                response.release_conn()
+
+        answer = self.insist(f"{key} cannot be read", get)
+        if answer is None:
+            return None
+        content, noted = answer
+        if len(content) > most:
+            raise ObjectError(f"{self.uri}: {key} has more than {most:,} bytes, expected a small object")
+        if noted is not None and (found := hashlib.sha256(content).hexdigest()) != noted:
+            raise damaged(f"{self.uri}: {key}", found, noted)
+        return content
+
+    def put(self, key: str, content: bytes) -> None:
+        """Keep a small object, with its digest."""
+        metadata = {"sha256": hashlib.sha256(content).hexdigest()}
+        self.insist(
+            f"{key} cannot be stored",
+            lambda: self.client.put_object(self.name, key, io.BytesIO(content), len(content), metadata=metadata),
+        )
+
+    def upload(self, key: str, path: Path, sha256: str) -> None:
+        """Keep a file as an object, with its digest; in parts where it is large."""
+        size, tried = path.stat().st_size, False
+
+        def put() -> None:
+            nonlocal tried
+            if tried and (found := self._head(key)) and (found.size, found.sha256) == (size, sha256):
+                return  # it came through, only the answer was lost
+            tried = True
+            with path.open("rb") as file:
+                self.client.put_object(self.name, key, file, size, metadata={"sha256": sha256}, part_size=_PART)
+
+        self.insist(f"{key} cannot be stored", put)
+
+    def download(self, key: str, found: Found, sink: Sink) -> None:
+        """Append to a sink what it lacks of an object, over as many connections as it takes.
+
+        Raises:
+            StoreError: the object was replaced meanwhile, or breaks off again and again.
+        """
+        if sink.size > found.size:
+            sink.restart()
+        stuck = 0
+        while (before := sink.size) < found.size:
+            self.insist(f"{key} cannot be fetched", lambda: self._receive(key, found, sink))
+            stuck = 0 if sink.size > before else stuck + 1
+            if stuck == _MOST_STUCK:
+                raise ObjectError(
+                    f"{self.uri}: {key} breaks off after {before:,} of {found.size:,} bytes, again and again; "
+                    "expected all of it: the object is damaged at the store, restore or add it again"
+                )
+
+    def list(self, prefix: str) -> list[tuple[str, int]]:
+        """Return key and size in bytes of the objects whose keys begin with `prefix`, sorted by key."""
+        return self.insist(
+            f"{prefix or 'the bucket'} cannot be listed",
+            lambda: sorted(
+                (item.object_name, item.size or 0)
+                for item in self.client.list_objects(self.name, prefix, recursive=True)
+                if item.object_name
+            ),
+        )
+
+    def _head(self, key: str) -> Found | None:
+        try:
+            found = self.client.stat_object(self.name, key)
+        except MinioException as error:
+            if is_missing(error):
+                return None
+            raise
+        noted = {name.lower(): value for name, value in (found.metadata or {}).items()}
+        return Found(found.size or 0, found.etag or "", noted.get("x-amz-meta-sha256"))
+
+    def _receive(self, key: str, found: Found, sink: Sink) -> None:
+        headers = {"If-Match": f'"{found.etag}"'} if found.etag else None
+        try:
+            response = self.client.get_object(self.name, key, offset=sink.size, request_headers=headers)
+        except MinioException as error:
+            if code_of(error) in ("PreconditionFailed", "InvalidRange", "NoSuchKey", "404", "412", "416"):
+                raise StoreError(
+                    f"{self.uri}: {key} was replaced or removed while it was fetched; try again"
+                ) from error
+            raise
+        try:
+            if sink.size and not response.headers.get("Content-Range", "").startswith(f"bytes {sink.size}-"):
+                sink.restart()  # an endpoint that knows no ranges sends all of it
+            for chunk in response.stream(_CHUNK):
+                sink.write(chunk)
+        except HTTPError:
+            return  # what came is kept
+        finally:
+            response.close()
+            response.release_conn()

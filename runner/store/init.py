@@ -1,0 +1,156 @@
+"""`store init`: make a store what the others expect, and find out what its endpoint can do. Again: nothing changes."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from minio.commonconfig import ENABLED, Filter
+from minio.error import MinioException
+from minio.lifecycleconfig import (
+    AbortIncompleteMultipartUpload,
+    Expiration,
+    LifecycleConfig,
+    NoncurrentVersionExpiration,
+    Rule,
+)
+from minio.versioningconfig import VersioningConfig
+from minio.xml import marshal
+
+from runner.errors import StoreError
+from runner.store import open_store
+from runner.store.bucket import Bucket
+from runner.store.folder import FolderStore
+from runner.store.probe import probe
+from runner.store.s3 import CAPABILITIES, S3Store
+from runner.store.users import is_minio, set_users
+from serving.s3 import code_of, explain
+
+_UNFINISHED_DAYS = 7
+_OURS = "flywheel-"  # begins the name of each lifecycle rule of ours; others stay
+
+
+def init_store(project: Path, *, captures_days: int = 90, versions_days: int = 30) -> str:
+    """Make the store that STORE_URI names ready; return a line for each thing that was changed or left.
+
+    Args:
+        project: the project's folder.
+        captures_days: [days] after which captures expire.
+        versions_days: [days] after which earlier versions of replaced and removed objects expire.
+    Raises:
+        StoreError: the store is not to be reached, or its user may not do this.
+    """
+    store = open_store(project)
+    if isinstance(store, FolderStore):
+        there = store.folder.is_dir()
+        store.folder.mkdir(parents=True, exist_ok=True)
+        return f"folder {store.uri}: {'there already' if there else 'made'}"
+    assert isinstance(store, S3Store)
+    bucket, minio = store.bucket, is_minio(store.bucket.endpoint)
+    lines = [f"{store.uri} at {bucket.endpoint.url}", f"  bucket: {_make(bucket)}"]
+    versioning, said = _version(bucket)
+    lines += [f"  versions: {said}", f"  expiry: {_expire(bucket, captures_days, versions_days, parts=not minio)}"]
+    capabilities = probe(store, versioning=versioning)
+    for name, does, without in (
+        ("conditional PUT", capabilities.conditional_put, "one publisher at a time"),
+        ("tags", capabilities.tags, "objects stay untagged"),
+    ):
+        lines.append(f"  {name}: {'honoured' if does else f'not honoured; {without}'}")
+    content = json.dumps(capabilities._asdict(), indent=1).encode() + b"\n"
+    if bucket.get(CAPABILITIES, 1 << 20) != content:
+        bucket.put(CAPABILITIES, content)
+        lines.append(f"  {CAPABILITIES}: written")
+    return "\n".join(lines + [f"  {line}" for line in set_users(bucket, os.environ.get("STORE_USERS"), minio=minio)])
+
+
+def _make(bucket: Bucket) -> str:
+    def make() -> str:
+        if bucket.client.bucket_exists(bucket.name):
+            return "there already"
+        bucket.client.make_bucket(bucket.name, location=bucket.endpoint.region)
+        return "made"
+
+    return bucket.insist("the bucket cannot be made", make)
+
+
+def _version(bucket: Bucket) -> tuple[bool, str]:
+    def status() -> bool:
+        return bool(bucket.client.get_bucket_versioning(bucket.name).status == ENABLED)
+
+    def switch() -> str:
+        if status():
+            return "kept already"
+        bucket.client.set_bucket_versioning(bucket.name, VersioningConfig(ENABLED))
+        return "kept from now on" if status() else "this endpoint keeps none; what is replaced is gone"
+
+    said = _where_possible(bucket, "versions cannot be switched on", switch, "what is replaced is gone")
+    return said.startswith("kept"), said
+
+
+def _expire(bucket: Bucket, captures_days: int, versions_days: int, *, parts: bool) -> str:
+    rules = [
+        Rule(
+            ENABLED,
+            rule_id=f"{_OURS}captures",
+            rule_filter=Filter(prefix="captures/"),
+            expiration=Expiration(days=captures_days),
+        ),
+        Rule(
+            ENABLED,
+            rule_id=f"{_OURS}versions",
+            rule_filter=Filter(prefix=""),
+            expiration=Expiration(expired_object_delete_marker=True),
+            noncurrent_version_expiration=NoncurrentVersionExpiration(noncurrent_days=versions_days),
+        ),
+    ]
+    if parts:  # MinIO removes them by itself, and refuses the rule
+        unfinished = AbortIncompleteMultipartUpload(days_after_initiation=_UNFINISHED_DAYS)
+        whole = Filter(prefix="")
+        rules.append(
+            Rule(
+                ENABLED,
+                rule_id=f"{_OURS}uploads",
+                rule_filter=whole,
+                abort_incomplete_multipart_upload=unfinished,
+            )
+        )
+    wanted = {rule.rule_id: marshal(LifecycleConfig([rule])) for rule in rules}
+    said = f"captures after {captures_days} days, earlier versions after {versions_days}"
+
+    def current() -> list[Rule]:
+        found = bucket.client.get_bucket_lifecycle(bucket.name)
+        return found.rules if found else []
+
+    def ours(found: list[Rule]) -> dict[str | None, bytes]:
+        return {
+            rule.rule_id: marshal(LifecycleConfig([rule])) for rule in found if (rule.rule_id or "").startswith(_OURS)
+        }
+
+    def put() -> str:
+        found = current()
+        if ours(found) == wanted:
+            return f"{said}, as before"
+        others = [rule for rule in found if not (rule.rule_id or "").startswith(_OURS)]
+        bucket.client.set_bucket_lifecycle(bucket.name, LifecycleConfig(others + rules))
+        return said if ours(current()).keys() >= wanted.keys() else "this endpoint keeps no such rules; nothing expires"
+
+    return _where_possible(bucket, "expiry cannot be set", put, "nothing expires")
+
+
+def _where_possible(bucket: Bucket, what: str, do: Callable[[], str], without: str) -> str:
+    """Return what `do` says; where the endpoint does not know such a thing, say so."""
+
+    def attempt() -> str:
+        try:
+            return do()
+        except MinioException as error:
+            code = code_of(error)
+            if code in ("AccessDenied", "403"):
+                raise StoreError(f"{bucket.uri}: {what}: {explain(error, bucket.endpoint)}") from error
+            if code in ("NotImplemented", "MethodNotAllowed", "501", "405", "BucketAlreadyExists", "InvalidArgument"):
+                return f"this endpoint has none ({code}); {without}"
+            raise
+
+    return bucket.insist(what, attempt)

@@ -1,0 +1,164 @@
+"""The users of the store and what each may do; made on MinIO, elsewhere with the endpoint's own tools."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from minio.credentials import StaticProvider
+from minio.error import MinioAdminException, MinioException
+from minio.minioadmin import MinioAdmin
+from urllib3.exceptions import HTTPError
+
+from runner.errors import StoreError
+from runner.store.bucket import Bucket
+from serving.s3 import Endpoint, address_of, code_of, connect, explain, is_passing, pool_of
+
+ENVIRONMENTS = ("dev", "staging", "prod", "baseline")
+USERS = ("runner", *(f"server-{environment}" for environment in ENVIRONMENTS), "labels")
+_FILES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+
+
+def policy_of(user: str, bucket: str) -> dict[str, Any]:
+    """Return what a user may do, as an S3 policy document.
+
+    Args:
+        user: one of USERS. `runner` reads and writes everything, and removes nothing; `server-<environment>` reads
+            models and writes its captures; `labels` reads datasets and captures.
+        bucket: the bucket's name.
+    Raises:
+        StoreError: there is no such user.
+    """
+    whole = f"arn:aws:s3:::{bucket}"
+
+    def allow(*actions: str, on: list[str], **condition: Any) -> dict[str, Any]:
+        statement = {"Effect": "Allow", "Action": [f"s3:{action}" for action in actions], "Resource": on}
+        return statement | ({"Condition": condition} if condition else {})
+
+    statements = [allow("GetBucketLocation", on=[whole])]
+    if user == "runner":
+        statements += [
+            allow("ListBucket", "ListBucketMultipartUploads", on=[whole]),
+            allow(
+                "GetObject",
+                "PutObject",
+                "GetObjectTagging",
+                "PutObjectTagging",
+                "AbortMultipartUpload",
+                "ListMultipartUploadParts",
+                on=[f"{whole}/*"],
+            ),
+        ]
+    elif user == "labels":
+        statements += [
+            allow("ListBucket", on=[whole], StringLike={"s3:prefix": ["datasets/*", "captures/*"]}),
+            allow("GetObject", on=[f"{whole}/datasets/*", f"{whole}/captures/*"]),
+        ]
+    elif user in USERS:
+        environment = user.removeprefix("server-")
+        statements += [
+            allow("GetObject", on=[f"{whole}/models/*"]),
+            allow("PutObject", "AbortMultipartUpload", on=[f"{whole}/captures/{environment}/*"]),
+        ]
+    else:
+        raise StoreError(f"{user}: no user of the store, expected one of {', '.join(USERS)}")
+    return {"Version": "2012-10-17", "Statement": statements}
+
+
+def is_minio(endpoint: Endpoint) -> bool:
+    """Whether an endpoint is MinIO, so that it has MinIO's administration."""
+    try:
+        answer = pool_of(endpoint).request("GET", f"{(endpoint.url or '').rstrip('/')}/minio/health/live")
+    except HTTPError:
+        return False  # what comes next says why
+    return answer.status == 200
+
+
+def set_users(bucket: Bucket, folder: str | None, *, minio: bool) -> list[str]:
+    """Make the users whose credentials are given, with their policies; return a line for each user.
+
+    Args:
+        bucket: the store's; its endpoint's user must be MinIO's root or an administrator.
+        folder: has `<user>/AWS_ACCESS_KEY_ID` and `<user>/AWS_SECRET_ACCESS_KEY`, as mounted Secrets do; None: no
+            user is touched.
+        minio: whether the endpoint is MinIO.
+    Raises:
+        StoreError: credentials that are not usable, or the endpoint's user may not do this.
+    """
+    if not folder:
+        return ["users: left as they are; STORE_USERS names the folder of their credentials"]
+    if not Path(folder).is_dir():
+        raise StoreError(f"STORE_USERS {folder}: there is no such folder, expected <user>/{_FILES[0]} and {_FILES[1]}")
+    if not minio:
+        return [
+            "users: left as they are; this endpoint is not MinIO: make them with its own tools and the policies that "
+            "`python -m runner store policy USER` prints"
+        ]
+    address, secure = address_of(bucket.endpoint)
+    root = StaticProvider(bucket.endpoint.access_key or "", bucket.endpoint.secret_key or "")
+    admin = MinioAdmin(endpoint=address, credentials=root, secure=secure, http_client=pool_of(bucket.endpoint))
+    lines, seen = [], {bucket.endpoint.access_key: "the user of this command"}
+    for user in USERS:
+        if not Path(folder, user).is_dir():
+            lines.append(f"user {user}: left out, {Path(folder, user)} is not there")
+            continue
+        credentials = _credentials(Path(folder, user))
+        if other := seen.get(credentials[0]):
+            raise StoreError(f"{Path(folder, user, _FILES[0])}: {credentials[0]} is {other} too, expected its own name")
+        seen[credentials[0]] = user
+        try:
+            lines.append(f"user {user}: {_set_user(admin, bucket, user, *credentials)}")
+        except MinioAdminException as error:
+            raise StoreError(f"{bucket.uri}: user {user} cannot be set: {_said(error)}") from error
+        except (MinioException, HTTPError) as error:
+            raise StoreError(f"{bucket.uri}: user {user}: {explain(error, bucket.endpoint)}") from error
+    return lines
+
+
+def _credentials(folder: Path) -> tuple[str, str]:
+    try:
+        name, password = (folder.joinpath(file).read_text("utf-8").strip() for file in _FILES)
+    except (OSError, UnicodeDecodeError) as error:
+        raise StoreError(f"{folder}: {error}; expected the files {' and '.join(_FILES)}") from error
+    if not 3 <= len(name) <= 20 or not 8 <= len(password) <= 40:  # MinIO's limits
+        raise StoreError(f"{folder}: expected {_FILES[0]} of 3 to 20 and {_FILES[1]} of 8 to 40 characters")
+    return name, password
+
+
+def _set_user(admin: MinioAdmin, bucket: Bucket, user: str, name: str, password: str) -> str:
+    """Bring one user and its policy to what they must be; say what was changed."""
+    policy, done = f"{bucket.name}-{user}", []
+    wanted = policy_of(user, bucket.name)
+    if json.loads(admin.policy_list()).get(policy) != wanted:
+        admin.policy_add(policy, policy=wanted)
+        done.append("policy set")
+    known = _knows(bucket, name, password)
+    if known is not True:
+        admin.user_add(name, password)
+        done.append("made" if known is None else "password changed")
+    if json.loads(admin.user_info(name)).get("policyName") != policy:
+        admin.policy_set(policy, user=name)
+        done.append("policy given")
+    return f"{', '.join(done)} (policy {policy})" if done else f"as before (policy {policy})"
+
+
+def _knows(bucket: Bucket, name: str, password: str) -> bool | None:
+    """Whether the endpoint takes these credentials; None where it knows no such user, or has switched it off."""
+    endpoint = bucket.endpoint._replace(access_key=name, secret_key=password)
+    try:
+        next(connect(endpoint).list_objects(bucket.name, "models/"), None)
+    except MinioException as error:
+        if code_of(error) == "InvalidAccessKeyId":
+            return None
+        if is_passing(error):
+            raise
+        return code_of(error) != "SignatureDoesNotMatch"
+    return True
+
+
+def _said(error: MinioAdminException) -> str:
+    text = str(error)
+    if '"AccessDenied"' in text:
+        return "the user of this command may not do it; run it as MinIO's root user or an administrator"
+    return text.partition("Body: ")[2].strip() or text
