@@ -86,11 +86,20 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("doctor", help="explain a broken set-up, line by line with the remedy")
     dataset = commands.add_parser("dataset", help="`dataset add X`: put a dataset's version into the store")
     add = dataset.add_subparsers(dest="action", required=True).add_parser("add", help="check, pack and store a dataset")
-    add.add_argument("source", help="a zip or a folder, in the workshop's or in Ultralytics' layout")
+    add.add_argument("source", help="a zip, a folder or s3://bucket/prefix/, in the workshop's or Ultralytics' layout")
     add.add_argument("--name", help="folder of its versions in the store (default: from the file's name)")
     weights = commands.add_parser("weights", help="`weights add FILE.pt`: put pretrained weights into the store")
     add = weights.add_subparsers(dest="action", required=True).add_parser("add", help="store a .pt file")
     add.add_argument("file", type=Path, help="such as yolo11n.pt")
+    store = commands.add_parser("store", help="`store init|use|verify|policy`: the store that STORE_URI names")
+    actions = store.add_subparsers(dest="action", required=True)
+    init = actions.add_parser("init", help="make bucket, expiry and users, find out what the endpoint can do")
+    init.add_argument("--captures-days", type=int, default=90, metavar="N", help="captures expire (default: 90)")
+    init.add_argument("--versions-days", type=int, default=30, metavar="N", help="replaced ones expire (default: 30)")
+    actions.add_parser("use", help="let DVC's remote be in the store")
+    actions.add_parser("verify", help="hash everything whose digest is known")
+    policy = actions.add_parser("policy", help="print what a user may do, for endpoints that are not MinIO")
+    policy.add_argument("user", help="runner | server-dev | … | labels")
     return parser
 
 
@@ -134,6 +143,33 @@ def _run(given: argparse.Namespace) -> int:
         from runner.weights import add_weights
 
         print(add_weights(given.file, project=Path.cwd()))
+    elif given.command == "store":
+        return _store(given)
+    return 0
+
+
+def _store(given: argparse.Namespace) -> int:
+    from runner.store import open_store
+
+    if given.action == "init":
+        from runner.store.init import init_store
+
+        days = {"captures_days": given.captures_days, "versions_days": given.versions_days}
+        print(init_store(Path.cwd(), **days))
+    elif given.action == "use":
+        from runner.store.use import use_store
+
+        print(use_store(Path.cwd()))
+    elif given.action == "policy":
+        from runner.store.users import policy_text
+
+        print(policy_text(given.user, open_store(Path.cwd()).uri))
+    else:
+        from runner.store.verify import verify_store
+
+        text, well = verify_store(open_store(Path.cwd()))
+        print(text)
+        return 0 if well else 1
     return 0
 
 

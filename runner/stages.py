@@ -78,7 +78,7 @@ def _fetch(values: dict[str, Any], raw: Path) -> str:
     from runner.dataset.versions import fetch_dataset
     from runner.store import open_store
 
-    return fetch_dataset(dataset["url"], dataset["sha256"], open_store(project_root()), raw)
+    return fetch_dataset(dataset["url"], dataset["sha256"], open_store(project_root()), raw, work=work_folder())
 
 
 def _prepare(values: dict[str, Any], dataset: Path, report: Path) -> str:

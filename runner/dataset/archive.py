@@ -96,6 +96,20 @@ def write_zip(files: Iterable[tuple[str, Path | bytes]], path: Path) -> None:
                 shutil.copyfileobj(source, target, _CHUNK)
 
 
+def check_names(paths: list[str], where: str) -> None:
+    """Refuse paths that could leave a folder, or that some disks take for one another.
+
+    Args:
+        paths: relative, with `/`.
+        where: they come from, for errors.
+    Raises:
+        DatasetError: with the first that is not safe.
+    """
+    for path in paths:
+        _check_name(path, where)
+    _check_collisions(paths, where)
+
+
 def _open(zip_path: Path, where: str) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(zip_path)

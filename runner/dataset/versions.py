@@ -9,6 +9,8 @@ import tempfile
 import unicodedata
 from pathlib import Path
 
+from filelock import FileLock
+
 from runner.dataset.archive import unpack, write_zip
 from runner.dataset.check import SHOWN, check_dataset, describe, listed
 from runner.dataset.contents import version_files
@@ -30,7 +32,8 @@ def add_dataset(source: str | Path, *, project: Path, name: str | None = None, s
     The same dataset, as zip or folder, from any machine, gives the same version; adding it again changes nothing.
 
     Args:
-        source: a zip or a folder in one of the layouts that `runner.dataset.layouts` knows.
+        source: a zip or a folder in one of the layouts that `runner.dataset.layouts` knows; also s3://bucket/key of a
+            zip, or s3://bucket/prefix/ of a folder's files, on the endpoint of the environment.
         project: the folder that holds params.yaml.
         name: of the folder of its versions; by default from the source's name.
         store_uri: the store instead of STORE_URI's.
@@ -40,19 +43,24 @@ def add_dataset(source: str | Path, *, project: Path, name: str | None = None, s
         DatasetError: the source is not a dataset, or would do harm; nothing is changed.
         StoreError, ConfigError: the store or params.yaml cannot take it.
     """
+    is_remote = str(source).startswith("s3://")
     path = Path(source).expanduser()
     name = _checked_name(name, path)
     get_param(project / PARAMS, ("dataset", "url"))  # complains now rather than after the work
     store = open_store(project, store_uri)
-    if not path.exists():
+    if not is_remote and not path.exists():
         raise DatasetError(f"{source}: there is no such file or folder, expected a zip or a folder with a dataset")
     work = project / (os.environ.get("RUNNER_WORK") or ".work")
     work.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="dataset-add-", dir=work) as scratch:
+        if is_remote:
+            from runner.store.prefix import fetch_uri  # the client takes a third of a second to import
+
+            path = fetch_uri(str(source), Path(scratch, "fetched"))
         folder = path if path.is_dir() else Path(scratch, "files")
         if folder != path:
             unpack(path, folder)
-        layout = _read(folder, path.name or str(path))
+        layout = _read(folder, str(source) if is_remote else path.name or str(path))
         check = check_dataset(layout, folder)
         version = Path(scratch, "version.zip")
         write_zip(version_files(layout), version)
@@ -69,7 +77,7 @@ def add_dataset(source: str | Path, *, project: Path, name: str | None = None, s
     return "\n".join(lines)
 
 
-def fetch_dataset(url: str, sha256: str | None, store: Store, out: Path) -> str:
+def fetch_dataset(url: str, sha256: str | None, store: Store, out: Path, *, work: Path) -> str:
     """Unpack a version from the store; a zip that was put there by hand is brought to the same layout.
 
     Args:
@@ -77,6 +85,7 @@ def fetch_dataset(url: str, sha256: str | None, store: Store, out: Path) -> str:
         sha256: digest of the zip, in hex.
         store: where it is.
         out: gets the files that `runner.dataset.contents` lists; new or empty, and filled at once or not at all.
+        work: the scratch folder, where a download that was killed goes on.
     Returns:
         What was left out or renamed, to print; empty for a version that `dataset add` wrote.
     Raises:
@@ -87,11 +96,17 @@ def fetch_dataset(url: str, sha256: str | None, store: Store, out: Path) -> str:
     if sha256 is None:
         raise StoreError(f"{PARAMS}: dataset.sha256 is empty, expected the digest of {url}; `sha256sum` prints it")
     out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as scratch:
-        packed = Path(scratch, key.rpartition("/")[2])
+    packed = work / "datasets" / f"{sha256[:12]}.zip"
+    packed.parent.mkdir(parents=True, exist_ok=True)
+    with (
+        FileLock(packed.with_suffix(".lock")),
+        tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as scratch,
+    ):
         store.fetch(key, packed, sha256)
-        unpack(packed, Path(scratch, "files"))
-        packed.unlink()
+        try:
+            unpack(packed, Path(scratch, "files"))
+        finally:
+            packed.unlink()
         layout = _read(Path(scratch, "files"), url)
         built = Path(scratch, "built")
         for name, content in version_files(layout):

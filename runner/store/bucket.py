@@ -200,12 +200,12 @@ class Bucket:
                     "expected all of it: the object is damaged at the store, restore or add it again"
                 )
 
-    def list(self, prefix: str) -> list[tuple[str, int]]:
-        """Return key and size in bytes of the objects whose keys begin with `prefix`, sorted by key."""
+    def list(self, prefix: str) -> list[tuple[str, Found]]:
+        """Return the objects whose keys begin with `prefix`, sorted by key; their writers' digests are not listed."""
         return self.insist(
             f"{prefix or 'the bucket'} cannot be listed",
             lambda: sorted(
-                (item.object_name, item.size or 0)
+                (item.object_name, Found(item.size or 0, item.etag or "", None))
                 for item in self.client.list_objects(self.name, prefix, recursive=True)
                 if item.object_name
             ),

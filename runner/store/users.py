@@ -66,6 +66,17 @@ def policy_of(user: str, bucket: str) -> dict[str, Any]:
     return {"Version": "2012-10-17", "Statement": statements}
 
 
+def policy_text(user: str, uri: str) -> str:
+    """Return a policy as JSON, for a server whose users are made with its own tools.
+
+    Raises:
+        StoreError: the store is no bucket, or there is no such user.
+    """
+    if not uri.startswith("s3://"):
+        raise StoreError(f"{uri} is a folder, which has no users; set STORE_URI=s3://bucket")
+    return json.dumps(policy_of(user, uri.removeprefix("s3://")), indent=2)
+
+
 def is_minio(endpoint: Endpoint) -> bool:
     """Whether an endpoint is MinIO, so that it has MinIO's administration."""
     try:

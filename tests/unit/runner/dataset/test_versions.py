@@ -156,13 +156,13 @@ def test_source_is_refused_when_it_is_not_there(repository: Path, tmp_path: Path
     assert_refused(
         tmp_path / "gone.zip", repository, r"gone\.zip: there is no such file or folder, expected a zip or a fol"
     )
-    assert_refused("s3://bucket/planes", repository, r"^s3://bucket/planes: there is no such file or folder")
+    assert_refused("s3:///planes", repository, r"^s3:///planes: names no bucket, expected s3://bucket/prefix/ or ")
 
 
 def test_source_is_refused_when_its_store_or_params_cannot_take_it(repository: Path, tmp_path: Path) -> None:
     source = as_zip(tmp_path / "planes.zip", workshop())
-    with pytest.raises(StoreError, match=r"^STORE_URI s3://bucket is not supported yet"):
-        add_dataset(source, project=repository, store_uri="s3://bucket")
+    with pytest.raises(StoreError, match=r"^STORE_URI gs://bucket is not supported"):
+        add_dataset(source, project=repository, store_uri="gs://bucket")
     with pytest.raises(ConfigError, match=r"params\.yaml: cannot be read"):
         add_dataset(source, project=tmp_path)
     assert contents(repository) == {"params.yaml": PARAMS.encode()}
@@ -244,7 +244,13 @@ def test_same_dataset_gives_the_same_version_however_it_comes(
 def test_parts_of_the_source_are_kept(repository: Path, tmp_path: Path) -> None:
     text = add_dataset(as_folder(tmp_path / "planes", roboflow()), project=repository)
     assert "  parts        train 1, val 1; `split.mode: given` keeps them" in text
-    fetch_dataset(named(repository)["url"], named(repository)["sha256"], open_store(repository), tmp_path / "raw")
+    fetch_dataset(
+        named(repository)["url"],
+        named(repository)["sha256"],
+        open_store(repository),
+        tmp_path / "raw",
+        work=tmp_path / "work",
+    )
     raw = contents(tmp_path / "raw")
     assert raw["train.txt"] == b"images/a.png\n"
     name = raw["val.txt"].decode().strip()
@@ -259,7 +265,9 @@ def test_fetched_version_is_the_same_version_when_it_is_added_again(
 ) -> None:
     add_dataset(as_folder(tmp_path / "planes", files), project=repository)
     version = named(repository)
-    said = fetch_dataset(version["url"], version["sha256"], open_store(repository), tmp_path / "raw")
+    said = fetch_dataset(
+        version["url"], version["sha256"], open_store(repository), tmp_path / "raw", work=tmp_path / "work"
+    )
     assert said == ""
     text = add_dataset(tmp_path / "raw", project=repository, name="planes")
     assert text.endswith("nothing changed")
@@ -330,6 +338,7 @@ def test_hand_placed_zip_is_brought_to_the_same_layout(tmp_path: Path) -> None:
         hashlib.sha256(placed.read_bytes()).hexdigest(),
         store,
         tmp_path / "raw",
+        work=tmp_path / "work",
     )
     assert said.startswith("left out (1):\n  export/labels/gone.txt: a label file without a picture")
     expected = workshop() | {"classes.txt": b"airplane\nhelicopter\n"}
@@ -337,7 +346,8 @@ def test_hand_placed_zip_is_brought_to_the_same_layout(tmp_path: Path) -> None:
     found = contents(tmp_path / "raw")
     assert b"categories" in found.pop("notes.json")
     assert found == expected
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["placed.zip", "raw", "store"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["placed.zip", "raw", "store", "work"]
+    assert [path.name for path in (tmp_path / "work" / "datasets").iterdir() if path.suffix != ".lock"] == []
 
 
 def test_fetch_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
@@ -345,22 +355,21 @@ def test_fetch_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
     bad = as_zip(tmp_path / "bad.zip", {"a.txt": b""})
     store.put_file("datasets/planes/0123456789ab.zip", bad)
     url, sha256 = "store:datasets/planes/0123456789ab.zip", hashlib.sha256(bad.read_bytes()).hexdigest()
-    out = tmp_path / "out" / "raw"
-    with pytest.raises(
-        StoreError, match=r"its sha256 is [0-9a-f]{64}, but 0{64} was expected: .* correct params\.yaml$"
-    ):
-        fetch_dataset(url, "0" * 64, store, out)
+    out, work = tmp_path / "out" / "raw", tmp_path / "work"
+    with pytest.raises(StoreError, match=r"its sha256 is [0-9a-f]{64}, but 0{64} was expected: .* or correct that$"):
+        fetch_dataset(url, "0" * 64, store, out, work=work)
     with pytest.raises(
         StoreError, match=r"^params\.yaml: dataset\.sha256 is empty, expected the digest of store:datasets/"
     ):
-        fetch_dataset(url, None, store, out)
+        fetch_dataset(url, None, store, out, work=work)
     with pytest.raises(StoreError, match=r"there is no datasets/planes/000000000000\.zip; expected"):
-        fetch_dataset("store:datasets/planes/000000000000.zip", sha256, store, out)
+        fetch_dataset("store:datasets/planes/000000000000.zip", sha256, store, out, work=work)
     with pytest.raises(StoreError, match="'sample' is not in the store"):
-        fetch_dataset("sample", sha256, store, out)
+        fetch_dataset("sample", sha256, store, out, work=work)
     with pytest.raises(DatasetError, match=r"^store:datasets/planes/0123456789ab\.zip: no pictures: a\.txt; expected"):
-        fetch_dataset(url, sha256, store, out)
+        fetch_dataset(url, sha256, store, out, work=work)
     assert list(out.parent.iterdir()) == []
+    assert [path.name for path in (work / "datasets").iterdir() if path.suffix != ".lock"] == []
 
 
 @pytest.mark.parametrize(
@@ -373,7 +382,12 @@ def test_real_datasets_are_added_and_fetched(
     assert text.startswith(f"{name}: {pictures} pictures, {sum(boxes):,} boxes\n")
     assert all(f" {count:,} boxes in " in text for count in boxes)
     version = named(repository)
-    assert fetch_dataset(version["url"], version["sha256"], open_store(repository), tmp_path / "raw") == ""
+    assert (
+        fetch_dataset(
+            version["url"], version["sha256"], open_store(repository), tmp_path / "raw", work=tmp_path / "work"
+        )
+        == ""
+    )
     with zipfile.ZipFile(shared_data / f"{name}.zip") as archive:
         original = {info.filename: archive.read(info) for info in archive.infolist() if not info.is_dir()}
     raw = contents(tmp_path / "raw")

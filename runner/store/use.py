@@ -1,0 +1,52 @@
+"""`store use`: let DVC's remote be in the same store, under dvc/; written to .dvc/config.local, which Git ignores."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from dvc.config import Config
+
+from runner.errors import StoreError
+from runner.store import open_store
+from runner.store.folder import FolderStore
+from runner.store.s3 import S3Store
+
+REMOTE = "store"  # as in .dvc/config
+_OURS = ("url", "endpointurl", "ssl_verify")
+
+
+def use_store(project: Path) -> str:
+    """Let DVC's remote be in the store that STORE_URI names; return what was done, to print.
+
+    The user's own keys of the remote stay. Credentials are not written: DVC reads AWS_ACCESS_KEY_ID and
+    AWS_SECRET_ACCESS_KEY itself.
+
+    Raises:
+        StoreError: this is no project of DVC's, or a kind of store that is not supported.
+    """
+    dvc = project / ".dvc"
+    if not dvc.is_dir():
+        raise StoreError(f"{dvc} is missing, expected a project of DVC's; run this in its folder, or `dvc init`")
+    values = _values(project)
+    with Config(dvc_dir=str(dvc), validate=False).edit("local") as config:
+        remotes = config.setdefault("remote", {})
+        kept = {key: value for key, value in remotes.get(REMOTE, {}).items() if key not in _OURS}
+        remotes[REMOTE] = kept | values
+        if not remotes[REMOTE]:
+            del remotes[REMOTE]
+    if not values:
+        return "DVC's remote is the folder store/dvc, as .dvc/config says"
+    return f"DVC's remote is {values['url']}; `dvc push --run-cache` fills it, `dvc pull` reads it"
+
+
+def _values(project: Path) -> dict[str, str]:
+    if not os.environ.get("STORE_URI"):
+        return {}
+    store = open_store(project)
+    if isinstance(store, FolderStore):
+        return {"url": str(store.folder.absolute() / "dvc")}
+    assert isinstance(store, S3Store)
+    endpoint = store.bucket.endpoint
+    values = {"url": f"{store.uri}/dvc", "endpointurl": endpoint.url or ""}
+    return values | ({"ssl_verify": str(Path(endpoint.ca_bundle).absolute())} if endpoint.ca_bundle else {})

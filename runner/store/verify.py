@@ -1,0 +1,115 @@
+"""`store verify`: whether everything in the store is what its name or a manifest says it is."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+from tqdm import tqdm
+
+from runner.errors import ObjectError
+from runner.store import SCHEME, Store
+from runner.versions import Version, key_of, latest, model_names, numbers, read_version
+
+_AT_ONCE = 4
+_NAMED_BY_DIGEST = re.compile(r"datasets/[^/]+/([0-9a-f]{12})\.zip|weights/([0-9a-f]{12})-[^/]+")
+
+
+class Claim(NamedTuple):
+    """Something says that an object has this digest, or one that begins so."""
+
+    key: str
+    sha256: str
+    source: str
+
+
+def verify_store(store: Store) -> tuple[str, bool]:
+    """Hash every object whose digest is known; return a line for each finding, and whether all is well.
+
+    What a killed `publish` left is a note, not an error: nobody sees it, and the next `publish` completes it.
+
+    Raises:
+        StoreError: the store is not to be reached.
+    """
+    errors: list[str] = []
+    keys = store.list("")
+    claims = [
+        Claim(key, match[1] or match[2], "its name") for key in keys if (match := _NAMED_BY_DIGEST.fullmatch(key))
+    ]
+    versions = 0
+    for model in model_names(store):
+        for number in numbers(store, model):
+            try:
+                claims += _claims(read_version(store, model, number))
+                versions += 1
+            except ObjectError as error:
+                errors.append(str(error))
+    errors += list(_wrong_pointers(store))
+    errors += list(_wrong_objects(store, claims))
+    lines = [f"FAIL  {error}" for error in errors] + [f"note  {note}" for note in _unfinished(store, keys)]
+    lines.append(f"{len({claim.key for claim in claims})} objects of {versions} versions hashed, {len(errors)} errors")
+    return "\n".join(lines), not errors
+
+
+def _claims(version: Version) -> Iterator[Claim]:
+    """Yield what a manifest says of objects."""
+    model, number, manifest = version.model, version.number, version.manifest
+    source = key_of(model, number)
+    yield Claim(key_of(model, number, "model.onnx"), manifest.onnx_sha256, source)
+    extra = manifest.model_extra or {}
+    for name, sha256 in (extra.get("files") or {}).items():
+        yield Claim(f"runs/{model}/{number}/{name}", sha256, source)
+    url, sha256 = manifest.dataset.get("url"), manifest.dataset.get("sha256")
+    if sha256 and str(url).startswith(SCHEME):
+        yield Claim(str(url).removeprefix(SCHEME), sha256, source)
+    base = (extra.get("params") or {}).get("model") or {}
+    if base.get("sha256"):
+        yield Claim(f"weights/{base['sha256'][:12]}-{base['base']}", base["sha256"], source)
+
+
+def _wrong_objects(store: Store, claims: list[Claim]) -> Iterator[str]:
+    keys = sorted({claim.key for claim in claims})
+
+    def digest(key: str) -> str | ObjectError:
+        try:
+            return store.digest(key)
+        except ObjectError as error:
+            return error
+
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        hashed = tqdm(pool.map(digest, keys), total=len(keys), unit=" objects", disable=not sys.stderr.isatty())
+        digests = dict(zip(keys, hashed, strict=True))
+    yield from (str(found) for found in digests.values() if isinstance(found, ObjectError))
+    for claim in claims:
+        found = digests[claim.key]
+        if isinstance(found, str) and not found.startswith(claim.sha256):
+            yield (
+                f"{store.uri}: {claim.key}: its sha256 is {found}, but {claim.source} says {claim.sha256}: it was "
+                "damaged or replaced; restore an earlier version of it, or remove it and add or publish it again"
+            )
+
+
+def _wrong_pointers(store: Store) -> Iterator[str]:
+    for model in model_names(store):
+        key = f"models/{model}/latest.json"
+        try:
+            if (number := latest(store, model)) is None:
+                continue
+            noted, version = json.loads(store.read(key)), read_version(store, model, number)
+        except ObjectError as error:
+            yield f"{key}: {error}"
+            continue
+        if noted.get("sha256") != version.sha256:
+            yield f"{store.uri}: {key} names another manifest than {key_of(model, number)}; publish writes it anew"
+
+
+def _unfinished(store: Store, keys: list[str]) -> Iterator[str]:
+    """Yield a line for each version that a killed publish left unfinished."""
+    begun = {match[1] for key in keys if (match := re.match(r"(?:runs|models)/([^/]+/[1-9][0-9]*)/", key))}
+    for version in sorted(begun):
+        if f"models/{version}/manifest.json" not in keys:
+            yield f"{version.replace('/', ' ')} was begun, not published; publishing the same model again completes it"

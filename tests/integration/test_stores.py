@@ -1,0 +1,165 @@
+"""The same tests on every kind of store: a folder, MinIO, and a server without versions, tags and conditional PUT."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runner.errors import ObjectError, StoreError
+from runner.store import Store, open_store
+from runner.store.init import init_store
+from runner.store.s3 import S3Store
+from tests.s3 import S3
+
+LARGE = 40 << 20  # bytes: an upload in three parts
+
+
+def use(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.fixture(params=["folder", "minio", "rclone"])
+def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """A new store after `store init`."""
+    if request.param == "folder":
+        use(monkeypatch, {"STORE_URI": str(tmp_path / "store")})
+    else:
+        server: S3 = request.getfixturevalue(request.param)
+        use(monkeypatch, server.bucket())
+    init_store(tmp_path)
+    return open_store(tmp_path)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    (tmp_path / "source").write_bytes(b"content")
+    return tmp_path / "source"
+
+
+def keys(store: Store) -> list[str]:
+    return [key for key in store.list("") if key != "store.json"]
+
+
+def test_store_is_empty_before_anything_was_put(store: Store, tmp_path: Path) -> None:
+    assert keys(store) == store.list("datasets/") == []
+    assert not store.exists("datasets/a.zip")
+    for ask in (store.read, store.digest, lambda key: store.fetch(key, tmp_path / "out")):
+        with pytest.raises(
+            ObjectError, match=r"there is no datasets/a\.zip; .* that STORE_URI names the store that has"
+        ):
+            ask("datasets/a.zip")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("size", [0, 7, LARGE])
+def test_object_comes_back_as_it_was_put(store: Store, tmp_path: Path, size: int) -> None:
+    content = random.Random(size).randbytes(size)
+    (tmp_path / "source").write_bytes(content)
+    sha256 = hashlib.sha256(content).hexdigest()
+    assert store.put_file("datasets/x/a.zip", tmp_path / "source")
+    assert store.exists("datasets/x/a.zip") and not store.exists("datasets/x")
+    assert store.digest("datasets/x/a.zip") == sha256
+    store.fetch("datasets/x/a.zip", tmp_path / "new" / "out", sha256)
+    assert (tmp_path / "new" / "out").read_bytes() == content
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["out"]
+
+
+def test_list_gives_the_keys_that_begin_with_the_prefix(store: Store, source: Path) -> None:
+    for key in ("datasets/x/b.zip", "datasets/x/a.zip", "datasets/xy/c.zip", "weights/w.pt"):
+        store.put_file(key, source)
+    assert store.list("datasets/x/") == ["datasets/x/a.zip", "datasets/x/b.zip"]
+    assert store.list("datasets/x") == ["datasets/x/a.zip", "datasets/x/b.zip", "datasets/xy/c.zip"]
+    assert store.list("models/") == []
+    assert len(keys(store)) == 4
+
+
+def test_putting_the_same_again_is_nothing_and_something_else_is_refused(
+    store: Store, source: Path, tmp_path: Path
+) -> None:
+    assert store.put_file("a", source)
+    assert not store.put_file("a", source)
+    (tmp_path / "other").write_bytes(b"other!!")
+    with pytest.raises(StoreError, match=r": a is there already, with other content .*objects never change: use anoth"):
+        store.put_file("a", tmp_path / "other")
+    assert store.read("a") == b"content"
+
+
+def test_fetch_leaves_what_was_there_when_the_digest_differs(store: Store, source: Path, tmp_path: Path) -> None:
+    store.put_file("a", source)
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "out").write_bytes(b"before")
+    found, expected = hashlib.sha256(b"content").hexdigest(), "0" * 64
+    with pytest.raises(ObjectError, match=rf": a: its sha256 is {found}, but {expected} was expected: .* add it again"):
+        store.fetch("a", tmp_path / "here" / "out", expected)
+    assert (tmp_path / "here" / "out").read_bytes() == b"before"
+    assert [path.name for path in (tmp_path / "here").iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("key", ["", "../a", "/a", "a//b", "a/.b", "a b", 1001 * "a"])
+def test_key_is_refused_when_it_is_none(store: Store, source: Path, key: str) -> None:
+    asks: list[Callable[[], Any]] = [
+        lambda: store.put_file(key, source),
+        lambda: store.create(key, b""),
+        lambda: store.replace(key, b""),
+        lambda: store.read(key),
+        lambda: store.fetch(key, source),
+        lambda: store.digest(key),
+        lambda: store.exists(key),
+        lambda: store.uri_of(key),
+        lambda: store.list("../x"),
+    ]
+    for ask in asks:
+        with pytest.raises(StoreError, match="is not a key"):
+            ask()
+    assert keys(store) == []
+
+
+def test_create_takes_a_key_once(store: Store) -> None:
+    assert store.create("runs/m/1/claim.json", b"mine")
+    assert not store.create("runs/m/1/claim.json", b"theirs")
+    assert store.read("runs/m/1/claim.json") == b"mine"
+    assert keys(store) == ["runs/m/1/claim.json"]
+
+
+def test_create_tells_one_of_many_at_once(store: Store) -> None:
+    with ThreadPoolExecutor(16) as pool:
+        taken = list(pool.map(lambda number: store.create("claim", f"{number}".encode()), range(32)))
+    assert taken.count(True) == 1
+    assert store.read("claim") == f"{taken.index(True)}".encode()
+
+
+def test_replace_puts_a_pointer_in_the_place_of_another(store: Store) -> None:
+    for content in (b"1", b"22"):
+        store.replace("models/m/latest.json", content)
+        assert store.read("models/m/latest.json") == content
+    assert keys(store) == ["models/m/latest.json"]
+
+
+def test_tags_never_cost_an_object_when_the_endpoint_keeps_none(store: Store, source: Path, minio: S3) -> None:
+    store.put_file("models/m/1/manifest.json", source)
+    kept = store.tag("models/m/1/manifest.json", {"training-run": "1", "stage": "latest"})
+    assert store.read("models/m/1/manifest.json") == b"content"
+    assert kept == (isinstance(store, S3Store) and store.bucket.endpoint.url == minio.url)
+    if kept:
+        assert isinstance(store, S3Store)
+        tags = {"training-run": "2"}
+        assert store.tag("models/m/1/manifest.json", tags)
+        assert store.bucket.client.get_object_tags(store.bucket.name, "models/m/1/manifest.json") == tags
+
+
+def test_nothing_is_assumed_when_init_did_not_run(
+    s3: S3, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(monkeypatch, s3.bucket())
+    store = open_store(tmp_path)
+    store.put_file("a", source)
+    assert not store.tag("a", {"stage": "latest"})
+    assert store.create("b", b"1") and not store.create("b", b"2")
+    assert store.read("a") == b"content"
