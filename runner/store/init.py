@@ -40,8 +40,10 @@ def init_store(project: Path, *, captures_days: int = 90, versions_days: int = 3
         captures_days: [days] after which captures expire.
         versions_days: [days] after which earlier versions of replaced and removed objects expire.
     Raises:
-        StoreError: the store is not to be reached, or its user may not do this.
+        StoreError: the store is not to be reached, or its user may not do this, or a number of days is below 1.
     """
+    if min(captures_days, versions_days) < 1:
+        raise StoreError("--captures-days and --versions-days: expected 1 or more")
     store = open_store(project)
     if isinstance(store, FolderStore):
         there = store.folder.is_dir()
@@ -67,8 +69,12 @@ def init_store(project: Path, *, captures_days: int = 90, versions_days: int = 3
 
 def _make(bucket: Bucket) -> str:
     def make() -> str:
-        if bucket.client.bucket_exists(bucket.name):
-            return "there already"
+        try:
+            if bucket.client.bucket_exists(bucket.name):
+                return "there already"
+        except MinioException as error:
+            if code_of(error) != "NoSuchBucket":
+                raise
         bucket.client.make_bucket(bucket.name, location=bucket.endpoint.region)
         return "made"
 

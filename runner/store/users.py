@@ -141,7 +141,7 @@ def _set_user(admin: MinioAdmin, bucket: Bucket, user: str, name: str, password:
     """Bring one user and its policy to what they must be; say what was changed."""
     policy, done = f"{bucket.name}-{user}", []
     wanted = policy_of(user, bucket.name)
-    if json.loads(admin.policy_list()).get(policy) != wanted:
+    if _sorted(json.loads(admin.policy_list()).get(policy)) != _sorted(wanted):
         admin.policy_add(policy, policy=wanted)
         done.append("policy set")
     known = _knows(bucket, name, password)
@@ -166,6 +166,15 @@ def _knows(bucket: Bucket, name: str, password: str) -> bool | None:
             raise
         return code_of(error) != "SignatureDoesNotMatch"
     return True
+
+
+def _sorted(policy: Any) -> Any:
+    """Return a policy with its lists in one order, which MinIO does not keep."""
+    if isinstance(policy, dict):
+        return {key: _sorted(value) for key, value in policy.items()}
+    if isinstance(policy, list):
+        return sorted((_sorted(value) for value in policy), key=json.dumps)
+    return policy
 
 
 def _said(error: MinioAdminException) -> str:
