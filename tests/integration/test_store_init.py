@@ -1,0 +1,242 @@
+"""`store init`: once, again, after changes; and what each of its users can do, and nothing else."""
+
+from __future__ import annotations
+
+import io
+import json
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from minio import Minio
+from minio.commonconfig import ENABLED, Filter
+from minio.error import S3Error
+from minio.lifecycleconfig import Expiration, LifecycleConfig, Rule
+
+from runner.errors import StoreError
+from runner.store.init import init_store
+from runner.store.users import USERS, policy_of, policy_text
+from serving.s3 import connect, endpoint_of_environment
+from tests.s3 import S3
+
+CONTENT = b"content"
+# Objects that are there, and what each user may do with them: r(ead), w(rite), l(ist).
+RIGHTS = {
+    "datasets/planes/0123456789ab.zip": {"runner": "rwl", "labels": "rl"},
+    "weights/0123456789ab-yolo11n.pt": {"runner": "rwl"},
+    "models/planes/1/manifest.json": {"runner": "rwl", **{f"server-{e}": "r" for e in ("dev", "staging", "prod")}},
+    "runs/planes/1/best.pt": {"runner": "rwl"},
+    "captures/dev/planes/1/a.jpg": {"runner": "rwl", "server-dev": "w", "labels": "rl"},
+    "captures/prod/planes/1/a.jpg": {"runner": "rwl", "server-prod": "w", "labels": "rl"},
+    "dvc/files/md5/ab/cd": {"runner": "rwl"},
+    "store.json": {"runner": "rwl"},
+}
+GIVEN = ("runner", "server-dev", "server-staging", "server-prod", "labels")  # nobody set up the baseline
+
+
+@pytest.fixture
+def users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Mounted Secrets of all users but one."""
+    folder = tmp_path / "users"
+    for user in GIVEN:
+        (folder / user).mkdir(parents=True)
+        (folder / user / "AWS_ACCESS_KEY_ID").write_text(f"{user}-{secrets.token_hex(2)}\n")
+        (folder / user / "AWS_SECRET_ACCESS_KEY").write_text(f"{secrets.token_hex(16)}\n")
+    monkeypatch.setenv("STORE_USERS", str(folder))
+    return folder
+
+
+@pytest.fixture
+def bucket(minio: S3, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of a bucket that is not there yet; the environment names it."""
+    name = f"planes-{secrets.token_hex(4)}"
+    for key, value in minio.environment(name).items():
+        monkeypatch.setenv(key, value)
+    monkeypatch.delenv("STORE_USERS", raising=False)
+    return name
+
+
+def client_of(users: Path, user: str) -> Minio:
+    name, password = (
+        (users / user / file).read_text().strip() for file in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+    )
+    return connect(endpoint_of_environment()._replace(access_key=name, secret_key=password))
+
+
+def may(do: Callable[..., object], *arguments: object) -> bool:
+    try:
+        do(*arguments)
+    except S3Error as error:
+        assert error.code == "AccessDenied", error
+        return False
+    return True
+
+
+def get(client: Minio, bucket: str, key: str) -> None:
+    assert client.get_object(bucket, key).read() == CONTENT
+
+
+def put(client: Minio, bucket: str, key: str) -> None:
+    client.put_object(bucket, key, io.BytesIO(CONTENT), len(CONTENT))
+
+
+def listed(client: Minio, bucket: str, prefix: str) -> list[str | None]:
+    return [item.object_name for item in client.list_objects(bucket, prefix)]
+
+
+def test_each_user_may_do_what_it_must_and_nothing_else(bucket: str, users: Path, minio: S3, tmp_path: Path) -> None:
+    init_store(tmp_path)
+    for key in RIGHTS:
+        put(minio.client(), bucket, key)
+    found: dict[str, dict[str, str]] = {key: {} for key in RIGHTS}
+    for user in GIVEN:
+        client = client_of(users, user)
+        for key in RIGHTS:
+            folder = f"{key.rpartition('/')[0]}/".lstrip("/")
+            allowed = {
+                "r": may(get, client, bucket, key),
+                "w": may(put, client, bucket, key),
+                "l": may(listed, client, bucket, folder),
+            }
+            if rights := "".join(letter for letter, is_so in allowed.items() if is_so):
+                found[key][user] = rights
+            assert not may(client.remove_object, bucket, key), f"{user} removes {key}"
+        assert not may(client.make_bucket, f"{bucket}-2") and not may(client.remove_bucket, bucket)
+        assert not may(client.delete_bucket_lifecycle, bucket)
+    assert found == RIGHTS
+
+
+def test_nothing_changes_when_it_runs_again(bucket: str, users: Path, tmp_path: Path) -> None:
+    first = init_store(tmp_path).splitlines()
+    assert first[1:4] == [
+        "  bucket: made",
+        "  versions: kept from now on",
+        "  expiry: captures after 90 days, earlier versions after 30",
+    ]
+    assert f"  user runner: policy set, made, policy given (policy {bucket}-runner)" in first
+    assert f"  user server-baseline: left out, {users}/server-baseline is not there" in first
+    again = init_store(tmp_path).splitlines()
+    assert again[1:] == [
+        "  bucket: there already",
+        "  versions: kept already",
+        "  expiry: captures after 90 days, earlier versions after 30, as before",
+        "  conditional PUT: honoured",
+        "  tags: honoured",
+        *(
+            f"  user {user}: as before (policy {bucket}-{user})"
+            if user in GIVEN
+            else f"  user {user}: left out, {users}/{user} is not there"
+            for user in USERS
+        ),
+    ]
+
+
+def test_scratch_objects_are_gone_when_it_ends(bucket: str, minio: S3, tmp_path: Path) -> None:
+    for _ in range(2):
+        init_store(tmp_path)
+    left = minio.client().list_objects(bucket, recursive=True, include_version=True)
+    assert [item.object_name for item in left] == ["store.json"]
+
+
+def test_user_is_mended_when_secret_state_or_policy_changed(
+    bucket: str, users: Path, minio: S3, tmp_path: Path
+) -> None:
+    init_store(tmp_path)
+    name = (users / "runner" / "AWS_ACCESS_KEY_ID").read_text().strip()
+    (users / "labels" / "AWS_SECRET_ACCESS_KEY").write_text(secrets.token_hex(16))
+    minio.admin().user_disable(name)
+    minio.admin().policy_add(f"{bucket}-server-dev", policy=policy_of("server-prod", bucket))
+    text = init_store(tmp_path)
+    assert f"user labels: password changed (policy {bucket}-labels)" in text
+    assert f"user runner: made (policy {bucket}-runner)" in text
+    assert f"user server-dev: policy set (policy {bucket}-server-dev)" in text
+    assert may(listed, client_of(users, "labels"), bucket, "datasets/")
+    assert may(listed, client_of(users, "runner"), bucket, "")
+
+
+def test_rules_of_others_stay_when_ours_are_set(bucket: str, minio: S3, tmp_path: Path) -> None:
+    init_store(tmp_path)
+    other = Rule(ENABLED, rule_id="mine", rule_filter=Filter(prefix="other/"), expiration=Expiration(days=3))
+    client = minio.client()
+    client.set_bucket_lifecycle(bucket, LifecycleConfig([other]))
+    assert "expiry: captures after 10 days, earlier versions after 5\n" in init_store(
+        tmp_path, captures_days=10, versions_days=5
+    )
+    kept = client.get_bucket_lifecycle(bucket)
+    assert kept is not None
+    assert {rule.rule_id: rule.expiration and rule.expiration.days for rule in kept.rules} == {
+        "mine": 3,
+        "flywheel-captures": 10,
+        "flywheel-versions": None,
+    }
+
+
+def test_init_is_refused_when_its_user_may_not(
+    bucket: str, users: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    init_store(tmp_path)
+    for variable in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(variable, (users / "runner" / variable).read_text().strip())
+    with pytest.raises(
+        StoreError, match=rf"^s3://{bucket}: versions cannot be switched on: the user runner-\w+ may not"
+    ):
+        init_store(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"labels/AWS_SECRET_ACCESS_KEY": "short"}, r"labels: expected AWS_ACCESS_KEY_ID of 3 to 20 and AWS_SECRET"),
+        ({"labels/AWS_ACCESS_KEY_ID": None}, r"labels: .*No such file.*; expected the files AWS_ACCESS_KEY_ID and AWS"),
+        ({"labels/AWS_ACCESS_KEY_ID": "twin", "runner/AWS_ACCESS_KEY_ID": "twin"}, r"twin is runner too, expected its"),
+    ],
+)
+def test_init_is_refused_when_credentials_are_not_usable(
+    bucket: str, users: Path, tmp_path: Path, change: dict[str, str | None], message: str
+) -> None:
+    for file, content in change.items():
+        (users / file).unlink() if content is None else (users / file).write_text(content)
+    with pytest.raises(StoreError, match=message):
+        init_store(tmp_path)
+
+
+def test_init_is_refused_when_days_or_folder_are_wrong(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(StoreError, match="--captures-days and --versions-days: expected 1 or more"):
+        init_store(tmp_path, captures_days=0)
+    monkeypatch.setenv("STORE_USERS", str(tmp_path / "gone"))
+    with pytest.raises(
+        StoreError, match=r"^STORE_USERS .*gone: there is no such folder, expected <user>/AWS_ACCESS_KEY"
+    ):
+        init_store(tmp_path)
+
+
+def test_lacks_are_said_when_the_endpoint_has_little(
+    rclone: S3, users: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for key, value in rclone.environment("planes").items():
+        monkeypatch.setenv(key, value)
+    lines = init_store(tmp_path).splitlines()[1:]
+    assert lines[3:6] == [
+        "  conditional PUT: not honoured; one publisher at a time",
+        "  tags: not honoured; objects stay untagged",
+        "  store.json: written",
+    ]
+    assert lines[1].startswith("  versions: this endpoint has none (") and lines[2].endswith("; nothing expires")
+    assert lines[6].startswith("  users: left as they are; this endpoint is not MinIO")
+
+
+def test_policy_is_printed_when_asked_for() -> None:
+    assert json.loads(policy_text("runner", "s3://planes")) == policy_of("runner", "planes")
+    with pytest.raises(StoreError, match="nobody: no user of the store, expected one of runner, server-dev"):
+        policy_text("nobody", "s3://planes")
+    with pytest.raises(StoreError, match="is a folder, which has no users"):
+        policy_text("runner", "/srv/store")
+
+
+def test_folder_is_made_when_the_store_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STORE_URI", "my store")
+    assert init_store(tmp_path) == f"folder {tmp_path}/my store: made"
+    assert init_store(tmp_path) == f"folder {tmp_path}/my store: there already"
