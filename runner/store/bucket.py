@@ -226,7 +226,10 @@ class Bucket:
         try:
             response = self.client.get_object(self.name, key, offset=sink.size, request_headers=headers)
         except MinioException as error:
-            if code_of(error) in ("PreconditionFailed", "InvalidRange", "NoSuchKey", "404", "412", "416"):
+            code = code_of(error)
+            if code in ("InvalidRange", "416"):
+                return  # it is shorter than the endpoint said
+            if code in ("PreconditionFailed", "412") or is_missing(error):
                 raise StoreError(
                     f"{self.uri}: {key} was replaced or removed while it was fetched; try again"
                 ) from error

@@ -1,0 +1,331 @@
+"""What goes wrong with a store: after each there is a clear error or a completed retry, and the store is whole."""
+
+from __future__ import annotations
+
+import hashlib
+import http.server
+import io
+import os
+import random
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from minio import time as minio_time
+
+from runner.errors import ObjectError, StoreError
+from runner.store import open_store
+from runner.store.init import init_store
+from runner.store.s3 import S3Store
+from runner.store.verify import verify_store
+from serving.s3 import endpoint_of_environment, pool_of
+from tests.proxy import proxying
+from tests.s3 import S3, serving_s3
+
+CONTENT = random.Random(1).randbytes(40 << 20)
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+KEY = f"datasets/planes/{SHA256[:12]}.zip"
+HALF = len(CONTENT) // 2
+IMPATIENT = (0.1, 0.1)
+Use = Callable[[dict[str, str]], S3Store]
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("STORE_URI", "STORE_USERS", "CA_BUNDLE", "AWS_DEFAULT_REGION"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    (tmp_path / "source").write_bytes(CONTENT)
+    return tmp_path / "source"
+
+
+@pytest.fixture
+def use(monkeypatch: pytest.MonkeyPatch) -> Use:
+    """Let the environment name a store; return it."""
+
+    def use(environment: dict[str, str]) -> S3Store:
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        store = open_store(Path())
+        assert isinstance(store, S3Store)
+        return store
+
+    return use
+
+
+def is_whole(store: S3Store) -> bool:
+    text, well = verify_store(store)
+    return well and text.endswith("1 objects of 0 versions hashed, 0 errors")
+
+
+def restart(server: S3, seconds: float = 1) -> None:
+    """Kill a server; it is there again a little later."""
+    server.stop(kill=True)
+    threading.Timer(seconds, server.start).start()
+
+
+@pytest.fixture(params=["minio", "rclone"])
+def own(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[S3]:
+    """A server of either kind that the test may kill."""
+    with serving_s3(request.param, tmp_path / "server") as server:
+        yield server
+        while server.process is None:  # a timer starts it
+            time.sleep(0.1)
+
+
+def test_upload_completes_when_the_server_is_killed_in_the_middle(own: S3, use: Use, source: Path) -> None:
+    environment = own.bucket()
+    with proxying(own.url, after=HALF, then=lambda: restart(own)) as proxy:
+        store = use(environment | {"AWS_ENDPOINT_URL": proxy.url})
+        assert store.put_file(KEY, source)
+        assert proxy.then is None
+        assert is_whole(store) and store.digest(KEY) == SHA256
+
+
+def test_download_goes_on_when_the_server_is_killed_in_the_middle(
+    own: S3, use: Use, source: Path, tmp_path: Path
+) -> None:
+    environment = own.bucket()
+    use(environment).put_file(KEY, source)
+    with proxying(own.url, after=HALF, then=lambda: restart(own)) as proxy:
+        store = use(environment | {"AWS_ENDPOINT_URL": proxy.url})
+        store.fetch(KEY, tmp_path / "out" / "zip", SHA256)
+        assert proxy.then is None
+        assert proxy.bytes < 1.3 * len(CONTENT)  # what came was not sent again
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["zip"]
+    assert is_whole(use(environment))
+
+
+def test_download_goes_on_when_we_are_killed_in_the_middle(
+    s3: S3, use: Use, source: Path, tmp_path: Path, project: Path
+) -> None:
+    environment = s3.bucket()
+    use(environment).put_file(KEY, source)
+    code = f"""
+from pathlib import Path
+from runner.store import open_store
+open_store(Path()).fetch({KEY!r}, Path({str(tmp_path / "out" / "zip")!r}), {SHA256!r})
+"""
+    children: list[subprocess.Popen[bytes]] = []
+
+    def kill() -> None:
+        children[0].kill()
+        children[0].wait()
+
+    with proxying(s3.url, after=HALF, then=kill) as proxy:
+        variables = os.environ | environment | {"AWS_ENDPOINT_URL": proxy.url}
+        children.append(subprocess.Popen([sys.executable, "-c", code], cwd=project, env=variables))
+        children[0].wait(60)
+        assert children[0].returncode == -9
+        (partial,) = (tmp_path / "out").iterdir()
+        came = partial.stat().st_size
+        assert 0 < came < len(CONTENT)
+        before = proxy.bytes
+        store = use(environment | {"AWS_ENDPOINT_URL": proxy.url})
+        store.fetch(KEY, tmp_path / "out" / "zip", SHA256)
+        assert proxy.bytes - before < len(CONTENT) - came + 100_000
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["zip"]
+    assert (tmp_path / "out" / "zip").read_bytes() == CONTENT
+
+
+def test_download_begins_anew_when_what_was_left_is_garbage(
+    s3: S3, use: Use, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = use(s3.bucket())
+    store.put_file(KEY, source)
+    with monkeypatch.context() as patch:
+        patch.setattr(store.bucket, "download", lambda key, found, sink: sink.write(bytes(HALF)) or 1 / 0)
+        with pytest.raises(ZeroDivisionError, match="division"):
+            store.fetch(KEY, tmp_path / "out" / "zip", SHA256)
+    assert [path.stat().st_size for path in (tmp_path / "out").iterdir()] == [HALF]
+    store.fetch(KEY, tmp_path / "out" / "zip", SHA256)
+    assert (tmp_path / "out" / "zip").read_bytes() == CONTENT
+
+
+def test_everything_completes_when_every_third_connection_is_cut(
+    s3: S3, use: Use, source: Path, tmp_path: Path
+) -> None:
+    environment = s3.bucket()
+    with proxying(s3.url, cut_every=3) as proxy:
+        store = use(environment | {"AWS_ENDPOINT_URL": proxy.url})
+        init_store(tmp_path)
+        assert store.put_file(KEY, source)
+        store.fetch(KEY, tmp_path / "zip", SHA256)
+        for number in range(times := 20 if store.capabilities.conditional_put else 3):
+            pool_of(store.bucket.endpoint).clear()  # else few connections do for everything
+            assert store.create(f"runs/planes/{number}/claim.json", str(number).encode())
+            store.replace("models/planes/latest.json", str(number).encode())
+            assert store.read("models/planes/latest.json") == str(number).encode()
+        assert len(store.list("runs/")) == times
+        assert proxy.cuts >= times // 2
+    assert use(environment).digest(KEY) == SHA256
+
+
+def test_full_disk_is_said_and_left_as_it_was_when_a_download_does_not_fit(
+    s3: S3, use: Use, source: Path, tmp_path: Path
+) -> None:
+    store = use(s3.bucket())
+    store.put_file(KEY, source)
+    with disk(tmp_path / "disk", "8M") as full:
+        with pytest.raises(OSError, match="No space left on device"):
+            store.fetch(KEY, full / "zip", SHA256)
+        assert list(full.iterdir()) == []
+    assert is_whole(store)
+
+
+def test_full_disk_is_said_when_it_is_the_servers(use: Use, source: Path, tmp_path: Path) -> None:
+    with disk(tmp_path / "disk", "64M") as full, serving_s3("minio", full / "minio") as server:
+        store = use(server.bucket())
+        for number in range(3):
+            (tmp_path / "large").write_bytes(bytes([number]) + CONTENT[1:])
+            try:
+                store.put_file(f"weights/{number}", tmp_path / "large")
+            except StoreError as error:
+                assert "the store is full (XMinioStorageFull); make room on its disk" in str(error)
+                break
+        else:
+            raise AssertionError("120 MiB went onto a disk of 64")
+        text, well = verify_store(store)
+        assert well, text
+
+
+class disk:  # noqa: N801 - a context manager
+    """A small disk of its own, which only root can mount."""
+
+    def __init__(self, folder: Path, size: str) -> None:
+        self.folder, self.size = folder, size
+
+    def __enter__(self) -> Path:
+        self.folder.mkdir()
+        if subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", f"size={self.size}", "none", self.folder], check=False
+        ).returncode:
+            pytest.skip("only root may mount a disk to fill")
+        return self.folder
+
+    def __exit__(self, *_: object) -> None:
+        subprocess.run(["umount", "--lazy", self.folder], check=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"AWS_ACCESS_KEY_ID": "nobody"},
+            r"refuses the user nobody \((InvalidAccessKeyId|SignatureDoesNotMatch)\); check AWS_ACCESS_KEY_ID and AWS",
+        ),
+        (
+            {"AWS_SECRET_ACCESS_KEY": "geheim"},
+            r"refuses the user root\w+ \(SignatureDoesNotMatch\); check AWS_ACCESS_KEY",
+        ),
+        ({"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}, "wants a user; set AWS_ACCESS_KEY_ID and AWS_SECRET"),
+        ({"STORE_URI": "s3://not-there"}, r"there is no such bucket; `python -m runner store init` makes it, or corr"),
+    ],
+)
+def test_cause_is_said_when_credentials_or_bucket_are_wrong(
+    s3: S3, use: Use, source: Path, tmp_path: Path, change: dict[str, str], message: str
+) -> None:
+    environment = s3.bucket()
+    use(environment).put_file(KEY, source)
+    store = use(environment | change)
+    for ask in (
+        lambda: store.put_file("weights/x", source),
+        lambda: store.fetch(KEY, tmp_path / "out"),
+        lambda: store.list(""),
+        lambda: store.read("a"),
+    ):
+        with pytest.raises(StoreError, match=rf"^{store.uri}: .*{message}") as caught:
+            ask()
+        assert "geheim" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
+    assert is_whole(use(environment))
+
+
+def test_clocks_are_compared_when_ours_is_wrong(
+    minio: S3, use: Use, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = use(minio.bucket())
+    with monkeypatch.context() as patch:
+        patch.setattr(minio_time, "utcnow", lambda: datetime.now(UTC) + timedelta(hours=1))
+        with pytest.raises(
+            StoreError, match=r"the clocks differ too much: here it is .* GMT, at the store .* GMT; set th"
+        ):
+            store.put_file(KEY, source)
+    assert store.put_file(KEY, source) and is_whole(store)
+
+
+def test_error_comes_when_the_store_stays_away(use: Use, source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    environment = {"STORE_URI": "s3://planes", "AWS_ENDPOINT_URL": "http://127.0.0.1:9"}
+    use(environment)
+    store = S3Store("planes", endpoint_of_environment(), patience=IMPATIENT)
+    with pytest.raises(
+        StoreError,
+        match=r"^s3://planes: .* cannot be examined: http://127.0.0.1:9 does not answer \(.*refused\); check AWS_",
+    ):
+        store.put_file(KEY, source)
+    assert capsys.readouterr().err.count("trying again") == 1
+
+
+def test_something_else_than_s3_is_recognised_when_it_answers(use: Use, tmp_path: Path) -> None:
+    class Console(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            page = b"<!doctype html><p>Sign in"
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(page)))
+            self.end_headers()
+            self.wfile.write(page)
+
+        def log_message(self, format: str, *arguments: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Console) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        user = {"AWS_ACCESS_KEY_ID": "user", "AWS_SECRET_ACCESS_KEY": "geheim"}
+        url = f"http://127.0.0.1:{server.server_port}"
+        store = use({"STORE_URI": "s3://planes", "AWS_ENDPOINT_URL": url, **user})
+        with pytest.raises(
+            StoreError, match=r"does not speak S3; check AWS_ENDPOINT_URL \(a console has a port of its"
+        ):
+            store.exists("a")
+        server.shutdown()
+
+
+def truncate(server: S3, bucket: str) -> None:
+    """Cut what the server keeps on its disk of the test's object to a half."""
+    (folder,) = (path for path in server.data.rglob("*.zip"))
+    file = max(folder.rglob("part.*"), key=lambda path: path.stat().st_size) if folder.is_dir() else folder
+    os.truncate(file, file.stat().st_size // 2)
+
+
+def test_damage_is_found_when_an_object_is_truncated_behind_our_back(
+    own: S3, use: Use, source: Path, tmp_path: Path
+) -> None:
+    environment = own.bucket()
+    store = use(environment)
+    store.put_file(KEY, source)
+    truncate(own, store.bucket.name)
+    with pytest.raises(ObjectError, match=r"breaks off after .* again and again|its sha256 is \w{64}, but"):
+        store.fetch(KEY, tmp_path / "out" / "zip", SHA256)
+    assert not (tmp_path / "out" / "zip").exists()
+    text, well = verify_store(store)
+    assert not well and KEY in text and text.endswith("1 errors")
+    own.client().remove_object(store.bucket.name, KEY)
+    assert store.put_file(KEY, source) and is_whole(store)
+
+
+def test_damage_is_found_when_a_small_object_was_replaced(minio: S3, use: Use) -> None:
+    store = use(minio.bucket())
+    store.replace("models/planes/latest.json", b"1")
+    minio.client().put_object(
+        store.bucket.name, "models/planes/latest.json", io.BytesIO(b"2"), 1, metadata={"sha256": SHA256}
+    )
+    with pytest.raises(ObjectError, match=r"its sha256 is \w{64}, but \w{64} was noted when it was stored"):
+        store.read("models/planes/latest.json")
