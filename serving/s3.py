@@ -139,8 +139,8 @@ def explain(error: Exception, endpoint: Endpoint) -> str:
         return f"{endpoint.url} does not answer ({said}); check AWS_ENDPOINT_URL, and that the store runs"
     if code in ("InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidArgument") and user:
         return f"{endpoint.url} refuses the user {user} ({code}); check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-    if user is None and code in ("AccessDenied", "403", "BadRequest", "400", "MissingFields", "InvalidRequest"):
-        return f"{endpoint.url} wants a user; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+    if user is None and code != "NoSuchBucket":
+        return f"{endpoint.url} wants a user ({code}); set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
     if code in ("AccessDenied", "403"):
         return f"the user {user} may not do this; check its policy (`python -m runner store init` sets it) and its key"
     if code == "NoSuchBucket":

@@ -48,7 +48,7 @@ def verify_store(store: Store) -> tuple[str, bool]:
                 versions += 1
             except ObjectError as error:
                 errors.append(str(error))
-    errors += list(_wrong_pointers(store))
+    errors += list(_wrong_pointers(store, keys))
     errors += list(_wrong_objects(store, claims))
     lines = [f"FAIL  {error}" for error in errors] + [f"note  {note}" for note in _unfinished(store, keys)]
     lines.append(f"{len({claim.key for claim in claims})} objects of {versions} versions hashed, {len(errors)} errors")
@@ -93,18 +93,17 @@ def _wrong_objects(store: Store, claims: list[Claim]) -> Iterator[str]:
             )
 
 
-def _wrong_pointers(store: Store) -> Iterator[str]:
-    for model in model_names(store):
+def _wrong_pointers(store: Store, keys: list[str]) -> Iterator[str]:
+    for model in (match[1] for key in keys if (match := re.fullmatch(r"models/([^/]+)/latest\.json", key))):
         key = f"models/{model}/latest.json"
         try:
-            if (number := latest(store, model)) is None:
-                continue
-            noted, version = json.loads(store.read(key)), read_version(store, model, number)
-        except ObjectError as error:
+            noted, number = json.loads(store.read(key)), latest(store, model)
+            version = read_version(store, model, number or 0)
+        except (ObjectError, ValueError) as error:
             yield f"{key}: {error}"
             continue
         if noted.get("sha256") != version.sha256:
-            yield f"{store.uri}: {key} names another manifest than {key_of(model, number)}; publish writes it anew"
+            yield f"{store.uri}: {key} names another manifest than {key_of(model, version.number)}; publish anew"
 
 
 def _unfinished(store: Store, keys: list[str]) -> Iterator[str]:

@@ -226,7 +226,10 @@ class disk:  # noqa: N801 - a context manager
             {"AWS_SECRET_ACCESS_KEY": "geheim"},
             r"refuses the user root\w+ \(SignatureDoesNotMatch\); check AWS_ACCESS_KEY",
         ),
-        ({"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}, "wants a user; set AWS_ACCESS_KEY_ID and AWS_SECRET"),
+        (
+            {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""},
+            r"wants a user \(\w+\); set AWS_ACCESS_KEY_ID and AWS_SECRET",
+        ),
         ({"STORE_URI": "s3://not-there"}, r"there is no such bucket; `python -m runner store init` makes it, or corr"),
     ],
 )

@@ -1,0 +1,122 @@
+"""Datasets and weights onto every kind of store, also from a prefix of a bucket; and the stages' way back."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from pathlib import Path
+
+import pytest
+import yaml
+from PIL import Image
+
+from runner.dataset.versions import add_dataset, fetch_dataset
+from runner.errors import DatasetError, StoreError
+from runner.store import open_store
+from runner.store.prefix import fetch_uri
+from runner.store.verify import verify_store
+from runner.weights import add_weights, fetch_weights
+from tests.s3 import S3
+
+PARAMS = "presets:\n  dataset: sample\ndataset:\n  url:\n  sha256:\nweights:\n"
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    (tmp_path / "project").mkdir()
+    (tmp_path / "project" / "params.yaml").write_text(PARAMS)
+    return tmp_path / "project"
+
+
+def pictures(count: int) -> dict[str, bytes]:
+    files = {"classes.txt": b"airplane\n"}
+    for number in range(count):
+        out = io.BytesIO()
+        Image.new("L", (16, 16), number % 256).save(out, "PNG")
+        files[f"images/sky {number:04} ü.png"] = out.getvalue()
+        files[f"labels/sky {number:04} ü.txt"] = b"0 0.5 0.5 0.2 0.2\n"
+    return files
+
+
+def put(server: S3, bucket: str, files: dict[str, bytes], prefix: str) -> None:
+    client = server.client()
+    for name, content in files.items():
+        client.put_object(bucket, f"{prefix}{name}", io.BytesIO(content), len(content))
+
+
+@pytest.fixture
+def bucket(s3: S3, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A bucket that is the store too."""
+    for name, value in s3.bucket().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("RUNNER_WORK", raising=False)
+    return open_store(Path()).uri
+
+
+def test_dataset_is_the_same_version_when_it_comes_from_a_prefix_a_zip_or_a_folder(
+    bucket: str, s3: S3, repository: Path, tmp_path: Path
+) -> None:
+    files = pictures(60)
+    put(s3, bucket.removeprefix("s3://"), files, "incoming/planes/")
+    for name, content in files.items():
+        (tmp_path / "planes" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "planes" / name).write_bytes(content)
+    with zipfile.ZipFile(tmp_path / "planes.zip", "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    put(s3, bucket.removeprefix("s3://"), {"planes.zip": (tmp_path / "planes.zip").read_bytes()}, "incoming/")
+    sources: list[str | Path] = [
+        f"{bucket}/incoming/planes/",
+        f"{bucket}/incoming/planes",
+        f"{bucket}/incoming/planes.zip",
+    ]
+    found = set()
+    for source in [*sources, tmp_path / "planes"]:
+        assert "planes: 60 pictures, 60 boxes" in add_dataset(source, project=repository)
+        found.add((repository / "params.yaml").read_text())
+    (params,) = found
+    dataset = yaml.safe_load(params)["dataset"]
+    assert dataset["url"] == f"store:datasets/planes/{dataset['sha256'][:12]}.zip"
+    store = open_store(repository)
+    assert fetch_dataset(dataset["url"], dataset["sha256"], store, tmp_path / "raw", work=tmp_path / "work") == ""
+    assert len(list((tmp_path / "raw" / "images").iterdir())) == 60
+    assert verify_store(store)[1]
+    assert [path.name for path in (repository / ".work").iterdir()] == []
+
+
+def test_weights_come_back_when_a_training_wants_them(bucket: str, repository: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "tiny.pt", "w") as archive:
+        archive.writestr("tiny/data.pkl", b"")
+    add_weights(tmp_path / "tiny.pt", project=repository)
+    sha256 = yaml.safe_load((repository / "params.yaml").read_text())["weights"]["tiny.pt"]
+    file = fetch_weights("tiny.pt", sha256, open_store(repository), tmp_path / "work")
+    assert file.read_bytes() == (tmp_path / "tiny.pt").read_bytes()
+    assert verify_store(open_store(repository))[1]
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ([], r"/incoming/: there is nothing under it, expected a zip, or the files of a dataset; check its name$"),
+        (["images/A.png", "images/a.png"], r"images/[Aa].png and images/[aA].png are one file on many disks"),
+        (["images/\x01.png"], r"empty or with control characters, expected a plain relative path"),
+    ],
+)
+def test_prefix_is_refused_when_its_names_could_do_harm(
+    minio: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: list[str], message: str
+) -> None:
+    environment = minio.bucket()
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    put(minio, environment["STORE_URI"].removeprefix("s3://"), {name: b"x" for name in names}, "incoming/")
+    with pytest.raises(DatasetError, match=message):
+        fetch_uri(f"{environment['STORE_URI']}/incoming/", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_params_stay_when_the_source_is_not_there(bucket: str, repository: Path) -> None:
+    with pytest.raises(DatasetError, match="there is nothing under it"):
+        add_dataset(f"{bucket}/nothing/", project=repository)
+    with pytest.raises(StoreError, match=r"^s3://another-bucket: .*there is no such bucket"):
+        add_dataset("s3://another-bucket/planes/", project=repository)
+    assert (repository / "params.yaml").read_text() == PARAMS

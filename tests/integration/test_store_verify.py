@@ -1,0 +1,105 @@
+"""`store verify` on every kind of store: what was published is well, what was damaged is named."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from runner.store import Store, open_store
+from runner.store.verify import verify_store
+from tests.s3 import S3
+
+DATASET, WEIGHTS, ONNX, BEST = b"dataset", b"weights", b"onnx", b"best"
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+MANIFEST = {
+    "name": "planes",
+    "version": 1,
+    "onnx_sha256": sha256(ONNX),
+    "classes": ["airplane"],
+    "verdict": {"passed": True},
+    "dataset": {
+        "name": "planes",
+        "url": f"store:datasets/planes/{sha256(DATASET)[:12]}.zip",
+        "sha256": sha256(DATASET),
+    },
+    "params": {"model": {"base": "yolo11n.pt", "sha256": sha256(WEIGHTS)}},
+    "files": {"best.pt": sha256(BEST)},
+}
+CONTENT = json.dumps(MANIFEST).encode()
+OBJECTS = {
+    f"datasets/planes/{sha256(DATASET)[:12]}.zip": DATASET,
+    f"weights/{sha256(WEIGHTS)[:12]}-yolo11n.pt": WEIGHTS,
+    "runs/planes/1/claim.json": b"{}",
+    "runs/planes/1/best.pt": BEST,
+    "models/planes/1/model.onnx": ONNX,
+    "models/planes/1/manifest.json": CONTENT,
+    "models/planes/latest.json": json.dumps({"version": 1, "sha256": sha256(CONTENT)}).encode(),
+    "dvc/files/md5/ab/cd": b"of no concern",
+}
+
+
+@pytest.fixture(params=["folder", "minio", "rclone"])
+def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """A store with one published version."""
+    environment = {"STORE_URI": str(tmp_path / "store")}
+    if request.param != "folder":
+        server: S3 = request.getfixturevalue(request.param)
+        environment = server.bucket()
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    store = open_store(tmp_path)
+    for key, content in OBJECTS.items():
+        store.replace(key, content)
+    return store
+
+
+@pytest.fixture
+def remove(store: Store) -> Callable[[str], None]:
+    def remove(key: str) -> None:
+        if hasattr(store, "bucket"):
+            store.bucket.client.remove_object(store.bucket.name, key)
+        else:
+            Path(store.uri_of(key)).unlink()
+
+    return remove
+
+
+def test_store_is_well_when_nothing_happened(store: Store) -> None:
+    assert verify_store(store) == ("4 objects of 1 versions hashed, 0 errors", True)
+
+
+def test_store_is_well_when_it_is_empty(tmp_path: Path) -> None:
+    assert verify_store(open_store(tmp_path, str(tmp_path))) == ("0 objects of 0 versions hashed, 0 errors", True)
+
+
+@pytest.mark.parametrize("key", [key for key in OBJECTS if not key.startswith("dvc/") and "claim" not in key])
+def test_object_is_named_when_it_was_replaced_or_removed(store: Store, remove: Callable[[str], None], key: str) -> None:
+    store.replace(key, b"something else")
+    text, well = verify_store(store)
+    assert not well and key in text.splitlines()[0] and text.startswith("FAIL  ")
+    remove(key)
+    text, well = verify_store(store)
+    if key.endswith("latest.json"):
+        assert well  # as if none had passed the gate
+    else:
+        assert not well and (key.rpartition("/")[0] in text or "there is no version 1 of planes" in text)
+
+
+def test_unfinished_versions_are_notes_when_a_publish_was_killed(store: Store) -> None:
+    store.replace("runs/planes/2/claim.json", b"{}")
+    store.replace("models/planes/3/model.onnx", b"half")
+    text, well = verify_store(store)
+    assert well
+    assert text.splitlines()[:2] == [
+        "note  planes 2 was begun, not published; publishing the same model again completes it",
+        "note  planes 3 was begun, not published; publishing the same model again completes it",
+    ]
