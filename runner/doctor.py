@@ -10,9 +10,12 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from runner.errors import RunnerError
+
+if TYPE_CHECKING:
+    from runner.store import Store
 
 FREE_GB = 5
 ASKED = ("dvc", "dvc-s3", "hydra-core", "torch", "torchvision", "ultralytics", "onnx", "onnxruntime", "pillow", "numpy")
@@ -105,23 +108,47 @@ def _configuration(project: Path) -> Iterator[Finding]:
         yield Finding("params.yaml and conf/ do not fit together", str(error).replace("\n", "\n      "))
         return
     yield Finding("params.yaml and conf/ compose")
-    yield from _data(project, config.dataset.url, config.dataset.sha256)
+    yield from data(project, config.dataset.url)
     yield from _device(config.train.batch)
 
 
-def _data(project: Path, url: str, sha256: str | None) -> Iterator[Finding]:
-    from runner.store import open_store
+def data(project: Path, url: str) -> Iterator[Finding]:
+    """Say what the store can do, and whether it has the dataset's version."""
+    from runner.store import key_of, open_store
 
     try:
         store = open_store(project)
-        there = url == "sample" or store.exists(url.removeprefix("store:"))
+        yield Finding(f"the store {_describe(store)}")
+        there = url == "sample" or store.exists(key_of(url))
     except RunnerError as error:
         yield Finding("the store", str(error))
         return
     yield Finding(
         f"dataset {url}",
-        "" if there else f"it is not in the store {store}: set STORE_URI, or `python -m runner dataset add` it again",
+        "" if there else f"it is not in {store.uri}: set STORE_URI, or `python -m runner dataset add` it again",
     )
+
+
+def _describe(store: Store) -> str:
+    """Say where a store is and what it can do.
+
+    Raises:
+        StoreError: it does not answer.
+    """
+    from runner.store.folder import FolderStore
+
+    if isinstance(store, FolderStore):
+        return f"is the folder {store.uri}"
+    from runner.store.s3 import CAPABILITIES, S3Store
+
+    assert isinstance(store, S3Store)
+    store.bucket.patience = ()
+    answers = f"{store.uri} at {store.bucket.endpoint.url} answers"
+    if not store.exists(CAPABILITIES):
+        return f"{answers}; nobody has tried what it can do: `python -m runner store init` does, with its root user"
+    names = {"conditional_put": "conditional PUT", "tags": "tags", "versioning": "versions"}
+    does = store.capabilities._asdict()
+    return f"{answers}: " + ", ".join(name if does[key] else f"no {name}" for key, name in names.items())
 
 
 def _device(batch: int) -> Iterator[Finding]:

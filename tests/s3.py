@@ -44,7 +44,12 @@ class S3:
     @property
     def url(self) -> str:
         """What AWS_ENDPOINT_URL is."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'https' if self.certificate.exists() else 'http'}://127.0.0.1:{self.port}"
+
+    @property
+    def certificate(self) -> Path:
+        """What CA_BUNDLE is, where the server speaks TLS: MinIO does when it finds this file."""
+        return self.folder / "certs" / "public.crt"
 
     @property
     def data(self) -> Path:
@@ -87,9 +92,18 @@ class S3:
 
     def client(self, *, retries: bool = True) -> Minio:
         """A bare client of the root user."""
-        pool = None if retries else PoolManager(retries=False, timeout=10)
-        address = urlsplit(self.url).netloc
-        return Minio(address, self.user, self.password, secure=False, http_client=pool)
+        tls = self.certificate.exists()
+        trust = str(self.certificate) if tls else None
+        pool = PoolManager(retries=None if retries else False, timeout=10, ca_certs=trust)
+        return Minio(urlsplit(self.url).netloc, self.user, self.password, secure=tls, http_client=pool)
+
+    def certify(self) -> None:
+        """Make a certificate of its own, so that it speaks TLS from the next start on."""
+        self.certificate.parent.mkdir(parents=True, exist_ok=True)
+        subject = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "2"]
+        files = ["-keyout", str(self.certificate.with_name("private.key")), "-out", str(self.certificate)]
+        command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", *subject, *files]
+        subprocess.run(command, check=True, capture_output=True)
 
     def admin(self) -> MinioAdmin:
         """A client of MinIO's administration."""
@@ -98,12 +112,13 @@ class S3:
 
     def environment(self, bucket: str) -> dict[str, str]:
         """What names a bucket to us, to DVC and to the model server, as the root user."""
-        return {
+        environment = {
             "STORE_URI": f"s3://{bucket}",
             "AWS_ENDPOINT_URL": self.url,
             "AWS_ACCESS_KEY_ID": self.user,
             "AWS_SECRET_ACCESS_KEY": self.password,
         }
+        return environment | ({"CA_BUNDLE": str(self.certificate)} if self.certificate.exists() else {})
 
     def bucket(self) -> dict[str, str]:
         """Make a bucket of its own; return its environment."""

@@ -92,7 +92,7 @@ class Bucket:
             StoreError: the endpoint's address or certificates are not usable.
         """
         self.name, self.endpoint, self.uri = name, endpoint, f"s3://{name}"
-        self._patience = patience
+        self.patience = patience
         try:
             self.client: Minio = connect(endpoint)
         except (ValueError, OSError) as error:
@@ -107,7 +107,7 @@ class Bucket:
         Raises:
             StoreError: with what the endpoint or the network said, and what to do.
         """
-        waits = iter(self._patience)
+        waits = iter(self.patience)
         told = False
         while True:
             try:

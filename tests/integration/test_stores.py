@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from runner import doctor
 from runner.errors import ObjectError, StoreError
 from runner.store import Store, open_store
 from runner.store.init import init_store
@@ -163,3 +164,17 @@ def test_nothing_is_assumed_when_init_did_not_run(
     assert not store.tag("a", {"stage": "latest"})
     assert store.create("b", b"1") and not store.create("b", b"2")
     assert store.read("a") == b"content"
+
+
+def test_doctor_says_what_the_store_can_do(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (found, _) = doctor.data(tmp_path, "sample")
+    if not isinstance(store, S3Store):
+        assert found == (f"the store is the folder {store.uri}", "")
+        return
+    does = "conditional PUT, tags, versions"
+    if not store.capabilities.tags:
+        does = "no conditional PUT, no tags, no versions"
+    assert found == (f"the store {store.uri} at {store.bucket.endpoint.url} answers: {does}", "")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "another one")
+    (found,) = doctor.data(tmp_path, "sample")
+    assert found.what == "the store" and "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY" in found.remedy

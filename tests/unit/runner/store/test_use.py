@@ -1,0 +1,81 @@
+"""`store use`: DVC's remote goes where the store is; nothing that Git tracks changes, and no secret is written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from dvc.config import Config
+
+from runner.errors import StoreError
+from runner.store.use import use_store
+
+S3 = {
+    "STORE_URI": "s3://planes",
+    "AWS_ENDPOINT_URL": "https://minio:9000",
+    "AWS_ACCESS_KEY_ID": "user",
+    "AWS_SECRET_ACCESS_KEY": "geheim",
+}
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in (*S3, "CA_BUNDLE", "AWS_DEFAULT_REGION"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / ".dvc").mkdir()
+    (tmp_path / ".dvc" / "config").write_text(
+        "[core]\n    remote = store\n['remote \"store\"']\n    url = ../store/dvc\n"
+    )
+    return tmp_path
+
+
+def remote(project: Path) -> dict[str, object]:
+    values = Config(dvc_dir=str(project / ".dvc"))["remote"]["store"]
+    return {key: values[key] for key in ("url", "endpointurl", "ssl_verify", "profile") if key in values}
+
+
+def test_remote_is_the_bucket_when_the_store_is_one(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (project / "ca.pem").write_text("")
+    for name, value in (S3 | {"CA_BUNDLE": str(project / "ca.pem")}).items():
+        monkeypatch.setenv(name, value)
+    tracked = (project / ".dvc" / "config").read_bytes()
+    assert use_store(project) == "DVC's remote is s3://planes/dvc; `dvc push --run-cache` fills it, `dvc pull` reads it"
+    assert remote(project) == {
+        "url": "s3://planes/dvc",
+        "endpointurl": "https://minio:9000",
+        "ssl_verify": str(project / "ca.pem"),
+    }
+    assert (project / ".dvc" / "config").read_bytes() == tracked
+    assert not any(b"geheim" in path.read_bytes() for path in project.rglob("*") if path.is_file())
+
+
+def test_remote_is_beside_the_datasets_when_the_store_is_a_folder(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STORE_URI", "shared/my store")
+    use_store(project)
+    assert remote(project) == {"url": str(project / "shared" / "my store" / "dvc")}
+
+
+def test_remote_is_as_tracked_again_when_no_store_is_named(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tracked = remote(project)
+    for name, value in S3.items():
+        monkeypatch.setenv(name, value)
+    use_store(project)
+    assert remote(project) != tracked
+    monkeypatch.setenv("STORE_URI", "")
+    assert use_store(project) == "DVC's remote is the folder store/dvc, as .dvc/config says"
+    assert remote(project) == tracked
+
+
+def test_own_keys_stay_when_the_store_changes(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (project / ".dvc" / "config.local").write_text("['remote \"store\"']\n    profile = mine\n    url = s3://old/dvc\n")
+    for name, value in S3.items():
+        monkeypatch.setenv(name, value)
+    use_store(project)
+    assert remote(project)["profile"] == "mine" and remote(project)["url"] == "s3://planes/dvc"
+
+
+def test_use_is_refused_when_there_is_no_project(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=r"\.dvc is missing, expected a project of DVC's; run this in its folder"):
+        use_store(tmp_path)
