@@ -48,6 +48,11 @@ class Version(NamedTuple):
         return float(value) if isinstance(value, int | float) else None
 
 
+def to_json(content: object) -> bytes:
+    """Return the bytes of a small object, the same for the same content."""
+    return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
+
+
 def key_of(model: str, number: int, file: str = "manifest.json") -> str:
     """Return the key of a version's file."""
     return f"models/{model}/{number}/{file}"

@@ -1,0 +1,96 @@
+"""The criteria by themselves: figures in, findings out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from runner.config import Gate
+from runner.criteria import Shown, absolute, budgets, map50, per_class
+from runner.resampling import Ranked
+
+RULES = Gate(
+    min_map50=0.5,
+    min_boxes=20,
+    max_class_drop=0.02,
+    max_latency=1.5,
+    max_size=1.5,
+    resamples=500,
+    confidence=0.95,
+    deploy=False,
+)
+
+
+def rules(**changes: Any) -> Gate:
+    return Gate.model_validate(RULES.model_dump() | changes)
+
+
+def found(share: float, pictures: int = 100) -> Ranked:
+    """One box in each picture, and this share of them found, nothing false: AP50 is about the share."""
+    hits = np.flatnonzero(np.random.default_rng(0).random(pictures) < share)
+    return Ranked(hits, np.ones(len(hits), bool), np.ones(pictures, np.int64))
+
+
+def shown(*others: str, **classes: Ranked) -> Shown:
+    return Shown(classes, list(others))
+
+
+def test_no_when_no_box_is_in_test() -> None:
+    nothing = Ranked(np.zeros(0, np.intp), np.zeros(0, bool), np.zeros(3, np.int64))
+    finding = absolute(shown(kite=nothing), rules(min_map50=0.0))
+    assert (finding.passed, finding.candidate, finding.said) == (False, None, "no box in test")
+
+
+@pytest.mark.parametrize(("least", "passed"), [(0.0, True), (0.5, True), (0.99, False), (1.0, False)])
+def test_quality_must_suffice_when_judged_alone(least: float, passed: bool) -> None:
+    finding = absolute(shown(kite=found(0.6), bird=found(0.9)), rules(min_map50=least))
+    assert (finding.criterion, finding.passed) == ("mAP50", passed)
+    assert finding.candidate == pytest.approx(map50({"kite": found(0.6), "bird": found(0.9)}), abs=1e-6)
+    assert finding.said.endswith(f"at least {least:.3f} is wanted")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "pictures", "passed"),
+    [
+        (0.9, 0.9, 100, True),
+        (0.6, 0.9, 100, True),
+        (0.9, 0.3, 100, False),  # clearly worse
+        (0.9, 0.85, 20, True),  # so few pictures that it may be chance
+        (0.9, 0.85, 1000, False),  # the same loss is no chance any more
+    ],
+)
+def test_a_class_must_not_lose_when_it_is_not_chance(before: float, after: float, pictures: int, passed: bool) -> None:
+    old, new = shown(kite=found(before, pictures)), shown(kite=found(after, pictures))
+    (finding,), left_out = per_class(new, old, RULES)
+    assert (finding.criterion, finding.passed, left_out) == ("AP50 of kite", passed, [])
+    assert f"{finding.candidate:.3f} after {finding.deployed:.3f}, at least " in finding.said
+    assert "(0.02 may be lost, " in finding.said
+
+
+def test_a_loss_is_allowed_when_the_rules_say_so() -> None:
+    old, new = shown(kite=found(0.9, 1000)), shown(kite=found(0.8, 1000))
+    assert not per_class(new, old, rules(max_class_drop=0.02))[0][0].passed
+    assert per_class(new, old, rules(max_class_drop=0.2))[0][0].passed
+
+
+def test_a_class_is_left_out_and_said_when_it_cannot_be_compared() -> None:
+    old = shown("balloon", kite=found(0.9, 19), bird=found(0.9))
+    new = shown(kite=found(0.0, 19), bird=found(0.9), drone=found(0.9))
+    findings, left_out = per_class(new, old, RULES)
+    assert [each.criterion for each in findings] == ["AP50 of bird"]
+    assert left_out == [
+        "balloon: the deployed model knows this class, the dataset does not",
+        "kite: 19 boxes in test, and gate.min_boxes is 20",
+        "drone: the deployed model does not know this class",
+    ]
+
+
+@pytest.mark.parametrize(("ratio", "passed"), [(0.5, True), (1.5, True), (1.51, False)])
+def test_time_and_size_stay_in_budget_when_the_ratio_does(ratio: float, passed: bool) -> None:
+    latency, size = budgets([20 * ratio, 20], [10_000_000, 20_000_000], RULES)
+    assert (latency.criterion, latency.passed) == ("latency", passed)
+    assert latency.said == f"{20 * ratio:.1f} ms after 20.0 ms: {ratio:.2f} times, at most 1.5"
+    assert (size.criterion, size.candidate, size.passed) == ("size", 10.0, True)
+    assert not budgets([1, 1], [10_000_000, 6_000_000], RULES)[1].passed
