@@ -112,5 +112,5 @@ def test_the_store_is_found_when_a_pin_names_a_manifest(tmp_path: Path, place: s
     "uri", ["", "manifest.json", "models/x/3/manifest.json", "s/models/x/0/manifest.json", "m.onnx"]
 )
 def test_refused_when_a_pin_names_no_manifest(tmp_path: Path, uri: str) -> None:
-    with pytest.raises(StoreError, match="names no manifest, expected <store>/models/<model>/<n>/manifest.json"):
+    with pytest.raises(StoreError, match=r"names no manifest, expected <store>/models/<model>/<n>/manifest\.json"):
         locate(tmp_path, uri)
