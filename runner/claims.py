@@ -10,18 +10,23 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from runner.errors import ObjectError
 from runner.files import sha256_of
 from runner.release import Release
 from runner.store import Store
-from runner.versions import numbers, to_json
+from runner.versions import key_of, to_json
 
-Claim = dict[str, Any]
 VERDICT = "verdict.json"  # follows from the manifest, unlike the other files of a run
+
+
+class Claim(NamedTuple):
+    """What takes a number: the manifest that will be, and `Release.same`."""
+
+    same: dict[str, Any]
+    manifest: dict[str, Any]
 
 
 def claim(store: Store, release: Release) -> dict[str, Any]:
@@ -30,34 +35,37 @@ def claim(store: Store, release: Release) -> dict[str, Any]:
     Raises:
         StoreError: the store cannot be reached, or a claim in it is damaged.
     """
-    found: dict[str, Any] = (_find(store, release) or _take_number(store, release))["manifest"]
-    return found
-
-
-def _find(store: Store, release: Release) -> Claim | None:
-    """Return the claim that is there for this release: of a version that exists, else one that can be completed."""
-    existing = set(numbers(store, release.model))
-    unfinished = None
-    for number, each in _claims(store, release.model):
-        if _is_same(each, release):
-            if number in existing:
-                return each
-            if unfinished is None and _has_files(each, release):
-                unfinished = each
-    return unfinished
-
-
-def _take_number(store: Store, release: Release) -> Claim:
-    """Claim the next number; where another publisher was faster, go on with its claim if it is for the same."""
-    number = 0
+    known: dict[int, Claim] = {}
     while True:
-        number = max([number, *_taken(store, release.model)]) + 1
+        used, claimed, existing = _numbers(store, release.model)
+        for number in claimed - known.keys():
+            known[number] = _read(store, release.model, number)
+        if (found := _find(known, existing, release)) is not None:
+            return found
+        number = max(used | known.keys(), default=0) + 1
         mine = _new_claim(release, number)
-        if store.create(_key(release.model, number), to_json(mine)):
-            return mine
-        other = _read(store, release.model, number)
-        if _is_same(other, release) and _has_files(other, release):
-            return other
+        if store.create(_key(release.model, number), to_json(mine._asdict())):
+            return mine.manifest
+        known[number] = _read(store, release.model, number)  # another publisher was faster
+
+
+def _find(known: dict[int, Claim], existing: set[int], release: Release) -> dict[str, Any] | None:
+    """Return the manifest of a version that exists, else of one that can be completed; None where there is neither."""
+    same = [number for number, each in sorted(known.items(), reverse=True) if _is_same(each, release)]
+    candidates = [
+        *(number for number in same if number in existing),
+        *(number for number in same if _has_files(known[number], release)),
+    ]
+    return known[candidates[0]].manifest if candidates else None
+
+
+def _numbers(store: Store, model: str) -> tuple[set[int], set[int], set[int]]:
+    """Return the numbers that were ever used, those that have a claim, and those of the versions that exist."""
+    keys = [*store.list(f"runs/{model}/"), *store.list(f"models/{model}/")]
+    matches = [match for key in keys if (match := re.fullmatch(r"[^/]+/[^/]+/([1-9][0-9]*)/(.+)", key))]
+    claimed = {int(match[1]) for match in matches if match[0] == _key(model, int(match[1]))}
+    existing = {int(match[1]) for match in matches if match[0] == key_of(model, int(match[1]))}
+    return {int(match[1]) for match in matches}, claimed, existing
 
 
 def _new_claim(release: Release, number: int) -> Claim:
@@ -71,7 +79,7 @@ def _new_claim(release: Release, number: int) -> Claim:
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "files": files,
     }
-    return {"same": release.same, "manifest": manifest}
+    return Claim(release.same, manifest)
 
 
 def _is_same(there: Claim, release: Release) -> bool:
@@ -80,8 +88,8 @@ def _is_same(there: Claim, release: Release) -> bool:
     The deployed model counts too, unless that is the claimed version itself: it was published, promoted, and is now
     judged beside itself.
     """
-    manifest = there["manifest"]
-    if (there["same"], manifest["onnx_sha256"]) != (release.same, release.manifest["onnx_sha256"]):
+    manifest = there.manifest
+    if (there.same, manifest["onnx_sha256"]) != (release.same, release.manifest["onnx_sha256"]):
         return False
     old, new = _outcome(manifest["verdict"]), _outcome(release.manifest["verdict"])
     if new.get("deployed") == hashlib.sha256(to_json(manifest)).hexdigest():
@@ -99,26 +107,12 @@ def _outcome(verdict: dict[str, Any] | None) -> dict[str, Any]:
 
 def _has_files(there: Claim, release: Release) -> bool:
     """Whether the files of a run are those of a claim, so that it can be completed from here."""
-    claimed: dict[str, str] = there["manifest"]["files"]
+    claimed: dict[str, str] = there.manifest["files"]
     return {name: sha256 for name, sha256 in claimed.items() if name != VERDICT} == _digests(release)
 
 
 def _digests(release: Release) -> dict[str, str]:
     return {name: sha256_of(path) for name, path in release.files.items()}
-
-
-def _taken(store: Store, model: str) -> set[int]:
-    """Return the numbers that were ever used."""
-    keys = [*store.list(f"runs/{model}/"), *store.list(f"models/{model}/")]
-    return {int(match[1]) for key in keys if (match := re.match(r"[^/]+/[^/]+/([1-9][0-9]*)/", key))}
-
-
-def _claims(store: Store, model: str) -> Iterator[tuple[int, Claim]]:
-    """Yield all claims, the newest first."""
-    pattern = re.compile(rf"runs/{re.escape(model)}/([1-9][0-9]*)/claim\.json")
-    claimed = (int(match[1]) for key in store.list(f"runs/{model}/") if (match := pattern.fullmatch(key)))
-    for number in sorted(claimed, reverse=True):
-        yield number, _read(store, model, number)
 
 
 def _key(model: str, number: int) -> str:
@@ -128,10 +122,10 @@ def _key(model: str, number: int) -> str:
 def _read(store: Store, model: str, number: int) -> Claim:
     key = _key(model, number)
     try:
-        found: Claim = json.loads(store.read(key))
-        manifest = found["manifest"]
-        if (manifest["name"], manifest["version"]) != (model, number) or not (manifest["files"] and found["same"]):
+        content = json.loads(store.read(key))
+        same, manifest = content["same"], content["manifest"]
+        if (manifest["name"], manifest["version"]) != (model, number) or not (manifest["files"] and same):
             raise ValueError("it is of another version")
     except (ValueError, TypeError, KeyError) as error:
         raise ObjectError(f"{store.uri}: {key} is damaged ({error!r}), expected a claim; remove it") from error
-    return found
+    return Claim(same, manifest)

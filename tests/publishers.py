@@ -13,7 +13,9 @@ import hashlib
 import json
 import os
 import signal
+import subprocess
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -23,8 +25,24 @@ import urllib3
 
 from runner.publish import publish
 from runner.release import Release, releasing
-from runner.store import Store, open_store
+from runner.store import Store, open_store, s3
 from runner.versions import key_of, latest, numbers
+from serving.s3 import connect, pool_of
+from tests.conftest import PROJECT
+
+
+def drive(*arguments: str | Path, **environment: str) -> list[dict[str, Any]]:
+    """Run this module with these arguments; return what it printed."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-m", "tests.publishers", *map(str, arguments)],
+        cwd=PROJECT,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
+    return [json.loads(line) for line in done.stdout.splitlines()]
 
 
 class Dying:
@@ -65,11 +83,15 @@ def in_child(work: Callable[[], object]) -> int:
     """Start a process that does this and ends; its id."""
     if child := os.fork():
         return child
-    with contextlib.suppress(BaseException):
+    connect.cache_clear()  # connections are the parent's own
+    pool_of.cache_clear()
+    try:
         work()
         os._exit(0)
-    sys.excepthook(*sys.exc_info())
-    os._exit(1)
+    except BaseException:  # noqa: BLE001 - whatever it is: a child must not go on with what its parent does
+        traceback.print_exc()
+    finally:
+        os._exit(1)
 
 
 def seen(store: Store, model: str) -> dict[str, Any]:
@@ -92,6 +114,7 @@ def seen(store: Store, model: str) -> dict[str, Any]:
 
 def kill(what: str, project: Path) -> Iterator[dict[str, Any]]:
     """Yield what is seen after each kill, after the next publish, and after another one."""
+    s3._SETTLE_SECONDS = 0.05  # nobody else publishes
     os.chdir(project)
     with releasing(project) as release:
         for count in range(1, 1000):

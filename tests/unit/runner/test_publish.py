@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -17,7 +14,7 @@ from runner.publish import Published, publish
 from runner.release import releasing
 from runner.store import open_store
 from runner.versions import latest, numbers, read_version
-from tests.conftest import PROJECT
+from tests.publishers import drive
 from tests.trained import Trained, blind, seeing
 
 
@@ -42,18 +39,6 @@ def published(trained: Trained) -> Published:
 def stored(trained: Trained) -> dict[str, bytes]:
     folder = trained.folder / "store"
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def drive(*arguments: str | Path) -> list[dict[str, Any]]:
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore::DeprecationWarning", "-m", "tests.publishers", *map(str, arguments)],
-        cwd=PROJECT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
-    return [json.loads(line) for line in done.stdout.splitlines()]
 
 
 def test_everything_is_there_and_the_manifest_names_it_when_published(trained: Trained) -> None:
