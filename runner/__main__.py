@@ -100,6 +100,8 @@ def _parser() -> argparse.ArgumentParser:
     actions.add_parser("verify", help="hash everything whose digest is known")
     policy = actions.add_parser("policy", help="print what a user may do, for endpoints that are not MinIO")
     policy.add_argument("user", help="runner | server-dev | … | labels")
+    discover = commands.add_parser("discover", help="find out the cluster's facts for gitops/cluster/cluster.env")
+    discover.add_argument("--write", action="store_true", help="merge them into the file instead of only showing them")
     return parser
 
 
@@ -145,6 +147,10 @@ def _run(given: argparse.Namespace) -> int:
         print(add_weights(given.file, project=Path.cwd()))
     elif given.command == "store":
         return _store(given)
+    elif given.command == "discover":
+        from runner.discover import discover
+
+        print(discover(Path.cwd(), write=given.write))
     return 0
 
 

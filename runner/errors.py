@@ -5,7 +5,8 @@
     ├── DatasetError     a dataset, a label or a picture is not what it must be
     ├── StoreError       the store cannot be reached, or refuses
     │   └── ObjectError  an object is missing, or not what it must be
-    └── StageError       a stage cannot run or its result cannot be trusted
+    ├── StageError       a stage cannot run or its result cannot be trusted
+    └── ClusterError     the cluster cannot be reached, or is not as it must be
 
 A message says where, what is wrong, what was expected and what to do.
 """
@@ -33,3 +34,7 @@ class ObjectError(StoreError):
 
 class StageError(RunnerError):
     """A stage cannot run here, or its result cannot be trusted."""
+
+
+class ClusterError(RunnerError):
+    """The cluster cannot be reached, or is not as it must be."""

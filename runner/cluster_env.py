@@ -1,0 +1,159 @@
+"""gitops/cluster/cluster.env: the facts of a fork and its cluster, read, checked and merged.
+
+Format: `KEY=value`, one a line; lines that start with `#` are comments. kustomize takes everything behind `=` as the
+value, so quotes and comments there would reach the manifests. `REPLACE-ME` is a value that is not known yet, `unused`
+one that this cluster has no use for.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from runner.errors import ConfigError
+from runner.files import write_text
+
+PATH = Path("gitops/cluster/cluster.env")
+UNSET = "REPLACE-ME"
+UNUSED = "unused"
+
+_LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+_REVISION = r"[A-Za-z0-9][A-Za-z0-9._/-]*"
+_AWS_NAME = r"[A-Za-z0-9._:/@+=-]+"
+
+
+class Key(NamedTuple):
+    """What a value must look like, and an example for the message when it does not."""
+
+    pattern: str
+    example: str
+
+
+KEYS = {
+    "REPO_URL": Key(
+        r"(https?://[^\s@/'\"#]+/[^\s@'\"#]+|ssh://[^\s'\"#]+|git@[\w.-]+:[^\s'\"#]+)", "https://example.com/a/b.git"
+    ),
+    "PLATFORM_REVISION": Key(_REVISION, "platform"),
+    "DETECTOR_REVISION": Key(_REVISION, "main"),
+    "STORE_URI": Key(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", "s3://flyingthings"),
+    "STORE_ENDPOINT": Key(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?", "https://minio.flywheel-minio.svc:9000"),
+    "PLATFORM": Key("openshift|kubernetes", "openshift"),
+    "APPS_DOMAIN": Key(rf"{_LABEL}(\.{_LABEL})+", "apps.cluster.example.com"),
+    "STORAGE_CLASS": Key(rf"{_LABEL}(\.{_LABEL})*", "gp3-csi"),
+    "INGRESS_NAMESPACE": Key(_LABEL, "openshift-ingress"),
+    "MONITORING_NAMESPACE": Key(_LABEL, "openshift-user-workload-monitoring"),
+    "INGRESS_CLASS": Key(rf"{_LABEL}(\.{_LABEL})*", "nginx"),
+    "CLUSTER_ISSUER": Key(rf"{_LABEL}(\.{_LABEL})*", "letsencrypt"),
+    "GPU": Key("autoscaled|fixed|none", "autoscaled"),
+    "INFRASTRUCTURE_ID": Key(_LABEL, "mycluster-x7k2p"),
+    "AWS_REGION": Key(r"[a-z]{2,4}(-[a-z]+)+-[0-9]", "eu-central-1"),
+    "AWS_ZONE": Key(r"[a-z]{2,4}(-[a-z]+)+-[0-9](-[a-z]+-[0-9])?[a-z]", "eu-central-1a"),
+    "AWS_AMI": Key(r"ami-[0-9a-f]{8,17}", "ami-0123456789abcdef0"),
+    "AWS_SUBNET_FILTER": Key("tag:Name|subnet-id", "tag:Name"),
+    "AWS_SUBNET": Key(_AWS_NAME, "mycluster-x7k2p-subnet-private-eu-central-1a"),
+    "AWS_SECURITY_GROUP_FILTER": Key("tag:Name|group-id", "tag:Name"),
+    "AWS_SECURITY_GROUP": Key(_AWS_NAME, "mycluster-x7k2p-node"),
+    "AWS_SECURITY_GROUP_2": Key(_AWS_NAME, "mycluster-x7k2p-lb"),
+    "AWS_INSTANCE_PROFILE": Key(_AWS_NAME, "mycluster-x7k2p-worker-profile"),
+}
+FOR_AWS = ("INFRASTRUCTURE_ID", *(key for key in KEYS if key.startswith("AWS_")))
+FOR_KUBERNETES = ("INGRESS_CLASS", "CLUSTER_ISSUER")
+
+
+def read(path: Path) -> dict[str, str]:
+    """Return the values in the order of the file, whatever they are.
+
+    Raises:
+        ConfigError: the file cannot be read, or a line is neither `KEY=value` nor a comment, or a key stands twice.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read ({error}); run this in the project's folder") from error
+    values: dict[str, str] = {}
+    for number, line in enumerate(lines, start=1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        key, equals, value = line.partition("=")
+        if not equals or key not in KEYS:
+            raise ConfigError(f"{path}:{number}: {line!r} is no KEY=value with one of the keys {', '.join(KEYS)}")
+        if key in values:
+            raise ConfigError(f"{path}:{number}: {key} stands twice; remove one of the lines")
+        values[key] = value
+    return values
+
+
+def faults(values: Mapping[str, str], *, complete: bool) -> Iterator[str]:
+    """Yield what is wrong with the values, a line each.
+
+    Args:
+        values: key → value.
+        complete: whether `REPLACE-ME` is wrong too.
+    """
+    for key, (pattern, example) in KEYS.items():
+        value = values.get(key)
+        if value is None:
+            yield f"{key} is missing; add the line {key}={UNSET}"
+        elif value == UNSET:
+            if complete:
+                yield f"{key} is still {UNSET}; a value looks like {example}"
+        elif value == UNUSED:
+            if reason := _needed(key, values):
+                yield f"{key} is {UNUSED}, but {reason}; a value looks like {example}"
+        elif not value.strip():
+            yield f"{key} is empty; a value looks like {example} (or {UNSET})"
+        elif value[0] in "\"'" or value[-1] in "\"'":
+            bare = value.strip("\"'")
+            yield f"{key} is quoted, and the quotes would be part of the value; write {key}={bare}"
+        elif not re.fullmatch(pattern, value):
+            yield f"{key} is {value!r}; a value looks like {example}, with nothing behind it"
+    region, zone = values.get("AWS_REGION", UNSET), values.get("AWS_ZONE", UNSET)
+    if {region, zone}.isdisjoint({UNSET, UNUSED, ""}) and not zone.startswith(region):
+        yield f"AWS_ZONE is {zone}, which is not in AWS_REGION {region}"
+    if values.get("GPU") == "autoscaled" and values.get("PLATFORM") == "kubernetes":
+        yield "GPU is autoscaled, which takes OpenShift's machine API; on plain Kubernetes it is fixed or none"
+
+
+def check(path: Path, *, complete: bool) -> dict[str, str]:
+    """Return the values of a file that has nothing wrong.
+
+    Raises:
+        ConfigError: naming every fault.
+    """
+    values = read(path)
+    if found := list(faults(values, complete=complete)):
+        raise ConfigError("\n".join([f"{path}: {len(found)} to mend:", *(f"  {fault}" for fault in found)]))
+    return values
+
+
+def merge(path: Path, values: Mapping[str, str]) -> bool:
+    """Set values in the file, whole or not at all; return whether it changed.
+
+    Comments, order and every other line stay. A key that the file lacks comes at its end.
+
+    Raises:
+        ConfigError: the file cannot be read, or would be wrong afterwards; it stays as it is.
+    """
+    merged = {**read(path), **values}
+    if found := [fault for fault in faults(merged, complete=False) if "is missing" not in fault]:
+        raise ConfigError("\n".join([f"{path} is left as it is:", *(f"  {fault}" for fault in found)]))
+    before = text = path.read_text(encoding="utf-8")
+    for key, value in values.items():
+        line = f"{key}={value}"
+        text, count = re.subn(rf"^{key}=.*$", line.replace("\\", r"\\"), text, flags=re.MULTILINE)
+        if not count:
+            text += f"{line}\n" if text.endswith("\n") else f"\n{line}\n"
+    if text != before:
+        write_text(path, text)
+    return text != before
+
+
+def _needed(key: str, values: Mapping[str, str]) -> str:
+    """Say why a key must have a value here; empty when it need not."""
+    if key in FOR_AWS:
+        return "GPU is autoscaled" if values.get("GPU") == "autoscaled" else ""
+    if key in FOR_KUBERNETES:
+        return "PLATFORM is kubernetes" if values.get("PLATFORM") == "kubernetes" else ""
+    return "every cluster needs it"

@@ -1,0 +1,223 @@
+"""Find out the facts of the cluster that the user is logged in to, and merge them into gitops/cluster/cluster.env.
+
+What the cluster alone decides (region, subnet, …) follows the cluster. What is a choice among what it has (the storage
+class, the zone, the kind of GPU nodes) stays as it stands in the file while the cluster still has it.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from runner import cluster_env, kubectl
+from runner.cluster_env import UNSET, UNUSED
+from runner.errors import ClusterError
+from runner.machine_sets import OURS, workers
+
+Values = Mapping[str, str]
+INGRESS_CONTROLLERS = (
+    "app.kubernetes.io/name in (ingress-nginx,nginx-ingress,traefik,haproxy-ingress,kubernetes-ingress,contour)"
+)
+
+
+class Fact(NamedTuple):
+    """What was found for a key: a value with where it comes from, or none with the reason and what to do."""
+
+    value: str | None
+    why: str
+
+
+def discover(project: Path, *, write: bool) -> str:
+    """Return a report of what was found, after merging it into cluster.env when `write`.
+
+    Raises:
+        ClusterError: no client, no cluster, or one that must not be read.
+        ConfigError: cluster.env is broken, or would be with what was found; it stays as it is.
+    """
+    path = project / cluster_env.PATH
+    current = cluster_env.read(path)
+    facts, notes = find(current, project)
+    found = {key: fact.value for key, fact in facts.items() if fact.value is not None}
+    after = dict(current) | found
+    lines = []
+    for key in cluster_env.KEYS:
+        fact, old, new = facts.get(key), current.get(key, UNSET), after.get(key, UNSET)
+        if fact and fact.value is not None:
+            was = "" if old in (new, UNSET) else f" (was {old})"
+            lines.append(f"  {key}={new}{was}  # {fact.why}")
+        elif new != UNSET:
+            lines.append(f"  {key}={new}  # stays as it is" + (f": {fact.why}" if fact else ""))
+    missing = [key for key in cluster_env.KEYS if after.get(key, UNSET) == UNSET]
+    lines += [f"  {key}={UNSET}  # {facts[key].why if key in facts else 'yours to choose'}" for key in missing]
+    lines += [f"note: {note}" for note in notes]
+    changed = {key: value for key, value in found.items() if current.get(key) != value}
+    if write:
+        done = cluster_env.merge(path, changed)
+        lines.insert(0, f"{cluster_env.PATH}: " + (f"{len(changed)} values written" if done else "nothing to change"))
+    else:
+        lines.insert(0, f"{cluster_env.PATH}: {len(changed)} values would change; --write writes them")
+    if missing:
+        lines.append(f"to be set by hand in {cluster_env.PATH}: {', '.join(missing)}")
+    elif write:
+        lines.append(
+            f"complete: commit and push {cluster_env.PATH}, then `make bootstrap PLATFORM={after['PLATFORM']}`"
+        )
+    return "\n".join(lines)
+
+
+def find(current: Values, project: Path) -> tuple[dict[str, Fact], list[str]]:
+    """Return the facts of the cluster, keyed as in cluster.env, and notes on what they leave open."""
+    if kubectl.get("/version") is None:
+        raise ClusterError("the server answers, but not as a Kubernetes cluster does; log in to the cluster first")
+    notes: list[str] = []
+    infrastructure = kubectl.get("/apis/config.openshift.io/v1/infrastructures/cluster")
+    facts = {"STORAGE_CLASS": _storage_class(current), **_fork(current, project)}
+    if infrastructure:
+        facts |= _openshift(notes)
+        facts |= _gpu(current, infrastructure, notes)
+    else:
+        facts |= _kubernetes(current)
+        facts |= _gpu(current, {}, notes)
+    return facts, notes
+
+
+def _fork(current: Values, project: Path) -> dict[str, Fact]:
+    facts = dict[str, Fact]()
+    if current.get("PLATFORM_REVISION", UNSET) == UNSET:
+        why = "a branch or tag that people review and no bot may push to: platform parts follow it"
+        facts["PLATFORM_REVISION"] = Fact(None, why)
+    if current.get("REPO_URL", UNSET) == UNSET:
+        done = subprocess.run(
+            ["git", "remote", "get-url", "origin"], cwd=project, capture_output=True, text=True, check=False
+        )
+        url = re.sub(r"^(https?://)[^/@]*@", r"\1", done.stdout.strip())  # never a user's token
+        if re.fullmatch(cluster_env.KEYS["REPO_URL"].pattern, url):
+            facts["REPO_URL"] = Fact(url, "git's remote origin")
+        else:
+            facts["REPO_URL"] = Fact(
+                None, "git has no remote origin that a cluster could read; the URL of this repository"
+            )
+    return facts
+
+
+def _storage_class(current: Values) -> Fact:
+    default = "storageclass.kubernetes.io/is-default-class"
+    classes = kubectl.items("/apis/storage.k8s.io/v1/storageclasses")
+    defaults = [c for c in classes if (c["metadata"].get("annotations") or {}).get(default) == "true"]
+    # Of several defaults Kubernetes takes the newest.
+    defaults.sort(key=lambda item: str(item["metadata"].get("creationTimestamp", "")), reverse=True)
+    preferred = [str(item["metadata"]["name"]) for item in defaults]
+    return _choose(current.get("STORAGE_CLASS"), _names(classes), "the cluster's default StorageClass", preferred)
+
+
+def _openshift(notes: list[str]) -> dict[str, Fact]:
+    spec = (kubectl.get("/apis/config.openshift.io/v1/ingresses/cluster") or {}).get("spec") or {}
+    domain = spec.get("appsDomain") or spec.get("domain")
+    router = kubectl.get(
+        "/apis/operator.openshift.io/v1/namespaces/openshift-ingress-operator/ingresscontrollers/default"
+    )
+    publishing = ((router or {}).get("status") or {}).get("endpointPublishingStrategy") or {}
+    on_host = publishing.get("type") == "HostNetwork"
+    monitoring = kubectl.get("/api/v1/namespaces/openshift-monitoring/configmaps/cluster-monitoring-config")
+    settings = str(((monitoring or {}).get("data") or {}).get("config.yaml", ""))
+    if not re.search(r"^enableUserWorkload:\s*true\s*(#.*)?$", settings, re.MULTILINE):
+        notes.append(
+            "monitoring of user workloads is off, so nothing of Flywheel is measured: see gitops/README.md, before"
+        )
+    return {
+        "PLATFORM": Fact("openshift", "the cluster has OpenShift's Infrastructure"),
+        "APPS_DOMAIN": Fact(domain, "Ingress cluster") if domain else Fact(None, "Ingress cluster names no domain"),
+        "INGRESS_NAMESPACE": Fact(
+            "openshift-host-network" if on_host else "openshift-ingress",
+            "the router's pods use the nodes' network" if on_host else "where the router's pods are",
+        ),
+        "MONITORING_NAMESPACE": Fact("openshift-user-workload-monitoring", "where OpenShift measures user workloads"),
+        "INGRESS_CLASS": Fact(UNUSED, "OpenShift has Routes"),
+        "CLUSTER_ISSUER": Fact(UNUSED, "OpenShift has Routes"),
+    }
+
+
+def _kubernetes(current: Values) -> dict[str, Fact]:
+    default = "ingressclass.kubernetes.io/is-default-class"
+    classes = kubectl.items("/apis/networking.k8s.io/v1/ingressclasses")
+    preferred = [c for c in classes if (c["metadata"].get("annotations") or {}).get(default) == "true"]
+    issuers = kubectl.items("/apis/cert-manager.io/v1/clusterissuers")
+    deployments = kubectl.items("/apis/apps/v1/deployments", labels=INGRESS_CONTROLLERS)
+    daemon_sets = kubectl.items("/apis/apps/v1/daemonsets", labels=INGRESS_CONTROLLERS)
+    prometheuses = kubectl.items("/apis/monitoring.coreos.com/v1/prometheuses")
+    options = {
+        "INGRESS_CLASS": (_names(classes), "the IngressClass"),
+        "CLUSTER_ISSUER": (_names(issuers), "cert-manager's ClusterIssuer"),
+        "INGRESS_NAMESPACE": (_names(deployments + daemon_sets, "namespace"), "where the ingress controller is"),
+        "MONITORING_NAMESPACE": (_names(prometheuses, "namespace"), "where Prometheus is"),
+    }
+    return {
+        "PLATFORM": Fact("kubernetes", "the cluster has no OpenShift kinds"),
+        "APPS_DOMAIN": Fact(
+            None, "what the names of Ingresses end in, such as apps.example.com; DNS must know *.apps…"
+        ),
+        **{key: _choose(current.get(key), names, why) for key, (names, why) in options.items()},
+        "INGRESS_CLASS": _choose(current.get("INGRESS_CLASS"), *options["INGRESS_CLASS"], _names(preferred)),
+    }
+
+
+def _gpu(current: Values, infrastructure: Mapping[str, Any], notes: list[str]) -> dict[str, Fact]:
+    status = infrastructure.get("status") or {}
+    cloud = (status.get("platformStatus") or {}).get("type") or "no cloud"
+    sets = workers(kubectl.items("/apis/machine.openshift.io/v1beta1/namespaces/openshift-machine-api/machinesets"))
+    gpus = [node for node in kubectl.items("/api/v1/nodes") if _offers_gpu(node)]
+    unused = {key: Fact(UNUSED, "only where GPU nodes come and go") for key in cluster_env.FOR_AWS}
+    can_scale = cloud == "AWS" and bool(sets)
+    chosen = current.get("GPU")
+    if chosen not in ("fixed", "none", "autoscaled" if can_scale else "fixed"):
+        chosen = "fixed" if gpus else "autoscaled" if can_scale else "none"
+    why = {
+        "autoscaled": "AWS, with MachineSets that say what a node is made from",
+        "fixed": f"{len(gpus)} nodes offer GPUs" if gpus else "as chosen, but no node offers a GPU now",
+        "none": "as chosen"
+        if can_scale or gpus
+        else f"no node offers a GPU, and {cloud} without MachineSets makes none",
+    }[chosen]
+    facts = {"GPU": Fact(chosen, why)}
+    if chosen != "autoscaled":
+        return unused | facts
+    picked = next((worker for worker in sets if worker.zone == current.get("AWS_ZONE")), sets[0])
+    if len(sets) > 1:
+        zones = ", ".join(sorted({worker.zone for worker in sets} - {picked.zone}))
+        notes.append(
+            f"GPU nodes come up in {picked.zone}; workers are in {zones} too: "
+            "to take another zone, set AWS_ZONE and run this again"
+        )
+    notes += picked.notes
+    identity = status.get("infrastructureName")
+    facts["INFRASTRUCTURE_ID"] = (
+        Fact(identity, "Infrastructure cluster") if identity else Fact(None, "Infrastructure cluster has no name")
+    )
+    facts |= {key: Fact(value, f"MachineSet {picked.name}") for key, value in picked.values.items()}
+    return facts | {key: Fact(None, why) for key, why in picked.faults.items()}
+
+
+def _offers_gpu(node: Mapping[str, Any]) -> bool:
+    """Tell whether a node that stays has GPUs; those of our own MachineSet come and go."""
+    machine = str((node["metadata"].get("annotations") or {}).get("machine.openshift.io/machine", ""))
+    capacity = (node.get("status") or {}).get("capacity") or {}
+    return capacity.get("nvidia.com/gpu", "0") != "0" and f"/{OURS}-" not in machine
+
+
+def _choose(standing: str | None, names: Sequence[str], why: str, preferred: Sequence[str] = ()) -> Fact:
+    """Keep what stands in the file while the cluster has it; else take the preferred one, or the only one."""
+    best = [*preferred[:1], *(names if len(names) == 1 else ())][:1]
+    if standing in names:
+        return Fact(standing, why if [standing] == best else "as chosen")
+    if best:
+        return Fact(best[0], why)
+    if names:
+        return Fact(None, f"{why}: the cluster has {', '.join(names)}, and none is the default; choose one")
+    return Fact(None, f"{why}: the cluster has none yet")
+
+
+def _names(objects: Sequence[Mapping[str, Any]], field: str = "name") -> list[str]:
+    return sorted({str(item["metadata"][field]) for item in objects})

@@ -1,0 +1,394 @@
+"""Facts are taken from a cluster by the real client: kubectl asks a server on loopback that answers as clusters do."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runner import cluster_env
+from runner.discover import discover
+from runner.errors import ClusterError, ConfigError
+
+Answers = dict[str, Any]  # path → object, list of objects, or the HTTP status of a refusal
+MACHINE_SETS = "/apis/machine.openshift.io/v1beta1/namespaces/openshift-machine-api/machinesets"
+INFRASTRUCTURE = "/apis/config.openshift.io/v1/infrastructures/cluster"
+STORAGE = "/apis/storage.k8s.io/v1/storageclasses"
+NODES = "/api/v1/nodes"
+REFUSALS = {401: "Unauthorized", 403: "Forbidden", 404: "NotFound"}
+
+
+class Cluster:
+    """A server that answers the GETs of `answers` and says NotFound to every other one."""
+
+    def __init__(self, answers: Answers) -> None:
+        version = {"major": "1", "minor": "32", "gitVersion": "v1.32.4"}
+        self.answers: Answers = {"/version": version} | answers
+        cluster = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                found = cluster.answers.get(self.path.partition("?")[0], 404)
+                if isinstance(found, list):
+                    found = {"kind": "List", "apiVersion": "v1", "metadata": {}, "items": found}
+                status = found if isinstance(found, int) else 200
+                if isinstance(found, int):
+                    reason = REFUSALS[found]
+                    found = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": reason, "code": found}
+                    found["message"] = f"{self.path} {reason}"
+                body = found if isinstance(found, bytes) else json.dumps(found).encode()
+                self.send_response(status)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *arguments: object) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.thread = threading.Thread(target=self.server.serve_forever, daemon=True)
+        self.thread.start()
+
+    def kubeconfig(self, path: Path) -> Path:
+        url = f"http://127.0.0.1:{self.server.server_address[1]}"
+        named = {"name": "it", "cluster": {"server": url}}
+        context = {"name": "it", "context": {"cluster": "it", "user": "me"}}
+        user = {"name": "me", "user": {"token": "nothing"}}
+        path.write_text(
+            json.dumps({"clusters": [named], "contexts": [context], "users": [user], "current-context": "it"})
+        )
+        return path
+
+    def stop(self) -> None:
+        self.server.shutdown()
+        self.thread.join()
+        self.server.server_close()
+
+
+@pytest.fixture
+def folder(project: Path, tmp_path: Path) -> Path:
+    """A project's folder with the file as it ships, and no Git remote."""
+    target = tmp_path / "flywheel" / cluster_env.PATH
+    target.parent.mkdir(parents=True)
+    shutil.copy(project / cluster_env.PATH, target)
+    return tmp_path / "flywheel"
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    """The cluster that kubectl is logged in to; a test sets its answers."""
+    if not shutil.which("kubectl"):
+        pytest.skip("kubectl is not installed")
+    running = Cluster({})
+    monkeypatch.setenv("KUBECONFIG", str(running.kubeconfig(tmp_path / "kubeconfig")))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("http_proxy", "HTTP_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    yield running
+    running.stop()
+
+
+def named(name: str, **metadata: Any) -> dict[str, Any]:
+    return {"metadata": {"name": name, **metadata}}
+
+
+def storage_class(name: str, created: str = "2025-01-01T00:00:00Z", *, default: bool = False) -> dict[str, Any]:
+    annotations = {"storageclass.kubernetes.io/is-default-class": "true"} if default else {}
+    return named(name, creationTimestamp=created, annotations=annotations) | {"provisioner": "ebs.csi.aws.com"}
+
+
+def by_tag(*values: str) -> dict[str, Any]:
+    return {"filters": [{"name": "tag:Name", "values": list(values)}]}
+
+
+def machine_set(zone: str, subnet: Any, groups: list[Any], role: str = "worker", **spec: Any) -> dict[str, Any]:
+    name = f"c-x7k2p-{role}-{zone}"
+    region = zone.rstrip("abc")
+    value = {
+        "apiVersion": "machine.openshift.io/v1beta1",
+        "kind": "AWSMachineProviderConfig",
+        "ami": {"id": "ami-0a1b2c3d4e5f60718"},
+        "credentialsSecret": {"name": "aws-cloud-credentials"},
+        "iamInstanceProfile": {"id": "c-x7k2p-worker-profile"},
+        "instanceType": "m6i.xlarge",
+        "placement": {"availabilityZone": zone, "region": region},
+        "securityGroups": groups,
+        "subnet": subnet,
+        "tags": [{"name": "kubernetes.io/cluster/c-x7k2p", "value": "owned"}],
+        "userDataSecret": {"name": "worker-user-data"},
+    } | spec
+    labels = {
+        "machine.openshift.io/cluster-api-cluster": "c-x7k2p",
+        "machine.openshift.io/cluster-api-machine-role": role,
+        "machine.openshift.io/cluster-api-machine-type": role,
+        "machine.openshift.io/cluster-api-machineset": name,
+    }
+    template = {"metadata": {"labels": labels}, "spec": {"metadata": {}, "providerSpec": {"value": value}}}
+    return named(name, namespace="openshift-machine-api") | {"spec": {"replicas": 1, "template": template}}
+
+
+def before_416(zone: str) -> dict[str, Any]:
+    return machine_set(zone, by_tag(f"c-x7k2p-private-{zone}"), [by_tag("c-x7k2p-worker-sg")])
+
+
+def since_416(zone: str) -> dict[str, Any]:
+    return machine_set(zone, by_tag(f"c-x7k2p-subnet-private-{zone}"), [by_tag("c-x7k2p-node"), by_tag("c-x7k2p-lb")])
+
+
+def openshift(machine_sets: list[Any] | None, cloud: str = "AWS") -> Answers:
+    platform = {"type": cloud} | ({"aws": {"region": "eu-central-1"}} if cloud == "AWS" else {})
+    status: Answers = {"infrastructureName": "c-x7k2p", "platform": cloud, "platformStatus": platform}
+    monitoring = {"data": {"config.yaml": "enableUserWorkload: true\n"}}
+    answers: Answers = {
+        INFRASTRUCTURE: named("cluster") | {"status": status},
+        "/apis/config.openshift.io/v1/ingresses/cluster": named("cluster") | {"spec": {"domain": "apps.c.example.com"}},
+        "/api/v1/namespaces/openshift-monitoring/configmaps/cluster-monitoring-config": monitoring,
+        STORAGE: [storage_class("gp2-csi"), storage_class("gp3-csi", default=True)],
+        NODES: [named("n1") | {"status": {"capacity": {"cpu": "4"}}}],
+    }
+    return answers | ({MACHINE_SETS: machine_sets} if machine_sets is not None else {})
+
+
+def values(folder: Path) -> dict[str, str]:
+    return cluster_env.read(folder / cluster_env.PATH)
+
+
+BEFORE = {
+    "AWS_SUBNET_FILTER": "tag:Name",
+    "AWS_SUBNET": "c-x7k2p-private-eu-central-1a",
+    "AWS_SECURITY_GROUP_FILTER": "tag:Name",
+    "AWS_SECURITY_GROUP": "c-x7k2p-worker-sg",
+    "AWS_SECURITY_GROUP_2": "c-x7k2p-worker-sg",
+}
+SINCE = BEFORE | {
+    "AWS_SUBNET": "c-x7k2p-subnet-private-eu-central-1a",
+    "AWS_SECURITY_GROUP": "c-x7k2p-node",
+    "AWS_SECURITY_GROUP_2": "c-x7k2p-lb",
+}
+OWN_NETWORK = machine_set("eu-central-1a", {"id": "subnet-0ab"}, [{"id": "sg-01"}, {"id": "sg-02"}])
+WITH_IDS = {
+    "AWS_SUBNET_FILTER": "subnet-id",
+    "AWS_SUBNET": "subnet-0ab",
+    "AWS_SECURITY_GROUP_FILTER": "group-id",
+    "AWS_SECURITY_GROUP": "sg-01",
+    "AWS_SECURITY_GROUP_2": "sg-02",
+}
+
+
+@pytest.mark.parametrize(
+    ("sets", "expected"),
+    [
+        pytest.param([before_416("eu-central-1a")], BEFORE, id="before-4.16"),
+        pytest.param([since_416("eu-central-1a")], SINCE, id="since-4.16"),
+        pytest.param([OWN_NETWORK], WITH_IDS, id="own-network"),
+    ],
+)
+def test_a_node_is_described_when_the_installer_named_things_its_way(
+    cluster: Cluster, folder: Path, sets: list[Any], expected: dict[str, str]
+) -> None:
+    cluster.answers |= openshift(sets)
+    report = discover(folder, write=True)
+    found = values(folder)
+    assert expected.items() <= found.items()
+    assert found["INFRASTRUCTURE_ID"] == "c-x7k2p"
+    assert (found["AWS_REGION"], found["AWS_ZONE"]) == ("eu-central-1", "eu-central-1a")
+    assert found["AWS_INSTANCE_PROFILE"] == "c-x7k2p-worker-profile"
+    assert (found["PLATFORM"], found["GPU"], found["STORAGE_CLASS"]) == ("openshift", "autoscaled", "gp3-csi")
+    assert (found["APPS_DOMAIN"], found["INGRESS_CLASS"]) == ("apps.c.example.com", "unused")
+    assert "to be set by hand in gitops/cluster/cluster.env: REPO_URL, PLATFORM_REVISION" in report
+    assert "note:" not in report
+
+
+def test_the_zone_that_was_chosen_stays_when_several_have_workers(cluster: Cluster, folder: Path) -> None:
+    zones = ("eu-central-1c", "eu-central-1a", "eu-central-1b")
+    gpu, edge = machine_set("eu-central-1a", {}, [], role="gpu"), since_416("eu-central-1a")
+    edge["spec"]["template"]["spec"]["metadata"] = {"labels": {"machine.openshift.io/zone-type": "local-zone"}}
+    cluster.answers |= openshift([gpu, edge, *map(since_416, zones)])
+    assert "come up in eu-central-1a; workers are in eu-central-1b, eu-central-1c too" in discover(folder, write=True)
+    cluster_env.merge(folder / cluster_env.PATH, {"AWS_ZONE": "eu-central-1b"})
+    report = discover(folder, write=True)
+    assert values(folder)["AWS_SUBNET"] == "c-x7k2p-subnet-private-eu-central-1b"
+    assert "AWS_SUBNET=c-x7k2p-subnet-private-eu-central-1b (was c-x7k2p-subnet-private-eu-central-1a)" in report
+
+
+def test_further_security_groups_are_named_when_two_are_not_enough(cluster: Cluster, folder: Path) -> None:
+    groups = [by_tag("c-node"), by_tag("c-lb"), {"id": "sg-0extra"}]
+    cluster.answers |= openshift([machine_set("eu-central-1a", {"id": "subnet-0a"}, groups)])
+    assert "further security groups: sg-0extra;" in discover(folder, write=True)
+    assert values(folder)["AWS_SECURITY_GROUP_2"] == "c-lb"
+
+
+def test_what_cannot_be_taken_over_is_explained_when_a_machine_set_is_odd(cluster: Cluster, folder: Path) -> None:
+    odd = machine_set("eu-central-1a", {"arn": "arn:aws:ec2:…"}, [by_tag("c-node")], ami={"arn": "x"})
+    cluster.answers |= openshift([odd])
+    report = discover(folder, write=True)
+    assert "AWS_AMI=REPLACE-ME  # MachineSet c-x7k2p-worker-eu-central-1a has no ami.id" in report
+    assert "AWS_SUBNET=REPLACE-ME  # MachineSet c-x7k2p-worker-eu-central-1a has no subnet with one id" in report
+    assert "AWS_SUBNET_FILTER, AWS_SUBNET" in report.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("answers", "gpu"),
+    [
+        pytest.param(openshift(None), "none", id="hosted-control-plane"),
+        pytest.param(openshift([]), "none", id="no-machine-sets"),
+        pytest.param(openshift(None, cloud="BareMetal"), "none", id="bare-metal"),
+        pytest.param(
+            openshift(None, "None") | {NODES: [named("g") | {"status": {"capacity": {"nvidia.com/gpu": "2"}}}]},
+            "fixed",
+            id="fixed-nodes",
+        ),
+    ],
+)
+def test_nothing_of_aws_is_needed_when_gpu_nodes_do_not_come_and_go(
+    cluster: Cluster, folder: Path, answers: Answers, gpu: str
+) -> None:
+    cluster.answers |= answers
+    discover(folder, write=True)
+    assert values(folder)["GPU"] == gpu
+    assert {values(folder)[key] for key in cluster_env.FOR_AWS} == {"unused"}
+
+
+def test_our_own_gpu_node_is_not_a_fixed_one_when_it_is_up(cluster: Cluster, folder: Path) -> None:
+    node = named("g", annotations={"machine.openshift.io/machine": "openshift-machine-api/flywheel-gpu-abcde"})
+    cluster.answers |= openshift([since_416("eu-central-1a")])
+    cluster.answers[NODES] = [node | {"status": {"capacity": {"nvidia.com/gpu": "1"}}}]
+    discover(folder, write=True)
+    assert values(folder)["GPU"] == "autoscaled"
+
+
+def test_an_ingress_and_its_issuer_are_found_when_the_cluster_is_plain_kubernetes(
+    cluster: Cluster, folder: Path
+) -> None:
+    default = {"ingressclass.kubernetes.io/is-default-class": "true"}
+    answers: Answers = {
+        STORAGE: [storage_class("standard")],
+        NODES: [],
+        "/apis/networking.k8s.io/v1/ingressclasses": [named("internal"), named("nginx", annotations=default)],
+        "/apis/cert-manager.io/v1/clusterissuers": [named("staging"), named("production")],
+        "/apis/apps/v1/deployments": [named("ingress-nginx-controller", namespace="ingress-nginx")],
+        "/apis/apps/v1/daemonsets": [],
+        "/apis/monitoring.coreos.com/v1/prometheuses": [named("k8s", namespace="monitoring")],
+    }
+    cluster.answers |= answers
+    report = discover(folder, write=True)
+    found = values(folder)
+    assert (found["PLATFORM"], found["GPU"], found["STORAGE_CLASS"]) == ("kubernetes", "none", "standard")
+    assert (found["INGRESS_CLASS"], found["INGRESS_NAMESPACE"]) == ("nginx", "ingress-nginx")
+    assert found["MONITORING_NAMESPACE"] == "monitoring"
+    assert "CLUSTER_ISSUER=REPLACE-ME  # cert-manager's ClusterIssuer: the cluster has production, staging" in report
+    assert "APPS_DOMAIN=REPLACE-ME  # what the names of Ingresses end in" in report
+
+
+def test_every_gap_is_explained_when_the_cluster_is_empty(cluster: Cluster, folder: Path) -> None:
+    report = discover(folder, write=True)
+    assert "STORAGE_CLASS=REPLACE-ME  # the cluster's default StorageClass: the cluster has none yet" in report
+    assert "INGRESS_CLASS=REPLACE-ME  # the IngressClass: the cluster has none yet" in report
+
+
+@pytest.mark.parametrize(
+    ("classes", "standing", "expected"),
+    [
+        ([storage_class("a"), storage_class("b")], "REPLACE-ME", "REPLACE-ME"),
+        ([storage_class("a"), storage_class("b", default=True)], "a", "a"),
+        ([storage_class("a"), storage_class("b", default=True)], "gone", "b"),
+        ([storage_class("a", "2026-01-01T00:00:00Z", default=True), storage_class("b", default=True)], "gone", "a"),
+    ],
+)
+def test_a_storage_class_is_chosen_when_the_cluster_has_several(
+    cluster: Cluster, folder: Path, classes: list[Any], standing: str, expected: str
+) -> None:
+    cluster_env.merge(folder / cluster_env.PATH, {"STORAGE_CLASS": standing})
+    cluster.answers |= openshift([]) | {STORAGE: classes}
+    discover(folder, write=True)
+    assert values(folder)["STORAGE_CLASS"] == expected
+
+
+def test_comments_and_choices_stay_when_it_runs_twice(cluster: Cluster, folder: Path) -> None:
+    path = folder / cluster_env.PATH
+    cluster_env.merge(path, {"REPO_URL": "https://example.com/a/b.git", "PLATFORM_REVISION": "platform", "GPU": "none"})
+    comments = [line for line in path.read_text().splitlines() if line.startswith("#")]
+    cluster.answers |= openshift([since_416("eu-central-1a")])
+    shown = discover(folder, write=False)
+    assert "values would change; --write writes them" in shown
+    assert values(folder)["PLATFORM"] == "REPLACE-ME"
+    discover(folder, write=True)
+    once = path.read_bytes()
+    report = discover(folder, write=True)
+    assert path.read_bytes() == once
+    assert report.startswith("gitops/cluster/cluster.env: nothing to change")
+    assert report.endswith("commit and push gitops/cluster/cluster.env, then `make bootstrap PLATFORM=openshift`")
+    assert values(folder)["GPU"] == "none"
+    assert [line for line in path.read_text().splitlines() if line.startswith("#")] == comments
+
+
+def test_router_and_monitoring_are_seen_when_the_cluster_is_set_up_differently(cluster: Cluster, folder: Path) -> None:
+    router = {"status": {"endpointPublishingStrategy": {"type": "HostNetwork"}}}
+    operator = "/apis/operator.openshift.io/v1/namespaces/openshift-ingress-operator/ingresscontrollers/default"
+    cluster.answers |= openshift([]) | {operator: router}
+    del cluster.answers["/api/v1/namespaces/openshift-monitoring/configmaps/cluster-monitoring-config"]
+    domains: Answers = {"spec": {"domain": "apps.c.example.com", "appsDomain": "apps.example.org"}}
+    cluster.answers["/apis/config.openshift.io/v1/ingresses/cluster"] = domains
+    assert "note: monitoring of user workloads is off" in discover(folder, write=True)
+    assert values(folder)["INGRESS_NAMESPACE"] == "openshift-host-network"
+    assert values(folder)["APPS_DOMAIN"] == "apps.example.org"
+
+
+@pytest.mark.parametrize(
+    ("answers", "message"),
+    [
+        ({INFRASTRUCTURE: 403}, "infrastructures/cluster may not be read; log in as a user who may"),
+        ({INFRASTRUCTURE: 401}, "does not know the user; log in again"),
+        ({"/version": 404}, "the server answers, but not as a Kubernetes cluster does"),
+        ({"/version": b"<html>login</html>"}, "/version: the answer is no JSON"),
+    ],
+)
+def test_the_reason_is_given_when_the_cluster_refuses(
+    cluster: Cluster, folder: Path, answers: Answers, message: str
+) -> None:
+    before = (folder / cluster_env.PATH).read_bytes()
+    cluster.answers |= openshift([]) | answers
+    with pytest.raises(ClusterError, match=message):
+        discover(folder, write=True)
+    assert (folder / cluster_env.PATH).read_bytes() == before
+
+
+def test_the_reason_is_given_when_there_is_no_cluster(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not shutil.which("kubectl"):
+        pytest.skip("kubectl is not installed")
+    stopped = Cluster({})
+    monkeypatch.setenv("KUBECONFIG", str(stopped.kubeconfig(tmp_path / "kubeconfig")))
+    stopped.stop()
+    with pytest.raises(ClusterError, match=r"does not answer; is this the right one .* refused"):
+        discover(folder, write=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ClusterError, match="neither oc nor kubectl is on PATH"):
+        discover(folder, write=False)
+
+
+def test_the_file_stays_when_the_cluster_answers_nonsense(cluster: Cluster, folder: Path) -> None:
+    before = (folder / cluster_env.PATH).read_bytes()
+    domain = {"spec": {"domain": 'apps.example.com\nREPO_URL="https://evil.example"'}}
+    cluster.answers |= openshift([]) | {"/apis/config.openshift.io/v1/ingresses/cluster": domain}
+    with pytest.raises(ConfigError, match=r"is left as it is:\n  APPS_DOMAIN is "):
+        discover(folder, write=True)
+    assert (folder / cluster_env.PATH).read_bytes() == before
+
+
+def test_a_token_is_left_out_when_it_stands_in_the_remotes_url(
+    cluster: Cluster, folder: Path, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("git", "init", "-q", cwd=folder)
+    run("git", "remote", "add", "origin", "https://me:secret@example.com/a/b.git", cwd=folder)
+    cluster.answers |= openshift([])
+    assert "secret" not in discover(folder, write=True)
+    assert values(folder)["REPO_URL"] == "https://example.com/a/b.git"
