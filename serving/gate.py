@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from serving.state import State
 
 log = logging.getLogger(__name__)
-_OPEN = frozenset(("/", "/docs", "/openapi.json", "/healthz", "/readyz", "/metrics"))
+_OPEN = frozenset(("/", "/docs", "/openapi.json", "/healthz", "/readyz"))
+_GUARDED = frozenset(("/feedback", "/metrics"))  # what needs the key even where anyone may detect
 _QUIET = frozenset(("/healthz", "/readyz", "/metrics"))  # probes would fill the log
 
 
@@ -30,6 +31,7 @@ class Gate:
         self._app, self._state = app, state
         key = state.settings.api_key
         self._key = key.get_secret_value().encode() if key else None
+        self._all = state.settings.api_key_for == "all"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let one request through."""
@@ -61,7 +63,7 @@ class Gate:
             await send(message)
 
         try:
-            if self._key is not None and not _is_open(scope["path"]) and not self._knows_key(scope):
+            if self._needs_key(scope["path"]) and not self._knows_key(scope):
                 self._state.metrics.rejects.labels("unauthorized").inc()
                 await respond(send_named, 401, "the X-API-Key header is missing or wrong; expected the key", request_id)
             else:
@@ -72,6 +74,9 @@ class Gate:
                 await respond(send_named, 500, "the server failed; its log has the reason", request_id)
         finally:
             self._note(scope, request_id, status, perf_counter() - start)
+
+    def _needs_key(self, path: str) -> bool:
+        return self._key is not None and (not _is_open(path) if self._all else path in _GUARDED)
 
     def _knows_key(self, scope: Scope) -> bool:
         assert self._key is not None

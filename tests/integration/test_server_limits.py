@@ -58,7 +58,7 @@ def test_413_at_the_limit_when_the_body_has_no_length(small: Server) -> None:
         except OSError:
             pass
         assert sent < 20_000_000
-    assert b'flywheel_rejects_total{reason="too_large"}' in small.get("/metrics").body
+    assert b'flywheel_rejects_total{reason="too_large"}' in small.get("/metrics", **KEY).body
 
 
 def test_connection_closed_when_refused_before_the_body_came(small: Server) -> None:
@@ -105,8 +105,23 @@ def test_401_before_the_body_when_the_key_is_wrong(headers: dict[str, str], smal
 def test_answered_when_the_key_is_right(small: Server, shade: Shade) -> None:
     assert small.post("/detect", shade(1), **KEY).status == 200
     assert small.post("/detect", shade(1), Authorization="Bearer geheim").status == 200
-    for path in ("/docs", "/openapi.json", "/healthz", "/readyz", "/metrics", "/static/swagger-ui.css"):
+    for path in ("/docs", "/openapi.json", "/healthz", "/readyz", "/static/swagger-ui.css"):
         assert small.get(path).status == 200, path
+    assert small.get("/metrics").status == 401
+    assert small.get("/metrics", Authorization="Bearer geheim").status == 200
+
+
+def test_only_feedback_and_metrics_guarded_when_anyone_may_detect(
+    tmp_path: Path, bright_model: Path, shade: Shade
+) -> None:
+    with running(tmp_path, MODEL_URI=str(bright_model), API_KEY="geheim", API_KEY_FOR="feedback") as server:
+        assert server.post("/detect", shade(1)).status == 200
+        for path in ("/feedback", "/%66eedback", "/feedback/", "//feedback", "/metrics", "/metrics/", "/%6detrics"):
+            assert server.ask("POST", path, b"{}", {}).status in (401, 404, 307, 405), path
+            assert server.get(path).status in (401, 404, 307), path
+        assert server.get("/%6detrics").status == 401
+        assert server.post_form("/feedback", [("verdict", None, b"missed")], **KEY).status == 409  # past the key: it keeps none
+        assert server.get("/metrics", **KEY).status == 200
 
 
 def test_button_for_the_key_when_there_is_one(small: Server) -> None:
