@@ -35,7 +35,9 @@ class Settings(BaseSettings):
     # Who may ask
     api_key: SecretStr | None = Field(default=None, min_length=1, description="key that callers send as X-API-Key")
     api_key_for: str = Field(
-        default="all", pattern="^(all|feedback)$", description="all | feedback: what needs the key; /metrics always does"
+        default="all",
+        pattern="^(all|feedback)$",
+        description="all | feedback: what needs the key; /metrics always does",
     )
 
     # How much at once

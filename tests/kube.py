@@ -21,9 +21,11 @@ def certificate(folder: Path, *names: str) -> tuple[Path, Path]:
     folder.mkdir(parents=True, exist_ok=True)
     paths = folder / "tls.crt", folder / "tls.key"
     alternatives = ",".join(f"{'IP' if name[0].isdigit() else 'DNS'}:{name}" for name in names)
-    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=test".split()
-    extra = ["-addext", f"subjectAltName={alternatives}", "-out", str(paths[0]), "-keyout", str(paths[1])]
-    subprocess.run([*command, *extra], capture_output=True, check=True)
+    kind = ["-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
+    name = ["-subj", "/CN=test", "-addext", f"subjectAltName={alternatives}"]
+    subprocess.run(
+        ["openssl", "req", *kind, *name, "-out", paths[0], "-keyout", paths[1]], capture_output=True, check=True
+    )
     return paths
 
 
@@ -97,7 +99,9 @@ class Kube:
 
 def _rules(objects: list[Manifest], account: tuple[str, str]) -> list[tuple[str, Manifest]]:
     roles = {
-        (obj["metadata"]["namespace"], obj["metadata"]["name"]): obj["rules"] for obj in objects if obj["kind"] == "Role"
+        (obj["metadata"]["namespace"], obj["metadata"]["name"]): obj["rules"]
+        for obj in objects
+        if obj["kind"] == "Role"
     }
     subject = {"kind": "ServiceAccount", "namespace": account[0], "name": account[1]}
     bound = [obj for obj in objects if obj["kind"] == "RoleBinding" and subject in obj["subjects"]]
@@ -116,7 +120,7 @@ def _handler(kube: Kube) -> type[BaseHTTPRequestHandler]:
             self.end_headers()
             self.wfile.write(payload)
 
-        do_GET = do_POST = _any
+        do_GET = do_POST = _any  # noqa: N815 - as http.server names them
 
         def log_message(self, *_: object) -> None:
             """Say nothing."""

@@ -1,9 +1,10 @@
-"""A rendered pod as a process on this machine: its container's command, with the environment and the files of its volumes."""
+"""A rendered pod as a process on this machine: its container's command, environment, and files of its volumes."""
 
 from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -71,9 +72,10 @@ class Pod:
         return found
 
     def run(self, *entry_point: str, **more: str) -> subprocess.CompletedProcess[str]:
-        """Run it to its end, in its working folder, with nothing of this process's environment but PATH."""
+        """Run it to its end, in its working folder, with no environment but its own and this Python on PATH."""
         mounts = self.mounts()
-        environment = {"PATH": os.environ["PATH"], **self.environment(), **more}
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        environment = {"PATH": path, **self.environment(), **more}
         return subprocess.run(
             [*entry_point, *self.command()],
             cwd=mounts.get(self.container.get("workingDir", ""), self.folder),
@@ -85,9 +87,7 @@ class Pod:
         )
 
     def _of(self, source: Manifest, config: str, secret: str) -> Data:
-        reference, known = (
-            (source[config], self.config) if config in source else (source[secret], self.secrets)  # as one of the two is
-        )
+        reference, known = (source[config], self.config) if config in source else (source[secret], self.secrets)
         return known.get(reference["name"], {}) if reference.get("optional") else known[reference["name"]]
 
     def _lay_out(self, source: Manifest, folder: Path) -> None:

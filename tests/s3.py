@@ -59,7 +59,7 @@ class S3:
     def start(self) -> S3:
         """Begin, on a free port the first time; return when it answers."""
         self.data.mkdir(parents=True, exist_ok=True)
-        self.port = self.port or _free_port()
+        self.port = self.port or free_port()
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
                 self._command(),
@@ -146,25 +146,28 @@ class S3:
 
 @contextlib.contextmanager
 def serving_s3(name: str, folder: Path) -> Iterator[S3]:
-    """A server of one of NAMES until the block ends; skips where its program is missing, but fails in CI."""
-    program = _program(name)
-    if program is None:
-        remedy = "run `make minio`, which needs Go" if name == "minio" else "run `make setup`"
-        message = f"the S3 tests need {name}: {remedy}"
-        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(message)
-    server = S3(name, folder, program)
+    """A server of one of NAMES until the block ends."""
+    server = S3(name, folder, program_of(name))
     try:
         yield server.start()
     finally:
         server.stop()
 
 
-def _program(name: str) -> str | None:
+def program_of(name: str) -> str:
+    """Return the path of one of NAMES; skips where it is missing, but fails in CI."""
     folders = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", ""), str(CACHE)])
-    return shutil.which(name, path=folders)
+    if program := shutil.which(name, path=folders):
+        return program
+    remedy = "run `make minio`, which needs Go" if name == "minio" else "run `make setup`"
+    message = f"the S3 tests need {name}: {remedy}"
+    if os.environ.get("CI") == "true":
+        pytest.fail(message)
+    pytest.skip(message)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port on loopback that nobody uses now."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]

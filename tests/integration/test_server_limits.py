@@ -120,7 +120,8 @@ def test_only_feedback_and_metrics_guarded_when_anyone_may_detect(
             assert server.ask("POST", path, b"{}", {}).status in (401, 404, 307, 405), path
             assert server.get(path).status in (401, 404, 307), path
         assert server.get("/%6detrics").status == 401
-        assert server.post_form("/feedback", [("verdict", None, b"missed")], **KEY).status == 409  # past the key: it keeps none
+        # Past the key; and it keeps no pictures, so it takes no feedback.
+        assert server.post_form("/feedback", [("verdict", None, b"missed")], **KEY).status == 409
         assert server.get("/metrics", **KEY).status == 200
 
 
