@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import functools
-import re
+import posixpath
 import shutil
 import subprocess
 import sys
@@ -21,8 +21,11 @@ GITOPS = PROJECT / "gitops"
 TOOLS = Path.home() / ".cache" / "flywheel" / "bin"
 Manifest = dict[str, Any]
 
-# Serving runs in a project of its own; the two platforms' folders of the same environments are leaves of it.
-SERVING = re.compile(r"serving/(overlays|kubernetes)/[^/]+")
+
+CLUSTER_WIDE = (
+    *("Namespace", "ClusterRole", "ClusterRoleBinding", "PriorityClass"),
+    *("ClusterIssuer", "ClusterAutoscaler", "ClusterPolicy", "TektonConfig", "ConsoleLink"),
+)
 
 
 class Leaf(NamedTuple):
@@ -42,6 +45,21 @@ def load(path: Path) -> Manifest:
     return content
 
 
+def load_all(path: Path) -> list[Any]:
+    """Read the documents of a YAML file; those of a list of one document each."""
+    documents = [document for document in yaml.safe_load_all(path.read_text(encoding="utf-8")) if document]
+    return documents[0] if len(documents) == 1 and isinstance(documents[0], list) else documents
+
+
+def strings(value: Any) -> Iterator[str]:
+    """Yield every string inside a value."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from strings(item)
+
+
 def kustomizations(root: Path = GITOPS) -> dict[str, Manifest]:
     """Return every kustomization.yaml below a folder, keyed by the path of its folder."""
     found = {path.parent.relative_to(root).as_posix(): load(path) for path in root.rglob("kustomization.yaml")}
@@ -53,14 +71,16 @@ def leaf_paths(root: Path = GITOPS) -> list[str]:
     known = kustomizations(root)
 
     def filled(path: str) -> bool:
-        named = [
-            (root / path / name).resolve().relative_to(root.resolve()).as_posix()
-            for name in (*known[path].get("components", ()), *known[path].get("resources", ()))
-            if (root / path / name).is_dir()
-        ]
+        listed = (*known[path].get("components", ()), *known[path].get("resources", ()))
+        named = [within(path, name) for name in listed if (root / path / name).is_dir()]
         return "cluster" in named or any(filled(name) for name in named if known[name]["kind"] == "Kustomization")
 
     return [path for path, content in known.items() if content["kind"] == "Kustomization" and filled(path)]
+
+
+def within(path: str, name: str) -> str:
+    """Return the path below gitops/ of what a kustomization names relative to itself."""
+    return posixpath.normpath(posixpath.join(path, name))
 
 
 def render_text(path: Path) -> str:
@@ -88,12 +108,49 @@ def leaves() -> tuple[Leaf, ...]:
     return tuple(render(path) for path in leaf_paths())
 
 
+def is_cluster_wide(obj: Manifest) -> bool:
+    """Tell whether objects of this kind have no namespace."""
+    return obj["kind"] in CLUSTER_WIDE
+
+
+def leaf(path: str) -> Leaf:
+    """Return one leaf of the repository."""
+    return next(leaf for leaf in leaves() if leaf.path == path)
+
+
+def applications(platform: str) -> list[Manifest]:
+    """Return the Applications of a platform; the ApplicationSet's too, one for each folder."""
+    objects = [*leaf(f"argocd/overlays/{platform}").objects, *leaf(f"bootstrap/root/overlays/{platform}").objects]
+    found = [obj for obj in objects if obj["kind"] == "Application"]
+    for one in (obj for obj in objects if obj["kind"] == "ApplicationSet"):
+        pattern = one["spec"]["generators"][0]["git"]["directories"][0]["path"]
+        for folder in sorted(PROJECT.glob(pattern)):
+            path = folder.relative_to(PROJECT).as_posix()
+            text = yaml.safe_dump(one["spec"]["template"]).replace("{{.path.path}}", path)
+            found.append({"kind": "Application"} | yaml.safe_load(text.replace("{{.path.basename}}", folder.name)))
+    return found
+
+
+def applied(platform: str) -> dict[str, str]:
+    """Return the leaves that a platform applies, by hand or by Argo CD, with the project of each."""
+    by_hand = ["bootstrap/operator"] if platform == "openshift" else []
+    found = dict.fromkeys([*by_hand, f"bootstrap/root/overlays/{platform}"], "")
+    for application in applications(platform):
+        path = application["spec"]["source"]["path"].removeprefix("gitops/")
+        modes = ["autoscaled", "fixed", "none"] if platform == "openshift" else ["fixed", "none"]
+        choices = {"gpu": modes}.get(application["metadata"]["name"], [platform])
+        for choice in choices:
+            found[path.replace("REPLACE-ME", choice)] = application["spec"]["project"]
+    return found
+
+
 def main(folder: Path) -> None:
     """Write every rendering, bases too, and print the names of those that are leaves."""
     shutil.rmtree(folder, ignore_errors=True)
-    leaf = set(leaf_paths())
-    for path, content in kustomizations().items():
-        if content["kind"] == "Kustomization":
+    leaf, known = set(leaf_paths()), kustomizations()
+    transformers = {within(path, name) for path, content in known.items() for name in content.get("transformers", ())}
+    for path, content in known.items():
+        if content["kind"] == "Kustomization" and path not in transformers:
             file = folder / ("leaves" if path in leaf else "bases") / f"{path.replace('/', '.')}.yaml"
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(render_text(GITOPS / path), encoding="utf-8")

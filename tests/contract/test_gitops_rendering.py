@@ -1,0 +1,185 @@
+"""gitops/ renders, everywhere and always to the same, with every value of cluster.env where it belongs."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runner.cluster_env import KEYS, PATH, UNSET, check
+from tests import gitops
+from tests.gitops import GITOPS, leaf_paths, render_text
+
+PLACEHOLDER = "from-cluster-env"
+OPENSHIFT = ("openshift.io", "operator.tekton.dev", "operators.coreos.com", "nvidia.com")
+# Two sets of values; no value of the first is part of another one, or of what stands in a manifest anyway.
+SAMPLE = {
+    "REPO_URL": "https://git.sample.org/team/repository.git",
+    "PLATFORM_REVISION": "sample-reviewed",
+    "DETECTOR_REVISION": "sample-trunk",
+    "STORE_URI": "s3://sample-bucket",
+    "STORE_ENDPOINT": "https://sample-store.sample.org:9000",
+    "PLATFORM": "openshift",
+    "APPS_DOMAIN": "apps.sample.net",
+    "STORAGE_CLASS": "sample-disk",
+    "INGRESS_NAMESPACE": "sample-router",
+    "MONITORING_NAMESPACE": "sample-watcher",
+    "INGRESS_CLASS": "sample-class",
+    "CLUSTER_ISSUER": "sample-issuer",
+    "GPU": "autoscaled",
+    "INFRASTRUCTURE_ID": "sample-9zzzz",
+    "AWS_REGION": "ap-south-1",
+    "AWS_ZONE": "ap-south-1c",
+    "AWS_AMI": "ami-0fedcba9876543210",
+    "AWS_SUBNET_FILTER": "subnet-id",
+    "AWS_SUBNET": "sample-subnet",
+    "AWS_SECURITY_GROUP_FILTER": "tag:Name",
+    "AWS_SECURITY_GROUP": "sample-first-group",
+    "AWS_SECURITY_GROUP_2": "sample-second-group",
+    "AWS_INSTANCE_PROFILE": "sample-profile",
+}
+OTHER = {key: value.replace("sample", "other") for key, value in SAMPLE.items()} | {
+    "PLATFORM": "kubernetes",
+    "GPU": "none",
+    "AWS_REGION": "eu-west-1",
+    "AWS_ZONE": "eu-west-1b",
+    "AWS_AMI": "ami-00112233445566778",
+    "AWS_SUBNET_FILTER": "tag:Name",
+    "AWS_SECURITY_GROUP_FILTER": "group-id",
+}
+WORDS = {"PLATFORM", "GPU", "AWS_SUBNET_FILTER", "AWS_SECURITY_GROUP_FILTER"}  # they mean something elsewhere too
+HASH = re.compile(
+    r"\b(model|credentials|make-users)-[a-z0-9]{10}\b"
+)  # a generated ConfigMap's name follows its content
+
+
+def render_all(root: Path, values: dict[str, str]) -> dict[str, str]:
+    """Render every leaf of a copy of gitops/ that stands alone: what it needs from outside is missing there."""
+    shutil.copytree(GITOPS, root / "gitops")
+    (root / PATH).write_text("".join(f"{key}={value}\n" for key, value in values.items()))
+    assert check(root / PATH, complete=True) == values
+    return {path: render_text(root / "gitops" / path) for path in leaf_paths(root / "gitops")}
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    return render_all(tmp_path_factory.mktemp("sample"), SAMPLE)
+
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    return render_all(tmp_path_factory.mktemp("other"), OTHER)
+
+
+def test_there_are_no_leaves_when_a_folder_is_empty(tmp_path: Path) -> None:
+    assert leaf_paths(tmp_path) == []
+
+
+def test_a_leaf_is_refused_when_it_reaches_out_of_its_folder(tmp_path: Path) -> None:
+    (tmp_path / "leaf").mkdir()
+    (tmp_path / "outside.yaml").write_text("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\n")
+    (tmp_path / "leaf/kustomization.yaml").write_text("resources: [../outside.yaml]\n")
+    with pytest.raises(RuntimeError, match=r"outside\.yaml' is not in or below"):
+        render_text(tmp_path / "leaf")
+
+
+def test_two_renderings_are_the_same_when_nothing_changed(sample: dict[str, str], tmp_path: Path) -> None:
+    assert render_all(tmp_path, SAMPLE) == sample
+
+
+def test_no_placeholder_is_left_when_a_leaf_is_rendered(sample: dict[str, str]) -> None:
+    assert len(sample) > 20
+    assert [path for path, text in sample.items() if PLACEHOLDER in text or UNSET in text] == []
+
+
+def test_every_place_follows_when_a_value_changes(sample: dict[str, str], other: dict[str, str]) -> None:
+    new = {old: OTHER[key] for key, old in SAMPLE.items()}
+    ends = {SAMPLE[key] for key in WORDS}  # these are whole values, or the end of a path
+    longest_first = sorted(new, key=len, reverse=True)
+    olds = re.compile("|".join(re.escape(old) + ("$" if old in ends else "") for old in longest_first))
+    met = set[str]()
+    for path, before in sample.items():
+        lines = (HASH.sub(r"\1-hash", text).splitlines() for text in (before, other[path]))
+        for was, now in zip(*lines, strict=True):
+            if was != now:
+                assert olds.sub(lambda found: new[found[0]], was) == now, path
+                met |= set(olds.findall(was))
+    assert met == set(new), "values that nothing in gitops/ takes"
+
+
+def test_no_old_value_is_left_when_every_value_changes(other: dict[str, str]) -> None:
+    for path, text in other.items():
+        assert [key for key, old in SAMPLE.items() if key not in WORDS and old in text] == [], path
+
+
+def test_every_target_is_met_when_a_replacement_names_it() -> None:
+    known = {
+        (obj["kind"], obj["metadata"]["name"])
+        for leaf in gitops.leaves()
+        for obj in leaf.objects
+    } | {("Ingress", "model"), ("Application", "root")}  # fmt: skip
+    for file in sorted((GITOPS / "cluster/replacements").glob("*.yaml")):
+        for replacement in gitops.load_all(file):
+            assert replacement["source"]["fieldPath"].removeprefix("data.") in KEYS
+            for target in replacement["targets"]:
+                select = target["select"]
+                found = [k for k in known if select["kind"] == k[0] and select.get("name", k[1]) == k[1]]
+                assert found, f"{file.name}: nothing is a {select}"
+
+
+def test_every_replacement_file_is_used_when_it_is_there() -> None:
+    used = {item["path"] for item in gitops.load(GITOPS / "cluster/kustomization.yaml")["replacements"]}
+    assert used == {f"replacements/{path.name}" for path in (GITOPS / "cluster/replacements").iterdir()}
+
+
+def test_nothing_outside_is_named_when_a_kustomization_lists_what_it_needs() -> None:
+    known = gitops.kustomizations()
+    for path, content in known.items():
+        listed: list[Any] = [*content.get("resources", ()), *content.get("components", ())]
+        listed += [*content.get("transformers", ()), *content.get("configurations", ())]
+        for name in listed:
+            target = posixpath.normpath(posixpath.join(path, name))
+            assert not target.startswith("..") and "://" not in name, f"{path}: {name}"
+            assert (GITOPS / target).exists(), f"{path}: {name}"
+        assert not {"bases", "commonLabels", "patchesJson6902", "patchesStrategicMerge", "vars"} & set(content), path
+
+
+def test_every_file_is_used_when_it_is_a_manifest() -> None:
+    used = set[str]()
+    for path, content in gitops.kustomizations().items():
+        named = [str(value) for value in gitops.strings(content)]
+        used |= {gitops.within(path, name.rpartition("=")[2]) for name in named}
+    manifests = {
+        path.relative_to(GITOPS).as_posix()
+        for path in GITOPS.rglob("*.yaml")
+        if path.name != "kustomization.yaml" and path.parent.name != "replacements"
+    }
+    assert sorted(manifests - used) == []
+
+
+def test_a_manifest_is_one_object_when_it_stands_in_a_file() -> None:
+    for path in GITOPS.rglob("*.yaml"):
+        if path.name != "kustomization.yaml" and path.parent.name not in ("replacements", "images"):
+            assert len(gitops.load_all(path)) == 1, path
+
+
+def test_no_openshift_kind_is_left_when_plain_kubernetes_is_rendered() -> None:
+    paths = gitops.applied("kubernetes")
+    assert {"minio/overlays/kubernetes", "serving/kubernetes/dev", "bootstrap/root/overlays/kubernetes"} <= set(paths)
+    for path in paths:
+        for obj in gitops.leaf(path).objects:
+            group = obj["apiVersion"].rpartition("/")[0]
+            assert not group.endswith(OPENSHIFT), f"{path}: {obj['kind']} {obj['metadata']['name']}"
+            annotated = obj["metadata"].get("annotations", {})
+            assert not [name for name in annotated if "openshift.io" in name and "description" not in name], path
+
+
+def test_every_leaf_is_applied_by_something_when_it_is_no_alternative() -> None:
+    applied = {path for platform in ("openshift", "kubernetes") for path in gitops.applied(platform)}
+    alternatives = {path for path in leaf_paths() if "/operator/overlays/" in path} - applied
+    assert set(leaf_paths()) - applied == alternatives
+    assert applied <= set(leaf_paths())
