@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import posixpath
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pytest
 import yaml
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -89,12 +91,21 @@ def render_text(path: Path) -> str:
     Raises:
         RuntimeError: kustomize refuses it; with its message.
     """
-    kustomize = shutil.which("kustomize") or shutil.which("kustomize", path=TOOLS)
-    command = [kustomize, "build"] if kustomize else ["kubectl", "kustomize"]
-    done = subprocess.run([*command, str(path)], capture_output=True, text=True, check=False)
+    done = subprocess.run([*renderer(), str(path)], capture_output=True, text=True, check=False)
     if done.returncode or done.stderr:
         raise RuntimeError(f"{path}: {done.stderr}")
     return done.stdout
+
+
+@functools.cache
+def renderer() -> list[str]:
+    """Return the command that renders; tests are skipped where there is none, but not in CI."""
+    kustomize = shutil.which("kustomize") or shutil.which("kustomize", path=TOOLS)
+    if kustomize:
+        return [kustomize, "build"]
+    if not shutil.which("kubectl") and not os.environ.get("CI"):
+        pytest.skip("neither kustomize nor kubectl is installed; `make manifests` brings one", allow_module_level=True)
+    return ["kubectl", "kustomize"]
 
 
 def render(path: str, root: Path = GITOPS) -> Leaf:

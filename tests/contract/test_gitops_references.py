@@ -1,4 +1,4 @@
-"""Whatever a manifest names is there: in gitops/, made by a table of gitops/credentials, or supplied as the README says."""
+"""Whatever a manifest names is there: in gitops/, made by a table of gitops/credentials, or as the README says."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ OUTSIDE = {
     "kube-system": "DNS on Kubernetes",
     "openshift-dns": "DNS on OpenShift",
 }
+# Pods that no template of gitops/ makes, by a label that they carry.
+COMING = {"flywheel/label-studio": "runs of the pipeline, and whoever calls Label Studio's API from inside"}
 PLATFORMS = ("openshift", "kubernetes")
 ROW = re.compile(r"^\| `(?P<name>[a-z-]+)` \| (?P<namespaces>[^|]+) \| (?P<keys>[^|]+) \|", re.MULTILINE)
 
@@ -148,12 +150,10 @@ def test_pods_are_there_when_a_service_or_a_policy_selects_them(platform: str) -
             continue
         for selector, namespaces in selectors:
             ours = [name for name in namespaces if name and name.startswith("flywheel-")]
-            for name in ours if selector else ():
-                # A client that is not everywhere yet may be expected everywhere; one that is nowhere is a mistake.
-                everywhere = [found for there in ours for found in labels.get(there, ())]
-                assert any(selector.items() <= found.items() for found in everywhere), (
-                    f"{obj['metadata']}: {selector} in {name}"
-                )
+            if ours and selector and not selector.keys() & COMING.keys():
+                # A client need not be in each of the namespaces that it may be in; one that is in none is a mistake.
+                found = [found for name in ours for found in labels.get(name, ())]
+                assert any(selector.items() <= one.items() for one in found), f"{obj['metadata']}: {selector} in {ours}"
 
 
 def peers(policy: gitops.Manifest) -> Iterator[tuple[dict[str, str], list[str]]]:

@@ -1,0 +1,230 @@
+"""Argo CD may do what it must and no more, in the right order, and takes nothing away that people would miss."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests import gitops
+
+PLATFORMS = ("openshift", "kubernetes")
+APPLY = ["get", "list", "watch", "create", "update", "patch", "delete"]
+HOST = "routes/custom-host"  # a Route may name its host: a right of its own, not a kind
+Kind = tuple[str, str]  # group, kind
+
+
+def group_of(obj: gitops.Manifest) -> str:
+    return str(obj["apiVersion"].rpartition("/")[0])
+
+
+def plural(kind: str) -> str:
+    """Return the resource of a kind, as English and Kubernetes form it."""
+    name = kind.lower()
+    return name[:-1] + "ies" if name.endswith("y") else name + "es" if name.endswith(("s", "x", "ch")) else name + "s"
+
+
+def objects_of(project: str) -> Iterator[tuple[str, gitops.Manifest]]:
+    """Yield what the Applications of a project apply, on any platform, with the leaf that holds it."""
+    paths = {path for platform in PLATFORMS for path, its in gitops.applied(platform).items() if its == project}
+    for path in sorted(paths):
+        for obj in gitops.leaf(path).objects:
+            yield path, obj
+
+
+def project(name: str, platform: str = "openshift") -> dict[str, Any]:
+    found = gitops.leaf(f"argocd/overlays/{platform}").of_kind("AppProject")
+    spec: dict[str, Any] = next(obj for obj in found if obj["metadata"]["name"] == name)["spec"]
+    return spec
+
+
+def allowed(name: str, field: str) -> set[Kind]:
+    return {(item["group"], item["kind"]) for item in project(name)[field]}
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"), [("NetworkPolicy", "networkpolicies"), ("Ingress", "ingresses"), ("Job", "jobs")]
+)
+def test_a_resource_is_named_when_its_kind_is_given(kind: str, expected: str) -> None:
+    assert plural(kind) == expected
+
+
+@pytest.mark.parametrize("name", ["platform", "detector"])
+def test_the_kinds_of_a_project_are_those_it_applies(name: str) -> None:
+    kinds = {(group_of(obj), obj["kind"], gitops.is_cluster_wide(obj)) for _, obj in objects_of(name)}
+    assert allowed(name, "clusterResourceWhitelist") == {kind[:2] for kind in kinds if kind[2]}
+    assert allowed(name, "namespaceResourceWhitelist") == {kind[:2] for kind in kinds if not kind[2]}
+
+
+@pytest.mark.parametrize("platform", PLATFORMS)
+@pytest.mark.parametrize("name", ["platform", "detector"])
+def test_the_namespaces_of_a_project_are_those_it_applies_to(name: str, platform: str) -> None:
+    paths = [path for path, its in gitops.applied(platform).items() if its == name]
+    there = {obj["metadata"].get("namespace") for path in paths for obj in gitops.leaf(path).objects} - {None}
+    there |= {
+        application["spec"]["destination"]["namespace"]
+        for application in gitops.applications(platform)
+        if application["spec"]["project"] == name
+    }
+    destinations = project(name, platform)["destinations"]
+    assert {item["server"] for item in destinations} == {"https://kubernetes.default.svc"}
+    assert there <= {item["namespace"] for item in destinations}
+    if platform == "openshift":
+        elsewhere = {"cert-manager"} if name == "platform" else set()
+        assert {item["namespace"] for item in destinations} - there == elsewhere
+
+
+def test_the_default_project_allows_nothing() -> None:
+    spec = project("default")
+    assert spec == {"sourceRepos": [], "destinations": [], "clusterResourceWhitelist": []}
+
+
+@pytest.mark.parametrize(
+    ("role", "name"), [("flywheel-argocd-apply", "platform"), ("flywheel-argocd-serve", "detector")]
+)
+def test_the_controller_may_apply_the_kinds_of_a_project_and_no_other(role: str, name: str) -> None:
+    rules = rights(role)
+    assert all(rule["verbs"] == APPLY for rule in rules if rule["resources"] != [HOST])
+    granted = {(group, resource) for rule in rules for group in rule["apiGroups"] for resource in rule["resources"]}
+    kinds = allowed(name, "clusterResourceWhitelist") | allowed(name, "namespaceResourceWhitelist")
+    # On plain Kubernetes Argo CD brings rights of its own.
+    on_openshift = {(group, kind) for group, kind in kinds if group != "cert-manager.io" and kind != "Ingress"}
+    assert granted - {("route.openshift.io", HOST)} == {(group, plural(kind)) for group, kind in on_openshift}
+
+
+def test_the_controller_may_grant_what_our_roles_grant_and_no_more() -> None:
+    def single(rule: dict[str, Any]) -> set[tuple[str, str, str, str]]:
+        names = rule.get("resourceNames", [""])
+        return {
+            (g, r, v, n) for g in rule["apiGroups"] for r in rule["resources"] for v in rule["verbs"] for n in names
+        }
+
+    roles = [obj for path, obj in objects_of("platform") if obj["kind"] in ("Role", "ClusterRole")]
+    needed = {one for role in roles for rule in role["rules"] for one in single(rule)}
+    held = {one for rule in rights("flywheel-argocd-grant") for one in single(rule)}
+    assert held == needed
+    assert bound("flywheel-argocd-grant") >= {role["metadata"]["namespace"] for role in roles if role["kind"] == "Role"}
+
+
+def test_the_controller_may_serve_in_the_namespaces_of_project_detector_alone() -> None:
+    assert bound("flywheel-argocd-serve") == {item["namespace"] for item in project("detector")["destinations"]}
+
+
+def bound(role: str) -> set[str]:
+    bindings = gitops.leaf("bootstrap/root/overlays/openshift").of_kind("RoleBinding")
+    return {obj["metadata"]["namespace"] for obj in bindings if obj["roleRef"]["name"] == role}
+
+
+def rights(name: str) -> list[dict[str, Any]]:
+    roles = gitops.leaf("bootstrap/root/overlays/openshift").of_kind("ClusterRole")
+    rules: list[dict[str, Any]] = next(role for role in roles if role["metadata"]["name"] == name)["rules"]
+    return rules
+
+
+def test_rights_and_root_are_not_the_controllers_to_change() -> None:
+    """What it applies by itself must not widen what it may do."""
+    for platform in PLATFORMS:
+        objects = gitops.leaf(f"argocd/overlays/{platform}").objects
+        assert {obj["kind"] for obj in objects} == {"AppProject", "Application", "ApplicationSet"}
+        assert "root" not in {obj["metadata"]["name"] for obj in objects}
+
+
+@pytest.mark.parametrize("platform", PLATFORMS)
+def test_an_application_is_patient_and_careful_when_it_syncs(platform: str) -> None:
+    for application in gitops.applications(platform):
+        policy = application["spec"]["syncPolicy"]
+        assert policy["retry"]["limit"] >= 20
+        assert policy["retry"]["backoff"]["maxDuration"] == "3m"
+        assert {"ServerSideApply=true", "RespectIgnoreDifferences=true"} <= set(policy["syncOptions"])
+        if application["spec"]["project"] == "platform":
+            assert policy["automated"] == {"prune": True, "selfHeal": True}
+            assert "SkipDryRunOnMissingResource=true" in policy["syncOptions"]
+
+
+@pytest.mark.parametrize("platform", PLATFORMS)
+def test_prod_is_synced_by_hand_when_the_others_are_not(platform: str) -> None:
+    (serving,) = gitops.leaf(f"argocd/overlays/{platform}").of_kind("ApplicationSet")
+    template = serving["spec"]["template"]["spec"]
+    assert "automated" not in template["syncPolicy"]
+    assert serving["spec"]["templatePatch"].startswith(
+        '{{- if ne .path.basename "prod" }}\nspec:\n  syncPolicy:\n    automated:'
+    )
+    assert template["project"] == "detector"
+    assert serving["spec"]["goTemplateOptions"] == ["missingkey=error"]
+
+
+@pytest.mark.parametrize("platform", PLATFORMS)
+def test_waves_follow_what_needs_what(platform: str) -> None:
+    found = gitops.leaf(f"argocd/overlays/{platform}").of_kind("Application", "ApplicationSet")
+    wave = {
+        obj["metadata"]["name"]: int(obj["metadata"]["annotations"]["argocd.argoproj.io/sync-wave"]) for obj in found
+    }
+    order = [("namespaces", "credentials"), ("credentials", "minio"), ("minio", "label-studio"), ("minio", "serving")]
+    if platform == "openshift":
+        order += [("nfd-operator", "nfd"), ("nfd", "gpu-policy"), ("gpu-operator", "gpu-policy")]
+        order += [
+            ("pipelines-operator", "pipelines-settings"),
+            ("pipelines-operator", "pipelines"),
+            ("gpu-policy", "gpu"),
+        ]
+        order += [("gitops-operator", "gitops"), ("builds", "serving")]
+    else:
+        order += [("internal-ca", "minio")]
+    assert [(first, then) for first, then in order if wave[first] >= wave[then]] == []
+
+
+@pytest.mark.parametrize("platform", PLATFORMS)
+def test_the_health_of_an_application_is_known_when_waves_wait_for_it(platform: str) -> None:
+    """Argo CD's own check of Applications is gone since 1.8; without one, a wave does not wait for the one before."""
+    objects = gitops.leaf(f"bootstrap/root/overlays/{platform}").objects
+    text = "\n".join(gitops.strings([obj for obj in objects if obj["kind"] in ("ArgoCD", "ConfigMap")]))
+    assert "hs.status = obj.status.health.status" in text
+
+
+@pytest.mark.parametrize("kind", ["Namespace", "PersistentVolumeClaim", "ArgoCD", "TektonConfig"])
+def test_it_stays_when_it_is_no_longer_in_git(kind: str) -> None:
+    found = [obj for leaf in gitops.leaves() for obj in leaf.of_kind(kind)]
+    assert found
+    for obj in found:
+        options = obj["metadata"]["annotations"]["argocd.argoproj.io/sync-options"].split(",")
+        assert {"Prune=false", "Delete=false"} <= set(options), obj["metadata"]["name"]
+
+
+def test_what_the_cluster_writes_is_left_when_a_machine_set_differs() -> None:
+    gpu = next(one for one in gitops.applications("openshift") if one["metadata"]["name"] == "gpu")
+    (ignored,) = gpu["spec"]["ignoreDifferences"]
+    assert ignored["kind"] == "MachineSet"
+    assert {"/spec/replicas", "/spec/template/spec/providerSpec/value/ami"} <= set(ignored["jsonPointers"])
+
+
+def test_no_pipeline_run_stands_in_gitops_when_argocd_leaves_those_alone() -> None:
+    assert not [obj for leaf in gitops.leaves() for obj in leaf.of_kind("PipelineRun", "TaskRun")]
+
+
+def test_a_gpu_node_comes_from_zero_and_goes_when_the_autoscaler_counts_it() -> None:
+    objects = {obj["kind"]: obj for obj in gitops.leaf("gpu/overlays/autoscaled").objects}
+    machines, template = objects["MachineSet"], objects["MachineSet"]["spec"]["template"]
+    label = template["spec"]["metadata"]["labels"]["cluster-api/accelerator"]
+    (gpus,) = objects["ClusterAutoscaler"]["spec"]["resourceLimits"]["gpus"]
+    assert (gpus["type"], gpus["min"], gpus["max"]) == (label, 0, 1)
+    expected = machines["metadata"]["annotations"]["capacity.cluster-autoscaler.kubernetes.io/labels"]
+    assert f"cluster-api/accelerator={label}" in expected.split(",")
+    assert machines["spec"]["replicas"] == 0
+    assert machines["spec"]["selector"]["matchLabels"].items() <= template["metadata"]["labels"].items()
+    assert {"key": "nvidia.com/gpu", "effect": "NoSchedule"} in template["spec"]["taints"]
+    scaler = objects["MachineAutoscaler"]["spec"]
+    assert (scaler["minReplicas"], scaler["maxReplicas"]) == (0, 1)
+    assert scaler["scaleTargetRef"]["name"] == machines["metadata"]["name"]
+    down = objects["ClusterAutoscaler"]["spec"]["scaleDown"]
+    assert (down["enabled"], down["unneededTime"]) == (True, "10m")
+    (quota,) = gitops.leaf("gpu/overlays/none").of_kind("ResourceQuota")
+    assert quota["spec"]["hard"] == {"requests.nvidia.com/gpu": "0"}
+
+
+def test_gitops_has_an_owner_when_a_pull_request_touches_it() -> None:
+    lines = (gitops.PROJECT / "CODEOWNERS").read_text(encoding="utf-8").splitlines()
+    owned = {words[0]: words[1:] for words in (line.split() for line in lines if line and not line.startswith("#"))}
+    assert owned["/gitops/"] and owned["/CODEOWNERS"]
+    # The one file there that the retrain loop's bot changes.
+    assert owned["/gitops/serving/overlays/dev/model.env"] == []
