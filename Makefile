@@ -6,7 +6,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve plan minio test check lint format lock bench clean
+.PHONY: help setup demo serve plan minio apiserver manifests bootstrap first-run test check lint format lock bench clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -35,6 +35,18 @@ plan: setup  ## say which stages would run, and because of which keys
 minio:  ## build the MinIO server for the S3 tests, where it is not on PATH (needs Go; takes minutes)
 	@command -v minio >/dev/null || test -x "$(PROGRAMS)/minio" || GOBIN="$(PROGRAMS)" go install github.com/minio/minio@latest
 
+apiserver:  ## build Kubernetes' API server for the tests of gitops/ (needs Go; takes minutes)
+	@test -x "$(PROGRAMS)/kube-apiserver" || go build -C tests/kubernetes -o "$(PROGRAMS)/kube-apiserver" .
+
+manifests: setup  ## render everything in gitops/ as Argo CD does, and check it against schemas and checkov
+	@.ci/manifests
+
+bootstrap: setup  ## bring Argo CD and all it applies to the cluster: make bootstrap PLATFORM=openshift|kubernetes
+	@python -m runner bootstrap --platform "$(PLATFORM)"
+
+first-run: setup  ## the first training on a new cluster, until dev serves its model
+	@python -m runner first-run
+
 test: setup  ## run the tests
 	python -m pytest
 
@@ -43,7 +55,7 @@ lint: setup  ## format, types, YAML and shell
 	ruff check .
 	mypy
 	yamllint --strict .
-	shellcheck .ci/run .ci/lock
+	shellcheck .ci/run .ci/lock .ci/manifests
 
 check: lint  ## lint, and hold the repository to its own rules
 	python -m pytest tests/contract -m 'not slow'

@@ -102,6 +102,11 @@ def _parser() -> argparse.ArgumentParser:
     policy.add_argument("user", help="runner | server-dev | … | labels")
     discover = commands.add_parser("discover", help="find out the cluster's facts for gitops/cluster/cluster.env")
     discover.add_argument("--write", action="store_true", help="merge them into the file instead of only showing them")
+    bring = commands.add_parser("bootstrap", help="bring Argo CD and its root Application to the cluster")
+    bring.add_argument("--platform", required=True, choices=["openshift", "kubernetes"])
+    commands.add_parser("first-run", help="the first training on a new cluster, until dev serves its model")
+    images = commands.add_parser("images", help="digests of images built in the cluster, for gitops/images/")
+    images.add_argument("--write", action="store_true", help="put them into the file instead of only showing them")
     return parser
 
 
@@ -151,6 +156,18 @@ def _run(given: argparse.Namespace) -> int:
         from runner.discover import discover
 
         print(discover(Path.cwd(), write=given.write))
+    elif given.command == "bootstrap":
+        from runner.bootstrap import bootstrap
+
+        bootstrap(Path.cwd(), given.platform, _say)
+    elif given.command == "first-run":
+        from runner.first_run import first_run
+
+        first_run(Path.cwd(), _say)
+    elif given.command == "images":
+        from runner.images import update
+
+        print(update(Path.cwd(), write=given.write))
     return 0
 
 
@@ -206,6 +223,10 @@ def _models(given: argparse.Namespace) -> str:
 
     entries = list_models(Path.cwd(), open_store(Path.cwd()), given.model)
     return json.dumps(entries, indent=2, ensure_ascii=False) if given.json else models_text(entries, given.markdown)
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
 
 
 if __name__ == "__main__":

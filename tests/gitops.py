@@ -18,9 +18,11 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 
+from runner import cluster_env
+from tests.s3 import CACHE
+
 PROJECT = Path(__file__).resolve().parents[1]
 GITOPS = PROJECT / "gitops"
-TOOLS = Path.home() / ".cache" / "flywheel" / "bin"
 Manifest = dict[str, Any]
 
 
@@ -28,6 +30,43 @@ CLUSTER_WIDE = (
     *("Namespace", "ClusterRole", "ClusterRoleBinding", "PriorityClass"),
     *("ClusterIssuer", "ClusterAutoscaler", "ClusterPolicy", "TektonConfig", "ConsoleLink"),
 )
+
+
+# Two sets of values; no value of the first is part of another one, or of what stands in a manifest anyway.
+SAMPLE = {
+    "REPO_URL": "https://git.sample.org/team/repository.git",
+    "PLATFORM_REVISION": "sample-reviewed",
+    "DETECTOR_REVISION": "sample-trunk",
+    "STORE_URI": "s3://sample-bucket",
+    "STORE_ENDPOINT": "https://sample-store.sample.org:9000",
+    "PLATFORM": "openshift",
+    "APPS_DOMAIN": "apps.sample.net",
+    "STORAGE_CLASS": "sample-disk",
+    "INGRESS_NAMESPACE": "sample-router",
+    "MONITORING_NAMESPACE": "sample-watcher",
+    "INGRESS_CLASS": "sample-class",
+    "CLUSTER_ISSUER": "sample-issuer",
+    "GPU": "autoscaled",
+    "INFRASTRUCTURE_ID": "sample-9zzzz",
+    "AWS_REGION": "ap-south-1",
+    "AWS_ZONE": "ap-south-1c",
+    "AWS_AMI": "ami-0fedcba9876543210",
+    "AWS_SUBNET_FILTER": "subnet-id",
+    "AWS_SUBNET": "sample-subnet",
+    "AWS_SECURITY_GROUP_FILTER": "tag:Name",
+    "AWS_SECURITY_GROUP": "sample-first-group",
+    "AWS_SECURITY_GROUP_2": "sample-second-group",
+    "AWS_INSTANCE_PROFILE": "sample-profile",
+}
+OTHER = {key: value.replace("sample", "other") for key, value in SAMPLE.items()} | {
+    "PLATFORM": "kubernetes",
+    "GPU": "none",
+    "AWS_REGION": "eu-west-1",
+    "AWS_ZONE": "eu-west-1b",
+    "AWS_AMI": "ami-00112233445566778",
+    "AWS_SUBNET_FILTER": "tag:Name",
+    "AWS_SECURITY_GROUP_FILTER": "group-id",
+}
 
 
 class Leaf(NamedTuple):
@@ -100,7 +139,7 @@ def render_text(path: Path) -> str:
 @functools.cache
 def renderer() -> list[str]:
     """Return the command that renders; tests are skipped where there is none, but not in CI."""
-    kustomize = shutil.which("kustomize") or shutil.which("kustomize", path=TOOLS)
+    kustomize = shutil.which("kustomize") or shutil.which("kustomize", path=CACHE)
     if kustomize:
         return [kustomize, "build"]
     if not shutil.which("kubectl") and not os.environ.get("CI"):
@@ -111,6 +150,15 @@ def renderer() -> list[str]:
 def render(path: str, root: Path = GITOPS) -> Leaf:
     """Render one leaf."""
     return Leaf(path, list(yaml.safe_load_all(render_text(root / path))))
+
+
+def copy_with(values: dict[str, str], folder: Path) -> Path:
+    """Copy gitops/ to a folder, with other values in its cluster.env; return its path there."""
+    shutil.copytree(GITOPS, folder / "gitops")
+    path = folder / cluster_env.PATH
+    path.write_text("".join(f"{key}={value}\n" for key, value in values.items()))
+    assert cluster_env.check(path, complete=True) == values
+    return folder / "gitops"
 
 
 @functools.cache

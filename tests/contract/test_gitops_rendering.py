@@ -4,53 +4,17 @@ from __future__ import annotations
 
 import posixpath
 import re
-import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from runner.cluster_env import KEYS, PATH, UNSET, check
+from runner.cluster_env import KEYS, UNSET
 from tests import gitops
-from tests.gitops import GITOPS, leaf_paths, render_text
+from tests.gitops import GITOPS, OTHER, SAMPLE, copy_with, leaf_paths, render_text
 
 PLACEHOLDER = "from-cluster-env"
 OPENSHIFT = ("openshift.io", "operator.tekton.dev", "operators.coreos.com", "nvidia.com")
-# Two sets of values; no value of the first is part of another one, or of what stands in a manifest anyway.
-SAMPLE = {
-    "REPO_URL": "https://git.sample.org/team/repository.git",
-    "PLATFORM_REVISION": "sample-reviewed",
-    "DETECTOR_REVISION": "sample-trunk",
-    "STORE_URI": "s3://sample-bucket",
-    "STORE_ENDPOINT": "https://sample-store.sample.org:9000",
-    "PLATFORM": "openshift",
-    "APPS_DOMAIN": "apps.sample.net",
-    "STORAGE_CLASS": "sample-disk",
-    "INGRESS_NAMESPACE": "sample-router",
-    "MONITORING_NAMESPACE": "sample-watcher",
-    "INGRESS_CLASS": "sample-class",
-    "CLUSTER_ISSUER": "sample-issuer",
-    "GPU": "autoscaled",
-    "INFRASTRUCTURE_ID": "sample-9zzzz",
-    "AWS_REGION": "ap-south-1",
-    "AWS_ZONE": "ap-south-1c",
-    "AWS_AMI": "ami-0fedcba9876543210",
-    "AWS_SUBNET_FILTER": "subnet-id",
-    "AWS_SUBNET": "sample-subnet",
-    "AWS_SECURITY_GROUP_FILTER": "tag:Name",
-    "AWS_SECURITY_GROUP": "sample-first-group",
-    "AWS_SECURITY_GROUP_2": "sample-second-group",
-    "AWS_INSTANCE_PROFILE": "sample-profile",
-}
-OTHER = {key: value.replace("sample", "other") for key, value in SAMPLE.items()} | {
-    "PLATFORM": "kubernetes",
-    "GPU": "none",
-    "AWS_REGION": "eu-west-1",
-    "AWS_ZONE": "eu-west-1b",
-    "AWS_AMI": "ami-00112233445566778",
-    "AWS_SUBNET_FILTER": "tag:Name",
-    "AWS_SECURITY_GROUP_FILTER": "group-id",
-}
 WORDS = {"PLATFORM", "GPU", "AWS_SUBNET_FILTER", "AWS_SECURITY_GROUP_FILTER"}  # they mean something elsewhere too
 HASH = re.compile(
     r"\b(model|credentials|make-users)-[a-z0-9]{10}\b"
@@ -59,10 +23,8 @@ HASH = re.compile(
 
 def render_all(root: Path, values: dict[str, str]) -> dict[str, str]:
     """Render every leaf of a copy of gitops/ that stands alone: what it needs from outside is missing there."""
-    shutil.copytree(GITOPS, root / "gitops")
-    (root / PATH).write_text("".join(f"{key}={value}\n" for key, value in values.items()))
-    assert check(root / PATH, complete=True) == values
-    return {path: render_text(root / "gitops" / path) for path in leaf_paths(root / "gitops")}
+    alone = copy_with(values, root)
+    return {path: render_text(alone / path) for path in leaf_paths(alone)}
 
 
 @pytest.fixture(scope="module")

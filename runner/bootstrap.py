@@ -1,0 +1,125 @@
+"""Bring Argo CD and its root Application to the cluster that the user is logged in to; the rest comes by itself.
+
+Idempotent: everything is applied on the server's side, and nothing is undone. It refuses where what it would apply by
+hand is not what Argo CD would read from Git, because the two would fight.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from runner import cluster_env, kubectl
+from runner.errors import ClusterError, ConfigError
+
+Say = Callable[[str], None]
+CRD = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/"
+ARGO_CD = ("applications.argoproj.io", "applicationsets.argoproj.io", "appprojects.argoproj.io")
+# On OpenShift operators bring what is needed; elsewhere it must be there before, and this is who brings it.
+PREREQUISITES = {
+    **dict.fromkeys(ARGO_CD, "Argo CD, in the namespace argocd"),
+    "certificates.cert-manager.io": "cert-manager",
+    "pipelines.tekton.dev": "Tekton Pipelines",
+    "eventlisteners.triggers.tekton.dev": "Tekton Triggers",
+    "servicemonitors.monitoring.coreos.com": "the Prometheus operator",
+}
+PEOPLES = (("flywheel-pipelines", "git"), ("flywheel-pipelines", "webhook"))
+
+
+def bootstrap(project: Path, platform: str, say: Say, *, patience_s: float = 900, pause_s: float = 5) -> None:
+    """Apply gitops/bootstrap/.
+
+    Args:
+        project: the repository.
+        platform: `openshift` or `kubernetes`; must be what cluster.env says.
+        say: is told what happens.
+        patience_s: how long a thing may take that the cluster makes by itself.
+        pause_s: between two looks at it.
+    Raises:
+        ConfigError: cluster.env is not complete, for another platform, or not pushed.
+        ClusterError: the cluster refuses, or something did not come in time.
+    """
+    values = cluster_env.check(project / cluster_env.PATH, complete=True)
+    if values["PLATFORM"] != platform:
+        raise ConfigError(f"{cluster_env.PATH}: PLATFORM is {values['PLATFORM']}, but {platform} was asked for")
+    require_pushed(project, values)
+    if platform == "openshift":
+        _apply(project, "operator", say)
+        needed = {CRD + name: f"{name}, which OpenShift GitOps brings" for name in (*ARGO_CD, "argocds.argoproj.io")}
+        needed["/api/v1/namespaces/openshift-gitops"] = "namespace openshift-gitops, which OpenShift GitOps makes"
+        for path, what in needed.items():
+            wait_for(path, what, say, patience_s=patience_s, pause_s=pause_s)
+    else:
+        missing = sorted({who for name, who in PREREQUISITES.items() if kubectl.get(CRD + name) is None})
+        if missing:
+            raise ClusterError(
+                f"the cluster lacks {', '.join(missing)}; gitops/README.md (before) says how to install what is missing"
+            )
+    _apply(project, f"root/overlays/{platform}", say)
+    argo_cd = "openshift-gitops" if platform == "openshift" else "argocd"
+    say(f"applied; Argo CD does the rest: kubectl -n {argo_cd} get applications -w")
+    for namespace, name in PEOPLES:
+        if kubectl.get(f"/api/v1/namespaces/{namespace}/secrets/{name}") is None:
+            say(f"yours to supply: Secret {name} in {namespace} (gitops/README.md has the command)")
+
+
+def require_pushed(project: Path, values: dict[str, str]) -> None:
+    """Refuse where Argo CD would read something else than what stands here.
+
+    Raises:
+        ConfigError: the repository cannot be read, lacks a revision, or holds other manifests or facts there.
+    """
+    url = values["REPO_URL"]
+    for revision, paths in {
+        values["PLATFORM_REVISION"]: ["gitops", ":(exclude)gitops/serving/overlays"],
+        values["DETECTOR_REVISION"]: [str(cluster_env.PATH)],
+    }.items():
+        fetched = _git(project, "fetch", "--quiet", "--no-tags", url, revision)
+        if fetched.returncode:
+            raise ConfigError(
+                f"{url} does not give {revision}: {' '.join(fetched.stderr.split())}; "
+                f"push it, or mend REPO_URL and the revisions in {cluster_env.PATH}"
+            )
+        changed = _git(project, "diff", "--name-only", "FETCH_HEAD", "--", *paths).stdout.split()
+        changed += _git(project, "ls-files", "--others", "--exclude-standard", "--", *paths).stdout.split()
+        if changed:
+            raise ConfigError(
+                f"{', '.join(changed[:3])}{' …' if changed[3:] else ''} differs from {revision} of {url}, "
+                "which Argo CD reads; commit and push it (a review may be asked for), then run this again"
+            )
+
+
+def wait_for(path: str, what: str, say: Say, *, patience_s: float, pause_s: float) -> None:
+    """Wait until the API server has an object.
+
+    Raises:
+        ClusterError: it has not come in time.
+    """
+    start, told = time.monotonic(), -60.0
+    while kubectl.get(path) is None:
+        waited = time.monotonic() - start
+        if waited > patience_s:
+            raise ClusterError(
+                f"{what} did not come in {patience_s:.0f} s; look at the operators (kubectl get subscriptions,csv -A) "
+                "and run this again, it goes on where it stopped"
+            )
+        if waited - told >= 60:
+            say(f"waiting for {what} ({waited:.0f} s)")
+            told = waited
+        time.sleep(pause_s)
+
+
+def _apply(project: Path, folder: str, say: Say) -> None:
+    path = Path("gitops/bootstrap") / folder
+    # --force-conflicts: operators make some of these objects themselves, and what stands in Git is laid over them.
+    done = kubectl.run("apply", "--server-side", "--force-conflicts", "-k", str(path), folder=project)
+    for line in done.stdout.splitlines():
+        say(f"  {line}")
+    if done.returncode:
+        raise ClusterError(f"{path} was not applied as a whole: {' '.join(done.stderr.split())}; run this again")
+
+
+def _git(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["git", *arguments], cwd=project, capture_output=True, text=True, check=False)
