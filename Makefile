@@ -2,6 +2,7 @@
 PYTHON ?= python3
 READY := .venv/.ready
 PROGRAMS := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/flywheel/bin
+MINIO := $(shell sed -n "s/^ARG VERSION=//p" gitops/minio/Containerfile)
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 
@@ -33,7 +34,7 @@ plan: setup  ## say which stages would run, and because of which keys
 	@python -m runner plan
 
 minio:  ## build the MinIO server for the S3 tests, where it is not on PATH (needs Go; takes minutes)
-	@command -v minio >/dev/null || test -x "$(PROGRAMS)/minio" || GOBIN="$(PROGRAMS)" go install github.com/minio/minio@latest
+	@command -v minio >/dev/null || test -x "$(PROGRAMS)/minio" || GOBIN="$(PROGRAMS)" CGO_ENABLED=0 go install -trimpath -ldflags="-s -w" github.com/minio/minio@$(MINIO)
 
 apiserver:  ## build Kubernetes' API server for the tests of gitops/ (needs Go; takes minutes)
 	@test -x "$(PROGRAMS)/kube-apiserver" || go build -C tests/kubernetes -o "$(PROGRAMS)/kube-apiserver" .
