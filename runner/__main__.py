@@ -57,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
         commands.add_parser(name, help=f"stage: {text}", description=text)
     plan = commands.add_parser("plan", help="which stages would run, and because of which keys")
     plan.add_argument("--json", action="store_true", help="for programs")
+    plan.add_argument("--remote", action="store_true", help="look into the store's run cache too")
     summary = commands.add_parser("summary", help="what went in, what came out, how long each stage took")
     summary.add_argument("--markdown", action="store_true", help="as Markdown")
     gate = commands.add_parser("gate", help="judge the model, also beside the one that dev runs")
@@ -118,7 +119,7 @@ def _run(given: argparse.Namespace) -> int:
     elif given.command == "plan":
         from runner.plan import make_plan
 
-        plan = make_plan(Path.cwd())
+        plan = make_plan(Path.cwd(), remote=given.remote)
         print(plan.as_json() if given.json else plan.as_text())
     elif given.command == "summary":
         from runner.summary import summarize

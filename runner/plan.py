@@ -2,7 +2,8 @@
 
 `dvc repro --dry` cannot be asked: it needs every output to be here. The plan composes for real, in memory, asks
 `dvc status` about the repository's files, and follows dvc.yaml from what changed. Data that are not here are no change.
-The answer is an upper bound: a stage that runs may come out the same, and then the ones behind it do not run.
+The answer is an upper bound: a stage that runs may come out the same, and then the ones behind it do not run. What the
+run cache holds need not run (runner/run_cache.py).
 
 dvc.lock: https://dvc.org/doc/user-guide/project-structure/dvcyaml-files#dvclock-file
 """
@@ -24,6 +25,7 @@ from runner.compose import compose, stage_text
 from runner.config import Config
 from runner.errors import ConfigError, StageError
 from runner.run import ARTIFACTS
+from runner.run_cache import COMPOSE, cached_stages, fetch_run_cache
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
@@ -32,27 +34,48 @@ Entry = dict[str, Any]  # a stage as dvc.yaml or dvc.lock writes it
 
 
 class Plan(NamedTuple):
-    """The stages that would run, in order, each with its reasons; and all stages."""
+    """The stages whose inputs are not those of dvc.lock, in order, each with its reasons; and all stages.
+
+    Attributes:
+        reasons: stage → why it is not up to date.
+        stages: all, in order.
+        cached: those with reasons whose result is in the run cache, so that it is taken from there.
+    """
 
     reasons: dict[str, list[str]]
     stages: list[str]
+    cached: frozenset[str] = frozenset()
+
+    @property
+    def answer(self) -> str:
+        """What a retrain has to do: `train`, `gate-only` (the model is there) or `nothing`."""
+        if "train" in self.reasons and "train" not in self.cached:
+            return "train"
+        return "gate-only" if self.reasons.keys() - {COMPOSE} else "nothing"
 
     def as_text(self) -> str:
-        """Return a line for each stage."""
+        """Return a line for each stage, and the answer."""
         width = max(map(len, self.stages))
-        lines = [f"{name:{width}}  {'; '.join(self.reasons.get(name, ['-']))}" for name in self.stages]
-        count = len(self.reasons)
+        lines = [f"{name:{width}}  {self._why(name)}" for name in self.stages]
+        count = len(self.reasons.keys() - self.cached)
         lines.append(f"{count} of {len(self.stages)} stages would run" if count else "nothing would run")
-        return "\n".join(lines)
+        return "\n".join([*lines, f"answer: {self.answer}"])
 
     def as_json(self) -> str:
-        """Return the stages that would run and their reasons as JSON."""
-        return json.dumps(self.reasons, indent=2, ensure_ascii=False)
+        """Return the answer, the reasons, and what the run cache holds as JSON."""
+        content = {"answer": self.answer, "reasons": self.reasons, "cached": sorted(self.cached)}
+        return json.dumps(content, indent=2, ensure_ascii=False)
+
+    def _why(self, stage: str) -> str:
+        return "; ".join(self.reasons.get(stage, ["-"])) + (" (in the run cache)" if stage in self.cached else "")
 
 
-def make_plan(project: Path) -> Plan:
+def make_plan(project: Path, *, remote: bool = False) -> Plan:
     """Return what `dvc repro` would do here.
 
+    Args:
+        project: the project's folder; its data need not be here.
+        remote: fetch the run cache from the DVC remote first; one that cannot be reached is said, and not asked.
     Raises:
         ConfigError: params.yaml or conf/ is wrong; then nothing would run behind `compose`.
         StageError: this is no DVC project, or another `dvc` is at work in it.
@@ -65,15 +88,23 @@ def make_plan(project: Path) -> Plan:
     reasons: dict[str, list[str]] = {}
     try:
         with chdir(project), Repo() as repo:  # DVC's answers are relative to the current folder
+            if remote and (why_not := fetch_run_cache(repo)):
+                print(f"the run cache of the store was not asked: {why_not}", flush=True)
             status = _by_stage(repo.status())
             pipeline, lock = _stages(project / "dvc.yaml"), _stages(project / "dvc.lock")
             changes = _Changes(project, repo, config, pipeline, lock, status)
             for stage in (order := _in_order(pipeline)):
                 if why := changes.reasons(stage, reasons):
                     reasons[stage] = why
+            locked = {stage: _digests(lock[stage], "outs") for stage in order if stage not in reasons}
+            composed = {
+                str(path): _md5(stage_text(config, path.stem).encode())
+                for path in map(Path, _paths(pipeline.get(COMPOSE, {}), "outs"))
+            }
+            cached = cached_stages(repo, order, locked, composed, remote=remote) if reasons else frozenset()
     except DvcException as error:
         raise StageError(f"{project}: {error}") from error
-    return Plan(reasons, order)
+    return Plan(reasons, order, cached)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +16,7 @@ import pytest
 import yaml
 
 from runner.plan import make_plan
-from tests.projects import Run, set_params
+from tests.projects import IDENTITY, Run, set_params
 
 pytestmark = pytest.mark.slow
 
@@ -30,6 +31,10 @@ class Edit(NamedTuple):
     make: Callable[[Path], None]
     reruns: list[str]
     reason: str = ""
+
+    @property
+    def answer(self) -> str:
+        return "train" if "train" in self.reruns else "gate-only" if self.reruns else "nothing"
 
 
 def params(**changes: Any) -> Callable[[Path], None]:
@@ -131,6 +136,8 @@ def test_exactly_these_stages_run_when_edited(edit: Edit, stubbed_copy: Path, ru
     stages = ran(repro(stubbed_copy, run))
     assert [stage for stage in stages if stage != "compose"] == edit.reruns
     assert list(plan.reasons) == stages
+    assert plan.answer == edit.answer
+    assert not plan.cached
     if edit.reason:
         assert edit.reason in plan.reasons[edit.reruns[0]]
     assert make_plan(stubbed_copy).reasons == {}
@@ -155,7 +162,11 @@ def test_plan_is_json_when_a_program_asks(stubbed_copy: Path, run: Run) -> None:
     set_params(stubbed_copy, {"evaluate": {"iou": 0.6}})
     planned = run("python", "-m", "runner", "plan", "--json", cwd=stubbed_copy)
     assert (planned.returncode, planned.stderr) == (0, "")
-    assert json.loads(planned.stdout) == {"compose": ["params.yaml changed"], "evaluate": ["evaluate.iou: 0.7 → 0.6"]}
+    assert json.loads(planned.stdout) == {
+        "answer": "gate-only",
+        "reasons": {"compose": ["params.yaml changed"], "evaluate": ["evaluate.iou: 0.7 → 0.6"]},
+        "cached": [],
+    }
 
 
 def test_missing_data_are_no_change_when_the_clone_is_fresh(stubbed: Path, tmp_path: Path, run: Run) -> None:
@@ -192,10 +203,60 @@ def test_run_cache_restores_when_an_edit_is_reverted(stubbed_copy: Path, run: Ru
     set_params(stubbed_copy, {"split": {"group": "^[^_]+"}, "train": {"epochs": 3}})
     assert ran(repro(stubbed_copy, run)) == ["compose", *DEALT]
     (stubbed_copy / "params.yaml").write_bytes(text)
+    plan = make_plan(stubbed_copy)
+    assert (list(plan.reasons), plan.answer) == (["compose", *DEALT], "gate-only")
+    assert plan.cached == set(DEALT)
     output = repro(stubbed_copy, run)
     assert ran(output) == []
     assert "Stage 'train' is cached - skipping run, checking out outputs" in output
     assert (stubbed_copy / "dvc.lock").read_bytes() == before
+
+
+def test_a_clone_asks_the_remote_when_the_commit_was_trained_elsewhere(
+    stubbed_copy: Path, tmp_path: Path, run: Run
+) -> None:
+    """As it is when a run died in publish: the results are in the store, dvc.lock is not in Git."""
+    set_params(stubbed_copy, {"train": {"epochs": 3}, "split": {"seed": 1}})
+    run("git", *IDENTITY, "commit", "-qam", "change", cwd=stubbed_copy)
+    clone = tmp_path / "clone"
+    run("git", "clone", "-q", str(stubbed_copy), str(clone), cwd=tmp_path)
+    repro(stubbed_copy, run)
+    assert make_plan(clone, remote=True).answer == "train"
+    repro(stubbed_copy, run, "push", "-q", "--run-cache")
+    (clone / ".dvc/config.local").write_text(f"['remote \"store\"']\n    url = {stubbed_copy}/store/dvc\n")
+    assert make_plan(clone).answer == "train"  # nobody asked the store
+    plan = make_plan(clone, remote=True)
+    assert (plan.answer, set(plan.cached)) == ("gate-only", set(DEALT))
+    assert ran(repro(clone, run, "repro", "--pull")) == [
+        "fetch"
+    ]  # raw/ is not pushed: the dataset's zip is in the store
+    run("git", *IDENTITY, "commit", "-qam", "lock", cwd=stubbed_copy)
+    run("git", "pull", "-q", cwd=clone)
+    assert make_plan(clone).answer == "nothing"
+
+
+def test_a_stage_has_to_run_when_the_remote_lost_its_outputs(stubbed_copy: Path, tmp_path: Path, run: Run) -> None:
+    lock = (stubbed_copy / "dvc.lock").read_bytes()
+    set_params(stubbed_copy, {"train": {"epochs": 3}})
+    repro(stubbed_copy, run)
+    repro(stubbed_copy, run, "push", "-q", "--run-cache")
+    (stubbed_copy / "dvc.lock").write_bytes(lock)
+    shutil.rmtree(stubbed_copy / ".dvc/cache/files")
+    assert make_plan(stubbed_copy, remote=True).answer == "gate-only"
+    shutil.rmtree(stubbed_copy / "store/dvc/files")
+    assert make_plan(stubbed_copy, remote=True).answer == "train"
+
+
+def test_the_run_cache_is_not_asked_when_the_store_cannot_be_reached(
+    stubbed_copy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    set_params(stubbed_copy, {"train": {"epochs": 3}})
+    (stubbed_copy / ".dvc/config.local").write_text(
+        "['remote \"store\"']\n    url = s3://nowhere/dvc\n    endpointurl = http://127.0.0.1:9\n"
+        "    access_key_id = x\n    secret_access_key = y\n"
+    )
+    assert make_plan(stubbed_copy, remote=True).answer == "train"
+    assert "the run cache of the store was not asked: " in capsys.readouterr().out
 
 
 def test_one_experiment_runs_when_a_value_is_set_and_hand_edits_stay(stubbed_copy: Path, run: Run) -> None:

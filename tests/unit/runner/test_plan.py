@@ -196,12 +196,41 @@ def test_refused_when_dvc_yaml_is_broken(ran: Project) -> None:
 
 def test_text_says_so_when_nothing_would_run() -> None:
     plan = Plan({}, ["compose", "fetch"])
-    assert plan.as_text() == "compose  -\nfetch    -\nnothing would run"
-    assert json.loads(plan.as_json()) == {}
+    assert plan.as_text() == "compose  -\nfetch    -\nnothing would run\nanswer: nothing"
+    assert json.loads(plan.as_json()) == {"answer": "nothing", "reasons": {}, "cached": []}
 
 
 def test_text_gives_the_reasons_when_stages_would_run() -> None:
     plan = Plan({"fetch": ["größe: 1 → 2", "x changed"]}, ["compose", "fetch"])
-    assert plan.as_text() == "compose  -\nfetch    größe: 1 → 2; x changed\n1 of 2 stages would run"
-    assert json.loads(plan.as_json()) == plan.reasons
+    assert plan.as_text() == (
+        "compose  -\nfetch    größe: 1 → 2; x changed\n1 of 2 stages would run\nanswer: gate-only"
+    )
+    assert json.loads(plan.as_json())["reasons"] == plan.reasons
     assert "größe" in plan.as_json()
+
+
+@pytest.mark.parametrize(
+    ("runs", "cached", "answer"),
+    [
+        ([], [], "nothing"),
+        (["compose"], [], "nothing"),
+        (["compose", "evaluate"], [], "gate-only"),
+        (["compose", "train", "evaluate"], [], "train"),
+        (["compose", "train", "evaluate"], ["evaluate"], "train"),
+        (["compose", "train", "evaluate"], ["train"], "gate-only"),
+        (["compose", "train", "evaluate"], ["train", "evaluate"], "gate-only"),
+    ],
+)
+def test_answer_says_what_a_retrain_has_to_do_when_stages_run(runs: list[str], cached: list[str], answer: str) -> None:
+    plan = Plan({stage: ["why"] for stage in runs}, ["compose", "train", "evaluate"], frozenset(cached))
+    assert plan.answer == answer
+
+
+def test_text_says_what_need_not_run_when_the_run_cache_has_it() -> None:
+    plan = Plan({"train": ["x changed"], "export": ["train runs"]}, ["train", "export"], frozenset({"train"}))
+    assert plan.as_text().splitlines() == [
+        "train   x changed (in the run cache)",
+        "export  train runs",
+        "1 of 2 stages would run",
+        "answer: gate-only",
+    ]

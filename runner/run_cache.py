@@ -1,0 +1,113 @@
+"""What DVC's run cache knows: the results of stages that ran before on the same inputs, here or elsewhere.
+
+`dvc repro` looks there before it runs a stage. A plan has to look as well, or a second run of a commit would ask for a
+GPU. The keys are DVC's own (dvc/stage/cache.py): a digest of a stage's command, of its dependencies' digests and of its
+outputs' paths. A dependency that another stage makes need not be here: its digest is that stage's, by dvc.lock or by
+the run cache in its turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dvc.repo import Repo
+    from dvc.stage import PipelineStage
+
+COMPOSE = "compose"  # it is at once what it is, and needs nothing of the cache
+Outputs = Mapping[str, str]  # path of an output → md5 of its content
+
+
+def fetch_run_cache(repo: Repo) -> str:
+    """Fetch the entries, small files without data, from the DVC remote; return why not, or an empty text."""
+    from botocore.exceptions import BotoCoreError
+    from dvc.exceptions import DvcException
+
+    try:
+        repo.stage_cache.pull(None)
+    except (DvcException, BotoCoreError, OSError) as error:
+        return " ".join(str(error).split()) or type(error).__name__
+    return ""
+
+
+def cached_stages(
+    repo: Repo, order: Iterable[str], locked: Mapping[str, Outputs], composed: Outputs, *, remote: bool
+) -> frozenset[str]:
+    """Return the stages whose result on today's inputs is known, and whose outputs are there to be taken.
+
+    Args:
+        repo: the DVC repository.
+        order: all stages, each behind those it depends on.
+        locked: the outputs of the stages that are up to date.
+        composed: what `compose` writes today.
+        remote: outputs may be in the DVC remote; else they must be in the cache here.
+    """
+    from dvc_data.hashfile.hash_info import HashInfo
+    from dvc_data.hashfile.meta import Meta
+
+    stages: dict[str, PipelineStage] = {stage.name: stage for stage in repo.index.stages}
+    made = {out.def_path for stage in stages.values() for out in stage.outs}
+    digests, cached = dict(composed), set()
+    for name in order:
+        stage = stages[name]
+        if name in locked:
+            digests |= locked[name]
+            continue
+        if name == COMPOSE:
+            continue
+        for dep in stage.deps:
+            if dep.def_path in made:
+                dep.hash_info, dep.meta = HashInfo("md5", digests.get(dep.def_path)), Meta()
+        if not all(dep.hash_info for dep in stage.deps if dep.def_path in made):
+            continue  # it depends on one that has to run first, and comes out nobody knows how
+        entry = _entry(repo, stage, made)
+        if entry is None:
+            continue
+        digests |= {out["path"]: out["md5"] for out in entry["outs"]}
+        if _outputs_are_there(repo, stage, entry, remote=remote):
+            cached.add(name)
+    return frozenset(cached)
+
+
+def _entry(repo: Repo, stage: PipelineStage, made: set[str]) -> dict[str, Any] | None:
+    """Return what DVC noted when the stage last ran on these inputs; its own look-up needs them all to be here."""
+    from dvc.exceptions import DvcException
+    from dvc.stage.cache import _get_cache_hash
+    from dvc.stage.serialize import to_single_stage_lockfile
+
+    try:
+        for dep in stage.deps:
+            if dep.def_path not in made:
+                dep.save()
+    except DvcException:  # a dependency is missing
+        return None
+    key = _get_cache_hash(to_single_stage_lockfile(stage), key=True)
+    folder = Path(repo.stage_cache._get_cache_dir(key))
+    files = sorted(folder.iterdir(), key=lambda file: file.stat().st_mtime) if folder.is_dir() else []
+    entry: dict[str, Any] | None = repo.stage_cache._load_cache(key, files[-1].name) if files else None
+    return entry
+
+
+def _outputs_are_there(repo: Repo, stage: PipelineStage, entry: dict[str, Any], *, remote: bool) -> bool:
+    known = repo.stage_cache._create_stage(entry, wdir=stage.wdir)
+    if known.outs_cached():
+        return True
+    return remote and all(_is_in_remote(repo, out.hash_info) for out in known.outs)
+
+
+def _is_in_remote(repo: Repo, digest: Any) -> bool:
+    """Whether the remote has an output: a file, or a folder's list and every file on it."""
+    from botocore.exceptions import BotoCoreError
+    from dvc.exceptions import DvcException
+    from dvc_data.hashfile import load
+    from dvc_objects.errors import ObjectFormatError
+
+    try:
+        odb: Any = repo.cloud.get_remote_odb(None, "plan")
+        listed: Any = load(odb, digest) if digest.isdir else ()
+        wanted = {digest.value, *(content.value for _, _, content in listed)}
+        return wanted <= set(odb.oids_exist(list(wanted)))
+    except (DvcException, BotoCoreError, ObjectFormatError, OSError):
+        return False
