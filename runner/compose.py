@@ -21,7 +21,7 @@ from pydantic import ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from runner.config import STAGE_KEYS, Config, stage_values
+from runner.config import COMPOSED, Config, stage_values
 from runner.errors import ConfigError
 from runner.files import write_text
 from runner.refusals import CONF, PARAMS, Refusals, first_line, not_yaml
@@ -73,8 +73,8 @@ def compose(project: Path, params: Values | None = None) -> tuple[Config, list[H
 
 
 def write_stage_files(config: Config, folder: Path) -> None:
-    """Write `<stage>.yaml` for every stage into `folder`, each whole or not at all."""
-    for stage in STAGE_KEYS:
+    """Write `<stage>.yaml` for every stage, and gate.yaml, into `folder`, each whole or not at all."""
+    for stage in COMPOSED:
         write_text(folder / f"{stage}.yaml", stage_text(config, stage))
 
 

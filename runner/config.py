@@ -228,6 +228,21 @@ class Gate(Section):
     deploy: bool = Field(description="[-] propose what passes for staging")
 
 
+class Pin(Section):
+    """How a retrain brings what it made into Git."""
+
+    mode: Literal["push", "pull-request"] = Field(
+        description="[-] push | pull-request; the second where the branch is protected"
+    )
+
+
+class Fallback(Section):
+    """A training that wanted a GPU in the cluster, and got none in time."""
+
+    max_epochs: int = Field(ge=1, description="[epochs] at most, on a CPU; such a model is never pinned")
+    max_batch: int = Field(ge=1, description="[pictures] at most, on a CPU")
+
+
 class Config(Section):
     """The whole composed configuration."""
 
@@ -241,6 +256,8 @@ class Config(Section):
     export: Export
     evaluate: Evaluate
     gate: Gate
+    pin: Pin
+    fallback: Fallback
 
 
 #: The keys that each stage is given, and so exactly what makes it run again. No stage is given `model.name` and `gate`.
@@ -252,13 +269,16 @@ STAGE_KEYS: dict[str, tuple[str, ...]] = {
     "export": ("model.imgsz", "export"),
     "evaluate": ("evaluate",),
 }
+#: The composed files: one for each stage, and what a model is judged and pinned by. No stage depends on that one; it is
+#: there so that dvc.lock says by which values the model was judged, and a retrain sees when they changed.
+COMPOSED: dict[str, tuple[str, ...]] = STAGE_KEYS | {"gate": ("model.name", "gate", "pin")}
 
 
 def stage_values(config: Config, stage: str) -> dict[str, Any]:
-    """Return the part of the configuration that `stage` is given, as plain nested values."""
+    """Return the part of the configuration that a composed file holds, as plain nested values."""
     whole = config.model_dump(mode="json")
     part: dict[str, Any] = {}
-    for dotted in STAGE_KEYS[stage]:
+    for dotted in COMPOSED[stage]:
         section, _, key = dotted.partition(".")
         if key:
             part.setdefault(section, {})[key] = whole[section][key]

@@ -5,8 +5,9 @@
     ├── DatasetError     a dataset, a label or a picture is not what it must be
     ├── StoreError       the store cannot be reached, or refuses
     │   └── ObjectError  an object is missing, or not what it must be
-    ├── StageError       a stage cannot run or its result cannot be trusted
-    └── ClusterError     the cluster cannot be reached, or is not as it must be
+    ├── GitError         Git or the server of pull requests refuses
+    ├── ClusterError     the cluster cannot be reached, or is not as it must be
+    └── StageError       a stage cannot run or its result cannot be trusted
 
 A message says where, what is wrong, what was expected and what to do.
 """
@@ -30,6 +31,10 @@ class StoreError(RunnerError):
 
 class ObjectError(StoreError):
     """An object is missing, or not what it must be: asking again would not help."""
+
+
+class GitError(RunnerError):
+    """Git or the server of pull requests refuses."""
 
 
 class StageError(RunnerError):

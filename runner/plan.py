@@ -30,6 +30,7 @@ from runner.run_cache import COMPOSE, cached_stages, fetch_run_cache
 if TYPE_CHECKING:
     from dvc.repo import Repo
 
+GATE = ARTIFACTS / "config" / "gate.yaml"
 Entry = dict[str, Any]  # a stage as dvc.yaml or dvc.lock writes it
 
 
@@ -40,30 +41,38 @@ class Plan(NamedTuple):
         reasons: stage → why it is not up to date.
         stages: all, in order.
         cached: those with reasons whose result is in the run cache, so that it is taken from there.
+        gate: why the model is to be judged anew, though no stage depends on it.
     """
 
     reasons: dict[str, list[str]]
     stages: list[str]
     cached: frozenset[str] = frozenset()
+    gate: tuple[str, ...] = ()
 
     @property
     def answer(self) -> str:
         """What a retrain has to do: `train`, `gate-only` (the model is there) or `nothing`."""
         if "train" in self.reasons and "train" not in self.cached:
             return "train"
-        return "gate-only" if self.reasons.keys() - {COMPOSE} else "nothing"
+        return "gate-only" if self.gate or self.reasons.keys() - {COMPOSE} else "nothing"
 
     def as_text(self) -> str:
         """Return a line for each stage, and the answer."""
         width = max(map(len, self.stages))
         lines = [f"{name:{width}}  {self._why(name)}" for name in self.stages]
+        lines += [f"{'gate':{width}}  {'; '.join(self.gate)}"] if self.gate else []
         count = len(self.reasons.keys() - self.cached)
         lines.append(f"{count} of {len(self.stages)} stages would run" if count else "nothing would run")
         return "\n".join([*lines, f"answer: {self.answer}"])
 
     def as_json(self) -> str:
         """Return the answer, the reasons, and what the run cache holds as JSON."""
-        content = {"answer": self.answer, "reasons": self.reasons, "cached": sorted(self.cached)}
+        content = {
+            "answer": self.answer,
+            "reasons": self.reasons,
+            "cached": sorted(self.cached),
+            "gate": self.gate,
+        }
         return json.dumps(content, indent=2, ensure_ascii=False)
 
     def _why(self, stage: str) -> str:
@@ -102,9 +111,10 @@ def make_plan(project: Path, *, remote: bool = False) -> Plan:
                 for path in map(Path, _paths(pipeline.get(COMPOSE, {}), "outs"))
             }
             cached = cached_stages(repo, order, locked, composed, remote=remote) if reasons else frozenset()
+            gate = changes.gate()
     except DvcException as error:
         raise StageError(f"{project}: {error}") from error
-    return Plan(reasons, order, cached)
+    return Plan(reasons, order, cached, gate)
 
 
 @dataclass(frozen=True)
@@ -138,6 +148,11 @@ class _Changes:
                 reasons.append(f"{producer} has another result than this stage last saw")
         outs = _paths(self.pipeline[stage], "outs")
         return reasons + [f"{path} was changed by hand" for path in outs if status.get(path) == "modified"]
+
+    def gate(self) -> tuple[str, ...]:
+        """Return the keys by which the model would be judged and pinned otherwise; none if the lock has no such file."""
+        known = _digests(self.lock.get(COMPOSE, {}), "outs")
+        return tuple(self._changed_keys(GATE, known[str(GATE)])) if str(GATE) in known else ()
 
     def _changed_keys(self, path: Path, md5: str | None) -> list[str]:
         """Return the keys of a composed file whose values are others than when the stage last ran."""

@@ -31,10 +31,11 @@ class Edit(NamedTuple):
     make: Callable[[Path], None]
     reruns: list[str]
     reason: str = ""
+    gate: tuple[str, ...] = ()
 
     @property
     def answer(self) -> str:
-        return "train" if "train" in self.reruns else "gate-only" if self.reruns else "nothing"
+        return "train" if "train" in self.reruns else "gate-only" if self.reruns or self.gate else "nothing"
 
 
 def params(**changes: Any) -> Callable[[Path], None]:
@@ -87,8 +88,11 @@ EDITS = [
     Edit("a masked value", replace("conf/model/yolo11n.yaml", "imgsz: 640", "imgsz: 320"), []),
     Edit("the preset's own value", params(train={"epochs": 28}), []),
     Edit("a comment in params.yaml", append("params.yaml"), []),
-    Edit("the gate", params(gate={"min_map50": 0.9}, presets={"gate": "strict"}), []),
-    Edit("the model's name", params(model={"name": "birds"}), []),
+    Edit("the gate", params(gate={"min_map50": 0.9}), [], gate=("gate.min_map50: 0.5 → 0.9",)),
+    Edit("a masked value of the gate", params(gate={"min_map50": 0.5}), []),
+    Edit("the model's name", params(model={"name": "birds"}), [], gate=('model.name: "flyingthings" → "birds"',)),
+    Edit("how it is pinned", params(pin={"mode": "pull-request"}), [], gate=('pin.mode: "push" → "pull-request"',)),
+    Edit("the CPU's limits", params(fallback={"max_epochs": 3}), []),
     Edit("code of prepare", append("runner/labels.py"), PREPARED, "runner/labels.py changed"),
     Edit("code of split", append("runner/split.py"), DEALT, "runner/split.py changed"),
     Edit("code of train", append("runner/train.py"), TRAINED, "runner/train.py changed"),
@@ -138,6 +142,7 @@ def test_exactly_these_stages_run_when_edited(edit: Edit, stubbed_copy: Path, ru
     assert list(plan.reasons) == stages
     assert plan.answer == edit.answer
     assert not plan.cached
+    assert plan.gate == edit.gate
     if edit.reason:
         assert edit.reason in plan.reasons[edit.reruns[0]]
     assert make_plan(stubbed_copy).reasons == {}
@@ -166,6 +171,7 @@ def test_plan_is_json_when_a_program_asks(stubbed_copy: Path, run: Run) -> None:
         "answer": "gate-only",
         "reasons": {"compose": ["params.yaml changed"], "evaluate": ["evaluate.iou: 0.7 → 0.6"]},
         "cached": [],
+        "gate": [],
     }
 
 

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from runner.compose import Hidden, compose, stage_text, write_stage_files
-from runner.config import STAGE_KEYS
+from runner.config import COMPOSED
 from runner.errors import ConfigError
 
 PRESETS = {"dataset": "sample", "model": "yolo11n_scratch", "augment": "default", "train": "cpu", "gate": "default"}
@@ -249,8 +249,8 @@ def test_stage_files_hold_their_own_keys_when_written(folder: Path, tmp_path: Pa
     config, _ = compose(folder)
     out = tmp_path / "config"
     write_stage_files(config, out)
-    assert sorted(file.stem for file in out.iterdir()) == sorted(STAGE_KEYS)
-    for stage in STAGE_KEYS:
+    assert sorted(file.stem for file in out.iterdir()) == sorted(COMPOSED)
+    for stage in COMPOSED:
         assert (out / f"{stage}.yaml").read_text(encoding="utf-8") == stage_text(config, stage)
     assert yaml.safe_load(stage_text(config, "split")) == {"split": config.split.model_dump()}
     assert "größe" in stage_text(config, "prepare")

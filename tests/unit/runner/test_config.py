@@ -6,7 +6,7 @@ import pytest
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from runner.config import STAGE_KEYS, Augment, Config, Gate, Prepare, Sample, Section, Split, Train, stage_values
+from runner.config import COMPOSED, STAGE_KEYS, Augment, Config, Prepare, Sample, Section, Split, Train, stage_values
 
 DIGEST = "0123456789abcdef" * 4
 CONFIG = {
@@ -43,6 +43,8 @@ CONFIG = {
         **{"min_map50": 0.5, "min_boxes": 20, "max_class_drop": 0.02, "max_latency": 1.5, "max_size": 1.5},
         **{"resamples": 1000, "confidence": 0.95, "deploy": False},
     },
+    "pin": {"mode": "push"},
+    "fallback": {"max_epochs": 1, "max_batch": 2},
 }
 
 
@@ -55,7 +57,7 @@ def fields(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Fiel
 
 
 def test_refused_when_empty() -> None:
-    with pytest.raises(ValidationError, match=r"10 validation errors for Config\nseed\n  Field required"):
+    with pytest.raises(ValidationError, match=r"12 validation errors for Config\nseed\n  Field required"):
         Config.model_validate({})
 
 
@@ -107,9 +109,9 @@ def test_weights_need_a_digest_when_the_base_is_a_pt_file() -> None:
 
 
 def test_every_key_reaches_a_stage_when_composed() -> None:
-    given = {key for keys in STAGE_KEYS.values() for key in keys}
+    given = {key for keys in COMPOSED.values() for key in keys}
     reaching = {key for key, _ in fields(Config) if any(key == each or key.startswith(f"{each}.") for each in given)}
-    commands = {"dataset.name", "model.name", *(f"gate.{key}" for key in Gate.model_fields)}  # read by these alone
+    commands = {"dataset.name", "fallback.max_epochs", "fallback.max_batch"}  # read by these alone
     assert {key for key, _ in fields(Config)} - reaching == commands
 
 
@@ -118,6 +120,8 @@ def test_a_stage_gets_its_own_keys_only_when_values_are_dealt_out() -> None:
     assert stage_values(config, "export") == {"model": {"imgsz": 64}, "export": CONFIG["export"]}
     assert stage_values(config, "split") == {"split": CONFIG["split"]}
     assert set(stage_values(config, "train")) == {"seed", "model", "train", "augment"}
+    assert set(stage_values(config, "gate")) == {"model", "gate", "pin"}
+    assert not any(each.startswith(("gate", "pin", "model.name")) for keys in STAGE_KEYS.values() for each in keys)
 
 
 def test_ultralytics_knows_the_arguments_when_they_have_its_names() -> None:

@@ -197,7 +197,7 @@ def test_refused_when_dvc_yaml_is_broken(ran: Project) -> None:
 def test_text_says_so_when_nothing_would_run() -> None:
     plan = Plan({}, ["compose", "fetch"])
     assert plan.as_text() == "compose  -\nfetch    -\nnothing would run\nanswer: nothing"
-    assert json.loads(plan.as_json()) == {"answer": "nothing", "reasons": {}, "cached": []}
+    assert json.loads(plan.as_json()) == {"answer": "nothing", "reasons": {}, "cached": [], "gate": []}
 
 
 def test_text_gives_the_reasons_when_stages_would_run() -> None:

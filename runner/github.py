@@ -1,0 +1,124 @@
+"""Git, and GitHub's API behind the address of a repository.
+
+GITHUB_TOKEN proves who asks, to the API and when Git fetches or pushes over https. GITHUB_API_URL and GITHUB_REPOSITORY
+(owner/name) are told from the repository's address unless they are set, as they are in GitHub's own jobs.
+
+API: https://docs.github.com/en/rest
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import ssl
+import subprocess
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+from runner.errors import GitError
+
+_TIMEOUT_SECONDS = 60
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+class Remote(NamedTuple):
+    """A repository on a server.
+
+    Attributes:
+        url: that Git knows it by.
+        api: GitHub's API, such as https://api.github.com; empty where none can be told from the address.
+        page: of the repository, for people; empty as well.
+        repository: owner/name; empty as well.
+    """
+
+    url: str
+    api: str
+    page: str
+    repository: str
+
+
+def remote_of(url: str) -> Remote:
+    """Tell the server from an address: https://host/owner/name, ssh://… or git@host:owner/name.
+
+    A host that is not github.com is taken for a GitHub Enterprise Server, whose API is at /api/v3.
+    """
+    found = re.fullmatch(r"(?:https?://|ssh://)?(?:[^@/]*@)?([\w.-]+)(:\d+)?[:/](.+?/.+?)(\.git)?/?", url)
+    is_file = url.startswith(("file:", "/", "."))
+    host, path = (found[1], found[3]) if found and not is_file else ("", "")
+    scheme = "http" if url.startswith("http://") else "https"
+    port = found[2] or "" if found and host and url.startswith("http") else ""
+    api = "https://api.github.com" if host == "github.com" else f"{scheme}://{host}{port}/api/v3" if host else ""
+    page = f"{scheme}://{host}{port}/{path}" if host else ""
+    return Remote(url, os.environ.get("GITHUB_API_URL") or api, page, os.environ.get("GITHUB_REPOSITORY") or path)
+
+
+def ask(method: str, url: str, token: str, content: Mapping[str, str] | None = None) -> Any:
+    """Call the API, which must be https:// unless it is on this machine, as the token goes with it.
+
+    Raises:
+        GitError: it does not answer, or refuses.
+    """
+    address = urlsplit(url)
+    if address.scheme != "https" and not (address.scheme == "http" and address.hostname in _LOOPBACK):
+        raise GitError(f"GITHUB_API_URL is {url}, expected https://…, as the token would be readable on the way")
+    request = urllib.request.Request(url, None if content is None else json.dumps(content).encode(), method=method)
+    request.add_header("Accept", "application/vnd.github+json")
+    request.add_header("Content-Type", "application/json")
+    request.add_header("User-Agent", "flywheel")
+    request.add_unredirected_header("Authorization", f"Bearer {token}")
+    trusted = ssl.create_default_context(cafile=os.environ.get("CA_BUNDLE") or None)
+    try:
+        with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS, context=trusted) as answer:
+            return json.load(answer)
+    except urllib.error.HTTPError as error:
+        said = " ".join(error.read(2000).decode(errors="replace").split())[:300]
+        remedy = "the token needs the right to do this" if error.code in (401, 403, 404) else "look at it there"
+        raise GitError(f"{method} {url} answered {error.code}: {said}; {remedy}") from error
+    except (OSError, ValueError) as error:
+        raise GitError(f"{method} {url}: {error}; run this again once it answers") from error
+
+
+def git(
+    project: Path, *arguments: str, stdin: bytes | None = None, environment: Mapping[str, str] | None = None
+) -> str:
+    """Run Git and return what it prints.
+
+    Raises:
+        GitError: it fails; with the last line that it said.
+    """
+    settings = {**os.environ, "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C", **(environment or {})}
+    try:
+        done = subprocess.run(
+            ["git", *arguments], cwd=project, env=settings, input=stdin or b"", capture_output=True, check=False
+        )
+    except FileNotFoundError as error:
+        raise GitError("git is not installed, expected it on PATH") from error
+    if done.returncode:
+        said = [line for line in done.stderr.decode(errors="replace").splitlines() if line.strip()]
+        raise GitError(f"git {arguments[0]}: {shown(said[-1] if said else 'failed')}; mend it, then run this again")
+    return done.stdout.decode(errors="replace").strip()
+
+
+def credentials(url: str) -> dict[str, str]:
+    """Return what lets Git use GITHUB_TOKEN over https, as environment so that no process list shows it."""
+    token, address = os.environ.get("GITHUB_TOKEN"), urlsplit(url)
+    is_safe = address.scheme == "https" or (address.scheme == "http" and address.hostname in _LOOPBACK)
+    if not token or not is_safe or address.username:
+        return {}
+    basic = base64.b64encode(f"x-access-token:{token}".encode()).decode()
+    return {
+        "GIT_CONFIG_COUNT": "1",
+        "GIT_CONFIG_KEY_0": f"http.{address.scheme}://{address.netloc}/.extraHeader",
+        "GIT_CONFIG_VALUE_0": f"Authorization: Basic {basic}",
+    }
+
+
+def shown(text: str) -> str:
+    """Return a text without the password of a URL in it."""
+    return re.sub(r"(\w+://)[^/\s@]*@", r"\1", text)

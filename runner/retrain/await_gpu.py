@@ -1,0 +1,112 @@
+"""Wait for a GPU with a Pod that asks for one, so that the cluster makes a node and the image is pulled meanwhile.
+
+The Pod is what the PodTemplate `gpu-probe` says. The time that another of our runs holds a GPU does not count.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import NamedTuple
+
+from runner.errors import ClusterError, ConfigError
+from runner.retrain.kubernetes import POD_TEMPLATES, PODS, Cluster, Object
+
+PROBE = "gpu-probe"
+GPU = "nvidia.com/gpu"
+MODES = ("auto", "require", "off")
+_UNITS = {"s": 1, "m": 60, "h": 3600}
+
+
+class Device(NamedTuple):
+    """Where to train: `gpu` or `cpu`; `is_fallback` when a GPU was wanted and none came."""
+
+    name: str
+    is_fallback: bool = False
+
+
+def await_gpu(cluster: Cluster, run: str, *, mode: str, kind: str, timeout: float, poll: float = 5) -> Device:
+    """Return where to train.
+
+    Args:
+        cluster: its API.
+        run: name of this run.
+        mode: auto (a GPU, else the CPU), require (fail without one) or off.
+        kind: what the cluster has, as cluster.env says: autoscaled, fixed or none.
+        timeout: seconds to wait.
+        poll: seconds between two looks.
+    Raises:
+        ConfigError: another mode.
+        ClusterError: the API refuses, or a GPU is required and none came.
+    """
+    if mode not in MODES:
+        raise ConfigError(f"gpu: found {mode!r}, expected one of {', '.join(MODES)}")
+    if mode == "require" and kind == "none":
+        raise ClusterError("gpu is `require`, but cluster.env says GPU=none; use `auto` or `off`")
+    if mode == "off" or kind == "none":
+        print(
+            "the CPU, as asked for" if mode == "off" else "the CPU: this cluster has no GPU (cluster.env)", flush=True
+        )
+        return Device("cpu")
+    name = f"{PROBE}-{run}"[:63].rstrip("-.")
+    probe = cluster.get(f"{POD_TEMPLATES}/{PROBE}")["template"]
+    probe = {"apiVersion": "v1", "kind": "Pod", **probe, "metadata": {**probe["metadata"], "name": name}}
+    cluster.delete(f"{PODS}/{name}")  # of a try before
+    try:
+        cluster.create(PODS, probe)
+        came = _wait(cluster, name, timeout=timeout, poll=poll)
+    finally:
+        cluster.delete(f"{PODS}/{name}")
+    if not came and mode == "require":
+        raise ClusterError(f"no GPU within {timeout:.0f} s, and gpu is `require`; look at the events of the MachineSet")
+    return Device("gpu") if came else Device("cpu", is_fallback=True)
+
+
+def seconds(text: str) -> float:
+    """Return a duration such as 20m, 1h30m or 45s in seconds.
+
+    Raises:
+        ConfigError: not a duration.
+    """
+    if not re.fullmatch(r"(\d+[hms])+", text):
+        raise ConfigError(f"gpu-timeout: found {text!r}, expected a duration such as 20m, 1h30m or 45s")
+    return sum(int(number) * _UNITS[unit] for number, unit in re.findall(r"(\d+)([hms])", text))
+
+
+def _wait(cluster: Cluster, name: str, *, timeout: float, poll: float) -> bool:
+    """Whether the probe ran within the time."""
+    waited, since, said = 0.0, time.monotonic(), ""
+    while True:
+        probe = cluster.get(f"{PODS}/{name}")
+        phase = probe.get("status", {}).get("phase", "Pending")
+        if phase in ("Running", "Succeeded"):
+            print(f"a GPU after {waited:.0f} s, on node {probe['spec'].get('nodeName', '-')}", flush=True)
+            return True
+        holder = _holder(cluster, name)
+        now, why = time.monotonic(), f"{holder} holds the GPU" if holder else _why(probe)
+        waited, since = waited + (0 if holder else now - since), now
+        if why != said:
+            print(f"waiting: {why}", flush=True)
+            said = why
+        if waited >= timeout:
+            print(f"no GPU after {waited:.0f} s: {why}", flush=True)
+            return False
+        time.sleep(poll)
+
+
+def _holder(cluster: Cluster, name: str) -> str:
+    """Return the Pod of another run that holds a GPU; empty where none does."""
+    for pod in cluster.get(PODS, fieldSelector="status.phase=Running")["items"]:
+        wants = any(GPU in each.get("resources", {}).get("limits", {}) for each in pod["spec"]["containers"])
+        if wants and pod["metadata"]["name"] != name:
+            return str(pod["metadata"]["name"])
+    return ""
+
+
+def _why(pod: Object) -> str:
+    """Return what the scheduler or the kubelet says about a Pod that does not run."""
+    status = pod.get("status", {})
+    reasons = [each.get("message", "") for each in status.get("conditions", []) if each.get("status") == "False"]
+    states = [each.get("state", {}).get("waiting", {}) for each in status.get("containerStatuses", [])]
+    reasons += [" ".join(filter(None, (each.get("reason"), each.get("message")))) for each in states]
+    return next(filter(None, reasons), "not scheduled yet")

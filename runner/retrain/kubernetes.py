@@ -1,0 +1,131 @@
+"""The few calls of the cluster's API that a retrain needs: inside a Pod with its ServiceAccount, elsewhere by kubectl.
+
+Access from a Pod: https://kubernetes.io/docs/tasks/run-application/access-api-from-pod/#directly-accessing-the-rest-api
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import ssl
+import subprocess
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+from runner.errors import ClusterError
+
+ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+PIPELINES = "flywheel-pipelines"
+PODS = "/api/v1/namespaces/{namespace}/pods"
+POD_TEMPLATES = "/api/v1/namespaces/{namespace}/podtemplates"
+RUNS = "/apis/tekton.dev/v1/namespaces/{namespace}/pipelineruns"
+TASK_RUNS = "/apis/tekton.dev/v1/namespaces/{namespace}/taskruns"
+TRIGGER_TEMPLATES = "/apis/triggers.tekton.dev/v1beta1/namespaces/{namespace}/triggertemplates"
+_TIMEOUT_SECONDS = 30
+
+Object = dict[str, Any]
+
+
+class MissingError(ClusterError):
+    """There is no such object."""
+
+
+class Cluster:
+    """The API of the namespace that retrains run in. Paths are the constants above, with `/name` where there is one."""
+
+    def __init__(self, account: Path = ACCOUNT) -> None:
+        """Take the ServiceAccount of this Pod; where this is none, kubectl's configuration.
+
+        Raises:
+            ClusterError: neither is there.
+        """
+        self.account = account if (account / "token").is_file() else None
+        if self.account:
+            self.namespace = (account / "namespace").read_text(encoding="utf-8").strip()
+            host, port = (os.environ.get(f"KUBERNETES_SERVICE_{name}", "") for name in ("HOST", "PORT"))
+            self.server = f"https://{f'[{host}]' if ':' in host else host}:{port}"
+            return
+        self.namespace = PIPELINES
+        self.client = shutil.which("kubectl") or shutil.which("oc")
+        if not self.client:
+            raise ClusterError("neither kubectl nor oc is on PATH, expected one that is logged in to the cluster")
+
+    def get(self, path: str, **query: str) -> Object:
+        """Return an object, or a list of some.
+
+        Raises:
+            MissingError: there is no such object.
+            ClusterError: the API cannot be reached, or refuses.
+        """
+        return self._call("GET", path, query=query)
+
+    def create(self, path: str, content: Object) -> Object:
+        """Make an object and return it."""
+        return self._call("POST", path, content)
+
+    def delete(self, path: str) -> None:
+        """Remove an object at once; one that is not there is none."""
+        try:
+            self._call("DELETE", path, {"kind": "DeleteOptions", "apiVersion": "v1", "gracePeriodSeconds": 0})
+        except MissingError:
+            return
+
+    def patch(self, path: str, content: Object) -> Object:
+        """Merge content into an object and return it; from a Pod only."""
+        return self._call("PATCH", path, content)
+
+    def _call(
+        self, method: str, path: str, content: Object | None = None, query: dict[str, str] | None = None
+    ) -> Object:
+        address = path.format(namespace=self.namespace) + (f"?{urlencode(query)}" if query else "")
+        return self._by_https(method, address, content) if self.account else self._by_client(method, address, content)
+
+    def _by_https(self, method: str, address: str, content: Object | None) -> Object:
+        assert self.account
+        request = urllib.request.Request(self.server + address, json.dumps(content).encode() if content else None)
+        request.method = method
+        kind = "application/merge-patch+json" if method == "PATCH" else "application/json"
+        request.add_header("Content-Type", kind)
+        token = (self.account / "token").read_text(encoding="utf-8").strip()  # the kubelet renews it
+        request.add_unredirected_header("Authorization", f"Bearer {token}")
+        trusted = ssl.create_default_context(cafile=str(self.account / "ca.crt"))
+        try:
+            with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS, context=trusted) as answer:
+                found: Object = json.load(answer)
+                return found
+        except urllib.error.HTTPError as error:
+            said = _message(error.read(10_000).decode(errors="replace"))
+            raise _refusal(f"{method} {address}", error.code, said) from error
+        except (OSError, ValueError) as error:
+            raise ClusterError(f"{self.server}: {error}; run this again once the cluster's API answers") from error
+
+    def _by_client(self, method: str, address: str, content: Object | None) -> Object:
+        verb = {"GET": "get", "POST": "create", "DELETE": "delete"}[method]
+        command = [str(self.client), verb, "--raw", address, *(["-f", "-"] if content else [])]
+        text = json.dumps(content) if content else ""
+        done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
+        if done.returncode:
+            said = " ".join(done.stderr.split()) or "no message"
+            code = 404 if "NotFound" in said else 0
+            raise _refusal(f"{Path(command[0]).name} {verb} {address}", code, said)
+        found: Object = json.loads(done.stdout)
+        return found
+
+
+def _refusal(what: str, code: int, said: str) -> ClusterError:
+    if code == 404:
+        return MissingError(f"{what}: {said}")
+    remedy = "; the Role in gitops/pipelines must allow it" if code in (401, 403) else ""
+    return ClusterError(f"{what}: {f'{code}: ' if code else ''}{said}{remedy}")
+
+
+def _message(text: str) -> str:
+    """Return what the API says in a Status object."""
+    try:
+        return " ".join(str(json.loads(text)["message"]).split())
+    except (ValueError, KeyError, TypeError):
+        return " ".join(text.split())[:300] or "no message"
