@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import errno
 import json
+import os
 import sys
 from pathlib import Path
 
 from runner.errors import RunnerError
+from runner.retrain import cli as retrain
 
 # Nothing heavy is imported before a command is chosen, so that --help answers at once.
 STAGES = {
@@ -46,6 +48,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _fail(message: str) -> int:
+    if file := os.environ.get("RUNNER_ERROR_FILE"):  # a Task's result, for the report
+        Path(file).write_text(message[:1000], encoding="utf-8")
     print(f"error: {message}", file=sys.stderr)
     return 1
 
@@ -57,6 +61,8 @@ def _parser() -> argparse.ArgumentParser:
         commands.add_parser(name, help=f"stage: {text}", description=text)
     plan = commands.add_parser("plan", help="which stages would run, and because of which keys")
     plan.add_argument("--json", action="store_true", help="for programs")
+    plan.add_argument("--answer", type=Path, metavar="FILE", help="write train, gate-only or nothing into a file")
+    plan.add_argument("--image", action="store_true", help="refuse when other packages are installed than are pinned")
     plan.add_argument("--remote", action="store_true", help="look into the store's run cache too")
     summary = commands.add_parser("summary", help="what went in, what came out, how long each stage took")
     summary.add_argument("--markdown", action="store_true", help="as Markdown")
@@ -108,6 +114,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("first-run", help="the first training on a new cluster, until dev serves its model")
     images = commands.add_parser("images", help="digests of images built in the cluster, for gitops/images/")
     images.add_argument("--write", action="store_true", help="put them into the file instead of only showing them")
+    retrain.add_parsers(commands)
     return parser
 
 
@@ -119,8 +126,14 @@ def _run(given: argparse.Namespace) -> int:
     elif given.command == "plan":
         from runner.plan import make_plan
 
+        if given.image:
+            from runner.doctor import check_image
+
+            check_image(Path.cwd())
         plan = make_plan(Path.cwd(), remote=given.remote)
         print(plan.as_json() if given.json else plan.as_text())
+        if given.answer:
+            given.answer.write_text(plan.answer)
     elif given.command == "summary":
         from runner.summary import summarize
 
@@ -169,6 +182,8 @@ def _run(given: argparse.Namespace) -> int:
         from runner.images import update
 
         print(update(Path.cwd(), write=given.write))
+    elif given.command in retrain.NAMES:
+        retrain.run(given)
     return 0
 
 

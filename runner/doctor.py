@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from runner.errors import RunnerError
+from runner.errors import RunnerError, StageError
 
 if TYPE_CHECKING:
     from runner.store import Store
@@ -72,6 +72,30 @@ def _packages(project: Path) -> Iterator[Finding]:
         "torch and torchvision import together" if pair.returncode == 0 else f"torch and torchvision: {last}",
         "" if pair.returncode == 0 else "they must be a pair: run `make setup`, which installs the tested one",
     )
+
+
+def check_image(project: Path) -> None:
+    """Refuse to run where other packages are installed than this commit pins: an image that is older than it.
+
+    Raises:
+        StageError: some package has another version.
+    """
+    pins = {_normal(name): versions for name, versions in _pins(project).items()}
+    installed = {_normal(each.name): each.version for each in importlib.metadata.distributions()}
+    others = [
+        f"{name} {installed[name]}, pinned {' or '.join(wanted)}"
+        for name, wanted in sorted(pins.items())
+        if name in installed and installed[name].split("+")[0] not in wanted
+    ]
+    if others:
+        raise StageError(
+            f"the image has other packages than constraints.txt and constraints-train.txt say ({'; '.join(others)}): "
+            "rebuild the image, and commit its digest to gitops/images"
+        )
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def _pins(project: Path) -> dict[str, list[str]]:

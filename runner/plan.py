@@ -150,7 +150,7 @@ class _Changes:
         return reasons + [f"{path} was changed by hand" for path in outs if status.get(path) == "modified"]
 
     def gate(self) -> tuple[str, ...]:
-        """Return the keys by which the model would be judged and pinned otherwise; none if the lock has no such file."""
+        """Return the keys by which the model would be judged or pinned otherwise than dvc.lock says."""
         known = _digests(self.lock.get(COMPOSE, {}), "outs")
         return tuple(self._changed_keys(GATE, known[str(GATE)])) if str(GATE) in known else ()
 

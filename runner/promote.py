@@ -94,7 +94,7 @@ def difference(project: Path, environment: str, version: Version, *, markdown: b
     old, new = _facts(now), _facts(version)
     about: list[Row] = [("", "now", "then"), *((key, old.get(key, "-"), new[key]) for key in new)]
     tables = [Table(f"What {environment} runs", about)]
-    if metrics := _metrics(now, version):
+    if metrics := side_by_side(now, version):
         tables.append(Table("Quality on test, now → then", [("class", *METRICS.values()), *metrics]))
     if now and _measured_on(now) != _measured_on(version):
         notes.append("the test parts differ, so the figures are not of the same pictures")
@@ -102,6 +102,16 @@ def difference(project: Path, environment: str, version: Version, *, markdown: b
     return "\n\n".join(
         [*(table.as_text(markdown=markdown) for table in tables), *(f"{bullet}{note}" for note in notes)]
     )
+
+
+def side_by_side(now: Version | None, then: Version) -> list[Row]:
+    """Return metrics, now → then: a row for all classes together, one for each; `-` is no figure."""
+    old, new = (dict(_figures(version)) for version in (now, then))
+    rows: list[Row] = []
+    for name in new | old:
+        pairs = ((old.get(name, {}).get(key), new.get(name, {}).get(key)) for key in METRICS)
+        rows.append((name, *(f"{figure(before)} → {figure(after)}" for before, after in pairs)))
+    return rows
 
 
 def _objection(version: Version, environment: str) -> str:
@@ -139,16 +149,6 @@ def _facts(version: Version | None) -> dict[str, str]:
         "dataset": str(manifest.dataset.get("url") or "-"),
         "published": str((manifest.model_extra or {}).get("created") or "-"),
     }
-
-
-def _metrics(now: Version | None, then: Version) -> list[Row]:
-    """Return a row for all classes together and one for each; a figure that is not there is `-`."""
-    old, new = (dict(_figures(version)) for version in (now, then))
-    rows: list[Row] = []
-    for name in new | old:
-        pairs = ((old.get(name, {}).get(key), new.get(name, {}).get(key)) for key in METRICS)
-        rows.append((name, *(f"{figure(before)} → {figure(after)}" for before, after in pairs)))
-    return rows
 
 
 def _figures(version: Version | None) -> list[tuple[str, dict[str, Any]]]:

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	pipelinev1 "github.com/tektoncd/pipeline/pkg/apis/pipeline/v1"
+	"github.com/tektoncd/triggers/pkg/apis/triggers/contexts"
 	triggersv1beta1 "github.com/tektoncd/triggers/pkg/apis/triggers/v1beta1"
 	corev1 "k8s.io/api/core/v1"
 	"knative.dev/pkg/apis"
@@ -19,7 +20,7 @@ type admitted interface {
 
 // validate says what Tekton would refuse; the PipelineRuns inside TriggerTemplates too.
 func validate(objects []object) error {
-	ctx := apis.WithinCreate(context.Background())
+	ctx := contexts.WithUpgradeViaDefaulting(apis.WithinCreate(context.Background()))
 	count, refused := 0, 0
 	for _, each := range objects {
 		if _, ok := each.value.(*corev1.Secret); ok {
@@ -31,6 +32,9 @@ func validate(objects []object) error {
 				run := &pipelinev1.PipelineRun{}
 				if err := strict.UnmarshalStrict(inner.Raw, run); err != nil {
 					return fmt.Errorf("%s: resourcetemplates[%d]: %w", each.where, number, err)
+				}
+				if run.Name == "" {
+					run.Name = run.GenerateName + "x7k2p" // as the API server does before it asks
 				}
 				all = append(all, object{fmt.Sprintf("%s: resourcetemplates[%d]", each.where, number), run})
 			}

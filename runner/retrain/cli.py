@@ -1,0 +1,228 @@
+"""The commands of a retrain: what the Tasks of gitops/pipelines call, and `retrain` itself.
+
+What belongs to the run comes from the environment, where the Tasks put it: RUN (the PipelineRun's name), REVISION,
+REPO_URL, BRANCH, and OVERRIDES (a JSON list of KEY=VALUE).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+from runner.errors import ConfigError, RunnerError, StoreError
+
+NAMES = ("retrain", "supersede", "override", "relay", "await-gpu", "newest", "pin", "report")
+
+
+def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the commands to `python -m runner`."""
+    retrain = commands.add_parser("retrain", help="start a run in the cluster, with other values for it alone")
+    retrain.add_argument("values", nargs="*", metavar="NAME=VALUE", help="a key of params.yaml, or the workshop's name")
+    retrain.add_argument("--revision", help="a commit; default: the head of the branch that cluster.env names")
+    retrain.add_argument("--gpu", choices=("auto", "require", "off"), help="default: as the TriggerTemplate says")
+    retrain.add_argument("--gpu-timeout", help="such as 20m")
+    retrain.add_argument("--now", action="store_true", help="also while another run is at work, which is cancelled")
+    retrain.add_argument("--if-idle", action="store_true", help="nothing, and no error, while another run is at work")
+    retrain.add_argument("--commit", action="store_true", help="open a pull request with the values instead")
+    supersede = commands.add_parser("supersede", help="task: cancel older runs, wait for one that publishes")
+    supersede.add_argument("--patience", default="45m", help="how long to wait (default: 45m)")
+    override = commands.add_parser("override", help="task: write the values of this run into params.yaml")
+    override.add_argument("--fallback", action="store_true", help="and the limits of a training without a GPU")
+    relay = commands.add_parser("relay", help="task: `relay take|give`: files from the Tasks before, for those behind")
+    relay.add_argument("action", choices=("take", "give"))
+    gpu = commands.add_parser("await-gpu", help="task: wait for a GPU; say where to train")
+    gpu.add_argument("--mode", required=True, help="auto | require | off")
+    gpu.add_argument("--timeout", required=True, help="such as 20m")
+    gpu.add_argument("--device", type=Path, required=True, metavar="FILE", help="for the answer: gpu | cpu")
+    gpu.add_argument("--fallback", type=Path, required=True, metavar="FILE", help="for: true | false")
+    newest = commands.add_parser("newest", help="task: is this commit still the newest that changes a training?")
+    newest.add_argument("--superseded", type=Path, required=True, metavar="FILE", help="for the newer one; else empty")
+    pin = commands.add_parser("pin", help="task: bring dvc.lock, and dev's pin, to the branch")
+    pin.add_argument("--model", required=True)
+    pin.add_argument("--version", type=int, required=True)
+    pin.add_argument("--mode", required=True, help="push | pull-request")
+    pin.add_argument("--said", type=Path, required=True, metavar="FILE", help="for what was done")
+    pin.add_argument(
+        "--staging", type=Path, required=True, metavar="FILE", help="for the proposal to staging; else empty"
+    )
+    commands.add_parser("report", help="task: tell what became of the run, also when it failed")
+
+
+def run(given: argparse.Namespace) -> None:
+    """Run one of the commands.
+
+    Raises:
+        RunnerError: as the modules behind say.
+    """
+    {
+        "retrain": _retrain,
+        "supersede": _supersede,
+        "override": _override,
+        "relay": _relay,
+        "await-gpu": _await_gpu,
+        "newest": _newest,
+        "pin": _pin,
+        "report": _report,
+    }[given.command](given)
+
+
+def _retrain(given: argparse.Namespace) -> None:
+    from runner.retrain.branch import head_of
+    from runner.retrain.kubernetes import Cluster
+    from runner.retrain.start import BusyError, commit_values, start
+    from runner.retrain.workshop import understand
+
+    values, params = understand(given.values)
+    params |= {name: value for name in ("gpu", "gpu_timeout") if (value := getattr(given, name))}
+    params = {name.replace("_", "-"): value for name, value in params.items()}
+    if given.commit:
+        print(commit_values(Path.cwd(), values))
+        return
+    if values:
+        _check(values)
+    revision = given.revision or head_of(*_followed())
+    try:
+        name = start(Cluster(), revision, values, params, now=given.now)
+    except BusyError as error:
+        if not given.if_idle:
+            raise
+        print(f"nothing started: {error}")
+        return
+    with_values = f" with {' '.join(values)}: published, never pinned" if values else ""
+    print(f"{name} trains {revision[:12]}{with_values}; `tkn pipelinerun logs -f {name}` shows it")
+
+
+def _supersede(given: argparse.Namespace) -> None:
+    from runner.retrain.await_gpu import seconds
+    from runner.retrain.kubernetes import Cluster
+    from runner.retrain.supersede import supersede
+
+    supersede(Cluster(), _env("RUN"), patience=seconds(given.patience))
+
+
+def _override(given: argparse.Namespace) -> None:
+    from runner.retrain.overriding import limit, override
+
+    if values := _overrides():
+        override(Path.cwd(), values, "started by hand with")
+        print(f"params.yaml of this run: {' '.join(values)}")
+    if given.fallback:
+        print(f"no GPU came: {' '.join(limit(Path.cwd()))}")
+
+
+def _relay(given: argparse.Namespace) -> None:
+    from runner.retrain.relay import give, take
+    from runner.store import open_store
+
+    done = (take if given.action == "take" else give)(open_store(Path.cwd()), Path.cwd(), _env("RUN"))
+    print(f"{'from' if given.action == 'take' else 'for'} the other tasks: {', '.join(done) or 'nothing yet'}")
+
+
+def _await_gpu(given: argparse.Namespace) -> None:
+    from runner.retrain.await_gpu import await_gpu, seconds
+    from runner.retrain.kubernetes import Cluster
+
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a cancelled run removes its Pod
+    kind = os.environ.get("GPU", "none")
+    device = await_gpu(Cluster(), _env("RUN"), mode=given.mode, kind=kind, timeout=seconds(given.timeout))
+    given.device.write_text(device.name)
+    given.fallback.write_text(str(device.is_fallback).lower())
+
+
+def _newest(given: argparse.Namespace) -> None:
+    from runner.retrain.branch import cloned, newer
+
+    with cloned(_env("REPO_URL"), _env("BRANCH")) as clone:
+        reason = newer(clone, _env("REVISION"))
+    given.superseded.write_text(reason)
+    print(reason or "still the newest")
+
+
+def _pin(given: argparse.Namespace) -> None:
+    from runner.retrain.pin import Run, pin
+    from runner.retrain.staging import propose_for_staging
+    from runner.store import open_store
+
+    run_, store = Run(_env("RUN"), _env("REVISION"), _env("REPO_URL"), _env("BRANCH")), open_store(Path.cwd())
+    given.staging.write_text("")
+    pinned = pin(run_, store, given.model, given.version, mode=given.mode)
+    given.said.write_text(pinned.said)
+    print(pinned.said)
+    if not pinned.said.startswith("not pinned"):
+        said = propose_for_staging(run_.url, run_.branch, store, given.model, given.version)
+        given.staging.write_text(said)
+        print(said)
+
+
+def _report(given: argparse.Namespace) -> None:
+    from runner.github import ask, remote_of
+    from runner.retrain.kubernetes import Cluster
+    from runner.retrain.report import report, steps_of
+    from runner.retrain.runs import task_runs
+    from runner.store import open_store
+
+    name, revision = _env("RUN"), _env("REVISION")
+    steps = [step for step in steps_of(task_runs(Cluster(), name)) if step.name != "summary"]
+    try:
+        store = open_store(Path.cwd())
+        told = report(name, revision, _overrides(), steps, store)
+        key = f"pipeline/{name}/summary.md" if told.folder is None else f"{told.folder}/summary/{name}.md"
+        store.replace(key, told.text.encode())
+    except StoreError as error:
+        print(f"the store was not asked: {error}")
+        told = report(name, revision, _overrides(), steps, None)
+    print(told.text)
+    where, token = remote_of(_env("REPO_URL")), os.environ.get("GITHUB_TOKEN")
+    if not token or not where.api:
+        print("\nno status on the commit: it needs a GitHub repository, and the key read-token of the Secret git")
+        return
+    line = told.line if len(told.line) <= 140 else f"{told.line[:139]}…"  # GitHub's limit
+    status = {"state": told.state, "description": line, "context": "flywheel/retrain"}
+    ask("POST", f"{where.api.rstrip('/')}/repos/{where.repository}/statuses/{revision}", token, status)
+
+
+def _check(values: list[str]) -> None:
+    """Refuse values that would stop the run in a minute, where the project is here to ask."""
+    import shutil
+    import tempfile
+
+    from runner.retrain.overriding import override
+
+    project = Path.cwd()
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copy2(project / "params.yaml", folder)
+        shutil.copytree(project / "conf", Path(folder, "conf"))
+        override(Path(folder), values, "tried")
+
+
+def _followed() -> tuple[str, str]:
+    """Return the repository's URL and the branch that retrains follow: the Task's, else as cluster.env says."""
+    if os.environ.get("REPO_URL"):
+        return _env("REPO_URL"), _env("BRANCH")
+    file = Path("gitops/cluster/cluster.env")
+    try:
+        lines = [line.partition("=") for line in file.read_text(encoding="utf-8").splitlines() if "=" in line]
+    except OSError as error:
+        raise ConfigError(f"{file}: {error.strerror}; run this in the project's folder") from error
+    facts = {key: value for key, _, value in lines if not key.startswith("#")}
+    return facts["REPO_URL"], facts["DETECTOR_REVISION"]
+
+
+def _overrides() -> list[str]:
+    try:
+        values = json.loads(os.environ.get("OVERRIDES") or "[]")
+    except ValueError as error:
+        raise ConfigError(f"OVERRIDES: {error}, expected a JSON list of KEY=VALUE") from error
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        raise ConfigError(f"OVERRIDES: found {values!r}, expected a JSON list of KEY=VALUE")
+    return values
+
+
+def _env(name: str) -> str:
+    if value := os.environ.get(name):
+        return value
+    raise RunnerError(f"{name} is not set; the Tasks of gitops/pipelines set it")

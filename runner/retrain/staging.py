@@ -1,0 +1,37 @@
+"""`gate.deploy`: what passed the gate and runs in dev is proposed for staging, with the metrics side by side."""
+
+from __future__ import annotations
+
+from runner.pin import OVERLAYS
+from runner.promote import difference, promote
+from runner.retrain.branch import cloned
+from runner.store import Store
+from runner.versions import read_version
+
+STAGING = "staging"
+
+
+def propose_for_staging(url: str, branch: str, store: Store, model: str, number: int) -> str:
+    """Open a pull request that pins a version to staging, or bring the open one up to date; return what was done.
+
+    Raises:
+        GitError: the repository or its server cannot be reached, or refuses.
+        StoreError: the version is not there, or damaged.
+    """
+    from runner.pull_request import propose
+
+    version = read_version(store, model, number)
+    if not version.passed or not (version.manifest.verdict or {}).get("deploy"):
+        return ""
+    with cloned(url, branch) as clone:
+        body = difference(clone, STAGING, version, markdown=True)
+        print(promote(clone, store, STAGING, version, force=False, allow_local=False), flush=True)
+        pin = OVERLAYS / STAGING / "model.env"
+        return propose(
+            clone,
+            {str(pin): (clone / pin).read_bytes()},
+            branch=f"flywheel/{STAGING}",
+            title=f"{STAGING}: {model} {number}",
+            body=body,
+            base=branch,
+        )
