@@ -1,13 +1,15 @@
 # Everything that people and CI do here; each recipe is a line or two. `make help` lists the targets.
 PYTHON ?= python3
 READY := .venv/.ready
-PROGRAMS := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/flywheel/bin
 MINIO := $(shell sed -n "s/^ARG VERSION=//p" gitops/minio/Containerfile)
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/flywheel
+PROGRAMS := $(CACHE)/bin
+LABEL_STUDIO := $(CACHE)/label-studio
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve plan minio apiserver manifests bootstrap first-run test check lint format lock bench clean
+.PHONY: help setup demo serve plan minio label-studio apiserver manifests bootstrap first-run test check lint format lock bench clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -18,7 +20,7 @@ $(READY): pyproject.toml constraints.txt constraints-train.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14) and "Python 3.11 to 3.13 is needed, this is " + sys.version.split()[0] + "; try: make setup PYTHON=python3.12")'
 	$(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check uv
-	.venv/bin/uv pip install --quiet --python .venv/bin/python --editable '.[runner,train,serve,dask,dev]' --constraint constraints.txt --constraint constraints-train.txt
+	.venv/bin/uv pip install --quiet --python .venv/bin/python --editable '.[runner,train,serve,dask,labels,dev]' --constraint constraints.txt --constraint constraints-train.txt
 	@touch $(READY)
 
 demo: setup  ## draw a sample dataset, train on it, measure the model, show what came out
@@ -47,6 +49,13 @@ bootstrap: setup  ## bring Argo CD and all it applies to the cluster: make boots
 
 first-run: setup  ## the first training on a new cluster, until dev serves its model
 	@python -m runner first-run
+
+label-studio: setup $(LABEL_STUDIO)/.ready  ## install Label Studio in an environment of its own outside of this folder, for the tests
+
+$(LABEL_STUDIO)/.ready: constraints-label-studio.txt
+	uv venv --quiet --clear --python "$$(realpath .venv/bin/python)" "$(LABEL_STUDIO)/venv"
+	uv pip install --quiet --python "$(LABEL_STUDIO)/venv/bin/python" --requirement constraints-label-studio.txt
+	@touch "$(LABEL_STUDIO)/.ready"
 
 test: setup  ## run the tests
 	python -m pytest

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from runner.errors import RunnerError
+from runner.label_studio.commands import add_parsers, run_captures, run_labels
 from runner.retrain import cli as retrain
 
 # Nothing heavy is imported before a command is chosen, so that --help answers at once.
@@ -115,6 +116,7 @@ def _parser() -> argparse.ArgumentParser:
     images = commands.add_parser("images", help="digests of images built in the cluster, for gitops/images/")
     images.add_argument("--write", action="store_true", help="put them into the file instead of only showing them")
     retrain.add_parsers(commands)
+    add_parsers(commands)
     return parser
 
 
@@ -184,6 +186,14 @@ def _run(given: argparse.Namespace) -> int:
         print(update(Path.cwd(), write=given.write))
     elif given.command in retrain.NAMES:
         retrain.run(given)
+    elif given.command == "labels":
+        print(run_labels(given))
+    elif given.command == "captures":
+        print(run_captures(given))
+    elif given.command == "flywheel":
+        from runner.flywheel import report
+
+        print(report(Path.cwd(), markdown=given.markdown))
     return 0
 
 

@@ -243,6 +243,19 @@ class Fallback(Section):
     max_batch: int = Field(ge=1, description="[pictures] at most, on a CPU")
 
 
+class Labels(Section):
+    """The project in Label Studio, and what goes in and out."""
+
+    title: Annotated[str, _like(r"[^\s](.{0,48}[^\s])?", "1 to 50 letters")] = Field(
+        description="[-] of the project in Label Studio"
+    )
+    rotated: Literal["box", "refuse"] = Field(description="[-] box | refuse; what becomes of a box that was turned")
+    min_new: int = Field(ge=1, description="[pictures] fewer news open no pull request")
+    captures_per_day: int = Field(ge=1, le=10_000, description="[tasks] at most that `captures push` makes")
+    captures_days: int = Field(ge=1, description="[days] older captures are not pushed")
+    near: int = Field(ge=-1, le=32, description="[bits of 64] pictures that differ in no more look alike")
+
+
 class Config(Section):
     """The whole composed configuration."""
 
@@ -258,9 +271,11 @@ class Config(Section):
     gate: Gate
     pin: Pin
     fallback: Fallback
+    labels: Labels
 
 
-#: The keys that each stage is given, and so exactly what makes it run again. No stage is given `model.name` and `gate`.
+#: The keys that each stage is given, and so exactly what makes it run again. No stage is given `model.name`, `gate` and
+#: `labels`.
 STAGE_KEYS: dict[str, tuple[str, ...]] = {
     "fetch": ("dataset.url", "dataset.sha256", "dataset.sample"),
     "prepare": ("dataset.classes", "prepare"),

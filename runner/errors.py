@@ -7,6 +7,7 @@
     │   └── ObjectError  an object is missing, or not what it must be
     ├── GitError         Git or the server of pull requests refuses
     ├── ClusterError     the cluster cannot be reached, or is not as it must be
+    ├── LabelStudioError Label Studio cannot be reached, refuses, or holds what cannot become a dataset
     └── StageError       a stage cannot run or its result cannot be trusted
 
 A message says where, what is wrong, what was expected and what to do.
@@ -31,6 +32,10 @@ class StoreError(RunnerError):
 
 class ObjectError(StoreError):
     """An object is missing, or not what it must be: asking again would not help."""
+
+
+class LabelStudioError(RunnerError):
+    """Label Studio cannot be reached, refuses, or holds what cannot become a dataset."""
 
 
 class GitError(RunnerError):

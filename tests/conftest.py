@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests import s3 as servers
+from tests.label_studio import LabelStudio, labelling
 from tests.projects import Run
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -75,4 +76,18 @@ def s3(request: pytest.FixtureRequest) -> servers.S3:
 def own_minio(tmp_path: Path) -> Iterator[servers.S3]:
     """A MinIO that the test may kill and start again."""
     with servers.serving_s3("minio", tmp_path / "minio") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def label_studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabelStudio]:
+    """A Label Studio that all tests share: each makes a project of its own, and none stops it."""
+    with labelling(tmp_path_factory.mktemp("label-studio")) as server:
+        yield server
+
+
+@pytest.fixture
+def own_label_studio(tmp_path: Path) -> Iterator[LabelStudio]:
+    """A Label Studio that the test may kill and start again."""
+    with labelling(tmp_path / "label-studio") as server:
         yield server

@@ -3,11 +3,14 @@
 A version is a zip whose name and digest follow from its content, so params.yaml names exact bytes for ever.
 """
 
+import json
 import os
 import re
 import tempfile
 import unicodedata
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock
 
@@ -26,7 +29,14 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
 _MAX_NAME = 60  # [letters]
 
 
-def add_dataset(source: str | Path, *, project: Path, name: str | None = None, store_uri: str | None = None) -> str:
+def add_dataset(
+    source: str | Path,
+    *,
+    project: Path,
+    name: str | None = None,
+    store_uri: str | None = None,
+    record: Mapping[str, Any] | None = None,
+) -> str:
     """Check a dataset, put it into the store as a version, and let params.yaml name it.
 
     The same dataset, as zip or folder, from any machine, gives the same version; adding it again changes nothing.
@@ -37,6 +47,7 @@ def add_dataset(source: str | Path, *, project: Path, name: str | None = None, s
         project: the folder that holds params.yaml.
         name: of the folder of its versions; by default from the source's name.
         store_uri: the store instead of STORE_URI's.
+        record: how a new version came about; kept beside it as <sha12>.json.
     Returns:
         What was found and done, to print.
     Raises:
@@ -67,6 +78,8 @@ def add_dataset(source: str | Path, *, project: Path, name: str | None = None, s
         sha256 = sha256_of(version)
         key = f"datasets/{name}/{sha256[:12]}.zip"
         is_new = store.put_file(key, version)
+    if record is not None:
+        store.create(record_key(key), json.dumps(record, indent=1, ensure_ascii=False).encode())
     lines = [describe(layout, check, name)]
     if max(map(len, (layout.ignored, layout.notes, check.doubtful, check.repaired))) > SHOWN:
         findings = work / f"dataset-add-{name}.txt"
@@ -75,6 +88,11 @@ def add_dataset(source: str | Path, *, project: Path, name: str | None = None, s
     lines.append(f"{'stored as' if is_new else 'in the store already:'} {SCHEME}{key} (store: {store.uri})")
     lines.append(_name_version(project / PARAMS, name, f"{SCHEME}{key}", sha256))
     return "\n".join(lines)
+
+
+def record_key(key: str) -> str:
+    """Return the key of the record of how a version came about, which only versions from Label Studio have."""
+    return key.removesuffix(".zip") + ".json"
 
 
 def fetch_dataset(url: str, sha256: str | None, store: Store, out: Path, *, work: Path) -> str:
@@ -141,15 +159,16 @@ def _checked_name(name: str | None, source: Path) -> str:
     if name is not None:
         if not _NAME.fullmatch(name) or len(name) > _MAX_NAME:
             raise DatasetError(
-                f"--name {name!r}: expected at most {_MAX_NAME} of a-z, 0-9 and -, such as {_slug(name) or 'planes'}"
+                f"--name {name!r}: expected at most {_MAX_NAME} of a-z, 0-9 and -, such as {slug(name) or 'planes'}"
             )
         return name
     own = re.sub(r"\.zip$", "", source.resolve().name, flags=re.IGNORECASE)
-    if slug := _slug(own):
-        return slug
+    if name := slug(own):
+        return name
     raise DatasetError(f"{source}: no dataset name can be made of {own!r}, expected --name with a-z, 0-9 and -")
 
 
-def _slug(text: str) -> str:
+def slug(text: str) -> str:
+    """Return a name for a dataset made of a text; empty where it has no letters and digits of ASCII."""
     plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
     return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:_MAX_NAME].strip("-")

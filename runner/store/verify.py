@@ -16,7 +16,9 @@ from runner.store import SCHEME, Store
 from runner.versions import Version, key_of, latest, model_names, numbers, read_version
 
 _AT_ONCE = 4
-_NAMED_BY_DIGEST = re.compile(r"datasets/[^/]+/([0-9a-f]{12})\.zip|weights/([0-9a-f]{12})-[^/]+")
+_NAMED_BY_DIGEST = re.compile(
+    r"datasets/[^/]+/([0-9a-f]{12})\.zip|weights/([0-9a-f]{12})-[^/]+|datasets/[^/]+/pictures/([0-9a-f]{64})\.[a-z]+"
+)
 
 
 class Claim(NamedTuple):
@@ -38,7 +40,9 @@ def verify_store(store: Store) -> tuple[str, bool]:
     errors: list[str] = []
     keys = store.list("")
     claims = [
-        Claim(key, match[1] or match[2], "its name") for key in keys if (match := _NAMED_BY_DIGEST.fullmatch(key))
+        Claim(key, match[match.lastindex or 0], "its name")
+        for key in keys
+        if (match := _NAMED_BY_DIGEST.fullmatch(key))
     ]
     versions = 0
     for model in model_names(store):

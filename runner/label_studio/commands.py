@@ -1,0 +1,59 @@
+"""The commands around Label Studio; what they do is imported when one is called."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+LABELS = {
+    "setup": "make the project in Label Studio match params.yaml; change only what differs",
+    "import": "make tasks of pictures, or of a dataset with its boxes; each picture once",
+    "pull": "make the next version of the dataset of all finished annotations",
+}
+
+
+def add_parsers(commands: Any) -> None:
+    """Add `labels`, `captures` and `flywheel` to the commands of `python -m runner`."""
+    labels = commands.add_parser("labels", help="`labels setup|import|pull`: Label Studio in and out")
+    actions = labels.add_subparsers(dest="action", required=True)
+    parsers = {name: actions.add_parser(name, help=text, description=text) for name, text in LABELS.items()}
+    parsers["import"].add_argument("source", help="a folder or zip of pictures or of a dataset, or s3://bucket/prefix")
+    parsers["import"].add_argument(
+        "--predict", action="store_true", help="draw the deployed model's boxes on pictures that nobody labelled"
+    )
+    parsers["pull"].add_argument(
+        "--remove", action="store_true", help="also leave out pictures that were skipped, or whose task was deleted"
+    )
+    parsers["pull"].add_argument(
+        "--pull-request", action="store_true", help="propose it in Git; params.yaml here stays as it is"
+    )
+    captures = commands.add_parser("captures", help="`captures push`: what the server missed becomes tasks")
+    text = "make tasks of captures and feedback, the most useful first; each once"
+    push = captures.add_subparsers(dest="action", required=True).add_parser("push", help=text, description=text)
+    push.add_argument("--source", help="what CAPTURE_URI of the server is (default: the store)")
+    flywheel = commands.add_parser("flywheel", help="is the wheel turning? captured, annotated, added, and the metrics")
+    flywheel.add_argument("--markdown", action="store_true", help="as Markdown")
+
+
+def run_labels(given: argparse.Namespace) -> str:
+    """Run a command of `labels`; return what to print."""
+    project = Path.cwd()
+    if given.action == "setup":
+        from runner.label_studio.setup import set_up
+
+        return set_up(project)
+    if given.action == "import":
+        from runner.label_studio.intake import import_pictures
+
+        return import_pictures(given.source, project=project, predict=given.predict)
+    from runner.label_studio.pull import propose_pull, pull
+
+    return (propose_pull if given.pull_request else pull)(project, remove=given.remove)
+
+
+def run_captures(given: argparse.Namespace) -> str:
+    """Run `captures push`; return what to print."""
+    from runner.label_studio.push import push_captures
+
+    return push_captures(Path.cwd(), given.source)

@@ -1,0 +1,129 @@
+"""The dataset that params.yaml names, as a pull starts from it: each picture by its digest, with its boxes."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from runner.config import Config
+from runner.dataset.layouts import read_layout
+from runner.dataset.versions import fetch_dataset, slug
+from runner.errors import LabelStudioError
+from runner.files import sha256_of
+from runner.label_studio.regions import Box
+from runner.labels import parse_labels
+from runner.parallel import threads
+from runner.sample import CLASSES
+from runner.store import Store
+
+
+@contextmanager
+def scratch(project: Path) -> Iterator[Path]:
+    """Give an empty folder in the project's scratch space; it is gone after the block."""
+    work = _work(project)
+    work.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="labels-", dir=work) as folder:
+        yield Path(folder)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A labelled picture.
+
+    Attributes:
+        name: of its file in the dataset.
+        image: the file.
+        sha256: of it.
+        text: its label file, byte for byte; None: it has none.
+        boxes: what stands there, in the frame that `prepare.exif_boxes` says.
+        part: train, val, test, or None.
+    """
+
+    name: str
+    image: Path
+    sha256: str
+    text: bytes | None
+    boxes: list[Box]
+    part: str | None
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A labelled dataset; without pictures before the first one was added.
+
+    Attributes:
+        classes: names in id order.
+        pictures: sorted by name.
+        about: name → licence, source and read-me files.
+    """
+
+    classes: list[str]
+    pictures: list[Picture]
+    about: dict[str, Path]
+
+
+def current_dataset(config: Config, store: Store, project: Path, folder: Path) -> Dataset:
+    """Return the version that params.yaml names; the drawn sample is nobody's data and counts as none.
+
+    Args:
+        config: the composed configuration.
+        store: where the version is.
+        project: whose scratch space keeps a download that was killed.
+        folder: gets its files; new.
+    Raises:
+        StoreError, DatasetError: it is missing or damaged.
+    """
+    if config.dataset.url == "sample":
+        return Dataset(config.dataset.classes, [], {})
+    fetch_dataset(config.dataset.url, config.dataset.sha256, store, folder, work=_work(project))
+    return read_dataset(folder)
+
+
+def read_dataset(folder: Path) -> Dataset:
+    """Return a dataset on disk, in any layout that `dataset add` takes.
+
+    Raises:
+        DatasetError: it is none.
+    """
+    layout = read_layout(folder)
+    digests = list(threads(sha256_of, [picture.image for picture in layout.pictures], "reading"))
+    pictures = []
+    for picture, sha256 in zip(layout.pictures, digests, strict=True):
+        text = picture.label.read_bytes() if picture.label else None
+        boxes = boxes_in(text or b"", layout.classes)
+        pictures.append(Picture(picture.name, picture.image, sha256, text, boxes, picture.part))
+    return Dataset(layout.classes, pictures, layout.about)
+
+
+def boxes_in(text: bytes, classes: list[str]) -> list[Box]:
+    """Return the boxes of a label file that `prepare` takes."""
+    labels = parse_labels(text, where="", classes=len(classes))
+    rows = zip(labels.class_ids.tolist(), labels.boxes_xywhn.tolist(), strict=True)
+    return [Box(classes[number], (x, y, w, h)) for number, (x, y, w, h) in rows]
+
+
+def class_list(config: Config, dataset: Dataset) -> list[str]:
+    """Return the classes that annotators choose from: those of the configuration, else the dataset's own.
+
+    Raises:
+        LabelStudioError: neither names any.
+    """
+    if classes := config.dataset.classes or dataset.classes:
+        return classes
+    raise LabelStudioError(
+        "params.yaml: dataset.classes is empty and no dataset was added yet, expected the names of what is to be "
+        f"found, such as dataset.classes: [{', '.join(CLASSES)}]"
+    )
+
+
+def dataset_name(config: Config) -> str:
+    """Return the name of the folder of the dataset's versions: the current one's, else after the project's title."""
+    return config.dataset.name if config.dataset.url != "sample" else slug(config.labels.title) or "labels"
+
+
+def _work(project: Path) -> Path:
+    return project / (os.environ.get("RUNNER_WORK") or ".work")

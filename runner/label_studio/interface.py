@@ -1,0 +1,70 @@
+"""The labelling configuration of a project: a picture, and a rectangle for each class in a colour of its own.
+
+Format: https://labelstud.io/tags/rectanglelabels
+"""
+
+from __future__ import annotations
+
+import colorsys
+import difflib
+from collections.abc import Sequence
+from typing import Literal
+from xml.etree import ElementTree
+
+from runner.label_studio.regions import FROM_NAME, TO_NAME
+
+_GOLDEN = 0.6180339887  # of a circle: each hue is far from those before it
+
+
+def labelling_configuration(classes: Sequence[str], rotated: Literal["box", "refuse"]) -> str:
+    """Return the configuration for a class list; the colour of a class depends on its place alone.
+
+    Args:
+        classes: names in id order.
+        rotated: with `refuse`, the editor offers no handle to turn a box with.
+    """
+    view = ElementTree.Element("View")
+    ElementTree.SubElement(view, "Image", {"name": TO_NAME, "value": "$image", "zoom": "true", "zoomControl": "true"})
+    attributes = {"name": FROM_NAME, "toName": TO_NAME, "strokeWidth": "2"}
+    labels = ElementTree.SubElement(
+        view, "RectangleLabels", attributes | {"canRotate": "true" if rotated == "box" else "false"}
+    )
+    for number, name in enumerate(classes):
+        ElementTree.SubElement(labels, "Label", {"value": name, "background": _colour(number)})
+    return _written(view)
+
+
+def labels_in(configuration: str) -> list[str]:
+    """Return the labels that a configuration offers for rectangles; none where it is not one of ours at all."""
+    try:
+        view = ElementTree.fromstring(configuration)
+    except ElementTree.ParseError:
+        return []
+    return [label.get("value", "") for tag in view.iter("RectangleLabels") for label in tag.iter("Label")]
+
+
+def difference(found: str, wanted: str) -> list[str]:
+    """Return the lines that differ between two configurations, `-` found and `+` wanted; none if they mean the same."""
+    lines = difflib.ndiff(_lines(found), _lines(wanted))
+    return [line.rstrip() for line in lines if line.startswith(("- ", "+ "))]
+
+
+def _lines(configuration: str) -> list[str]:
+    try:
+        return _written(ElementTree.fromstring(configuration)).splitlines()
+    except ElementTree.ParseError:
+        return configuration.splitlines()
+
+
+def _written(view: ElementTree.Element) -> str:
+    for element in view.iter():
+        element.attrib = dict(sorted(element.attrib.items()))
+        element.text = element.tail = None
+    ElementTree.indent(view)
+    return ElementTree.tostring(view, encoding="unicode")
+
+
+def _colour(number: int) -> str:
+    """Return #rrggbb for the class with this id."""
+    red, green, blue = colorsys.hsv_to_rgb((0.58 + number * _GOLDEN) % 1, 0.85, 0.9)
+    return f"#{round(255 * red):02x}{round(255 * green):02x}{round(255 * blue):02x}"

@@ -1,0 +1,63 @@
+"""The deployed model, to draw its boxes on pictures that nobody labelled yet."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from runner.errors import LabelStudioError
+from runner.label_studio.regions import Box, Scored
+from runner.pin import read_pin
+from serving.loading import LoadingError, Model, load
+from serving.settings import Settings
+
+ENVIRONMENT = "dev"  # whose model is the deployed one
+
+
+class Predictor:
+    """Draws boxes as the model server would."""
+
+    def __init__(self, model: Model) -> None:
+        """Take a model that is ready."""
+        self._model = model
+        self.name = f"{model.name.name} {model.name.version or model.name.sha256[:12]}"
+
+    def boxes(self, data: bytes) -> list[Scored]:
+        """Return the boxes on a picture as a person sees it, each with its confidence, the surest first."""
+        found = self._model.detector.detect(data, confidence=self._model.thresholds)
+        size = (found.width, found.height)
+        return [
+            (_box(self._model.detector.classes[number], corners, size), round(confidence, 4))
+            for corners, confidence, number in zip(
+                found.boxes_xyxy_px.tolist(), found.confidences.tolist(), found.class_ids.tolist(), strict=True
+            )
+        ]
+
+
+def deployed(project: Path) -> Predictor:
+    """Return the model that MODEL_URI names, else the one that dev is pinned to.
+
+    Raises:
+        LabelStudioError: there is none, or it cannot be loaded.
+        ConfigError: the pin is not what `promote` writes.
+    """
+    uri, sha256 = os.environ.get("MODEL_URI"), os.environ.get("MODEL_SHA256")
+    if not uri:
+        pin = read_pin(project, ENVIRONMENT)
+        if pin is None:
+            raise LabelStudioError(
+                f"--predict: {ENVIRONMENT} has no model yet; leave --predict away until one passed the gate, or set "
+                "MODEL_URI to a manifest.json or an .onnx"
+            )
+        uri, sha256 = pin.uri, pin.sha256
+    if not uri.startswith("s3://"):
+        uri = str(project / uri)
+    try:
+        return Predictor(load(Settings(model_uri=uri, model_sha256=sha256 or None)))
+    except LoadingError as error:
+        raise LabelStudioError(f"--predict: {error}") from error
+
+
+def _box(label: str, corners: list[float], size_px: tuple[int, int]) -> Box:
+    (x1, y1, x2, y2), (width, height) = corners, size_px
+    return Box(label, ((x1 + x2) / 2 / width, (y1 + y2) / 2 / height, (x2 - x1) / width, (y2 - y1) / height))

@@ -1,0 +1,72 @@
+"""The project in Label Studio, found by its title."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from runner.errors import LabelStudioError
+from runner.label_studio.server import Server
+
+#: What annotators need: pictures without a box can be finished, a model's boxes are shown, pictures can be skipped.
+SETTINGS = ("enable_empty_annotation", "show_collab_predictions", "show_skip_button")
+
+
+@dataclass(frozen=True)
+class Project:
+    """A project that is there.
+
+    Attributes:
+        server: where.
+        id: its number.
+        title: what it is found by.
+        configuration: its labelling configuration, as XML.
+        off: those of SETTINGS that are off.
+    """
+
+    server: Server
+    id: int
+    title: str
+    configuration: str
+    off: list[str]
+
+    @property
+    def address(self) -> str:
+        """Its page, for people."""
+        return f"{self.server.url}/projects/{self.id}/data"
+
+    def task_address(self, task: int) -> str:
+        """The page of one of its tasks."""
+        return f"{self.address}?task={task}"
+
+
+def project_named(server: Server, title: str) -> Project | None:
+    """Return the project with this title; None where there is none.
+
+    Raises:
+        LabelStudioError: there are several.
+    """
+    listed: Iterable[Any] = server.client.projects.list(title=title)
+    found = [each for each in listed if each.title == title]
+    if len(found) > 1:
+        raise LabelStudioError(
+            f"{server.url}: {len(found)} projects are called {title!r}, expected one; rename the others"
+        )
+    if not found:
+        return None
+    (its,) = found
+    return Project(server, its.id, title, its.label_config or "", [name for name in SETTINGS if not getattr(its, name)])
+
+
+def existing_project(server: Server, title: str) -> Project:
+    """Return the project with this title.
+
+    Raises:
+        LabelStudioError: there is none, or several.
+    """
+    if its := project_named(server, title):
+        return its
+    raise LabelStudioError(
+        f"{server.url}: there is no project {title!r} (labels.title); `python -m runner labels setup` makes it"
+    )

@@ -1,0 +1,232 @@
+"""`labels pull`: the current dataset and all finished annotations become the next version of the dataset."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from runner.compose import compose
+from runner.config import Config, Split
+from runner.dataset.check import listed
+from runner.dataset.versions import PARAMS, add_dataset
+from runner.errors import GitError, LabelStudioError
+from runner.files import link, write_text
+from runner.label_studio.annotations import newest_annotations
+from runner.label_studio.current import Dataset, Picture, boxes_in, class_list, current_dataset, dataset_name, scratch
+from runner.label_studio.identity import digest_in, identify
+from runner.label_studio.project import existing_project
+from runner.label_studio.server import Server, connected
+from runner.label_studio.shelf import Shelf
+from runner.label_studio.tasks import tasks_of
+from runner.label_studio.union import Union, same_boxes, unite
+from runner.pull_request import changed_files, propose
+from runner.split import PARTS, key_of, part_of
+from runner.store import Store, open_store
+from runner.tables import Row, Table
+
+BRANCH = "labels"
+
+
+@dataclass(frozen=True)
+class Pulled:
+    """What a pull found.
+
+    Attributes:
+        before: the current dataset.
+        union: the next one, and what is different in it.
+        counts: what Label Studio holds: tasks, finished, skipped, and tasks that show a picture twice.
+        staying: pictures that Label Studio has skipped or no longer has, but that stay for want of --remove.
+        notes: boxes that were clipped, straightened or left out.
+    """
+
+    before: Dataset
+    union: Union
+    counts: Counter[str]
+    staying: int
+    notes: list[str]
+
+
+def pull(project: Path, *, remove: bool = False) -> str:
+    """Make the next version of the dataset, and let params.yaml name it; where nothing is new, nothing changes.
+
+    Args:
+        project: the folder that holds params.yaml.
+        remove: also leave out the pictures that were skipped, or whose task was deleted.
+    Returns:
+        What became different, to print.
+    Raises:
+        LabelStudioError: an annotation cannot be taken, a picture cannot be fetched, or the counts do not agree; then
+            nothing is written.
+        DatasetError, StoreError, ConfigError: the current dataset is missing, or the next one cannot be kept.
+    """
+    config, _ = compose(project)
+    store = open_store(project)
+    with scratch(project) as folder:
+        with connected() as server:
+            pulled = _gather(server, config, store, project, folder, remove=remove)
+        text = describe(pulled)
+        return f"{text}\n{_keep(project, config, pulled, folder)}" if _differs(pulled) else f"{text}\nnothing is new"
+
+
+def propose_pull(project: Path, *, remove: bool = False) -> str:
+    """Pull, and open a pull request with the new version; the checkout stays as it was.
+
+    With fewer news than `labels.min_new`, nothing is done.
+
+    Raises:
+        GitError: params.yaml has changes of its own, or Git or the server of pull requests refuses.
+        LabelStudioError, DatasetError, StoreError, ConfigError: as `pull`.
+    """
+    if changed_files(project, [PARAMS]):
+        raise GitError(f"{PARAMS} has changes that are not committed, and they would get into the pull request; commit")
+    config, _ = compose(project)
+    store = open_store(project)
+    params = project / PARAMS
+    as_it_was = params.read_text(encoding="utf-8")
+    with scratch(project) as folder:
+        with connected() as server:
+            pulled = _gather(server, config, store, project, folder, remove=remove)
+        text = describe(pulled)
+        if not _differs(pulled) or pulled.union.news < config.labels.min_new:
+            return f"{text}\nno pull request: {pulled.union.news} are new, labels.min_new is {config.labels.min_new}"
+        try:
+            _keep(project, config, pulled, folder)
+            now = params.read_text(encoding="utf-8")
+        finally:
+            write_text(params, as_it_was)
+    title = f"Labels: {', '.join(f'{count} {what}' for what, count in _news(pulled.union).items() if count)}"
+    made = propose(project, {PARAMS: now}, branch=BRANCH, title=title, body=describe(pulled, markdown=True))
+    return f"{text}\n{made}"
+
+
+def describe(pulled: Pulled, *, markdown: bool = False) -> str:
+    """Return a table of what became different, and the names of the pictures."""
+    before, after = pulled.before, pulled.union.dataset
+    rows: list[Row] = [("", "before", "after", "change")]
+    rows.append(_row("pictures", len(before.pictures), len(after.pictures)))
+    rows.append(_row("without a box", *(sum(not each.boxes for each in it.pictures) for it in (before, after))))
+    old, new = (Counter(box.label for each in it.pictures for box in each.boxes) for it in (before, after))
+    rows += [_row(f"boxes of {name}", old[name], new[name]) for name in after.classes]
+    counts = pulled.counts
+    lines = [
+        f"{counts['tasks']} tasks in Label Studio: {counts['finished']} finished, {counts['skipped']} skipped"
+        + (f"; {counts['doubles']} show a picture that another shows too" if counts["doubles"] else ""),
+        Table("", rows).as_text(markdown=markdown),
+    ]
+    for what, names in (
+        ("added", pulled.union.added),
+        ("relabelled", pulled.union.relabelled),
+        ("removed", pulled.union.removed),
+        ("clipped, straightened or left out", pulled.notes),
+    ):
+        lines += [f"- {line.strip()}" if markdown else line for line in listed(what, names)]
+    if pulled.staying:
+        lines.append(f"{pulled.staying} pictures were skipped, or have no task any more; --remove takes them out")
+    return ("\n\n" if markdown else "\n").join(lines)
+
+
+def _gather(server: Server, config: Config, store: Store, project: Path, folder: Path, *, remove: bool) -> Pulled:
+    before = current_dataset(config, store, project, folder / "before")
+    classes = class_list(config, before)
+    its = existing_project(server, config.labels.title)
+    annotated, notes = newest_annotations(its, classes, config.labels.rotated)
+    tasks = tasks_of(its)
+    known = {picture.sha256 for picture in before.pictures}
+    shelf = Shelf(its, store, dataset_name(config))
+    found = identify(annotated, known, shelf, folder / "fetched")
+    without_task = known - {digest_in(task.data) for task in tasks} - found.findings.keys()
+    gone = (known & found.skipped) | without_task
+    union = unite(before, found.findings, gone if remove else set(), classes, config.prepare.exif_boxes)
+    _deal(union, before, config.split)
+    _check(union, before, len(found.findings))
+    counts = Counter(
+        tasks=len(tasks),
+        finished=sum(each.boxes is not None for each in annotated),
+        skipped=sum(each.boxes is None for each in annotated),
+        doubles=found.doubles,
+    )
+    return Pulled(before, union, counts, 0 if remove else len(gone), notes)
+
+
+def _deal(union: Union, before: Dataset, settings: Split) -> None:
+    """Give new pictures a part where the dataset has parts of its own: their group's, else as `split` would deal."""
+    if not any(picture.part for picture in before.pictures):
+        return
+    keys = {_key(picture, settings): picture.part for picture in before.pictures}
+    added = set(union.added)
+    pictures = union.dataset.pictures
+    for place, picture in enumerate(pictures):
+        if picture.name in added:
+            key = _key(picture, settings)
+            pictures[place] = replace(picture, part=keys.get(key) or part_of(key, settings))
+
+
+def _key(picture: Picture, settings: Split) -> str:
+    return key_of({"source": f"images/{picture.name}", "sha256": picture.sha256}, settings)
+
+
+def _check(union: Union, before: Dataset, found: int) -> None:
+    """Compare what is about to be written with what was read: pictures, label files and boxes.
+
+    Raises:
+        LabelStudioError: they do not agree.
+    """
+    pictures = union.dataset.pictures
+    expected = len(before.pictures) + len(union.added) - len(union.removed)
+    names = {picture.name for picture in pictures}
+    files = sum(picture.image.is_file() for picture in pictures)
+    if not len(pictures) == len(names) == files == expected or len(union.added) > found:
+        raise LabelStudioError(
+            f"{len(pictures)} pictures, {len(names)} names, {files} files, but {expected} expected; nothing was "
+            "written: this is a mistake in `labels pull`, report it"
+        )
+    for picture in pictures:
+        if not same_boxes(boxes_in(picture.text or b"", union.dataset.classes), picture.boxes):
+            raise LabelStudioError(f"{picture.name}: its label file would hold other boxes; nothing was written")
+
+
+def _differs(pulled: Pulled) -> bool:
+    return bool(pulled.union.news) or pulled.before.classes != pulled.union.dataset.classes
+
+
+def _keep(project: Path, config: Config, pulled: Pulled, scratch_folder: Path) -> str:
+    """Write the dataset to a folder and add it as the next version."""
+    folder = scratch_folder / "after"
+    dataset = pulled.union.dataset
+    (folder / "images").mkdir(parents=True)
+    (folder / "labels").mkdir()
+    (folder / "classes.txt").write_text("".join(f"{name}\n" for name in dataset.classes), encoding="utf-8")
+    for name, file in dataset.about.items():
+        link(file, folder / name)
+    for picture in dataset.pictures:
+        link(picture.image, folder / "images" / picture.name)
+        if picture.text is not None:
+            (folder / "labels" / f"{picture.name.rpartition('.')[0]}.txt").write_bytes(picture.text)
+    for part in PARTS:
+        if names := [picture.name for picture in dataset.pictures if picture.part == part]:
+            (folder / f"{part}.txt").write_text("".join(f"images/{name}\n" for name in names), encoding="utf-8")
+    return add_dataset(folder, project=project, name=dataset_name(config), record=_record(config, pulled))
+
+
+def _record(config: Config, pulled: Pulled) -> Mapping[str, Any]:
+    """Return what the report of the wheel needs to know of this version."""
+    return {
+        "made_by": "labels pull",
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "previous": config.dataset.sha256,
+        **_news(pulled.union),
+        "origins": dict(pulled.union.origins),
+        "label_studio": dict(pulled.counts),
+    }
+
+
+def _news(union: Union) -> dict[str, int]:
+    return {"added": len(union.added), "relabelled": len(union.relabelled), "removed": len(union.removed)}
+
+
+def _row(what: str, before: int, after: int) -> Row:
+    return what, str(before), str(after), f"{after - before:+d}" if after != before else ""

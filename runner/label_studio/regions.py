@@ -1,0 +1,176 @@
+"""Boxes as Label Studio has them: regions, in percent of the picture as a person sees it.
+
+Format: https://labelstud.io/tags/rectanglelabels and https://labelstud.io/guide/export (units of image annotations).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+from runner.labels import SMALLEST
+
+FROM_NAME, TO_NAME = "label", "image"  # the names of the tags in the labelling configuration
+ALIGNED = 0.01  # [degrees] a box turned by less than this off the axes is upright
+_KIND = "rectanglelabels"
+
+
+class Box(NamedTuple):
+    """A labelled box: centre and size as fractions of the picture, 0 to 1."""
+
+    label: str
+    xywhn: tuple[float, float, float, float]
+
+
+Scored = tuple[Box, float]  # a model's box and its confidence, 0 to 1
+
+
+@dataclass
+class Drawn:
+    """What a person or a model drew on one picture.
+
+    Args:
+        boxes: inside the picture.
+        problems: regions that are no box of a known class; a pull must not go on with them.
+        notes: regions that were clipped, straightened or, outside of the picture, left out.
+    """
+
+    boxes: list[Box] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def region(box: Box, size_px: tuple[int, int], number: int, confidence: float | None = None) -> dict[str, Any]:
+    """Return a box as Label Studio keeps it.
+
+    Args:
+        box: to write.
+        size_px: width and height of the picture as a person sees it.
+        number: of the box in its picture, for its id.
+        confidence: 0 to 1, of a model's box.
+    """
+    x, y, w, h = box.xywhn
+    value = {
+        "x": 100 * (x - w / 2),
+        "y": 100 * (y - h / 2),
+        "width": 100 * w,
+        "height": 100 * h,
+        "rotation": 0,
+        _KIND: [box.label],
+    }
+    made: dict[str, Any] = {
+        "id": f"box{number}",
+        "from_name": FROM_NAME,
+        "to_name": TO_NAME,
+        "type": _KIND,
+        "original_width": size_px[0],
+        "original_height": size_px[1],
+        "image_rotation": 0,
+        "value": value,
+    }
+    return made if confidence is None else {**made, "score": confidence}
+
+
+def read_regions(result: object, classes: Collection[str], rotated: Literal["box", "refuse"]) -> Drawn:
+    """Read the regions of an annotation; every one of them becomes a box, a problem, or is noted as left out.
+
+    Args:
+        result: the annotation's `result`, as it came.
+        classes: the names that may be used.
+        rotated: what becomes of a turned box: the upright box around it, or a problem.
+    """
+    drawn = Drawn()
+    if not isinstance(result, list):
+        drawn.problems.append("its result is no list, expected regions; delete the annotation")
+        return drawn
+    for number, each in enumerate(result, start=1):
+        try:
+            drawn.boxes += _read(each, classes, rotated, drawn.notes)
+        except _RegionError as bad:
+            drawn.problems.append(f"region {number}: {bad}")
+    return drawn
+
+
+def labels_of(result: object) -> set[str]:
+    """Return the labels that the regions of an annotation use, whatever else they are."""
+    values = [each.get("value") for each in _mappings(result)]
+    named = [label for value in _mappings(values) for labels in value.values() for label in _texts(labels)]
+    return set(named)
+
+
+class _RegionError(Exception):
+    """This region is no box of ours; the message says why and what to do."""
+
+
+def _read(each: object, classes: Collection[str], rotated: str, notes: list[str]) -> list[Box]:
+    if not isinstance(each, Mapping) or not isinstance(value := each.get("value"), Mapping):
+        raise _RegionError("not a region of Label Studio, expected a rectangle with a label")
+    if each.get("type") != _KIND:
+        raise _RegionError(f"a {str(each.get('type'))[:40]}, expected a rectangle with a label; draw it as one")
+    labels = _texts(value.get(_KIND))
+    if len(labels) != 1:
+        raise _RegionError(f"{len(labels)} labels, expected one; choose it, or delete the box")
+    if labels[0] not in classes:
+        raise _RegionError(f"label {labels[0][:80]!r}, expected one of {', '.join(classes)}; choose another one")
+    if each.get("image_rotation") not in (None, 0):
+        raise _RegionError("drawn while the picture was turned in the editor, expected it upright; draw it again")
+    x, y, w, h, turn = (_number(value, key) for key in ("x", "y", "width", "height", "rotation"))
+    corners = (x / 100, y / 100, (x + w) / 100, (y + h) / 100)
+    if abs(turn % 360) >= ALIGNED and 360 - turn % 360 >= ALIGNED:
+        askew = min(turn % 90, 90 - turn % 90) >= ALIGNED
+        if askew and rotated == "refuse":
+            raise _RegionError(f"turned by {turn:g} degrees, expected an upright box (labels.rotated is refuse)")
+        size_px = (_number(each, "original_width"), _number(each, "original_height"))
+        if min(size_px) <= 0:
+            raise _RegionError("turned, and the size of its picture is missing; draw it upright")
+        corners = _around((x, y, w, h), turn, size_px)
+        if askew:
+            notes.append(f"{labels[0]}: turned by {turn:g} degrees, became the upright box around it")
+    return _clip(labels[0], corners, notes)
+
+
+def _around(xywh: tuple[float, ...], degrees: float, size_px: tuple[float, float]) -> tuple[float, float, float, float]:
+    """Return the corners of the upright box around a turned one, as fractions.
+
+    Label Studio turns a box clockwise about its upper left corner, in pixels (not in percent).
+
+    Args:
+        xywh: upper left corner before turning, width and height, in percent.
+        degrees: clockwise.
+        size_px: width and height of the picture.
+    """
+    x, y, w, h = (part / 100 * size_px[place % 2] for place, part in enumerate(xywh))
+    cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    xs = [x, x + w * cos, x + w * cos - h * sin, x - h * sin]
+    ys = [y, y + w * sin, y + w * sin + h * cos, y + h * cos]
+    return min(xs) / size_px[0], min(ys) / size_px[1], max(xs) / size_px[0], max(ys) / size_px[1]
+
+
+def _clip(label: str, corners: tuple[float, float, float, float], notes: list[str]) -> list[Box]:
+    """Return the part of a box that is inside of the picture, if any, and note what was cut off."""
+    x1, y1, x2, y2 = (min(max(corner, 0.0), 1.0) for corner in corners)
+    if min(x2 - x1, y2 - y1) < SMALLEST:
+        notes.append(f"{label}: empty or outside of the picture, left out")
+        return []
+    if max(abs(a - b) for a, b in zip(corners, (x1, y1, x2, y2), strict=True)) > 1e-4:
+        notes.append(f"{label}: reached over the edge of the picture, clipped")
+    return [Box(label, ((x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1))]
+
+
+def _number(values: Mapping[str, Any], key: str) -> float:
+    found = values.get(key, 0.0 if key == "rotation" else None)
+    if isinstance(found, bool) or not isinstance(found, int | float) or not math.isfinite(found):
+        raise _RegionError(f"{key} is {str(found)[:40]}, expected a number; delete the box")
+    return float(found)
+
+
+def _mappings(values: object) -> list[Mapping[str, Any]]:
+    listed: Iterable[object] = values if isinstance(values, list) else []
+    return [value for value in listed if isinstance(value, Mapping)]
+
+
+def _texts(values: object) -> list[str]:
+    listed: Iterable[object] = values if isinstance(values, list) else []
+    return [value for value in listed if isinstance(value, str)]

@@ -1,0 +1,39 @@
+"""A bench for annotating: with pictures in Label Studio itself, or in a bucket."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.annotating import Bench
+from tests.label_studio import LabelStudio
+
+
+@pytest.fixture
+def bench(tmp_path: Path, label_studio: LabelStudio, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    """A bench whose store is a folder, so that Label Studio keeps the pictures of tasks."""
+    return _bench(tmp_path, label_studio, {"STORE_URI": str(tmp_path / "store")}, monkeypatch)
+
+
+@pytest.fixture
+def bucket_bench(
+    request: pytest.FixtureRequest, tmp_path: Path, label_studio: LabelStudio, monkeypatch: pytest.MonkeyPatch
+) -> Bench:
+    """A bench whose store is a bucket of MinIO, from which Label Studio shows the pictures of tasks."""
+    return _bench(tmp_path, label_studio, request.getfixturevalue("minio").bucket(), monkeypatch)
+
+
+@pytest.fixture(params=["bench", "bucket_bench"])
+def either_bench(request: pytest.FixtureRequest) -> Bench:
+    """Each in turn."""
+    bench: Bench = request.getfixturevalue(request.param)
+    return bench
+
+
+def _bench(folder: Path, label_studio: LabelStudio, store: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Bench:
+    for name, value in (label_studio.environment | store).items():
+        monkeypatch.setenv(name, value)
+    for name in ("CA_BUNDLE", "MODEL_URI", "MODEL_SHA256", "GITHUB_TOKEN", "RUNNER_WORK"):
+        monkeypatch.delenv(name, raising=False)
+    return Bench(folder / "a project ü", label_studio)

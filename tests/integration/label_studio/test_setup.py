@@ -1,0 +1,191 @@
+"""`labels setup` on a real server: the project follows Git, again and again."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runner.errors import LabelStudioError
+from runner.label_studio.intake import import_pictures
+from runner.label_studio.setup import set_up
+from tests.annotating import AIRPLANE, HELICOPTER, Bench, pictures
+from tests.label_studio import LabelStudio
+from tests.s3 import S3
+
+
+@pytest.fixture
+def heard() -> Iterator[tuple[str, list[tuple[dict[str, str], bytes]]]]:
+    """A receiver of webhooks: its address, and what came."""
+    came: list[tuple[dict[str, str], bytes]] = []
+
+    class Receiver(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            came.append((dict(self.headers), self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Receiver)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/labels", came
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def project_of(bench: Bench) -> dict[str, Any]:
+    found: dict[str, Any] = bench.label_studio.ask("GET", f"/api/projects/{bench.id}/")
+    return found
+
+
+def test_the_project_is_made_once_when_set_up_again(either_bench: Bench) -> None:
+    said = set_up(either_bench.project)
+    assert f"+ project {either_bench.title}" in said and 'value="helicopter"' in said
+    found = project_of(either_bench)
+    assert found["enable_empty_annotation"] and found["show_collab_predictions"] and found["show_skip_button"]
+    address = f"{either_bench.label_studio.url}/projects/{either_bench.id}/data"
+    assert set_up(either_bench.project) == f"{either_bench.title}: nothing to change, {address}"
+
+
+def test_only_the_difference_is_printed_when_a_class_is_new(bench: Bench) -> None:
+    set_up(bench.project)
+    before = bench.id
+    bench.set(dataset={"classes": ["airplane", "helicopter", "a <b> & c"]})
+    first, *rest = set_up(bench.project).splitlines()
+    assert first.startswith("+     <Label background=") and "a &lt;b&gt; &amp; c" in first
+    assert len(rest) == 1 and bench.id == before
+    assert list(project_of(bench)["parsed_label_config"]["label"]["labels"]) == ["airplane", "helicopter", "a <b> & c"]
+
+
+def test_what_people_changed_is_changed_back_when_git_says_otherwise(bench: Bench) -> None:
+    set_up(bench.project)
+    choice = '<Choices name="c" toName="image"><Choice value="x"/></Choices>'
+    odd = f'<View><Image name="image" value="$image"/>{choice}</View>'
+    change = {"label_config": odd, "show_skip_button": False}
+    bench.label_studio.ask("PATCH", f"/api/projects/{bench.id}/", json=change)
+    said = set_up(bench.project)
+    assert '-   <Choices name="c" toName="image">' in said and "+ show_skip_button: true" in said
+    assert "nothing to change" in set_up(bench.project)
+
+
+def test_a_label_stays_when_annotations_use_it(bench: Bench, tmp_path: Path) -> None:
+    set_up(bench.project)
+    import_pictures(str(pictures(tmp_path / "new", 1)), project=bench.project)
+    bench.draw(bench.task("0000.jpg")["id"], HELICOPTER)
+    bench.set(dataset={"classes": ["airplane"]})
+    with pytest.raises(LabelStudioError, match=r"^helicopter: annotations still use it, but dataset.classes does not"):
+        set_up(bench.project)
+    assert "helicopter" in project_of(bench)["label_config"]
+    bench.set(dataset={"classes": ["helicopter"]})
+    assert "nothing to change" not in set_up(bench.project)
+    assert "airplane" not in project_of(bench)["label_config"]
+
+
+def test_label_studio_reads_the_bucket_and_syncs_nothing_when_the_store_is_one(
+    bucket_bench: Bench, tmp_path: Path, minio: S3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the keys of the user `labels`, which may read datasets and captures and nothing else."""
+    bucket = bucket_bench.store.uri.removeprefix("s3://")
+    user, password = f"labels{secrets.token_hex(4)}", secrets.token_hex(16)
+    make_user(minio, bucket, user, password)
+    monkeypatch.setenv("LABEL_STUDIO_AWS_ACCESS_KEY_ID", user)
+    monkeypatch.setenv("LABEL_STUDIO_AWS_SECRET_ACCESS_KEY", password)
+    assert f"+ storage s3://{bucket}" in set_up(bucket_bench.project)
+    (storage,) = bucket_bench.label_studio.ask("GET", "/api/storages/s3/", params={"project": bucket_bench.id})
+    assert (storage["bucket"], storage["presign"], storage["use_blob_urls"]) == (bucket, False, True)
+    import_pictures(str(pictures(tmp_path / "new", 2)), project=bucket_bench.project)
+    bucket_bench.label_studio.ask("POST", f"/api/storages/s3/{storage['id']}/sync", json={})
+    assert len(bucket_bench.tasks()) == 2
+    assert "nothing to change" in set_up(bucket_bench.project)
+    minio.admin().user_remove(user)
+    other = f"labels{secrets.token_hex(4)}"
+    make_user(minio, bucket, other, password)
+    monkeypatch.setenv("LABEL_STUDIO_AWS_ACCESS_KEY_ID", other)
+    assert "+ storage: new keys, the old ones were refused" in set_up(bucket_bench.project)
+    assert "nothing to change" in set_up(bucket_bench.project)
+
+
+def make_user(minio: S3, bucket: str, user: str, password: str) -> None:
+    """A user of MinIO with the rights that `store init` gives to `labels`."""
+    from runner.store.users import policy_of
+
+    admin = minio.admin()
+    admin.user_add(user, password)
+    admin.policy_add(f"labels-{bucket}", policy=policy_of("labels", bucket))
+    admin.attach_policy([f"labels-{bucket}"], user=user)
+
+
+def test_the_reason_is_given_when_label_studio_may_not_call_the_store(
+    bucket_bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    careful = LabelStudio(tmp_path / "careful", guarded=True).start()
+    try:
+        monkeypatch.setenv("LABEL_STUDIO_URL", careful.url)
+        monkeypatch.setenv("LABEL_STUDIO_API_KEY", careful.token)
+        with pytest.raises(LabelStudioError, match=r"reserved network address.*set USE_DEFAULT_BANNED_SUBNETS=false"):
+            set_up(bucket_bench.project)
+    finally:
+        careful.stop()
+
+
+def test_somebody_is_told_when_a_picture_is_annotated(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, heard: tuple[str, list[tuple[dict[str, str], bytes]]]
+) -> None:
+    url, came = heard
+    monkeypatch.setenv("LABEL_STUDIO_WEBHOOK_URL", url)
+    monkeypatch.setenv("LABEL_STUDIO_WEBHOOK_SECRET", "a word")
+    assert f"+ webhook {url}" in set_up(bench.project)
+    assert "nothing to change" in set_up(bench.project)
+    import_pictures(str(pictures(tmp_path / "new", 1)), project=bench.project)
+    assert not came
+    bench.draw(bench.task("0000.jpg")["id"], AIRPLANE)
+    ((headers, body),) = came
+    assert headers["Authorization"] == "Bearer a word"
+    assert body == b'{"action": "ANNOTATION_CREATED"}'
+    monkeypatch.setenv("LABEL_STUDIO_WEBHOOK_SECRET", "another")
+    assert f"+ webhook {url}: new headers" in set_up(bench.project)
+
+
+@pytest.mark.filterwarnings("ignore:The `parse_obj` method is deprecated")  # Label Studio's client calls it
+def test_either_token_is_taken_when_it_is_valid(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, label_studio: LabelStudio
+) -> None:
+    monkeypatch.setenv("LABEL_STUDIO_API_KEY", label_studio.personal_token())
+    assert "is set up" in set_up(bench.project)
+    assert "1 new tasks" in import_pictures(str(pictures(tmp_path / "new", 1)), project=bench.project)
+    monkeypatch.setenv("LABEL_STUDIO_API_KEY", label_studio.token)
+    assert "nothing to change" in set_up(bench.project)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("LABEL_STUDIO_URL", "", "LABEL_STUDIO_URL is '', expected the address"),
+        ("LABEL_STUDIO_URL", "localhost:8080", "LABEL_STUDIO_URL is 'localhost:8080', expected the address"),
+        ("LABEL_STUDIO_URL", "http://127.0.0.1:9", "Connection refused; is Label Studio running there"),
+        ("LABEL_STUDIO_API_KEY", "", "LABEL_STUDIO_API_KEY is not set, expected an access token: .*/user/account"),
+        ("LABEL_STUDIO_API_KEY", "0" * 40, "answered 401: .*LABEL_STUDIO_API_KEY is refused: take a new token"),
+        ("LABEL_STUDIO_API_KEY", "eyJhbGciOiJIUzI1NiJ9.eyJleHAiOjF9.MA", "API key has expired.*is refused"),
+    ],
+)
+def test_the_setting_is_named_when_the_server_is_not_reached(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, name: str, value: str, message: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(LabelStudioError, match=message):
+        set_up(bench.project)
+
+
+def test_the_classes_are_asked_for_when_there_is_no_dataset(bench: Bench) -> None:
+    bench.set(dataset={"classes": None})
+    with pytest.raises(LabelStudioError, match=r"dataset.classes is empty and no dataset was added yet"):
+        set_up(bench.project)

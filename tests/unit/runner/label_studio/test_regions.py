@@ -1,0 +1,114 @@
+"""Regions of Label Studio become boxes inside the picture, or a clear problem."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import pytest
+
+from runner.label_studio.regions import Box, labels_of, read_regions, region
+
+CLASSES = ["airplane", "helicopter"]
+BOX = Box("helicopter", (0.275, 0.325, 0.3, 0.25))
+
+
+def drawn(**changes: Any) -> dict[str, Any]:
+    made = region(BOX, (320, 240), 0)
+    value = {key: changes.pop(key) for key in list(changes) if key in made["value"]}
+    return {**made, **changes, "value": made["value"] | value}
+
+
+def read(*result: object, rotated: Literal["box", "refuse"] = "box") -> tuple[list[Box], list[str], list[str]]:
+    found = read_regions(list(result), CLASSES, rotated)
+    return [Box(box.label, tuple(round(it, 4) for it in box.xywhn)) for box in found.boxes], found.problems, found.notes  # type: ignore[arg-type]
+
+
+def test_there_are_no_boxes_when_nothing_was_drawn() -> None:
+    assert read() == ([], [], [])
+
+
+def test_a_box_comes_back_when_written_and_read() -> None:
+    assert read(region(BOX, (320, 240), 3)) == ([BOX], [], [])
+    assert region(BOX, (320, 240), 3, 0.5)["score"] == 0.5
+    value = region(BOX, (320, 240), 3)["value"]
+    assert value.pop("rectanglelabels") == ["helicopter"]
+    assert value == pytest.approx({"x": 12.5, "y": 20, "width": 30, "height": 25, "rotation": 0})
+
+
+def test_a_turned_box_becomes_the_box_around_it_when_it_may() -> None:
+    """The corners are those of Label Studio's own export of oriented boxes for this region."""
+    turned = drawn(x=40, y=40, width=30, height=20, rotation=30)
+    corners = [(0.4, 0.4), (0.6598, 0.6), (0.5848, 0.7732), (0.325, 0.5732)]
+    (box,), problems, notes = read(turned)
+    x, y, w, h = box.xywhn
+    assert (x - w / 2, x + w / 2) == pytest.approx((min(c[0] for c in corners), max(c[0] for c in corners)), abs=2e-4)
+    assert (y - h / 2, y + h / 2) == pytest.approx((min(c[1] for c in corners), max(c[1] for c in corners)), abs=2e-4)
+    assert not problems and notes == ["helicopter: turned by 30 degrees, became the upright box around it"]
+    assert read(turned, rotated="refuse")[1] == [
+        "region 1: turned by 30 degrees, expected an upright box (labels.rotated is refuse)"
+    ]
+
+
+@pytest.mark.parametrize("rotation", [90, -270, 89.999, 450])
+def test_a_box_is_exact_when_turned_by_a_right_angle(rotation: float) -> None:
+    (box,), problems, notes = read(drawn(x=50, y=50, width=30, height=20, rotation=rotation), rotated="refuse")
+    assert box.xywhn == pytest.approx((0.5 - 0.075, 0.7, 0.15, 0.4), abs=2e-3)
+    assert not problems and not notes
+
+
+@pytest.mark.parametrize(
+    ("changes", "corners", "note"),
+    [
+        ({"x": 90, "width": 200}, (0.9, 1.0), "clipped"),
+        ({"x": -10, "width": 20}, (0.0, 0.1), "clipped"),
+        ({"x": 12.5, "width": 87.50001}, (0.125, 1.0), None),
+        ({"x": 110}, None, "left out"),
+        ({"width": 0}, None, "left out"),
+        ({"width": -5}, None, "left out"),
+    ],
+)
+def test_a_box_stays_inside_when_drawn_over_the_edge(
+    changes: dict[str, float], corners: tuple[float, float] | None, note: str | None
+) -> None:
+    boxes, problems, notes = read(drawn(**changes))
+    assert not problems
+    assert [text.rpartition(", ")[2] for text in notes] == ([note] if note else [])
+    assert [(box.xywhn[0] - box.xywhn[2] / 2, box.xywhn[0] + box.xywhn[2] / 2) for box in boxes] == (
+        [pytest.approx(corners, abs=1e-4)] if corners else []
+    )
+
+
+@pytest.mark.parametrize(
+    ("result", "problem"),
+    [
+        (drawn(rectanglelabels=["submarine"]), "label 'submarine', expected one of airplane, helicopter; choose"),
+        (drawn(rectanglelabels=[]), "0 labels, expected one"),
+        (drawn(rectanglelabels=CLASSES), "2 labels, expected one"),
+        (drawn(type="polygonlabels"), "a polygonlabels, expected a rectangle"),
+        (drawn(type="relation"), "a relation, expected a rectangle"),
+        (drawn(image_rotation=90), "drawn while the picture was turned in the editor"),
+        (drawn(x="12"), "x is 12, expected a number"),
+        (drawn(x=float("nan")), "x is nan, expected a number"),
+        (drawn(y=None), "y is None, expected a number"),
+        (drawn(rotation=30, original_width=0), "turned, and the size of its picture is missing"),
+        ({"type": "rectanglelabels"}, "not a region of Label Studio"),
+        ("text", "not a region of Label Studio"),
+    ],
+)
+def test_the_problem_is_named_when_a_region_is_no_box_of_ours(result: object, problem: str) -> None:
+    boxes, problems, _ = read(drawn(), result)
+    assert len(boxes) == 1
+    assert len(problems) == 1 and problems[0].startswith(f"region 2: {problem}")
+
+
+@pytest.mark.parametrize("result", [None, "x", {"a": 1}])
+def test_the_annotation_is_refused_when_its_result_is_no_list(result: object) -> None:
+    assert read_regions(result, CLASSES, "box").problems == [
+        "its result is no list, expected regions; delete the annotation"
+    ]
+
+
+def test_labels_are_found_when_regions_are_of_any_kind() -> None:
+    odd = {"type": "polygonlabels", "value": {"polygonlabels": ["ship"], "points": [[1, 2]], "closed": True}}
+    assert labels_of([drawn(), odd, {"value": None}, 3]) == {"helicopter", "ship"}
+    assert labels_of(None) == set()
