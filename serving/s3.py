@@ -93,7 +93,14 @@ def pool_of(endpoint: Endpoint) -> "PoolManager":
     return urllib3.PoolManager(
         maxsize=CONNECTIONS,
         timeout=urllib3.Timeout(connect=_CONNECT_SECONDS, read=_READ_SECONDS),
-        retries=urllib3.Retry(total=2, backoff_factor=0.2, status_forcelist=[500, 502, 503, 504]),
+        # MinIO says "retry after 60 s" of a damaged object too; the last answer is kept, since it says why.
+        retries=urllib3.Retry(
+            total=2,
+            backoff_factor=0.2,
+            status_forcelist=[500, 502, 503, 504],
+            respect_retry_after_header=False,
+            raise_on_status=False,
+        ),
         ca_certs=bundle,
     )
 
@@ -126,6 +133,11 @@ def is_passing(error: Exception) -> bool:
     return code in _PASSING or code in ("500", "502", "503", "504")
 
 
+def is_unreadable(error: Exception) -> bool:
+    """Whether the endpoint has the object, but cannot read it; MinIO calls damage and overload by one name."""
+    return code_of(error) == "SlowDownRead"
+
+
 def explain(error: Exception, endpoint: Endpoint) -> str:
     """Say what an error means and what to do, without any secret."""
     from urllib3.exceptions import HTTPError, SSLError
@@ -153,6 +165,8 @@ def explain(error: Exception, endpoint: Endpoint) -> str:
         )
     if code in ("AuthorizationHeaderMalformed", "PermanentRedirect"):
         return f"{endpoint.url} wants another region ({_one_line(error)}); set AWS_DEFAULT_REGION"
+    if is_unreadable(error):
+        return "the store cannot read it: it is damaged there, or the disks are overloaded; restore or add it again"
     if code in _FULL or code == "507":
         return f"the store is full ({code}); make room on its disk, or raise the quota"
     message = getattr(error, "message", None) or _one_line(error)

@@ -16,7 +16,7 @@ from minio.error import MinioException
 from urllib3.exceptions import HTTPError
 
 from runner.errors import ObjectError, StoreError
-from serving.s3 import Endpoint, code_of, connect, explain, is_missing, is_passing
+from serving.s3 import Endpoint, code_of, connect, explain, is_missing, is_passing, is_unreadable
 
 PATIENCE = (0.5, 1, 2, 4, 8, 16)  # [seconds] before each further try
 _PART = 16 << 20  # [bytes] of an upload in parts
@@ -105,6 +105,7 @@ class Bucket:
             what: fails if it fails, for people: "a/b cannot be read".
             do: one or more requests; called several times, it must end as if called once.
         Raises:
+            ObjectError: the endpoint cannot read what it has.
             StoreError: with what the endpoint or the network said, and what to do.
         """
         waits = iter(self.patience)
@@ -118,6 +119,8 @@ class Bucket:
                     "check AWS_ENDPOINT_URL (a console has a port of its own)"
                 ) from error
             except (MinioException, HTTPError) as error:
+                if is_unreadable(error):
+                    raise ObjectError(f"{self.uri}: {what}: {explain(error, self.endpoint)}") from error
                 said, delay = explain(error, self.endpoint), next(waits, None)
                 if delay is None or not is_passing(error):
                     raise StoreError(f"{self.uri}: {what}: {said}") from error

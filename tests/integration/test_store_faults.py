@@ -301,27 +301,32 @@ def test_something_else_than_s3_is_recognised_when_it_answers(use: Use, tmp_path
         server.shutdown()
 
 
-def truncate(server: S3, bucket: str) -> None:
-    """Cut what the server keeps on its disk of the test's object to a half."""
-    (folder,) = (path for path in server.data.rglob("*.zip"))
-    file = max(folder.rglob("part.*"), key=lambda path: path.stat().st_size) if folder.is_dir() else folder
+def truncate(server: S3) -> None:
+    """Cut what the server keeps on its disk of the test's object, or of its second part, to a half."""
+    (kept,) = server.data.rglob("*.zip")
+    file = sorted(kept.rglob("part.*"))[-1] if kept.is_dir() else kept
     os.truncate(file, file.stat().st_size // 2)
 
 
+@pytest.mark.parametrize("size", [len(CONTENT), 1 << 20])
 def test_damage_is_found_when_an_object_is_truncated_behind_our_back(
-    own: S3, use: Use, source: Path, tmp_path: Path
+    own: S3, use: Use, tmp_path: Path, size: int
 ) -> None:
-    environment = own.bucket()
-    store = use(environment)
-    store.put_file(KEY, source)
-    truncate(own, store.bucket.name)
-    with pytest.raises(ObjectError, match=r"breaks off after .* again and again|its sha256 is \w{64}, but"):
-        store.fetch(KEY, tmp_path / "out" / "zip", SHA256)
+    (tmp_path / "source").write_bytes(CONTENT[:size])
+    sha256 = hashlib.sha256(CONTENT[:size]).hexdigest()
+    key = f"datasets/planes/{sha256[:12]}.zip"
+    store = use(own.bucket())
+    store.put_file(key, tmp_path / "source")
+    truncate(own)
+    with pytest.raises(
+        ObjectError, match=r"breaks off after .* again and again|its sha256 is \w{64}, but|cannot read it"
+    ):
+        store.fetch(key, tmp_path / "out" / "zip", sha256)
     assert not (tmp_path / "out" / "zip").exists()
     text, well = verify_store(store)
-    assert not well and KEY in text and text.endswith("1 errors")
-    own.client().remove_object(store.bucket.name, KEY)
-    assert store.put_file(KEY, source) and is_whole(store)
+    assert not well and key in text and text.endswith("1 errors")
+    own.client().remove_object(store.bucket.name, key)
+    assert store.put_file(key, tmp_path / "source") and is_whole(store)
 
 
 def test_damage_is_found_when_a_small_object_was_replaced(minio: S3, use: Use) -> None:

@@ -1,0 +1,128 @@
+"""The model server on real S3 servers: what it reads and writes, and what the store's absence means to requests."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from runner.store.init import init_store
+from serving.s3 import Endpoint, endpoint_of_environment
+from serving.storage import StorageError, read, write
+from tests.s3 import NAMES, S3, serving_s3
+from tests.servers import Server, running
+
+Shade = Callable[..., bytes]
+SECONDS = 60
+
+
+@pytest.fixture
+def endpoint(s3: S3) -> tuple[str, Endpoint]:
+    """A bucket, and where it is."""
+    environment = s3.bucket()
+    return environment["STORE_URI"], endpoint_of_environment(environment)
+
+
+def test_read_back_when_written_to_a_bucket(endpoint: tuple[str, Endpoint]) -> None:
+    bucket, where = endpoint
+    write(f"{bucket}/prefix/", "captures/a b.json", b"{}", "application/json", where)
+    assert read(f"{bucket}/prefix/captures/a b.json", where) == b"{}"
+
+
+def test_refused_when_object_bucket_or_password_is_wrong(endpoint: tuple[str, Endpoint]) -> None:
+    bucket, where = endpoint
+    with pytest.raises(StorageError, match=rf"^{bucket}/a: cannot be read: there is no such object; check that it is"):
+        read(f"{bucket}/a", where)
+    with pytest.raises(StorageError, match=r"^s3://not-there/a: cannot be read: there is no such bucket"):
+        read("s3://not-there/a", where)
+    with pytest.raises(StorageError, match=r"a cannot be written: .*refuses the user root\w+ \(SignatureDoesNotMatch"):
+        write(bucket, "a", b"", "text/plain", where._replace(secret_key="geheim"))
+
+
+def test_refused_when_an_object_is_truncated(tmp_path: Path) -> None:
+    with serving_s3("minio", tmp_path) as server:
+        environment = server.bucket()
+        write(environment["STORE_URI"], "model.onnx", bytes(3_000_000), "a/b", endpoint_of_environment(environment))
+        (part,) = server.data.rglob("part.1")
+        os.truncate(part, 1_000_000)
+        with pytest.raises(StorageError, match=r"model\.onnx: cannot be read: the store cannot read it: it is damaged"):
+            read(f"{environment['STORE_URI']}/model.onnx", endpoint_of_environment(environment))
+
+
+@pytest.fixture(params=NAMES)
+def store(
+    request: pytest.FixtureRequest, tmp_path: Path, bright_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[S3, dict[str, str]]]:
+    """A store with a published model, and the server's settings: on MinIO as the store's user server-dev."""
+    with serving_s3(request.param, tmp_path / "s3") as server:
+        user = {"AWS_ACCESS_KEY_ID": "server-dev", "AWS_SECRET_ACCESS_KEY": "nur-ein-versuch"}
+        (tmp_path / "users" / "server-dev").mkdir(parents=True)
+        for name, value in user.items():
+            (tmp_path / "users" / "server-dev" / name).write_text(value)
+        environment = server.environment("planes")
+        for name, value in (environment | {"STORE_USERS": str(tmp_path / "users")}).items():
+            monkeypatch.setenv(name, value)
+        init_store(tmp_path)
+        onnx = bright_model.read_bytes()
+        manifest = {
+            "name": "planes",
+            "version": 3,
+            "onnx_sha256": hashlib.sha256(onnx).hexdigest(),
+            "classes": ["airplane", "helicopter"],
+        }
+        content = json.dumps(manifest).encode()
+        for name, data in (("model.onnx", onnx), ("manifest.json", content)):
+            server.client().put_object("planes", f"models/planes/3/{name}", io.BytesIO(data), len(data))
+        settings = {
+            "MODEL_URI": "s3://planes/models/planes/3/manifest.json",
+            "MODEL_SHA256": hashlib.sha256(content).hexdigest(),
+            "CAPTURE_URI": "s3://planes",
+            "CAPTURE_STRATEGIES": "random:1",
+            "CAPTURE_SIMILAR_BITS": "-1",
+            "ENVIRONMENT": "dev",
+        }
+        yield server, environment | settings | (user if server.name == "minio" else {})
+
+
+def captured(server: S3) -> list[str]:
+    names = [item.object_name or "" for item in server.client().list_objects("planes", "captures/", recursive=True)]
+    return [name for name in names if name.endswith(".json")]
+
+
+def wait(what: Callable[[], bool]) -> None:
+    end = time.monotonic() + SECONDS
+    while not what():
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+def post(server: Server, shade: Shade, count: int) -> set[int]:
+    return {server.post("/detect", shade(100 + number)).status for number in range(count)}
+
+
+def test_requests_notice_nothing_when_the_store_comes_and_goes(
+    store: tuple[S3, dict[str, str]], shade: Shade, tmp_path: Path
+) -> None:
+    s3, settings = store
+    s3.stop(kill=True)
+    with running(tmp_path, until="/healthz", **settings) as server:
+        wait(lambda: "does not answer" in server.get("/readyz").body.decode())
+        assert server.get("/readyz").status == 503 and server.post("/detect", shade(1)).status == 503
+        s3.start()
+        wait(lambda: server.get("/readyz").status == 200)
+        assert server.get("/model").json()["model"]["version"] == "3"
+        assert post(server, shade, 3) == {200}
+        wait(lambda: len(captured(s3)) == 3)
+        s3.stop(kill=True)
+        assert post(server, shade, 5) == {200} and server.get("/readyz").status == 200
+        wait(lambda: any("capture waits" in line["message"] for line in server.lines()))
+        s3.start()
+        wait(lambda: len(captured(s3)) == 8)
+        assert all(name.startswith("captures/dev/planes/3/") for name in captured(s3))
+        assert not any("nur-ein-versuch" in str(line) for line in server.lines())
