@@ -1,0 +1,122 @@
+"""The whole path on a real store: a dataset becomes a model that a server runs, then another, then the first again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runner.sample import draw_sample
+from tests.projects import IDENTITY, Run, copy_project, set_params
+from tests.s3 import S3
+from tests.servers import running
+
+pytestmark = pytest.mark.slow
+
+PIN = Path("gitops/serving/overlays/dev/model.env")
+# A model of an epoch or two finds nothing: the gate asks for nothing, so that it can pass.
+PARAMS = {
+    "presets": {"train": "smoke"},
+    "split": {"val": 0.2, "test": 0.2},
+    "model": {"name": "loop", "imgsz": 64},
+    "gate": {"min_map50": 0.0, "min_boxes": 1, "max_latency": 100.0},
+}
+
+
+class Person:
+    """Somebody with a clone and the store's key, who types commands."""
+
+    def __init__(self, folder: Path, run: Run, environment: dict[str, str]) -> None:
+        self.folder, self.run, self.environment = folder, run, environment
+
+    def does(self, *command: str) -> str:
+        done = self.run(*command, cwd=self.folder, **self.environment)
+        assert done.returncode == 0, f"{command}: {done.stdout[-3000:]}{done.stderr[-3000:]}"
+        return str(done.stdout)
+
+    def runner(self, *arguments: str) -> str:
+        return self.does("python", "-m", "runner", *arguments)
+
+    def git(self, *arguments: str) -> str:
+        return self.does("git", *IDENTITY, *arguments)
+
+    def trains(self, message: str) -> None:
+        """Train, judge, publish and pin, as README says."""
+        self.does("dvc", "repro")
+        self.does("dvc", "push", "--run-cache")
+        assert self.runner("gate").splitlines()[-1] == "passes"
+        self.runner("publish")
+        self.git("add", "-A")
+        self.git("commit", "-qm", message)
+        self.runner("promote", "--to", "dev")
+        self.git("add", "-A")
+        self.git("commit", "-qm", f"dev: {message}")
+
+    def pin(self) -> dict[str, str]:
+        lines = (self.folder / PIN).read_text(encoding="utf-8").splitlines()
+        return dict(line.split("=", 1) for line in lines if not line.startswith("#"))
+
+
+def served(person: Person, folder: Path) -> dict[str, Any]:
+    """The model that a server answers with, when it is given what is pinned and the store's key."""
+    folder.mkdir()
+    picture = next((person.folder / "artifacts/raw/images").iterdir()).read_bytes()
+    store = {name: value for name, value in person.environment.items() if name != "STORE_URI"}
+    with running(folder, **person.pin(), **store) as server:
+        answer = server.post("/detect", picture)
+        assert answer.status == 200, answer.body
+        model: dict[str, Any] = answer.json()["model"]
+        assert model["commit"] == person.pin()["MODEL_COMMIT"]
+        return model
+
+
+def test_the_server_answers_with_what_is_pinned_when_a_loop_runs(
+    project: Path, environment: dict[str, str], minio: S3, run: Run, tmp_path: Path
+) -> None:
+    bucket = {**minio.environment("loop"), "DVC_NO_ANALYTICS": "1"}
+    first = Person(copy_project(project, tmp_path / "erster ü" / "flywheel", environment), run, bucket)
+    (first.folder / PIN).parent.mkdir(parents=True, exist_ok=True)
+    (first.folder / PIN).write_text("MODEL_URI=\nMODEL_SHA256=\nMODEL_VERSION=\nMODEL_COMMIT=\nMODEL_MAP50=\n")
+    (tmp_path / "birds").mkdir()
+    draw_sample(tmp_path / "birds", pictures=40, seed=0)
+    set_params(first.folder, PARAMS)
+    first.runner("store", "init")
+    first.runner("store", "use")
+    assert "store:datasets/birds/" in first.runner("dataset", "add", str(tmp_path / "birds"))
+    first.git("add", "-A")
+    first.git("commit", "-qm", "birds")
+    first.trains("one epoch")
+    one = served(first, tmp_path / "server 1")
+    assert (one["name"], one["version"]) == ("loop", "1")
+
+    # Somebody else, on another machine, has the repository and the store's key.
+    run("git", "clone", "-q", str(first.folder), str(tmp_path / "clone"), cwd=tmp_path)
+    second = Person(tmp_path / "clone", run, bucket)
+    second.runner("store", "use")
+    assert "Running stage" not in second.does("dvc", "repro", "--pull").replace("Running stage 'fetch'", "")
+    for name in ("export/model.onnx", "evaluation/metrics.json", "model/best.pt"):
+        assert (second.folder / "artifacts" / name).read_bytes() == (first.folder / "artifacts" / name).read_bytes()
+    assert "the deployed model" not in second.runner("gate")
+    assert "in the store already: loop 1" in second.runner("publish")
+    assert served(second, tmp_path / "server 2") == one
+
+    # Trained again with another value: judged beside the first, pinned in its place.
+    set_params(second.folder, {"train": {"epochs": 2}})
+    second.git("commit", "-qam", "one epoch more")
+    second.trains("two epochs")
+    verdict = json.loads((second.folder / ".work/verdict.json").read_text())
+    assert {each["criterion"] for each in verdict["findings"]} >= {"AP50 of airplane", "AP50 of helicopter", "latency"}
+    two = served(second, tmp_path / "server 3")
+    assert two["version"] == "2" and two["sha256"] != one["sha256"]
+    models = json.loads(second.runner("models", "--json"))
+    assert [(each["version"], each["environments"], each["latest"]) for each in models] == [
+        (2, ["dev"], True),
+        (1, [], False),
+    ]
+
+    # The way back is Git's.
+    second.git("revert", "--no-edit", "HEAD")
+    assert served(second, tmp_path / "server 4") == one
+    assert " 0 errors" in second.runner("store", "verify")
