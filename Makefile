@@ -65,7 +65,7 @@ lint: setup  ## format, types, YAML and shell
 	ruff check .
 	mypy
 	yamllint --strict .
-	shellcheck .ci/run .ci/lock .ci/manifests
+	shellcheck .ci/run .ci/lock .ci/manifests .ci/set-image
 
 check: lint  ## lint, and hold the repository to its own rules
 	python -m pytest tests/contract -m 'not slow'
