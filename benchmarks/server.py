@@ -1,7 +1,7 @@
 """How fast the model server is, beside its own bare loop and beside what others write, in one run on the same cores.
 
 `python -m benchmarks.server` needs the extra `train` for the models and for the peers. LitServe is measured where
-PEERS_PYTHON names a Python that has it beside Ultralytics (or where this one does).
+PEERS_PYTHON names a Python that has it beside Ultralytics and python-multipart (or where this one does).
 """
 
 import argparse
@@ -92,11 +92,12 @@ def started(command: list[str], port: int, ready: str, **environment: str) -> It
             command, env={**os.environ, **environment}, stdout=log, stderr=log, start_new_session=True
         )
         try:
-            wait_until_ready(port, ready)
+            wait_until_ready(process, port, ready)
             yield process.pid
         finally:
-            os.killpg(process.pid, signal.SIGCONT)
-            os.killpg(process.pid, signal.SIGTERM)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGCONT)
+                os.killpg(process.pid, signal.SIGTERM)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(10)
             with contextlib.suppress(ProcessLookupError):
@@ -104,17 +105,21 @@ def started(command: list[str], port: int, ready: str, **environment: str) -> It
             process.wait()
 
 
-def wait_until_ready(port: int, path: str, seconds: float = 120) -> None:
-    """Ask until the answer is not a refusal."""
+def wait_until_ready(process: subprocess.Popen[bytes], port: int, path: str, seconds: float = 120) -> None:
+    """Ask until the answer is not a refusal.
+
+    Raises:
+        RuntimeError: the server ended, or does not answer in time.
+    """
     end = time.monotonic() + seconds
-    while time.monotonic() < end:
+    while time.monotonic() < end and process.poll() is None:
         with contextlib.suppress(OSError, http.client.HTTPException):
             connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
             connection.request("GET", path)
             if connection.getresponse().status < 400:
                 return
         time.sleep(0.05)
-    raise TimeoutError(f"port {port}: no server after {seconds:g} s; its log is in {FOLDER}")
+    raise RuntimeError(f"no server: {(FOLDER / f'{port}.log').read_text()[-3000:]}")
 
 
 def free_port() -> int:
