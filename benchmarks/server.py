@@ -50,16 +50,16 @@ def picture() -> bytes:
 
 
 def models(sizes: list[int]) -> dict[int, Path]:
-    """yolo11n with random weights, exported at each size; the weights that peers load stand beside it."""
+    """yolo11n with random weights, exported for each size as our stage does; the weights that peers load beside it."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     weights = FOLDER / "yolo11n.pt"
-    paths = {size: FOLDER / f"yolo11n-{size}.onnx" for size in sizes}
+    paths = {size: FOLDER / f"yolo11n-{size}-free.onnx" for size in sizes}
     if not weights.exists() or not all(path.exists() for path in paths.values()):
         from ultralytics import YOLO
 
         YOLO("yolo11n.yaml").save(str(weights))
         for size, path in paths.items():
-            exported = YOLO(str(weights)).export(format="onnx", imgsz=size)
+            exported = YOLO(str(weights)).export(format="onnx", imgsz=size, dynamic=True)
             Path(exported).rename(path)
     return paths
 

@@ -1,13 +1,15 @@
 """Export the trained weights to ONNX with Ultralytics, and prove that the file computes the same.
 
-The batch is the only free dimension. Ultralytics frees height and width too, so these are pinned afterwards, and the
-date that it stamps into the metadata goes: equal weights give equal bytes.
+Batch, height and width are free, so that the server's input hugs each picture (`serving.detector`, `rect`). The date
+that Ultralytics stamps into the metadata goes: equal weights give equal bytes.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +19,13 @@ import onnxslim
 import torch
 from numpy.typing import NDArray
 from onnxruntime import InferenceSession
-from onnxruntime.tools.onnx_model_utils import make_dim_param_fixed
+from PIL import Image
 from ultralytics import YOLO
 
 from runner.config import Export
 from runner.errors import StageError
 from runner.files import write_text, writing
 from serving.detector import Detector
-from serving.letterbox import fill, letterbox
-from serving.picture import decode
 
 Batch = NDArray[np.float32]
 
@@ -54,9 +54,7 @@ def export(
     if (classes := list(weights.names.values())) != expected:
         raise StageError(f"best.pt knows the classes {classes}, the dataset {expected}; run `dvc repro` to train anew")
     _write_onnx(weights, imgsz, settings.opset, out / "model.onnx")
-    difference = compare(
-        out / "model.onnx", model / "best.pt", _pictures(raw, dataset, split, settings.pictures, imgsz)
-    )
+    difference = compare(out / "model.onnx", model / "best.pt", _pictures(raw, dataset, split, settings.pictures))
     difference["allowed"] = settings.max_difference
     write_text(out / "difference.json", json.dumps(difference, indent=2) + "\n")
     return _accepted(difference, settings)
@@ -80,8 +78,9 @@ def export_stock(file: Path, settings: Export, onnx_file: Path, *, work: Path) -
         raise StageError(f"{file}: a model for the task {task}, expected one that finds boxes (detect)")
     imgsz = int(weights.overrides.get("imgsz", 640))
     _write_onnx(weights, imgsz, settings.opset, onnx_file)
-    noise = np.random.default_rng(0).random((1, 3, imgsz, imgsz), np.float32)
-    return _accepted(compare(onnx_file, file, noise), settings)
+    noise = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (imgsz, imgsz, 3), np.uint8)).save(noise, "PNG")
+    return _accepted(compare(onnx_file, file, [noise.getvalue()]), settings)
 
 
 def _open(file: Path, work: Path) -> Any:
@@ -96,7 +95,7 @@ def _open(file: Path, work: Path) -> Any:
 def _write_onnx(weights: Any, imgsz: int, opset: int, target: Path) -> None:
     exported = Path(weights.export(format="onnx", imgsz=imgsz, opset=opset, dynamic=True, simplify=False, device="cpu"))
     with writing(target) as temporary:
-        onnx.save(_finish(onnx.load(exported), imgsz), temporary)
+        onnx.save(_finish(onnx.load(exported)), temporary)
 
 
 def _accepted(difference: dict[str, float], settings: Export) -> str:
@@ -109,10 +108,8 @@ def _accepted(difference: dict[str, float], settings: Export) -> str:
     return said
 
 
-def _finish(graph: Any, imgsz: int) -> Any:
-    """Pin height and width, fold what became constant, drop the date."""
-    for dimension in ("height", "width"):
-        make_dim_param_fixed(graph.graph, dimension, imgsz)
+def _finish(graph: Any) -> Any:
+    """Fold what is constant, drop the date."""
     slim = onnxslim.slim(graph)
     metadata = {entry.key: entry.value for entry in slim.metadata_props if entry.key != "date"}
     del slim.metadata_props[:]
@@ -121,40 +118,40 @@ def _finish(graph: Any, imgsz: int) -> Any:
     return slim
 
 
-def _pictures(raw: Path, dataset: Path, split: Path, count: int, imgsz: int) -> Batch:
-    """Return pictures of val as the server feeds them to the model: (N, 3, imgsz, imgsz) float32, 0-1."""
+def _pictures(raw: Path, dataset: Path, split: Path, count: int) -> list[bytes]:
+    """Return pictures of val, as they came."""
     index = {entry["image"]: entry for entry in json.loads((dataset / "index.json").read_text(encoding="utf-8"))}
     images = (split / "val.txt").read_text(encoding="utf-8").splitlines()[:count]
-    inputs = np.empty((len(images), 3, imgsz, imgsz), np.float32)
-    for image, into in zip(images, inputs, strict=True):
-        picture = decode((raw / index[image]["source"]).read_bytes())
-        fill(picture, letterbox(picture.width, picture.height, (imgsz, imgsz)), into)
-    return inputs
+    return [(raw / index[image]["source"]).read_bytes() for image in images]
 
 
-def compare(onnx_file: Path, weights: Path, inputs: Batch) -> dict[str, float]:
-    """Return the largest differences between the ONNX file, fed as one batch, and the weights.
+def compare(onnx_file: Path, weights: Path, pictures: Sequence[bytes]) -> dict[str, float]:
+    """Return the largest differences between the ONNX file and the weights, fed as the server feeds it.
 
     Args:
         onnx_file: output (N, 4 + classes, anchors), cxcywh in input pixels and confidences, or (N, 300, 6).
         weights: the .pt it came from.
-        inputs: (N, 3, H, W) float32, 0-1.
+        pictures: encoded; those of one shape are fed as one batch.
     Returns:
-        box (share of the input's side), confidence (0-1), pictures.
+        box (share of the input's longer side), confidence (0-1), pictures.
     """
-    Detector(onnx_file)  # what the server asks of a model: metadata, shapes
+    detector = Detector(onnx_file)
+    batches: dict[tuple[int, ...], list[Batch]] = {}
+    for picture in pictures:
+        inputs, _ = detector.prepare(picture)
+        batches.setdefault(inputs.shape, []).append(inputs)
     session = InferenceSession(onnx_file, providers=["CPUExecutionProvider"])
-    found = session.run(None, {session.get_inputs()[0].name: inputs})[0]
     network = YOLO(weights, task="detect").model.float().eval()
-    with torch.inference_mode():
-        output = network(torch.from_numpy(inputs))
-    reference = (output[0] if isinstance(output, (tuple, list)) else output).numpy()
-    if found.shape != reference.shape:
-        raise StageError(f"model.onnx answers with shape {found.shape}, the weights with {reference.shape}")
-    apart = np.abs(found - reference)
-    box, rest = (apart[:, :4], apart[:, 4:]) if found.shape[2] != 6 else (apart[:, :, :4], apart[:, :, 4:])
-    return {
-        "box": float(f"{box.max() / inputs.shape[-1]:.1e}"),  # two digits: the rest is rounding noise
-        "confidence": float(f"{rest.max():.1e}"),
-        "pictures": len(inputs),
-    }
+    box, confidence = 0.0, 0.0
+    for batch in map(np.concatenate, batches.values()):
+        found = session.run(None, {session.get_inputs()[0].name: batch})[0]
+        with torch.inference_mode():
+            output = network(torch.from_numpy(batch))
+        reference = (output[0] if isinstance(output, (tuple, list)) else output).numpy()
+        if found.shape != reference.shape:
+            raise StageError(f"model.onnx answers with shape {found.shape}, the weights with {reference.shape}")
+        apart = np.abs(found - reference)
+        boxes, rest = (apart[:, :4], apart[:, 4:]) if found.shape[2] != 6 else (apart[:, :, :4], apart[:, :, 4:])
+        box, confidence = max(box, boxes.max() / max(detector.input_hw)), max(confidence, rest.max())
+    # Two digits: the rest is rounding noise.
+    return {"box": float(f"{box:.1e}"), "confidence": float(f"{confidence:.1e}"), "pictures": len(pictures)}

@@ -24,6 +24,8 @@ from serving.metadata import ModelError, read
 from serving.picture import MAX_PIXELS, Picture, decode
 from serving.suppression import from_grid, from_list, suppress
 
+# New shapes come with pictures of new proportions; by default each would be tried with every algorithm that there is.
+_CUDA = ("CUDAExecutionProvider", {"cudnn_conv_algo_search": "HEURISTIC"})
 _DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 
 
@@ -98,6 +100,8 @@ class Detector:
     Attributes:
         classes: names, in the order of their ids.
         input_hw: height and width of the model's input in pixels.
+        rect: whether the input may be smaller, to hug the picture: less padding, less work. So it is where height and
+            width are free in the graph.
         stride: pixels per cell of the coarsest grid.
         end2end: whether the model lists its detections itself, so that `iou` has no effect.
         batch: how many pictures it takes at once, None where any number.
@@ -131,6 +135,7 @@ class Detector:
         self._input, self._dtype = entry.name, _DTYPES[entry.type]
         self.batch = 1 if isinstance(entry.shape[0], int) else None
         self.end2end = self._check_output(written.end2end)
+        self.rect = not any(isinstance(side, int) for side in entry.shape[2:]) and self._runs_when_small()
 
     def detect(self, picture: bytes | Picture, **wanted: Unpack[Wanted]) -> Detections:
         """Find objects in one picture.
@@ -163,17 +168,34 @@ class Detector:
         Raises:
             PictureError: one of the pictures cannot be read, or is larger than max_pixels.
         """
-        inputs = np.empty((len(pictures), 3, *self.input_hw), np.float32)
         start = perf_counter()
-        places = [self._prepare(picture, out, max_pixels) for picture, out in zip(pictures, inputs, strict=True)]
+        prepared = [self.prepare(picture, max_pixels=max_pixels) for picture in pictures]
         decoded = perf_counter()
-        together = len(pictures) if self.batch is None else 1
-        outputs = [row for i in range(0, len(pictures), together or 1) for row in self._run(inputs[i : i + together])]
+        outputs = self._run_all([inputs for inputs, _ in prepared])
         share = 1e3 / max(1, len(pictures))
         decode_ms, inference_ms = (decoded - start) * share, (perf_counter() - decoded) * share
         return [
-            Inference(output, place, decode_ms, inference_ms) for output, place in zip(outputs, places, strict=True)
+            Inference(output, place, decode_ms, inference_ms)
+            for output, (_, place) in zip(outputs, prepared, strict=True)
         ]
+
+    def prepare(
+        self, picture: bytes | Picture, *, max_pixels: int = MAX_PIXELS
+    ) -> tuple[NDArray[np.float32], Letterbox]:
+        """Make the input for one picture.
+
+        Returns:
+            (1, 3, H, W) float32, 0 to 1, RGB; and how the picture lies in it.
+        Raises:
+            PictureError: it cannot be read, or is larger than max_pixels.
+        """
+        if not isinstance(picture, Picture):
+            picture = decode(picture, fit=max(self.input_hw), spare=SPARE, max_pixels=max_pixels)
+        stride = self.stride if self.rect else None
+        place = letterbox(picture.width, picture.height, self.input_hw, stride=stride)
+        inputs = np.empty((1, 3, place.input_height, place.input_width), np.float32)
+        fill(picture, place, inputs[0])
+        return inputs, place
 
     def select(self, inferred: Inference, **wanted: Unpack[Wanted]) -> Detections:
         """Find objects in the model's answer; `max_pixels` has no effect here.
@@ -192,12 +214,15 @@ class Detector:
         timings = Timings(inferred.decode_ms, inferred.inference_ms, (perf_counter() - start) * 1e3)
         return Detections(boxes, rows.confidences, rows.class_ids, place.width, place.height, timings)
 
-    def _prepare(self, picture: bytes | Picture, out: NDArray[np.float32], max_pixels: int) -> Letterbox:
-        if not isinstance(picture, Picture):
-            picture = decode(picture, fit=max(self.input_hw), spare=SPARE, max_pixels=max_pixels)
-        place = letterbox(picture.width, picture.height, self.input_hw)
-        fill(picture, place, out)
-        return place
+    def _run_all(self, inputs: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
+        """The output for each of the inputs; those of one shape share an inference, where the model's batch is free."""
+        if self.batch == 1 or len(inputs) < 2:
+            return [self._run(each)[0] for each in inputs]
+        outputs: dict[int, NDArray[np.float32]] = {}
+        for shape in {each.shape for each in inputs}:
+            same = [i for i, each in enumerate(inputs) if each.shape == shape]
+            outputs.update(zip(same, self._run(np.concatenate([inputs[i] for i in same])), strict=True))
+        return [outputs[i] for i in range(len(inputs))]
 
     def _run(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
         output = self._session.run(None, {self._input: inputs.astype(self._dtype, copy=False)})[0]
@@ -223,6 +248,19 @@ class Detector:
         for class_id in ids:
             thresholds[class_id] = confidence if confidence.ndim == 0 else confidence[class_id]
         return thresholds
+
+    def _runs_when_small(self) -> bool:
+        """Whether the model runs on the smallest input: an end-to-end list of fixed length may be longer than that."""
+        place = letterbox(self.input_hw[1], 1, self.input_hw, stride=self.stride)
+        quiet = ort.RunOptions()
+        quiet.log_severity_level = 4
+        try:
+            self._session.run(
+                None, {self._input: np.zeros((1, 3, place.input_height, place.input_width), self._dtype)}, quiet
+            )
+        except Exception:  # noqa: BLE001 - as below
+            return False
+        return True
 
     def _check_output(self, end2end: bool) -> bool:
         """Run the model once; whether its output is an end-to-end list."""
@@ -251,9 +289,8 @@ def _session(model: Path | bytes, threads: int, providers: Sequence[str] | None)
     if providers is None:
         available = ort.get_available_providers()
         providers = [name for name in ("CUDAExecutionProvider", "CPUExecutionProvider") if name in available]
+    chosen = [_CUDA if name == _CUDA[0] else name for name in providers]
     try:
-        return ort.InferenceSession(
-            model if isinstance(model, bytes) else str(model), options, providers=list(providers)
-        )
+        return ort.InferenceSession(model if isinstance(model, bytes) else str(model), options, providers=chosen)
     except Exception as error:  # as above
         raise ModelError(f"not an ONNX model that ONNX Runtime {ort.__version__} can load: {error}") from error

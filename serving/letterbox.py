@@ -1,5 +1,6 @@
 """How a picture is laid into a model's input, and boxes brought back: the geometry of Ultralytics' LetterBox."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,16 +39,30 @@ class Letterbox:
     top: int
 
 
-def letterbox(width: int, height: int, input_hw: tuple[int, int]) -> Letterbox:
+def letterbox(width: int, height: int, input_hw: tuple[int, int], *, stride: int | None = None) -> Letterbox:
     """Where a picture of width x height lies in an input of input_hw (height, width) pixels.
 
     Enlarges small pictures, as Ultralytics does when it predicts and validates.
+
+    Args:
+        width: pixels of the full picture.
+        height: the same, downwards.
+        input_hw: pixels.
+        stride: pixels. The input is then no larger than the picture needs: its sides are the next multiples of the
+            stride (Ultralytics' `rect`), but at least half of input_hw, so that there are not too many shapes.
     """
     input_height, input_width = input_hw
     scale = min(input_height / height, input_width / width)
     inner_width, inner_height = max(round(width * scale), 1), max(round(height * scale), 1)
+    if stride is not None:
+        input_width = _hugging(inner_width, input_width, stride)
+        input_height = _hugging(inner_height, input_height, stride)
     left, top = round((input_width - inner_width) / 2 - 0.1), round((input_height - inner_height) / 2 - 0.1)
     return Letterbox(width, height, input_width, input_height, inner_width, inner_height, left, top)
+
+
+def _hugging(inner: int, side: int, stride: int) -> int:
+    return min(math.ceil(max(inner, side / 2) / stride) * stride, side)
 
 
 def fill(picture: Picture, place: Letterbox, out: NDArray[np.float32]) -> None:

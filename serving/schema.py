@@ -128,7 +128,7 @@ class ModelInfo(BaseModel):
 
     model: ModelName
     classes: list[str] = Field(examples=[["airplane", "helicopter"]])
-    input_width: int = Field(description="pixels that a picture is scaled to", examples=[640])
+    input_width: int = Field(description="pixels that a picture is scaled to fit into", examples=[640])
     input_height: int = Field(examples=[640])
     thresholds: dict[str, float] = Field(description="confidence that each class must exceed, if a request names none")
     device: str = Field(description="what the model runs on", examples=["CPU"])

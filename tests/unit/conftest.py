@@ -17,6 +17,7 @@ def model(
     *,
     input_hw: tuple[int, int] = (32, 32),
     batch: int | str = "batch",
+    free: bool = False,
     **metadata: str,
 ) -> bytes:
     """An ONNX model that answers every picture with `output`.
@@ -26,6 +27,7 @@ def model(
         bright: place in `output` to which the mean of the input, 0 to 1, is added.
         input_hw: height and width of its input.
         batch: a number, or a name for any number.
+        free: whether height and width may be smaller.
         metadata: what its metadata says otherwise than a detector of airplanes and helicopters does.
     """
     mask = np.zeros((1, *output.shape), np.float32)
@@ -38,10 +40,11 @@ def model(
         helper.make_node("Mul", ["brightness", "mask"], ["added"]),
         helper.make_node("Add", ["added", "constant"], ["output0"]),
     ]
+    sides = ("height", "width") if free else input_hw
     graph = helper.make_graph(
         nodes,
         "tiny",
-        [helper.make_tensor_value_info("images", TensorProto.FLOAT, [batch, 3, *input_hw])],
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, [batch, 3, *sides])],
         [helper.make_tensor_value_info("output0", TensorProto.FLOAT, [batch, *output.shape])],
         [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )

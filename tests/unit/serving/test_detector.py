@@ -80,6 +80,19 @@ def test_answers_belong_to_their_pictures_when_in_a_batch(tiny_model: Model) -> 
         assert detector.detect_batch([]) == []
 
 
+def test_input_hugs_the_picture_when_its_size_is_free(tiny_model: Model) -> None:
+    detector = Detector(tiny_model(GRID, bright=(4, 0), input_hw=(64, 64), free=True))
+    assert detector.rect
+    pictures = [png(64, 32, 204), png(64, 64), png(32, 64), png(128, 64)]
+    assert [detector.prepare(data)[0].shape[2:] for data in pictures] == [(32, 64), (64, 64), (64, 32), (32, 64)]
+    wide, square, tall, large = detector.detect_batch(pictures, confidence=0.6)
+    assert wide.boxes_xyxy_px.tolist() == [[12, 12, 20, 20]]
+    assert wide.boxes_xyxy_px.tolist() == square.boxes_xyxy_px.tolist() == tall.boxes_xyxy_px.tolist()
+    assert large.boxes_xyxy_px.tolist() == [[24, 24, 40, 40]]
+    assert [round(float(found.confidences[0]), 2) for found in (wide, square)] == [1.7, 0.9]
+    assert not Detector(tiny_model(GRID)).rect
+
+
 def test_looked_at_again_when_selected_twice(tiny_model: Model) -> None:
     detector = Detector(tiny_model(GRID))
     (inferred,) = detector.infer([png(64, 32)])

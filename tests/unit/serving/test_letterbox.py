@@ -42,9 +42,31 @@ def test_geometry_of_ultralytics(
     assert (place.inner_width, place.inner_height, place.left, place.top) == expected
 
 
-@given(SIDES, SIDES, INPUTS)
-def test_inside_and_centred_when_of_any_size(width: int, height: int, input_hw: tuple[int, int]) -> None:
-    place = letterbox(width, height, input_hw)
+# Width, height → input width and height, left, top; as above with `auto=True`, but never less than half of the input.
+@pytest.mark.parametrize(
+    ("width", "height", "expected"),
+    [
+        (810, 1080, (480, 640, 0, 0)),
+        (1920, 1080, (640, 384, 0, 12)),
+        (640, 640, (640, 640, 0, 0)),
+        (20_000, 16, (640, 320, 0, 159)),
+    ],
+)
+def test_no_more_padding_than_needed_when_the_input_is_free(
+    width: int, height: int, expected: tuple[int, int, int, int]
+) -> None:
+    place = letterbox(width, height, (640, 640), stride=32)
+    assert (place.input_width, place.input_height, place.left, place.top) == expected
+
+
+@given(SIDES, SIDES, INPUTS, st.sampled_from([None, 32]))
+def test_inside_and_centred_when_of_any_size(
+    width: int, height: int, input_hw: tuple[int, int], stride: int | None
+) -> None:
+    place = letterbox(width, height, input_hw, stride=stride)
+    assert (place.input_height % 32, place.input_width % 32) == (0, 0)
+    assert place.input_height <= input_hw[0]
+    assert place.input_width <= input_hw[1]
     right = place.input_width - place.left - place.inner_width
     below = place.input_height - place.top - place.inner_height
     assert place.inner_width >= 1
@@ -52,7 +74,7 @@ def test_inside_and_centred_when_of_any_size(width: int, height: int, input_hw: 
     assert min(place.left, place.top, right, below) >= 0
     assert abs(right - place.left) <= 1
     assert abs(below - place.top) <= 1
-    assert place.inner_width == place.input_width or place.inner_height == place.input_height
+    assert place.inner_width == input_hw[1] or place.inner_height == input_hw[0]
 
 
 @given(SIDES, SIDES, INPUTS, st.lists(st.floats(0, 1, width=32), min_size=4, max_size=4))
