@@ -60,12 +60,13 @@ $(LABEL_STUDIO)/.ready: constraints-label-studio.txt
 test: setup  ## run the tests
 	python -m pytest
 
-lint: setup  ## format, types, YAML and shell
+lint: setup  ## format, types, YAML, shell and Containerfiles
 	ruff format --check .
 	ruff check .
 	mypy
 	yamllint --strict .
 	shellcheck .ci/run .ci/lock .ci/manifests .ci/set-image
+	hadolint $$(git ls-files '*Containerfile')
 
 check: lint  ## lint, and hold the repository to its own rules
 	python -m pytest tests/contract -m 'not slow'
