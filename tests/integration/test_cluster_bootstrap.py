@@ -1,0 +1,287 @@
+"""The commands that bring Flywheel to a cluster, run against Kubernetes' own API server and a real Git remote."""
+
+from __future__ import annotations
+
+import base64
+import json
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runner import cluster_env
+from runner.bootstrap import PREREQUISITES, bootstrap
+from runner.errors import ClusterError, ConfigError
+from runner.first_run import IMAGES, first_run, unbuilt_images
+from runner.images import update
+from tests import gitops
+from tests.apiserver import ApiServer
+from tests.projects import IDENTITY, Run
+
+DIGEST = f"sha256:{'ab' * 32}"
+Said = list[str]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
+    """An API server that tests share; each looks at its own part of it."""
+    running = ApiServer(tmp_path_factory.mktemp("server"))
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def folder(
+    project: Path, tmp_path: Path, run: Run, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """A clone whose cluster.env is filled in and pushed; kubectl is logged in to `server` where the test has one."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("GIT_CONFIG_COUNT", "1")  # a remote that is a folder stands for one at an address
+    monkeypatch.setenv("GIT_CONFIG_KEY_0", f"url.{tmp_path}/remote.insteadOf")
+    monkeypatch.setenv("GIT_CONFIG_VALUE_0", gitops.SAMPLE["REPO_URL"])
+    if "server" in request.fixturenames:
+        monkeypatch.setenv("KUBECONFIG", str(request.getfixturevalue("server").kubeconfig))
+    remote, clone = tmp_path / "remote", tmp_path / "clone"
+    gitops.copy_with(gitops.SAMPLE, clone)
+    for command in (
+        ("init", "-q", "--bare", str(remote)),
+        ("init", "-q", "-b", gitops.SAMPLE["DETECTOR_REVISION"]),
+        ("add", "-A"),
+        (*IDENTITY, "commit", "-qm", "filled in"),
+    ):
+        assert run("git", *command, cwd=clone).returncode == 0
+    push(clone, run)
+    return clone
+
+
+def push(clone: Path, run: Run, *revisions: str) -> None:
+    names = revisions or (gitops.SAMPLE["DETECTOR_REVISION"], gitops.SAMPLE["PLATFORM_REVISION"])
+    run("git", *IDENTITY, "commit", "-qam", "changed", cwd=clone)
+    for name in names:
+        done = run("git", "push", "-qf", str(clone.parent / "remote"), f"HEAD:refs/heads/{name}", cwd=clone)
+        assert done.returncode == 0, done.stderr
+
+
+def named(group: str, kind: str) -> dict[str, Any]:
+    return {"apiVersion": f"{group}/v1alpha1", "kind": kind}
+
+
+def olm(server: ApiServer, said: Said) -> None:
+    """Do what OLM does once it is asked for OpenShift GitOps: bring its kinds and its namespace."""
+    while not any("waiting for applications.argoproj.io" in line for line in said):
+        time.sleep(0.1)
+    kinds = [named("argoproj.io", kind) for kind in ("Application", "ApplicationSet", "AppProject")]
+    server.know([*kinds, {"apiVersion": "argoproj.io/v1beta1", "kind": "ArgoCD"}], ())
+    server.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "openshift-gitops"}}])
+
+
+def versions(server: ApiServer, kinds: str) -> dict[str, str]:
+    listed = json.loads(server.kubectl("get", kinds, "-A", "-o", "json").stdout)["items"]
+    return {f"{one['kind']}/{one['metadata']['name']}": one["metadata"]["resourceVersion"] for one in listed}
+
+
+@pytest.mark.slow
+def test_argocd_is_there_when_openshift_is_bootstrapped_twice(server: ApiServer, folder: Path) -> None:
+    subscription = [named("operators.coreos.com", "Subscription")]
+    server.know([*subscription, {"apiVersion": "operators.coreos.com/v1", "kind": "OperatorGroup"}], ())
+    said: Said = []
+    thread = threading.Thread(target=olm, args=(server, said), daemon=True)
+    thread.start()
+    bootstrap(folder, "openshift", said.append, patience_s=60, pause_s=0.5)
+    thread.join()
+    assert "waiting for applications.argoproj.io, which OpenShift GitOps brings (0 s)" in said
+    assert "yours to supply: Secret git in flywheel-pipelines (gitops/README.md has the command)" in said
+    kinds = "applications.argoproj.io,appprojects.argoproj.io,argocds.argoproj.io,namespaces,clusterroles,subscriptions"
+    before = versions(server, kinds)
+    assert {"Application/root", "AppProject/platform", "ArgoCD/openshift-gitops"} <= before.keys()
+    root = json.loads(server.kubectl("get", "application/root", "-n", "openshift-gitops", "-o", "json").stdout)
+    assert root["spec"]["source"]["path"] == "gitops/argocd/overlays/openshift"
+    again: Said = []
+    bootstrap(folder, "openshift", again.append, patience_s=60, pause_s=0.5)
+    assert versions(server, kinds) == before
+    assert not [line for line in again if "waiting" in line]
+
+
+@pytest.mark.slow
+def test_what_is_missing_is_named_when_kubernetes_is_not_prepared(server: ApiServer, folder: Path, run: Run) -> None:
+    values = gitops.OTHER | {key: gitops.SAMPLE[key] for key in ("REPO_URL", "PLATFORM_REVISION", "DETECTOR_REVISION")}
+    cluster_env.merge(folder / cluster_env.PATH, values)
+    push(folder, run)
+    with pytest.raises(ClusterError, match=r"the cluster lacks .*Tekton Pipelines.*; gitops/README.md"):
+        bootstrap(folder, "kubernetes", print)
+    kinds = {name: name.partition(".") for name in PREREQUISITES}
+    singular = {"applications": "Application", "applicationsets": "ApplicationSet", "appprojects": "AppProject"}
+    for plural, _, group in kinds.values():
+        version = "v1alpha1" if group == "argoproj.io" else "v1"
+        server.know([{"apiVersion": f"{group}/{version}", "kind": singular.get(plural, plural[:-1].title())}], ())
+    server.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "argocd"}}])
+    settings = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "argocd-cm", "namespace": "argocd"}}
+    server.apply([settings | {"data": {"url": "https://argocd.example.org"}}], "--field-manager=installer")
+    bootstrap(folder, "kubernetes", print)
+    kept = json.loads(server.kubectl("get", "configmap/argocd-cm", "-n", "argocd", "-o", "json").stdout)["data"]
+    assert kept["url"] == "https://argocd.example.org"
+    assert "hs.status" in kept["resource.customizations.health.argoproj.io_Application"]
+
+
+@pytest.mark.slow
+def test_the_operator_is_named_when_it_does_not_come(tmp_path: Path, folder: Path, monkeypatch: Any) -> None:
+    own = ApiServer(Path(shutil.copytree(tmp_path / "remote", tmp_path / "own")))
+    try:
+        monkeypatch.setenv("KUBECONFIG", str(own.kubeconfig))
+        with pytest.raises(
+            ClusterError, match=r"gitops/bootstrap/operator was not applied as a whole: .*run this again"
+        ):
+            bootstrap(folder, "openshift", print, patience_s=1, pause_s=0.2)  # no OLM: no kind Subscription
+        kinds = [named("operators.coreos.com", "Subscription"), {"apiVersion": "operators.coreos.com/v1"}]
+        own.know([kinds[0], kinds[1] | {"kind": "OperatorGroup"}], ())
+        with pytest.raises(ClusterError, match=r"applications.argoproj.io, which .* did not come in 1 s; look at the"):
+            bootstrap(folder, "openshift", print, patience_s=1, pause_s=0.2)
+    finally:
+        own.stop()
+
+
+def unfilled(folder: Path, run: Run) -> None:
+    path = folder / cluster_env.PATH
+    path.write_text(path.read_text().replace("AWS_AMI=ami-0fedcba9876543210", "AWS_AMI=REPLACE-ME"))
+
+
+def changed(folder: Path, run: Run) -> None:
+    cluster_env.merge(folder / cluster_env.PATH, {"STORAGE_CLASS": "faster"})
+
+
+def pushed_to_main_alone(folder: Path, run: Run) -> None:
+    changed(folder, run)
+    push(folder, run, gitops.SAMPLE["DETECTOR_REVISION"])
+
+
+def pushed_to_platform_alone(folder: Path, run: Run) -> None:
+    changed(folder, run)
+    push(folder, run, gitops.SAMPLE["PLATFORM_REVISION"])
+
+
+def another_manifest(folder: Path, run: Run) -> None:
+    (folder / "gitops/argocd/base/more.yaml").write_text("kind: Application\n")
+
+
+def no_such_revision(folder: Path, run: Run) -> None:
+    cluster_env.merge(folder / cluster_env.PATH, {"PLATFORM_REVISION": "v9"})
+    push(folder, run)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (unfilled, "1 to mend:\n  AWS_AMI is still REPLACE-ME"),
+        (changed, r"cluster.env differs from sample-reviewed of https://.*; commit and push it"),
+        (pushed_to_main_alone, "cluster.env differs from sample-reviewed"),
+        (pushed_to_platform_alone, "cluster.env differs from sample-trunk"),
+        (another_manifest, "gitops/argocd/base/more.yaml differs from sample-reviewed"),
+        (no_such_revision, "does not give v9: .*push it, or mend REPO_URL and the revisions"),
+    ],
+)
+def test_nothing_is_applied_when_argocd_would_read_something_else(
+    folder: Path, run: Run, monkeypatch: pytest.MonkeyPatch, spoil: Callable[[Path, Run], None], message: str
+) -> None:
+    monkeypatch.setenv("PATH", without_kubectl())
+    spoil(folder, run)
+    with pytest.raises(ConfigError, match=message):
+        bootstrap(folder, "openshift", print)
+    (folder / IMAGES).write_text((folder / IMAGES).read_text().replace("0" * 64, "1" * 64))
+    with pytest.raises(ConfigError):
+        first_run(folder, print)
+
+
+def without_kubectl() -> str:
+    """Return the folder of git alone, so that nothing could be applied."""
+    git = shutil.which("git")
+    assert git
+    return str(Path(git).parent) if not shutil.which("kubectl", path=str(Path(git).parent)) else "/usr/lib/git-core"
+
+
+def test_nothing_is_applied_when_the_platform_is_another(folder: Path) -> None:
+    with pytest.raises(ConfigError, match="PLATFORM is openshift, but kubernetes was asked for"):
+        bootstrap(folder, "kubernetes", print)
+
+
+def test_images_are_asked_for_when_none_is_built(folder: Path) -> None:
+    assert "flywheel-serving" in unbuilt_images(folder / IMAGES)
+    with pytest.raises(ConfigError, match=r"flywheel-runner, .* not built yet; .*`python -m runner images --write`"):
+        first_run(folder, print)
+
+
+def stream(name: str, digest: str = DIGEST) -> dict[str, Any]:
+    """An ImageStream as the registry has it after a build."""
+    repository = f"image-registry.openshift-image-registry.svc:5000/flywheel-builds/{name}"
+    items = [{"image": digest, "dockerImageReference": f"{repository}@{digest}"}, {"image": f"sha256:{'0' * 64}"}]
+    status = {"dockerImageRepository": repository, "tags": [{"tag": "latest", "items": items}]}
+    meta = {"name": name, "namespace": "flywheel-builds"}
+    return {"apiVersion": "image.openshift.io/v1", "kind": "ImageStream", "metadata": meta, "status": status}
+
+
+@pytest.mark.slow
+def test_digests_come_into_images_when_they_are_built(server: ApiServer, folder: Path) -> None:
+    names = ["flywheel-runner", "flywheel-serving", "flywheel-minio"]
+    server.know([stream("any")], ())
+    server.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "flywheel-builds"}}])
+    before = (folder / IMAGES).read_text()
+    assert update(folder, write=True).count("not built yet") == 3
+    assert server.apply([stream(name) for name in names[:2]]).returncode == 0
+    assert "--write writes them" in update(folder, write=False)
+    assert (folder / IMAGES).read_text() == before
+    assert "written: commit and push it" in update(folder, write=True)
+    assert unbuilt_images(folder / IMAGES) == ["flywheel-minio"]
+    assert (folder / IMAGES).read_text().count(DIGEST) == 2
+    assert "nothing to change" in update(folder, write=True)
+    server.apply([stream("flywheel-minio", "sha256:x\n  newTag: evil")])
+    with pytest.raises(ClusterError, match="which is no image"):
+        update(folder, write=True)
+
+
+def finish(server: ApiServer, said: Said, status: str) -> None:
+    """Do what Tekton does with the run that was made."""
+    while not (found := [line for line in said if line.startswith("PipelineRun ")]):
+        time.sleep(0.1)
+    name = found[-1].split()[1].rstrip(":")
+    condition = {"type": "Succeeded", "status": status, "reason": "Any", "message": f"Tasks Completed: 6, as {status}"}
+    patch = json.dumps({"status": {"conditions": [condition]}})
+    server.kubectl("patch", "pipelinerun", name, "-n", "flywheel-pipelines", "--type=merge", "-p", patch)
+
+
+@pytest.mark.slow
+def test_one_run_is_started_when_the_first_day_is_begun_twice(server: ApiServer, folder: Path, run: Run) -> None:
+    (folder / IMAGES).write_text((folder / IMAGES).read_text().replace("0" * 64, "1" * 64))
+    push(folder, run)
+    with pytest.raises(ClusterError, match=r"pipelineruns\.tekton\.dev, which Tekton brings did not come in 0 s"):
+        first_run(folder, print, patience_s=0, pause_s=0.1)
+    server.know([{"apiVersion": "tekton.dev/v1", "kind": kind} for kind in ("Pipeline", "PipelineRun")], ())
+    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "flywheel-pipelines"}}
+    meta = {"namespace": "flywheel-pipelines"}
+    data = {"token": base64.b64encode(b"x").decode()}
+    secrets = [
+        {"apiVersion": "v1", "kind": "Secret", "metadata": meta | {"name": name}, "data": data}
+        for name in ("store", "git")
+    ]
+    server.apply([namespace])
+    server.apply(secrets)
+    with pytest.raises(ClusterError, match="Pipeline retrain, which Argo CD applies did not come"):
+        first_run(folder, print, patience_s=0, pause_s=0.1)
+    server.apply([{"apiVersion": "tekton.dev/v1", "kind": "Pipeline", "metadata": meta | {"name": "retrain"}}])
+    for status in ("False", "True", "True"):
+        said: Said = []
+        thread = threading.Thread(target=finish, args=(server, said, status), daemon=True)
+        thread.start()
+        if status == "False":
+            with pytest.raises(ClusterError, match=r"failed: Tasks Completed: 6, as False; mend the cause, then"):
+                first_run(folder, said.append, patience_s=30, pause_s=0.2)
+            server.kubectl("delete", "pipelinerun", "--all", "-n", "flywheel-pipelines")
+        else:
+            first_run(folder, said.append, patience_s=30, pause_s=0.2)
+            assert said[-1] == "trained; once Argo CD has seen the pin: https://flywheel-dev.apps.sample.net"
+        thread.join()
+    listed = json.loads(server.kubectl("get", "pipelineruns", "-n", "flywheel-pipelines", "-o", "json").stdout)["items"]
+    assert [item["spec"]["pipelineRef"]["name"] for item in listed] == ["retrain"]
+    assert listed[0]["metadata"]["name"].startswith("first-run-")
