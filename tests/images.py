@@ -26,6 +26,7 @@ PATH = "/usr/local/go/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbi
 USER = "1000650000:0"  # such as OpenShift gives
 # The registries are reached as from here: with this machine's roots.
 ROOTS = ("/etc/ssl/certs", "/etc/pip.conf")
+RUNTIME = ("/dev", "/proc", "/etc/hosts", "/etc/resolv.conf")  # what a container runtime brings into every image
 
 
 def buildah(*arguments: str | Path) -> str:
@@ -107,9 +108,12 @@ class Container:
             volumes: folders of this machine, and where they are seen.
             environment: beside the image's own.
         """
-        mounts = [("/dev", "/dev"), ("/proc", "/proc"), *((str(here), there) for here, there in volumes.items())]
-        for _, there in mounts:
-            (self.root / there.lstrip("/")).mkdir(parents=True, exist_ok=True)
+        mounts = [*((path, path) for path in RUNTIME), *((str(here), there) for here, there in volumes.items())]
+        for here, there in mounts:
+            point = self.root / there.lstrip("/")
+            (point if Path(here).is_dir() else point.parent).mkdir(parents=True, exist_ok=True)
+            if not point.exists():
+                point.touch()
         script = ['mount --bind "$0" "$0"', 'mount -o remount,bind,ro "$0"']
         script += [f'mount --rbind "{here}" "$0{there}"' for here, there in mounts]
         script += [f'exec chroot --userspec={USER} "$0" "$@"']

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -50,9 +51,9 @@ def test_commands_run_from_a_clone_when_the_user_is_any(
     work.chmod(0o777)
     subprocess.run(["git", "clone", "--quiet", "--bare", project, tmp_path / "origin"], check=True)
     script = "cd /work; git clone --quiet --depth 1 file:///origin flywheel; cd flywheel; python3 -m runner compose"
-    safe = {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "safe.directory", "GIT_CONFIG_VALUE_0": "*"}
+    (work / ".gitconfig").write_text("[safe]\ndirectory = *\n")  # the clone's source is another user's here
     volumes = {work: "/work", tmp_path / "origin": "/origin"}
-    status, printed = runner.run("bash", "-euc", script, volumes=volumes, HOME="/work", **safe)
+    status, printed = runner.run("bash", "-euc", script, volumes=volumes, HOME="/work")
     assert status == 0, printed
     assert (work / "flywheel/artifacts/config/train.yaml").is_file()
     assert (work / "flywheel/params.yaml").stat().st_uid == 1000650000
@@ -128,12 +129,15 @@ def serving(project: Path) -> Iterator[images.Container]:
     container.remove()
 
 
-def test_server_ready_when_the_user_is_any(serving: images.Container, bright_model: Path) -> None:
+def test_server_ready_when_the_user_is_any(serving: images.Container, bright_model: Path, tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    model.chmod(0o755)  # pytest's own folders are for their owner alone
+    shutil.copy(bright_model, model / "model.onnx")
     port = free_port()
     command = [word if word != "8080" else str(port) for word in serving.command]
     command[command.index("0.0.0.0")] = "127.0.0.1"
-    volumes = {bright_model.parent: "/model"}
-    process = serving.start(*command, volumes=volumes, MODEL_URI=f"/model/{bright_model.name}", DRAIN_SECONDS="0")
+    process = serving.start(*command, volumes={model: "/model"}, MODEL_URI="/model/model.onnx", DRAIN_SECONDS="0")
     answered(process, f"http://127.0.0.1:{port}/readyz")
     status, printed = serving.run("python3", "-c", "import torch")
     assert status == 1
