@@ -18,14 +18,16 @@ from minio import Minio
 from minio.error import S3Error
 from urllib3 import PoolManager
 
+from tests.certificates import certificate
 from tests.conftest import PROJECT
 from tests.gitops import GITOPS, Manifest, render
-from tests.kube import Kube, certificate
-from tests.pods import ACCOUNT, Data, Pod, config_maps, pod_of
+from tests.pods import Data, Pod, config_maps, pod_of
 from tests.s3 import free_port, program_of
+from tests.secret_job import SecretJob
 from tests.servers import running
 
 BUCKET = "flyingthings"
+pytestmark = pytest.mark.slow
 
 
 @dataclass
@@ -64,7 +66,7 @@ class Cluster:
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     folder = tmp_path_factory.mktemp("cluster")
-    secrets = made_secrets(folder)
+    secrets = made_secrets(folder / "apiserver")
     ca, key = certificate(folder / "ca", "localhost", "minio.flywheel-minio.svc")
     objects = render("minio/overlays/openshift").objects
     own = {name: data for (where, name), data in secrets.items() if where == "flywheel-minio"}
@@ -87,17 +89,14 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 def made_secrets(folder: Path) -> dict[tuple[str, str], Data]:
     """Run the Job of gitops/credentials; return what it made."""
-    objects = render("credentials").objects
-    kube = Kube(folder / "kube", objects, ("flywheel-minio", "credentials"))
-    pod = Pod(pod_of(objects, "Job", "credentials"), config_maps(objects), {}, folder / "credentials")
-    pod.config["kube-root-ca.crt"] = kube.account
-    account = pod.mounts()[ACCOUNT]
-    account.joinpath("token").write_text(kube.account["token"])
-    where = {"KUBERNETES_SERVICE_HOST": "127.0.0.1", "KUBERNETES_SERVICE_PORT": str(kube.port)}
-    done = pod.run(**where, SERVICE_ACCOUNT=str(account))
-    kube.stop()
-    assert done.returncode == 0, done.stderr
-    return kube.secrets
+    folder.mkdir()
+    job = SecretJob(folder)
+    try:
+        done = job.run()
+        assert done.returncode == 0, done.stderr
+        return job.secrets()
+    finally:
+        job.stop()
 
 
 def await_answer(url: str, ca: Path) -> None:

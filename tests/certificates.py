@@ -1,0 +1,19 @@
+"""Certificates for servers on loopback."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+
+def certificate(folder: Path, *names: str) -> tuple[Path, Path]:
+    """Make a certificate that signs itself; return the paths of it and of its key."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = folder / "tls.crt", folder / "tls.key"
+    alternatives = ",".join(f"{'IP' if name[0].isdigit() else 'DNS'}:{name}" for name in names)
+    kind = ["-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
+    name = ["-subj", "/CN=test", "-addext", f"subjectAltName={alternatives}"]
+    subprocess.run(
+        ["openssl", "req", *kind, *name, "-out", paths[0], "-keyout", paths[1]], capture_output=True, check=True
+    )
+    return paths
