@@ -107,6 +107,15 @@ def test_the_controller_may_grant_what_our_roles_grant_and_no_more() -> None:
     assert bound("flywheel-argocd-grant") >= {role["metadata"]["namespace"] for role in roles if role["kind"] == "Role"}
 
 
+def test_the_controller_may_bind_roles_that_are_not_ours_by_name_and_where_we_do() -> None:
+    bindings = [obj for _, obj in objects_of("platform") if obj["kind"] == "RoleBinding"]
+    others = [obj for obj in bindings if obj["roleRef"]["kind"] == "ClusterRole"]
+    (rule,) = rights("flywheel-argocd-pull")
+    assert (rule["resources"], rule["verbs"]) == (["clusterroles"], ["bind"])
+    assert set(rule["resourceNames"]) == {obj["roleRef"]["name"] for obj in others}
+    assert bound("flywheel-argocd-pull") == {obj["metadata"]["namespace"] for obj in others}
+
+
 def test_the_controller_may_serve_in_the_namespaces_of_project_detector_alone() -> None:
     assert bound("flywheel-argocd-serve") == {item["namespace"] for item in project("detector")["destinations"]}
 
@@ -168,7 +177,7 @@ def test_waves_follow_what_needs_what(platform: str) -> None:
             ("pipelines-operator", "pipelines"),
             ("gpu-policy", "gpu"),
         ]
-        order += [("gitops-operator", "gitops"), ("builds", "serving")]
+        order += [("gitops-operator", "gitops"), ("builds", "credentials")]
     else:
         order += [("internal-ca", "minio")]
     assert [(first, then) for first, then in order if wave[first] >= wave[then]] == []

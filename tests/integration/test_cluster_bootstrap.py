@@ -47,6 +47,7 @@ def folder(
         monkeypatch.setenv("KUBECONFIG", str(request.getfixturevalue("server").kubeconfig))
     remote, clone = tmp_path / "remote", tmp_path / "clone"
     gitops.copy_with(gitops.SAMPLE, clone)
+    shutil.copytree(project / ".ci", clone / ".ci")
     for command in (
         ("init", "-q", "--bare", str(remote)),
         ("init", "-q", "-b", gitops.SAMPLE["DETECTOR_REVISION"]),
@@ -237,7 +238,7 @@ def test_digests_come_into_images_when_they_are_built(server: ApiServer, folder:
     assert (folder / IMAGES).read_text().count(DIGEST) == 2
     assert "nothing to change" in update(folder, write=True)
     server.apply([stream("flywheel-minio", "sha256:x\n  newTag: evil")])
-    with pytest.raises(ClusterError, match="which is no image"):
+    with pytest.raises(ClusterError, match="expected REFERENCE@sha256:DIGEST"):
         update(folder, write=True)
 
 
