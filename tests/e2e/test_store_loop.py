@@ -77,8 +77,6 @@ def test_the_server_answers_with_what_is_pinned_when_a_loop_runs(
 ) -> None:
     bucket = {**minio.environment("loop"), "DVC_NO_ANALYTICS": "1"}
     first = Person(copy_project(project, tmp_path / "erster ü" / "flywheel", environment), run, bucket)
-    (first.folder / PIN).parent.mkdir(parents=True, exist_ok=True)
-    (first.folder / PIN).write_text("MODEL_URI=\nMODEL_SHA256=\nMODEL_VERSION=\nMODEL_COMMIT=\nMODEL_MAP50=\n")
     (tmp_path / "birds").mkdir()
     draw_sample(tmp_path / "birds", pictures=40, seed=0)
     set_params(first.folder, PARAMS)

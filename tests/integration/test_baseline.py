@@ -1,0 +1,74 @@
+"""`publish --baseline`: a pretrained model as Ultralytics saves it, exported here, without network."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from runner.pin import OVERLAYS, read_pin
+from serving.detector import Detector
+from tests.projects import Run
+from tests.trained import Trained
+
+pytestmark = pytest.mark.slow
+
+SAVE = """
+import sys
+from pathlib import Path
+from runner.offline import ultralytics_offline
+ultralytics_offline(Path(sys.argv[1]))
+from ultralytics import YOLO
+YOLO(sys.argv[2]).save(sys.argv[3])
+"""
+
+
+def weights(project: Path, folder: Path, architecture: str) -> Path:
+    """What Ultralytics saves of a model, its weights random."""
+    file = folder / f"{Path(architecture).stem}.pt"
+    command = [sys.executable, "-c", SAVE, str(folder / "settings"), architecture, str(file)]
+    subprocess.run(command, cwd=project, check=True, capture_output=True)
+    return file
+
+
+@pytest.fixture
+def trained(tmp_path: Path) -> Trained:
+    """A project with the overlay of the baseline; the gate has judged nothing."""
+    trained = Trained(tmp_path / "project")
+    (trained.folder / OVERLAYS / "baseline").mkdir(parents=True)
+    return trained
+
+
+def test_it_is_one_version_that_never_becomes_the_latest_when_published_twice(
+    project: Path, tmp_path: Path, trained: Trained, run: Run
+) -> None:
+    file = weights(project, tmp_path, "yolo11n.yaml")
+    command = ("python", "-m", "runner", "publish", "--baseline", str(file), "--json")
+    done = [run(*command, cwd=trained.folder, PYTHONPATH=str(project)) for _ in range(2)]
+    first, second = (json.loads(each.stdout) for each in done)  # and nothing of what Ultralytics says
+    assert (first["model"], first["version"], first["passed"], first["latest"]) == ("yolo11n", 1, None, False)
+    assert second == first | {"new": False}
+    store = trained.folder / "store"
+    files = {path.relative_to(store).as_posix() for path in store.rglob("*") if path.is_file()}
+    assert files == {
+        *("models/yolo11n/1/model.onnx", "models/yolo11n/1/manifest.json"),
+        *("runs/yolo11n/1/claim.json", "runs/yolo11n/1/README.md", "runs/yolo11n/1/yolo11n.pt"),
+    }
+    assert len(Detector(store / "models/yolo11n/1/model.onnx").classes) == 80
+    promote = ("promote", "--to", "baseline", "--model", "yolo11n", "--allow-local")
+    assert run("python", "-m", "runner", *promote, cwd=trained.folder, PYTHONPATH=str(project)).returncode == 0
+    pin = read_pin(trained.folder, "baseline")
+    assert pin is not None and (pin.version, pin.commit, pin.map50) == ("1", "", "")
+
+
+def test_refused_when_it_does_not_find_boxes(project: Path, tmp_path: Path, trained: Trained, run: Run) -> None:
+    file = weights(project, tmp_path, "yolo11n-seg.yaml")
+    done = run(
+        "python", "-m", "runner", "publish", "--baseline", str(file), cwd=trained.folder, PYTHONPATH=str(project)
+    )
+    assert done.returncode == 1
+    assert "yolo11n-seg.pt: a model for the task segment, expected one that finds boxes (detect)" in done.stderr
+    assert not (trained.folder / "store").exists()
