@@ -3,7 +3,7 @@
 import argparse
 import importlib
 
-NAMES = ("prepare", "growth", "training", "evaluate", "server")
+NAMES = ("prepare", "growth", "training", "evaluate", "server", "store")
 
 
 def main() -> None:

@@ -210,7 +210,7 @@ def _store(given: argparse.Namespace) -> int:
 
         print(use_store(Path.cwd()))
     elif given.action == "policy":
-        from runner.store.users import policy_text
+        from runner.store.policies import policy_text
 
         print(policy_text(given.user, open_store(Path.cwd()).uri))
     else:

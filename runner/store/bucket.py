@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 from xml.etree.ElementTree import ParseError
 
 from minio import Minio
@@ -16,11 +16,11 @@ from minio.error import MinioException
 from urllib3.exceptions import HTTPError
 
 from runner.errors import ObjectError, StoreError
+from runner.store.sink import CHUNK, Sink
 from serving.s3 import Endpoint, code_of, connect, explain, is_missing, is_passing, is_unreadable
 
 PATIENCE = (0.5, 1, 2, 4, 8, 16)  # [seconds] before each further try
 _PART = 16 << 20  # [bytes] of an upload in parts
-_CHUNK = 1 << 20
 _MOST_STUCK = 3  # times that an object may break off at the same byte
 Result = TypeVar("Result")
 
@@ -39,43 +39,6 @@ def damaged(where: str, found: str, noted: str) -> ObjectError:
         f"{where}: its sha256 is {found}, but {noted} was noted when it was stored: it was damaged or replaced; "
         "restore an earlier version of the object, or remove it and add it again"
     )
-
-
-class Sink:
-    """What a download is appended to, and the digest of it.
-
-    Attributes:
-        size: bytes that came so far.
-    """
-
-    def __init__(self, file: BinaryIO | None = None) -> None:
-        """Take a file to read and append, with the beginning that it has; None keeps the digest alone."""
-        self._file = file
-        self.restart(keep=True)
-
-    def write(self, data: bytes) -> None:
-        """Append."""
-        if self._file is not None:
-            self._file.write(data)
-        self._hash.update(data)
-        self.size += len(data)
-
-    def restart(self, *, keep: bool = False) -> None:
-        """Begin anew, with what the file holds or with nothing."""
-        self.size, self._hash = 0, hashlib.sha256()
-        if self._file is None:
-            return
-        self._file.seek(0)
-        if not keep:
-            self._file.truncate()
-        while chunk := self._file.read(_CHUNK):
-            self._hash.update(chunk)
-            self.size += len(chunk)
-
-    @property
-    def sha256(self) -> str:
-        """The digest of all that came, in hex."""
-        return self._hash.hexdigest()
 
 
 class Bucket:
@@ -240,7 +203,7 @@ class Bucket:
         try:
             if sink.size and not response.headers.get("Content-Range", "").startswith(f"bytes {sink.size}-"):
                 sink.restart()  # an endpoint that knows no ranges sends all of it
-            for chunk in response.stream(_CHUNK):
+            for chunk in response.stream(CHUNK):
                 sink.write(chunk)
         except HTTPError:
             return  # what came is kept

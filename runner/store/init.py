@@ -7,29 +7,19 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from minio.commonconfig import ENABLED, Filter
+from minio.commonconfig import ENABLED
 from minio.error import MinioException
-from minio.lifecycleconfig import (
-    AbortIncompleteMultipartUpload,
-    Expiration,
-    LifecycleConfig,
-    NoncurrentVersionExpiration,
-    Rule,
-)
 from minio.versioningconfig import VersioningConfig
-from minio.xml import marshal
 
 from runner.errors import StoreError
 from runner.store import open_store
 from runner.store.bucket import Bucket
+from runner.store.expiry import set_expiry
 from runner.store.folder import FolderStore
 from runner.store.probe import probe
 from runner.store.s3 import CAPABILITIES, S3Store
 from runner.store.users import is_minio, set_users
 from serving.s3 import code_of, explain
-
-_UNFINISHED_DAYS = 7
-_OURS = "flywheel-"  # begins the name of each lifecycle rule of ours; others stay
 
 
 def init_store(project: Path, *, captures_days: int = 90, versions_days: int = 30) -> str:
@@ -53,7 +43,7 @@ def init_store(project: Path, *, captures_days: int = 90, versions_days: int = 3
     bucket, minio = store.bucket, is_minio(store.bucket.endpoint)
     lines = [f"{store.uri} at {bucket.endpoint.url}", f"  bucket: {_make(bucket)}"]
     versioning, said = _version(bucket)
-    lines += [f"  versions: {said}", f"  expiry: {_expire(bucket, captures_days, versions_days, parts=not minio)}"]
+    lines += [f"  versions: {said}", f"  expiry: {_expire(bucket, captures_days, versions_days, minio=minio)}"]
     capabilities = probe(store, versioning=versioning)
     for name, does, without in (
         ("conditional PUT", capabilities.conditional_put, "one publisher at a time"),
@@ -95,52 +85,9 @@ def _version(bucket: Bucket) -> tuple[bool, str]:
     return said.startswith("kept"), said
 
 
-def _expire(bucket: Bucket, captures_days: int, versions_days: int, *, parts: bool) -> str:
-    rules = [
-        Rule(
-            ENABLED,
-            rule_id=f"{_OURS}captures",
-            rule_filter=Filter(prefix="captures/"),
-            expiration=Expiration(days=captures_days),
-        ),
-        Rule(
-            ENABLED,
-            rule_id=f"{_OURS}versions",
-            rule_filter=Filter(prefix=""),
-            expiration=Expiration(expired_object_delete_marker=True),
-            noncurrent_version_expiration=NoncurrentVersionExpiration(noncurrent_days=versions_days),
-        ),
-    ]
-    if parts:  # MinIO removes them by itself, and refuses the rule
-        unfinished = AbortIncompleteMultipartUpload(days_after_initiation=_UNFINISHED_DAYS)
-        whole = Filter(prefix="")
-        rules.append(
-            Rule(
-                ENABLED,
-                rule_id=f"{_OURS}uploads",
-                rule_filter=whole,
-                abort_incomplete_multipart_upload=unfinished,
-            )
-        )
-    wanted = {rule.rule_id: marshal(LifecycleConfig([rule])) for rule in rules}
-    said = f"captures after {captures_days} days, earlier versions after {versions_days}"
-
-    def current() -> list[Rule]:
-        found = bucket.client.get_bucket_lifecycle(bucket.name)
-        return found.rules if found else []
-
-    def ours(found: list[Rule]) -> dict[str | None, bytes]:
-        return {
-            rule.rule_id: marshal(LifecycleConfig([rule])) for rule in found if (rule.rule_id or "").startswith(_OURS)
-        }
-
+def _expire(bucket: Bucket, captures_days: int, versions_days: int, *, minio: bool) -> str:
     def put() -> str:
-        found = current()
-        if ours(found) == wanted:
-            return f"{said}, as before"
-        others = [rule for rule in found if not (rule.rule_id or "").startswith(_OURS)]
-        bucket.client.set_bucket_lifecycle(bucket.name, LifecycleConfig(others + rules))
-        return said if ours(current()).keys() >= wanted.keys() else "this endpoint keeps no such rules; nothing expires"
+        return set_expiry(bucket.client, bucket.name, captures_days, versions_days, minio=minio)
 
     return _where_possible(bucket, "expiry cannot be set", put, "nothing expires")
 

@@ -11,7 +11,8 @@ from tqdm import tqdm
 
 from runner.dataset.archive import MAX_BYTES, MAX_FILES, check_names
 from runner.errors import DatasetError
-from runner.store.bucket import Bucket, Found, Sink
+from runner.store.bucket import Bucket, Found
+from runner.store.sink import Sink
 from serving.s3 import CONNECTIONS, endpoint_of_environment
 
 _AT_ONCE = min(16, CONNECTIONS)

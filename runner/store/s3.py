@@ -24,7 +24,8 @@ from minio.error import ServerError
 from runner.errors import StoreError
 from runner.files import sha256_of
 from runner.store import check_key, is_key, mismatch, missing
-from runner.store.bucket import PATIENCE, Bucket, Found, Sink, damaged
+from runner.store.bucket import PATIENCE, Bucket, Found, damaged
+from runner.store.sink import Sink
 from serving.s3 import Endpoint, endpoint_of_environment, pool_of
 
 CAPABILITIES = "store.json"

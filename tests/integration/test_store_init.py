@@ -16,7 +16,7 @@ from minio.lifecycleconfig import Expiration, LifecycleConfig, Rule
 
 from runner.errors import StoreError
 from runner.store.init import init_store
-from runner.store.users import USERS, policy_of, policy_text
+from runner.store.policies import USERS, policy_of, policy_text
 from serving.s3 import connect, endpoint_of_environment
 from tests.s3 import S3
 
@@ -168,6 +168,7 @@ def test_rules_of_others_stay_when_ours_are_set(bucket: str, minio: S3, tmp_path
     assert {rule.rule_id: rule.expiration and rule.expiration.days for rule in kept.rules} == {
         "mine": 3,
         "flywheel-captures": 10,
+        "flywheel-pipeline": 30,
         "flywheel-versions": None,
     }
 

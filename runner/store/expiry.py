@@ -1,0 +1,67 @@
+"""What a bucket forgets, and after how long: S3 lifecycle rules."""
+
+from __future__ import annotations
+
+from minio import Minio
+from minio.commonconfig import ENABLED, Filter
+from minio.lifecycleconfig import (
+    AbortIncompleteMultipartUpload,
+    Expiration,
+    LifecycleConfig,
+    NoncurrentVersionExpiration,
+    Rule,
+)
+from minio.xml import marshal
+
+_OURS = "flywheel-"  # begins the name of each rule of ours; others stay
+_PIPELINE_DAYS = 30  # what the tasks of a pipeline's run hand each other
+_UPLOAD_DAYS = 7  # uploads in parts that nobody ended
+
+
+def set_expiry(client: Minio, bucket: str, captures_days: int, versions_days: int, *, minio: bool) -> str:
+    """Bring our rules to what they must be, and leave those of others; say what they are.
+
+    Args:
+        client: of the endpoint.
+        bucket: its name.
+        captures_days: [days] after which captures expire.
+        versions_days: [days] after which earlier versions of replaced and removed objects expire.
+        minio: whether it is MinIO, which removes unfinished uploads by itself, and refuses a rule for that.
+    """
+    rules = [
+        _rule("captures", "captures/", expiration=Expiration(days=captures_days)),
+        _rule("pipeline", "pipeline/", expiration=Expiration(days=_PIPELINE_DAYS)),
+        _rule(
+            "versions",
+            expiration=Expiration(expired_object_delete_marker=True),
+            noncurrent_version_expiration=NoncurrentVersionExpiration(noncurrent_days=versions_days),
+        ),
+    ]
+    if not minio:
+        unfinished = AbortIncompleteMultipartUpload(days_after_initiation=_UPLOAD_DAYS)
+        rules.append(_rule("uploads", abort_incomplete_multipart_upload=unfinished))
+    said = f"captures after {captures_days} days, earlier versions after {versions_days}"
+    found = _current(client, bucket)
+    if _as_xml(_ours(found)) == _as_xml(rules):
+        return f"{said}, as before"
+    others = [rule for rule in found if rule not in _ours(found)]
+    client.set_bucket_lifecycle(bucket, LifecycleConfig(others + rules))
+    kept = {rule.rule_id for rule in _ours(_current(client, bucket))} == {rule.rule_id for rule in rules}
+    return said if kept else "this endpoint keeps no such rules; nothing expires"
+
+
+def _rule(name: str, prefix: str = "", **what: object) -> Rule:
+    return Rule(ENABLED, rule_id=f"{_OURS}{name}", rule_filter=Filter(prefix=prefix), **what)
+
+
+def _current(client: Minio, bucket: str) -> list[Rule]:
+    config = client.get_bucket_lifecycle(bucket)
+    return config.rules if config else []
+
+
+def _ours(rules: list[Rule]) -> list[Rule]:
+    return [rule for rule in rules if (rule.rule_id or "").startswith(_OURS)]
+
+
+def _as_xml(rules: list[Rule]) -> dict[str | None, bytes]:
+    return {rule.rule_id: marshal(LifecycleConfig([rule])) for rule in rules}

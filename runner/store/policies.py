@@ -1,0 +1,68 @@
+"""What each user of the store may do, as S3 policies."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from runner.errors import StoreError
+
+ENVIRONMENTS = ("dev", "staging", "prod", "baseline")
+USERS = ("runner", *(f"server-{environment}" for environment in ENVIRONMENTS), "labels")
+
+
+def policy_of(user: str, bucket: str) -> dict[str, Any]:
+    """Return what a user may do, as an S3 policy document.
+
+    Args:
+        user: one of USERS. `runner` reads and writes everything, and removes nothing; `server-<environment>` reads
+            models and writes its captures; `labels` reads datasets and captures.
+        bucket: the bucket's name.
+    Raises:
+        StoreError: there is no such user.
+    """
+    whole = f"arn:aws:s3:::{bucket}"
+
+    def allow(*actions: str, on: list[str], **condition: Any) -> dict[str, Any]:
+        statement = {"Effect": "Allow", "Action": [f"s3:{action}" for action in actions], "Resource": on}
+        return statement | ({"Condition": condition} if condition else {})
+
+    statements = [allow("GetBucketLocation", on=[whole])]
+    if user == "runner":
+        statements += [
+            allow("ListBucket", "ListBucketMultipartUploads", on=[whole]),
+            allow(
+                "GetObject",
+                "PutObject",
+                "GetObjectTagging",
+                "PutObjectTagging",
+                "AbortMultipartUpload",
+                "ListMultipartUploadParts",
+                on=[f"{whole}/*"],
+            ),
+        ]
+    elif user == "labels":
+        statements += [
+            allow("ListBucket", on=[whole], StringLike={"s3:prefix": ["datasets/*", "captures/*"]}),
+            allow("GetObject", on=[f"{whole}/datasets/*", f"{whole}/captures/*"]),
+        ]
+    elif user in USERS:
+        environment = user.removeprefix("server-")
+        statements += [
+            allow("GetObject", on=[f"{whole}/models/*"]),
+            allow("PutObject", "AbortMultipartUpload", on=[f"{whole}/captures/{environment}/*"]),
+        ]
+    else:
+        raise StoreError(f"{user}: no user of the store, expected one of {', '.join(USERS)}")
+    return {"Version": "2012-10-17", "Statement": statements}
+
+
+def policy_text(user: str, uri: str) -> str:
+    """Return a policy as JSON, for a server whose users are made with its own tools.
+
+    Raises:
+        StoreError: the store is no bucket, or there is no such user.
+    """
+    if not uri.startswith("s3://"):
+        raise StoreError(f"{uri} is a folder, which has no users; set STORE_URI=s3://bucket")
+    return json.dumps(policy_of(user, uri.removeprefix("s3://")), indent=2)
