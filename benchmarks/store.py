@@ -58,7 +58,7 @@ def release(model: str, folder: Path) -> Release:
     )
     files = {name: write(folder / name, size, random.randrange(1 << 30)) for name, size in SMALL.items()}
     manifest: dict[str, Any] = dict.fromkeys(("verdict", "commit", "license"))
-    manifest |= dict.fromkeys(("metrics", "dataset", "params", "libraries"), {})
+    manifest |= {key: {} for key in ("metrics", "dataset", "params", "libraries")}
     manifest |= {"onnx_sha256": sha256_of(onnx), "classes": ["a"], "work_tree": "", "imgsz": 640}
     manifest |= {"thresholds": {"overall": 0.25, "classes": {}}}
     return Release(model, onnx, files | {"best.pt": weights}, manifest, {"weights": str(random.random())})

@@ -111,7 +111,7 @@ class Bucket:
                     return None
                 raise
             try:
-                return response.read(most + 1), response.headers.get("x-amz-meta-sha256")
+                return response.read(most + 1, decode_content=False), response.headers.get("x-amz-meta-sha256")
             finally:
                 response.close()
                 response.release_conn()
@@ -203,7 +203,7 @@ class Bucket:
         try:
             if sink.size and not response.headers.get("Content-Range", "").startswith(f"bytes {sink.size}-"):
                 sink.restart()  # an endpoint that knows no ranges sends all of it
-            for chunk in response.stream(CHUNK):
+            for chunk in response.stream(CHUNK, decode_content=False):
                 sink.write(chunk)
         except HTTPError:
             return  # what came is kept
