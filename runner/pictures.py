@@ -29,9 +29,6 @@ from serving.picture import PictureError, decode
 LOSSLESS = ("PNG", "GIF", "BMP", "TIFF")  # written anew as PNG; the others as JPEG
 SMALLEST_PX = 10  # Ultralytics leaves out what is smaller on a side: ultralytics/data/utils.py, verify_image
 KEPT_DAYS = 14  # pictures of settings that nobody came back to
-# Memory that Pillow may keep for the next picture, in blocks of at most 16 MB: asking the system anew for each costs a
-# fifth of the time. https://pillow.readthedocs.io/en/stable/reference/block_allocator.html
-Image.core.set_blocks_max(8)  # type: ignore[attr-defined]
 
 
 class Prepared(NamedTuple):
