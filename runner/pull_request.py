@@ -219,9 +219,8 @@ def _git(
     except FileNotFoundError as error:
         raise GitError("git is not installed, expected it on PATH") from error
     if done.returncode:
-        said = [line.strip() for line in done.stderr.decode(errors="replace").splitlines() if line.strip()] or [
-            "failed"
-        ]
+        lines = done.stderr.decode(errors="replace").splitlines()
+        said = [line.strip() for line in lines if line.strip()] or ["failed"]
         why = next((line for line in said if line.startswith(("fatal:", "error:", "!"))), said[-1])
         raise GitError(f"git {arguments[0]}: {_shown(why)}; mend it, then run this again")
     return done.stdout.decode(errors="replace").strip()

@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from selenium import webdriver
 
+from tests.browsers import chromium
 from tests.servers import Server, running
 from tests.unit.conftest import model
 
@@ -43,3 +45,10 @@ def server(tmp_path_factory: pytest.TempPathFactory, bright_model: Path) -> Iter
         folder, MODEL_URI=str(bright_model), CAPTURE_URI=str(folder / "store"), RECENT_BYTES="2000000"
     ) as started:
         yield started
+
+
+@pytest.fixture
+def browser(tmp_path: Path) -> Iterator[webdriver.Chrome]:
+    """Chromium that reaches this machine and nothing else."""
+    with chromium(tmp_path) as driver:
+        yield driver

@@ -1,0 +1,139 @@
+"""The whole wheel, with no step by hand: labelled, trained, served, missed, labelled again, trained again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runner.label_studio.current import boxes_in
+from runner.label_studio.images import look_at
+from runner.label_studio.regions import Box, region
+from runner.sample import draw_sample
+from tests.label_studio import LabelStudio
+from tests.person import PARAMS, PIN, Person
+from tests.projects import Run, copy_project, set_params
+from tests.s3 import S3
+from tests.servers import running
+
+pytestmark = pytest.mark.slow
+
+CLASSES = ["airplane", "helicopter"]
+TITLE = "the wheel"
+
+
+class Annotator:
+    """Knows what is in the pictures, and draws it through Label Studio's API."""
+
+    def __init__(self, server: LabelStudio, drawn: Path) -> None:
+        """Take the server, and the folders of drawn pictures with their labels."""
+        self.server = server
+        self.truth: dict[bytes, list[Box]] = {}
+        for image in drawn.glob("*/images/*"):
+            labels = image.parents[1] / "labels" / f"{image.stem}.txt"
+            self.truth[image.read_bytes()] = boxes_in(labels.read_bytes(), CLASSES)
+
+    @property
+    def project(self) -> int:
+        """The number of the project."""
+        (found,) = self.server.ask("GET", "/api/projects/", params={"title": TITLE})["results"]
+        return int(found["id"])
+
+    def waiting(self) -> list[dict[str, Any]]:
+        """The tasks that nobody finished."""
+        options = {"project": self.project, "fields": "all", "page_size": -1}
+        tasks: list[dict[str, Any]] = self.server.ask("GET", "/api/tasks/", params=options)["tasks"]
+        return [task for task in tasks if not task["is_labeled"]]
+
+    def work(self) -> None:
+        """Look at each of them, as Label Studio shows it, and draw what is there."""
+        for task in self.waiting():
+            data = self.server.fetch(task["data"]["image"])
+            look = look_at(data)
+            assert not isinstance(look, str), look
+            result = [region(box, look.size_px, number) for number, box in enumerate(self.truth[data])]
+            self.server.ask("POST", f"/api/tasks/{task['id']}/annotations/", json={"result": result})
+
+
+def draw(folder: Path, pictures: int, seed: int) -> Path:
+    folder.mkdir(parents=True)
+    draw_sample(folder, pictures=pictures, seed=seed)
+    return folder
+
+
+def put(minio: S3, bucket: str, prefix: str, folder: Path) -> None:
+    for file in folder.rglob("*"):
+        if file.is_file():
+            minio.client().fput_object(bucket, f"{prefix}/{file.relative_to(folder)}", str(file))
+
+
+def test_the_report_shows_the_round_when_the_wheel_turned_once(
+    project: Path, environment: dict[str, str], minio: S3, label_studio: LabelStudio, run: Run, tmp_path: Path
+) -> None:
+    drawn = tmp_path / "drawn"
+    first, new, flown = draw(drawn / "planes", 40, 0), draw(drawn / "new", 20, 1), draw(drawn / "flown", 20, 2)
+    store = {**minio.bucket(), "DVC_NO_ANALYTICS": "1"}
+    bucket = store["STORE_URI"].removeprefix("s3://")
+    put(minio, bucket, "incoming/planes", first)
+    put(minio, bucket, "incoming/new", new / "images")
+    annotator = Annotator(label_studio, drawn)
+    me = Person(copy_project(project, tmp_path / "flywheel", environment), run, store | label_studio.environment)
+    (me.folder / PIN).parent.mkdir(parents=True, exist_ok=True)
+    (me.folder / PIN).write_text("MODEL_URI=\nMODEL_SHA256=\nMODEL_VERSION=\nMODEL_COMMIT=\nMODEL_MAP50=\n")
+    set_params(me.folder, {**PARAMS, "labels": {"title": TITLE}})
+    me.runner("store", "init")
+    me.runner("store", "use")
+    me.runner("dataset", "add", f"{store['STORE_URI']}/incoming/planes/")
+
+    # The project, with the dataset's boxes in it, and pictures that nobody labelled yet.
+    me.runner("labels", "setup")
+    assert "40 new tasks (40 with the dataset's boxes)" in me.runner("labels", "import", str(first))
+    assert "20 new tasks" in me.runner("labels", "import", f"{store['STORE_URI']}/incoming/new/")
+    assert len(annotator.waiting()) == 20
+    annotator.work()
+    assert "pictures             40      60     +20" in me.runner("labels", "pull")
+    me.git("add", "-A")
+    me.git("commit", "-qm", "labels")
+    me.trains("first round")
+
+    # A server runs what is pinned; it sees pictures that it was never trained on, and keeps those that it misses.
+    capturing = {
+        "CAPTURE_URI": store["STORE_URI"],
+        "CAPTURE_STRATEGIES": "nothing_found,below:1",
+        "CAPTURE_PER_MINUTE": "100",
+        "CAPTURE_SIMILAR_BITS": "-1",
+        "ENVIRONMENT": "dev",
+    }
+    (tmp_path / "server").mkdir()
+    keys = {name: value for name, value in store.items() if name.startswith("AWS_")}
+    with running(tmp_path / "server", **me.pin(), **keys, **capturing) as server:
+        images = sorted((flown / "images").iterdir())
+        answers = [server.post("/detect", image.read_bytes()).json() for image in images]
+        said = [("request_id", None, answers[0]["request_id"].encode()), ("verdict", None, b"missed")]
+        assert server.post_form("/feedback", said).json()["picture"] == "kept"
+
+    # What came back is labelled, and the next version is trained on.
+    assert "20 made tasks of" in me.runner("captures", "push")
+    (asked,) = [task for task in annotator.waiting() if task["data"]["origin"] == "feedback"]
+    assert asked["data"]["request_id"] == answers[0]["request_id"] and asked["data"]["verdict"] == "missed"
+    assert {task["predictions"][0]["model_version"] for task in annotator.waiting()} == {"loop 1"}
+    annotator.work()
+    assert "pictures             60      80     +20" in me.runner("labels", "pull")
+    me.git("add", "-A")
+    me.git("commit", "-qm", "labels: what was missed")
+    me.trains("second round")
+
+    said_last = me.runner("flywheel")
+    rounds = [line.split() for line in said_last.splitlines() if line.strip()[:1].isdigit()]
+    #   round captured feedback annotated added relabelled model
+    assert [[row[0], *row[2:8]] for row in rounds[:2]] == [
+        ["1", "0", "0", "0", "20", "0", "1"],
+        ["2", "20", "1", "20", "20", "0", "2"],
+    ]
+    assert "the wheel turns: captured pictures came back in 1 of 2 rounds" in said_last
+    assert (me.folder / ".work/flywheel.png").stat().st_size > 10_000
+    assert "nothing is new" in me.runner("labels", "pull")
+    assert "0 made tasks of" in me.runner("captures", "push")
+    assert json.loads(me.runner("plan", "--json")) == {} or "nothing" in me.runner("plan")

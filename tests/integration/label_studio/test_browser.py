@@ -1,0 +1,75 @@
+"""What an annotator sees: headless Chromium opens a task of our project, the model's boxes are on the picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.ui import WebDriverWait
+
+from runner.label_studio.intake import import_pictures
+from runner.label_studio.setup import set_up
+from tests.annotating import Bench
+from tests.browsers import shot
+from tests.pictures import turned
+
+PICTURE = (
+    "return [...document.images].map(it => [it.naturalWidth, it.naturalHeight]).find(it => it[0] > 20 && it[1] > 20)"
+)
+
+
+def open_task(browser: webdriver.Chrome, bench: Bench, task: int) -> WebDriverWait[webdriver.Chrome]:
+    """Log in as the annotator, and open a task in the editor."""
+    wait = WebDriverWait(browser, 60)
+    url = bench.label_studio.url
+    browser.get(f"{url}/user/login/")
+    wait.until(lambda driver: driver.find_element(By.NAME, "email")).send_keys("annotator@example.com")
+    password = browser.find_element(By.NAME, "password")
+    password.send_keys(bench.label_studio.password)
+    password.submit()
+    wait.until(lambda driver: "/user/login" not in driver.current_url)
+    browser.get(f"{url}/projects/{bench.id}/data?task={task}")
+    wait.until(lambda driver: driver.find_elements(By.CSS_SELECTOR, ".lsf-main-view canvas, .konvajs-content canvas"))
+    return wait
+
+
+def test_the_models_boxes_are_on_the_task_when_an_annotator_opens_it(
+    browser: webdriver.Chrome, bucket_bench: Bench, shared_data: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The picture comes out of the bucket through Label Studio: the browser reaches nothing else."""
+    monkeypatch.setenv("MODEL_URI", str(shared_data / "planes-helis.onnx"))
+    bucket_bench.title = "flyingthings"
+    bucket_bench.set(labels={"title": bucket_bench.title})
+    set_up(bucket_bench.project)
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "airfield.jpg").write_bytes((shared_data / "same-picture" / "base.jpg").read_bytes())
+    import_pictures(str(tmp_path / "new"), project=bucket_bench.project, predict=True)
+    task = bucket_bench.task("airfield.jpg")
+    (prediction,) = task["predictions"]
+    browser.set_window_size(1280, 800)
+    wait = open_task(browser, bucket_bench, task["id"])
+    size = wait.until(lambda driver: driver.execute_script(PICTURE))
+    assert size == [prediction["result"][0]["original_width"], prediction["result"][0]["original_height"]]
+    panel = str(wait.until(lambda driver: _regions(driver, len(prediction["result"]))))
+    for region in prediction["result"]:
+        assert region["value"]["rectanglelabels"][0] in panel and f"{region['score']:.2f}" in panel
+    shot(browser, "label-studio.png")
+
+
+def test_the_picture_is_upright_when_exif_turns_it(browser: webdriver.Chrome, bench: Bench, tmp_path: Path) -> None:
+    """So what is drawn on it is in percent of the upright picture, which `labels pull` counts on."""
+    set_up(bench.project)
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "a.jpg").write_bytes(turned(6))
+    import_pictures(str(tmp_path / "new"), project=bench.project)
+    wait = open_task(browser, bench, bench.task("a.jpg")["id"])
+    assert wait.until(lambda driver: driver.execute_script(PICTURE)) == [40, 30]
+
+
+def _regions(browser: webdriver.Chrome, count: int) -> str | None:
+    """The text of the list of regions beside the picture, once it has all of them."""
+    text = browser.find_element(By.TAG_NAME, "body").text
+    labels = sum(text.count(name) for name in ("airplane", "helicopter"))
+    return text if labels >= count else None
