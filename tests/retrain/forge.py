@@ -1,0 +1,215 @@
+"""A server like GitHub Enterprise Server: Git over HTTP with tokens, commit statuses, pull requests, pushes as it tells them.
+
+Git's own `http-backend` serves the repository; what a token may do is asked before.
+Payload: https://docs.github.com/en/webhooks/webhook-events-and-payloads#push
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import os
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+REPOSITORY = "aviation/flyingthings"
+ZERO = "0" * 40
+
+
+@dataclass
+class Forge:
+    """A repository on a server.
+
+    Attributes:
+        folder: of the bare repository.
+        write_token: may push and open pull requests.
+        read_token: may fetch and set statuses.
+        away: answers everything with 503.
+        statuses: what was said of each commit, in order.
+        pulls: the pull requests, by branch.
+    """
+
+    folder: Path
+    write_token: str = "write-token"
+    read_token: str = "read-token"
+    port: int = 0
+    away: bool = False
+    statuses: dict[str, list[dict[str, str]]] = field(default_factory=dict)
+    pulls: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    @property
+    def url(self) -> str:
+        """What cluster.env's REPO_URL is."""
+        return f"http://127.0.0.1:{self.port}/{REPOSITORY}.git"
+
+    def git(self, *arguments: str) -> str:
+        """Run Git in the bare repository."""
+        done = subprocess.run(["git", *arguments], cwd=self.folder, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    def payload(self, before: str, after: str, branch: str = "main") -> dict[str, Any]:
+        """Return what GitHub sends for a push."""
+        commits = [self._commit(each) for each in self.git("rev-list", "--reverse", f"{before}..{after}").split()]
+        page = self.url.removesuffix(".git")
+        return {
+            "ref": f"refs/heads/{branch}",
+            "before": before,
+            "after": after,
+            "created": before == ZERO,
+            "deleted": False,
+            "forced": False,
+            "compare": f"{page}/compare/{before[:12]}...{after[:12]}",
+            "commits": commits,
+            "head_commit": commits[-1] if commits else None,
+            "pusher": {"name": "somebody", "email": "somebody@example.invalid"},
+            "repository": {
+                "full_name": REPOSITORY,
+                "html_url": page,
+                "clone_url": self.url,
+                "ssh_url": f"git@127.0.0.1:{REPOSITORY}.git",
+                "default_branch": "main",
+            },
+        }
+
+    def _commit(self, commit: str) -> dict[str, Any]:
+        files: dict[str, list[str]] = {"A": [], "M": [], "D": []}
+        for line in self.git("show", "--name-status", "--no-renames", "--format=", "-m", commit).splitlines():
+            state, _, name = line.partition("\t")
+            files[state[0]].append(name)
+        message = self.git("show", "--no-patch", "--format=%B", commit)
+        return {"id": commit, "message": message, "added": files["A"], "modified": files["M"], "removed": files["D"]}
+
+
+def signed(body: bytes, secret: str) -> str:
+    """Return the header X-Hub-Signature-256."""
+    return f"sha256={hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()}"
+
+
+@contextmanager
+def serving_forge(folder: Path) -> Iterator[Forge]:
+    """Give a server of a bare repository."""
+    forge = Forge(folder)
+    for key in ("http.receivepack", "uploadpack.allowFilter", "uploadpack.allowAnySHA1InWant"):
+        forge.git("config", key, "true")
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(forge))
+    forge.port = server.server_port
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield forge
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def _handler(forge: Forge) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+        def _token(self) -> str:
+            kind, _, value = (self.headers.get("Authorization") or "").partition(" ")
+            if kind == "Basic":
+                return base64.b64decode(value).decode().partition(":")[2]
+            return value
+
+        def _answer(self, code: int, body: bytes, **headers: str) -> None:
+            self.send_response(code)
+            for name, value in headers.items():
+                self.send_header(name.replace("_", "-"), value)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def _handle(self) -> None:
+            body = self._body()
+            if forge.away:
+                return self._answer(503, b"away")
+            address = urlsplit(self.path)
+            if address.path.startswith("/api/v3/"):
+                return self._api(address.path.removeprefix(f"/api/v3/repos/{REPOSITORY}/"), address.query, body)
+            if self._token() not in (forge.read_token, forge.write_token):
+                return self._answer(401, b"who are you?", WWW_Authenticate='Basic realm="git"')
+            if "git-receive-pack" in self.path and self._token() != forge.write_token:
+                return self._answer(403, b"this token may not push")
+            return self._backend(address.path, address.query, body)
+
+        def _body(self) -> bytes:
+            if (self.headers.get("Transfer-Encoding") or "").lower() != "chunked":
+                return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            parts = []
+            while size := int(self.rfile.readline(), 16):
+                parts.append(self.rfile.read(size))
+                self.rfile.readline()
+            self.rfile.readline()
+            return b"".join(parts)
+
+        def _backend(self, path: str, query: str, body: bytes) -> None:
+            environment = {
+                "PATH": os.environ["PATH"],
+                "GIT_PROJECT_ROOT": str(forge.folder.parent),
+                "GIT_HTTP_EXPORT_ALL": "1",
+                "PATH_INFO": path.replace(f"/{REPOSITORY}.git", f"/{forge.folder.name}"),
+                "QUERY_STRING": query,
+                "REQUEST_METHOD": self.command,
+                "CONTENT_TYPE": self.headers.get("Content-Type") or "",
+                "CONTENT_LENGTH": str(len(body)),
+                "HTTP_CONTENT_ENCODING": self.headers.get("Content-Encoding") or "",
+                "GIT_PROTOCOL": self.headers.get("Git-Protocol") or "",
+                "REMOTE_USER": "token",
+                "GIT_CONFIG_COUNT": "1",
+                "GIT_CONFIG_KEY_0": "safe.directory",
+                "GIT_CONFIG_VALUE_0": "*",
+            }
+            done = subprocess.run(["git", "http-backend"], input=body, env=environment, capture_output=True, check=True)
+            head, _, content = done.stdout.partition(b"\r\n\r\n")
+            headers = dict(line.split(": ", 1) for line in head.decode().splitlines())
+            code = int(headers.pop("Status", "200").split()[0])
+            headers.pop("Content-Length", None)
+            self._answer(code, content, **{name.replace("-", "_"): value for name, value in headers.items()})
+
+        def _api(self, path: str, query: str, body: bytes) -> None:
+            token, content = self._token(), json.loads(body or b"{}")
+            kind, _, rest = path.partition("/")
+            if token != (forge.read_token if kind == "statuses" else forge.write_token):
+                return self._json(403, {"message": "Resource not accessible by personal access token"})
+            if kind == "statuses":
+                if len(content["description"]) > 140 or content["state"] not in (
+                    "success",
+                    "failure",
+                    "error",
+                    "pending",
+                ):
+                    return self._json(422, {"message": "Validation Failed"})
+                forge.statuses.setdefault(rest, []).append(content)
+                return self._json(201, content)
+            if self.command == "GET":
+                found = [pull for branch, pull in forge.pulls.items() if branch.replace("/", "%2F") in query]
+                return self._json(200, found)
+            if self.command == "PATCH":
+                pull = next(pull for pull in forge.pulls.values() if str(pull["number"]) == rest)
+                pull |= content
+                return self._json(200, pull)
+            number = len(forge.pulls) + 1
+            page = f"{forge.url.removesuffix('.git')}/pull/{number}"
+            forge.pulls[content["head"]] = {**content, "number": number, "html_url": page}
+            return self._json(201, forge.pulls[content["head"]])
+
+        def _json(self, code: int, content: object) -> None:
+            self._answer(code, json.dumps(content).encode(), Content_Type="application/json")
+
+        do_GET = do_POST = do_PATCH = _handle  # noqa: N815
+
+    return Handler
