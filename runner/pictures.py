@@ -68,9 +68,9 @@ def prepare_pictures(digests: Mapping[Path, str], settings: Prepare, folder: Pat
         for sha256, prepared in _read(journal)
         if prepared.stored is None or _is_whole(folder / prepared.stored, prepared.size)
     }
-    new = sorted({digests[path]: path for path in digests if digests[path] not in known}.items())
+    new = sorted({sha256: path for path, sha256 in digests.items() if sha256 not in known}.items())
     task = partial(prepare_picture, settings=settings, folder=folder, recipe=recipe)
-    done = tqdm(parallel(task, [path for _, path in new]), total=len(new), desc="preparing", disable=None)
+    done = tqdm(parallel(task, new), total=len(new), desc="preparing", disable=None)
     with journal.open("a", encoding="utf-8") as file:
         for (sha256, _), prepared in zip(new, done, strict=True):
             known[sha256] = prepared
@@ -80,8 +80,16 @@ def prepare_pictures(digests: Mapping[Path, str], settings: Prepare, folder: Pat
     return {path: known[sha256] for path, sha256 in digests.items()}
 
 
-def prepare_picture(path: Path, *, settings: Prepare, folder: Path, recipe: str) -> Prepared | str:
-    """Decode one picture and write it anew below `folder`, unless it serves as it is; or say why it cannot be used."""
+def prepare_picture(source: tuple[str, Path], *, settings: Prepare, folder: Path, recipe: str) -> Prepared | str:
+    """Decode one picture and write it anew below `folder`, unless it serves as it is; or say why it cannot be used.
+
+    Args:
+        source: the sha256 of its bytes, and its file.
+        settings: size, quality and limit.
+        folder: where prepared pictures outlive a kill.
+        recipe: the folder below, which names all else that decides the result.
+    """
+    sha256, path = source
     data = path.read_bytes()
     try:
         picture = decode(data, fit_width=settings.max_width, max_pixels=settings.max_pixels)
@@ -101,7 +109,7 @@ def prepare_picture(path: Path, *, settings: Prepare, folder: Path, recipe: str)
         return Prepared(picture.width, picture.height, picture.turn, suffix, None, len(data))
     image = picture.image if picture.image.size == size else picture.image.resize(size, Image.Resampling.BOX)
     suffix = ".png" if picture.format in LOSSLESS else ".jpg"
-    stored = f"{recipe}/{hashlib.sha256(data).hexdigest()}{suffix}"
+    stored = f"{recipe}/{sha256}{suffix}"
     with writing(folder / stored, durable=False) as temporary:  # its size is noted, which a power cut would not keep
         if suffix == ".png":
             image.save(temporary, "PNG", compress_level=1)
