@@ -78,3 +78,22 @@ def test_a_bug_stays_a_traceback_when_it_is_ours(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("runner.stages.run_stage", bug)
     with pytest.raises(KeyError, match="bug"):
         main(["prepare"])
+
+
+def test_store_is_made_and_verified_when_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("STORE_URI", "kept")
+    assert main(["store", "init"]) == main(["store", "verify"]) == 0
+    assert capsys.readouterr().out == f"folder {tmp_path}/kept: made\n0 objects of 0 versions hashed, 0 errors\n"
+    (tmp_path / "kept" / "weights").mkdir()
+    (tmp_path / "kept" / "weights" / "0123456789ab-yolo11n.pt").write_bytes(b"other")
+    assert main(["store", "verify"]) == 1
+    assert "FAIL  " in capsys.readouterr().out
+    assert main(["store", "policy", "runner"]) == 1
+    assert f"error: {tmp_path}/kept is a folder, which has no users" in capsys.readouterr().err
+    monkeypatch.setenv("STORE_URI", "s3://planes")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    assert main(["store", "policy", "labels"]) == 0
+    assert '"arn:aws:s3:::planes/datasets/*"' in capsys.readouterr().out
