@@ -28,8 +28,8 @@ from minio import Minio
 
 from benchmarks.rounds import FOLDER, PROJECT, in_turn, table
 from runner.files import sha256_of
-from runner.publish import publish
-from runner.release import Release
+from runner.release.contents import Release
+from runner.release.publish import publish
 from runner.store import open_store
 from runner.store.init import init_store
 from runner.store.prefix import fetch_uri

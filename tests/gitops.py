@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 
-from runner import cluster_env
+from runner.cluster import facts as cluster_env
 from tests.s3 import CACHE
 
 PROJECT = Path(__file__).resolve().parents[1]

@@ -23,10 +23,10 @@ from typing import Any
 
 import urllib3
 
-from runner.publish import publish
-from runner.release import Release, releasing
+from runner.release.contents import Release, releasing
+from runner.release.publish import publish
+from runner.release.versions import key_of, latest, numbers
 from runner.store import Store, open_store, s3
-from runner.versions import key_of, latest, numbers
 from serving.s3 import connect, pool_of
 from tests.conftest import PROJECT
 

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,7 @@ class Server:
     def post(self, path: str, data: bytes, *, name: str = "file", filename: str = "a.jpg", **headers: str) -> Answer:
         return self.post_form(path, [(name, filename, data)], **headers)
 
-    def post_form(self, path: str, parts: list[tuple[str, str | None, bytes]], **headers: str) -> Answer:
+    def post_form(self, path: str, parts: Sequence[tuple[str, str | None, bytes]], **headers: str) -> Answer:
         kind = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
         return self.ask("POST", path, form(parts), kind | {key.replace("_", "-"): it for key, it in headers.items()})
 
@@ -68,7 +68,7 @@ class Server:
         return next(int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmRSS:"))
 
 
-def form(parts: list[tuple[str, str | None, bytes]]) -> bytes:
+def form(parts: Sequence[tuple[str, str | None, bytes]]) -> bytes:
     """A multipart body of (name, file name or None, data)."""
     body = b""
     for name, filename, data in parts:

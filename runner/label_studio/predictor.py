@@ -7,7 +7,7 @@ from pathlib import Path
 
 from runner.errors import LabelStudioError
 from runner.label_studio.regions import Box, Scored
-from runner.pin import read_pin
+from runner.release.pin import read_pin
 from serving.loading import LoadingError, Model, load
 from serving.settings import Settings
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from runner.errors import GitError
 from runner.github import credentials, git
-from runner.release import SOURCES
+from runner.release.contents import SOURCES
 
 
 @contextmanager

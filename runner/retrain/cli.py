@@ -52,8 +52,8 @@ def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     commands.add_parser("report", help="task: tell what became of the run, also when it failed")
 
 
-def run(given: argparse.Namespace) -> None:
-    """Run one of the commands.
+def run(given: argparse.Namespace) -> int:
+    """Run one of the commands; return its exit status.
 
     Raises:
         RunnerError: as the modules behind say.
@@ -68,6 +68,7 @@ def run(given: argparse.Namespace) -> None:
         "pin": _pin,
         "report": _report,
     }[given.command](given)
+    return 0
 
 
 def _retrain(given: argparse.Namespace) -> None:

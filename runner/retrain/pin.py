@@ -16,11 +16,11 @@ import yaml
 
 from runner.errors import GitError, StageError
 from runner.github import credentials, git
-from runner.pin import OVERLAYS
-from runner.promote import promote
+from runner.release.pin import OVERLAYS
+from runner.release.promote import promote
+from runner.release.versions import Version, read_version
 from runner.retrain.branch import cloned, newer
 from runner.store import Store
-from runner.versions import Version, read_version
 
 ENVIRONMENT = "dev"
 LOCK = "dvc.lock"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from runner.files import writing
+from runner.release.verdict import verdict_file
 from runner.run import work_folder
 from runner.store import Store
-from runner.verdict import verdict_file
 
 
 def give(store: Store, project: Path, run: str) -> list[str]:

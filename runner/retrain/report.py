@@ -10,12 +10,12 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from runner.promote import side_by_side
+from runner.release.promote import side_by_side
+from runner.release.versions import Version, key_of, read_version
 from runner.retrain.kubernetes import Object
 from runner.retrain.runs import results_of, task_of
 from runner.store import Store
 from runner.tables import METRICS, Row, Table
-from runner.versions import Version, key_of, read_version
 
 SUCCESS, FAILURE, ERROR = "success", "failure", "error"  # GitHub's states of a commit
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from runner.pin import OVERLAYS
-from runner.promote import difference, promote
+from runner.release.pin import OVERLAYS
+from runner.release.promote import difference, promote
+from runner.release.versions import read_version
 from runner.retrain.branch import cloned
 from runner.store import Store
-from runner.versions import read_version
 
 STAGING = "staging"
 

@@ -53,6 +53,7 @@ def test_every_command_of_ours_is_known() -> None:
     makefile = (gitops.PROJECT / "Makefile").read_text(encoding="utf-8")
     for target in set(re.findall(r"`make ([a-z-]+)", TEXT)):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
-    commands = (gitops.PROJECT / "runner/__main__.py").read_text(encoding="utf-8")
+    modules = [gitops.PROJECT / "runner/__main__.py", *gitops.PROJECT.glob("runner/*/cli.py")]
+    commands = "".join(module.read_text(encoding="utf-8") for module in modules)
     for name in set(re.findall(r"python -m runner ([a-z-]+)", TEXT)):
         assert f'add_parser("{name}"' in commands, name

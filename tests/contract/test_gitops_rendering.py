@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from runner.cluster_env import KEYS, UNSET
+from runner.cluster.facts import KEYS, UNSET
 from tests import gitops
 from tests.gitops import GITOPS, OTHER, SAMPLE, copy_with, leaf_paths, render_text
 

@@ -28,9 +28,7 @@ def prepared(project: Path, environment: dict[str, str], tmp_path_factory: pytes
 
 
 @pytest.fixture
-def fresh(
-    prepared: Path, own_minio: s3.S3, environment: dict[str, str], tmp_path: Path
-) -> Iterator[Installation]:
+def fresh(prepared: Path, own_minio: s3.S3, environment: dict[str, str], tmp_path: Path) -> Iterator[Installation]:
     """An installation in which nothing was trained yet."""
     own_minio.client().make_bucket("flyingthings")
     with installed(prepared, own_minio, own_minio.environment("flyingthings"), tmp_path / "here", environment) as made:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from runner.sample import draw_sample
-from tests.person import PARAMS, PIN, Person
+from tests.person import PARAMS, Person
 from tests.projects import Run, copy_project, set_params
 from tests.s3 import S3
 from tests.servers import running

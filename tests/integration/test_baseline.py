@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.pin import OVERLAYS, read_pin
+from runner.release.pin import OVERLAYS, read_pin
 from serving.detector import Detector
 from tests.projects import Run
 from tests.trained import Trained

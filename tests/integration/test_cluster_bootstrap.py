@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from runner import cluster_env
-from runner.bootstrap import PREREQUISITES, bootstrap
+from runner.cluster import facts as cluster_env
+from runner.cluster.bootstrap import PREREQUISITES, bootstrap
+from runner.cluster.first_run import IMAGES, first_run, unbuilt_images
+from runner.cluster.images import update
 from runner.errors import ClusterError, ConfigError
-from runner.first_run import IMAGES, first_run, unbuilt_images
-from runner.images import update
 from tests import gitops
 from tests.apiserver import ApiServer
 from tests.projects import IDENTITY, Run

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from runner.gate import gate
-from runner.publish import publish
-from runner.release import releasing
+from runner.release.contents import releasing
+from runner.release.gate import gate
+from runner.release.publish import publish
+from runner.release.versions import numbers
 from runner.store import open_store
 from runner.store.init import init_store
 from runner.store.verify import verify_store
-from runner.versions import numbers
 from tests.publishers import drive
 from tests.s3 import S3
 from tests.trained import Trained, blind

@@ -1,8 +1,8 @@
 """Runs a PipelineRun by Tekton's rules, from what kustomize rendered.
 
-The rules are those of Tekton Pipelines 1.6 (pkg/reconciler/pipelinerun/resources/pipelinerunresolution.go): a Task starts
-when all it refers to is done; it is skipped when the run stops, when a `when` does not hold, when one before it was
-skipped for another reason, or when a result of a skipped one is missing. `finally` runs in the end, always.
+The rules are those of Tekton Pipelines 1.6 (pkg/reconciler/pipelinerun/resources/pipelinerunresolution.go): a Task
+starts when all it refers to is done; it is skipped when the run stops, when a `when` does not hold, when one before it
+was skipped for another reason, or when a result of a skipped one is missing. `finally` runs in the end, always.
 """
 
 from __future__ import annotations

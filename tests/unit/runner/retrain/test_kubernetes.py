@@ -21,7 +21,9 @@ def test_objects_are_made_found_changed_and_removed_when_allowed(api: Api, login
     assert cluster.get(RUNS, labelSelector="tekton.dev/pipeline=retrain")["items"] == []
     api.create("pipelineruns", run("a"))
     assert [each["metadata"]["name"] for each in cluster.get(RUNS)["items"]] == ["a"]
-    assert cluster.patch(f"{RUNS}/a", {"spec": {"status": "CancelledRunFinally"}})["spec"] == {"status": "CancelledRunFinally"}
+    assert cluster.patch(f"{RUNS}/a", {"spec": {"status": "CancelledRunFinally"}})["spec"] == {
+        "status": "CancelledRunFinally"
+    }
     pod = cluster.create(PODS, {"metadata": {"name": "p"}, "spec": {"containers": []}})
     assert pod["metadata"]["uid"]
     cluster.delete(f"{PODS}/p")
@@ -90,7 +92,9 @@ def test_kubectl_is_asked_when_this_is_no_pod(kubectl: Path, tmp_path: Path) -> 
     ("said", "kind"),
     [("Error from server (NotFound): nothing there", MissingError), ("You must be logged in", ClusterError)],
 )
-def test_what_kubectl_says_is_told_when_it_fails(kubectl: Path, tmp_path: Path, said: str, kind: type[Exception]) -> None:
+def test_what_kubectl_says_is_told_when_it_fails(
+    kubectl: Path, tmp_path: Path, said: str, kind: type[Exception]
+) -> None:
     (kubectl / "answer").write_text(f"echo '{said}' >&2; exit 1")
     with pytest.raises(kind, match=said.split(" (")[0]):
         Cluster(tmp_path / "no account").get(RUNS)

@@ -32,7 +32,10 @@ def test_values_are_set_and_said_when_given(folder: Path) -> None:
     config = compose(folder)[0]
     assert (config.train.epochs, config.train.lr0, config.model.base) == (3, 0.01, "yolov8n.yaml")
     first, *rest = text_of(folder).splitlines()
-    assert first == "# Of one run, not of the repository: tried: train.epochs=3 +train.lr0=0.01 presets.model=yolov8n_scratch"
+    assert (
+        first
+        == "# Of one run, not of the repository: tried: train.epochs=3 +train.lr0=0.01 presets.model=yolov8n_scratch"
+    )
     assert "# [epochs] upper bound" in "\n".join(rest)
 
 

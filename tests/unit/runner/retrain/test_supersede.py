@@ -55,7 +55,9 @@ def test_older_runs_are_cancelled_when_they_have_not_begun_to_publish(api: Api, 
     assert first["spec"] == second["spec"] == {"status": "CancelledRunFinally"}
 
 
-def test_an_older_run_is_waited_for_when_it_publishes(api: Api, login: Login, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_older_run_is_waited_for_when_it_publishes(
+    api: Api, login: Login, capsys: pytest.CaptureFixture[str]
+) -> None:
     publishing = run(api, "first", tasks=("gate", "publish"))
     run(api, "mine")
     timer = threading.Timer(0.3, lambda: publishing["status"].update(ENDED))

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from runner import cluster_env
-from runner.discover import discover
+from runner.cluster import facts as cluster_env
+from runner.cluster.discover import discover
 from runner.errors import ClusterError, ConfigError
 
 Answers = dict[str, Any]  # path → object, list of objects, or the HTTP status of a refusal

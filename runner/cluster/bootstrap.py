@@ -11,7 +11,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from runner import cluster_env, kubectl
+from runner.cluster import facts as cluster_env
+from runner.cluster import kubectl
 from runner.errors import ClusterError, ConfigError
 
 Say = Callable[[str], None]

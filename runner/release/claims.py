@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 
 from runner.errors import ObjectError
 from runner.files import sha256_of
-from runner.release import Release
+from runner.release.contents import Release
+from runner.release.versions import key_of, to_json
 from runner.store import Store
-from runner.versions import key_of, to_json
 
 VERDICT = "verdict.json"  # follows from the manifest, unlike the other files of a run
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from runner.errors import ObjectError
-from runner.pin import read_pin
-from runner.versions import Version, fetch_onnx, locate, parse_version
+from runner.release.pin import read_pin
+from runner.release.versions import Version, fetch_onnx, locate, parse_version
 from serving.detector import Detector
 from serving.metadata import ModelError
 

@@ -16,13 +16,13 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from runner.candidate import load_candidate
 from runner.compose import compose
 from runner.config import MODEL_NAME
 from runner.errors import StageError
 from runner.files import sha256_of
+from runner.release.candidate import load_candidate
+from runner.release.verdict import criteria_of, read_verdict
 from runner.run import work_folder
-from runner.verdict import criteria_of, read_verdict
 from runner.weights import check_weights
 from serving.detector import Detector
 from serving.metadata import ModelError

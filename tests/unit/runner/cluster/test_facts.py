@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from runner import cluster_env
-from runner.cluster_env import KEYS, UNSET, UNUSED, check, faults, merge, read
+from runner.cluster import facts as cluster_env
+from runner.cluster.facts import KEYS, UNSET, UNUSED, check, faults, merge, read
 from runner.errors import ConfigError
 
 FILLED = {key: example for key, (_, example) in KEYS.items()}

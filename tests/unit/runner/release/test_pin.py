@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from runner.errors import ConfigError
-from runner.pin import KEYS, Pin, environments, read_pin, write_pin
+from runner.release.pin import KEYS, Pin, environments, read_pin, write_pin
 
 PIN = Pin("s3://things/models/things/3/manifest.json", "a" * 64, "3", "0123abcd", "0.930")
 

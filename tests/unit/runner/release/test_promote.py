@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from runner.errors import ConfigError, ObjectError, StageError, StoreError
-from runner.models import list_models, models_text
-from runner.pin import read_pin
-from runner.promote import choose, difference, promote
+from runner.release.models import list_models, models_text
+from runner.release.pin import read_pin
+from runner.release.promote import choose, difference, promote
 from runner.store import open_store
 from tests.conftest import PROJECT
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from runner.metrics import Boxes, average_precision
-from runner.resampling import Ranked, ap50, draw, drop_of, rank
+from runner.release.resampling import Ranked, ap50, draw, drop_of, rank
 
 Pictures = tuple[list[Boxes], list[Boxes]]
 
@@ -67,7 +67,7 @@ def test_the_figures_are_the_same_when_worked_on_in_parts(monkeypatch: pytest.Mo
     labelled, found = pictures(50, 1, 3, 8)
     (ranked,) = rank(labelled, found, 1)
     whole = ap50(ranked, draw(50, 20))
-    monkeypatch.setattr("runner.resampling._CELLS", 150)
+    monkeypatch.setattr("runner.release.resampling._CELLS", 150)
     assert ap50(ranked, draw(50, 20)).tolist() == whole.tolist()
 
 

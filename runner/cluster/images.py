@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from runner import kubectl
+from runner.cluster import kubectl
 from runner.errors import ClusterError
 
 PATH = Path("gitops/images/kustomization.yaml")

@@ -11,10 +11,19 @@ from typing import Any
 
 from runner.compose import compose
 from runner.errors import ObjectError, RunnerError, StageError, StoreError
-from runner.pin import OVERLAYS, Pin, read_pin, write_pin
+from runner.release.pin import OVERLAYS, Pin, read_pin, write_pin
+from runner.release.versions import (
+    Version,
+    key_of,
+    latest,
+    locate,
+    model_names,
+    numbers,
+    parse_version,
+    read_version,
+)
 from runner.store import Store
 from runner.tables import METRICS, Row, Table, figure
-from runner.versions import Version, key_of, latest, locate, model_names, numbers, parse_version, read_version
 
 BASELINE = "baseline"  # the environment of a stock model that no gate judged
 

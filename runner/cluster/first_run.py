@@ -13,8 +13,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from runner import cluster_env, kubectl
-from runner.bootstrap import CRD, Say, require_pushed, wait_for
+from runner.cluster import facts as cluster_env
+from runner.cluster import kubectl
+from runner.cluster.bootstrap import CRD, Say, require_pushed, wait_for
 from runner.errors import ClusterError, ConfigError
 
 NAMESPACE = "flywheel-pipelines"

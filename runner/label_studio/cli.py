@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
+NAMES = ("labels", "captures", "flywheel")
 LABELS = {
     "setup": "make the project in Label Studio match params.yaml; change only what differs",
     "import": "make tasks of pictures, or of a dataset with its boxes; each picture once",
@@ -13,7 +13,7 @@ LABELS = {
 }
 
 
-def add_parsers(commands: Any) -> None:
+def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add `labels`, `captures` and `flywheel` to the commands of `python -m runner`."""
     labels = commands.add_parser("labels", help="`labels setup|import|pull`: Label Studio in and out")
     actions = labels.add_subparsers(dest="action", required=True)
@@ -36,8 +36,22 @@ def add_parsers(commands: Any) -> None:
     flywheel.add_argument("--markdown", action="store_true", help="as Markdown")
 
 
-def run_labels(given: argparse.Namespace) -> str:
-    """Run a command of `labels`; return what to print."""
+def run(given: argparse.Namespace) -> int:
+    """Run one of the commands; return its exit status."""
+    if given.command == "labels":
+        print(_labels(given))
+    elif given.command == "captures":
+        from runner.label_studio.push import push_captures
+
+        print(push_captures(Path.cwd(), given.source))
+    else:
+        from runner.label_studio.flywheel import report
+
+        print(report(Path.cwd(), markdown=given.markdown))
+    return 0
+
+
+def _labels(given: argparse.Namespace) -> str:
     project = Path.cwd()
     if given.action == "setup":
         from runner.label_studio.setup import set_up
@@ -50,10 +64,3 @@ def run_labels(given: argparse.Namespace) -> str:
     from runner.label_studio.pull import propose_pull, pull
 
     return (propose_pull if given.pull_request else pull)(project, remove=given.remove)
-
-
-def run_captures(given: argparse.Namespace) -> str:
-    """Run `captures push`; return what to print."""
-    from runner.label_studio.push import push_captures
-
-    return push_captures(Path.cwd(), given.source)

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from runner.config import Gate
-from runner.resampling import Ranked, ap50, draw, drop_of
-from runner.verdict import Finding
+from runner.release.resampling import Ranked, ap50, draw, drop_of
+from runner.release.verdict import Finding
 
 
 class Shown(NamedTuple):

@@ -1,6 +1,6 @@
 """Bring a version of a model into the store: whole or not to be seen, once, under a number that is used once.
 
-runs/<model>/<n>/claim.json         takes the number (`runner.claims`)
+runs/<model>/<n>/claim.json         takes the number (`runner.release.claims`)
 runs/<model>/<n>/…                  the run: report, params, metrics, verdict, weights, curves, dvc.lock, model card
 models/<model>/<n>/model.onnx
 models/<model>/<n>/manifest.json    from here on the version exists
@@ -15,12 +15,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from runner.card import model_card
-from runner.claims import VERDICT, claim
 from runner.errors import ObjectError
-from runner.release import Release
+from runner.release.card import model_card
+from runner.release.claims import VERDICT, claim
+from runner.release.contents import Release
+from runner.release.versions import Version, key_of, latest, numbers, read_version, to_json
 from runner.store import Store
-from runner.versions import Version, key_of, latest, numbers, read_version, to_json
 
 
 class Published(NamedTuple):

@@ -12,10 +12,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from runner import cluster_env, kubectl
-from runner.cluster_env import UNSET, UNUSED
+from runner.cluster import facts as cluster_env
+from runner.cluster import kubectl
+from runner.cluster.facts import UNSET, UNUSED
+from runner.cluster.machine_sets import OURS, workers
 from runner.errors import ClusterError
-from runner.machine_sets import OURS, workers
 
 Values = Mapping[str, str]
 INGRESS_CONTROLLERS = (

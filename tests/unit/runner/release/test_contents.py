@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from runner.errors import StageError, StoreError
-from runner.gate import gate
-from runner.release import Release, releasing
-from runner.verdict import verdict_file
+from runner.release.contents import Release, releasing
+from runner.release.gate import gate
+from runner.release.verdict import verdict_file
 from tests.projects import IDENTITY
 from tests.trained import Trained, blind
 

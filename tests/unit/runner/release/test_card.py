@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from runner.card import model_card
+from runner.release.card import model_card
 
 FIGURES = {"map50": 0.9, "map50_95": 0.5, "precision": 0.8, "recall": 0.75, "threshold": 0.4, "boxes": 50}
 FINDING = {"criterion": "AP50 of kite", "candidate": 0.9, "deployed": 0.8, "said": "0.900 after 0.800", "passed": True}

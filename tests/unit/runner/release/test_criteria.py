@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from runner.config import Gate
-from runner.criteria import Shown, absolute, budgets, map50, per_class
-from runner.resampling import Ranked
+from runner.release.criteria import Shown, absolute, budgets, map50, per_class
+from runner.release.resampling import Ranked
 
 RULES = Gate(
     min_map50=0.5,

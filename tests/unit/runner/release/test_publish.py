@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from runner.errors import ObjectError, StoreError
-from runner.gate import gate
-from runner.publish import Published, publish
-from runner.release import releasing
+from runner.release.contents import releasing
+from runner.release.gate import gate
+from runner.release.publish import Published, publish
+from runner.release.versions import latest, numbers, read_version
 from runner.store import open_store
-from runner.versions import latest, numbers, read_version
 from tests.publishers import drive
 from tests.trained import Trained, blind, seeing
 

@@ -10,8 +10,16 @@ from typing import Any
 import pytest
 
 from runner.errors import ObjectError, StoreError
+from runner.release.versions import (
+    fetch_onnx,
+    latest,
+    locate,
+    model_names,
+    numbers,
+    parse_version,
+    read_version,
+)
 from runner.store import Store, open_store
-from runner.versions import fetch_onnx, latest, locate, model_names, numbers, parse_version, read_version
 
 ONNX = b"a model"
 MANIFEST = {

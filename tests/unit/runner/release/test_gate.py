@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from runner.errors import ConfigError, DatasetError, StageError, StoreError
-from runner.gate import gate
-from runner.promote import choose, promote
-from runner.publish import publish
-from runner.release import releasing
+from runner.release.contents import releasing
+from runner.release.gate import gate
+from runner.release.promote import choose, promote
+from runner.release.publish import publish
+from runner.release.verdict import Verdict
 from runner.store import open_store
-from runner.verdict import Verdict
 from tests.trained import LEFT, Trained, blind, seeing
 
 

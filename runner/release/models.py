@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from runner.errors import ObjectError
-from runner.pin import environments, read_pin
+from runner.release.pin import environments, read_pin
+from runner.release.versions import latest, model_names, numbers, read_version
 from runner.store import Store
 from runner.tables import Row, Table, figure
-from runner.versions import latest, model_names, numbers, read_version
 
 Entry = dict[str, Any]
 _VERDICTS = {True: "passed", False: "did not pass", None: "not asked"}

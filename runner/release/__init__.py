@@ -1,0 +1,4 @@
+"""A trained model on its way to those who use it.
+
+It is judged by the gate, published as a version, pinned to environments.
+"""

@@ -1,0 +1,90 @@
+"""The commands that judge, publish and pin a model; what they do is imported when one is called."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+NAMES = ("gate", "publish", "promote", "models")
+NO = 3  # exit status of `gate --exit-code` when the answer is no
+
+
+def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the commands to `python -m runner`."""
+    gate = commands.add_parser("gate", help="judge the model, also beside the one that dev runs")
+    gate.add_argument("--alone", action="store_true", help="judge it by itself, without the deployed model")
+    gate.add_argument("--exit-code", action="store_true", help="exit with 3 when the answer is no")
+    gate.add_argument("--markdown", action="store_true", help="as Markdown")
+    publish = commands.add_parser("publish", help="bring the model that the gate judged into the store, as a version")
+    publish.add_argument(
+        "--baseline", type=Path, metavar="FILE.pt", help="a stock pretrained model, under its own name"
+    )
+    shape = publish.add_mutually_exclusive_group()
+    shape.add_argument("--uri", action="store_true", help="print the manifest's URI alone, as MODEL_URI wants it")
+    shape.add_argument("--json", action="store_true", help="for programs")
+    publish.add_argument("--results", type=Path, metavar="FOLDER", help="write model, version and pin-mode into files")
+    promote = commands.add_parser("promote", help="pin a version to an environment")
+    promote.add_argument("--to", required=True, metavar="ENV", help="dev | staging | prod | baseline")
+    promote.add_argument("--version", type=int, metavar="N", help="default: the newest that passed the gate")
+    promote.add_argument("--model", metavar="NAME", help="default: model.name of params.yaml")
+    promote.add_argument("--force", action="store_true", help="also when the gate did not let it pass")
+    promote.add_argument("--allow-local", action="store_true", help="also from a store that is a folder")
+    promote.add_argument("--diff", action="store_true", help="print old and new side by side, write nothing")
+    promote.add_argument("--markdown", action="store_true", help="--diff as Markdown")
+    models = commands.add_parser("models", help="the versions in the store, and which environment runs which")
+    models.add_argument("--model", metavar="NAME", help="only of this one")
+    shape = models.add_mutually_exclusive_group()
+    shape.add_argument("--json", action="store_true", help="for programs")
+    shape.add_argument("--markdown", action="store_true", help="as Markdown")
+
+
+def run(given: argparse.Namespace) -> int:
+    """Run one of the commands; return its exit status."""
+    if given.command == "gate":
+        return _gate(given)
+    print({"publish": _publish, "promote": _promote, "models": _models}[given.command](given))
+    return 0
+
+
+def _gate(given: argparse.Namespace) -> int:
+    from runner.release.gate import gate
+
+    verdict = gate(Path.cwd(), alone=given.alone)
+    print(verdict.as_text(markdown=given.markdown))
+    return 0 if verdict.passed or not given.exit_code else NO
+
+
+def _publish(given: argparse.Namespace) -> str:
+    from runner.release.contents import releasing
+    from runner.release.publish import publish
+    from runner.store import open_store
+
+    with releasing(Path.cwd(), given.baseline) as release:
+        published = publish(open_store(Path.cwd()), release)
+    if given.results:
+        from runner.compose import compose
+
+        version, mode = published.version, compose(Path.cwd())[0].pin.mode
+        for name, value in (("model", version.model), ("version", version.number), ("pin-mode", mode)):
+            (given.results / name).write_text(str(value), encoding="utf-8")
+    return published.uri if given.uri else published.as_json() if given.json else published.as_text()
+
+
+def _promote(given: argparse.Namespace) -> str:
+    from runner.release.promote import choose, difference, promote
+    from runner.store import open_store
+
+    project, store = Path.cwd(), open_store(Path.cwd())
+    version = choose(project, store, given.to, given.model, given.version)
+    if given.diff:
+        return difference(project, given.to, version, markdown=given.markdown)
+    return promote(project, store, given.to, version, force=given.force, allow_local=given.allow_local)
+
+
+def _models(given: argparse.Namespace) -> str:
+    from runner.release.models import list_models, models_text
+    from runner.store import open_store
+
+    entries = list_models(Path.cwd(), open_store(Path.cwd()), given.model)
+    return json.dumps(entries, indent=2, ensure_ascii=False) if given.json else models_text(entries, given.markdown)

@@ -1,0 +1,47 @@
+"""`python -m runner store …`; what its actions do is imported when one is called."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+NAMES = ("store",)
+
+
+def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to `python -m runner`."""
+    store = commands.add_parser("store", help="`store init|use|verify|policy`: the store that STORE_URI names")
+    actions = store.add_subparsers(dest="action", required=True)
+    init = actions.add_parser("init", help="make bucket, expiry and users, find out what the endpoint can do")
+    init.add_argument("--captures-days", type=int, default=90, metavar="N", help="captures expire (default: 90)")
+    init.add_argument("--versions-days", type=int, default=30, metavar="N", help="replaced ones expire (default: 30)")
+    actions.add_parser("use", help="let DVC's remote be in the store")
+    actions.add_parser("verify", help="hash everything whose digest is known")
+    policy = actions.add_parser("policy", help="print what a user may do, for endpoints that are not MinIO")
+    policy.add_argument("user", help="runner | server-dev | … | labels")
+
+
+def run(given: argparse.Namespace) -> int:
+    """Run an action; return its exit status."""
+    from runner.store import open_store
+
+    if given.action == "init":
+        from runner.store.init import init_store
+
+        days = {"captures_days": given.captures_days, "versions_days": given.versions_days}
+        print(init_store(Path.cwd(), **days))
+    elif given.action == "use":
+        from runner.store.use import use_store
+
+        print(use_store(Path.cwd()))
+    elif given.action == "policy":
+        from runner.store.policies import policy_text
+
+        print(policy_text(given.user, open_store(Path.cwd()).uri))
+    else:
+        from runner.store.verify import verify_store
+
+        text, well = verify_store(open_store(Path.cwd()))
+        print(text)
+        return 0 if well else 1
+    return 0
