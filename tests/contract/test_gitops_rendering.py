@@ -140,6 +140,18 @@ def test_no_openshift_kind_is_left_when_plain_kubernetes_is_rendered() -> None:
             assert not [name for name in annotated if "openshift.io" in name and "description" not in name], path
 
 
+@pytest.mark.parametrize("platform", ["openshift", "kubernetes"])
+def test_no_minio_is_applied_when_the_store_is_elsewhere(platform: str, tmp_path: Path) -> None:
+    root = copy_with(SAMPLE, tmp_path)
+    path = root / "argocd/overlays" / platform / "kustomization.yaml"
+    line = "- ../../components/external-store"
+    assert f"# {line}" in path.read_text()
+    path.write_text(path.read_text().replace(f"# {line}", line))
+    before = {obj["metadata"]["name"] for obj in gitops.leaf(f"argocd/overlays/{platform}").objects}
+    after = {obj["metadata"]["name"] for obj in gitops.render(f"argocd/overlays/{platform}", root).objects}
+    assert before - after == {"minio"}
+
+
 def test_every_leaf_is_applied_by_something_when_it_is_no_alternative() -> None:
     applied = {path for platform in ("openshift", "kubernetes") for path in gitops.applied(platform)}
     alternatives = {path for path in leaf_paths() if "/operator/overlays/" in path} - applied

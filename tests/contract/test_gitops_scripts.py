@@ -24,7 +24,7 @@ def scripts(value: Any, where: str) -> Iterator[tuple[str, str, str]]:
         return
     words = [*(value.get("command") or ()), *(value.get("args") or ())] if "image" in value else []
     if len(words) > 2 and words[0] in SHELLS and str(words[1]).startswith("-") and "c" in words[1]:
-        yield where, Path(words[0]).name, words[2]
+        yield where, Path(words[0]).name, ("set -e\n" if "e" in words[1] else "") + words[2]
     if isinstance(value.get("script"), str):
         first, _, rest = value["script"].partition("\n")
         shell = first.rpartition("/")[2].split()[-1] if first.startswith("#!") else "sh"
