@@ -89,7 +89,7 @@ def open_store(project: Path, uri: str | None = None) -> Store:
         uri = unquote(urlsplit(uri).path)
     if uri.startswith("s3://"):
         bucket = uri.removeprefix("s3://").rstrip("/")
-        if not _BUCKET.fullmatch(bucket):
+        if not is_bucket(bucket):
             raise StoreError(f"STORE_URI {uri} names no bucket, expected s3://NAME of 3 to 63 a-z, 0-9, . and -")
         from runner.store.s3 import S3Store
 
@@ -102,6 +102,11 @@ def open_store(project: Path, uri: str | None = None) -> Store:
     from runner.store.folder import FolderStore
 
     return FolderStore(project / Path(uri).expanduser())
+
+
+def is_bucket(text: str) -> bool:
+    """Whether a text can be a bucket's name."""
+    return _BUCKET.fullmatch(text) is not None
 
 
 def is_key(text: str) -> bool:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from tqdm import tqdm
 
 from runner.dataset.archive import MAX_BYTES, MAX_FILES, check_names
 from runner.errors import DatasetError
+from runner.store import is_bucket
 from runner.store.bucket import Bucket, Found
 from runner.store.sink import Sink
 from serving.s3 import CONNECTIONS, endpoint_of_environment
@@ -28,26 +28,26 @@ def fetch_uri(uri: str, folder: Path) -> Path:
         DatasetError: there is nothing, or it has names that could do harm, or too much of it.
         StoreError: the endpoint is not to be reached, or refuses.
     """
-    parts = urlsplit(uri)
-    key = parts.path.lstrip("/")
-    if not parts.netloc:
+    name, _, key = uri.removeprefix("s3://").partition("/")
+    if not is_bucket(name):
         raise DatasetError(f"{uri}: names no bucket, expected s3://bucket/prefix/ or s3://bucket/dataset.zip")
-    bucket = Bucket(parts.netloc, endpoint_of_environment())
+    bucket = Bucket(name, endpoint_of_environment())
     if key and not key.endswith("/") and (found := bucket.find(key)):
-        target = folder / key.rpartition("/")[2]
-        _fetch(bucket, {key: found}, {key: target}, uri)
-        return target
+        file = key.rpartition("/")[2]
+        check_names([file], uri)
+        _fetch(bucket, {key: found}, {key: folder / file}, uri)
+        return folder / file
     prefix = f"{key.rstrip('/')}/" if key else ""
-    objects = {name: found for name, found in bucket.list(prefix) if not name.endswith("/")}
+    objects = {key: found for key, found in bucket.list(prefix) if not key.endswith("/")}
     if not objects:
         raise DatasetError(
             f"{uri}: there is nothing under it, expected a zip, or the files of a dataset; check its name"
         )
     if len(objects) > MAX_FILES or sum(found.size for found in objects.values()) > MAX_BYTES:
         raise DatasetError(f"{uri}: expected at most {MAX_FILES:,} files of {MAX_BYTES >> 30} GiB together")
-    names = {name: name.removeprefix(prefix) for name in objects}
+    names = {key: key.removeprefix(prefix) for key in objects}
     check_names(list(names.values()), uri)
-    _fetch(bucket, objects, {name: folder / inner for name, inner in names.items()}, uri)
+    _fetch(bucket, objects, {key: folder / inner for key, inner in names.items()}, uri)
     return folder
 
 

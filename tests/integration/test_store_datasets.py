@@ -33,8 +33,8 @@ def pictures(count: int) -> dict[str, bytes]:
     for number in range(count):
         out = io.BytesIO()
         Image.new("L", (16, 16), number % 256).save(out, "PNG")
-        files[f"images/sky {number:04} ü.png"] = out.getvalue()
-        files[f"labels/sky {number:04} ü.txt"] = b"0 0.5 0.5 0.2 0.2\n"
+        files[f"images/sky #{number:04} ü.png"] = out.getvalue()
+        files[f"labels/sky #{number:04} ü.txt"] = b"0 0.5 0.5 0.2 0.2\n"
     return files
 
 
@@ -112,6 +112,14 @@ def test_prefix_is_refused_when_its_names_could_do_harm(
     with pytest.raises(DatasetError, match=message):
         fetch_uri(f"{environment['STORE_URI']}/incoming/", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("uri", ["s3://", "s3:///planes", "s3://A/planes", "s3://../planes"])
+def test_source_is_refused_when_it_names_no_bucket(uri: str, tmp_path: Path) -> None:
+    with pytest.raises(
+        DatasetError, match=r"names no bucket, expected s3://bucket/prefix/ or s3://bucket/dataset\.zip"
+    ):
+        fetch_uri(uri, tmp_path / "out")
 
 
 def test_params_stay_when_the_source_is_not_there(bucket: str, repository: Path) -> None:
