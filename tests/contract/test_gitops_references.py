@@ -15,13 +15,19 @@ Name = tuple[str, str, str]  # kind, namespace, name
 README = (gitops.GITOPS / "README.md").read_text(encoding="utf-8")
 # What a cluster has by itself in every namespace.
 ALWAYS = {"ConfigMap": ("kube-root-ca.crt", "openshift-service-ca.crt"), "ServiceAccount": ("builder", "pipeline")}
+LISTENER = "el-"  # Tekton's controller makes a Service of this name and the EventListener's
 # Peers that are not ours, with why a policy names them.
 OUTSIDE = {
     "kube-system": "DNS on Kubernetes",
     "openshift-dns": "DNS on OpenShift",
+    "openshift-pipelines": "Tekton's interceptors on OpenShift",
+    "tekton-pipelines": "Tekton's interceptors on Kubernetes",
 }
 # Pods that no template of gitops/ makes, by a label that they carry.
-COMING = {"flywheel/label-studio": "runs of the pipeline, and whoever calls Label Studio's API from inside"}
+COMING = {
+    "flywheel/label-studio": "runs of the pipeline, and whoever calls Label Studio's API from inside",
+    "eventlistener": "the pod of an EventListener, which Tekton's controller makes",
+}
 PLATFORMS = ("openshift", "kubernetes")
 ROW = re.compile(r"^\| `(?P<name>[a-z-]+)` \| (?P<namespaces>[^|]+) \| (?P<keys>[^|]+) \|", re.MULTILINE)
 
@@ -52,6 +58,8 @@ def made(platform: str) -> set[Name]:
     for obj in objects(platform):
         meta = obj["metadata"]
         found.add((obj["kind"], meta.get("namespace", ""), meta["name"]))
+        if obj["kind"] == "EventListener":
+            found.add(("Service", meta["namespace"], LISTENER + meta["name"]))
         annotations = meta.get("annotations", {})
         if secret := annotations.get("service.beta.openshift.io/serving-cert-secret-name"):
             found.add(("Secret", meta["namespace"], secret))
@@ -140,6 +148,8 @@ def test_pods_are_there_when_a_service_or_a_policy_selects_them(platform: str) -
     for obj in objects(platform):
         if obj["kind"] in TEMPLATES:
             labels.setdefault(obj["metadata"]["namespace"], []).append(pod(obj, "").labels)
+        if obj["kind"] == "Task":  # its labels are those of its TaskRuns, and of their pods
+            labels.setdefault(obj["metadata"]["namespace"], []).append(obj["metadata"].get("labels", {}))
     for obj in objects(platform):
         namespace = obj["metadata"].get("namespace")
         if obj["kind"] == "Service":
