@@ -144,6 +144,7 @@ def test_an_application_is_patient_and_careful_when_it_syncs(platform: str) -> N
     for application in gitops.applications(platform):
         policy = application["spec"]["syncPolicy"]
         assert policy["retry"]["limit"] >= 20
+        assert policy["retry"]["refresh"] is True  # or the commit that mends a failing sync waits for its last try
         assert policy["retry"]["backoff"]["maxDuration"] == "3m"
         assert {"ServerSideApply=true", "RespectIgnoreDifferences=true"} <= set(policy["syncOptions"])
         if application["spec"]["project"] == "platform":
