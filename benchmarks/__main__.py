@@ -3,7 +3,7 @@
 import argparse
 import importlib
 
-NAMES = ("prepare", "growth", "training", "evaluate", "server", "store")
+NAMES = ("prepare", "growth", "training", "evaluate", "server", "store", "labels")
 
 
 def main() -> None:

@@ -1,0 +1,111 @@
+"""How fast annotations become a version: `labels pull` beside Label Studio's own export in YOLO's format.
+
+`python -m benchmarks labels` needs `make label-studio` and `make minio`. 1,000 annotated tasks, their pictures in MinIO,
+everything on this machine. Whole commands are measured. The export is what the workshop unpacks by hand: it writes
+pictures and labels and nothing else, where ours also digests, compares, checks and stores a version.
+"""
+
+import argparse
+import shutil
+import statistics
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import httpx
+
+from benchmarks.pictures import dataset
+from benchmarks.rounds import CORES, FOLDER, PROJECT, took
+from tests.annotating import SIZE
+from tests.label_studio import LabelStudio, labelling
+from tests.projects import set_params
+from tests.s3 import serving_s3
+
+TITLE = "benchmark"
+NAMES = ("pull of everything", "pull with one change", "pull with nothing new", "Label Studio's export, unpacked")
+
+
+def ours(folder: Path, environment: dict[str, str], *arguments: str) -> float:
+    """Run a command in the project; return its seconds."""
+    return took(sys.executable, "-m", "runner", *arguments, cwd=folder, PYTHONPATH=str(PROJECT), **environment)
+
+
+def project(folder: Path) -> str:
+    """Write conf/ and params.yaml, without a dataset; return the text of params.yaml."""
+    shutil.copytree(PROJECT / "conf", folder / "conf")
+    shutil.copy(PROJECT / "params.yaml", folder)
+    set_params(folder, {"labels": {"title": TITLE}, "dataset": {"classes": ["thing"]}})
+    return (folder / "params.yaml").read_text(encoding="utf-8")
+
+
+def change(server: LabelStudio, number: int) -> None:
+    """Annotate one task anew, as a person would."""
+    (found,) = server.ask("GET", "/api/projects/", params={"title": TITLE})["results"]
+    options = {"project": found["id"], "page": number + 1, "page_size": 1}
+    (task,) = server.ask("GET", "/api/tasks/", params=options)["tasks"]
+    value = {"x": number, "y": 10, "width": 10, "height": 10, "rotation": 0, "rectanglelabels": ["thing"]}
+    region = {"id": "a", "from_name": "label", "to_name": "image", "type": "rectanglelabels", "value": value}
+    size = {"original_width": SIZE[0], "original_height": SIZE[1]}
+    server.ask("POST", f"/api/tasks/{task['id']}/annotations/", json={"result": [region | size]})
+
+
+def export(server: LabelStudio, folder: Path, tasks: int) -> float:
+    """Let Label Studio export pictures and labels, and unpack them; return the seconds.
+
+    Raises:
+        RuntimeError: it lost pictures, as it does in silence.
+    """
+    (found,) = server.ask("GET", "/api/projects/", params={"title": TITLE})["results"]
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    start = time.perf_counter()
+    url = f"{server.url}/api/projects/{found['id']}/export?exportType=YOLO_WITH_IMAGES"
+    headers, packed = {"Authorization": f"Token {server.token}"}, folder / "export.zip"
+    with httpx.stream("GET", url, headers=headers, timeout=600) as answer, packed.open("wb") as file:
+        for chunk in answer.iter_bytes():
+            file.write(chunk)
+    with zipfile.ZipFile(packed) as archive:
+        archive.extractall(folder / "datasets")
+    seconds = time.perf_counter() - start
+    if (came := len(list((folder / "datasets/images").iterdir()))) != tasks:
+        raise RuntimeError(f"Label Studio exported {came} of {tasks} pictures")
+    return seconds
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--pictures", type=int, default=1000)
+    options = parser.parse_args(arguments)
+    folder = FOLDER / "labels"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    dataset(folder / "first", options.pictures, 640, 480)
+    seconds: dict[str, list[float]] = {name: [] for name in NAMES}
+    with serving_s3("minio", folder / "minio") as minio, labelling(folder / "label-studio") as server:
+        environment = minio.bucket() | server.environment
+        text = project(folder / "project")
+        ours(folder / "project", environment, "labels", "setup")
+        imported = ours(folder / "project", environment, "labels", "import", str(folder / "first"))
+        for number in range(options.rounds):
+            (folder / "project/params.yaml").write_text(text, encoding="utf-8")
+            everything, one, nothing, theirs = NAMES
+            seconds[everything].append(ours(folder / "project", environment, "labels", "pull"))
+            change(server, number)
+            seconds[one].append(ours(folder / "project", environment, "labels", "pull"))
+            seconds[nothing].append(ours(folder / "project", environment, "labels", "pull"))
+            seconds[theirs].append(export(server, folder / "export", options.pictures))
+    size = sum(file.stat().st_size for file in (folder / "first/images").iterdir()) / 1e6
+    print(f"{options.pictures:,} annotated pictures of 640x480, {size:.0f} MB; imported in {imported:.1f} s\n")
+    print("| | seconds, median | range | ÷ the export |\n|---|---|---|---|")
+    for name, each in seconds.items():
+        ratio = statistics.median(a / b for a, b in zip(each, seconds[NAMES[-1]], strict=True))
+        print(f"| {name} | {statistics.median(each):.1f} | {min(each):.1f}-{max(each):.1f} | {ratio:.2f} |")
+    print(f"\n{CORES} cores, {options.rounds} rounds")
+    shutil.rmtree(folder)
+
+
+if __name__ == "__main__":
+    main()
