@@ -1,8 +1,8 @@
 """How fast annotations become a version: `labels pull` beside Label Studio's own export in YOLO's format.
 
-`python -m benchmarks labels` needs `make label-studio` and `make minio`. 1,000 annotated tasks, their pictures in MinIO,
-everything on this machine. Whole commands are measured. The export is what the workshop unpacks by hand: it writes
-pictures and labels and nothing else, where ours also digests, compares, checks and stores a version.
+`python -m benchmarks labels` needs `make label-studio` and `make minio`. 1,000 annotated tasks, their pictures in
+MinIO, everything on this machine. Whole commands are measured. The export is what the workshop unpacks by hand: it
+writes pictures and labels and nothing else, where ours also digests, compares, checks and stores a version.
 """
 
 import argparse

@@ -77,7 +77,8 @@ def ask(method: str, url: str, token: str, content: Mapping[str, str] | None = N
         with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS, context=trusted) as answer:
             return json.load(answer)
     except urllib.error.HTTPError as error:
-        said = " ".join(error.read(2000).decode(errors="replace").split())[:300]
+        with error:
+            said = " ".join(error.read(2000).decode(errors="replace").split())[:300]
         remedy = "the token needs the right to do this" if error.code in (401, 403, 404) else "look at it there"
         raise GitError(f"{method} {url} answered {error.code}: {said}; {remedy}") from error
     except (OSError, ValueError) as error:
@@ -90,7 +91,7 @@ def git(
     """Run Git and return what it prints.
 
     Raises:
-        GitError: it fails; with the last line that it said.
+        GitError: it fails; with the line that says why.
     """
     settings = {**os.environ, "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C", **(environment or {})}
     try:
@@ -100,8 +101,10 @@ def git(
     except FileNotFoundError as error:
         raise GitError("git is not installed, expected it on PATH") from error
     if done.returncode:
-        said = [line for line in done.stderr.decode(errors="replace").splitlines() if line.strip()]
-        raise GitError(f"git {arguments[0]}: {shown(said[-1] if said else 'failed')}; mend it, then run this again")
+        lines = done.stderr.decode(errors="replace").splitlines()
+        said = [line.strip() for line in lines if line.strip()] or ["failed"]
+        why = next((line for line in said if line.startswith(("fatal:", "error:", "!"))), said[-1])
+        raise GitError(f"git {arguments[0]}: {shown(why)}; mend it, then run this again")
     return done.stdout.decode(errors="replace").strip()
 
 

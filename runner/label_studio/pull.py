@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -99,7 +100,8 @@ def propose_pull(project: Path, *, remove: bool = False) -> str:
         finally:
             write_text(params, as_it_was)
     title = f"Labels: {', '.join(f'{count} {what}' for what, count in _news(pulled.union).items() if count)}"
-    made = propose(project, {PARAMS: now}, branch=BRANCH, title=title, body=describe(pulled, markdown=True))
+    body, base = describe(pulled, markdown=True), os.environ.get("BRANCH")  # as the cluster's pods have it
+    made = propose(project, {PARAMS: now}, branch=BRANCH, title=title, body=body, base=base)
     return f"{text}\n{made}"
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
 
+from runner.__main__ import main
 from runner.dataset.versions import add_dataset
 from runner.errors import DatasetError, LabelStudioError
 from runner.label_studio.intake import import_pictures
@@ -318,3 +320,44 @@ def test_a_picture_without_a_box_is_not_enough_when_there_is_no_other(started: B
 def test_the_project_is_asked_for_when_it_was_never_set_up(bench: Bench) -> None:
     with pytest.raises(LabelStudioError, match=r"there is no project 'test .*`python -m runner labels setup` makes it"):
         pull(bench.project)
+
+
+def test_a_pull_request_proposes_the_version_when_enough_is_new(
+    started: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Real Git and a bare repository; the request itself is tests/unit/runner/test_pull_request.py's."""
+    for name in ("GITHUB_TOKEN", "GITHUB_API_URL", "GITHUB_REPOSITORY", "BRANCH"):
+        monkeypatch.delenv(name, raising=False)
+    started.set(labels={"min_new": 2})
+    (started.project / ".gitignore").write_text(".work/\n")
+    origin = tmp_path / "origin.git"
+    subprocess.run(["git", "init", "-q", "--bare", "-b", "main", origin], check=True)
+    for command in (
+        ("init", "-q", "-b", "main"),
+        ("config", "user.name", "Tests"),
+        ("config", "user.email", "tests@example.invalid"),
+        ("remote", "add", "origin", str(origin)),
+        ("add", "-A"),
+        ("commit", "-qm", "begin"),
+        ("push", "-q", "origin", "main"),
+    ):
+        subprocess.run(["git", *command], cwd=started.project, check=True)
+    before = started.params
+    monkeypatch.chdir(started.project)
+    started.draw(started.task("0000.jpg")["id"], AIRPLANE)
+    assert main(["labels", "pull", "--pull-request"]) == 0
+    assert "no pull request: 1 are new, labels.min_new is 2" in capsys.readouterr().out
+    assert started.store.list("") == []
+    started.draw(started.task("0001.jpg")["id"], HELICOPTER)
+    assert main(["labels", "pull", "--pull-request"]) == 0
+    assert "branch labels is pushed" in capsys.readouterr().out and started.params == before
+    show = ["git", "--git-dir", str(origin), "show", "-s", "--format=%B", "labels"]
+    message = subprocess.run(show, capture_output=True, text=True, check=True).stdout
+    assert message.startswith("Labels: 2 added\n") and "| boxes of helicopter | 0 | 1 | +1 |" in message
+    proposed = subprocess.run([*show[:3], "show", "labels:params.yaml"], capture_output=True, text=True, check=True)
+    assert "url: store:datasets/" in proposed.stdout
+    (key,) = [key for key in started.store.list("datasets/") if key.endswith(".zip")]
+    assert key in proposed.stdout
+    (started.project / "params.yaml").write_text(before + "\n# mine\n")
+    assert main(["labels", "pull", "--pull-request"]) == 1
+    assert "params.yaml has changes that are not committed" in capsys.readouterr().err

@@ -160,7 +160,10 @@ def test_one_pull_request_is_open_when_proposed_twice(
 @pytest.mark.parametrize(
     ("refusal", "message"),
     [
-        ((403, {"message": "Resource not accessible"}), "answered 403: .*Resource not accessible.*needs the right to"),
+        (
+            (403, {"message": "Resource not accessible"}),
+            "answered 403: .*not accessible.*needs the right to do this",
+        ),
         ((422, {"message": "Validation Failed"}), "answered 422: .*Validation Failed.*look at it there"),
         ((200, "no list"), "answered no pull request; is GITHUB_API_URL GitHub's API"),
     ],
