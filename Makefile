@@ -5,11 +5,12 @@ MINIO := $(shell sed -n "s/^ARG VERSION=//p" gitops/minio/Containerfile)
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/flywheel
 PROGRAMS := $(CACHE)/bin
 LABEL_STUDIO := $(CACHE)/label-studio
+WORKSHOP := DATASET_ZIP MODEL_BASE MODEL_NAME NUM_EPOCHS BATCH_SIZE MAX_WIDTH IMG_RESIZE GPU GPU_TIMEOUT DEPLOY
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve plan minio label-studio apiserver manifests bootstrap first-run test check lint format lock bench clean
+.PHONY: help setup demo serve plan retrain minio label-studio tekton apiserver manifests bootstrap first-run test check lint format lock bench clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -35,8 +36,14 @@ serve: setup  ## serve the trained model with its Swagger page at http://127.0.0
 plan: setup  ## say which stages would run, and because of which keys
 	@python -m runner plan
 
+retrain: setup  ## train in the cluster, with other values for one run: make retrain NUM_EPOCHS=50 GPU=N, or SET="train.epochs=50"
+	@python -m runner retrain $(SET) $(foreach name,$(WORKSHOP),$(if $(filter command line,$(origin $(name))),$(name)=$($(name)))) $(ARGS)
+
 minio:  ## build the MinIO server for the S3 tests, where it is not on PATH (needs Go; takes minutes)
 	@command -v minio >/dev/null || test -x "$(PROGRAMS)/minio" || GOBIN="$(PROGRAMS)" CGO_ENABLED=0 go install -trimpath -ldflags="-s -w" github.com/minio/minio@$(MINIO)
+
+tekton:  ## build Tekton's own validation and its listener for webhooks, for the tests of gitops/pipelines (needs Go; takes minutes)
+	@go build -C tests/tekton -o "$(PROGRAMS)/tekton" .
 
 apiserver:  ## build Kubernetes' API server for the tests of gitops/ (needs Go; takes minutes)
 	@test -x "$(PROGRAMS)/kube-apiserver" || go build -C tests/kubernetes -o "$(PROGRAMS)/kube-apiserver" .

@@ -17,16 +17,20 @@ from runner.cluster import facts as cluster_env
 from runner.cluster import kubectl
 from runner.cluster.bootstrap import CRD, Say, require_pushed, wait_for
 from runner.errors import ClusterError, ConfigError
+from runner.retrain.branch import head_of
+from runner.retrain.start import fill
 
 NAMESPACE = "flywheel-pipelines"
 LABEL = "flywheel/first-run"
 RUNS = f"/apis/tekton.dev/v1/namespaces/{NAMESPACE}/pipelineruns"
+TEMPLATE = f"/apis/triggers.tekton.dev/v1beta1/namespaces/{NAMESPACE}/triggertemplates/retrain"
 IMAGES = Path("gitops/images/kustomization.yaml")
 NEEDED = {
     CRD + "pipelineruns.tekton.dev": "pipelineruns.tekton.dev, which Tekton brings",
     f"/api/v1/namespaces/{NAMESPACE}/secrets/store": "Secret store, which the Job credentials makes",
     f"/api/v1/namespaces/{NAMESPACE}/secrets/git": "Secret git, which you supply (gitops/README.md has the command)",
     f"/apis/tekton.dev/v1/namespaces/{NAMESPACE}/pipelines/retrain": "Pipeline retrain, which Argo CD applies",
+    TEMPLATE: "TriggerTemplate retrain, which Argo CD applies",
 }
 
 
@@ -85,15 +89,12 @@ def unbuilt_images(path: Path) -> list[str]:
 
 
 def _start(values: dict[str, str]) -> None:
-    run = {
-        "apiVersion": "tekton.dev/v1",
-        "kind": "PipelineRun",
-        "metadata": {"generateName": "first-run-", "namespace": NAMESPACE, "labels": {LABEL: "true"}},
-        "spec": {
-            "pipelineRef": {"name": "retrain"},
-            "params": [{"name": "revision", "value": values["DETECTOR_REVISION"]}],
-        },
-    }
+    template = kubectl.get(TEMPLATE)
+    if template is None:
+        raise ClusterError(f"{TEMPLATE} is gone; look at Argo CD's Application pipelines")
+    run = fill(template, {"revision": head_of(values["REPO_URL"], values["DETECTOR_REVISION"])})
+    run["metadata"] |= {"generateName": "first-run-", "namespace": NAMESPACE}
+    run["metadata"]["labels"][LABEL] = "true"
     with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
         json.dump(run, file)
         file.flush()

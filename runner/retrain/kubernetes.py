@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import ssl
-import subprocess
+import tempfile
 import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+from runner import kubectl
 from runner.errors import ClusterError
 
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
@@ -50,9 +50,7 @@ class Cluster:
             self.server = f"https://{f'[{host}]' if ':' in host else host}:{port}"
             return
         self.namespace = PIPELINES
-        self.client = shutil.which("kubectl") or shutil.which("oc")
-        if not self.client:
-            raise ClusterError("neither kubectl nor oc is on PATH, expected one that is logged in to the cluster")
+        kubectl.command()
 
     def get(self, path: str, **query: str) -> Object:
         """Return an object, or a list of some.
@@ -105,13 +103,14 @@ class Cluster:
 
     def _by_client(self, method: str, address: str, content: Object | None) -> Object:
         verb = {"GET": "get", "POST": "create", "DELETE": "delete"}[method]
-        command = [str(self.client), verb, "--raw", address, *(["-f", "-"] if content else [])]
-        text = json.dumps(content) if content else ""
-        done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
+        with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+            json.dump(content, file)
+            file.flush()
+            done = kubectl.run(verb, "--raw", address, *(["-f", file.name] if content else []))
         if done.returncode:
             said = " ".join(done.stderr.split()) or "no message"
-            code = 404 if "NotFound" in said else 0
-            raise _refusal(f"{Path(command[0]).name} {verb} {address}", code, said)
+            code = 404 if "(NotFound)" in said or "could not find the requested resource" in said else 0
+            raise _refusal(f"{verb} {address}", code, said)
         found: Object = json.loads(done.stdout)
         return found
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from runner.retrain.kubernetes import RUNS, TASK_RUNS, Cluster, Object
 
 PIPELINE = "retrain"
-OF_PIPELINE = f"tekton.dev/pipeline={PIPELINE}"
+OF_PIPELINE = f"flywheel/pipeline={PIPELINE}"  # the TriggerTemplate gives it
 CANCEL = "CancelledRunFinally"
 
 

@@ -258,7 +258,10 @@ def test_one_run_is_started_when_the_first_day_is_begun_twice(server: ApiServer,
     push(folder, run)
     with pytest.raises(ClusterError, match=r"pipelineruns\.tekton\.dev, which Tekton brings did not come in 0 s"):
         first_run(folder, print, patience_s=0, pause_s=0.1)
-    server.know([{"apiVersion": "tekton.dev/v1", "kind": kind} for kind in ("Pipeline", "PipelineRun")], ())
+    (template,) = gitops.leaf("pipelines/overlays/openshift").of_kind("TriggerTemplate")
+    server.know(
+        [*({"apiVersion": "tekton.dev/v1", "kind": kind} for kind in ("Pipeline", "PipelineRun")), template], ()
+    )
     namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "flywheel-pipelines"}}
     meta = {"namespace": "flywheel-pipelines"}
     data = {"token": base64.b64encode(b"x").decode()}
@@ -271,6 +274,9 @@ def test_one_run_is_started_when_the_first_day_is_begun_twice(server: ApiServer,
     with pytest.raises(ClusterError, match="Pipeline retrain, which Argo CD applies did not come"):
         first_run(folder, print, patience_s=0, pause_s=0.1)
     server.apply([{"apiVersion": "tekton.dev/v1", "kind": "Pipeline", "metadata": meta | {"name": "retrain"}}])
+    with pytest.raises(ClusterError, match="TriggerTemplate retrain, which Argo CD applies did not come"):
+        first_run(folder, print, patience_s=0, pause_s=0.1)
+    server.apply([template])
     for status in ("False", "True", "True"):
         said: Said = []
         thread = threading.Thread(target=finish, args=(server, said, status), daemon=True)
@@ -286,3 +292,5 @@ def test_one_run_is_started_when_the_first_day_is_begun_twice(server: ApiServer,
     listed = json.loads(server.kubectl("get", "pipelineruns", "-n", "flywheel-pipelines", "-o", "json").stdout)["items"]
     assert [item["spec"]["pipelineRef"]["name"] for item in listed] == ["retrain"]
     assert listed[0]["metadata"]["name"].startswith("first-run-")
+    params = {each["name"]: each["value"] for each in listed[0]["spec"]["params"]}
+    assert params["revision"] == run("git", "rev-parse", "HEAD", cwd=folder).stdout.strip()

@@ -1,4 +1,4 @@
-"""A server like GitHub Enterprise: Git over HTTP with tokens, commit statuses, pull requests, pushes as it tells them.
+"""A server like GitHub Enterprise Server: Git over HTTP with tokens, statuses, pull requests, payloads of pushes.
 
 Git's own `http-backend` serves the repository; what a token may do is asked before.
 Payload: https://docs.github.com/en/webhooks/webhook-events-and-payloads#push

@@ -222,10 +222,9 @@ def installed(
             folder, checkout, forge, s3, bucket, rendered, api, controller, listener, environment | bucket
         )
         made.git("branch", "--quiet", "--force", "-M", "main")
-        if not forge.git("branch", "--list", "main"):
-            made.git("remote", "add", "origin", forge.url)
-            made.git("commit", "--quiet", "--all", "--message", "This cluster's facts")
-            made.git("push", "--quiet", "--set-upstream", "origin", "main")
-        else:
-            made.git("remote", "set-url", "origin", forge.url)
+        made.git("remote", "set-url" if made.git("remote") else "add", "origin", forge.url)
+        if forge.git("branch", "--list", "main"):
+            made.git("pull", "--quiet", "--rebase", "--autostash")
+        made.git("commit", "--quiet", "--all", "--message", "This cluster's facts")
+        made.git("push", "--quiet", "--set-upstream", "origin", "main")
         yield made

@@ -19,7 +19,7 @@ def run(api: Api, name: str, *, tasks: tuple[str, ...] = (), ended: bool = False
     return api.create(
         "pipelineruns",
         {
-            "metadata": {"name": name, "labels": {"tekton.dev/pipeline": "retrain"}},
+            "metadata": {"name": name, "labels": {"flywheel/pipeline": "retrain"}},
             "spec": {},
             "status": {"childReferences": children} | (ENDED if ended else {}),
         },
