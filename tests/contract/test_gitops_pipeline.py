@@ -30,7 +30,7 @@ RUN: dict[str, Any] = of_kind("TriggerTemplate")["retrain"]["spec"]["resourcetem
 
 
 def account(name: str) -> str:
-    own = next((each for each in RUN["taskRunSpecs"] if each["pipelineTaskName"] == name), {})
+    own: dict[str, Any] = next((each for each in RUN["taskRunSpecs"] if each["pipelineTaskName"] == name), {})
     return str(own.get("serviceAccountName") or RUN["taskRunTemplate"]["serviceAccountName"])
 
 

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 
-from runner.release import SOURCES
+from runner.release.contents import SOURCES
 from runner.retrain.start import fill
 from tests.retrain.forge import ZERO
 from tests.retrain.installation import FACTS, WEBHOOK_SECRET, Listener, listening, render, set_facts
