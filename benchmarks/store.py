@@ -124,7 +124,10 @@ def models(server: S3, bucket: str, folder: Path, rounds: int) -> None:
         seconds = in_turn(
             {
                 "store.fetch, digest checked": partial(into, partial(store.fetch, key, target, sha256)),
-                "minio client: fget_object": partial(into, partial(client.fget_object, bucket, key, str(target))),
+                "minio client: fget_object": partial(into, partial(bare_fetch, client, bucket, key, target)),
+                "minio client: fget_object, then sha256": partial(
+                    into, partial(bare_fetch, client, bucket, key, target, digest=True)
+                ),
             },
             rounds,
         )
@@ -137,6 +140,13 @@ def models(server: S3, bucket: str, folder: Path, rounds: int) -> None:
             rounds,
         )
         print(table(f"read {model}, {onnx / 1e6:.0f} MB, to memory", seconds))
+
+
+def bare_fetch(client: Minio, bucket: str, key: str, target: Path, *, digest: bool = False) -> None:
+    """Fetch an object into a file, and digest that where asked to."""
+    client.fget_object(bucket, key, str(target))
+    if digest:
+        sha256_of(target)
 
 
 def bare_read(client: Minio, bucket: str, key: str) -> bytes:

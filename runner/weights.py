@@ -39,7 +39,7 @@ def add_weights(path: str | Path, *, project: Path, store_uri: str | None = None
     store = open_store(project, store_uri)
     sha256 = sha256_of(file)
     key = _key(file.name, sha256)
-    is_new = store.put_file(key, file)
+    is_new = store.put_file(key, file, sha256)
     changed = set_params(project / PARAMS, {("weights", file.name): sha256})
     lines = [f"{'stored as' if is_new else 'in the store already:'} {SCHEME}{key} (store: {store.uri})"]
     if changed and before:

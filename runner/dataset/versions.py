@@ -77,7 +77,7 @@ def add_dataset(
         write_zip(version_files(layout), version)
         sha256 = sha256_of(version)
         key = f"datasets/{name}/{sha256[:12]}.zip"
-        is_new = store.put_file(key, version)
+        is_new = store.put_file(key, version, sha256)
     if record is not None:
         store.create(record_key(key), json.dumps(record, indent=1, ensure_ascii=False).encode())
     lines = [describe(layout, check, name)]

@@ -73,12 +73,12 @@ def _write(store: Store, release: Release, manifest: dict[str, Any]) -> None:
             return path
 
         for name, path in release.files.items():
-            store.put_file(f"{run}/{name}", path)
+            store.put_file(f"{run}/{name}", path, manifest["files"][name])
         if manifest["verdict"] is not None:
             store.put_file(f"{run}/{VERDICT}", written(VERDICT, to_json(manifest["verdict"])))
         if not store.exists(card := f"{run}/README.md"):  # its words may be newer than those of the first try
             store.put_file(card, written("README.md", model_card(manifest).encode()))
-        store.put_file(key_of(release.model, number, "model.onnx"), release.onnx)
+        store.put_file(key_of(release.model, number, "model.onnx"), release.onnx, manifest["onnx_sha256"])
         store.put_file(key_of(release.model, number), written("manifest.json", to_json(manifest)))
 
 

@@ -24,9 +24,13 @@ class Store(Protocol):
 
     uri: str
 
-    def put_file(self, key: str, path: Path) -> bool:
+    def put_file(self, key: str, path: Path, sha256: str | None = None) -> bool:
         """Keep a file under a key, whole or not at all; return whether it is new.
 
+        Args:
+            key: of the object.
+            path: the file.
+            sha256: its digest, in hex, where the caller knows it; None: made here.
         Raises:
             StoreError: the key is taken by other content, or not a key.
         """

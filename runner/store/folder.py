@@ -18,17 +18,17 @@ class FolderStore:
         self.folder = folder
         self.uri = str(folder)
 
-    def put_file(self, key: str, path: Path) -> bool:
+    def put_file(self, key: str, path: Path, sha256: str | None = None) -> bool:
         """Keep a file under a key, whole or not at all; return whether it is new."""
         target = self.folder / check_key(key)
         if not target.exists():
             with writing(target) as temporary:
                 shutil.copyfile(path, temporary)
             return True
-        if sha256_of(target) != sha256_of(path):
+        if (other := sha256_of(target)) != (sha256 := sha256 or sha256_of(path)):
             raise StoreError(
-                f"{self.uri}: {key} is there already, with other content (sha256 {sha256_of(target)}) than {path} "
-                f"(sha256 {sha256_of(path)}); objects never change: use another name, or remove that one if damaged"
+                f"{self.uri}: {key} is there already, with other content (sha256 {other}) than {path} "
+                f"(sha256 {sha256}); objects never change: use another name, or remove that one if damaged"
             )
         return False
 

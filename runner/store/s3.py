@@ -66,9 +66,9 @@ class S3Store:
                 f"{self.uri}: {CAPABILITIES} is not what `python -m runner store init` writes; run it again"
             ) from error
 
-    def put_file(self, key: str, path: Path) -> bool:
+    def put_file(self, key: str, path: Path, sha256: str | None = None) -> bool:
         """Keep a file under a key, whole or not at all; return whether it is new."""
-        found, sha256 = self.bucket.find(check_key(key)), sha256_of(path)
+        found, sha256 = self.bucket.find(check_key(key)), sha256 or sha256_of(path)
         if found is None:
             self.bucket.upload(key, path, sha256)
             return True
