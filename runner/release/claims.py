@@ -29,8 +29,8 @@ class Claim(NamedTuple):
     manifest: dict[str, Any]
 
 
-def claim(store: Store, release: Release) -> dict[str, Any]:
-    """Return the manifest that a release has or will have, its number taken.
+def claim(store: Store, release: Release) -> tuple[dict[str, Any], bool]:
+    """Return the manifest that a release has or will have, its number taken, and whether its version exists.
 
     Raises:
         StoreError: the store cannot be reached, or a claim in it is damaged.
@@ -41,22 +41,22 @@ def claim(store: Store, release: Release) -> dict[str, Any]:
         for number in claimed - known.keys():
             known[number] = _read(store, release.model, number)
         if (found := _find(known, existing, release)) is not None:
-            return found
+            return known[found].manifest, found in existing
         number = max(used | known.keys(), default=0) + 1
         mine = _new_claim(release, number)
         if store.create(_key(release.model, number), to_json(mine._asdict())):
-            return mine.manifest
+            return mine.manifest, False
         known[number] = _read(store, release.model, number)  # another publisher was faster
 
 
-def _find(known: dict[int, Claim], existing: set[int], release: Release) -> dict[str, Any] | None:
-    """Return the manifest of a version that exists, else of one that can be completed; None where there is neither."""
+def _find(known: dict[int, Claim], existing: set[int], release: Release) -> int | None:
+    """Return the number of a version that exists, else of one that can be completed; None where there is neither."""
     same = [number for number, each in sorted(known.items(), reverse=True) if _is_same(each, release)]
     candidates = [
         *(number for number in same if number in existing),
         *(number for number in same if _has_files(known[number], release)),
     ]
-    return known[candidates[0]].manifest if candidates else None
+    return candidates[0] if candidates else None
 
 
 def _numbers(store: Store, model: str) -> tuple[set[int], set[int], set[int]]:

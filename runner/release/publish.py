@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,8 +20,11 @@ from runner.errors import ObjectError
 from runner.release.card import model_card
 from runner.release.claims import VERDICT, claim
 from runner.release.contents import Release
-from runner.release.versions import Version, key_of, latest, numbers, read_version, to_json
+from runner.release.versions import Version, key_of, latest, numbers, parse_version, read_version, to_json
 from runner.store import Store
+
+CARD = "README.md"
+_AT_ONCE = 4  # files of a run
 
 
 class Published(NamedTuple):
@@ -52,13 +56,14 @@ def publish(store: Store, release: Release) -> Published:
     Raises:
         StoreError: the store cannot be reached, or an object in it is damaged or another than it should be.
     """
-    manifest = claim(store, release)
+    manifest, exists = claim(store, release)
     key = key_of(release.model, manifest["version"])
-    is_new = not store.exists(key)
-    if is_new:
+    if exists:
+        version = read_version(store, release.model, manifest["version"])
+    else:
         _write(store, release, manifest)
-    version = read_version(store, release.model, manifest["version"])
-    return Published(version, store.uri_of(key), is_new, _point(store, version))
+        version = parse_version(to_json(manifest), key)
+    return Published(version, store.uri_of(key), not exists, _point(store, version))
 
 
 def _write(store: Store, release: Release, manifest: dict[str, Any]) -> None:
@@ -72,12 +77,14 @@ def _write(store: Store, release: Release, manifest: dict[str, Any]) -> None:
             path.write_bytes(content)
             return path
 
-        for name, path in release.files.items():
-            store.put_file(f"{run}/{name}", path, manifest["files"][name])
+        files = dict(release.files)
         if manifest["verdict"] is not None:
-            store.put_file(f"{run}/{VERDICT}", written(VERDICT, to_json(manifest["verdict"])))
-        if not store.exists(card := f"{run}/README.md"):  # its words may be newer than those of the first try
-            store.put_file(card, written("README.md", model_card(manifest).encode()))
+            files[VERDICT] = written(VERDICT, to_json(manifest["verdict"]))
+        if not store.exists(f"{run}/{CARD}"):  # its words may be newer than those of the first try
+            files[CARD] = written(CARD, model_card(manifest).encode())
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            digests = manifest["files"]
+            list(pool.map(lambda name: store.put_file(f"{run}/{name}", files[name], digests.get(name)), files))
         store.put_file(key_of(release.model, number, "model.onnx"), release.onnx, manifest["onnx_sha256"])
         store.put_file(key_of(release.model, number), written("manifest.json", to_json(manifest)))
 
@@ -88,14 +95,20 @@ def _point(store: Store, version: Version) -> bool:
     Looks again after each change: of two publishers the one that writes last also sees what the other published.
     """
     model, number = version.model, version.number
-    _tag(store, version, is_latest=latest(store, model) == number)
-    while newest := _newer(store, model, former := latest(store, model)):
+    former = latest(store, model)
+    newest = version if version.passed and number > (former or 0) else None
+    if newest is None:
+        _tag(store, version, is_latest=former == number)
+        newest = _newer(store, model, former)
+    while newest is not None:
         _tag(store, newest, is_latest=True)
         if former is not None:
             with suppress(ObjectError):  # someone removed it
                 _tag(store, read_version(store, model, former), is_latest=False)
         pointer = {"version": newest.number, "sha256": newest.sha256}
         store.replace(f"models/{model}/latest.json", to_json(pointer))
+        former = latest(store, model)
+        newest = _newer(store, model, former)
     return former == number
 
 

@@ -77,10 +77,11 @@ def latest(store: Store, model: str) -> int | None:
         ObjectError: latest.json is damaged.
     """
     key = f"models/{model}/latest.json"
-    if not store.exists(key):
+    content = _read(store, key)
+    if content is None:
         return None
     try:
-        return int(json.loads(store.read(key))["version"])
+        return int(json.loads(content)["version"])
     except (ValueError, TypeError, KeyError) as error:
         raise ObjectError(
             f"{store.uri}: {key} is damaged ({error!r}), expected a version; `python -m runner publish` writes it anew "
@@ -95,13 +96,24 @@ def read_version(store: Store, model: str, number: int) -> Version:
         ObjectError: it does not exist, or its manifest is not what `publish` writes.
     """
     key = key_of(model, number)
-    if not store.exists(key):
+    content = _read(store, key)
+    if content is None:
         there = ", ".join(map(str, numbers(store, model))) or "none"
         raise ObjectError(
             f"{store.uri}: there is no version {number} of {model} (there are: {there}); "
             "`python -m runner models` lists them"
         )
-    return parse_version(store.read(key), f"{store.uri}: {key}", (model, number))
+    return parse_version(content, f"{store.uri}: {key}", (model, number))
+
+
+def _read(store: Store, key: str) -> bytes | None:
+    """Return a small object; None where there is none. One request where it is there."""
+    try:
+        return store.read(key)
+    except ObjectError:
+        if store.exists(key):
+            raise
+        return None
 
 
 def parse_version(content: bytes, where: str, expected: tuple[str, int] | None = None) -> Version:
