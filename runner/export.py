@@ -111,6 +111,7 @@ def _accepted(difference: dict[str, float], settings: Export) -> str:
 def _finish(graph: Any) -> Any:
     """Fold what is constant, drop the date."""
     slim = onnxslim.slim(graph)
+    del slim.graph.value_info[:]  # names of free dimensions, which follow the order of a Python set
     metadata = {entry.key: entry.value for entry in slim.metadata_props if entry.key != "date"}
     del slim.metadata_props[:]
     onnx.helper.set_model_props(slim, dict(sorted(metadata.items())))
