@@ -209,6 +209,7 @@ def installed(
         for each in rendered:
             if each["kind"] == "ConfigMap" and each["metadata"]["name"] == "store":
                 each["data"]["CA_BUNDLE"] = ""  # this MinIO speaks http
+                each["data"].pop("AWS_CA_BUNDLE", None)
         api, port = stack.enter_context(serving_api(rendered, folder / "api"))
         keys = {key: bucket[key] for key in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")}
         secrets = {
