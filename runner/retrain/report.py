@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from runner.release.promote import side_by_side
-from runner.release.versions import Version, key_of, read_version
+from runner.release.versions import Version, read_version
 from runner.retrain.kubernetes import Object
 from runner.retrain.runs import results_of, task_of
 from runner.store import Store
@@ -74,7 +74,7 @@ def report(run: str, revision: str, overrides: list[str], steps: list[Step], sto
     about += [("values of this run alone", " ".join(overrides))] if overrides else []
     about += [(name, value) for name, value in _facts(found)]
     if version and store:
-        about.append(("model", store.uri_of(key_of(version.model, version.number, ""))[:-1]))
+        about.append(("model", store.uri_of(f"models/{version.model}/{version.number}")))
         about.append(("run's files", store.uri_of(f"runs/{version.model}/{version.number}")))
     times: list[Row] = [("step", "outcome", "seconds")]
     times += [(step.name, step.state, "-" if step.seconds is None else f"{step.seconds:.0f}") for step in steps]
