@@ -64,8 +64,8 @@ $(LABEL_STUDIO)/.ready: constraints-label-studio.txt
 	uv pip install --quiet --python "$(LABEL_STUDIO)/venv/bin/python" --requirement constraints-label-studio.txt
 	@touch "$(LABEL_STUDIO)/.ready"
 
-test: setup  ## run the tests
-	python -m pytest
+test: setup  ## run the tests, on all cores
+	python -m pytest --numprocesses auto --dist loadfile
 
 lint: setup  ## format, types, YAML, shell and Containerfiles
 	ruff format --check .

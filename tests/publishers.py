@@ -41,6 +41,7 @@ def drive(*arguments: str | Path, **environment: str) -> list[dict[str, Any]]:
         text=True,
         check=False,
     )
+    print(done.stderr, file=sys.stderr)  # why a publisher gave up
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
     return [json.loads(line) for line in done.stdout.splitlines()]
 
