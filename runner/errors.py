@@ -34,6 +34,10 @@ class ObjectError(StoreError):
     """An object is missing, or not what it must be: asking again would not help."""
 
 
+class MissingObjectError(ObjectError):
+    """There is no such object."""
+
+
 class LabelStudioError(RunnerError):
     """Label Studio cannot be reached, refuses, or holds what cannot become a dataset."""
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from pydantic import ValidationError
 
-from runner.errors import ObjectError, StoreError
+from runner.errors import MissingObjectError, ObjectError, StoreError
 from runner.files import sha256_of
 from runner.store import Store, open_store
 from serving.manifest import Manifest
@@ -107,12 +107,10 @@ def read_version(store: Store, model: str, number: int) -> Version:
 
 
 def _read(store: Store, key: str) -> bytes | None:
-    """Return a small object; None where there is none. One request where it is there."""
+    """Return a small object; None where there is none."""
     try:
         return store.read(key)
-    except ObjectError:
-        if store.exists(key):
-            raise
+    except MissingObjectError:
         return None
 
 

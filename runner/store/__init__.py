@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
-from runner.errors import ObjectError, StoreError
+from runner.errors import MissingObjectError, ObjectError, StoreError
 
 SCHEME = "store:"
 _KEY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
@@ -45,7 +45,7 @@ class Store(Protocol):
         """Return a small object.
 
         Raises:
-            ObjectError: there is no such object.
+            MissingObjectError: there is no such object.
         """
 
     def fetch(self, key: str, path: Path, sha256: str | None = None) -> None:
@@ -152,9 +152,9 @@ def mismatch(where: str, found: str, expected: str | None) -> ObjectError:
     )
 
 
-def missing(uri: str, key: str) -> ObjectError:
+def missing(uri: str, key: str) -> MissingObjectError:
     """Return what to raise where a store has no such object."""
-    return ObjectError(
+    return MissingObjectError(
         f"{uri}: there is no {key}; expected an object that was added or published: "
         "check the key, and that STORE_URI names the store that has it"
     )
