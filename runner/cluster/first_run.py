@@ -14,20 +14,21 @@ from runner.cluster import facts as cluster_env
 from runner.cluster.bootstrap import CRD, changed_since, fetched, require_pushed
 from runner.cluster.served import await_served
 from runner.cluster.store import opened
-from runner.cluster.training import NAMESPACE, same_inputs, train
+from runner.cluster.training import same_inputs, train
 from runner.cluster.waiting import Say, wait_for
 from runner.errors import ClusterError, ConfigError
 from runner.release.contents import SOURCES
 from runner.release.pin import OVERLAYS, Pin, parse_pin
+from runner.retrain.kubernetes import PIPELINES
 
 IMAGES = Path("gitops/images/kustomization.yaml")
 PINS = {environment: OVERLAYS / environment / "model.env" for environment in ("dev", "baseline")}
 NEEDED = {
     CRD + "pipelineruns.tekton.dev": "pipelineruns.tekton.dev, which Tekton brings",
-    f"/api/v1/namespaces/{NAMESPACE}/secrets/store": "Secret store, which the Job credentials makes",
-    f"/api/v1/namespaces/{NAMESPACE}/secrets/git": "Secret git, which you supply (gitops/README.md has the command)",
-    f"/apis/tekton.dev/v1/namespaces/{NAMESPACE}/pipelines/retrain": "Pipeline retrain, which Argo CD applies",
-    f"/apis/triggers.tekton.dev/v1beta1/namespaces/{NAMESPACE}/triggertemplates/retrain": (
+    f"/api/v1/namespaces/{PIPELINES}/secrets/store": "Secret store, which the Job credentials makes",
+    f"/api/v1/namespaces/{PIPELINES}/secrets/git": "Secret git, which you supply (gitops/README.md has the command)",
+    f"/apis/tekton.dev/v1/namespaces/{PIPELINES}/pipelines/retrain": "Pipeline retrain, which Argo CD applies",
+    f"/apis/triggers.tekton.dev/v1beta1/namespaces/{PIPELINES}/triggertemplates/retrain": (
         "TriggerTemplate retrain, which Argo CD applies"
     ),
 }
@@ -122,7 +123,7 @@ def _train(project: Path, values: dict[str, str], say: Say, *, pause_s: float) -
         raise ClusterError(
             f"PipelineRun {name} is through, but {branch} does not pin dev to its model: the gate did not let it pass, "
             "no GPU came and it was trained within a CPU's limits, its pull request waits, or a newer commit took its "
-            f"place; kubectl -n {NAMESPACE} logs -l tekton.dev/pipelineRun={name},tekton.dev/pipelineTask=summary "
+            f"place; kubectl -n {PIPELINES} logs -l tekton.dev/pipelineRun={name},tekton.dev/pipelineTask=summary "
             "--all-containers --tail=-1 says which"
         )
 

@@ -18,10 +18,10 @@ from urllib.parse import urlsplit
 
 from runner.cluster import kubectl
 from runner.errors import ClusterError
+from runner.retrain.kubernetes import PIPELINES
 from runner.store.s3 import S3Store
 from serving.s3 import endpoint_of_environment
 
-NAMESPACE = "flywheel-pipelines"
 _PATIENCE_S = 90  # kubectl itself waits a minute for a pod behind the Service
 
 
@@ -39,7 +39,7 @@ def opened(values: Mapping[str, str], secret: str) -> Iterator[S3Store]:
     user = _data("secrets", secret)
     if not {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"} <= user.keys():
         raise ClusterError(
-            f"Secret {secret} in {NAMESPACE} has no key for the store; delete it, and sync Argo CD's Application "
+            f"Secret {secret} in {PIPELINES} has no key for the store; delete it, and sync Argo CD's Application "
             "credentials, whose Job makes it (where the store is outside the cluster: make it yourself)"
         )
     endpoint = endpoint_of_environment()._replace(
@@ -90,5 +90,5 @@ def tunnel(namespace: str, service: str, port: int) -> Iterator[str]:
 
 def _data(kind: str, name: str) -> dict[str, str]:
     """Return what a Secret or a ConfigMap of flywheel-pipelines holds; nothing where there is none."""
-    found = (kubectl.get(f"/api/v1/namespaces/{NAMESPACE}/{kind}/{name}") or {}).get("data") or {}
+    found = (kubectl.get(f"/api/v1/namespaces/{PIPELINES}/{kind}/{name}") or {}).get("data") or {}
     return {key: base64.b64decode(text).decode() if kind == "secrets" else text for key, text in found.items()}

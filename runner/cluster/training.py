@@ -14,11 +14,10 @@ from typing import Any
 from runner.cluster.waiting import Say
 from runner.errors import ClusterError
 from runner.release.contents import SOURCES
-from runner.retrain.kubernetes import Cluster
+from runner.retrain.kubernetes import PIPELINES, Cluster
 from runner.retrain.runs import runs
 from runner.retrain.start import BusyError, start
 
-NAMESPACE = "flywheel-pipelines"
 Run = dict[str, Any]
 
 
@@ -48,7 +47,7 @@ def train(project: Path, commit: str, say: Say, *, pause_s: float) -> str:
         counting = [run for run in runs(cluster) if _name(run) not in past and _is_of(run, project, commit)]
         if counting:
             name, condition = _name(counting[-1]), _condition(counting[-1])
-            tell(f"PipelineRun {name}: kubectl -n {NAMESPACE} get pipelinerun {name} -w")
+            tell(f"PipelineRun {name}: kubectl -n {PIPELINES} get pipelinerun {name} -w")
             tell(f"  {condition.get('message', '')}")
             match condition.get("status"):
                 case "True":
