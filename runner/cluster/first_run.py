@@ -111,8 +111,8 @@ def _train(project: Path, values: dict[str, str], say: Say, *, pause_s: float) -
     commit = fetched(project, url, branch)
     if changed := changed_since(project, commit, [*SOURCES, str(PINS["baseline"])]):
         raise ConfigError(
-            f"{', '.join(changed[:3])}{' …' if changed[3:] else ''} differs from {branch} of {url}, which the cluster "
-            "trains and serves; commit and push it (a review may be asked for), then run this again:\n"
+            f"{', '.join(changed)} differ{'' if changed[1:] else 's'} from {branch} of {url}, which the cluster "
+            "trains and serves; commit and push (a review may be asked for), then run this again:\n"
             f'  git add {" ".join(changed)} && git commit -m "The first day" && git push origin HEAD:{branch}'
         )
     if _is_trained(project, commit):

@@ -5,6 +5,8 @@ The rules for pods (test_gitops_workloads.py) hold for these renderings too.
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 
 from tests import gitops
@@ -57,7 +59,7 @@ def test_only_the_pods_change_when_a_model_is_served_on_a_gpu(leaf: gitops.Leaf)
     before = of(gitops.leaf(leaf.path.partition(",")[0]))["Deployment", "model"]["spec"]["template"]["spec"]
     found = changed(leaf)
     assert found.keys() == {("Deployment", "model")}
-    after = found["Deployment", "model"]["spec"]["template"]["spec"]
+    after = copy.deepcopy(found["Deployment", "model"]["spec"]["template"]["spec"])
     assert after.pop("tolerations") == [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
     (container,), (plain,) = after.pop("containers"), before["containers"]
     assert container.pop("image") == f"registry.example.com/flywheel-serving-gpu@sha256:{'9' * 64}"
