@@ -27,12 +27,20 @@ class PostgreSQL:
     programs: Path
     port: int
 
-    def run(self, program: str, *arguments: str, stdin: bytes = b"", **environment: str) -> bytes:
-        """Run one of its programs as its administrator, over its socket, where nobody asks for a password."""
-        where = {"PGHOST": str(self.folder), "PGPORT": str(self.port), "PGUSER": "postgres"}
+    def run(
+        self,
+        program: str,
+        *arguments: str,
+        stdin: bytes = b"",
+        host: str = "",
+        user: str = "postgres",
+        password: str = "",
+    ) -> bytes:
+        """Run one of its programs: by default as the administrator, over the socket, where no password is asked for."""
+        where = {"PGHOST": host or str(self.folder), "PGPORT": str(self.port), "PGUSER": user, "PGPASSWORD": password}
         done = subprocess.run(
             [self.programs / program, *arguments],
-            env=os.environ | where | environment,
+            env=os.environ | where,
             input=stdin,
             capture_output=True,
             check=False,
@@ -60,17 +68,17 @@ def serving_postgresql() -> Iterator[PostgreSQL]:
         if user:
             shutil.chown(folder, user)
         how = ["--auth-local=trust", "--auth-host=scram-sha-256", "--username=postgres", "--no-sync"]
-        command = [programs / "initdb", "--encoding=UTF8", "--locale=C", *how, "--pgdata", folder / "data"]
+        command = [str(programs / "initdb"), "--encoding=UTF8", "--locale=C", *how, f"--pgdata={name}/data"]
         subprocess.run(command, user=user, cwd=folder, capture_output=True, check=True)
         server = PostgreSQL(folder, programs, free_port())
         settings = {"listen_addresses": "127.0.0.1", "unix_socket_directories": name, "fsync": "off"}
-        command = [programs / "postgres", "-D", folder / "data", "-p", str(server.port)]
+        command = [str(programs / "postgres"), "-D", f"{name}/data", "-p", str(server.port)]
         command += [f"--{key}={value}" for key, value in settings.items()]
         with (folder / "log").open("wb") as log:
             process = subprocess.Popen(command, user=user, cwd=folder, stdout=log, stderr=log)
         try:
             end = time.monotonic() + _READY_SECONDS
-            ready = [programs / "pg_isready", "-q", "-h", name, "-p", str(server.port)]
+            ready = [str(programs / "pg_isready"), "-q", "-h", name, "-p", str(server.port)]
             while subprocess.run(ready, check=False).returncode:
                 assert process.poll() is None and time.monotonic() < end, (folder / "log").read_text()
                 time.sleep(0.1)

@@ -15,6 +15,7 @@ import threading
 import time
 import zipfile
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ VALUES = gitops.SAMPLE | {
     "APPS_DOMAIN": "apps.example.com",
 }
 MODEL = "s3://flyingthings/models/flyingthings/1/manifest.json"
-QUICK = {"patience_s": 60, "pause_s": 0.2}
+first_run_quickly = partial(first_run, patience_s=60, pause_s=0.2)
 Said = list[str]
 # kubectl, but that a tunnel ends where TUNNEL says: the API server has no pod to connect to.
 CLIENT = """#!/bin/sh
@@ -216,7 +217,7 @@ def test_dev_and_baseline_serve_when_a_dataset_and_a_baseline_are_given(
     assert server.kubectl("create", "-f", "-", stdin=by_push).returncode == 0  # the webhook's
     said: Said = []
     controllers = Controllers(server, installed, run, said, status="True", pins=True)
-    first_run(installed, said.append, **QUICK)
+    first_run_quickly(installed, said.append)
     controllers.join()
     assert len(runs(server)) == 1
 
@@ -227,7 +228,7 @@ def test_dev_and_baseline_serve_when_a_dataset_and_a_baseline_are_given(
     assert sum(line != "…" for line in shown) > 10
 
     again: Said = []
-    first_run(installed, again.append, **QUICK)
+    first_run_quickly(installed, again.append)
     baseline = read_pin(installed, "baseline")
     assert baseline is not None
     assert [line for line in again if not line.startswith("dev is pinned to a model of ")] == [
@@ -246,7 +247,7 @@ def test_one_run_is_started_when_nobody_did(installed: Path, server: ApiServer, 
     with pytest.raises(
         ClusterError, match=r"^PipelineRun retrain-\w+ failed: Done: False; mend the cause, then run this"
     ):
-        first_run(installed, said.append, **QUICK)
+        first_run_quickly(installed, said.append)
     controllers.join()
     (failed,) = runs(server)
     params = {each["name"]: each["value"] for each in failed["spec"]["params"]}
@@ -255,11 +256,11 @@ def test_one_run_is_started_when_nobody_did(installed: Path, server: ApiServer, 
     said = []
     controllers = Controllers(server, installed, run, said, status="True", pins=False)
     with pytest.raises(ClusterError, match=r"is through, but main does not pin dev to its model: the gate did not let"):
-        first_run(installed, said.append, **QUICK)
+        first_run_quickly(installed, said.append)
     controllers.join()
     assert len(runs(server)) == 2  # the failed one, whose cause was mended, and this
     with pytest.raises(ClusterError, match="is through, but main does not pin dev"):
-        first_run(installed, said.append, **QUICK)
+        first_run_quickly(installed, said.append)
     assert len(runs(server)) == 2
 
 
@@ -274,7 +275,7 @@ def test_nothing_is_trained_when_the_branch_has_other_inputs(installed: Path, se
     with pytest.raises(
         ConfigError, match=r"^params\.yaml differs from main of https://.*\n  git add params\.yaml && git"
     ):
-        first_run(installed, print, **QUICK)
+        first_run_quickly(installed, print)
     assert runs(server) == []
 
 

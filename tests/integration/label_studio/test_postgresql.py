@@ -68,6 +68,6 @@ def test_its_token_works_and_its_backup_comes_back_when_it_runs_on_postgresql(
     postgresql.run("dropdb", made["database"])
     postgresql.run("createdb", f"--owner={made['user']}", made["database"])
     postgresql.run("pg_restore", *shown("pg_restore"), stdin=backup)
-    as_its_user = {"PGHOST": "127.0.0.1", "PGUSER": made["user"], "PGPASSWORD": made["password"]}
     asked = ("--tuples-only", "--no-align", "--command", "SELECT title FROM project", made["database"])
-    assert postgresql.run("psql", *asked, **as_its_user).split() == [b"kept"]
+    as_its_user = postgresql.run("psql", *asked, host="127.0.0.1", user=made["user"], password=made["password"])
+    assert as_its_user.split() == [b"kept"]
