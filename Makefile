@@ -54,8 +54,8 @@ manifests: setup  ## render everything in gitops/ as Argo CD does, and check it 
 bootstrap: setup  ## bring Argo CD and all it applies to the cluster: make bootstrap PLATFORM=openshift|kubernetes
 	@python -m runner bootstrap --platform "$(PLATFORM)"
 
-first-run: setup  ## the first training on a new cluster, until dev serves its model
-	@python -m runner first-run
+first-run: setup  ## the first day of a cluster, until dev serves a model: make first-run DATASET=my.zip BASELINE=yolo11n.pt
+	@python -m runner first-run $(if $(DATASET),--dataset "$(DATASET)") $(if $(BASELINE),--baseline "$(BASELINE)")
 
 label-studio: setup $(LABEL_STUDIO)/.ready  ## install Label Studio in an environment of its own outside of this folder, for the tests
 

@@ -30,13 +30,23 @@ _FULL = {"XMinioStorageFull", "InsufficientStorage", "QuotaExceeded", "XMinioAdm
 
 
 class Endpoint(NamedTuple):
-    """Where s3:// is; `region` is asked for where it is None."""
+    """Where s3:// is.
+
+    Attributes:
+        url: of the server.
+        access_key: the user; None with `secret_key`: nobody.
+        secret_key: of that user.
+        ca_bundle: file of certificates to trust; None: the system's.
+        region: asked for where it is None.
+        server_name: that the server's certificate must have; None: the host of `url`. A tunnel has another host.
+    """
 
     url: str | None
     access_key: str | None
     secret_key: str | None
     ca_bundle: str | None
     region: str | None = None
+    server_name: str | None = None
 
 
 def endpoint_of_environment(environment: Mapping[str, str] = os.environ) -> Endpoint:
@@ -102,6 +112,7 @@ def pool_of(endpoint: Endpoint) -> "PoolManager":
             raise_on_status=False,
         ),
         ca_certs=bundle,
+        server_hostname=endpoint.server_name,
     )
 
 

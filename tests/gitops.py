@@ -11,6 +11,7 @@ import posixpath
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,6 +31,10 @@ CLUSTER_WIDE = (
     *("Namespace", "ClusterRole", "ClusterRoleBinding", "PriorityClass"),
     *("ClusterIssuer", "ClusterAutoscaler", "ClusterPolicy", "TektonConfig", "ConsoleLink"),
 )
+
+
+ALONE = ("serving/dashboard",)  # it uses no store
+GPU_IMAGE = f"newName: registry.example.com/flywheel-serving-gpu, digest: 'sha256:{'9' * 64}'"
 
 
 # Two sets of values; no value of the first is part of another one, or of what stands in a manifest anyway.
@@ -165,6 +170,35 @@ def copy_with(values: dict[str, str], folder: Path) -> Path:
 def leaves() -> tuple[Leaf, ...]:
     """Return every leaf of the repository."""
     return tuple(render(path) for path in leaf_paths())
+
+
+@functools.cache
+def variants() -> tuple[Leaf, ...]:
+    """Return leaves with a component that no overlay of the repository lists, made as gitops/README.md says."""
+    with tempfile.TemporaryDirectory() as folder:
+        external, gpu = (Path(shutil.copytree(GITOPS, Path(folder, name))) for name in ("external-store", "gpu"))
+        for part in ("serving", "label-studio", "pipelines"):
+            _swap(external / part / "base/kustomization.yaml", "components/store", "components/external-store")
+        for environment in ("dev", "prod"):
+            overlay = gpu / "serving/overlays" / environment / "kustomization.yaml"
+            _swap(overlay, "- ../../components/monitoring\n", "- ../../components/monitoring\n- ../../components/gpu\n")
+        _swap(
+            gpu / "images/kustomization.yaml", "images:\n", f"images:\n- {{name: flywheel-serving-gpu, {GPU_IMAGE}}}\n"
+        )
+        found = [
+            render(path, root)._replace(path=f"{path}, {root.name}")
+            for root, starts in ((external, ("serving/", "label-studio/", "pipelines/")), (gpu, ("serving/",)))
+            for path in leaf_paths(root)
+            if path.startswith(starts) and path not in ALONE and (root == external or path.endswith(("/dev", "/prod")))
+        ]
+    return tuple(found)
+
+
+def _swap(path: Path, old: str, new: str) -> None:
+    """Change a text that must be there in a file."""
+    text = path.read_text(encoding="utf-8")
+    assert old in text, f"{path} does not hold {old!r}"
+    path.write_text(text.replace(old, new), encoding="utf-8")
 
 
 def is_cluster_wide(obj: Manifest) -> bool:

@@ -36,6 +36,7 @@ class LabelStudio:
     token: str = field(default_factory=lambda: secrets.token_hex(20), repr=False)
     password: str = field(default_factory=lambda: secrets.token_hex(16), repr=False)
     guarded: bool = False  # refuses to call private addresses, as it does by default
+    settings: dict[str, str] = field(default_factory=dict, repr=False)  # instead of those of the tests
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -51,7 +52,7 @@ class LabelStudio:
     def start(self) -> LabelStudio:
         """Begin, on a free port the first time; return when it answers."""
         data = self.folder / "data"
-        if not data.exists():
+        if not data.exists() and not self.settings:
             shutil.copytree(_fresh(), data)
         self.port = self.port or free_port()
         command = [str(PROGRAM), "start", "--no-browser", "--internal-host", "127.0.0.1", "--port", str(self.port)]
@@ -59,7 +60,7 @@ class LabelStudio:
             self.process = subprocess.Popen(
                 command,
                 cwd=self.folder,
-                env=_plain_environment() | self._settings(),
+                env=plain_environment() | self._settings(),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -106,7 +107,7 @@ class LabelStudio:
         return httpx.get(address, headers=headers, timeout=60, follow_redirects=True).raise_for_status().content
 
     def _settings(self) -> dict[str, str]:
-        return {
+        return self.settings or {
             **_quiet(self.folder / "data"),
             "LABEL_STUDIO_USERNAME": "annotator@example.com",
             "LABEL_STUDIO_PASSWORD": self.password,
@@ -136,21 +137,35 @@ def labelling(folder: Path) -> Iterator[LabelStudio]:
 
 def _fresh() -> Path:
     """The data folder to copy, of the version that is installed; made the first time."""
-    (site,) = (HOME / "venv" / "lib").glob("python*/site-packages")
-    (version,) = (path.stem for path in site.glob("label_studio-*.dist-info"))
-    folder = HOME / version
+    folder = HOME / version()
     if not folder.exists():
         with tempfile.TemporaryDirectory(dir=HOME) as scratch:
             data = Path(scratch, "data")
-            subprocess.run(
-                [HOME / "venv/bin/python", site / "label_studio/manage.py", "migrate", "-v", "0"],
-                env=_plain_environment() | _quiet(data),
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                check=True,
-            )
+            migrate(_quiet(data))
             data.rename(folder)
     return folder
+
+
+def version() -> str:
+    """Return label_studio-<version>, of what is installed."""
+    (found,) = (path.stem for path in _site().glob("label_studio-*.dist-info"))
+    return found
+
+
+def migrate(settings: dict[str, str]) -> None:
+    """Make the tables of the database that settings name."""
+    subprocess.run(
+        [HOME / "venv/bin/python", _site() / "label_studio/manage.py", "migrate", "-v", "0"],
+        env=plain_environment() | settings,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        check=True,
+    )
+
+
+def _site() -> Path:
+    (site,) = (HOME / "venv" / "lib").glob("python*/site-packages")
+    return site
 
 
 def _quiet(data: Path) -> dict[str, str]:
@@ -164,7 +179,7 @@ def _quiet(data: Path) -> dict[str, str]:
     }
 
 
-def _plain_environment() -> dict[str, str]:
+def plain_environment() -> dict[str, str]:
     """This shell's, without what Label Studio would take for its own settings."""
     theirs = ("LABEL_STUDIO_", "HEARTEX_", "AWS_", "S3_", "DJANGO_", "PYTHON", "VIRTUAL_ENV")
     return {key: value for key, value in os.environ.items() if not key.startswith(theirs)}

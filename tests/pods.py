@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from tests.gitops import Manifest
 
 ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 Data = dict[str, str]
+_REFERENCE = re.compile(r"\$\((\w+)\)")  # to another variable
 
 
 @dataclass
@@ -51,6 +53,9 @@ class Pod:
                 found[entry["name"]] = entry["value"]
             elif (data := self._of(source, "configMapKeyRef", "secretKeyRef")) or not reference.get("optional"):
                 found[entry["name"]] = data[reference["key"]]
+        found = {
+            name: _REFERENCE.sub(lambda match: found.get(match[1], match[0]), text) for name, text in found.items()
+        }
         return {name: self._here(value) for name, value in found.items()} | self.changes
 
     def command(self) -> list[str]:

@@ -7,15 +7,14 @@ hand is not what Argo CD would read from Git, because the two would fight.
 from __future__ import annotations
 
 import subprocess
-import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 
 from runner.cluster import facts as cluster_env
 from runner.cluster import kubectl
+from runner.cluster.waiting import Say, wait_for
 from runner.errors import ClusterError, ConfigError
 
-Say = Callable[[str], None]
 CRD = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/"
 ARGO_CD = ("applications.argoproj.io", "applicationsets.argoproj.io", "appprojects.argoproj.io")
 # On OpenShift operators bring what is needed; elsewhere it must be there before, and this is who brings it.
@@ -77,39 +76,32 @@ def require_pushed(project: Path, values: dict[str, str]) -> None:
         values["PLATFORM_REVISION"]: ["gitops", ":(exclude)gitops/serving/overlays"],
         values["DETECTOR_REVISION"]: [str(cluster_env.PATH)],
     }.items():
-        fetched = _git(project, "fetch", "--quiet", "--no-tags", url, revision)
-        if fetched.returncode:
-            raise ConfigError(
-                f"{url} does not give {revision}: {' '.join(fetched.stderr.split())}; "
-                f"push it, or mend REPO_URL and the revisions in {cluster_env.PATH}"
-            )
-        changed = _git(project, "diff", "--name-only", "FETCH_HEAD", "--", *paths).stdout.split()
-        changed += _git(project, "ls-files", "--others", "--exclude-standard", "--", *paths).stdout.split()
-        if changed:
+        if changed := changed_since(project, fetched(project, url, revision), paths):
             raise ConfigError(
                 f"{', '.join(changed[:3])}{' …' if changed[3:] else ''} differs from {revision} of {url}, "
                 "which Argo CD reads; commit and push it (a review may be asked for), then run this again"
             )
 
 
-def wait_for(path: str, what: str, say: Say, *, patience_s: float, pause_s: float) -> None:
-    """Wait until the API server has an object.
+def fetched(project: Path, url: str, revision: str) -> str:
+    """Return the id of the commit that a branch or tag of a repository names, fetched to here.
 
     Raises:
-        ClusterError: it has not come in time.
+        ConfigError: the repository cannot be read, or lacks the revision.
     """
-    start, told = time.monotonic(), -60.0
-    while kubectl.get(path) is None:
-        waited = time.monotonic() - start
-        if waited > patience_s:
-            raise ClusterError(
-                f"{what} did not come in {patience_s:.0f} s; look at the operators (kubectl get subscriptions,csv -A) "
-                "and run this again, it goes on where it stopped"
-            )
-        if waited - told >= 60:
-            say(f"waiting for {what} ({waited:.0f} s)")
-            told = waited
-        time.sleep(pause_s)
+    done = _git(project, "fetch", "--quiet", "--no-tags", url, revision)
+    if done.returncode:
+        raise ConfigError(
+            f"{url} does not give {revision}: {' '.join(done.stderr.split())}; "
+            f"push it, or mend REPO_URL and the revisions in {cluster_env.PATH}"
+        )
+    return _git(project, "rev-parse", "FETCH_HEAD^{commit}").stdout.strip()
+
+
+def changed_since(project: Path, commit: str, paths: Sequence[str]) -> list[str]:
+    """Return the files of the work tree that are not as a commit has them."""
+    changed = _git(project, "diff", "--name-only", commit, "--", *paths).stdout.split()
+    return changed + _git(project, "ls-files", "--others", "--exclude-standard", "--", *paths).stdout.split()
 
 
 def _apply(project: Path, folder: str, say: Say) -> None:

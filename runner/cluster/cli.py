@@ -14,7 +14,9 @@ def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     discover.add_argument("--write", action="store_true", help="merge them into the file instead of only showing them")
     bring = commands.add_parser("bootstrap", help="bring Argo CD and its root Application to the cluster")
     bring.add_argument("--platform", required=True, choices=["openshift", "kubernetes"])
-    commands.add_parser("first-run", help="the first training on a new cluster, until dev serves its model")
+    first = commands.add_parser("first-run", help="the first day of a cluster, until dev serves a model")
+    first.add_argument("--dataset", metavar="X", help="as `dataset add` takes it (default: what params.yaml names)")
+    first.add_argument("--baseline", type=Path, metavar="FILE.pt", help="a stock pretrained model to compare with")
     images = commands.add_parser("images", help="digests of images built in the cluster, for gitops/images/")
     images.add_argument("--write", action="store_true", help="put them into the file instead of only showing them")
 
@@ -33,7 +35,7 @@ def run(given: argparse.Namespace) -> int:
     elif given.command == "first-run":
         from runner.cluster.first_run import first_run
 
-        first_run(project, _say)
+        first_run(project, _say, dataset=given.dataset, baseline=given.baseline)
     else:
         from runner.cluster.images import update
 

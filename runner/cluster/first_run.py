@@ -1,50 +1,61 @@
-"""The first day: train once on the dataset that params.yaml names, so that dev serves a model.
+"""The first day of a cluster: a dataset, a first training that dev serves, and a stock model to compare with.
 
-It starts one run of the pipeline, as a push would, and waits until that is through. Run again it looks after the same
-run; it starts no second one.
+What it brings to the store it notes in params.yaml and in the baseline's pin, as `dataset add` and `promote` do, and it
+goes on once these are on the branch that the cluster follows. Run again it goes on where it stopped.
 """
 
 from __future__ import annotations
 
-import json
 import re
-import tempfile
-import time
+import subprocess
 from pathlib import Path
-from typing import Any
 
 from runner.cluster import facts as cluster_env
-from runner.cluster import kubectl
-from runner.cluster.bootstrap import CRD, Say, require_pushed, wait_for
+from runner.cluster.bootstrap import CRD, changed_since, fetched, require_pushed
+from runner.cluster.served import await_served
+from runner.cluster.store import opened
+from runner.cluster.training import same_inputs, train
+from runner.cluster.waiting import Say, wait_for
 from runner.errors import ClusterError, ConfigError
-from runner.retrain.branch import head_of
-from runner.retrain.start import fill
+from runner.release.contents import SOURCES
+from runner.release.pin import OVERLAYS, Pin, parse_pin
+from runner.retrain.kubernetes import PIPELINES
 
-NAMESPACE = "flywheel-pipelines"
-LABEL = "flywheel/first-run"
-RUNS = f"/apis/tekton.dev/v1/namespaces/{NAMESPACE}/pipelineruns"
-TEMPLATE = f"/apis/triggers.tekton.dev/v1beta1/namespaces/{NAMESPACE}/triggertemplates/retrain"
 IMAGES = Path("gitops/images/kustomization.yaml")
+PINS = {environment: OVERLAYS / environment / "model.env" for environment in ("dev", "baseline")}
 NEEDED = {
     CRD + "pipelineruns.tekton.dev": "pipelineruns.tekton.dev, which Tekton brings",
-    f"/api/v1/namespaces/{NAMESPACE}/secrets/store": "Secret store, which the Job credentials makes",
-    f"/api/v1/namespaces/{NAMESPACE}/secrets/git": "Secret git, which you supply (gitops/README.md has the command)",
-    f"/apis/tekton.dev/v1/namespaces/{NAMESPACE}/pipelines/retrain": "Pipeline retrain, which Argo CD applies",
-    TEMPLATE: "TriggerTemplate retrain, which Argo CD applies",
+    f"/api/v1/namespaces/{PIPELINES}/secrets/store": "Secret store, which the Job credentials makes",
+    f"/api/v1/namespaces/{PIPELINES}/secrets/git": "Secret git, which you supply (gitops/README.md has the command)",
+    f"/apis/tekton.dev/v1/namespaces/{PIPELINES}/pipelines/retrain": "Pipeline retrain, which Argo CD applies",
+    f"/apis/triggers.tekton.dev/v1beta1/namespaces/{PIPELINES}/triggertemplates/retrain": (
+        "TriggerTemplate retrain, which Argo CD applies"
+    ),
 }
 
 
-def first_run(project: Path, say: Say, *, patience_s: float = 900, pause_s: float = 5) -> None:
-    """Start the first training, or look after the one that was started, until it is through.
+def first_run(
+    project: Path,
+    say: Say,
+    *,
+    dataset: str | None = None,
+    baseline: Path | None = None,
+    patience_s: float = 900,
+    pause_s: float = 5,
+) -> None:
+    """Bring a cluster to its first model that is served.
 
     Args:
         project: the repository.
         say: is told what happens.
+        dataset: as `dataset add` takes it; None: what params.yaml names.
+        baseline: a stock pretrained model, a .pt file; None: no other than is pinned.
         patience_s: how long a thing may take that the cluster makes by itself; a training has no limit.
         pause_s: between two looks.
     Raises:
-        ConfigError: cluster.env or the images are not complete or not pushed.
-        ClusterError: something did not come in time, or the run failed.
+        ConfigError: cluster.env or the images are not complete, or something is not pushed.
+        DatasetError, StoreError: what was given cannot be used, or the store does not take it.
+        ClusterError: something did not come in time, or the run failed, or its model was not pinned.
     """
     values = cluster_env.check(project / cluster_env.PATH, complete=True)
     unbuilt = unbuilt_images(project / IMAGES)
@@ -56,28 +67,16 @@ def first_run(project: Path, say: Say, *, patience_s: float = 900, pause_s: floa
     require_pushed(project, values)
     for path, what in NEEDED.items():
         wait_for(path, what, say, patience_s=patience_s, pause_s=pause_s)
-    runs = kubectl.items(RUNS, labels=f"{LABEL}=true")
-    if not runs:
-        _start(values)
-        runs = kubectl.items(RUNS, labels=f"{LABEL}=true")
-    name = str(runs[0]["metadata"]["name"])
-    say(f"PipelineRun {name}: kubectl -n {NAMESPACE} get pipelinerun {name} -w")
-    told = ""
-    while True:
-        condition = _condition(kubectl.get(f"{RUNS}/{name}") or {})
-        if condition.get("message") not in (None, told):
-            told = str(condition["message"])
-            say(f"  {told}")
-        match condition.get("status"):
-            case "True":
-                say(f"trained; once Argo CD has seen the pin: https://flywheel-dev.{values['APPS_DOMAIN']}")
-                return
-            case "False":
-                raise ClusterError(
-                    f"PipelineRun {name} failed: {told}; mend the cause, then "
-                    f"`kubectl -n {NAMESPACE} delete pipelinerun {name}` and run this again"
-                )
-        time.sleep(pause_s)
+    if dataset is not None:
+        _bring_dataset(project, values, dataset, say)
+    if baseline is not None:
+        _bring_baseline(project, values, baseline, say)
+    _train(project, values, say, pause_s=pause_s)
+    commit = fetched(project, values["REPO_URL"], values["DETECTOR_REVISION"])
+    for environment in PINS:
+        if pin := _pin(project, commit, environment):
+            await_served(environment, pin.uri, say, patience_s=patience_s, pause_s=pause_s)
+            say(f"{environment} serves {pin.uri}: https://flywheel-{environment}.{values['APPS_DOMAIN']}")
 
 
 def unbuilt_images(path: Path) -> list[str]:
@@ -88,21 +87,55 @@ def unbuilt_images(path: Path) -> list[str]:
     ]
 
 
-def _start(values: dict[str, str]) -> None:
-    template = kubectl.get(TEMPLATE)
-    if template is None:
-        raise ClusterError(f"{TEMPLATE} is gone; look at Argo CD's Application pipelines")
-    run = fill(template, {"revision": head_of(values["REPO_URL"], values["DETECTOR_REVISION"])})
-    run["metadata"] |= {"generateName": "first-run-", "namespace": NAMESPACE}
-    run["metadata"]["labels"][LABEL] = "true"
-    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
-        json.dump(run, file)
-        file.flush()
-        done = kubectl.run("create", "-f", file.name)
-    if done.returncode:
-        raise ClusterError(f"the pipeline was not started: {' '.join(done.stderr.split())}")
+def _bring_dataset(project: Path, values: dict[str, str], dataset: str, say: Say) -> None:
+    from runner.dataset.versions import add_dataset
+
+    with opened(values, "store") as store:
+        say(add_dataset(dataset, project=project, store=store))
 
 
-def _condition(run: dict[str, Any]) -> dict[str, Any]:
-    conditions = (run.get("status") or {}).get("conditions") or []
-    return next((one for one in conditions if one.get("type") == "Succeeded"), {})
+def _bring_baseline(project: Path, values: dict[str, str], file: Path, say: Say) -> None:
+    from runner.release.contents import releasing
+    from runner.release.promote import BASELINE, promote
+    from runner.release.publish import publish
+
+    with releasing(project, file) as release, opened(values, "store-publisher") as store:
+        published = publish(store, release)
+        say(published.as_text())
+        say(promote(project, store, BASELINE, published.version, force=False, allow_local=False))
+
+
+def _train(project: Path, values: dict[str, str], say: Say, *, pause_s: float) -> None:
+    """Train what stands here, once it is on the branch, and see that dev is pinned to the model."""
+    url, branch = values["REPO_URL"], values["DETECTOR_REVISION"]
+    commit = fetched(project, url, branch)
+    if changed := changed_since(project, commit, [*SOURCES, str(PINS["baseline"])]):
+        raise ConfigError(
+            f"{', '.join(changed)} differ{'' if changed[1:] else 's'} from {branch} of {url}, which the cluster "
+            "trains and serves; commit and push (a review may be asked for), then run this again:\n"
+            f'  git add {" ".join(changed)} && git commit -m "The first day" && git push origin HEAD:{branch}'
+        )
+    if _is_trained(project, commit):
+        say(f"dev is pinned to a model of {commit[:12]} already")
+        return
+    name = train(project, commit, say, pause_s=pause_s)
+    if not _is_trained(project, fetched(project, url, branch)):
+        raise ClusterError(
+            f"PipelineRun {name} is through, but {branch} does not pin dev to its model: the gate did not let it pass, "
+            "no GPU came and it was trained within a CPU's limits, its pull request waits, or a newer commit took its "
+            f"place; kubectl -n {PIPELINES} logs -l tekton.dev/pipelineRun={name},tekton.dev/pipelineTask=summary "
+            "--all-containers --tail=-1 says which"
+        )
+
+
+def _is_trained(project: Path, commit: str) -> bool:
+    """Whether dev is pinned to a model of a training with the inputs of a commit."""
+    pin = _pin(project, commit, "dev")
+    return pin is not None and same_inputs(project, pin.commit, commit)
+
+
+def _pin(project: Path, commit: str, environment: str) -> Pin | None:
+    """Return the pin of an environment as a commit has it."""
+    command = ["git", "show", f"{commit}:{PINS[environment].as_posix()}"]
+    done = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
+    return parse_pin(done.stdout, PINS[environment])

@@ -34,7 +34,7 @@ def add_dataset(
     *,
     project: Path,
     name: str | None = None,
-    store_uri: str | None = None,
+    store: Store | None = None,
     record: Mapping[str, Any] | None = None,
 ) -> str:
     """Check a dataset, put it into the store as a version, and let params.yaml name it.
@@ -46,7 +46,7 @@ def add_dataset(
             zip, or s3://bucket/prefix/ of a folder's files, on the endpoint of the environment.
         project: the folder that holds params.yaml.
         name: of the folder of its versions; by default from the source's name.
-        store_uri: the store instead of STORE_URI's.
+        store: instead of STORE_URI's.
         record: how a new version came about; kept beside it as <sha12>.json.
     Returns:
         What was found and done, to print.
@@ -58,7 +58,7 @@ def add_dataset(
     path = Path(source).expanduser()
     name = _checked_name(name, path)
     get_param(project / PARAMS, ("dataset", "url"))  # complains now rather than after the work
-    store = open_store(project, store_uri)
+    store = store or open_store(project)
     if not is_remote and not path.exists():
         raise DatasetError(f"{source}: there is no such file or folder, expected a zip or a folder with a dataset")
     work = project / (os.environ.get("RUNNER_WORK") or ".work")

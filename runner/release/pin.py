@@ -50,13 +50,25 @@ def read_pin(project: Path, environment: str) -> Pin | None:
     """
     file = project / OVERLAYS / environment / "model.env"
     try:
-        lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
+        return parse_pin(file.read_text(encoding="utf-8"), file)
     except FileNotFoundError:
         return None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
             f"{file}: cannot be read ({error}); expected what `python -m runner promote` writes"
         ) from error
+
+
+def parse_pin(text: str, file: Path) -> Pin | None:
+    """Return what the text of a model.env says; None where it names no model.
+
+    Args:
+        text: of the file.
+        file: where it stands, in the folder of its environment; for errors.
+    Raises:
+        ConfigError: it is not what `promote` writes.
+    """
+    lines = [line.strip() for line in text.splitlines()]
     values: dict[str, str] = {}
     for number, line in enumerate(lines, 1):
         key, equals, value = line.partition("=")
@@ -70,7 +82,7 @@ def read_pin(project: Path, environment: str) -> Pin | None:
     if not re.fullmatch("[0-9a-f]{64}", values.get("MODEL_SHA256", "")):
         raise ConfigError(
             f"{file}: MODEL_SHA256 is {values.get('MODEL_SHA256', '')!r}, expected the manifest's 64 hexadecimal "
-            f"digits; `python -m runner promote --to {environment}` writes them"
+            f"digits; `python -m runner promote --to {file.parent.name}` writes them"
         )
     note = " ".join(line.lstrip("# ") for line in lines if line.startswith("#"))
     uri, sha256, version, commit, map50 = (values.get(key, "") for key in KEYS)

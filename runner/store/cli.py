@@ -18,7 +18,7 @@ def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     actions.add_parser("use", help="let DVC's remote be in the store")
     actions.add_parser("verify", help="hash everything whose digest is known")
     policy = actions.add_parser("policy", help="print what a user may do, for endpoints that are not MinIO")
-    policy.add_argument("user", help="runner | server-dev | … | labels")
+    policy.add_argument("user", help="runner | publisher | server-dev | … | labels")
 
 
 def run(given: argparse.Namespace) -> int:

@@ -8,15 +8,20 @@ from typing import Any
 from runner.errors import StoreError
 
 ENVIRONMENTS = ("dev", "staging", "prod", "baseline")
-USERS = ("runner", *(f"server-{environment}" for environment in ENVIRONMENTS), "labels")
+USERS = ("runner", "publisher", *(f"server-{environment}" for environment in ENVIRONMENTS), "labels")
+# Where the two that make something write: what trains cannot touch a version of a model.
+WRITES = {
+    "runner": ("datasets", "dvc", "pipeline", "weights"),
+    "publisher": ("models", "pipeline", "runs"),
+}
 
 
 def policy_of(user: str, bucket: str) -> dict[str, Any]:
     """Return what a user may do, as an S3 policy document.
 
     Args:
-        user: one of USERS. `runner` reads and writes everything, and removes nothing; `server-<environment>` reads
-            models and writes its captures; `labels` reads datasets and captures.
+        user: one of USERS. `runner` and `publisher` read everything, write what WRITES says, and remove nothing;
+            `server-<environment>` reads models and writes its captures; `labels` reads datasets and captures.
         bucket: the bucket's name.
     Raises:
         StoreError: there is no such user.
@@ -28,17 +33,16 @@ def policy_of(user: str, bucket: str) -> dict[str, Any]:
         return statement | ({"Condition": condition} if condition else {})
 
     statements = [allow("GetBucketLocation", on=[whole])]
-    if user == "runner":
+    if user in WRITES:
         statements += [
             allow("ListBucket", "ListBucketMultipartUploads", on=[whole]),
+            allow("GetObject", "GetObjectTagging", on=[f"{whole}/*"]),
             allow(
-                "GetObject",
                 "PutObject",
-                "GetObjectTagging",
                 "PutObjectTagging",
                 "AbortMultipartUpload",
                 "ListMultipartUploadParts",
-                on=[f"{whole}/*"],
+                on=[f"{whole}/{folder}/*" for folder in WRITES[user]],
             ),
         ]
     elif user == "labels":

@@ -40,7 +40,7 @@ def pod(owner: gitops.Manifest, path: str) -> Pod:
 
 
 def pods() -> Iterator[Pod]:
-    for leaf in gitops.leaves():
+    for leaf in (*gitops.leaves(), *gitops.variants()):
         yield from (pod(owner, leaf.path) for owner in leaf.of_kind(*TEMPLATES))
 
 
@@ -58,7 +58,7 @@ def steps(task: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def tasks() -> Iterator[tuple[str, dict[str, Any]]]:
-    for leaf in gitops.leaves():
+    for leaf in (*gitops.leaves(), *gitops.variants()):
         for obj in leaf.of_kind("Task"):
             yield f"{leaf.path}: Task/{obj['metadata']['name']}", obj["spec"]
         for obj in leaf.of_kind("Pipeline"):
@@ -147,6 +147,7 @@ def test_a_job_can_run_again_when_argocd_syncs(name: str) -> None:
 
 def test_every_image_is_named_by_images_and_a_digest_when_a_pod_runs() -> None:
     listed = gitops.load(gitops.GITOPS / "images/kustomization.yaml")["images"]
+    listed.append(yaml.safe_load(f"{{{gitops.GPU_IMAGE}}}"))  # people's own
     of_images = {f"{image['newName']}@{image['digest']}" for image in listed}
     found = {container["image"] for one in ALL.values() for container in containers(one.spec)}
     found |= {step["image"] for _, task in tasks() for step in steps(task)}

@@ -1,4 +1,4 @@
-"""A model that tells pictures apart by their brightness, and a server that runs it."""
+"""A model that tells pictures apart by their brightness, a server that runs it, and the store of a cluster."""
 
 import io
 from collections.abc import Callable, Iterator
@@ -11,6 +11,7 @@ from selenium import webdriver
 
 from tests.browsers import chromium
 from tests.servers import Server, running
+from tests.stores import Cluster, running_cluster, tagged
 from tests.unit.conftest import model
 
 #                        cx  cy  w   h  airplane, helicopter; input 32x32; brightness adds to the airplane
@@ -52,3 +53,17 @@ def browser(tmp_path: Path) -> Iterator[webdriver.Chrome]:
     """Chromium that reaches this machine and nothing else."""
     with chromium(tmp_path) as driver:
         yield driver
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """The store that a cluster has, and the Secrets."""
+    with running_cluster(tmp_path_factory.mktemp("cluster")) as it:
+        yield it
+
+
+@pytest.fixture(scope="session")
+def inits(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """What the Job store-init printed, run twice: the store has its bucket and users."""
+    source = tagged(tmp_path_factory.mktemp("repository"))
+    return [cluster.store_init(source) for _ in range(2)]

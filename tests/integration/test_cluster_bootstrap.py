@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import shutil
 import threading
@@ -20,7 +19,8 @@ from runner.cluster.images import update
 from runner.errors import ClusterError, ConfigError
 from tests import gitops
 from tests.apiserver import ApiServer
-from tests.projects import IDENTITY, Run
+from tests.forks import make_fork, push
+from tests.projects import Run
 
 DIGEST = f"sha256:{'ab' * 32}"
 Said = list[str]
@@ -35,36 +35,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
 
 
 @pytest.fixture
-def folder(
-    project: Path, tmp_path: Path, run: Run, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-) -> Path:
-    """A clone whose cluster.env is filled in and pushed; kubectl is logged in to `server` where the test has one."""
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("GIT_CONFIG_COUNT", "1")  # a remote that is a folder stands for one at an address
-    monkeypatch.setenv("GIT_CONFIG_KEY_0", f"url.{tmp_path}/remote.insteadOf")
-    monkeypatch.setenv("GIT_CONFIG_VALUE_0", gitops.SAMPLE["REPO_URL"])
+def folder(tmp_path: Path, run: Run, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A fork; kubectl is logged in to `server` where the test has one."""
     if "server" in request.fixturenames:
         monkeypatch.setenv("KUBECONFIG", str(request.getfixturevalue("server").kubeconfig))
-    remote, clone = tmp_path / "remote", tmp_path / "clone"
-    gitops.copy_with(gitops.SAMPLE, clone)
-    shutil.copytree(project / ".ci", clone / ".ci")
-    for command in (
-        ("init", "-q", "--bare", str(remote)),
-        ("init", "-q", "-b", gitops.SAMPLE["DETECTOR_REVISION"]),
-        ("add", "-A"),
-        (*IDENTITY, "commit", "-qm", "filled in"),
-    ):
-        assert run("git", *command, cwd=clone).returncode == 0
-    push(clone, run)
-    return clone
-
-
-def push(clone: Path, run: Run, *revisions: str) -> None:
-    names = revisions or (gitops.SAMPLE["DETECTOR_REVISION"], gitops.SAMPLE["PLATFORM_REVISION"])
-    run("git", *IDENTITY, "commit", "-qam", "changed", cwd=clone)
-    for name in names:
-        done = run("git", "push", "-qf", str(clone.parent / "remote"), f"HEAD:refs/heads/{name}", cwd=clone)
-        assert done.returncode == 0, done.stderr
+    return make_fork(tmp_path, gitops.SAMPLE, run, monkeypatch)
 
 
 def named(group: str, kind: str) -> dict[str, Any]:
@@ -240,57 +215,3 @@ def test_digests_come_into_images_when_they_are_built(server: ApiServer, folder:
     server.apply([stream("flywheel-minio", "sha256:x\n  newTag: evil")])
     with pytest.raises(ClusterError, match="expected REFERENCE@sha256:DIGEST"):
         update(folder, write=True)
-
-
-def finish(server: ApiServer, said: Said, status: str) -> None:
-    """Do what Tekton does with the run that was made."""
-    while not (found := [line for line in said if line.startswith("PipelineRun ")]):
-        time.sleep(0.1)
-    name = found[-1].split()[1].rstrip(":")
-    condition = {"type": "Succeeded", "status": status, "reason": "Any", "message": f"Tasks Completed: 6, as {status}"}
-    patch = json.dumps({"status": {"conditions": [condition]}})
-    server.kubectl("patch", "pipelinerun", name, "-n", "flywheel-pipelines", "--type=merge", "-p", patch)
-
-
-@pytest.mark.slow
-def test_one_run_is_started_when_the_first_day_is_begun_twice(server: ApiServer, folder: Path, run: Run) -> None:
-    (folder / IMAGES).write_text((folder / IMAGES).read_text().replace("0" * 64, "1" * 64))
-    push(folder, run)
-    with pytest.raises(ClusterError, match=r"pipelineruns\.tekton\.dev, which Tekton brings did not come in 0 s"):
-        first_run(folder, print, patience_s=0, pause_s=0.1)
-    (template,) = gitops.leaf("pipelines/overlays/openshift").of_kind("TriggerTemplate")
-    server.know(
-        [*({"apiVersion": "tekton.dev/v1", "kind": kind} for kind in ("Pipeline", "PipelineRun")), template], ()
-    )
-    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "flywheel-pipelines"}}
-    meta = {"namespace": "flywheel-pipelines"}
-    data = {"token": base64.b64encode(b"x").decode()}
-    secrets = [
-        {"apiVersion": "v1", "kind": "Secret", "metadata": meta | {"name": name}, "data": data}
-        for name in ("store", "git")
-    ]
-    server.apply([namespace])
-    server.apply(secrets)
-    with pytest.raises(ClusterError, match="Pipeline retrain, which Argo CD applies did not come"):
-        first_run(folder, print, patience_s=0, pause_s=0.1)
-    server.apply([{"apiVersion": "tekton.dev/v1", "kind": "Pipeline", "metadata": meta | {"name": "retrain"}}])
-    with pytest.raises(ClusterError, match="TriggerTemplate retrain, which Argo CD applies did not come"):
-        first_run(folder, print, patience_s=0, pause_s=0.1)
-    server.apply([template])
-    for status in ("False", "True", "True"):
-        said: Said = []
-        thread = threading.Thread(target=finish, args=(server, said, status), daemon=True)
-        thread.start()
-        if status == "False":
-            with pytest.raises(ClusterError, match=r"failed: Tasks Completed: 6, as False; mend the cause, then"):
-                first_run(folder, said.append, patience_s=30, pause_s=0.2)
-            server.kubectl("delete", "pipelinerun", "--all", "-n", "flywheel-pipelines")
-        else:
-            first_run(folder, said.append, patience_s=30, pause_s=0.2)
-            assert said[-1] == "trained; once Argo CD has seen the pin: https://flywheel-dev.apps.sample.net"
-        thread.join()
-    listed = json.loads(server.kubectl("get", "pipelineruns", "-n", "flywheel-pipelines", "-o", "json").stdout)["items"]
-    assert [item["spec"]["pipelineRef"]["name"] for item in listed] == ["retrain"]
-    assert listed[0]["metadata"]["name"].startswith("first-run-")
-    params = {each["name"]: each["value"] for each in listed[0]["spec"]["params"]}
-    assert params["revision"] == run("git", "rev-parse", "HEAD", cwd=folder).stdout.strip()

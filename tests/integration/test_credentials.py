@@ -33,13 +33,14 @@ def test_every_secret_made_when_there_is_none(job: SecretJob) -> None:
     done = job.run()
     assert (done.returncode, done.stderr) == (0, "")
     secrets = job.secrets()
-    assert len(secrets) == len(done.stdout.splitlines()) == 21
+    assert len(secrets) == len(done.stdout.splitlines()) == 22
     users = {name: data for (_, name), data in secrets.items() if name.startswith("store-user-")}
-    assert len(users) == 6
+    assert len(users) == 7
     for name, data in users.items():
         assert data["AWS_ACCESS_KEY_ID"] == name.removeprefix("store-user-")
     assert secrets["flywheel-prod", "store"] == users["store-user-server-prod"]
     assert secrets["flywheel-pipelines", "store"] == users["store-user-runner"]
+    assert secrets["flywheel-pipelines", "store-publisher"] == users["store-user-publisher"]
     assert set(secrets["flywheel-labels", "label-studio"]) == {"password", "token", "secret-key"}
     made = [value for data in secrets.values() for value in data.values() if len(value) == 40]
     assert all(re.fullmatch("[0-9a-f]{40}", value) for value in made)
@@ -75,14 +76,14 @@ def test_said_and_made_later_when_the_api_server_is_away(job: SecretJob) -> None
     assert "error: flywheel-minio/minio-root: <urlopen error [Errno 111] Connection refused>" in failed.stderr
     assert job.secrets() == {}
     assert job.run().returncode == 0
-    assert len(job.secrets()) == 21
+    assert len(job.secrets()) == 22
 
 
 def test_refused_when_the_account_is_another(job: SecretJob) -> None:
     job.server.kubectl("create", "serviceaccount", "someone", "--namespace", HOME)
     done = job.run(account="someone")
     assert done.returncode == 1
-    assert len(done.stderr.splitlines()) == 21
+    assert len(done.stderr.splitlines()) == 22
     assert "error: flywheel-dev/model-api: 403" in done.stderr
     assert job.secrets() == {}
 

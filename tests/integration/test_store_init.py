@@ -23,16 +23,20 @@ from tests.s3 import S3
 CONTENT = b"content"
 # Objects that are there, and what each user may do with them: r(ead), w(rite), l(ist).
 RIGHTS = {
-    "datasets/planes/0123456789ab.zip": {"runner": "rwl", "labels": "rl"},
-    "weights/0123456789ab-yolo11n.pt": {"runner": "rwl"},
-    "models/planes/1/manifest.json": {"runner": "rwl", **{f"server-{e}": "r" for e in ("dev", "staging", "prod")}},
-    "runs/planes/1/best.pt": {"runner": "rwl"},
-    "captures/dev/planes/1/a.jpg": {"runner": "rwl", "server-dev": "w", "labels": "rl"},
-    "captures/prod/planes/1/a.jpg": {"runner": "rwl", "server-prod": "w", "labels": "rl"},
-    "dvc/files/md5/ab/cd": {"runner": "rwl"},
-    "store.json": {"runner": "rwl"},
+    "datasets/planes/0123456789ab.zip": {"runner": "rwl", "publisher": "rl", "labels": "rl"},
+    "weights/0123456789ab-yolo11n.pt": {"runner": "rwl", "publisher": "rl"},
+    "models/planes/1/manifest.json": {
+        **{"runner": "rl", "publisher": "rwl"},
+        **{f"server-{environment}": "r" for environment in ("dev", "staging", "prod")},
+    },
+    "runs/planes/1/best.pt": {"runner": "rl", "publisher": "rwl"},
+    "captures/dev/planes/1/a.jpg": {"runner": "rl", "publisher": "rl", "server-dev": "w", "labels": "rl"},
+    "captures/prod/planes/1/a.jpg": {"runner": "rl", "publisher": "rl", "server-prod": "w", "labels": "rl"},
+    "pipeline/retrain-1/dvc.lock": {"runner": "rwl", "publisher": "rwl"},
+    "dvc/files/md5/ab/cd": {"runner": "rwl", "publisher": "rl"},
+    "store.json": {"runner": "rl", "publisher": "rl"},
 }
-GIVEN = ("runner", "server-dev", "server-staging", "server-prod", "labels")  # nobody set up the baseline
+GIVEN = ("runner", "publisher", "server-dev", "server-staging", "server-prod", "labels")  # nobody set up the baseline
 
 
 @pytest.fixture
@@ -231,7 +235,7 @@ def test_lacks_are_said_when_the_endpoint_has_little(
 
 def test_policy_is_printed_when_asked_for() -> None:
     assert json.loads(policy_text("runner", "s3://planes")) == policy_of("runner", "planes")
-    with pytest.raises(StoreError, match="nobody: no user of the store, expected one of runner, server-dev"):
+    with pytest.raises(StoreError, match="nobody: no user of the store, expected one of runner, publisher, server-dev"):
         policy_text("nobody", "s3://planes")
     with pytest.raises(StoreError, match="is a folder, which has no users"):
         policy_text("runner", "/srv/store")

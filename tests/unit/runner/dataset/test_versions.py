@@ -159,12 +159,15 @@ def test_source_is_refused_when_it_is_not_there(repository: Path, tmp_path: Path
     assert_refused("s3:///planes", repository, r"^s3:///planes: names no bucket, expected s3://bucket/prefix/ or ")
 
 
-def test_source_is_refused_when_its_store_or_params_cannot_take_it(repository: Path, tmp_path: Path) -> None:
+def test_source_is_refused_when_its_store_or_params_cannot_take_it(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     source = as_zip(tmp_path / "planes.zip", workshop())
-    with pytest.raises(StoreError, match=r"^STORE_URI gs://bucket is not supported"):
-        add_dataset(source, project=repository, store_uri="gs://bucket")
     with pytest.raises(ConfigError, match=r"params\.yaml: cannot be read"):
         add_dataset(source, project=tmp_path)
+    monkeypatch.setenv("STORE_URI", "gs://bucket")
+    with pytest.raises(StoreError, match=r"^STORE_URI gs://bucket is not supported"):
+        add_dataset(source, project=repository)
     assert contents(repository) == {"params.yaml": PARAMS.encode()}
 
 

@@ -1,0 +1,91 @@
+"""The training of a commit in the cluster: started unless somebody has, and looked after until it is through.
+
+A run counts when its commit has the same inputs of a training: commits that change none of them, such as the bot's, may
+lie between. So a push that starts a run through the webhook, and `first-run`, look after one and the same.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+from runner.cluster.waiting import Say
+from runner.errors import ClusterError
+from runner.release.contents import SOURCES
+from runner.retrain.kubernetes import PIPELINES, Cluster
+from runner.retrain.runs import runs
+from runner.retrain.start import BusyError, start
+
+Run = dict[str, Any]
+
+
+def train(project: Path, commit: str, say: Say, *, pause_s: float) -> str:
+    """Look after the training of a commit until it is through; return the PipelineRun's name.
+
+    Runs that had failed before do not count: whoever calls this again has mended the cause. Of several that count, the
+    newest does, since it cancels the others.
+
+    Args:
+        project: the repository, which knows the commits of the branch.
+        commit: its id.
+        say: is told what happens.
+        pause_s: between two looks. A training has no limit.
+    Raises:
+        ClusterError: the run failed, or the cluster cannot be reached.
+    """
+    cluster, told = Cluster(), set[str]()
+    past = {_name(run) for run in runs(cluster) if _condition(run).get("status") == "False"}
+
+    def tell(line: str) -> None:
+        if line.strip() and line not in told:
+            say(line)
+            told.add(line)
+
+    while True:
+        counting = [run for run in runs(cluster) if _name(run) not in past and _is_of(run, project, commit)]
+        if counting:
+            name, condition = _name(counting[-1]), _condition(counting[-1])
+            tell(f"PipelineRun {name}: kubectl -n {PIPELINES} get pipelinerun {name} -w")
+            tell(f"  {condition.get('message', '')}")
+            match condition.get("status"):
+                case "True":
+                    return name
+                case "False":
+                    raise ClusterError(
+                        f"PipelineRun {name} failed: {condition.get('message')}; mend the cause, then run this again"
+                    )
+        else:
+            tell(_start(cluster, commit))
+        time.sleep(pause_s)
+
+
+def same_inputs(project: Path, one: str, other: str) -> bool:
+    """Whether a training of two commits is the same; not, where the repository does not know one of them."""
+    command = ["git", "diff", "--quiet", one, other, "--", *SOURCES]
+    return subprocess.run(command, cwd=project, capture_output=True, check=False).returncode == 0
+
+
+def _start(cluster: Cluster, commit: str) -> str:
+    """Start a run; say why not, where another is at work."""
+    try:
+        start(cluster, commit, [], {}, now=False)
+    except BusyError as error:
+        return f"{str(error).partition(';')[0]}: waiting for it"
+    return ""
+
+
+def _is_of(run: Run, project: Path, commit: str) -> bool:
+    params = {each["name"]: each["value"] for each in run["spec"].get("params", [])}
+    own_values = params.get("overrides", "[]") == "[]"  # others are never pinned
+    return own_values and same_inputs(project, str(params.get("revision")), commit)
+
+
+def _condition(run: Run) -> dict[str, Any]:
+    conditions = (run.get("status") or {}).get("conditions") or []
+    return next((one for one in conditions if one.get("type") == "Succeeded"), {})
+
+
+def _name(run: Run) -> str:
+    return str(run["metadata"]["name"])

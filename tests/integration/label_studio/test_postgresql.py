@@ -1,0 +1,73 @@
+"""Label Studio on PostgreSQL, with the environment that the cluster gives it, and the backup of gitops/README.md."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from runner.files import writing
+from tests import gitops
+from tests.label_studio import HOME, PROGRAM, LabelStudio, migrate, version
+from tests.pods import Data, Pod, config_maps, pod_of
+from tests.postgresql import PostgreSQL, serving_postgresql
+
+pytestmark = pytest.mark.slow
+README = (gitops.GITOPS / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def postgresql() -> Iterator[PostgreSQL]:
+    if not PROGRAM.exists():
+        pytest.skip("Label Studio is not installed: `make label-studio`")
+    with serving_postgresql() as server:
+        yield server
+
+
+def shown(program: str) -> list[str]:
+    """Return the arguments that gitops/README.md gives a program."""
+    found = re.search(rf"exec .*-- {program} ([^<>]+) [<>]", README)
+    assert found, program
+    return shlex.split(found[1])
+
+
+def test_its_token_works_and_its_backup_comes_back_when_it_runs_on_postgresql(
+    postgresql: PostgreSQL, tmp_path: Path
+) -> None:
+    objects = gitops.leaf("label-studio/overlays/openshift").objects
+    keys = {key: secrets.token_hex(20) for key in ("password", "token", "secret-key")}
+    own: dict[str, Data] = {"label-studio": keys, "label-studio-postgresql": {"password": secrets.token_hex(20)}}
+    its = Pod(pod_of(objects, "StatefulSet", "label-studio-postgresql"), {}, own, tmp_path / "postgresql").environment()
+    made = {key: its[f"POSTGRESQL_{key.upper()}"] for key in ("database", "user", "password")}
+    postgresql.make(**made)
+    here = {"POSTGRE_HOST": "127.0.0.1", "POSTGRE_PORT": str(postgresql.port)}
+    pod = Pod(pod_of(objects, "Deployment", "label-studio"), config_maps(objects), own, tmp_path / "pod", here)
+    empty = HOME / f"{version()}.dump"  # its tables take 40 s and more to make
+    if not empty.exists():
+        migrate(pod.environment())
+        with writing(empty) as part:
+            part.write_bytes(postgresql.run("pg_dump", *shown("pg_dump")))
+    else:
+        postgresql.run("pg_restore", *shown("pg_restore"), stdin=empty.read_bytes())
+
+    (tmp_path / "server").mkdir()
+    server = LabelStudio(
+        tmp_path / "server", token=keys["token"], password=keys["password"], settings=pod.environment()
+    )
+    try:
+        server.start()
+        assert server.ask("GET", "/api/current-user/whoami")["email"] == "admin@flywheel.internal"
+        server.ask("POST", "/api/projects", json={"title": "kept", "label_config": "<View/>"})
+    finally:
+        server.stop()
+    backup = postgresql.run("pg_dump", *shown("pg_dump"))
+    postgresql.run("dropdb", made["database"])
+    postgresql.run("createdb", f"--owner={made['user']}", made["database"])
+    postgresql.run("pg_restore", *shown("pg_restore"), stdin=backup)
+    asked = ("--tuples-only", "--no-align", "--command", "SELECT title FROM project", made["database"])
+    as_its_user = postgresql.run("psql", *asked, host="127.0.0.1", user=made["user"], password=made["password"])
+    assert as_its_user.split() == [b"kept"]
