@@ -32,7 +32,9 @@ def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     supersede.add_argument("--patience", default="45m", help="how long to wait (default: 45m)")
     override = commands.add_parser("override", help="task: write the values of this run into params.yaml")
     override.add_argument("--fallback", action="store_true", help="and the limits of a training without a GPU")
-    relay = commands.add_parser("relay", help="task: `relay take|give`: files from the Tasks before, for those behind")
+    relay = commands.add_parser(
+        "relay", help="task: `relay take|give`: files from the Tasks before, for those behind"
+    )
     relay.add_argument("action", choices=("take", "give"))
     gpu = commands.add_parser("await-gpu", help="task: wait for a GPU; say where to train")
     gpu.add_argument("--mode", required=True, help="auto | require | off")
@@ -118,9 +120,14 @@ def _override(given: argparse.Namespace) -> None:
 def _relay(given: argparse.Namespace) -> None:
     from runner.retrain.relay import give, take
     from runner.store import open_store
+    from runner.store.use import use_store
 
-    done = (take if given.action == "take" else give)(open_store(Path.cwd()), Path.cwd(), _env("RUN"))
-    print(f"{'from' if given.action == 'take' else 'for'} the other tasks: {', '.join(done) or 'nothing yet'}")
+    store = open_store(Path.cwd())
+    if given.action == "give":
+        print(f"for the other tasks: {', '.join(give(store, Path.cwd(), _env('RUN'))) or 'nothing'}")
+        return
+    print(use_store(Path.cwd()))
+    print(f"from the other tasks: {', '.join(take(store, Path.cwd(), _env('RUN'))) or 'nothing yet'}")
 
 
 def _await_gpu(given: argparse.Namespace) -> None:

@@ -143,7 +143,7 @@ class Installation:
 
     def commit(self, message: str, changes: dict[str, Any] | None = None) -> str:
         """Pull, change params.yaml, commit and push as a data scientist does; return the commit."""
-        self.git("pull", "--quiet", "--rebase")
+        self.git("pull", "--quiet", "--rebase", "--autostash")
         if changes is not None:
             set_params(self.checkout, changes)
         self.git("commit", "--quiet", "--all", "--allow-empty", "--message", message)
