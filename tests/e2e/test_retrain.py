@@ -6,6 +6,7 @@ The first run is made once; a test that goes on from there gets a copy of its re
 from __future__ import annotations
 
 import json
+import re
 import resource
 import shutil
 import subprocess
@@ -123,7 +124,7 @@ def test_a_commit_leads_to_a_pinned_and_served_model(first: Path, here: Installa
     for part in ("## flyingthings 1: dev runs flyingthings 1", "| device | gpu |", "| train.epochs | 1 |", "The gate"):
         assert part in summary
     with running(tmp_path, **here.bucket, MODEL_URI=pin["MODEL_URI"], MODEL_SHA256=pin["MODEL_SHA256"]) as server:
-        assert server.get("/model").json()["version"] == 1
+        assert server.get("/model").json()["manifest"]["version"] == 1
 
 
 def test_the_bots_commit_starts_nothing(here: Installation) -> None:
@@ -294,3 +295,56 @@ def test_staging_is_proposed_when_the_model_passes(here: Installation) -> None:
     assert "What staging runs" in pulls["flywheel/staging"]["body"]
     assert here.changed("flywheel/staging") == ["gitops/serving/overlays/staging/model.env"]
     assert here.changed("flywheel/flyingthings") == ["dvc.lock", PIN]
+
+
+def test_the_nightly_run_is_started_when_nothing_is_at_work(here: Installation) -> None:
+    status, said = here.controller.run_cron_job("nightly")
+    assert status == 0, said
+    (run,) = here.api.list("pipelineruns")
+    params = {each["name"]: each["value"] for each in run["spec"]["params"]}
+    assert params == {"revision": here.head(), "overrides": "[]", "gpu": "auto", "gpu-timeout": "20m"}
+    status, said = here.controller.run_cron_job("nightly")
+    assert (status, len(here.api.list("pipelineruns"))) == (0, 1)
+    assert f"nothing started: {run['metadata']['name']} is at work" in said
+    states = here.controller.run(run)
+    assert ran(states) == ["supersede", "plan", "summary"]
+
+
+def test_a_commit_retrains_when_the_readme_is_followed(here: Installation, project: Path) -> None:
+    """Word for word: the commands of README's "let a commit retrain", in a clone with a developer's rights."""
+    text = (project / "README.md").read_text(encoding="utf-8")
+    section = text.partition("**…let a commit retrain.**")[2].partition("\n**…")[0]
+    change, look = (
+        [line for line in block.splitlines() if line]
+        for block in re.findall(r"```console\n(.*?)```", section, re.DOTALL)
+    )
+    assert [line[:2] for line in change] == ["$ "] * len(change)
+    rights = {
+        "GIT_CONFIG_COUNT": "1",
+        "GIT_CONFIG_KEY_0": "http.extraHeader",
+        "GIT_CONFIG_VALUE_0": f"Authorization: Bearer {here.forge.write_token}",
+        **dict.fromkeys(("GIT_AUTHOR_NAME", "GIT_COMMITTER_NAME"), "somebody"),
+        **dict.fromkeys(("GIT_AUTHOR_EMAIL", "GIT_COMMITTER_EMAIL"), "somebody@example.invalid"),
+    }
+
+    def follow(line: str) -> str:
+        done = subprocess.run(
+            ["bash", "-c", line.removeprefix("$ ")],
+            cwd=here.checkout,
+            env=here.environment | rights,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
+        return done.stdout
+
+    said = "".join(map(follow, change))
+    assert "train.epochs: 1 → 2" in said
+    assert "answer: train" in said
+    _, states = here.retrain(here.head())
+    assert ran(states) == TRAINED
+    said = "".join(follow(line) for line in look if line.startswith("$ "))
+    (shown,) = (line for line in look if not line.startswith("$ "))
+    assert shown.partition(", mAP50")[0] in said
+    assert re.search(r"flyingthings +2 .*dev", said), said
