@@ -57,6 +57,7 @@ def put(store: Store, number: int, *, passed: bool = True, **changes: Any) -> No
         ),
         ([PLAN, PUBLISHED], "success", "published things 2"),
         ([PLAN, PUBLISHED, step("pin", said="dev runs it")], "success", "things 2: dev runs it"),
+        ([PLAN, PUBLISHED, step("pin", said="not pinned: why")], "failure", "things 2: not pinned: why"),
         ([PLAN, PUBLISHED, step("pin", "failed", error="git push: no")], "error", "pin: git push: no"),
     ],
 )
@@ -64,6 +65,11 @@ def test_a_line_says_what_became_of_it(steps: list[Step], state: str, line: str)
     found = told(*steps)
     assert (found.state, found.line, found.folder) == (state, line, None)
     assert found.text.startswith(f"## {line}\n")
+
+
+def test_it_is_well_when_values_by_hand_are_not_pinned() -> None:
+    found = told(PLAN, PUBLISHED, step("pin", said="not pinned: why"), overrides=("train.epochs=3",))
+    assert (found.state, found.line) == ("success", "things 2: not pinned: why")
 
 
 def test_the_verdict_is_the_line_when_the_gate_said_no(tmp_path: Path) -> None:
