@@ -52,7 +52,7 @@ def prepare(run: str) -> None:
     """Fetch, check and deal the pictures."""
     with _handing_on(run):
         _dvc("repro", "--pull", "split")
-        _dvc("push", "--quiet", "--run-cache", "compose", "prepare", "split")
+        _dvc("push", "--run-cache", "compose", "prepare", "split")
 
 
 def train(run: str, *, cache: Path, fallback: bool) -> None:
@@ -70,7 +70,7 @@ def train(run: str, *, cache: Path, fallback: bool) -> None:
             print(f"no GPU came: {' '.join(limit(Path.cwd()))}", flush=True)
         _dvc("cache", "dir", "--local", str(cache))
         _dvc("repro", "--pull")
-        _dvc("push", "--quiet", "--run-cache")
+        _dvc("push", "--run-cache")
 
 
 def gate(run: str) -> None:
@@ -82,7 +82,7 @@ def gate(run: str) -> None:
         before = lock.read_bytes() if lock.is_file() else b""
         _dvc("repro", "--pull")
         if lock.read_bytes() != before:
-            _dvc("push", "--quiet", "--run-cache")
+            _dvc("push", "--run-cache")
         print(judge(Path.cwd()).as_text(), flush=True)
 
 
@@ -93,8 +93,8 @@ def publish(run: str) -> Published:
     from runner.release.publish import publish as bring
 
     store = _take(run)
-    _dvc("pull", "--quiet", "compose", "train", "export", "evaluate")
-    _dvc("pull", "--quiet", "artifacts/report")  # by itself: DVC leaves stages out that a path stands beside
+    _dvc("pull", "compose", "train", "export", "evaluate")
+    _dvc("pull", "artifacts/report")  # by itself: DVC leaves stages out that a path stands beside
     with releasing(Path.cwd()) as release:
         published = bring(store, release)
     print(published.as_text(), flush=True)
