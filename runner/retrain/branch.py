@@ -15,6 +15,7 @@ from runner.errors import GitError
 from runner.github import credentials, git
 from runner.release.contents import SOURCES
 
+BOT = ("-c", "user.name=flywheel", "-c", "user.email=flywheel@users.noreply.github.com")
 TRIES, FIRST_PAUSE, LONGEST_PAUSE = 8, 1.0, 60.0
 Result = TypeVar("Result")
 
@@ -42,14 +43,14 @@ def insist(do: Callable[[], Result], *, tries: int = TRIES, pause: Callable[[flo
 
 @contextmanager
 def cloned(url: str, branch: str) -> Iterator[Path]:
-    """Give a clone of a branch with its history, until the block ends.
+    """Give a clone of a branch with its history, in which the bot commits, until the block ends.
 
     Raises:
         GitError: it cannot be reached, or there is no such branch.
     """
     with tempfile.TemporaryDirectory(prefix="flywheel-clone-") as folder:
         clone = Path(folder, "repository")
-        options = ("--quiet", "--single-branch", "--branch", branch)
+        options = ("--quiet", "--single-branch", "--branch", branch, *BOT)
         git(Path(folder), "clone", *options, url, str(clone), environment=credentials(url))
         yield clone
 

@@ -26,7 +26,6 @@ ENVIRONMENT = "dev"
 LOCK = "dvc.lock"
 MINE = (LOCK, str(OVERLAYS / ENVIRONMENT / "model.env"))
 TRAILER = "Flywheel-Pin"  # the trigger knows the bot's commits by it
-BOT = ("-c", "user.name=flywheel", "-c", "user.email=flywheel@users.noreply.github.com")
 
 
 class Run(NamedTuple):
@@ -125,7 +124,7 @@ def _bring(clone: Path, run: Run, version: Version, changed: list[str], mode: st
         files = {file: (clone / file).read_bytes() for file in changed}
         said = propose(clone, files, branch=f"flywheel/{version.model}", title=title, body=body, base=run.branch)
         return Pinned("", f"{title}: {said}")
-    git(clone, *BOT, "commit", "--quiet", "--message", f"{title}\n\n{body}")
+    git(clone, "commit", "--quiet", "--message", f"{title}\n\n{body}")
     git(clone, "push", "--quiet", "origin", f"HEAD:refs/heads/{run.branch}", environment=credentials(run.url))
     commit = git(clone, "rev-parse", "HEAD")
     return Pinned(commit, f"{title}: commit {commit[:12]} on {run.branch}")

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from runner.errors import StageError
 from runner.retrain.relay import give, take
+from runner.run import ARTIFACTS
 from runner.store import Store, open_store
 from runner.store.use import use_store
 
@@ -88,18 +89,19 @@ def gate(run: str) -> None:
 
 def publish(run: str) -> Published:
     """Bring the model into the store as a version; the data that dvc.lock names and it is made of come from there."""
-    from runner.compose import compose
+    from runner.compose import compose, write_stage_files
     from runner.release.contents import releasing
     from runner.release.publish import publish as bring
 
     store = _take(run)
-    _dvc("pull", "compose", "train", "export", "evaluate")
-    _dvc("pull", "artifacts/report")  # by itself: DVC leaves stages out that a path stands beside
+    config, _ = compose(Path.cwd())
+    write_stage_files(config, ARTIFACTS / "config")
+    _dvc("pull", *(str(ARTIFACTS / name) for name in ("report", "model", "export", "evaluation")))
     with releasing(Path.cwd()) as release:
         published = bring(store, release)
     print(published.as_text(), flush=True)
     version = published.version
-    return Published(version.model, version.number, compose(Path.cwd())[0].pin.mode)
+    return Published(version.model, version.number, config.pin.mode)
 
 
 @contextmanager

@@ -12,8 +12,8 @@ import pytest
 
 from runner.errors import GitError, StageError
 from runner.release.pin import read_pin
-from runner.retrain.branch import cloned, head_of, newer
-from runner.retrain.pin import BOT, MINE, Pinned, Run, pin
+from runner.retrain.branch import BOT, cloned, head_of, newer
+from runner.retrain.pin import MINE, Pinned, Run, pin
 from runner.retrain.staging import propose_for_staging
 from runner.store import Store, open_store
 from tests import s3
