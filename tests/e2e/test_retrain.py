@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import resource
 import secrets
 import subprocess
 import threading
@@ -102,14 +103,15 @@ def first(
     folder = tmp_path_factory.mktemp("first")
     with an_installation(prepared, folder, environment) as made:
         told = [made.shell(line) for line in change]
-        commit, began = made.head(), time.time()
+        commit, began, used = made.head(), time.time(), cpu_seconds()
         name, states = made.retrain(commit)
         failed = [made.log(name, task) for task, state in states.items() if state.outcome == "Failed"]
         assert ran(states) == TRAINED, failed
         (pin,) = (each for each in made.api.list("taskruns") if each["metadata"]["name"] == f"{name}-pin")
         whole = datetime.fromisoformat(pin["status"]["completionTime"]).timestamp() - began
         training = json.loads((made.controller.folder / "claims/train-cache/work/seconds/train.json").read_text())
-        print(f"\nfrom push to pin {whole:.1f} s, of which the stage `train` {training:.1f} s")
+        print(f"\nfrom push to pin {whole:.1f} s, of which the stage `train` {training:.1f} s", end="; ")
+        print(f"with the summary {cpu_seconds() - used:.1f} s of CPU")
         told += [made.shell(line) for line in look]
     return First(folder, commit, name, told)
 
@@ -141,7 +143,7 @@ def shared(
 
 
 def read(here: Installation, key: str) -> str:
-    return here.s3.client().get_object(BUCKET, key).read().decode()
+    return str(here.s3.client().get_object(BUCKET, key).read(), "utf-8")
 
 
 def versions(here: Installation) -> list[str]:
@@ -151,6 +153,12 @@ def versions(here: Installation) -> list[str]:
 
 def ran(states: dict[str, State]) -> list[str]:
     return [task for task, state in states.items() if state.outcome == "Succeeded"]
+
+
+def cpu_seconds() -> float:
+    """Return what ended processes of this one have used."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def until(is_so: Callable[[], bool], every: float = 0.02) -> None:
@@ -198,9 +206,9 @@ def test_the_bots_commit_starts_nothing(shared: Installation) -> None:
 
 
 def test_nothing_is_trained_or_committed_when_a_commit_runs_again(first: First, shared: Installation) -> None:
-    head, began = shared.head(), time.monotonic()
+    head, began, used = shared.head(), time.monotonic(), cpu_seconds()
     name, states = shared.retrain(first.commit)
-    print(f"\nthe same commit again: {time.monotonic() - began:.1f} s")
+    print(f"\nthe same commit again {time.monotonic() - began:.1f} s, {cpu_seconds() - used:.1f} s of CPU")
     assert ran(states) == JUDGED
     assert "answer: gate-only" in shared.log(name, "plan")
     assert "Running stage 'train'" not in shared.log(name, "gate")
