@@ -21,7 +21,7 @@ $(READY): pyproject.toml constraints.txt constraints-train.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14) and "Python 3.11 to 3.13 is needed, this is " + sys.version.split()[0] + "; try: make setup PYTHON=python3.12")'
 	$(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check uv
-	.venv/bin/uv pip install --quiet --python .venv/bin/python --editable '.[runner,train,serve,dask,labels,dev]' --constraint constraints.txt --constraint constraints-train.txt
+	.venv/bin/uv pip install --quiet --compile-bytecode --python .venv/bin/python --editable '.[runner,train,serve,dask,labels,dev]' --constraint constraints.txt --constraint constraints-train.txt
 	@touch $(READY)
 
 demo: setup  ## draw a sample dataset, train on it, measure the model, show what came out

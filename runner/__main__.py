@@ -49,7 +49,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _fail(message: str) -> int:
-    if file := os.environ.get("RUNNER_ERROR_FILE"):  # a Task's result, for the report
+    file = os.environ.get("RUNNER_ERROR_FILE")  # a Task's result, for the report
+    if file and not Path(file).exists():  # else a stage said why, and this is the Task around it
         Path(file).write_text(message[:1000], encoding="utf-8")
     print(f"error: {message}", file=sys.stderr)
     return 1
@@ -62,8 +63,6 @@ def _parser() -> argparse.ArgumentParser:
         commands.add_parser(name, help=f"stage: {text}", description=text)
     plan = commands.add_parser("plan", help="which stages would run, and because of which keys")
     plan.add_argument("--json", action="store_true", help="for programs")
-    plan.add_argument("--answer", type=Path, metavar="FILE", help="write train, gate-only or nothing into a file")
-    plan.add_argument("--image", action="store_true", help="refuse when other packages are installed than are pinned")
     plan.add_argument("--remote", action="store_true", help="look into the store's run cache too")
     summary = commands.add_parser("summary", help="what went in, what came out, how long each stage took")
     summary.add_argument("--markdown", action="store_true", help="as Markdown")
@@ -92,14 +91,8 @@ def _run(given: argparse.Namespace) -> int:
     elif given.command == "plan":
         from runner.plan import make_plan
 
-        if given.image:
-            from runner.doctor import check_image
-
-            check_image(Path.cwd())
         plan = make_plan(Path.cwd(), remote=given.remote)
         print(plan.as_json() if given.json else plan.as_text())
-        if given.answer:
-            given.answer.write_text(plan.answer)
     elif given.command == "summary":
         from runner.summary import summarize
 

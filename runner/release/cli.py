@@ -23,7 +23,6 @@ def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     shape = publish.add_mutually_exclusive_group()
     shape.add_argument("--uri", action="store_true", help="print the manifest's URI alone, as MODEL_URI wants it")
     shape.add_argument("--json", action="store_true", help="for programs")
-    publish.add_argument("--results", type=Path, metavar="FOLDER", help="write model, version and pin-mode into files")
     promote = commands.add_parser("promote", help="pin a version to an environment")
     promote.add_argument("--to", required=True, metavar="ENV", help="dev | staging | prod | baseline")
     promote.add_argument("--version", type=int, metavar="N", help="default: the newest that passed the gate")
@@ -62,12 +61,6 @@ def _publish(given: argparse.Namespace) -> str:
 
     with releasing(Path.cwd(), given.baseline) as release:
         published = publish(open_store(Path.cwd()), release)
-    if given.results:
-        from runner.compose import compose
-
-        version, mode = published.version, compose(Path.cwd())[0].pin.mode
-        for name, value in (("model", version.model), ("version", version.number), ("pin-mode", mode)):
-            (given.results / name).write_text(str(value), encoding="utf-8")
     return published.uri if given.uri else published.as_json() if given.json else published.as_text()
 
 

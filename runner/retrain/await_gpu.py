@@ -91,7 +91,7 @@ def _wait(cluster: Cluster, name: str, *, timeout: float, poll: float) -> bool:
         if waited >= timeout:
             print(f"no GPU after {waited:.0f} s: {why}", flush=True)
             return False
-        time.sleep(poll)
+        time.sleep(min(poll, timeout - waited))
 
 
 def _holder(cluster: Cluster, name: str) -> str:

@@ -1,27 +1,56 @@
-"""The branch that retrains follow: a clone of it, and whether a commit is still the newest that changes a training."""
+"""The branch that retrains follow: a clone of it, whether a commit is still the newest that changes a training, and the
+patience with a server that is away, or with somebody who was faster.
+"""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from runner.errors import GitError
 from runner.github import credentials, git
 from runner.release.contents import SOURCES
 
+BOT = ("-c", "user.name=flywheel", "-c", "user.email=flywheel@users.noreply.github.com")
+TRIES, FIRST_PAUSE, LONGEST_PAUSE = 8, 1.0, 60.0
+Result = TypeVar("Result")
+
+
+def insist(do: Callable[[], Result], *, tries: int = TRIES, pause: Callable[[float], None] = time.sleep) -> Result:
+    """Return what `do` returns; it is called again while Git or its server refuses.
+
+    Args:
+        do: several calls of it must end as one.
+        tries: at most; eight take two minutes.
+        pause: waits some seconds before another try.
+    Raises:
+        GitError: of the last try.
+    """
+    seconds = FIRST_PAUSE
+    for attempt in range(1, tries):
+        try:
+            return do()
+        except GitError as error:
+            print(f"try {attempt} of {tries}: {error}; again in {seconds:.0f} s", flush=True)
+        pause(seconds)
+        seconds = min(2 * seconds, LONGEST_PAUSE)
+    return do()
+
 
 @contextmanager
 def cloned(url: str, branch: str) -> Iterator[Path]:
-    """Give a clone of a branch with its history, until the block ends.
+    """Give a clone of a branch with its history, in which the bot commits, until the block ends.
 
     Raises:
         GitError: it cannot be reached, or there is no such branch.
     """
     with tempfile.TemporaryDirectory(prefix="flywheel-clone-") as folder:
         clone = Path(folder, "repository")
-        options = ("--quiet", "--single-branch", "--branch", branch)
+        options = ("--quiet", "--single-branch", "--branch", branch, *BOT)
         git(Path(folder), "clone", *options, url, str(clone), environment=credentials(url))
         yield clone
 
@@ -41,6 +70,16 @@ def newer(clone: Path, revision: str) -> str:
         return f"{revision[:12]} is no longer on the branch"
     later = git(clone, "log", "--format=%h %s", f"{revision}..HEAD", "--", *SOURCES).splitlines()
     return f"superseded by {later[0]}" if later else ""
+
+
+def newer_on(url: str, branch: str, revision: str) -> str:
+    """Say the same of a branch on a server.
+
+    Raises:
+        GitError: it cannot be reached, or there is no such branch.
+    """
+    with cloned(url, branch) as clone:
+        return newer(clone, revision)
 
 
 def head_of(url: str, branch: str) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from runner.errors import ConfigError, RunnerError, StoreError
 
-NAMES = ("retrain", "supersede", "override", "relay", "await-gpu", "newest", "pin", "report")
+NAMES = ("retrain", "supersede", "await-gpu", "task", "pin", "report")
 
 
 def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -30,17 +30,12 @@ def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     retrain.add_argument("--commit", action="store_true", help="open a pull request with the values instead")
     supersede = commands.add_parser("supersede", help="task: cancel older runs, wait for one that publishes")
     supersede.add_argument("--patience", default="45m", help="how long to wait (default: 45m)")
-    override = commands.add_parser("override", help="task: write the values of this run into params.yaml")
-    override.add_argument("--fallback", action="store_true", help="and the limits of a training without a GPU")
-    relay = commands.add_parser("relay", help="task: `relay take|give`: files from the Tasks before, for those behind")
-    relay.add_argument("action", choices=("take", "give"))
     gpu = commands.add_parser("await-gpu", help="task: wait for a GPU; say where to train")
     gpu.add_argument("--mode", required=True, help="auto | require | off")
     gpu.add_argument("--timeout", required=True, help="such as 20m")
     gpu.add_argument("--device", type=Path, required=True, metavar="FILE", help="for the answer: gpu | cpu")
     gpu.add_argument("--fallback", type=Path, required=True, metavar="FILE", help="for: true | false")
-    newest = commands.add_parser("newest", help="task: is this commit still the newest that changes a training?")
-    newest.add_argument("--superseded", type=Path, required=True, metavar="FILE", help="for the newer one; else empty")
+    _add_tasks(commands.add_parser("task", help="task: plan, prepare, train, gate or publish, with the run's data"))
     pin = commands.add_parser("pin", help="task: bring dvc.lock, and dev's pin, to the branch")
     pin.add_argument("--model", required=True)
     pin.add_argument("--version", type=int, required=True)
@@ -52,6 +47,22 @@ def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     commands.add_parser("report", help="task: tell what became of the run, also when it failed")
 
 
+def _add_tasks(parser: argparse.ArgumentParser) -> None:
+    names = parser.add_subparsers(dest="name", required=True)
+    plan = names.add_parser("plan", help="what is there to do?")
+    plan.add_argument("--answer", type=Path, required=True, metavar="FILE", help="for train, gate-only or nothing")
+    names.add_parser("prepare", help="fetch, check and deal the pictures")
+    train = names.add_parser("train", help="run the stages that are left")
+    train.add_argument("--cache", type=Path, required=True, metavar="FOLDER", help="of DVC")
+    train.add_argument(
+        "--fallback", required=True, choices=("true", "false"), help="no GPU came: the CPU's limits hold"
+    )
+    names.add_parser("gate", help="judge the model")
+    publish = names.add_parser("publish", help="bring the model into the store, unless a newer commit is there")
+    for name in ("superseded", "model", "version", "pin-mode"):
+        publish.add_argument(f"--{name}", type=Path, required=True, metavar="FILE", help="for the result")
+
+
 def run(given: argparse.Namespace) -> int:
     """Run one of the commands; return its exit status.
 
@@ -61,10 +72,8 @@ def run(given: argparse.Namespace) -> int:
     {
         "retrain": _retrain,
         "supersede": _supersede,
-        "override": _override,
-        "relay": _relay,
         "await-gpu": _await_gpu,
-        "newest": _newest,
+        "task": _task,
         "pin": _pin,
         "report": _report,
     }[given.command](given)
@@ -105,24 +114,6 @@ def _supersede(given: argparse.Namespace) -> None:
     supersede(Cluster(), _env("RUN"), patience=seconds(given.patience))
 
 
-def _override(given: argparse.Namespace) -> None:
-    from runner.retrain.overriding import limit, override
-
-    if values := _overrides():
-        override(Path.cwd(), values, "started by hand with")
-        print(f"params.yaml of this run: {' '.join(values)}")
-    if given.fallback:
-        print(f"no GPU came: {' '.join(limit(Path.cwd()))}")
-
-
-def _relay(given: argparse.Namespace) -> None:
-    from runner.retrain.relay import give, take
-    from runner.store import open_store
-
-    done = (take if given.action == "take" else give)(open_store(Path.cwd()), Path.cwd(), _env("RUN"))
-    print(f"{'from' if given.action == 'take' else 'for'} the other tasks: {', '.join(done) or 'nothing yet'}")
-
-
 def _await_gpu(given: argparse.Namespace) -> None:
     from runner.retrain.await_gpu import await_gpu, seconds
     from runner.retrain.kubernetes import Cluster
@@ -134,13 +125,32 @@ def _await_gpu(given: argparse.Namespace) -> None:
     given.fallback.write_text(str(device.is_fallback).lower())
 
 
-def _newest(given: argparse.Namespace) -> None:
-    from runner.retrain.branch import cloned, newer
+def _task(given: argparse.Namespace) -> None:
+    from runner.retrain import tasks
 
-    with cloned(_env("REPO_URL"), _env("BRANCH")) as clone:
-        reason = newer(clone, _env("REVISION"))
+    name = _env("RUN")
+    if given.name == "plan":
+        given.answer.write_text(tasks.plan(name, _overrides()))
+    elif given.name == "prepare":
+        tasks.prepare(name)
+    elif given.name == "train":
+        tasks.train(name, cache=given.cache, fallback=given.fallback == "true")
+    elif given.name == "gate":
+        tasks.gate(name)
+    else:
+        _publish(given, name)
+
+
+def _publish(given: argparse.Namespace, name: str) -> None:
+    from runner.retrain import tasks
+    from runner.retrain.branch import insist, newer_on
+
+    reason = insist(lambda: newer_on(_env("REPO_URL"), _env("BRANCH"), _env("REVISION")))
+    print(reason or "still the newest", flush=True)
     given.superseded.write_text(reason)
-    print(reason or "still the newest")
+    published = ("", "", "") if reason else tasks.publish(name)
+    for file, value in zip((given.model, given.version, given.pin_mode), published, strict=True):
+        file.write_text(str(value))
 
 
 def _pin(given: argparse.Namespace) -> None:
@@ -161,6 +171,7 @@ def _pin(given: argparse.Namespace) -> None:
 
 def _report(given: argparse.Namespace) -> None:
     from runner.github import ask, remote_of
+    from runner.retrain.branch import insist
     from runner.retrain.kubernetes import Cluster
     from runner.retrain.report import report, steps_of
     from runner.retrain.runs import task_runs
@@ -182,8 +193,10 @@ def _report(given: argparse.Namespace) -> None:
         print("\nno status on the commit: it needs a GitHub repository, and the key read-token of the Secret git")
         return
     line = told.line if len(told.line) <= 140 else f"{told.line[:139]}…"  # GitHub's limit
-    status = {"state": told.state, "description": line, "context": "flywheel/retrain"}
-    ask("POST", f"{where.api.rstrip('/')}/repos/{where.repository}/statuses/{revision}", token, status)
+    context = "flywheel/try" if _overrides() else "flywheel/retrain"  # other values say nothing of the commit's
+    status = {"state": told.state, "description": line, "context": context}
+    address = f"{where.api.rstrip('/')}/repos/{where.repository}/statuses/{revision}"
+    insist(lambda: ask("POST", address, token, status), tries=4)
 
 
 def _check(values: list[str]) -> None:

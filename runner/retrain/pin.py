@@ -14,20 +14,18 @@ from typing import NamedTuple
 
 import yaml
 
-from runner.errors import GitError, StageError
+from runner.errors import StageError
 from runner.github import credentials, git
 from runner.release.pin import OVERLAYS
 from runner.release.promote import promote
 from runner.release.versions import Version, read_version
-from runner.retrain.branch import cloned, newer
+from runner.retrain.branch import cloned, insist, newer
 from runner.store import Store
 
 ENVIRONMENT = "dev"
 LOCK = "dvc.lock"
 MINE = (LOCK, str(OVERLAYS / ENVIRONMENT / "model.env"))
 TRAILER = "Flywheel-Pin"  # the trigger knows the bot's commits by it
-BOT = ("-c", "user.name=flywheel", "-c", "user.email=flywheel@users.noreply.github.com")
-TRIES, FIRST_PAUSE, LONGEST_PAUSE = 8, 1.0, 60.0
 
 
 class Run(NamedTuple):
@@ -66,23 +64,17 @@ def pin(
     version = read_version(store, model, number)
     lock, params = (store.read(f"pipeline/{run.name}/{name}") for name in (LOCK, "params.yaml"))
     _check_lock(lock, run)
-    seconds = FIRST_PAUSE
-    for attempt in range(1, TRIES + 1):
-        try:
-            with cloned(run.url, run.branch) as clone:
-                if reason := _not_now(clone, run, params):
-                    return Pinned("", f"not pinned: {reason}")
-                changed = _write(clone, store, lock, version)
-                if not changed:
-                    return Pinned("", f"{model} {number} is in Git already: nothing to commit")
-                return _bring(clone, run, version, changed, mode)
-        except GitError as error:
-            if attempt == TRIES:
-                raise
-            print(f"try {attempt} of {TRIES}: {error}; again in {seconds:.0f} s", flush=True)
-            pause(seconds)
-            seconds = min(2 * seconds, LONGEST_PAUSE)
-    raise AssertionError("unreachable")
+
+    def bring() -> Pinned:
+        with cloned(run.url, run.branch) as clone:
+            if reason := _not_now(clone, run, params):
+                return Pinned("", f"not pinned: {reason}")
+            changed = _write(clone, store, lock, version)
+            if not changed:
+                return Pinned("", f"{model} {number} is in Git already: nothing to commit")
+            return _bring(clone, run, version, changed, mode)
+
+    return insist(bring, pause=pause)
 
 
 def _check_lock(lock: bytes, run: Run) -> None:
@@ -132,7 +124,7 @@ def _bring(clone: Path, run: Run, version: Version, changed: list[str], mode: st
         files = {file: (clone / file).read_bytes() for file in changed}
         said = propose(clone, files, branch=f"flywheel/{version.model}", title=title, body=body, base=run.branch)
         return Pinned("", f"{title}: {said}")
-    git(clone, *BOT, "commit", "--quiet", "--message", f"{title}\n\n{body}")
+    git(clone, "commit", "--quiet", "--message", f"{title}\n\n{body}")
     git(clone, "push", "--quiet", "origin", f"HEAD:refs/heads/{run.branch}", environment=credentials(run.url))
     commit = git(clone, "rev-parse", "HEAD")
     return Pinned(commit, f"{title}: commit {commit[:12]} on {run.branch}")

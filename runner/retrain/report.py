@@ -69,7 +69,7 @@ def report(run: str, revision: str, overrides: list[str], steps: list[Step], sto
     """
     found = {step.name: step for step in steps}
     version = _version(found, store)
-    state, line = _outcome(found, version)
+    state, line = _outcome(found, version, is_trial=bool(overrides))
     about: list[Row] = [("", ""), ("run", run), ("commit", revision)]
     about += [("values of this run alone", " ".join(overrides))] if overrides else []
     about += [(name, value) for name, value in _facts(found)]
@@ -87,7 +87,7 @@ def report(run: str, revision: str, overrides: list[str], steps: list[Step], sto
     return Report(state, line, text, folder)
 
 
-def _outcome(found: dict[str, Step], version: Version | None) -> tuple[str, str]:
+def _outcome(found: dict[str, Step], version: Version | None, *, is_trial: bool) -> tuple[str, str]:
     broken = [step for step in found.values() if step.state in ("failed", "timed out")]
     if broken:
         said = broken[0].results.get("error") or broken[0].state
@@ -108,7 +108,8 @@ def _outcome(found: dict[str, Step], version: Version | None) -> tuple[str, str]
     if version is not None and not version.passed:
         reasons = [each["said"] for each in (version.manifest.verdict or {}).get("findings", []) if not each["passed"]]
         return FAILURE, f"{name} did not pass the gate: {'; '.join(reasons)}"
-    return SUCCESS, f"{name}: {said}" if said else f"published {name}"
+    is_well = is_trial or not said.startswith("not pinned")
+    return SUCCESS if is_well else FAILURE, f"{name}: {said}" if said else f"published {name}"
 
 
 def _facts(found: dict[str, Step]) -> list[Row]:

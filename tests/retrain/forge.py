@@ -89,6 +89,18 @@ class Forge:
         return {"id": commit, "message": message, "added": files["A"], "modified": files["M"], "removed": files["D"]}
 
 
+def body_of(request: BaseHTTPRequestHandler) -> bytes:
+    """Return the body of a request, with a length or in chunks."""
+    if (request.headers.get("Transfer-Encoding") or "").lower() != "chunked":
+        return request.rfile.read(int(request.headers.get("Content-Length") or 0))
+    parts = []
+    while size := int(request.rfile.readline(), 16):
+        parts.append(request.rfile.read(size))
+        request.rfile.readline()
+    request.rfile.readline()
+    return b"".join(parts)
+
+
 def signed(body: bytes, secret: str) -> str:
     """Return the header X-Hub-Signature-256."""
     return f"sha256={hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()}"
@@ -134,7 +146,7 @@ def _handler(forge: Forge) -> type[BaseHTTPRequestHandler]:
             self.wfile.write(body)
 
         def _handle(self) -> None:
-            body = self._body()
+            body = body_of(self)
             if forge.away:
                 return self._answer(503, b"away")
             address = urlsplit(self.path)
@@ -145,16 +157,6 @@ def _handler(forge: Forge) -> type[BaseHTTPRequestHandler]:
             if "git-receive-pack" in self.path and self._token() != forge.write_token:
                 return self._answer(403, b"this token may not push")
             return self._backend(address.path, address.query, body)
-
-        def _body(self) -> bytes:
-            if (self.headers.get("Transfer-Encoding") or "").lower() != "chunked":
-                return self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            parts = []
-            while size := int(self.rfile.readline(), 16):
-                parts.append(self.rfile.read(size))
-                self.rfile.readline()
-            self.rfile.readline()
-            return b"".join(parts)
 
         def _backend(self, path: str, query: str, body: bytes) -> None:
             environment = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import urllib.error
@@ -17,7 +18,7 @@ from typing import IO, Any
 import pytest
 import yaml
 
-from tests.projects import IDENTITY, set_params
+from tests.projects import set_params
 from tests.retrain.forge import Forge, serving_forge, signed
 from tests.retrain.kubernetes import NAMESPACE, Api, serving_api
 from tests.retrain.tekton import Controller, Object, State
@@ -113,7 +114,7 @@ def listening(rendered: list[Object], folder: Path) -> Iterator[Listener]:
 
 @dataclass
 class Installation:
-    """What stands on the machine; `checkout` is a developer's clone."""
+    """What stands on the machine; `checkout` is a developer's clone, `environment` that of his shell."""
 
     folder: Path
     checkout: Path
@@ -126,24 +127,21 @@ class Installation:
     listener: Listener
     environment: dict[str, str]
 
-    def git(self, *arguments: str) -> str:
-        """Run Git in the developer's clone, with a developer's rights."""
-        token = self.forge.write_token
-        header = ("-c", f"http.extraHeader=Authorization: Bearer {token}")
+    def shell(self, line: str) -> str:
+        """Run a line as a developer does, in the clone; return what it printed."""
         done = subprocess.run(
-            ["git", *IDENTITY, *header, *arguments],
-            cwd=self.checkout,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            check=False,
+            ["bash", "-c", line], cwd=self.checkout, env=self.environment, capture_output=True, text=True, check=False
         )
-        assert done.returncode == 0, done.stderr
+        assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
         return done.stdout.strip()
+
+    def git(self, *arguments: str) -> str:
+        """Run Git in the developer's clone."""
+        return self.shell(shlex.join(["git", *arguments]))
 
     def commit(self, message: str, changes: dict[str, Any] | None = None) -> str:
         """Pull, change params.yaml, commit and push as a data scientist does; return the commit."""
-        self.git("pull", "--quiet", "--rebase")
+        self.git("pull", "--quiet", "--rebase", "--autostash")
         if changes is not None:
             set_params(self.checkout, changes)
         self.git("commit", "--quiet", "--all", "--allow-empty", "--message", message)
@@ -194,7 +192,15 @@ class Installation:
 def installed(
     project: Path, s3: S3, bucket: dict[str, str], folder: Path, environment: dict[str, str]
 ) -> Iterator[Installation]:
-    """Give an installation of a project: a repository whose work tree is as it is to be pushed first."""
+    """Give an installation of a project, or the one that was in the folder before, at other addresses.
+
+    Args:
+        project: whose work tree is as it is to be pushed first.
+        s3: the store's server.
+        bucket: environment that names the store, with the keys of its user for the runner.
+        folder: of the repository and everything else.
+        environment: of a user's shell.
+    """
     with ExitStack() as stack:
         bare = folder / "flywheel.git"
         if not bare.is_dir():
@@ -219,9 +225,8 @@ def installed(
         }
         controller = Controller(rendered, api, port, secrets, folder / "runs")
         listener = stack.enter_context(listening(rendered, folder))
-        made = Installation(
-            folder, checkout, forge, s3, bucket, rendered, api, controller, listener, environment | bucket
-        )
+        shell = environment | bucket | _rights(forge, api, port, folder / "kubeconfig")
+        made = Installation(folder, checkout, forge, s3, bucket, rendered, api, controller, listener, shell)
         made.git("branch", "--quiet", "--force", "-M", "main")
         made.git("remote", "set-url" if made.git("remote") else "add", "origin", forge.url)
         if forge.git("branch", "--list", "main"):
@@ -229,3 +234,24 @@ def installed(
         made.git("commit", "--quiet", "--all", "--message", "This cluster's facts")
         made.git("push", "--quiet", "--set-upstream", "origin", "main")
         yield made
+
+
+def _rights(forge: Forge, api: Api, port: int, kubeconfig: Path) -> dict[str, str]:
+    """Return what a developer's shell has: a name and a token for Git, a login to the cluster."""
+    account = api.account("starter")
+    entry = {"server": f"https://127.0.0.1:{port}", "certificate-authority": str(account / "ca.crt")}
+    config = {
+        "clusters": [{"name": "here", "cluster": entry}],
+        "users": [{"name": "somebody", "user": {"tokenFile": str(account / "token")}}],
+        "contexts": [{"name": "here", "context": {"cluster": "here", "user": "somebody"}}],
+        "current-context": "here",
+    }
+    kubeconfig.write_text(yaml.safe_dump({"apiVersion": "v1", "kind": "Config", **config}), encoding="utf-8")
+    return {
+        "KUBECONFIG": str(kubeconfig),
+        "GIT_CONFIG_COUNT": "1",
+        "GIT_CONFIG_KEY_0": "http.extraHeader",
+        "GIT_CONFIG_VALUE_0": f"Authorization: Bearer {forge.write_token}",
+        **dict.fromkeys(("GIT_AUTHOR_NAME", "GIT_COMMITTER_NAME"), "somebody"),
+        **dict.fromkeys(("GIT_AUTHOR_EMAIL", "GIT_COMMITTER_EMAIL"), "somebody@example.invalid"),
+    }

@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from tests.retrain.forge import body_of
+
 Object = dict[str, Any]
 NAMESPACE = "flywheel-pipelines"
 PATH = re.compile(
@@ -180,7 +182,7 @@ def _handler(api: Api) -> type[BaseHTTPRequestHandler]:
 
         def _handle(self) -> None:
             address = urlsplit(self.path)
-            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            body = body_of(self)  # kubectl sends chunks
             account = api.tokens.get((self.headers.get("Authorization") or "").removeprefix("Bearer "))
             match = PATH.fullmatch(address.path)
             if account is None:

@@ -95,6 +95,50 @@ class Controller:
             status["conditions"] = [_condition(reason == "Succeeded", reason)]
         return states
 
+    def run_cron_job(self, name: str) -> tuple[int, str]:
+        """Run the one container of a CronJob's Pod as if its time had come; return its exit status and its output."""
+        spec = self.by_kind["CronJob"][name]["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+        (container,) = spec["containers"]
+        assert container["securityContext"]["readOnlyRootFilesystem"]
+        folder = self.folder / f"{name}-{time.monotonic_ns()}"
+        mounts = {}
+        for mount in container["volumeMounts"]:
+            volume = next(each for each in spec["volumes"] if each["name"] == mount["name"])
+            if "projected" in volume:
+                path = self.api.account(spec["serviceAccountName"])
+            else:
+                (path := folder / mount["name"]).mkdir(parents=True)
+                path.chmod(0o777)
+            mounts[mount["mountPath"]] = (path, bool(mount.get("readOnly")))
+        status = run_container(
+            [*container["command"], *container["args"]],
+            mounts=mounts,
+            environment=self.environment(container["envFrom"], container["env"]),
+            folder=container["workingDir"],
+            log=folder / "log",
+        )
+        return status, (folder / "log").read_text(encoding="utf-8")
+
+    def environment(self, sources: list[Object], variables: list[Object]) -> dict[str, str]:
+        """Return what a container finds in its environment, as the kubelet makes it."""
+        found = {"KUBERNETES_SERVICE_HOST": "127.0.0.1", "KUBERNETES_SERVICE_PORT": str(self.port)}
+        for each in sources:
+            if "configMapRef" in each:
+                found |= self.by_kind["ConfigMap"][each["configMapRef"]["name"]]["data"]
+            else:
+                found |= self.secrets[each["secretRef"]["name"]]
+        for each in variables:
+            if "value" in each:
+                found[each["name"]] = each["value"]
+                continue
+            reference = each["valueFrom"]["secretKeyRef"]
+            value = self.secrets.get(reference["name"], {}).get(reference["key"])
+            if value is None and not reference.get("optional"):
+                raise RunError(f"Secret {reference['name']} has no key {reference['key']}")
+            if value is not None:
+                found[each["name"]] = value
+        return found
+
     def _may_look(self, task: Object, states: dict[str, State], run: Object) -> bool:
         stopping = any(state.outcome == "Failed" for state in states.values()) or _is_cancelled(run)
         return stopping or all(states[name].is_done for name in _parents(task))
@@ -236,7 +280,10 @@ class _Pod:
         return run_container(
             ["/tekton/scripts/script"],
             mounts=places,
-            environment=self._environment(template, step),
+            environment=self.controller.environment(
+                [*template.get("envFrom", []), *step.get("envFrom", [])],
+                [*template.get("env", []), *step.get("env", [])],
+            ),
             folder=step.get("workingDir") or template["workingDir"],
             log=self.folder / "log",
             stop=self._stop,
@@ -253,25 +300,6 @@ class _Pod:
             f"params.{each['name']}": given.get(each["name"], each.get("default")) for each in action.pop("params", [])
         }
         return {"name": step["name"], **put_in(action, inner)}
-
-    def _environment(self, template: Object, step: Object) -> dict[str, str]:
-        found = {"KUBERNETES_SERVICE_HOST": "127.0.0.1", "KUBERNETES_SERVICE_PORT": str(self.controller.port)}
-        for each in [*template.get("envFrom", []), *step.get("envFrom", [])]:
-            if "configMapRef" in each:
-                found |= self.controller.by_kind["ConfigMap"][each["configMapRef"]["name"]]["data"]
-            else:
-                found |= self.controller.secrets[each["secretRef"]["name"]]
-        for each in [*template.get("env", []), *step.get("env", [])]:
-            if "value" in each:
-                found[each["name"]] = each["value"]
-            else:
-                reference = each["valueFrom"]["secretKeyRef"]
-                value = self.controller.secrets.get(reference["name"], {}).get(reference["key"])
-                if value is None and not reference.get("optional"):
-                    raise RunError(f"Secret {reference['name']} has no key {reference['key']}")
-                if value is not None:
-                    found[each["name"]] = value
-        return found
 
     def _volumes(self) -> dict[str, Path]:
         shutil.rmtree(self.folder, ignore_errors=True)

@@ -42,6 +42,15 @@ def test_a_stage_says_what_to_run_first_when_its_file_is_missing(
     assert "error: artifacts/config/split.yaml is missing; run `dvc repro split`" in capsys.readouterr().err
 
 
+def test_the_first_reason_stands_when_a_stage_and_the_task_around_it_fail(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RUNNER_ERROR_FILE", str(tmp_path / "error"))
+    assert main(["split"]) == main(["export"]) == 1
+    assert (tmp_path / "error").read_text().startswith("artifacts/config/split.yaml is missing")
+
+
 def test_the_package_is_named_when_an_extra_is_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,0 +1,132 @@
+"""The Tasks that work on a run's data, each one process, as every start of DVC takes a second or two.
+
+Each takes what the Tasks before handed on, lets DVC do its work, and hands on what came of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from runner.errors import StageError
+from runner.retrain.relay import give, take
+from runner.run import ARTIFACTS
+from runner.store import Store, open_store
+from runner.store.use import use_store
+
+
+class Published(NamedTuple):
+    """A version in the store, and how it is to be pinned: push or pull-request."""
+
+    model: str
+    version: int
+    pin_mode: str
+
+
+def plan(run: str, values: Sequence[str]) -> str:
+    """Return what there is to do: train, gate-only or nothing.
+
+    Args:
+        run: the PipelineRun's name.
+        values: of params.yaml for this run alone, each KEY=VALUE.
+    Raises:
+        ConfigError: params.yaml or conf/ is wrong, or one of the values.
+        StageError: the image has other packages than the commit pins.
+    """
+    from runner.doctor import check_image
+    from runner.plan import make_plan
+    from runner.retrain.overriding import override
+
+    check_image(Path.cwd())
+    if values:
+        override(Path.cwd(), values, "started by hand with")
+        print(f"params.yaml of this run: {' '.join(values)}", flush=True)
+    with _handing_on(run):
+        made = make_plan(Path.cwd(), remote=True)
+        print(made.as_text(), flush=True)
+    return made.answer
+
+
+def prepare(run: str) -> None:
+    """Fetch, check and deal the pictures."""
+    with _handing_on(run):
+        _dvc("repro", "--pull", "split")
+        _dvc("push", "--run-cache", "compose", "prepare", "split")
+
+
+def train(run: str, *, cache: Path, fallback: bool) -> None:
+    """Run the stages that are left.
+
+    Args:
+        run: the PipelineRun's name.
+        cache: folder of DVC's cache.
+        fallback: within the limits of a training that wanted a GPU and got none.
+    """
+    from runner.retrain.overriding import limit
+
+    with _handing_on(run):
+        if fallback:
+            print(f"no GPU came: {' '.join(limit(Path.cwd()))}", flush=True)
+        _dvc("cache", "dir", "--local", str(cache))
+        _dvc("repro", "--pull")
+        _dvc("push", "--run-cache")
+
+
+def gate(run: str) -> None:
+    """Judge the model; what a gate-only run has yet to measure is measured."""
+    from runner.release.gate import gate as judge
+
+    with _handing_on(run):
+        lock = Path("dvc.lock")
+        before = lock.read_bytes() if lock.is_file() else b""
+        _dvc("repro", "--pull")
+        if lock.read_bytes() != before:
+            _dvc("push", "--run-cache")
+        print(judge(Path.cwd()).as_text(), flush=True)
+
+
+def publish(run: str) -> Published:
+    """Bring the model into the store as a version; the data that dvc.lock names and it is made of come from there."""
+    from runner.compose import compose, write_stage_files
+    from runner.release.contents import releasing
+    from runner.release.publish import publish as bring
+
+    store = _take(run)
+    config, _ = compose(Path.cwd())
+    write_stage_files(config, ARTIFACTS / "config")
+    _dvc("pull", *(str(ARTIFACTS / name) for name in ("report", "model", "export", "evaluation")))
+    with releasing(Path.cwd()) as release:
+        published = bring(store, release)
+    print(published.as_text(), flush=True)
+    version = published.version
+    return Published(version.model, version.number, config.pin.mode)
+
+
+@contextmanager
+def _handing_on(run: str) -> Iterator[None]:
+    store = _take(run)
+    yield
+    print(f"for the Tasks behind: {', '.join(give(store, Path.cwd(), run)) or 'nothing'}", flush=True)
+
+
+def _take(run: str) -> Store:
+    store = open_store(Path.cwd())
+    print(use_store(Path.cwd()), flush=True)
+    print(f"from the Tasks before: {', '.join(take(store, Path.cwd(), run)) or 'nothing yet'}", flush=True)
+    return store
+
+
+def _dvc(*arguments: str) -> None:
+    """Run a command of DVC's in this process.
+
+    Raises:
+        StageError: it fails; what it said is in the log.
+    """
+    from dvc.cli import main
+
+    command = f"dvc {' '.join(arguments)}"
+    print(f"$ {command}", flush=True)
+    if status := main(list(arguments)):
+        raise StageError(f"{command} failed with exit status {status}; what it says above tells why")
