@@ -31,7 +31,9 @@ from tests.servers import running
 pytestmark = pytest.mark.slow
 BUCKET = "flyingthings"
 ROOT = (f"root{secrets.token_hex(6)}", secrets.token_hex(16))
-RUNNER = {"AWS_ACCESS_KEY_ID": "runner", "AWS_SECRET_ACCESS_KEY": secrets.token_hex(16)}
+RUNNER, PUBLISHER = (
+    {"AWS_ACCESS_KEY_ID": user, "AWS_SECRET_ACCESS_KEY": secrets.token_hex(16)} for user in ("runner", "publisher")
+)
 # So little training learns nothing, and few pictures show as much.
 EASY = {
     "gate": {"min_map50": 0.0, "max_latency": 100.0, "max_class_drop": 1.0},
@@ -56,19 +58,20 @@ class First(NamedTuple):
 
 @contextmanager
 def an_installation(project: Path, folder: Path, environment: dict[str, str]) -> Iterator[Installation]:
-    """Give an installation whose Tasks have the store's user for them, and not its root."""
+    """Give an installation whose Tasks have the store's users for them, and not its root."""
     server = s3.S3("minio", folder / "minio", s3.program_of("minio"), user=ROOT[0], password=ROOT[1])
     is_new = not server.data.is_dir()
     try:
         bucket = server.start().environment(BUCKET)
         if is_new:
-            (user := folder / "users/runner").mkdir(parents=True)
-            for name, value in RUNNER.items():
-                (user / name).write_text(value)
+            for keys in (RUNNER, PUBLISHER):
+                (user := folder / "users" / keys["AWS_ACCESS_KEY_ID"]).mkdir(parents=True)
+                for name, value in keys.items():
+                    (user / name).write_text(value)
             command = ["python", "-m", "runner", "store", "init"]
             users = {"STORE_USERS": str(folder / "users")}
             subprocess.run(command, cwd=project, env=environment | bucket | users, check=True, capture_output=True)
-        with installed(project, server, bucket | RUNNER, folder / "here", environment) as made:
+        with installed(project, server, bucket | RUNNER, PUBLISHER, folder / "here", environment) as made:
             made.api.gpus = 1
             yield made
     finally:

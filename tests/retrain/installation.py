@@ -190,14 +190,15 @@ class Installation:
 
 @contextmanager
 def installed(
-    project: Path, s3: S3, bucket: dict[str, str], folder: Path, environment: dict[str, str]
+    project: Path, s3: S3, bucket: dict[str, str], publisher: dict[str, str], folder: Path, environment: dict[str, str]
 ) -> Iterator[Installation]:
     """Give an installation of a project, or the one that was in the folder before, at other addresses.
 
     Args:
         project: whose work tree is as it is to be pushed first.
         s3: the store's server.
-        bucket: environment that names the store, with the keys of its user for the runner.
+        bucket: environment that names the store, with the keys of its user `runner`.
+        publisher: the keys of its user `publisher`.
         folder: of the repository and everything else.
         environment: of a user's shell.
     """
@@ -220,7 +221,7 @@ def installed(
         keys = {key: bucket[key] for key in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")}
         secrets = {
             "store": keys,
-            "store-publisher": keys,
+            "store-publisher": publisher,
             "git": {"token": forge.write_token, "read-token": forge.read_token},
         }
         controller = Controller(rendered, api, port, secrets, folder / "runs")
