@@ -15,6 +15,9 @@ import pytest
 from runner.stages import STAGES
 
 pytestmark = pytest.mark.slow
+# Who is killed: every stage with DVC; alone those that go on where they stopped.
+KILLS = [(stage, "both") for stage in STAGES]
+KILLS += [(stage, victims) for stage in ("prepare", "train") for victims in ("dvc", "stage")]
 
 
 def digests(project: Path, stage: str) -> dict[str, str]:
@@ -56,8 +59,7 @@ def kill_in_the_middle(project: Path, environment: dict[str, str], stage: str, v
     started.wait(timeout=60)
 
 
-@pytest.mark.parametrize("victims", ["dvc", "stage", "both"])
-@pytest.mark.parametrize("stage", list(STAGES))
+@pytest.mark.parametrize(("stage", "victims"), KILLS)
 def test_repro_gives_the_same_when_killed(
     copy_of_trained: Path, trained: Path, environment: dict[str, str], stage: str, victims: str
 ) -> None:
