@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests import s3 as servers
 from tests.label_studio import LabelStudio, labelling
@@ -16,6 +17,8 @@ from tests.projects import Run
 
 PROJECT = Path(__file__).resolve().parents[1]
 SHARED_DATA = PROJECT.parent / "shared" / "data"
+settings.register_profile("flywheel", deadline=None)  # machines that are busy are slow
+settings.load_profile("flywheel")
 
 
 @pytest.fixture(scope="session")

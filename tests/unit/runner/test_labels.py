@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
@@ -134,7 +134,6 @@ def test_parse_keeps_one_and_notes_the_others_when_boxes_are_duplicates() -> Non
     ]
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=200) | st.text(max_size=200) | st.text("0123456789.-+eEnaif \t\r\n", max_size=200))
 def test_parse_accounts_for_every_line_whatever_the_file_holds(text: bytes | str) -> None:
     labels = parse(text)
@@ -159,7 +158,6 @@ def xywhn(boxes_xyxyn: list[tuple[float, float, float, float]]) -> Boxes:
     return np.hstack([(corners[:, :2] + corners[:, 2:]) / 2, corners[:, 2:] - corners[:, :2]])
 
 
-@settings(deadline=None)
 @given(lines)
 def test_parse_gives_back_what_format_wrote(boxes: list[tuple[int, tuple[float, float, float, float]]]) -> None:
     boxes_xywhn = xywhn([box for _, box in boxes])
@@ -180,7 +178,6 @@ def test_turn_keeps_the_shape_when_there_are_no_boxes(orientation: int) -> None:
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-@settings(deadline=None)
 @given(st.integers(2, 12), st.integers(2, 12), st.tuples(*[st.integers(0, 11)] * 2, *[st.integers(1, 12)] * 2))
 def test_turned_box_covers_the_turned_object(
     orientation: int, width: int, height: int, box: tuple[int, int, int, int]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
@@ -112,7 +112,6 @@ def test_value_stays_a_text_for_every_reader(tmp_path: Path, value: str) -> None
     assert yaml.safe_load(text)["a"]["b"] == YAML(typ="safe", pure=True).load(text)["a"]["b"] == expected
 
 
-@settings(deadline=None)
 @given(value=st.text("0123456789abcdefe", min_size=1, max_size=12))
 def test_digest_stays_a_text_for_every_reader(tmp_path_factory: pytest.TempPathFactory, value: str) -> None:
     text = edit(tmp_path_factory.mktemp("params"), "a:\n  b:\n", {("a", "b"): value})

@@ -2,7 +2,7 @@
 
 import re
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.dataset.names import fold, name_pictures, shown
@@ -50,7 +50,6 @@ def test_long_names_are_cut_and_stay_apart() -> None:
     assert all(len(name.encode()) <= 200 and name.endswith(".jpg") for name in names.values())
 
 
-@settings(deadline=None)
 @given(st.lists(st.text(st.characters(codec="utf-8"), min_size=1).map(lambda stem: f"{stem}.jpg"), unique=True))
 def test_names_are_unique_stable_and_final_whatever_the_paths(paths: list[str]) -> None:
     names = name_pictures(paths)
