@@ -76,7 +76,7 @@ lint: setup  ## format, types, YAML, shell and Containerfiles
 	hadolint $$(git ls-files '*Containerfile')
 
 check: lint  ## lint, and hold the repository to its own rules
-	python -m pytest tests/contract -m 'not slow'
+	python -m pytest tests/contract -m 'not slow' --numprocesses auto
 
 format: setup  ## let ruff format and mend what it can
 	ruff format .
