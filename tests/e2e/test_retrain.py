@@ -286,8 +286,8 @@ def test_a_killed_training_goes_on_and_is_pinned_only_when_the_gate_is_lowered(h
 
 def test_a_cpu_takes_over_and_nothing_is_pinned_when_no_gpu_comes(here: Installation) -> None:
     here.api.gpus = 0
-    pin, limits = here.pin(), {"max_epochs": 1, "max_batch": 4}
-    commit = here.commit("More epochs", {"train": {"epochs": 3}, "fallback": limits})
+    pin = here.pin()
+    commit = here.commit("More epochs", {"train": {"epochs": 3}, "fallback": {"max_epochs": 1}})
     name, states = here.retrain(commit, gpu_timeout="1s")
     assert ran(states) == [*TRAINED[:4], "train-cpu", *TRAINED[5:]]
     assert "Insufficient nvidia.com/gpu" in here.log(name, "await-gpu")
