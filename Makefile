@@ -57,7 +57,7 @@ bootstrap: setup  ## bring Argo CD and all it applies to the cluster: make boots
 first-run: setup  ## the first day of a cluster, until dev serves a model: make first-run DATASET=my.zip BASELINE=yolo11n.pt
 	@python -m runner first-run $(if $(DATASET),--dataset "$(DATASET)") $(if $(BASELINE),--baseline "$(BASELINE)")
 
-label-studio: setup $(LABEL_STUDIO)/.ready  ## install Label Studio in an environment of its own outside of this folder, for the tests
+label-studio: setup $(LABEL_STUDIO)/.ready  ## install Label Studio in an environment of its own, outside of this folder
 
 $(LABEL_STUDIO)/.ready: constraints-label-studio.txt
 	uv venv --quiet --clear --python "$$(realpath .venv/bin/python)" "$(LABEL_STUDIO)/venv"

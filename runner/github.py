@@ -12,7 +12,6 @@ import base64
 import json
 import os
 import re
-import ssl
 import subprocess
 import urllib.error
 import urllib.request
@@ -22,6 +21,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from runner.errors import GitError
+from runner.tls import trusting
 
 _TIMEOUT_SECONDS = 60
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -72,9 +72,8 @@ def ask(method: str, url: str, token: str, content: Mapping[str, str] | None = N
     request.add_header("Content-Type", "application/json")
     request.add_header("User-Agent", "flywheel")
     request.add_unredirected_header("Authorization", f"Bearer {token}")
-    trusted = ssl.create_default_context(cafile=os.environ.get("CA_BUNDLE") or None)
     try:
-        with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS, context=trusted) as answer:
+        with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS, context=trusting()) as answer:
             return json.load(answer)
     except urllib.error.HTTPError as error:
         with error:

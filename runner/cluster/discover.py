@@ -95,6 +95,8 @@ def _fork(current: Values, project: Path) -> dict[str, Fact]:
             ["git", "remote", "get-url", "origin"], cwd=project, capture_output=True, text=True, check=False
         )
         url = re.sub(r"^(https?://)[^/@]*@", r"\1", done.stdout.strip())  # never a user's token
+        # In the cluster nobody has a key for ssh.
+        url = re.sub(r"^(?:ssh://)?[\w-]+@([\w.-]+)(?::\d+/|[:/])", r"https://\1/", url)
         if re.fullmatch(cluster_env.KEYS["REPO_URL"].pattern, url):
             facts["REPO_URL"] = Fact(url, "git's remote origin")
         else:

@@ -32,9 +32,7 @@ class Key(NamedTuple):
 
 
 KEYS = {
-    "REPO_URL": Key(
-        r"(https?://[^\s@/'\"#]+/[^\s@'\"#]+|ssh://[^\s'\"#]+|git@[\w.-]+:[^\s'\"#]+)", "https://example.com/a/b.git"
-    ),
+    "REPO_URL": Key(r"https?://[^\s@/'\"#]+/[^\s@'\"#]+", "https://example.com/a/b.git"),
     "PLATFORM_REVISION": Key(_REVISION, "platform"),
     "DETECTOR_REVISION": Key(_REVISION, "main"),
     "STORE_URI": Key(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", "s3://flyingthings"),

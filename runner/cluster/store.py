@@ -47,7 +47,9 @@ def opened(values: Mapping[str, str], secret: str) -> Iterator[S3Store]:
     )
     with ExitStack() as stack:
         if service := re.fullmatch(r"([a-z0-9-]+)\.([a-z0-9-]+)\.svc(\.cluster\.local)?", url.hostname or ""):
-            here = stack.enter_context(tunnel(service[2], service[1], url.port or 443))
+            here = stack.enter_context(
+                tunnel(service[2], service[1], url.port or (443 if url.scheme == "https" else 80))
+            )
             trusted = _data("configmaps", "store-ca").get("service-ca.crt") or _data("secrets", "store-ca").get(
                 "ca.crt"
             )

@@ -24,7 +24,7 @@ Run = dict[str, Any]
 def train(project: Path, commit: str, say: Say, *, pause_s: float) -> str:
     """Look after the training of a commit until it is through; return the PipelineRun's name.
 
-    Runs that had failed before do not count: whoever calls this again has mended the cause. Of several that count, the
+    Runs that had ended before do not count: whoever calls this again has mended the cause. Of several that count, the
     newest does, since it cancels the others.
 
     Args:
@@ -36,7 +36,7 @@ def train(project: Path, commit: str, say: Say, *, pause_s: float) -> str:
         ClusterError: the run failed, or the cluster cannot be reached.
     """
     cluster, told = Cluster(), set[str]()
-    past = {_name(run) for run in runs(cluster) if _condition(run).get("status") == "False"}
+    past = {_name(run) for run in runs(cluster) if _condition(run).get("status") in ("True", "False")}
 
     def tell(line: str) -> None:
         if line.strip() and line not in told:
@@ -63,7 +63,7 @@ def train(project: Path, commit: str, say: Say, *, pause_s: float) -> str:
 
 def same_inputs(project: Path, one: str, other: str) -> bool:
     """Whether a training of two commits is the same; not, where the repository does not know one of them."""
-    command = ["git", "diff", "--quiet", one, other, "--", *SOURCES]
+    command = ["git", "diff", "--quiet", "--end-of-options", one, other, "--", *SOURCES]
     return subprocess.run(command, cwd=project, capture_output=True, check=False).returncode == 0
 
 

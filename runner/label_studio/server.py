@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import ssl
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from label_studio_sdk.core.api_error import ApiError
 from label_studio_sdk.core.request_options import RequestOptions
 
 from runner.errors import LabelStudioError
+from runner.tls import trusting
 
 #: For calls that make something: the client would send them again after an answer that got lost, and make it twice.
 ONCE: RequestOptions = {"max_retries": 0}
@@ -82,9 +82,8 @@ def connected() -> Iterator[Server]:
         raise LabelStudioError(
             f"LABEL_STUDIO_API_KEY is not set, expected an access token: {url}/user/account shows yours"
         )
-    trusted = ssl.create_default_context(cafile=os.environ.get("CA_BUNDLE") or None)
     try:
-        with httpx.Client(timeout=TIMEOUT_SECONDS, verify=trusted) as http:
+        with httpx.Client(timeout=TIMEOUT_SECONDS, verify=trusting()) as http:
             client = LabelStudio(base_url=url, api_key=key, httpx_client=http)  # type: ignore[no-untyped-call]
             yield Server(url, client, http)
     except ApiError as error:

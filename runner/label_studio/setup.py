@@ -79,7 +79,7 @@ def _storage(its: Project, store: Store) -> list[str]:
         "bucket": address.netloc,
         "prefix": _PREFIX,
         "s3endpoint": _theirs("AWS_ENDPOINT_URL"),
-        "region_name": os.environ.get("AWS_REGION") or "us-east-1",
+        "region_name": os.environ.get("AWS_DEFAULT_REGION") or "us-east-1",
         "presign": False,
         "use_blob_urls": True,
         "regex_filter": _NOTHING,

@@ -22,6 +22,7 @@ from runner.errors import StageError
 from runner.files import sha256_of
 from runner.release.candidate import load_candidate
 from runner.release.verdict import criteria_of, read_verdict
+from runner.retrain.overriding import tried
 from runner.run import work_folder
 from runner.weights import check_weights
 from serving.detector import Detector
@@ -82,7 +83,7 @@ def release_of_run(project: Path, scratch: Path) -> Release:
     config, folder, onnx, metrics = load_candidate(project)
     sha256 = sha256_of(onnx)
     verdict = read_verdict(work_folder(), sha256, criteria_of(config.gate))
-    params = config.model_dump(mode="json")
+    params, trial = config.model_dump(mode="json"), tried(project)
     composed = scratch / "config.yaml"
     composed.write_text(yaml.safe_dump(params, allow_unicode=True, sort_keys=False), encoding="utf-8")
     files = {
@@ -114,7 +115,10 @@ def release_of_run(project: Path, scratch: Path) -> Release:
         "params": params,
         "libraries": _libraries(),
     }
-    return Release(config.model.name, onnx, files, manifest, {"metrics": sha256_of(files["metrics.json"])})
+    if trial:
+        manifest["trial"] = trial
+    same = {"metrics": sha256_of(files["metrics.json"]), **({"trial": trial} if trial else {})}
+    return Release(config.model.name, onnx, files, manifest, same)
 
 
 def release_of_baseline(file: Path, project: Path, scratch: Path) -> Release:

@@ -96,7 +96,7 @@ def _point(store: Store, version: Version) -> bool:
     """
     model, number = version.model, version.number
     former = latest(store, model)
-    newest = version if version.passed and number > (former or 0) else None
+    newest = version if version.may_be_latest and number > (former or 0) else None
     if newest is None:
         _tag(store, version, is_latest=former == number)
         newest = _newer(store, model, former)
@@ -113,12 +113,12 @@ def _point(store: Store, version: Version) -> bool:
 
 
 def _newer(store: Store, model: str, former: int | None) -> Version | None:
-    """Return the newest version that passed, if it is newer than the one that latest.json names."""
+    """Return the newest version that may be the latest, if it is newer than the one that latest.json names."""
     for number in reversed(numbers(store, model)):
         if number <= (former or 0):
             break
         version = read_version(store, model, number)
-        if version.passed:
+        if version.may_be_latest:
             return version
     return None
 

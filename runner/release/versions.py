@@ -42,6 +42,11 @@ class Version(NamedTuple):
         return bool(verdict.get("passed")) if isinstance(verdict, dict) else None
 
     @property
+    def may_be_latest(self) -> bool:
+        """Whether the gate let it pass, with values that are a commit's: what one run tried is never the latest."""
+        return bool(self.passed) and not (self.manifest.model_extra or {}).get("trial")
+
+    @property
     def map50(self) -> float | None:
         """MAP50 on test, 0 to 1; None where it was not measured."""
         value = self.manifest.metrics.get("map50")

@@ -10,7 +10,7 @@ import time
 from typing import NamedTuple
 
 from runner.errors import ClusterError, ConfigError
-from runner.retrain.kubernetes import POD_TEMPLATES, PODS, Cluster, Object
+from runner.retrain.kubernetes import POD_TEMPLATES, PODS, Cluster, MissingError, Object
 
 PROBE = "gpu-probe"
 GPU = "nvidia.com/gpu"
@@ -54,7 +54,7 @@ def await_gpu(cluster: Cluster, run: str, *, mode: str, kind: str, timeout: floa
     cluster.delete(f"{PODS}/{name}")  # of a try before
     try:
         cluster.create(PODS, probe)
-        came = _wait(cluster, name, timeout=timeout, poll=poll)
+        came = _wait(cluster, probe, timeout=timeout, poll=poll)
     finally:
         cluster.delete(f"{PODS}/{name}")
     if not came and mode == "require":
@@ -73,17 +73,20 @@ def seconds(text: str) -> float:
     return sum(int(number) * _UNITS[unit] for number, unit in re.findall(r"(\d+)([hms])", text))
 
 
-def _wait(cluster: Cluster, name: str, *, timeout: float, poll: float) -> bool:
+def _wait(cluster: Cluster, probe: Object, *, timeout: float, poll: float) -> bool:
     """Whether the probe ran within the time."""
     waited, since, said = 0.0, time.monotonic(), ""
     while True:
-        probe = cluster.get(f"{PODS}/{name}")
-        phase = probe.get("status", {}).get("phase", "Pending")
-        if phase in ("Running", "Succeeded"):
-            print(f"a GPU after {waited:.0f} s, on node {probe['spec'].get('nodeName', '-')}", flush=True)
-            return True
-        holder = _holder(cluster, name)
-        now, why = time.monotonic(), f"{holder} holds the GPU" if holder else _why(probe)
+        try:
+            pod = _pod(cluster, probe)
+            if pod.get("status", {}).get("phase") in ("Running", "Succeeded"):
+                print(f"a GPU after {waited:.0f} s, on node {pod['spec'].get('nodeName', '-')}", flush=True)
+                return True
+            holder = _holder(cluster, probe["metadata"]["name"])
+            why = f"{holder} holds the GPU" if holder else _why(pod)
+        except ClusterError as error:  # in so long a time an API server is replaced, or a node goes with the Pod
+            holder, why = "", str(error)
+        now = time.monotonic()
         waited, since = waited + (0 if holder else now - since), now
         if why != said:
             print(f"waiting: {why}", flush=True)
@@ -92,6 +95,19 @@ def _wait(cluster: Cluster, name: str, *, timeout: float, poll: float) -> bool:
             print(f"no GPU after {waited:.0f} s: {why}", flush=True)
             return False
         time.sleep(min(poll, timeout - waited))
+
+
+def _pod(cluster: Cluster, probe: Object) -> Object:
+    """Return the probe's Pod; made anew where it failed or went with its node."""
+    path = f"{PODS}/{probe['metadata']['name']}"
+    try:
+        pod = cluster.get(path)
+    except MissingError:
+        return cluster.create(PODS, probe)
+    if pod.get("status", {}).get("phase") == "Failed":
+        print(f"the Pod that asks for a GPU failed ({pod['status'].get('reason') or _why(pod)}): again", flush=True)
+        cluster.delete(path)
+    return pod
 
 
 def _holder(cluster: Cluster, name: str) -> str:

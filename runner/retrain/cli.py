@@ -82,7 +82,7 @@ def run(given: argparse.Namespace) -> int:
 
 def _retrain(given: argparse.Namespace) -> None:
     from runner.retrain.branch import head_of
-    from runner.retrain.kubernetes import Cluster
+    from runner.retrain.kubernetes import PIPELINES, Cluster
     from runner.retrain.start import BusyError, commit_values, start
     from runner.retrain.workshop import understand
 
@@ -103,7 +103,8 @@ def _retrain(given: argparse.Namespace) -> None:
         print(f"nothing started: {error}")
         return
     with_values = f" with {' '.join(values)}: published, never pinned" if values else ""
-    print(f"{name} trains {revision[:12]}{with_values}; `tkn pipelinerun logs -f {name}` shows it")
+    look = f"tkn -n {PIPELINES} pipelinerun logs -f {name}"
+    print(f"{name} trains {revision[:12]}{with_values}; `{look}` shows it")
 
 
 def _supersede(given: argparse.Namespace) -> None:

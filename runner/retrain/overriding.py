@@ -38,6 +38,12 @@ def override(project: Path, values: Sequence[str], why: str) -> None:
         raise
 
 
+def tried(project: Path) -> str:
+    """Return what params.yaml says of values for one run alone; empty where it is the repository's."""
+    first = (project / "params.yaml").read_text(encoding="utf-8").partition("\n")[0]
+    return first.removeprefix(NOTE) if first.startswith(NOTE) else ""
+
+
 def set_values(project: Path, values: Sequence[str]) -> None:
     """Set values in params.yaml as DVC does; comments stay.
 

@@ -16,7 +16,8 @@ import yaml
 
 from runner.errors import StageError
 from runner.github import credentials, git
-from runner.release.pin import OVERLAYS
+from runner.release.contents import SOURCES
+from runner.release.pin import OVERLAYS, read_pin
 from runner.release.promote import promote
 from runner.release.versions import Version, read_version
 from runner.retrain.branch import cloned, insist, newer
@@ -91,16 +92,18 @@ def _not_now(clone: Path, run: Run, params: bytes) -> str:
     if reason := newer(clone, run.revision):
         return reason
     committed = git(clone, "show", f"{run.revision}:params.yaml")
-    if params.decode().strip() != committed:
-        first = params.decode().splitlines()[0]
-        return f"it was made with other values than the commit's ({first.lstrip('# ')})"
+    ours = params.decode(errors="replace").strip()
+    if ours != committed:
+        return f"it was made with other values than the commit's ({ours.partition(chr(10))[0].lstrip('# ')})"
     return ""
 
 
 def _write(clone: Path, store: Store, lock: bytes, version: Version) -> list[str]:
     """Write what the bot may write; return the files that changed."""
     (clone / LOCK).write_bytes(lock)
-    if version.passed:
+    if version.passed and _was_taken_back(clone, version):
+        print(f"{ENVIRONMENT} ran this before, and somebody took it back: that stays until a training's input changes")
+    elif version.passed:
         print(promote(clone, store, ENVIRONMENT, version, force=False, allow_local=False), flush=True)
     git(clone, "add", "--all")
     files = git(clone, "diff", "--cached", "--name-only", "--no-renames").splitlines()
@@ -109,6 +112,19 @@ def _write(clone: Path, store: Store, lock: bytes, version: Version) -> list[str
             f"{', '.join(others)} would change too, expected {' and '.join(MINE)} alone; nothing is pushed"
         )
     return files
+
+
+def _was_taken_back(clone: Path, version: Version) -> bool:
+    """Whether this version was pinned before, and no commit since then changed an input of a training.
+
+    Where the pin is another now, somebody reverted it; a nightly run must not bring it back.
+    """
+    now = read_pin(clone, ENVIRONMENT)
+    if now is not None and now.sha256 == version.sha256:
+        return False
+    trailer = f"--grep=^{TRAILER}: {version.model}/{version.number}$"
+    former = git(clone, "log", "-1", "--format=%H", trailer, "--", MINE[1])
+    return bool(former) and not git(clone, "log", "-1", "--format=%H", f"{former}..HEAD", "--", *SOURCES)
 
 
 def _bring(clone: Path, run: Run, version: Version, changed: list[str], mode: str) -> Pinned:

@@ -93,14 +93,14 @@ def _outcome(found: dict[str, Step], version: Version | None, *, is_trial: bool)
         said = broken[0].results.get("error") or broken[0].state
         return ERROR, f"{broken[0].name}: {said}"
     if any(step.state == "cancelled" for step in found.values()):
-        return ERROR, "cancelled: a newer push takes its place"
+        return ERROR, "cancelled, by a newer push or by hand"
     if (plan := found.get("plan")) is None:
-        return ERROR, "cancelled before it began: a newer push takes its place"
+        return ERROR, "cancelled before it began, by a newer push or by hand"
     if plan.results.get("answer") == "nothing":
         return SUCCESS, "nothing to train: this commit changes no input of a stage"
     publish = found.get("publish")
     if publish is None:
-        return ERROR, "cancelled before it published: a newer push takes its place"
+        return ERROR, "cancelled before it published, by a newer push or by hand"
     if reason := publish.results.get("superseded"):
         return ERROR, f"not published: {reason}"
     name = f"{publish.results.get('model')} {publish.results.get('version')}"
@@ -108,8 +108,8 @@ def _outcome(found: dict[str, Step], version: Version | None, *, is_trial: bool)
     if version is not None and not version.passed:
         reasons = [each["said"] for each in (version.manifest.verdict or {}).get("findings", []) if not each["passed"]]
         return FAILURE, f"{name} did not pass the gate: {'; '.join(reasons)}"
-    is_well = is_trial or not said.startswith("not pinned")
-    return SUCCESS if is_well else FAILURE, f"{name}: {said}" if said else f"published {name}"
+    is_well = is_trial or (said and "not pinned" not in said)
+    return SUCCESS if is_well else FAILURE, f"{name}: {said or 'published, not pinned'}"
 
 
 def _facts(found: dict[str, Step]) -> list[Row]:
@@ -130,7 +130,7 @@ def _facts(found: dict[str, Step]) -> list[Row]:
 
 def _version(found: dict[str, Step], store: Store | None) -> Version | None:
     results = found["publish"].results if "publish" in found else {}
-    if not store or not results.get("version") or not results.get("model"):
+    if not store or not results.get("model") or not results.get("version", "").isdecimal():
         return None
     return read_version(store, results["model"], int(results["version"]))
 

@@ -87,7 +87,7 @@ def commit_values(project: Path, values: list[str]) -> str:
     finally:
         file.write_bytes(before)
     if after == before:
-        raise ConfigError(f"{PARAMS} says {' '.join(values)} already: there is nothing to propose")
+        raise ConfigError(f"{PARAMS} says {' '.join(values) or 'all of it'} already: there is nothing to propose")
     branch = f"retrain/{re.sub(r'[^A-Za-z0-9.]+', '-', '-'.join(values)).strip('-.')[:60]}"
     return propose(project, {str(PARAMS): after}, branch=branch, title=f"Retrain: {', '.join(values)}")
 

@@ -5,6 +5,7 @@ Each takes what the Tasks before handed on, lets DVC do its work, and hands on w
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,8 @@ from runner.retrain.relay import give, take
 from runner.run import ARTIFACTS
 from runner.store import Store, open_store
 from runner.store.use import use_store
+
+_ROOM = 0.2  # of the cache's volume, before a training
 
 
 class Published(NamedTuple):
@@ -69,9 +72,17 @@ def train(run: str, *, cache: Path, fallback: bool) -> None:
     with _handing_on(run):
         if fallback:
             print(f"no GPU came: {' '.join(limit(Path.cwd()))}", flush=True)
+        _make_room(cache)
         _dvc("cache", "dir", "--local", str(cache))
         _dvc("repro", "--pull")
         _dvc("push", "--run-cache")
+
+
+def _make_room(cache: Path) -> None:
+    """Empty DVC's cache before its volume is full: all of it is in the store too."""
+    if cache.is_dir() and (room := shutil.disk_usage(cache)).free < room.total * _ROOM:
+        print(f"{cache}: {room.free >> 20:,} MiB are left, so it is emptied; DVC fetches what is needed", flush=True)
+        shutil.rmtree(cache)
 
 
 def gate(run: str) -> None:

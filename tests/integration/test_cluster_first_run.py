@@ -253,15 +253,14 @@ def test_one_run_is_started_when_nobody_did(installed: Path, server: ApiServer, 
     params = {each["name"]: each["value"] for each in failed["spec"]["params"]}
     assert params["revision"] == head(installed)
 
-    said = []
-    controllers = Controllers(server, installed, run, said, status="True", pins=False)
-    with pytest.raises(ClusterError, match=r"is through, but main does not pin dev to its model: the gate did not let"):
-        first_run_quickly(installed, said.append)
-    controllers.join()
-    assert len(runs(server)) == 2  # the failed one, whose cause was mended, and this
-    with pytest.raises(ClusterError, match="is through, but main does not pin dev"):
-        first_run_quickly(installed, said.append)
-    assert len(runs(server)) == 2
+    unpinned = r"is through, but main does not pin dev to its model: the gate did not let"
+    for count in (2, 3):  # whoever comes again has mended the cause of what ended before
+        said = []
+        controllers = Controllers(server, installed, run, said, status="True", pins=False)
+        with pytest.raises(ClusterError, match=unpinned):
+            first_run_quickly(installed, said.append)
+        controllers.join()
+        assert len(runs(server)) == count
 
 
 def test_what_is_missing_is_named_when_argocd_has_not_applied_it(fork: Path) -> None:

@@ -140,6 +140,17 @@ def test_nothing_is_committed_when_it_is_there_already(bench: Bench) -> None:
     assert bench.forge.git("rev-parse", "main") == first
 
 
+def test_what_was_taken_back_stays_so_when_no_input_changed_since(bench: Bench) -> None:
+    bench.put(1)
+    bench.pin()
+    bench.revision = bench.commit("Revert", {name: FILES[name] for name in MINE})
+    assert bench.pin().said.startswith("Lock of things 1, mAP50 0.900: commit ")
+    assert (bench.changed(), bench.pinned()) == (["dvc.lock"], None)
+    bench.revision = bench.commit("another preset", {"conf/a.yaml": "x: 1\n"})
+    assert bench.pin().said.startswith("dev runs things 1")
+    assert bench.pinned() == "1"
+
+
 @pytest.mark.parametrize(
     ("files", "is_pinned"),
     [({"README.md": "new"}, True), ({"params.yaml": "x: 1\n"}, False), ({"conf/a.yaml": ""}, False)],

@@ -384,11 +384,20 @@ def test_the_file_stays_when_the_cluster_answers_nonsense(cluster: Cluster, fold
     assert (folder / cluster_env.PATH).read_bytes() == before
 
 
-def test_a_token_is_left_out_when_it_stands_in_the_remotes_url(
-    cluster: Cluster, folder: Path, run: Any, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "remote",
+    [
+        "https://me:secret@example.com/a/b.git",
+        "git@example.com:a/b.git",
+        "ssh://git@example.com/a/b.git",
+        "ssh://git@example.com:2222/a/b.git",
+    ],
+)
+def test_the_cluster_reads_by_https_and_without_a_token_when_the_remote_is_another(
+    cluster: Cluster, folder: Path, run: Any, remote: str
 ) -> None:
     run("git", "init", "-q", cwd=folder)
-    run("git", "remote", "add", "origin", "https://me:secret@example.com/a/b.git", cwd=folder)
+    run("git", "remote", "add", "origin", remote, cwd=folder)
     cluster.answers |= openshift([])
     assert "secret" not in discover(folder, write=True)
     assert values(folder)["REPO_URL"] == "https://example.com/a/b.git"

@@ -13,6 +13,7 @@ from runner.release.contents import releasing
 from runner.release.gate import gate
 from runner.release.publish import Published, publish
 from runner.release.versions import latest, numbers, read_version
+from runner.retrain.overriding import NOTE
 from runner.store import open_store
 from tests.publishers import drive
 from tests.trained import Trained, blind, seeing
@@ -96,6 +97,22 @@ def test_the_latest_stays_when_a_newer_one_did_not_pass(trained: Trained, monkey
         **{"model": "flyingthings", "version": 2, "uri": done.uri, "sha256": ""},
         **{"passed": False, "latest": False, "new": True},
     }
+
+
+def test_what_one_run_tried_is_never_the_latest_when_published(
+    trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    params = trained.folder / "params.yaml"
+    committed = params.read_text()
+    params.write_text(f"{NOTE}started by hand with gate.min_map50=0\n{committed}")
+    judge(trained, monkeypatch)
+    done = published(trained)
+    assert (done.version.number, done.version.passed, done.is_latest) == (1, True, False)
+    assert latest(open_store(trained.folder), "flyingthings") is None
+    params.write_text(committed)
+    judge(trained, monkeypatch)
+    done = published(trained)  # the same model, by a commit's own values
+    assert (done.version.number, done.is_latest) == (2, True)
 
 
 def test_a_number_is_not_used_again_when_its_version_was_removed(

@@ -71,6 +71,26 @@ def test_a_probe_of_a_try_before_is_replaced_when_it_is_still_there(api: Api, lo
     assert wait(login) == Device("gpu")
 
 
+def test_it_is_asked_for_again_when_the_probe_failed_or_is_gone(
+    api: Api, login: Login, capsys: pytest.CaptureFixture[str]
+) -> None:
+    api.gpus = 1
+    probe, original, looks = ("pods", "gpu-probe-retrain-abc"), api.run_gpu_pods, iter(("fails", "", "goes"))
+
+    def run() -> None:
+        match probe in api.objects and next(looks, "runs"):
+            case "fails":
+                api.objects[probe]["status"] = {"phase": "Failed", "reason": "Evicted"}
+            case "goes":
+                del api.objects[probe]
+            case "runs":
+                original()
+
+    api.run_gpu_pods = run  # type: ignore[method-assign]
+    assert wait(login, timeout=10) == Device("gpu")
+    assert "the Pod that asks for a GPU failed (Evicted): again" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(("text", "expected"), [("20m", 1200), ("1h30m", 5400), ("45s", 45), ("0s", 0)])
 def test_a_duration_is_read_when_it_is_one(text: str, expected: float) -> None:
     assert seconds(text) == expected

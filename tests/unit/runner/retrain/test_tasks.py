@@ -1,0 +1,18 @@
+"""What the Tasks do besides DVC."""
+
+from pathlib import Path
+
+import pytest
+
+from runner.retrain import tasks
+
+
+@pytest.mark.parametrize(("least", "stays"), [(0.0, True), (1.1, False)])
+def test_the_cache_is_emptied_when_its_volume_is_nearly_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, least: float, stays: bool
+) -> None:
+    monkeypatch.setattr(tasks, "_ROOM", least)
+    (tmp_path / "dvc/files").mkdir(parents=True)
+    tasks._make_room(tmp_path / "dvc")
+    assert (tmp_path / "dvc").exists() is stays
+    tasks._make_room(tmp_path / "none yet")
