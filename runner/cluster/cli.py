@@ -35,7 +35,7 @@ def run(given: argparse.Namespace) -> int:
     elif given.command == "first-run":
         from runner.cluster.first_run import first_run
 
-        first_run(project, _say, dataset=given.dataset, baseline=given.baseline)
+        first_run(project, _say, dataset=given.dataset, baseline=given.baseline and given.baseline.expanduser())
     else:
         from runner.cluster.images import update
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import signal
 import sys
 from pathlib import Path
@@ -81,6 +82,7 @@ def run(given: argparse.Namespace) -> int:
 
 
 def _retrain(given: argparse.Namespace) -> None:
+    from runner.retrain.await_gpu import seconds
     from runner.retrain.branch import head_of
     from runner.retrain.kubernetes import PIPELINES, Cluster
     from runner.retrain.start import BusyError, commit_values, start
@@ -94,6 +96,10 @@ def _retrain(given: argparse.Namespace) -> None:
         return
     if values:
         _check(values)
+    if "gpu-timeout" in params:
+        seconds(params["gpu-timeout"])
+    if given.revision and not re.fullmatch("[0-9a-f]{40}", given.revision):
+        raise ConfigError(f"--revision: found {given.revision!r}, expected a commit's 40 hexadecimal digits")
     revision = given.revision or head_of(*_followed())
     try:
         name = start(Cluster(), revision, values, params, now=given.now)

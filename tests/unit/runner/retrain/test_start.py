@@ -111,7 +111,9 @@ def test_the_branchs_head_is_trained_when_nothing_else_is_said(
     assert len(api.list("pipelineruns")) == 1
 
 
-@pytest.mark.parametrize("value", ["train.epochs=0", "NUM_EPOCHS=many", "train.epoch=3"])
+@pytest.mark.parametrize(
+    "value", ["train.epochs=0", "NUM_EPOCHS=many", "train.epoch=3", "GPU_TIMEOUT=5", "--revision=1a2b3c4"]
+)
 def test_a_wrong_value_is_refused_before_anything_is_started(
     repository: Path, value: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
