@@ -65,7 +65,7 @@ $(LABEL_STUDIO)/.ready: constraints-label-studio.txt
 	@touch "$(LABEL_STUDIO)/.ready"
 
 test: setup  ## run the tests, on all cores
-	python -m pytest --numprocesses auto --dist loadfile
+	python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 lint: setup  ## format, types, YAML, shell and Containerfiles
 	ruff format --check .
