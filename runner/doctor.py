@@ -112,7 +112,7 @@ def _repository(project: Path) -> Iterator[Finding]:
     for name, remedy in ((".git", "clone the repository, or `git init`"), (".dvc", "run `dvc init`")):
         there = (project / name).exists()
         yield Finding(f"{name} is {'here' if there else 'missing'}", "" if there else remedy)
-    for folder in (project, Path(os.environ.get("RUNNER_WORK") or project)):
+    for folder in dict.fromkeys((project, Path(os.environ.get("RUNNER_WORK") or project))):
         writable = os.access(folder, os.W_OK)
         yield Finding(
             f"{folder} can{'' if writable else 'not'} be written", "" if writable else "change its rights or its owner"
