@@ -43,13 +43,18 @@ def buildah(*arguments: str | Path) -> str:
 
 
 def require() -> None:
-    """Make the base image if there is none yet; skip where that is not possible, but fail in CI."""
+    """Make the base image; skip where that is not possible, but fail in CI."""
     missing = [name for name in ("buildah", "debootstrap") if not shutil.which(name)]
     if missing or os.geteuid() != 0:
         message = f"building images needs root, buildah and debootstrap (missing: {', '.join(missing) or 'root'})"
         if os.environ.get("CI") == "true":
             pytest.fail(message)
         pytest.skip(message)
+    make_base()
+
+
+def make_base() -> None:
+    """Make the base image if there is none yet."""
     if BASE in buildah("images", "--format", "{{.Name}}").splitlines():
         return
     FOLDER.mkdir(parents=True, exist_ok=True)
