@@ -10,7 +10,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve plan retrain minio label-studio tekton apiserver manifests bootstrap first-run test check lint format lock bench clean
+.PHONY: help setup demo serve plan retrain minio label-studio tekton apiserver manifests cluster cluster-down cluster-status cluster-test bootstrap first-run test check lint format lock bench clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -50,6 +50,19 @@ apiserver:  ## build Kubernetes' API server for the tests of gitops/ (needs Go; 
 
 manifests: setup  ## render everything in gitops/ as Argo CD does, and check it against schemas and checkov
 	@.ci/manifests
+
+cluster: setup  ## a one-node Kubernetes with Argo CD, Tekton and a forge, for tests of gitops/ (root, Debian-like, Go; the first time half an hour)
+	@tests/cluster/build
+	@tests/cluster/up
+
+cluster-down:  ## stop exactly what `make cluster` started, and forget it; what was built stays
+	@tests/cluster/down
+
+cluster-status:  ## say what of the cluster runs and what does not
+	@tests/cluster/status
+
+cluster-test: setup  ## the loop and its faults on the cluster, which begins empty: make cluster-test ARGS="-m 'not faults'"
+	@tests/cluster/desk .venv/bin/python -m pytest tests/cluster $(ARGS)
 
 bootstrap: setup  ## bring Argo CD and all it applies to the cluster: make bootstrap PLATFORM=openshift|kubernetes
 	@python -m runner bootstrap --platform "$(PLATFORM)"

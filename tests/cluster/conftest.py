@@ -1,0 +1,77 @@
+"""The installation that all tests of the cluster look at: made once, by the steps of gitops/README.md."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.cluster import gitea
+from tests.cluster.desk import Desk, fill_in, fork, kubectl, set_images
+from tests.cluster.places import KUBECONFIG
+
+# So little training learns nothing, and few pictures show as much.
+QUICK = {
+    "presets": {"train": "smoke"},
+    "model": {"imgsz": 64},
+    "gate": {"min_map50": 0.0, "max_latency": 100.0, "max_class_drop": 1.0},
+    "prepare": {"min_pictures": 10, "min_per_class": 1},
+    "dataset": {"sample": {"pictures": 24, "seed": 0}},
+    "train": {"epochs": 1},
+}
+
+
+def require() -> None:
+    """Skip where there is no cluster, but fail in CI."""
+    if KUBECONFIG.is_file() and subprocess.run(["getent", "hosts", "git.flywheel.test"], check=False).returncode == 0:
+        return
+    reason = "the cluster does not run: make cluster, then make cluster-test (root on a Debian-like machine, Go)"
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@dataclass
+class Installation:
+    """A fork that a cluster follows.
+
+    Attributes:
+        desk: its owner's.
+        webhook: the secret that the forge signs pushes with.
+    """
+
+    desk: Desk
+    webhook: str
+
+    @property
+    def forge(self) -> gitea.Gitea:
+        return self.desk.forge
+
+
+@pytest.fixture(scope="session")
+def installation(tmp_path_factory: pytest.TempPathFactory) -> Installation:
+    """The first day, up to the Secrets; the cluster is empty before."""
+    require()
+    assert not kubectl("get", "namespaces", "--output=name", "--selector=app.kubernetes.io/part-of=flywheel"), (
+        "the cluster has an installation already; `make cluster-down` forgets it"
+    )
+    desk = fork(tmp_path_factory.mktemp("desk"), gitea.Gitea().make(), QUICK)
+    fill_in(desk)
+    set_images(desk)
+    desk.push("This cluster", "main", "platform")
+    desk.shell("make bootstrap PLATFORM=kubernetes")
+    return Installation(desk, secrets.token_hex(16))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Leave what helps to understand a failure."""
+    folder = os.environ.get("CLUSTER_REPORT")
+    if folder and session.testsfailed:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        for name in ("applications", "pods", "events", "pipelineruns", "taskruns"):
+            said = kubectl("get", name, "--all-namespaces", "--output=wide", fails=True)
+            Path(folder, f"{name}.txt").write_text(said)
