@@ -46,7 +46,7 @@ tekton:  ## build Tekton's own validation and its listener for webhooks, for the
 	@go build -C tests/tekton -o "$(PROGRAMS)/tekton" .
 
 apiserver:  ## build Kubernetes' API server for the tests of gitops/ (needs Go; takes minutes)
-	@test -x "$(PROGRAMS)/kube-apiserver" || go build -C tests/kubernetes -o "$(PROGRAMS)/kube-apiserver" .
+	@tests/cluster/build kube
 
 manifests: setup  ## render everything in gitops/ as Argo CD does, and check it against schemas and checkov
 	@.ci/manifests

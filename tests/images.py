@@ -67,19 +67,28 @@ def make_base() -> None:
         buildah("commit", "--quiet", "--rm", container, BASE)
 
 
-def build(containerfile: Path, context: Path, tag: str, *, volumes: Sequence[str] = (), **arguments: str) -> str:
+def build(
+    containerfile: Path,
+    context: Path,
+    tag: str,
+    *,
+    volumes: Sequence[str] = (),
+    with_roots: bool = True,
+    **arguments: str,
+) -> str:
     """Build an image; return its name.
 
     Args:
         containerfile: its recipe.
         context: the folder that COPY sees.
         tag: a name for it.
-        volumes: FOLDER:FOLDER of this machine that RUN sees, beside ROOTS.
+        volumes: FOLDER:FOLDER of this machine that RUN sees.
+        with_roots: RUN sees ROOTS too, and cannot change them.
         arguments: what ARG asks for.
     Raises:
         RuntimeError: the build failed.
     """
-    mounts = [f"--volume={path}:{path}:ro" for path in ROOTS if Path(path).exists()]
+    mounts = [f"--volume={path}:{path}:ro" for path in ROOTS if with_roots and Path(path).exists()]
     mounts += [f"--volume={volume}" for volume in volumes]
     given = [f"--build-arg={name}={value}" for name, value in arguments.items()]
     options = ["--isolation=chroot", "--pull-never", *mounts, *given, f"--file={containerfile}", f"--tag={tag}"]

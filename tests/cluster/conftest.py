@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import subprocess
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +24,15 @@ QUICK = {
     "dataset": {"sample": {"pictures": 24, "seed": 0}},
     "train": {"epochs": 1},
 }
+
+
+BY_HAND = {"serving-prod"}  # somebody syncs it
+
+
+def not_settled() -> dict[str, str]:
+    """Return the Applications that are not Synced and Healthy, and what they say."""
+    found = applications()
+    return {name: said for name, said in found.items() if said != "Synced Healthy" and name not in BY_HAND}
 
 
 def require() -> None:
@@ -65,6 +75,46 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Installation:
     desk.push("This cluster", "main", "platform")
     desk.shell("make bootstrap PLATFORM=kubernetes")
     return Installation(desk, secrets.token_hex(16))
+
+
+@dataclass
+class First:
+    """The first training: the commit that was pushed, its PipelineRun, what `make first-run` printed, and how long it took."""
+
+    commit: str
+    run: str
+    told: str
+    seconds: float
+
+
+@pytest.fixture(scope="session")
+def settled(installation: Installation) -> Installation:
+    """The installation with its Secrets, once every Application is Synced and Healthy."""
+    supply_secrets(installation.desk, installation.webhook)
+    until(lambda: len(applications()) > 10, 300, "Applications")
+    until(lambda: not not_settled(), 600, "every Application Synced and Healthy", every=2)
+    return installation
+
+
+@pytest.fixture(scope="session")
+def first(settled: Installation) -> First:
+    """The first push, through the forge's own webhook, and `make first-run`, which waits until dev serves."""
+    desk = settled.desk
+    desk.forge.hook("https://retrain.apps.flywheel.test", settled.webhook)
+    began = time.monotonic()
+    commit = desk.retrain("The first training", epochs=2)
+    run = run_of(commit)
+    told = desk.shell("make first-run")
+    return First(commit, run, told, time.monotonic() - began)
+
+
+@pytest.fixture
+def desk(settled: Installation, first: First) -> Desk:
+    """The owner's desk, once dev serves a model and nothing is at work."""
+    assert first.run
+    assert not at_work()
+    settled.desk.pull()
+    return settled.desk
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from runner.cluster import facts as cluster_env
+from runner.cluster.store import opened
 from tests.cluster import gitea
 from tests.cluster.images import reference
 from tests.cluster.places import BIN, KUBECONFIG
@@ -162,3 +164,15 @@ def supply_secrets(desk: Desk, webhook: str) -> None:
         kubectl("--namespace", namespace, "create", "secret", "generic", "git", *tokens)
     literal = f"--from-literal=secret={webhook}"
     kubectl("--namespace=flywheel-pipelines", "create", "secret", "generic", "webhook", literal)
+
+
+def values_of(desk: Desk) -> dict[str, str]:
+    """Return what cluster.env says."""
+    return cluster_env.read(desk.clone / cluster_env.PATH)
+
+
+def versions(desk: Desk) -> list[int]:
+    """Return the versions of the model that the store has, as README's tunnel shows them."""
+    with opened(values_of(desk), "store") as store:
+        keys = [key for key in store.list("models/") if key.endswith("/manifest.json")]
+    return sorted(int(key.split("/")[2]) for key in keys)

@@ -67,7 +67,8 @@ def images() -> Iterator[Image]:
     yield _program("traefik", BIN / "traefik", "/traefik", ["/traefik"], user="65532")
     yield _argo_cd()
     yield _service("redis", {})
-    yield _service("postgresql", {name: HERE / "postgresql" / name for name in ("run-postgresql", "check-container")})
+    scripts = {name: HERE / "postgresql" / name for name in ("run-postgresql", "check-container")}
+    yield _service("postgresql", scripts, with_roots=False)  # ssl-cert writes one
     pins = "constraints-label-studio.txt"
     yield _service("label-studio", {pins: PROJECT / pins})
     yield from project_images()
@@ -202,7 +203,7 @@ def _argo_cd() -> Image:
     return _service("argocd", files, helm=stub)
 
 
-def _service(name: str, files: dict[str, Path], **written: str) -> Image:
+def _service(name: str, files: dict[str, Path], *, with_roots: bool = True, **written: str) -> Image:
     """An image of a Containerfile of images/ and the files that it copies."""
     recipe = HERE / f"{name}.Containerfile"
 
@@ -214,7 +215,7 @@ def _service(name: str, files: dict[str, Path], **written: str) -> Image:
                 Path(folder, target).write_text(text)
             for path in Path(folder).iterdir():
                 path.chmod(0o755)
-            build_image(recipe, Path(folder), tag)
+            build_image(recipe, Path(folder), tag, with_roots=with_roots)
 
     return Image(f"cluster/{name}", [recipe, *files.values(), *written.values()], make)
 
