@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from tests.cluster import gitea
-from tests.cluster.desk import Desk, fill_in, fork, kubectl, set_images
+from tests.cluster.desk import Desk, applications, fill_in, fork, kubectl, set_images, supply_secrets, until
 from tests.cluster.places import KUBECONFIG
+from tests.cluster.runs import at_work, run_of
 
 # So little training learns nothing, and few pictures show as much.
 QUICK = {
@@ -79,7 +80,7 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Installation:
 
 @dataclass
 class First:
-    """The first training: the commit that was pushed, its PipelineRun, what `make first-run` printed, and how long it took."""
+    """The first training: its commit and PipelineRun, what `make first-run` printed, and the seconds until dev served."""
 
     commit: str
     run: str

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.cluster.conftest import First, Installation, not_settled
-from tests.cluster.desk import Desk, applications
-from tests.cluster.runs import assert_pinned_and_served, client, ended, run_of, seconds_of, status_of
+from tests.cluster.desk import Desk, applications, until
+from tests.cluster.runs import assert_pinned_and_served, client, ended, pins, run_of, seconds_of, served, status_of
 
 pytestmark = pytest.mark.slow
 
@@ -24,9 +24,6 @@ def test_a_push_leads_to_a_served_model(settled: Installation, first: First) -> 
 
 
 def test_no_request_is_lost_when_a_model_takes_the_place_of_another_and_a_revert_brings_it_back(desk: Desk) -> None:
-    from tests.cluster.desk import until
-    from tests.cluster.runs import pins, served
-
     before = pins(desk)
     with client() as asking:
         commit = desk.retrain("Three epochs", epochs=3)
