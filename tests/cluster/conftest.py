@@ -80,7 +80,7 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Installation:
 
 @dataclass
 class First:
-    """The first training: its commit and PipelineRun, what `make first-run` printed, and the seconds until dev served."""
+    """The first training: its commit, its PipelineRun, what `make first-run` printed, the seconds until dev served."""
 
     commit: str
     run: str

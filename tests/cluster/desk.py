@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from runner.cluster import facts as cluster_env
 from runner.cluster.store import opened
 from tests.cluster import gitea
@@ -108,9 +110,10 @@ class Desk:
         return self.shell("git pull --quiet --rebase origin main && git rev-parse HEAD")
 
     def retrain(self, message: str, **train: Any) -> str:
-        """Change how long or how a training runs, as a data scientist does; return the commit that was pushed."""
+        """Change how a training runs, and its seed, as a data scientist does; return the commit that was pushed."""
         self.pull()
-        set_params(self.clone, {"train": train})
+        seed = yaml.safe_load((self.clone / "params.yaml").read_text(encoding="utf-8"))["seed"]
+        set_params(self.clone, {"train": train, "seed": seed + 1})
         return self.push(message)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import sqlite3
 import subprocess
 import urllib.error
 import urllib.request
@@ -18,7 +19,7 @@ from tests.cluster.places import CACHE, FOLDER, FORGE
 OWNER, NAME = "aviation", "flyingthings"
 URL = f"https://{FORGE}/{OWNER}/{NAME}.git"
 API = f"https://{FORGE}/api/v1"
-_REPOSITORY = f"/repos/{OWNER}/{NAME}"
+REPOSITORY = f"/repos/{OWNER}/{NAME}"
 
 
 @dataclass
@@ -35,7 +36,7 @@ class Gitea:
             self._admin("user", "create", "--username", name, "--email", f"{name}@example.com", *more)
         self.ask("POST", "/orgs", {"username": OWNER})
         self.ask("POST", f"/orgs/{OWNER}/repos", {"name": NAME, "default_branch": "main"})
-        self.ask("PUT", f"{_REPOSITORY}/collaborators/flywheel-bot", {"permission": "write"})
+        self.ask("PUT", f"{REPOSITORY}/collaborators/flywheel-bot", {"permission": "write"})
         self.person, self.bot = (self._token(name) for name in ("somebody", "flywheel-bot"))
         return self
 
@@ -55,17 +56,27 @@ class Gitea:
         """Make a webhook for pushes; return its number."""
         config = {"url": url, "content_type": "json", "secret": secret}
         hook = {"type": kind, "config": config, "events": ["push"], "active": True}
-        return int(self.ask("POST", f"{_REPOSITORY}/hooks", hook)["id"])
+        return int(self.ask("POST", f"{REPOSITORY}/hooks", hook)["id"])
 
     def statuses(self, commit: str) -> list[dict[str, Any]]:
         """Return what was said of a commit, newest first."""
-        found: list[dict[str, Any]] = self.ask("GET", f"{_REPOSITORY}/commits/{commit}/statuses?sort=recentupdate")
+        found: list[dict[str, Any]] = self.ask("GET", f"{REPOSITORY}/commits/{commit}/statuses?sort=recentupdate")
         return found
 
     def commits(self, branch: str = "main") -> list[dict[str, Any]]:
         """Return the commits of a branch, newest first, at most 50."""
-        found: list[dict[str, Any]] = self.ask("GET", f"{_REPOSITORY}/commits?sha={branch}&stat=false&limit=50")
+        found: list[dict[str, Any]] = self.ask("GET", f"{REPOSITORY}/commits?sha={branch}&stat=false&limit=50")
         return found
+
+    def redeliver(self, commit: str) -> int:
+        """Send the delivery of a push again, byte for byte, as a page of deliveries does; return the answer's status."""
+        with sqlite3.connect(f"file:{CACHE / 'state/forge/gitea.db'}?mode=ro", uri=True) as database:
+            rows = database.execute("SELECT payload_content, request_content FROM hook_task ORDER BY id").fetchall()
+        payload, sent = next(row for row in rows if json.loads(row[0]).get("after") == commit)
+        request = json.loads(sent)
+        again = urllib.request.Request(request["url"], payload.encode(), request["headers"])
+        with urllib.request.urlopen(again, timeout=30) as answer:
+            return int(answer.status)
 
     def _token(self, user: str) -> str:
         scopes = {"name": secrets.token_hex(4), "scopes": ["write:repository"]}
