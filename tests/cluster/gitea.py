@@ -69,7 +69,7 @@ class Gitea:
         return found
 
     def redeliver(self, commit: str) -> int:
-        """Send the delivery of a push again, byte for byte, as a page of deliveries does; return the answer's status."""
+        """Send the delivery of a push again, byte for byte, as a page of deliveries does; return its status."""
         with sqlite3.connect(f"file:{CACHE / 'state/forge/gitea.db'}?mode=ro", uri=True) as database:
             rows = database.execute("SELECT payload_content, request_content FROM hook_task ORDER BY id").fetchall()
         payload, sent = next(row for row in rows if json.loads(row[0]).get("after") == commit)
