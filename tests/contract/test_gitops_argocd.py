@@ -179,7 +179,6 @@ def test_waves_follow_what_needs_what(platform: str) -> None:
     if platform == "openshift":
         order += [("nfd-operator", "nfd"), ("nfd", "gpu-policy"), ("gpu-operator", "gpu-policy")]
         order += [
-            ("pipelines-operator", "pipelines-settings"),
             ("pipelines-operator", "pipelines"),
             ("gpu-policy", "gpu"),
         ]
@@ -197,7 +196,7 @@ def test_the_health_of_an_application_is_known_when_waves_wait_for_it(platform: 
     assert "hs.status = obj.status.health.status" in text
 
 
-@pytest.mark.parametrize("kind", ["Namespace", "PersistentVolumeClaim", "ArgoCD", "TektonConfig"])
+@pytest.mark.parametrize("kind", ["Namespace", "PersistentVolumeClaim", "ArgoCD"])
 def test_it_stays_when_it_is_no_longer_in_git(kind: str) -> None:
     found = [obj for leaf in gitops.leaves() for obj in leaf.of_kind(kind)]
     assert found

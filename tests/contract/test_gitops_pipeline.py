@@ -139,15 +139,18 @@ def test_a_token_of_the_cluster_is_mounted_where_it_is_used_alone() -> None:
     assert mounted == {step["name"] for step in STEPS if account(step["name"]) == "supervisor"}
 
 
-def test_a_gpu_is_asked_for_where_the_machine_set_makes_one() -> None:
+def test_a_gpu_is_taken_on_any_node_when_one_offers_it() -> None:
+    """GPU=fixed: such nodes have no label of ours. GPU=autoscaled: the autoscaler knows the GPU by its annotation."""
     (machines,) = gitops.leaf("gpu/overlays/autoscaled").of_kind("MachineSet")
-    labels = machines["spec"]["template"]["spec"]["metadata"]["labels"]
+    assert machines["metadata"]["annotations"]["machine.openshift.io/GPU"] == "1"
     taints = {each["key"] for each in machines["spec"]["template"]["spec"]["taints"]}
     own = next(each for each in RUN["taskRunSpecs"] if each["pipelineTaskName"] == "train-gpu")
     for pod in (own["podTemplate"], of_kind("PodTemplate")["gpu-probe"]["template"]["spec"]):
-        assert pod["nodeSelector"].items() <= labels.items()
+        assert not {"nodeSelector", "affinity"} & pod.keys()
         assert taints <= {each["key"] for each in pod["tolerations"]}
     assert own["stepSpecs"][0]["computeResources"]["limits"]["nvidia.com/gpu"] == "1"
+    (probe,) = of_kind("PodTemplate")["gpu-probe"]["template"]["spec"]["containers"]
+    assert probe["resources"]["limits"]["nvidia.com/gpu"] == "1"
 
 
 def test_a_gpu_is_where_the_volume_of_the_training_is_when_a_pod_asks_for_one() -> None:
