@@ -70,6 +70,21 @@ def test_only_the_builds_get_a_secret_when_the_repository_is_private(tmp_path: P
     assert after == before
 
 
+def test_nfd_is_given_an_image_when_its_operator_has_none(tmp_path: Path) -> None:
+    """Fields of `operand` in the CRD of cluster-nfd-operator, release-4.16 to 4.18; an apply refuses any other."""
+    declared = {"image", "imagePullPolicy", "servicePort"}
+    root = gitops.copy_with(gitops.SAMPLE, tmp_path)
+    (before,) = gitops.render("operators/nfd/instance", root).objects
+    path = root / "operators/nfd/instance/kustomization.yaml"
+    line = "- components/openshift-4.16"
+    assert f"# {line}" in path.read_text()
+    path.write_text(path.read_text().replace(f"# {line}", line))
+    (after,) = gitops.render("operators/nfd/instance", root).objects
+    assert after["spec"]["operand"].keys() <= declared
+    assert after["spec"]["operand"].pop("image").endswith(":v4.16")
+    assert after == before
+
+
 @pytest.mark.parametrize("leaf", ON_GPU, ids=lambda leaf: leaf.path)
 def test_only_the_pods_change_when_a_model_is_served_on_a_gpu(leaf: gitops.Leaf) -> None:
     before = of(gitops.leaf(leaf.path.partition(",")[0]))["Deployment", "model"]["spec"]["template"]["spec"]
