@@ -8,6 +8,7 @@
     ├── GitError         Git or the server of pull requests refuses
     ├── ClusterError     the cluster cannot be reached, or is not as it must be
     ├── LabelStudioError Label Studio cannot be reached, refuses, or holds what cannot become a dataset
+    │   └── NotSetUpError nobody has made the project yet, or said what is to be labelled
     └── StageError       a stage cannot run or its result cannot be trusted
 
 A message says where, what is wrong, what was expected and what to do.
@@ -40,6 +41,10 @@ class MissingObjectError(ObjectError):
 
 class LabelStudioError(RunnerError):
     """Label Studio cannot be reached, refuses, or holds what cannot become a dataset."""
+
+
+class NotSetUpError(LabelStudioError):
+    """Nobody has made the project in Label Studio yet, or said what is to be labelled."""
 
 
 class GitError(RunnerError):
