@@ -17,6 +17,7 @@ from pathlib import Path
 from runner.errors import ConfigError, RunnerError, StoreError
 
 NAMES = ("retrain", "supersede", "await-gpu", "task", "pin", "report")
+_WITH_STORE = ("task", "pin", "report")  # without STORE_URI the store would be a folder that goes with the Task's pod
 
 
 def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -68,8 +69,10 @@ def run(given: argparse.Namespace) -> int:
     """Run one of the commands; return its exit status.
 
     Raises:
-        RunnerError: as the modules behind say.
+        RunnerError: as the modules behind say, or a Task does not name its store.
     """
+    if given.command in _WITH_STORE:
+        _env("STORE_URI")
     {
         "retrain": _retrain,
         "supersede": _supersede,
