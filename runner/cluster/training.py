@@ -15,7 +15,7 @@ from runner.cluster.waiting import Say
 from runner.errors import ClusterError
 from runner.release.contents import SOURCES
 from runner.retrain.kubernetes import PIPELINES, Cluster
-from runner.retrain.runs import runs
+from runner.retrain.runs import is_trial, runs
 from runner.retrain.start import BusyError, start
 
 Run = dict[str, Any]
@@ -78,8 +78,7 @@ def _start(cluster: Cluster, commit: str) -> str:
 
 def _is_of(run: Run, project: Path, commit: str) -> bool:
     params = {each["name"]: each["value"] for each in run["spec"].get("params", [])}
-    own_values = params.get("overrides", "[]") == "[]"  # others are never pinned
-    return own_values and same_inputs(project, str(params.get("revision")), commit)
+    return not is_trial(run) and same_inputs(project, str(params.get("revision")), commit)
 
 
 def _condition(run: Run) -> dict[str, Any]:

@@ -5,6 +5,7 @@ Each takes what the Tasks before handed on, lets DVC do its work, and hands on w
 
 from __future__ import annotations
 
+import fcntl
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -69,13 +70,26 @@ def train(run: str, *, cache: Path, fallback: bool) -> None:
     """
     from runner.retrain.overriding import limit
 
-    with _handing_on(run):
+    with _handing_on(run), _using(cache):
         if fallback:
             print(f"no GPU came: {' '.join(limit(Path.cwd()))}", flush=True)
-        _make_room(cache)
         _dvc("cache", "dir", "--local", str(cache))
         _dvc("repro", "--pull")
         _dvc("push", "--run-cache")
+
+
+@contextmanager
+def _using(cache: Path) -> Iterator[None]:
+    """Keep other runs from emptying DVC's cache until the block ends; first make room in it, where no other uses it."""
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    with (cache.parent / f"{cache.name}.used").open("ab") as used:
+        try:
+            fcntl.flock(used, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _make_room(cache)
+        except BlockingIOError:
+            print(f"{cache}: another run uses it too", flush=True)
+        fcntl.flock(used, fcntl.LOCK_SH)
+        yield
 
 
 def _make_room(cache: Path) -> None:
