@@ -28,7 +28,7 @@ def older(all_runs: list[Object], name: str) -> list[Object]:
 def is_trial(run: Object) -> bool:
     """Whether a run has values of its own; such a model is published, never pinned."""
     params = {each["name"]: each["value"] for each in run["spec"].get("params", [])}
-    return params.get("overrides", "[]") != "[]"
+    return bool(params.get("overrides", "[]") != "[]")
 
 
 def has_ended(run: Object) -> bool:
