@@ -61,7 +61,10 @@ def prepare(run: str) -> None:
 
 
 def train(run: str, *, cache: Path, fallback: bool) -> None:
-    """Run the stages that are left.
+    """Train; of the stages before it only the outputs are fetched, none is run again.
+
+    A whole `dvc repro` would: fetch's output is not in the store, as the dataset's version is. And export and evaluate,
+    which need it, use no GPU: they wait for `gate`.
 
     Args:
         run: the PipelineRun's name.
@@ -74,8 +77,9 @@ def train(run: str, *, cache: Path, fallback: bool) -> None:
         if fallback:
             print(f"no GPU came: {' '.join(limit(Path.cwd()))}", flush=True)
         _dvc("cache", "dir", "--local", str(cache))
-        _dvc("repro", "--pull")
-        _dvc("push", "--run-cache")
+        _dvc("repro", "--pull", "compose")
+        _dvc("repro", "--pull", "--single-item", "train")
+        _dvc("push", "--run-cache", "compose", "train")
 
 
 @contextmanager
@@ -100,7 +104,7 @@ def _make_room(cache: Path) -> None:
 
 
 def gate(run: str) -> None:
-    """Judge the model; what a gate-only run has yet to measure is measured."""
+    """Export, measure and judge the model: the stages behind train, as far as the store has not their results."""
     from runner.release.gate import gate as judge
 
     with _handing_on(run):
