@@ -7,6 +7,7 @@ times=$1
 shift
 [ "$times" -gt 1 ] || exec "$@"
 export times
+# shellcheck disable=SC2016  # the inner shell expands it
 exec unshare --mount --propagation unchanged sh -euc '
   mount --make-private /sys
   mount -t tmpfs cores /sys/devices/system/node

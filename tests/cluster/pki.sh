@@ -58,4 +58,4 @@ Y
 }
 for name in controller-manager scheduler kubelet proxy netpol; do config $name $name.kubeconfig; done
 config admin "$KUBECONFIG"
-touch done
+touch "$PKI/done"
