@@ -85,7 +85,7 @@ lint: setup  ## format, types, YAML, shell and Containerfiles
 	ruff check .
 	mypy
 	yamllint --strict .
-	shellcheck .ci/run .ci/lock .ci/manifests .ci/set-image $$(git grep -lE "^#!.*sh$$" -- tests/cluster)
+	shellcheck -x .ci/run .ci/lock .ci/manifests .ci/set-image $$(git grep -lE "^#!.*sh$$" -- tests/cluster)
 	hadolint $$(git ls-files '*Containerfile')
 
 check: lint  ## lint, and hold the repository to its own rules
