@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 from tests.cluster import gitea
 from tests.cluster.conftest import not_settled
-from tests.cluster.desk import ARGO_CD, Desk, items, kubectl, until
+from tests.cluster.desk import ARGO_CD, Desk, get, items, kubectl, until
 from tests.cluster.places import FOLDER
 from tests.cluster.runs import (
     NAMESPACE,
@@ -25,9 +28,11 @@ from tests.cluster.runs import (
     run_of,
     status_of,
     tasks,
+    versions,
 )
 
 pytestmark = [pytest.mark.slow, pytest.mark.faults]
+PIPELINES = "flywheel-pipelines"
 MINIO = ("pod", "minio-0", "--namespace=flywheel-minio", "--grace-period=0", "--force")
 
 
@@ -63,6 +68,90 @@ def test_a_training_goes_on_from_its_checkpoint_when_its_pod_is_deleted(desk: De
     ended(run)
     assert_pinned_and_served(desk, commit, run, before)
     assert "continuing after epoch" in log(run, "train-cpu")
+
+
+def test_a_training_goes_on_when_it_is_killed_for_its_memory(desk: Desk) -> None:
+    commit, run, before = retrained(desk, "Too much memory", epochs=12)
+    pod = pod_of(run, "train-cpu")
+    until(lambda: "4/12" in kubectl("logs", pod, NAMESPACE, "--all-containers", fails=True), 300, "epoch 4", every=0.2)
+    limit_memory(pod, "step-train", 64 << 20)
+    ended(run)
+    assert_pinned_and_served(desk, commit, run, before)
+    attempts = get("taskrun", f"{run}-train-cpu", NAMESPACE)["status"]["retriesStatus"]
+    (step,) = (each for each in attempts[0]["steps"] if each["name"] == "train")
+    assert step["terminated"]["reason"] == "OOMKilled"
+
+
+def limit_memory(pod: str, container: str, limit: int) -> None:
+    """Let the kernel kill what a container runs: its memory cgroup is given less than it has."""
+    found = get("pod", pod, NAMESPACE)
+    (status,) = (each for each in found["status"]["containerStatuses"] if each["name"] == container)
+    identity = status["containerID"].rpartition("/")[2]
+    names = ("memory/**/{}/memory.limit_in_bytes", "**/{}/memory.max")  # cgroups of version 1, of version 2
+    (file,) = (each for name in names for each in Path("/sys/fs/cgroup").glob(name.format(identity)))
+    for _ in range(100):
+        try:
+            file.write_text(str(limit))  # refused while the kernel cannot take enough back
+        except OSError:
+            time.sleep(0.1)
+        else:
+            return
+
+
+def test_a_training_goes_on_when_its_pod_is_evicted(desk: Desk) -> None:
+    commit, run, before = retrained(desk, "An eviction", epochs=4)
+    pod = pod_of(run, "train-cpu")
+    eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod, "namespace": PIPELINES}}
+    path = f"/api/v1/namespaces/{PIPELINES}/pods/{pod}/eviction"
+    kubectl("create", f"--raw={path}", "--filename=-", stdin=json.dumps(eviction))
+    ended(run)
+    assert_pinned_and_served(desk, commit, run, before)
+
+
+def test_nothing_is_half_published_when_the_store_is_full(desk: Desk) -> None:
+    before, stored = pins(desk), versions(desk)
+    with a_full_store():
+        commit = desk.retrain("The store is full", epochs=2)
+        run = run_of(commit)
+        assert ended(run)["status"] == "False"
+        assert until(lambda: status_of(desk, commit)[0], 60, "a status") == "error"
+    assert (pins(desk), versions(desk)) == (before, stored)
+    desk.shell("make retrain")
+    again = run_of(commit)
+    assert again != run
+    ended(again)
+    assert_pinned_and_served(desk, commit, again, before)
+
+
+@contextmanager
+def a_full_store() -> Iterator[None]:
+    """Give MinIO a volume that has next to no room, as local-path's have all of the disk; then its own again."""
+    claim = get("pvc", "data-minio-0", "--namespace=flywheel-minio")
+    folder = Path(get("pv", claim["spec"]["volumeName"])["spec"]["local"]["path"])
+    image = folder.with_suffix(".image")
+    used = int(subprocess.run(["du", "-sm", folder], capture_output=True, text=True, check=True).stdout.split()[0])
+    with image.open("wb") as file:
+        file.truncate((used + 24) << 20)
+    subprocess.run(["mkfs.ext4", "-q", "-m", "0", image], check=True, capture_output=True)
+    small = folder.with_suffix(".small")
+    small.mkdir()
+    subprocess.run(["mount", "-o", "loop", image, small], check=True)
+    subprocess.run(["cp", "-a", f"{folder}/.", small], check=True)
+    subprocess.run(["umount", small], check=True)
+    subprocess.run(["mount", "-o", "loop", image, folder], check=True)
+    restart_minio()
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)
+        restart_minio()
+        image.unlink()
+        small.rmdir()
+
+
+def restart_minio() -> None:
+    kubectl("delete", *MINIO)
+    kubectl("rollout", "status", "statefulset/minio", "--namespace=flywheel-minio", "--timeout=180s")
 
 
 @pytest.mark.parametrize("task", ["gate", "publish"])
