@@ -43,7 +43,7 @@ minio:  ## build the MinIO server for the S3 tests, where it is not on PATH (nee
 	@command -v minio >/dev/null || test -x "$(PROGRAMS)/minio" || GOBIN="$(PROGRAMS)" CGO_ENABLED=0 go install -trimpath -ldflags="-s -w" github.com/minio/minio@$(MINIO)
 
 tekton:  ## build Tekton's own validation and its listener for webhooks, for the tests of gitops/pipelines (needs Go; takes minutes)
-	@go build -C tests/tekton -o "$(PROGRAMS)/tekton" .
+	@tests/cluster/build tekton
 
 apiserver:  ## build Kubernetes' API server for the tests of gitops/ (needs Go; takes minutes)
 	@tests/cluster/build kube

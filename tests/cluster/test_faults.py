@@ -13,7 +13,7 @@ import pytest
 
 from tests.cluster import gitea
 from tests.cluster.conftest import not_settled
-from tests.cluster.desk import ARGO_CD, Desk, get, items, kubectl, until
+from tests.cluster.desk import ARGO_CD, Desk, get, items, kubectl, until, versions
 from tests.cluster.places import FOLDER
 from tests.cluster.runs import (
     NAMESPACE,
@@ -28,7 +28,6 @@ from tests.cluster.runs import (
     run_of,
     status_of,
     tasks,
-    versions,
 )
 
 pytestmark = [pytest.mark.slow, pytest.mark.faults]
