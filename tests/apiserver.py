@@ -1,7 +1,7 @@
 """Kubernetes' real API server on loopback, for what only it can say: whether it takes a manifest, and from whom.
 
-`make apiserver` builds it, as a part of the test cluster (tests/cluster/). There are no nodes and no controllers behind it,
-so nothing runs. Kinds of operators are there as the names alone: their own checks are not.
+`make apiserver` builds it, as a part of the test cluster (tests/cluster/). There are no nodes and no controllers behind
+it, so nothing runs. Kinds of operators are there as the names alone: their own checks are not.
 """
 
 from __future__ import annotations
