@@ -17,9 +17,9 @@ from runner.cluster.store import opened
 from runner.cluster.training import outcome, same_inputs, train
 from runner.cluster.waiting import Say, wait_for
 from runner.errors import ClusterError, ConfigError
-from runner.release.contents import SOURCES
 from runner.release.pin import OVERLAYS, Pin, parse_pin
 from runner.retrain.kubernetes import PIPELINES
+from runner.sources import sources
 
 IMAGES = Path("gitops/images/kustomization.yaml")
 PINS = {environment: OVERLAYS / environment / "model.env" for environment in ("dev", "baseline")}
@@ -109,7 +109,7 @@ def _train(project: Path, values: dict[str, str], say: Say, *, pause_s: float) -
     """Train what stands here, once it is on the branch, and see that dev is pinned to the model."""
     url, branch = values["REPO_URL"], values["DETECTOR_REVISION"]
     commit = fetched(project, url, branch)
-    if changed := changed_since(project, commit, [*SOURCES, str(PINS["baseline"])]):
+    if changed := changed_since(project, commit, [*sources(project), str(PINS["baseline"])]):
         raise ConfigError(
             f"{', '.join(changed)} differ{'' if changed[1:] else 's'} from {branch} of {url}, which the cluster "
             "trains and serves; commit and push (a review may be asked for), then run this again:\n"

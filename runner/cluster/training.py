@@ -13,11 +13,11 @@ from typing import Any
 
 from runner.cluster.waiting import Say, while_away
 from runner.errors import ClusterError, UnreachableError
-from runner.release.contents import SOURCES
 from runner.retrain.kubernetes import PIPELINES, Cluster
 from runner.retrain.report import report, steps_of
 from runner.retrain.runs import is_trial, runs, task_runs
 from runner.retrain.start import BusyError, start
+from runner.sources import sources
 from runner.store import Store
 
 Run = dict[str, Any]
@@ -82,7 +82,8 @@ def outcome(name: str, commit: str, store: Store | None = None) -> str:
 
 def same_inputs(project: Path, one: str, other: str) -> bool:
     """Whether a training of two commits is the same; not, where the repository does not know one of them."""
-    command = ["git", "diff", "--quiet", "--end-of-options", one, other, "--", *SOURCES]
+    paths = sources(project)
+    command = ["git", "--literal-pathspecs", "diff", "--quiet", "--end-of-options", one, other, "--", *paths]
     return subprocess.run(command, cwd=project, capture_output=True, check=False).returncode == 0
 
 

@@ -16,11 +16,10 @@ import yaml
 
 from runner.errors import StageError
 from runner.github import credentials, git
-from runner.release.contents import SOURCES
 from runner.release.pin import OVERLAYS, parse_pin, read_pin
 from runner.release.promote import promote
 from runner.release.versions import Version, read_version
-from runner.retrain.branch import cloned, insist, newer
+from runner.retrain.branch import changes, cloned, insist, newer
 from runner.store import Store
 
 ENVIRONMENT = "dev"
@@ -130,7 +129,7 @@ def _was_taken_back(clone: Path, version: Version) -> bool:
     pinned = parse_pin(git(clone, "show", f"{former}:{MINE[1]}"), clone / MINE[1])
     if pinned is None or pinned.sha256 != version.sha256:
         return False
-    return not git(clone, "log", "-1", "--format=%H", f"{former}..HEAD", "--", *SOURCES)
+    return not changes(clone, f"{former}..HEAD")
 
 
 def _bring(clone: Path, run: Run, version: Version, changed: list[str], mode: str) -> Pinned:
