@@ -18,6 +18,8 @@ ALWAYS = {"ConfigMap": ("kube-root-ca.crt", "openshift-service-ca.crt"), "Servic
 LISTENER = "el-"  # Tekton's controller makes a Service of this name and the EventListener's
 # Peers that are not ours, with why a policy names them.
 OUTSIDE = {
+    "argocd": "Argo CD on Kubernetes",
+    "openshift-gitops": "Argo CD on OpenShift",
     "kube-system": "DNS on Kubernetes",
     "openshift-dns": "DNS on OpenShift",
     "openshift-pipelines": "Tekton's interceptors on OpenShift",

@@ -94,7 +94,6 @@ def test_changes_are_said_when_they_are_not_committed(trained: Trained) -> None:
     git(trained.folder, "add", "params.yaml", "conf")
     git(trained.folder, "commit", "-qm", "first")
     (trained.folder / "params.yaml").write_text((trained.folder / "params.yaml").read_text() + "# a note\n")
-
     (trained.folder / "conf/new.yaml").write_text("")
     assert release_of(trained).manifest["work_tree"] == "changed since: params.yaml, conf/new.yaml"
 
