@@ -186,7 +186,7 @@ def test_the_namespace_is_known_when_a_policy_names_a_peer(platform: str) -> Non
     ours = {obj["metadata"]["name"] for obj in objects(platform) if obj["kind"] == "Namespace"}
     for policy in (obj for obj in objects(platform) if obj["kind"] == "NetworkPolicy"):
         for _, namespaces in peers(policy):
-            # REPLACE-ME: the router's or Prometheus', from cluster.env.
+            # REPLACE-ME, of the template: the router's or Prometheus', from cluster.env.
             assert set(namespaces) <= ours | OUTSIDE.keys() | {"REPLACE-ME"}, policy["metadata"]
 
 
