@@ -9,6 +9,7 @@
     ├── ClusterError     the cluster cannot be reached, or is not as it must be
     │   └── UnreachableError  its API does not answer, or not now
     ├── LabelStudioError Label Studio cannot be reached, refuses, or holds what cannot become a dataset
+    │   └── NotSetUpError nobody has made the project yet, or said what is to be labelled
     └── StageError       a stage cannot run or its result cannot be trusted
 
 A message says where, what is wrong, what was expected and what to do.
@@ -41,6 +42,10 @@ class MissingObjectError(ObjectError):
 
 class LabelStudioError(RunnerError):
     """Label Studio cannot be reached, refuses, or holds what cannot become a dataset."""
+
+
+class NotSetUpError(LabelStudioError):
+    """Nobody has made the project in Label Studio yet, or said what is to be labelled."""
 
 
 class GitError(RunnerError):

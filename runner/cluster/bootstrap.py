@@ -12,6 +12,8 @@ from pathlib import Path
 
 from runner.cluster import facts as cluster_env
 from runner.cluster import kubectl
+from runner.cluster.images import PATH as IMAGES
+from runner.cluster.images import unbuilt_images
 from runner.cluster.waiting import Say, wait_for
 from runner.errors import ClusterError, ConfigError
 
@@ -38,7 +40,8 @@ def bootstrap(project: Path, platform: str, say: Say, *, patience_s: float = 900
         patience_s: how long a thing may take that the cluster makes by itself.
         pause_s: between two looks at it.
     Raises:
-        ConfigError: cluster.env is not complete, for another platform, or not pushed.
+        ConfigError: cluster.env is not complete, for another platform, or not pushed; or, on plain Kubernetes, where
+            nothing builds them later, an image has no digest.
         ClusterError: the cluster refuses, or something did not come in time.
     """
     values = cluster_env.check(project / cluster_env.PATH, complete=True)
@@ -52,6 +55,10 @@ def bootstrap(project: Path, platform: str, say: Say, *, patience_s: float = 900
         for path, what in needed.items():
             wait_for(path, what, say, patience_s=patience_s, pause_s=pause_s)
     else:
+        if unbuilt := unbuilt_images(project / IMAGES):
+            raise ConfigError(
+                f"{IMAGES}: {', '.join(unbuilt)} not built yet; gitops/README.md (The first day) says how to"
+            )
         missing = sorted({who for name, who in PREREQUISITES.items() if kubectl.get(CRD + name) is None})
         if missing:
             raise ClusterError(

@@ -130,6 +130,13 @@ def _openshift(notes: list[str]) -> dict[str, Fact]:
         notes.append(
             "monitoring of user workloads is off, so nothing of Flywheel is measured: see gitops/README.md, before"
         )
+    version = kubectl.get("/apis/config.openshift.io/v1/clusterversions/version") or {}
+    release = str(((version.get("status") or {}).get("desired") or {}).get("version", ""))
+    if release.startswith("4.16."):
+        notes.append(
+            f"OpenShift {release}: for GPU nodes the line components/openshift-4.16 of "
+            "gitops/operators/nfd/instance/kustomization.yaml must be no comment"
+        )
     return {
         "PLATFORM": Fact("openshift", "the cluster has OpenShift's Infrastructure"),
         "APPS_DOMAIN": Fact(domain, "Ingress cluster") if domain else Fact(None, "Ingress cluster names no domain"),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+import yaml
+
 from runner.cluster import kubectl
 from runner.errors import ClusterError
 
@@ -14,32 +16,43 @@ TAG = "latest"
 OURS = ("flywheel-runner", "flywheel-serving", "flywheel-minio")
 
 
+def unbuilt_images(path: Path) -> list[str]:
+    """Return which of our images gitops/images names by no digest yet."""
+    listed = yaml.safe_load(path.read_text(encoding="utf-8"))["images"]
+    return [str(image["name"]) for image in listed if set(image["digest"].removeprefix("sha256:")) == {"0"}]
+
+
 def update(project: Path, *, write: bool) -> str:
     """Return what changed, or would.
 
     Args:
         project: the repository.
-        write: put the digests into the file instead of only showing them.
+        write: put the digests into the file instead of only showing them; all or none, since a part that starts
+            without its image holds up the others.
     Raises:
-        ClusterError: the cluster cannot be read, or names something that is no image.
+        ClusterError: the cluster cannot be read, names something that is no image, or one is not built yet.
     """
     text = (project / PATH).read_text(encoding="utf-8")
-    lines, new = [], 0
-    for name in OURS:
-        stream = kubectl.get(f"/apis/image.openshift.io/v1/namespaces/{NAMESPACE}/imagestreams/{name}") or {}
-        status = stream.get("status") or {}
-        built = [
-            item["image"] for tag in status.get("tags") or () if tag["tag"] == TAG for item in tag.get("items") or ()
-        ]
-        if not built:
-            lines.append(f"  {name}: not built yet (oc -n {NAMESPACE} get builds)")
-            continue
-        image = f"{status.get('dockerImageRepository')}@{built[0]}"
-        lines.append(f"  {image}")
-        new += built[0] not in text
-        if write:
-            done = subprocess.run([project / ".ci/set-image", name, image], capture_output=True, text=True, check=False)
-            if done.returncode:
-                raise ClusterError(f"ImageStream {name} in {NAMESPACE}: {done.stderr.strip().removeprefix('error: ')}")
+    images = {name: _built(name) for name in OURS}
+    missing = [name for name, image in images.items() if not image]
+    if write and missing:
+        raise ClusterError(
+            f"{PATH} is left as it is: {', '.join(missing)} not built yet; see `oc -n {NAMESPACE} get builds`, "
+            "then run this again"
+        )
+    new = [image for image in images.values() if image and image.rpartition("@")[2] not in text]
+    for name, image in images.items() if write else ():
+        done = subprocess.run([project / ".ci/set-image", name, image], capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise ClusterError(f"ImageStream {name} in {NAMESPACE}: {done.stderr.strip().removeprefix('error: ')}")
     done_what = "nothing to change" if not new else "written: commit and push it" if write else "--write writes them"
-    return "\n".join([f"{PATH}: {done_what}", *lines])
+    shown = [f"  {image or f'{name}: not built yet (oc -n {NAMESPACE} get builds)'}" for name, image in images.items()]
+    return "\n".join([f"{PATH}: {done_what}", *shown])
+
+
+def _built(name: str) -> str:
+    """Return the newest image of an ImageStream, by its digest; empty where there is none."""
+    stream = kubectl.get(f"/apis/image.openshift.io/v1/namespaces/{NAMESPACE}/imagestreams/{name}") or {}
+    status = stream.get("status") or {}
+    items = [item for tag in status.get("tags") or () if tag["tag"] == TAG for item in tag.get("items") or ()]
+    return f"{status.get('dockerImageRepository')}@{items[0]['image']}" if items else ""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from runner.errors import NotSetUpError
+
 NAMES = ("labels", "captures", "flywheel")
 LABELS = {
     "setup": "make the project in Label Studio match params.yaml; change only what differs",
@@ -28,16 +30,29 @@ def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     parsers["pull"].add_argument(
         "--pull-request", action="store_true", help="propose it in Git; params.yaml here stays as it is"
     )
+    if_set_up = "where nobody has set Label Studio up yet, say so and end well, as a CronJob should"
+    parsers["pull"].add_argument("--if-set-up", action="store_true", help=if_set_up)
     captures = commands.add_parser("captures", help="`captures push`: what the server missed becomes tasks")
     text = "make tasks of captures and feedback, the most useful first; each once"
     push = captures.add_subparsers(dest="action", required=True).add_parser("push", help=text, description=text)
     push.add_argument("--source", help="what CAPTURE_URI of the server is (default: the store)")
+    push.add_argument("--if-set-up", action="store_true", help=if_set_up)
     flywheel = commands.add_parser("flywheel", help="is the wheel turning? captured, annotated, added, and the metrics")
     flywheel.add_argument("--markdown", action="store_true", help="as Markdown")
 
 
 def run(given: argparse.Namespace) -> int:
     """Run one of the commands; return its exit status."""
+    try:
+        _run(given)
+    except NotSetUpError as error:
+        if not getattr(given, "if_set_up", False):
+            raise
+        print(f"nothing to do yet: {error}")
+    return 0
+
+
+def _run(given: argparse.Namespace) -> None:
     if given.command == "labels":
         print(_labels(given))
     elif given.command == "captures":
@@ -48,7 +63,6 @@ def run(given: argparse.Namespace) -> int:
         from runner.label_studio.flywheel import report
 
         print(report(Path.cwd(), markdown=given.markdown))
-    return 0
 
 
 def _labels(given: argparse.Namespace) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from runner.config import Config
 from runner.dataset.layouts import read_layout
 from runner.dataset.versions import fetch_dataset, slug
-from runner.errors import LabelStudioError
+from runner.errors import NotSetUpError
 from runner.files import sha256_of
 from runner.label_studio.regions import Box
 from runner.labels import parse_labels
@@ -110,11 +110,11 @@ def class_list(config: Config, dataset: Dataset) -> list[str]:
     """Return the classes that annotators choose from: those of the configuration, else the dataset's own.
 
     Raises:
-        LabelStudioError: neither names any.
+        NotSetUpError: neither names any.
     """
     if classes := config.dataset.classes or dataset.classes:
         return classes
-    raise LabelStudioError(
+    raise NotSetUpError(
         "params.yaml: dataset.classes is empty and no dataset was added yet, expected the names of what is to be "
         f"found, such as dataset.classes: [{', '.join(CLASSES)}]"
     )

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from runner.errors import LabelStudioError
+from runner.errors import LabelStudioError, NotSetUpError
 from runner.label_studio.server import Server
 
 #: What annotators need: pictures without a box can be finished, a model's boxes are shown, pictures can be skipped.
@@ -63,10 +63,11 @@ def existing_project(server: Server, title: str) -> Project:
     """Return the project with this title.
 
     Raises:
-        LabelStudioError: there is none, or several.
+        NotSetUpError: there is none.
+        LabelStudioError: there are several.
     """
     if its := project_named(server, title):
         return its
-    raise LabelStudioError(
+    raise NotSetUpError(
         f"{server.url}: there is no project {title!r} (labels.title); `python -m runner labels setup` makes it"
     )

@@ -75,9 +75,14 @@ def test_the_namespaces_of_a_project_are_those_it_applies_to(name: str, platform
         assert {item["namespace"] for item in destinations} - there == elsewhere
 
 
-def test_the_default_project_allows_nothing() -> None:
+def test_the_default_project_allows_nothing_when_the_argocd_is_ours() -> None:
     spec = project("default")
     assert spec == {"sourceRepos": [], "destinations": [], "clusterResourceWhitelist": []}
+
+
+def test_the_default_project_is_left_alone_when_argocd_is_other_peoples() -> None:
+    for path in gitops.applied("kubernetes"):
+        assert "default" not in {obj["metadata"]["name"] for obj in gitops.leaf(path).of_kind("AppProject")}
 
 
 @pytest.mark.parametrize(
@@ -174,7 +179,6 @@ def test_waves_follow_what_needs_what(platform: str) -> None:
     if platform == "openshift":
         order += [("nfd-operator", "nfd"), ("nfd", "gpu-policy"), ("gpu-operator", "gpu-policy")]
         order += [
-            ("pipelines-operator", "pipelines-settings"),
             ("pipelines-operator", "pipelines"),
             ("gpu-policy", "gpu"),
         ]
@@ -192,13 +196,20 @@ def test_the_health_of_an_application_is_known_when_waves_wait_for_it(platform: 
     assert "hs.status = obj.status.health.status" in text
 
 
-@pytest.mark.parametrize("kind", ["Namespace", "PersistentVolumeClaim", "ArgoCD", "TektonConfig"])
+@pytest.mark.parametrize("kind", ["Namespace", "PersistentVolumeClaim", "ArgoCD"])
 def test_it_stays_when_it_is_no_longer_in_git(kind: str) -> None:
     found = [obj for leaf in gitops.leaves() for obj in leaf.of_kind(kind)]
     assert found
     for obj in found:
         options = obj["metadata"]["annotations"]["argocd.argoproj.io/sync-options"].split(",")
         assert {"Prune=false", "Delete=false"} <= set(options), obj["metadata"]["name"]
+
+
+def test_the_default_project_stays_when_it_is_no_longer_in_git() -> None:
+    """Argo CD makes it at a start alone, and an Application whose project is gone syncs no more."""
+    found = gitops.leaf("argocd/overlays/openshift").of_kind("AppProject")
+    (default,) = (obj for obj in found if obj["metadata"]["name"] == "default")
+    assert default["metadata"]["annotations"]["argocd.argoproj.io/sync-options"] == "Prune=false,Delete=false"
 
 
 def test_what_the_cluster_writes_is_left_when_a_machine_set_differs() -> None:

@@ -6,6 +6,7 @@ The rules for pods (test_gitops_workloads.py) hold for these renderings too.
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 
 import pytest
 
@@ -52,6 +53,36 @@ def test_nothing_names_minio_when_the_store_is_outside(leaf: gitops.Leaf) -> Non
     for name, obj in of(leaf).items():
         named = [text for text in gitops.strings(obj) if "minio" in text]
         assert name == ("ConfigMap", "store") or named == [], name
+
+
+def test_only_the_builds_get_a_secret_when_the_repository_is_private(tmp_path: Path) -> None:
+    root = gitops.copy_with(gitops.SAMPLE, tmp_path)
+    before = of(gitops.render("builds", root))
+    path = root / "builds/kustomization.yaml"
+    line = "- components/private"
+    assert f"# {line}" in path.read_text()
+    path.write_text(path.read_text().replace(f"# {line}", line))
+    after = of(gitops.render("builds", root))
+    builds = {name for name in after if name[0] == "BuildConfig"}
+    assert {name for name in after if after[name] != before[name]} == builds
+    for name in builds:
+        assert after[name]["spec"]["source"].pop("sourceSecret") == {"name": "git"}
+    assert after == before
+
+
+def test_nfd_is_given_an_image_when_its_operator_has_none(tmp_path: Path) -> None:
+    """Fields of `operand` in the CRD of cluster-nfd-operator, release-4.16 to 4.18; an apply refuses any other."""
+    declared = {"image", "imagePullPolicy", "servicePort"}
+    root = gitops.copy_with(gitops.SAMPLE, tmp_path)
+    (before,) = gitops.render("operators/nfd/instance", root).objects
+    path = root / "operators/nfd/instance/kustomization.yaml"
+    line = "- components/openshift-4.16"
+    assert f"# {line}" in path.read_text()
+    path.write_text(path.read_text().replace(f"# {line}", line))
+    (after,) = gitops.render("operators/nfd/instance", root).objects
+    assert after["spec"]["operand"].keys() <= declared
+    assert after["spec"]["operand"].pop("image").endswith(":v4.16")
+    assert after == before
 
 
 @pytest.mark.parametrize("leaf", ON_GPU, ids=lambda leaf: leaf.path)

@@ -48,7 +48,7 @@ def test_tekton_admits_the_objects_when_they_are_rendered(platform: str) -> None
     [
         ("runAfter: [supersede]", "runAfter: [nobody]", "Pipeline retrain: .*nobody"),
         ("operator: in", "operator: equals", 'Pipeline retrain: .*operator "equals"'),
-        ("timeout: 24h", "timeout: tomorrow", "time: invalid duration"),
+        ("timeout: 24h0m0s", "timeout: tomorrow", "time: invalid duration"),
     ],
 )
 def test_tekton_refuses_a_pipeline_when_it_is_spoilt(old: str, new: str, message: str) -> None:
@@ -92,7 +92,7 @@ def test_a_task_is_small_and_says_what_it_does(name: str) -> None:
     spec = TASKS[name]["spec"]
     described = [spec, *spec.get("params", []), *spec["results"]]
     assert all(each["description"].strip() for each in described)
-    read = set(re.findall(r"\$\(params\.([\w-]+)\)", str(spec["steps"])))
+    read = set(re.findall(r"\$\(params\.([\w-]+)\)", f"{spec['steps']} {spec['volumes']}"))
     assert read == {each["name"] for each in spec.get("params", [])}
     for step in spec["steps"]:
         assert {"cpu", "memory"} <= step["computeResources"]["limits"].keys()
@@ -106,6 +106,11 @@ def test_a_task_is_small_and_says_what_it_does(name: str) -> None:
 def test_no_disk_is_shared_between_tasks_but_that_of_the_training() -> None:
     claims = {name: str(task["spec"]["volumes"]).count("persistentVolumeClaim") for name, task in TASKS.items()}
     assert {name for name, count in claims.items() if count} == {"train"}
+    given = {
+        step["name"]: param["value"] for step in STEPS for param in step.get("params", []) if param["name"] == "claim"
+    }
+    assert given == {"train-gpu": "train-cache-gpu", "train-cpu": "train-cache-cpu"}
+    assert set(given.values()) == of_kind("PersistentVolumeClaim").keys()
     assert "workspaces" not in PIPELINE
     assert not any(task["spec"].get("workspaces") for task in TASKS.values())
 
@@ -134,12 +139,23 @@ def test_a_token_of_the_cluster_is_mounted_where_it_is_used_alone() -> None:
     assert mounted == {step["name"] for step in STEPS if account(step["name"]) == "supervisor"}
 
 
-def test_a_gpu_is_asked_for_where_the_machine_set_makes_one() -> None:
+def test_a_gpu_is_taken_on_any_node_when_one_offers_it() -> None:
+    """GPU=fixed: such nodes have no label of ours. GPU=autoscaled: the autoscaler knows the GPU by its annotation."""
     (machines,) = gitops.leaf("gpu/overlays/autoscaled").of_kind("MachineSet")
-    labels = machines["spec"]["template"]["spec"]["metadata"]["labels"]
+    assert machines["metadata"]["annotations"]["machine.openshift.io/GPU"] == "1"
     taints = {each["key"] for each in machines["spec"]["template"]["spec"]["taints"]}
     own = next(each for each in RUN["taskRunSpecs"] if each["pipelineTaskName"] == "train-gpu")
     for pod in (own["podTemplate"], of_kind("PodTemplate")["gpu-probe"]["template"]["spec"]):
-        assert pod["nodeSelector"].items() <= labels.items()
+        assert not {"nodeSelector", "affinity"} & pod.keys()
         assert taints <= {each["key"] for each in pod["tolerations"]}
     assert own["stepSpecs"][0]["computeResources"]["limits"]["nvidia.com/gpu"] == "1"
+    (probe,) = of_kind("PodTemplate")["gpu-probe"]["template"]["spec"]["containers"]
+    assert probe["resources"]["limits"]["nvidia.com/gpu"] == "1"
+
+
+def test_a_gpu_is_where_the_volume_of_the_training_is_when_a_pod_asks_for_one() -> None:
+    """A zonal volume pulls its pods into its zone: the Pod that asks must be pulled too, or it says gpu in vain."""
+    probe = of_kind("PodTemplate")["gpu-probe"]["template"]["spec"]
+    claims = [volume["persistentVolumeClaim"]["claimName"] for volume in probe["volumes"]]
+    training = next(step for step in STEPS if step["name"] == "train-gpu")
+    assert claims == [param["value"] for param in training["params"] if param["name"] == "claim"]

@@ -93,7 +93,7 @@ def named_in(value: Any, namespace: str) -> Iterator[Name]:
                 yield ("ConfigMap", namespace, name)
             case "secret" if isinstance(item, dict) and ("secretName" in item or name):
                 yield ("Secret", namespace, item.get("secretName") or item["name"])
-            case "persistentVolumeClaim" if isinstance(item, dict) and "claimName" in item:
+            case "persistentVolumeClaim" if isinstance(item, dict) and "$(" not in item.get("claimName", "$("):
                 yield ("PersistentVolumeClaim", namespace, item["claimName"])
             case "serviceAccountName" | "serviceAccount" if isinstance(item, str):
                 yield ("ServiceAccount", namespace, item)
@@ -113,6 +113,11 @@ def named(obj: gitops.Manifest) -> Iterator[Name]:
         "ServiceMonitor",
     ):
         yield from named_in(spec, namespace)
+    if kind == "PodTemplate":
+        yield from named_in(obj["template"]["spec"], namespace)
+    if kind == "Pipeline":
+        for param in (param for task in spec["tasks"] for param in task["params"] if param["name"] == "claim"):
+            yield ("PersistentVolumeClaim", namespace, param["value"])
     if kind == "StatefulSet":
         yield ("Service", namespace, spec["serviceName"])
     if kind == "Route":

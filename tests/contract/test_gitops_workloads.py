@@ -155,6 +155,39 @@ def test_every_image_is_named_by_images_and_a_digest_when_a_pod_runs() -> None:
     assert [image for image in of_images if not DIGEST.fullmatch(image)] == []
 
 
+def test_our_images_are_held_by_a_workload_when_the_registry_is_pruned() -> None:
+    """OpenShift's pruner counts pods and workloads, no Tasks (oc release-4.16, pkg/cli/admin/prune/imageprune)."""
+    listed = gitops.load(gitops.GITOPS / "images/kustomization.yaml")["images"]
+    ours = {f"{image['newName']}@{image['digest']}" for image in listed if image["name"].startswith("flywheel-")}
+    held = {
+        container["image"]
+        for one in ALL.values()
+        if "/openshift" in one.name and one.owner["kind"] != "Job"  # a Job may be gone
+        for container in containers(one.spec)
+    }
+    held |= {container["image"] for one in ALL.values() if "serving/" in one.name for container in containers(one.spec)}
+    assert ours <= held
+
+
+def scratch_of(volumes: list[dict[str, Any]]) -> list[str]:
+    """Return the volumes that may take 10 GiB or more of a node's own disk."""
+    sizes = {volume["name"]: volume["emptyDir"] for volume in volumes if "emptyDir" in volume}
+    gib = {name: size["sizeLimit"].removesuffix("Gi") for name, size in sizes.items() if size.get("medium") != "Memory"}
+    return [name for name, size in gib.items() if size.isdigit() and int(size) >= 10]
+
+
+def test_a_pod_is_given_disk_when_it_has_large_scratch() -> None:
+    """Or it is put on a node whose disk is full, and evicted. Tasks that only clone take a few MiB."""
+    for one in ALL.values():
+        if scratch_of(one.spec.get("volumes", [])):
+            assert any("ephemeral-storage" in each["resources"]["requests"] for each in containers(one.spec)), one.name
+    for name, task in tasks():
+        if name.rpartition("/")[2] in ("prepare", "train", "gate", "publish"):
+            assert scratch_of(task["volumes"])
+            requests = [step["computeResources"].get("requests", {}) for step in steps(task)]
+            assert any("ephemeral-storage" in each for each in requests), name
+
+
 def test_every_image_of_images_is_used_when_it_is_listed() -> None:
     listed = gitops.load(gitops.GITOPS / "images/kustomization.yaml")["images"]
     bare = {

@@ -112,7 +112,7 @@ def first(
         assert ran(states) == TRAINED, failed
         (pin,) = (each for each in made.api.list("taskruns") if each["metadata"]["name"] == f"{name}-pin")
         whole = datetime.fromisoformat(pin["status"]["completionTime"]).timestamp() - began
-        training = json.loads((made.controller.folder / "claims/train-cache/work/seconds/train.json").read_text())
+        training = json.loads((made.controller.folder / "claims/train-cache-cpu/work/seconds/train.json").read_text())
         print(f"\nfrom push to pin {whole:.1f} s, of which the stage `train` {training:.1f} s", end="; ")
         print(f"with the summary {cpu_seconds() - used:.1f} s of CPU")
         told += [made.shell(line) for line in look]
@@ -255,7 +255,7 @@ def test_values_given_by_hand_are_published_and_never_pinned(shared: Installatio
 
 
 def test_a_killed_training_goes_on_and_is_pinned_only_when_the_gate_is_lowered(here: Installation) -> None:
-    pin, checkpoints = here.pin(), here.controller.folder / "claims/train-cache/work/train"
+    pin, checkpoints = here.pin(), here.controller.folder / "claims/train-cache-cpu/work/train"
     known = set(checkpoints.glob("*/checkpoints/0*"))
     commit = here.commit("Other weights, a higher bar", {"seed": 1, "train": {"epochs": 3}, "gate": {"min_map50": 0.9}})
 

@@ -87,6 +87,10 @@ def test_what_is_missing_is_named_when_kubernetes_is_not_prepared(server: ApiSer
     values = gitops.OTHER | {key: gitops.SAMPLE[key] for key in ("REPO_URL", "PLATFORM_REVISION", "DETECTOR_REVISION")}
     cluster_env.merge(folder / cluster_env.PATH, values)
     push(folder, run)
+    with pytest.raises(ConfigError, match="flywheel-runner, flywheel-serving, flywheel-minio not built yet"):
+        bootstrap(folder, "kubernetes", print)
+    (folder / IMAGES).write_text((folder / IMAGES).read_text().replace("0" * 64, "1" * 64))
+    push(folder, run)
     with pytest.raises(ClusterError, match=r"the cluster lacks .*Tekton Pipelines.*; gitops/README.md"):
         bootstrap(folder, "kubernetes", print)
     kinds = {name: name.partition(".") for name in PREREQUISITES}
@@ -204,13 +208,17 @@ def test_digests_come_into_images_when_they_are_built(server: ApiServer, folder:
     server.know([stream("any")], ())
     server.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "flywheel-builds"}}])
     before = (folder / IMAGES).read_text()
-    assert update(folder, write=True).count("not built yet") == 3
+    assert update(folder, write=False).count("not built yet") == 3
     assert server.apply([stream(name) for name in names[:2]]).returncode == 0
+    with pytest.raises(ClusterError, match="flywheel-minio not built yet"):
+        update(folder, write=True)
+    assert (folder / IMAGES).read_text() == before
+    assert server.apply([stream(names[2])]).returncode == 0
     assert "--write writes them" in update(folder, write=False)
     assert (folder / IMAGES).read_text() == before
     assert "written: commit and push it" in update(folder, write=True)
-    assert unbuilt_images(folder / IMAGES) == ["flywheel-minio"]
-    assert (folder / IMAGES).read_text().count(DIGEST) == 2
+    assert unbuilt_images(folder / IMAGES) == []
+    assert (folder / IMAGES).read_text().count(DIGEST) == 3
     assert "nothing to change" in update(folder, write=True)
     server.apply([stream("flywheel-minio", "sha256:x\n  newTag: evil")])
     with pytest.raises(ClusterError, match="expected REFERENCE@sha256:DIGEST"):

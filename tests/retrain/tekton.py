@@ -242,7 +242,7 @@ class _Pod:
             raise RunError(f"{self.task['name']}: params {sorted(self.given)}, declared {sorted(declared)}")
         values = {f"params.{name}": value for name, value in declared.items()}
         values |= {f"results.{each['name']}.path": f"/tekton/results/{each['name']}" for each in self.spec["results"]}
-        mounts = self._volumes()
+        mounts = self._volumes(values)
         is_well = all(self._step(step, values, mounts, end) == 0 for step in self.spec["steps"])
         found = {path.name: path.read_text() for path in self.results.iterdir()}
         if unknown := found.keys() - {each["name"] for each in self.spec["results"]}:
@@ -301,12 +301,12 @@ class _Pod:
         }
         return {"name": step["name"], **put_in(action, inner)}
 
-    def _volumes(self) -> dict[str, Path]:
+    def _volumes(self, values: dict[str, str]) -> dict[str, Path]:
         shutil.rmtree(self.folder, ignore_errors=True)
         self.results.mkdir(parents=True)
         self.results.chmod(0o777)
         found = {}
-        for volume in self.spec["volumes"]:
+        for volume in put_in(self.spec["volumes"], values):
             if claim := volume.get("persistentVolumeClaim"):
                 assert claim["claimName"] in self.controller.by_kind["PersistentVolumeClaim"]
                 folder = self.controller.folder / "claims" / claim["claimName"]

@@ -341,6 +341,16 @@ def test_router_and_monitoring_are_seen_when_the_cluster_is_set_up_differently(c
     assert values(folder)["APPS_DOMAIN"] == "apps.example.org"
 
 
+@pytest.mark.parametrize(("release", "count"), [("4.16.40", 1), ("4.17.3", 0), ("4.20.1", 0)])
+def test_the_image_of_nfd_is_noted_when_the_release_needs_one(
+    cluster: Cluster, folder: Path, release: str, count: int
+) -> None:
+    version = named("version") | {"status": {"desired": {"version": release}}}
+    cluster.answers |= openshift([since_416("eu-central-1a")])
+    cluster.answers["/apis/config.openshift.io/v1/clusterversions/version"] = version
+    assert discover(folder, write=False).count("components/openshift-4.16") == count
+
+
 @pytest.mark.parametrize(
     ("answers", "message"),
     [
