@@ -10,7 +10,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve plan retrain minio label-studio tekton apiserver manifests bootstrap first-run test check lint format lock bench clean
+.PHONY: help setup demo serve plan retrain minio label-studio tekton apiserver manifests cluster cluster-down cluster-status cluster-test bootstrap first-run test check lint format lock bench clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -43,13 +43,26 @@ minio:  ## build the MinIO server for the S3 tests, where it is not on PATH (nee
 	@command -v minio >/dev/null || test -x "$(PROGRAMS)/minio" || GOBIN="$(PROGRAMS)" CGO_ENABLED=0 go install -trimpath -ldflags="-s -w" github.com/minio/minio@$(MINIO)
 
 tekton:  ## build Tekton's own validation and its listener for webhooks, for the tests of gitops/pipelines (needs Go; takes minutes)
-	@go build -C tests/tekton -o "$(PROGRAMS)/tekton" .
+	@tests/cluster/build tekton
 
 apiserver:  ## build Kubernetes' API server for the tests of gitops/ (needs Go; takes minutes)
-	@test -x "$(PROGRAMS)/kube-apiserver" || go build -C tests/kubernetes -o "$(PROGRAMS)/kube-apiserver" .
+	@tests/cluster/build kube
 
 manifests: setup  ## render everything in gitops/ as Argo CD does, and check it against schemas and checkov
 	@.ci/manifests
+
+cluster: setup  ## a one-node Kubernetes with Argo CD, Tekton and a forge, for tests of gitops/ (root, Debian-like, Go; the first time half an hour)
+	@tests/cluster/build
+	@tests/cluster/up
+
+cluster-down:  ## stop exactly what `make cluster` started, and forget it; what was built stays
+	@tests/cluster/down
+
+cluster-status:  ## say what of the cluster runs and what does not
+	@tests/cluster/status
+
+cluster-test: setup  ## the loop and its faults on the cluster, which begins empty: make cluster-test ARGS="-m 'not faults'"
+	@tests/cluster/desk .venv/bin/python -m pytest tests/cluster $(ARGS)
 
 bootstrap: setup  ## bring Argo CD and all it applies to the cluster: make bootstrap PLATFORM=openshift|kubernetes
 	@python -m runner bootstrap --platform "$(PLATFORM)"
@@ -72,7 +85,7 @@ lint: setup  ## format, types, YAML, shell and Containerfiles
 	ruff check .
 	mypy
 	yamllint --strict .
-	shellcheck .ci/run .ci/lock .ci/manifests .ci/set-image
+	shellcheck -x .ci/run .ci/lock .ci/manifests .ci/set-image $$(git grep -lE "^#!.*sh$$" -- tests/cluster)
 	hadolint $$(git ls-files '*Containerfile')
 
 check: lint  ## lint, and hold the repository to its own rules

@@ -7,6 +7,7 @@
     │   └── ObjectError  an object is missing, or not what it must be
     ├── GitError         Git or the server of pull requests refuses
     ├── ClusterError     the cluster cannot be reached, or is not as it must be
+    │   └── UnreachableError  its API does not answer, or not now
     ├── LabelStudioError Label Studio cannot be reached, refuses, or holds what cannot become a dataset
     │   └── NotSetUpError nobody has made the project yet, or said what is to be labelled
     └── StageError       a stage cannot run or its result cannot be trusted
@@ -57,3 +58,7 @@ class StageError(RunnerError):
 
 class ClusterError(RunnerError):
     """The cluster cannot be reached, or is not as it must be."""
+
+
+class UnreachableError(ClusterError):
+    """The cluster's API does not answer, or not now: asking again later may help."""

@@ -1,7 +1,7 @@
 """Kubernetes' real API server on loopback, for what only it can say: whether it takes a manifest, and from whom.
 
-`make apiserver` builds it (tests/kubernetes/). There are no nodes and no controllers behind it, so nothing runs. Kinds
-of operators are there as the names alone: their own checks are not.
+`make apiserver` builds it, as a part of the test cluster (tests/cluster/). There are no nodes and no controllers behind
+it, so nothing runs. Kinds of operators are there as the names alone: their own checks are not.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from tests.s3 import CACHE
+from tests.cluster.places import BIN
 
 NAME = "kube-apiserver"
 _READY_SECONDS = 90
@@ -27,7 +27,7 @@ _READY_SECONDS = 90
 
 def program() -> str:
     """Return the path of the server; skip where it is not built, but not in CI."""
-    found = CACHE / NAME
+    found = BIN / NAME
     if not found.is_file():
         message = f"{NAME} is not installed; `make apiserver` builds it"
         pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
@@ -46,14 +46,22 @@ class ApiServer:
         token, key = secrets.token_hex(16), folder / "key"
         (folder / "tokens").write_text(f"{token},administrator,1,system:masters\n")
         subprocess.run(["openssl", "genrsa", "-out", str(key), "2048"], check=True, capture_output=True)
+        etcd, peers = (f"http://127.0.0.1:{port}" for port in ports[1:])
         command = [
-            *(program(), str(folder), *map(str, ports)),
+            *(program(), f"--etcd-servers={etcd}", "--bind-address=127.0.0.1", "--advertise-address=127.0.0.1"),
+            *(f"--secure-port={ports[0]}", f"--cert-dir={folder / 'certificates'}"),
             *("--authorization-mode=RBAC", f"--token-auth-file={folder / 'tokens'}", "--anonymous-auth=false"),
             *("--service-account-issuer=https://kubernetes.default.svc", f"--service-account-key-file={key}"),
             *(f"--service-account-signing-key-file={key}", "--service-cluster-ip-range=10.0.0.0/24"),
             "--disable-admission-plugins=ServiceAccount",  # a controller would make them
         ]
+        memory = [
+            *(str(BIN / "etcd"), f"--data-dir={folder / 'etcd'}", "--unsafe-no-fsync", "--log-level=error"),
+            *(f"--listen-client-urls={etcd}", f"--advertise-client-urls={etcd}", f"--listen-peer-urls={peers}"),
+            *(f"--initial-advertise-peer-urls={peers}", f"--initial-cluster=default={peers}"),
+        ]
         self.log = (folder / "log").open("wb")
+        self.etcd = subprocess.Popen(memory, stdout=self.log, stderr=subprocess.STDOUT)
         self.process = subprocess.Popen(command, stdout=self.log, stderr=subprocess.STDOUT)
         cluster = {"server": f"https://127.0.0.1:{ports[0]}", "insecure-skip-tls-verify": True}
         config: dict[str, Any] = {
@@ -96,8 +104,9 @@ class ApiServer:
 
     def stop(self) -> None:
         """End the server."""
-        self.process.terminate()
-        self.process.wait(timeout=60)
+        for process in (self.process, self.etcd):
+            process.terminate()
+            process.wait(timeout=60)
         self.log.close()
 
     def _await(self) -> None:

@@ -43,13 +43,18 @@ def buildah(*arguments: str | Path) -> str:
 
 
 def require() -> None:
-    """Make the base image if there is none yet; skip where that is not possible, but fail in CI."""
+    """Make the base image; skip where that is not possible, but fail in CI."""
     missing = [name for name in ("buildah", "debootstrap") if not shutil.which(name)]
     if missing or os.geteuid() != 0:
         message = f"building images needs root, buildah and debootstrap (missing: {', '.join(missing) or 'root'})"
         if os.environ.get("CI") == "true":
             pytest.fail(message)
         pytest.skip(message)
+    make_base()
+
+
+def make_base() -> None:
+    """Make the base image if there is none yet."""
     if BASE in buildah("images", "--format", "{{.Name}}").splitlines():
         return
     FOLDER.mkdir(parents=True, exist_ok=True)
@@ -62,19 +67,28 @@ def require() -> None:
         buildah("commit", "--quiet", "--rm", container, BASE)
 
 
-def build(containerfile: Path, context: Path, tag: str, *, volumes: Sequence[str] = (), **arguments: str) -> str:
+def build(
+    containerfile: Path,
+    context: Path,
+    tag: str,
+    *,
+    volumes: Sequence[str] = (),
+    with_roots: bool = True,
+    **arguments: str,
+) -> str:
     """Build an image; return its name.
 
     Args:
         containerfile: its recipe.
         context: the folder that COPY sees.
         tag: a name for it.
-        volumes: FOLDER:FOLDER of this machine that RUN sees, beside ROOTS.
+        volumes: FOLDER:FOLDER of this machine that RUN sees.
+        with_roots: RUN sees ROOTS too, and cannot change them.
         arguments: what ARG asks for.
     Raises:
         RuntimeError: the build failed.
     """
-    mounts = [f"--volume={path}:{path}:ro" for path in ROOTS if Path(path).exists()]
+    mounts = [f"--volume={path}:{path}:ro" for path in ROOTS if with_roots and Path(path).exists()]
     mounts += [f"--volume={volume}" for volume in volumes]
     given = [f"--build-arg={name}={value}" for name, value in arguments.items()]
     options = ["--isolation=chroot", "--pull-never", *mounts, *given, f"--file={containerfile}", f"--tag={tag}"]

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from runner.errors import ClusterError
+from runner.errors import ClusterError, UnreachableError
 
 TIMEOUT_S = 60
+_AWAY = ("InternalError", "ServiceUnavailable", "Timeout", "ServerTimeout", "TooManyRequests")  # reasons of a Status
 
 
 def command() -> str:
@@ -45,9 +47,8 @@ def get(path: str, *, labels: str = "") -> dict[str, Any] | None:
             raise ClusterError(f"{path} may not be read; log in as a user who may (a cluster administrator): {said}")
         if "(Unauthorized)" in said or "must be logged in" in said:
             raise ClusterError(f"the cluster does not know the user; log in again (oc login): {said}")
-        raise ClusterError(
-            f"the cluster does not answer; is this the right one (kubectl config current-context)? {said}"
-        )
+        kind = UnreachableError if is_away(said) else ClusterError
+        raise kind(f"the cluster does not answer; is this the right one (kubectl config current-context)? {said}")
     try:
         answer = json.loads(done.stdout)
     except ValueError as error:
@@ -55,6 +56,12 @@ def get(path: str, *, labels: str = "") -> dict[str, Any] | None:
             f"{path}: the answer is no JSON ({error}); is a proxy between here and the cluster?"
         ) from error
     return answer if isinstance(answer, dict) else None
+
+
+def is_away(said: str) -> bool:
+    """Whether the client says that the API server is not there now, rather than that it refuses."""
+    answer = re.search(r"Error from server \((\w+)\)", said)
+    return answer[1] in _AWAY if answer else "must be logged in" not in said
 
 
 def items(path: str, *, labels: str = "") -> list[dict[str, Any]]:
@@ -74,4 +81,4 @@ def run(*arguments: str, folder: Path | None = None) -> subprocess.CompletedProc
             cwd=folder, capture_output=True, text=True, timeout=10 * TIMEOUT_S, check=False,
         )  # fmt: skip
     except subprocess.TimeoutExpired as error:
-        raise ClusterError(f"the cluster did not answer `{' '.join(arguments)}` in {10 * TIMEOUT_S} s") from error
+        raise UnreachableError(f"the cluster did not answer `{' '.join(arguments)}` in {10 * TIMEOUT_S} s") from error

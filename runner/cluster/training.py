@@ -11,11 +11,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from runner.cluster.waiting import Say
-from runner.errors import ClusterError
+from runner.cluster.waiting import Say, while_away
+from runner.errors import ClusterError, UnreachableError
 from runner.release.contents import SOURCES
 from runner.retrain.kubernetes import PIPELINES, Cluster
-from runner.retrain.runs import runs
+from runner.retrain.runs import is_trial, runs
 from runner.retrain.start import BusyError, start
 
 Run = dict[str, Any]
@@ -33,7 +33,7 @@ def train(project: Path, commit: str, say: Say, *, pause_s: float) -> str:
         say: is told what happens.
         pause_s: between two looks. A training has no limit.
     Raises:
-        ClusterError: the run failed, or the cluster cannot be reached.
+        ClusterError: the run failed, or the cluster cannot be reached, for minutes once it was.
     """
     cluster, told = Cluster(), set[str]()
     past = {_name(run) for run in runs(cluster) if _condition(run).get("status") in ("True", "False")}
@@ -44,7 +44,8 @@ def train(project: Path, commit: str, say: Say, *, pause_s: float) -> str:
             told.add(line)
 
     while True:
-        counting = [run for run in runs(cluster) if _name(run) not in past and _is_of(run, project, commit)]
+        known = while_away(lambda: runs(cluster), say, pause_s=pause_s)
+        counting = [run for run in known if _name(run) not in past and _is_of(run, project, commit)]
         if counting:
             name, condition = _name(counting[-1]), _condition(counting[-1])
             tell(f"PipelineRun {name}: kubectl -n {PIPELINES} get pipelinerun {name} -w")
@@ -57,7 +58,10 @@ def train(project: Path, commit: str, say: Say, *, pause_s: float) -> str:
                         f"PipelineRun {name} failed: {condition.get('message')}; mend the cause, then run this again"
                     )
         else:
-            tell(_start(cluster, commit))
+            try:
+                tell(_start(cluster, commit))
+            except UnreachableError as error:  # the next look shows whether the run was made
+                tell(str(error))
         time.sleep(pause_s)
 
 
@@ -78,8 +82,7 @@ def _start(cluster: Cluster, commit: str) -> str:
 
 def _is_of(run: Run, project: Path, commit: str) -> bool:
     params = {each["name"]: each["value"] for each in run["spec"].get("params", [])}
-    own_values = params.get("overrides", "[]") == "[]"  # others are never pinned
-    return own_values and same_inputs(project, str(params.get("revision")), commit)
+    return not is_trial(run) and same_inputs(project, str(params.get("revision")), commit)
 
 
 def _condition(run: Run) -> dict[str, Any]:

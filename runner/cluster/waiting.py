@@ -4,20 +4,58 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import TypeVar
 
 from runner.cluster import kubectl
-from runner.errors import ClusterError
+from runner.errors import ClusterError, UnreachableError
 
 Say = Callable[[str], None]
+Answer = TypeVar("Answer")
+AWAY_S = 600.0  # how long the cluster's API may be away, as it is when a control plane is updated or starts again
 _TELL_S = 60  # between two lines about the same thing
 _REMEDY = "look at the operators (kubectl get subscriptions,csv -A)"
+
+
+def while_away(ask: Callable[[], Answer], say: Say, *, patience_s: float = AWAY_S, pause_s: float = 5) -> Answer:
+    """Return what `ask` returns; ask again while the cluster's API is away.
+
+    An API server that starts knows no user's rights for a moment, so a refusal counts as being away once it was.
+
+    Args:
+        ask: asks the API; several calls of it must end as one.
+        say: is told that the API is away, at once and then every minute, and that it is back.
+        patience_s: how long it may be away.
+        pause_s: between two calls.
+    Raises:
+        ClusterError: the API refuses, or was away too long.
+    """
+    since: float | None = None
+    told_at = 0.0
+    while True:
+        try:
+            answer = ask()
+        except ClusterError as error:
+            now = time.monotonic()
+            if not isinstance(error, UnreachableError) and (since is None or type(error) is not ClusterError):
+                raise
+            if since is None or now - told_at >= _TELL_S:
+                say(f"the cluster's API does not answer: {error}; asking again for {patience_s:.0f} s")
+                told_at = now
+            since = now if since is None else since
+            if now - since >= patience_s:
+                raise
+            time.sleep(pause_s)
+        else:
+            if since is not None:
+                say(f"the cluster's API answers again, after {time.monotonic() - since:.0f} s")
+            return answer
 
 
 def wait_until(lacking: Callable[[], str], say: Say, *, remedy: str, patience_s: float, pause_s: float) -> None:
     """Wait until nothing is lacking.
 
     Args:
-        lacking: says what is not there yet; empty when all is.
+        lacking: says what is not there yet; empty when all is. Once it could say so, the API may be away for minutes.
         say: is told what is waited for, at once and then every minute.
         remedy: what people should look at when it does not come.
         patience_s: how long it may take.
@@ -26,7 +64,8 @@ def wait_until(lacking: Callable[[], str], say: Say, *, remedy: str, patience_s:
         ClusterError: it has not come in time.
     """
     start, told, told_at = time.monotonic(), "", 0.0
-    while what := lacking():
+    what = lacking()
+    while what:
         waited = time.monotonic() - start
         if waited > patience_s:
             raise ClusterError(
@@ -36,6 +75,7 @@ def wait_until(lacking: Callable[[], str], say: Say, *, remedy: str, patience_s:
             say(f"waiting for {what} ({waited:.0f} s)")
             told, told_at = what, waited
         time.sleep(pause_s)
+        what = while_away(lacking, say, pause_s=pause_s)
 
 
 def wait_for(path: str, what: str, say: Say, *, patience_s: float, pause_s: float) -> None:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import re
 import time
+from contextlib import suppress
 from typing import NamedTuple
 
-from runner.errors import ClusterError, ConfigError
-from runner.retrain.kubernetes import POD_TEMPLATES, PODS, Cluster, MissingError, Object
+from runner.errors import ClusterError, ConfigError, UnreachableError
+from runner.retrain.kubernetes import POD_TEMPLATES, PODS, Cluster, MissingError, Object, QuotaError
 
 PROBE = "gpu-probe"
 GPU = "nvidia.com/gpu"
@@ -53,7 +54,8 @@ def await_gpu(cluster: Cluster, run: str, *, mode: str, kind: str, timeout: floa
     probe = {"apiVersion": "v1", "kind": "Pod", **probe, "metadata": {**probe["metadata"], "name": name}}
     cluster.delete(f"{PODS}/{name}")  # of a try before
     try:
-        cluster.create(PODS, probe)
+        with suppress(QuotaError, UnreachableError):  # it is made while waiting
+            cluster.create(PODS, probe)
         came = _wait(cluster, probe, timeout=timeout, poll=poll)
     finally:
         cluster.delete(f"{PODS}/{name}")
@@ -84,6 +86,8 @@ def _wait(cluster: Cluster, probe: Object, *, timeout: float, poll: float) -> bo
                 return True
             holder = _holder(cluster, probe["metadata"]["name"])
             why = f"{holder} holds the GPU" if holder else _why(pod)
+        except QuotaError as error:
+            holder, why = _held(str(error)), str(error)
         except ClusterError as error:  # in so long a time an API server is replaced, or a node goes with the Pod
             holder, why = "", str(error)
         now = time.monotonic()
@@ -117,6 +121,15 @@ def _holder(cluster: Cluster, name: str) -> str:
         if wants and pod["metadata"]["name"] != name:
             return str(pod["metadata"]["name"])
     return ""
+
+
+def _held(said: str) -> str:
+    """Return the refusal of a ResourceQuota when GPUs are in use, so that one will be free; empty when none is.
+
+    The API server says: exceeded quota: gpu, requested: …=1, used: requests.nvidia.com/gpu=1, limited: ….
+    """
+    used = re.search(rf"used: [^:]*{re.escape(GPU)}=([1-9]\d*)", said)
+    return said if used else ""
 
 
 def _why(pod: Object) -> str:

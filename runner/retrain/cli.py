@@ -17,6 +17,7 @@ from pathlib import Path
 from runner.errors import ConfigError, RunnerError, StoreError
 
 NAMES = ("retrain", "supersede", "await-gpu", "task", "pin", "report")
+_WITH_STORE = ("task", "pin", "report")  # without STORE_URI the store would be a folder that goes with the Task's pod
 
 
 def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -26,10 +27,11 @@ def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     retrain.add_argument("--revision", help="a commit; default: the head of the branch that cluster.env names")
     retrain.add_argument("--gpu", choices=("auto", "require", "off"), help="default: as the TriggerTemplate says")
     retrain.add_argument("--gpu-timeout", help="such as 20m")
-    retrain.add_argument("--now", action="store_true", help="also while another run is at work, which is cancelled")
+    retrain.add_argument("--now", action="store_true", help="also while another run is at work")
     retrain.add_argument("--if-idle", action="store_true", help="nothing, and no error, while another run is at work")
     retrain.add_argument("--commit", action="store_true", help="open a pull request with the values instead")
-    supersede = commands.add_parser("supersede", help="task: cancel older runs, wait for one that publishes")
+    supersede = commands.add_parser("supersede", help="task: cancel runs of older commits, wait for one that publishes")
+    supersede.add_argument("--superseded", type=Path, required=True, metavar="FILE", help="for the newer commit")
     supersede.add_argument("--patience", default="45m", help="how long to wait (default: 45m)")
     gpu = commands.add_parser("await-gpu", help="task: wait for a GPU; say where to train")
     gpu.add_argument("--mode", required=True, help="auto | require | off")
@@ -68,8 +70,10 @@ def run(given: argparse.Namespace) -> int:
     """Run one of the commands; return its exit status.
 
     Raises:
-        RunnerError: as the modules behind say.
+        RunnerError: as the modules behind say, or a Task does not name its store.
     """
+    if given.command in _WITH_STORE:
+        _env("STORE_URI")
     {
         "retrain": _retrain,
         "supersede": _supersede,
@@ -118,7 +122,10 @@ def _supersede(given: argparse.Namespace) -> None:
     from runner.retrain.kubernetes import Cluster
     from runner.retrain.supersede import supersede
 
-    supersede(Cluster(), _env("RUN"), patience=seconds(given.patience))
+    name, patience = _env("RUN"), seconds(given.patience)
+    reason = "" if _overrides() else supersede(Cluster(), name, _newer_commit, patience=patience)
+    print(reason or "nothing takes its place", flush=True)
+    given.superseded.write_text(reason)
 
 
 def _await_gpu(given: argparse.Namespace) -> None:
@@ -150,14 +157,20 @@ def _task(given: argparse.Namespace) -> None:
 
 def _publish(given: argparse.Namespace, name: str) -> None:
     from runner.retrain import tasks
-    from runner.retrain.branch import insist, newer_on
 
-    reason = insist(lambda: newer_on(_env("REPO_URL"), _env("BRANCH"), _env("REVISION")))
-    print(reason or "still the newest", flush=True)
+    reason = "" if _overrides() else _newer_commit()
+    print(reason or "nothing takes its place", flush=True)
     given.superseded.write_text(reason)
     published = ("", "", "") if reason else tasks.publish(name)
     for file, value in zip((given.model, given.version, given.pin_mode), published, strict=True):
         file.write_text(str(value))
+
+
+def _newer_commit() -> str:
+    """Say which newer commit takes the place of the run's; empty where none does."""
+    from runner.retrain.branch import insist, newer_on
+
+    return insist(lambda: newer_on(_env("REPO_URL"), _env("BRANCH"), _env("REVISION")))
 
 
 def _pin(given: argparse.Namespace) -> None:

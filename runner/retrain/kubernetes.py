@@ -16,7 +16,8 @@ from typing import Any
 from urllib.parse import urlencode
 
 from runner.cluster import kubectl
-from runner.errors import ClusterError
+from runner.cluster.waiting import AWAY_S, while_away
+from runner.errors import ClusterError, UnreachableError
 
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 PIPELINES = "flywheel-pipelines"
@@ -34,16 +35,30 @@ class MissingError(ClusterError):
     """There is no such object."""
 
 
-class Cluster:
-    """The API of the namespace that retrains run in. Paths are the constants above, with `/name` where there is one."""
+class QuotaError(ClusterError):
+    """A ResourceQuota does not let the object be made now."""
 
-    def __init__(self, account: Path = ACCOUNT) -> None:
+
+class Cluster:
+    """The API of the namespace that retrains run in. Paths are the constants above, with `/name` where there is one.
+
+    In a Pod, whatever changes nothing when it is done twice is asked again while the API is away; elsewhere its
+    absence may as well be a wrong login, so that the caller decides.
+    """
+
+    def __init__(self, account: Path = ACCOUNT, *, patience_s: float = AWAY_S, pause_s: float = 5) -> None:
         """Take the ServiceAccount of this Pod; where this is none, kubectl's configuration.
+
+        Args:
+            account: folder of the ServiceAccount's token.
+            patience_s: how long the API may be away, for a Pod.
+            pause_s: between two calls, then.
 
         Raises:
             ClusterError: neither is there.
         """
         self.account = account if (account / "token").is_file() else None
+        self._again = {"patience_s": patience_s, "pause_s": pause_s}
         if self.account:
             self.namespace = (account / "namespace").read_text(encoding="utf-8").strip()
             host, port = (os.environ.get(f"KUBERNETES_SERVICE_{name}", "") for name in ("HOST", "PORT"))
@@ -80,7 +95,11 @@ class Cluster:
         self, method: str, path: str, content: Object | None = None, query: dict[str, str] | None = None
     ) -> Object:
         address = path.format(namespace=self.namespace) + (f"?{urlencode(query)}" if query else "")
-        return self._by_https(method, address, content) if self.account else self._by_client(method, address, content)
+        if not self.account:
+            return self._by_client(method, address, content)
+        if method == "POST":
+            return self._by_https(method, address, content)
+        return while_away(lambda: self._by_https(method, address, content), _say, **self._again)
 
     def _by_https(self, method: str, address: str, content: Object | None) -> Object:
         assert self.account
@@ -99,7 +118,7 @@ class Cluster:
             said = _message(error.read(10_000).decode(errors="replace"))
             raise _refusal(f"{method} {address}", error.code, said) from error
         except (OSError, ValueError) as error:
-            raise ClusterError(f"{self.server}: {error}; run this again once the cluster's API answers") from error
+            raise UnreachableError(f"{self.server}: {error}; run this again once the cluster's API answers") from error
 
     def _by_client(self, method: str, address: str, content: Object | None) -> Object:
         verb = {"GET": "get", "POST": "create", "DELETE": "delete"}[method]
@@ -109,15 +128,25 @@ class Cluster:
             done = kubectl.run(verb, "--raw", address, *(["-f", file.name] if content else []))
         if done.returncode:
             said = " ".join(done.stderr.split()) or "no message"
+            if kubectl.is_away(said):
+                raise UnreachableError(f"{verb} {address}: {said}")
             code = 404 if "(NotFound)" in said or "could not find the requested resource" in said else 0
             raise _refusal(f"{verb} {address}", code, said)
         found: Object = json.loads(done.stdout)
         return found
 
 
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
 def _refusal(what: str, code: int, said: str) -> ClusterError:
     if code == 404:
         return MissingError(f"{what}: {said}")
+    if code >= 500 or code == 429:
+        return UnreachableError(f"{what}: {code}: {said}")
+    if code == 403 and "exceeded quota" in said:
+        return QuotaError(f"{what}: {said}")
     remedy = "; the Role in gitops/pipelines must allow it" if code in (401, 403) else ""
     return ClusterError(f"{what}: {f'{code}: ' if code else ''}{said}{remedy}")
 

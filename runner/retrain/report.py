@@ -94,6 +94,8 @@ def _outcome(found: dict[str, Step], version: Version | None, *, is_trial: bool)
         return ERROR, f"{broken[0].name}: {said}"
     if any(step.state == "cancelled" for step in found.values()):
         return ERROR, "cancelled, by a newer push or by hand"
+    if "supersede" in found and (newer := found["supersede"].results.get("superseded")):
+        return SUCCESS, f"nothing trained: {newer}"
     if (plan := found.get("plan")) is None:
         return ERROR, "cancelled before it began, by a newer push or by hand"
     if plan.results.get("answer") == "nothing":

@@ -25,6 +25,12 @@ def older(all_runs: list[Object], name: str) -> list[Object]:
     return [run for run in before if not has_ended(run)]
 
 
+def is_trial(run: Object) -> bool:
+    """Whether a run has values of its own; such a model is published, never pinned."""
+    params = {each["name"]: each["value"] for each in run["spec"].get("params", [])}
+    return bool(params.get("overrides", "[]") != "[]")
+
+
 def has_ended(run: Object) -> bool:
     """Whether a run is over, however it went."""
     return any(

@@ -11,7 +11,7 @@ from runner.compose import compose
 from runner.errors import ClusterError, ConfigError
 from runner.retrain.kubernetes import RUNS, TRIGGER_TEMPLATES, Cluster, Object
 from runner.retrain.overriding import set_values
-from runner.retrain.runs import PIPELINE, has_ended, runs
+from runner.retrain.runs import PIPELINE, has_ended, is_trial, runs
 
 PARAMS = Path("params.yaml")
 
@@ -24,14 +24,17 @@ def start(cluster: Cluster, revision: str, values: list[str], params: dict[str, 
         revision: the commit's id.
         values: of params.yaml for this run alone, each KEY=VALUE; such a model is published, never pinned.
         params: of the Pipeline, instead of the template's defaults: gpu, gpu-timeout.
-        now: also while another run is at work, which is then cancelled unless it publishes already.
+        now: also while another run is at work: a run without values of its own takes the place of such a run, one
+            with values runs beside it.
     Raises:
-        BusyError: another run is at work.
+        BusyError: another run is at work; trials do not count where this is none.
         ClusterError: the API cannot be reached, or refuses.
     """
-    working = [run["metadata"]["name"] for run in runs(cluster) if not has_ended(run)]
-    if working and not now:
-        raise BusyError(f"{working[-1]} is at work, and a newer run would cancel it; wait for it, or give --now")
+    at_work = [run for run in runs(cluster) if not has_ended(run)]
+    disturbed = [run["metadata"]["name"] for run in at_work if values or not is_trial(run)]
+    if disturbed and not now:
+        then = "give --now to run beside it" if values else "give --now, which cancels it unless it publishes already"
+        raise BusyError(f"{disturbed[-1]} is at work; wait for it, or {then}")
     template = cluster.get(f"{TRIGGER_TEMPLATES}/{PIPELINE}")
     given = {"revision": revision, **params} | ({"overrides": json.dumps(values)} if values else {})
     made = cluster.create(RUNS, fill(template, given))

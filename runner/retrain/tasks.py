@@ -5,6 +5,7 @@ Each takes what the Tasks before handed on, lets DVC do its work, and hands on w
 
 from __future__ import annotations
 
+import fcntl
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -60,7 +61,10 @@ def prepare(run: str) -> None:
 
 
 def train(run: str, *, cache: Path, fallback: bool) -> None:
-    """Run the stages that are left.
+    """Train; of the stages before it only the outputs are fetched, none is run again.
+
+    A whole `dvc repro` would: fetch's output is not in the store, as the dataset's version is. And export and evaluate,
+    which need it, use no GPU: they wait for `gate`.
 
     Args:
         run: the PipelineRun's name.
@@ -69,13 +73,27 @@ def train(run: str, *, cache: Path, fallback: bool) -> None:
     """
     from runner.retrain.overriding import limit
 
-    with _handing_on(run):
+    with _handing_on(run), _using(cache):
         if fallback:
             print(f"no GPU came: {' '.join(limit(Path.cwd()))}", flush=True)
-        _make_room(cache)
         _dvc("cache", "dir", "--local", str(cache))
-        _dvc("repro", "--pull")
-        _dvc("push", "--run-cache")
+        _dvc("repro", "--pull", "compose")
+        _dvc("repro", "--pull", "--single-item", "train")
+        _dvc("push", "--run-cache", "compose", "train")
+
+
+@contextmanager
+def _using(cache: Path) -> Iterator[None]:
+    """Keep other runs from emptying DVC's cache until the block ends; first make room in it, where no other uses it."""
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    with (cache.parent / f"{cache.name}.used").open("ab") as used:
+        try:
+            fcntl.flock(used, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _make_room(cache)
+        except BlockingIOError:
+            print(f"{cache}: another run uses it too", flush=True)
+        fcntl.flock(used, fcntl.LOCK_SH)
+        yield
 
 
 def _make_room(cache: Path) -> None:
@@ -86,7 +104,7 @@ def _make_room(cache: Path) -> None:
 
 
 def gate(run: str) -> None:
-    """Judge the model; what a gate-only run has yet to measure is measured."""
+    """Export, measure and judge the model: the stages behind train, as far as the store has not their results."""
     from runner.release.gate import gate as judge
 
     with _handing_on(run):

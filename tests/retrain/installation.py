@@ -18,11 +18,12 @@ from typing import IO, Any
 import pytest
 import yaml
 
+from tests.cluster.places import BIN
 from tests.projects import set_params
 from tests.retrain.forge import Forge, serving_forge, signed
 from tests.retrain.kubernetes import NAMESPACE, Api, serving_api
 from tests.retrain.tekton import Controller, Object, State
-from tests.s3 import CACHE, S3
+from tests.s3 import S3
 
 WEBHOOK_SECRET = "what GitHub and we know"
 FACTS = {
@@ -34,8 +35,8 @@ FACTS = {
 
 
 def tekton_program() -> Path:
-    """Return the program of tests/tekton, which `make tekton` builds; skip without it, but in CI fail."""
-    program = CACHE / "tekton"
+    """Return Tekton's code as a program, which `make tekton` builds; skip without it, but in CI fail."""
+    program = BIN / "tekton"
     if program.is_file():
         return program
     reason = f"{program} is missing; `make tekton` builds it (needs Go)"

@@ -1,9 +1,12 @@
 """Waiting for a GPU, on a server that behaves like the scheduler of a cluster with some, or none."""
 
+import time
+
 import pytest
 
 from runner.errors import ClusterError, ConfigError
 from runner.retrain.await_gpu import Device, await_gpu, seconds
+from runner.retrain.kubernetes import Cluster, Object, QuotaError
 from tests.retrain.kubernetes import Api
 from tests.unit.runner.retrain.conftest import Login
 
@@ -63,6 +66,40 @@ def test_the_time_does_not_count_when_another_run_holds_the_gpu(api: Api, login:
 
     api.run_gpu_pods = count  # type: ignore[method-assign]
     assert wait(login, timeout=0.1) == Device("gpu")
+
+
+QUOTA = 'pods "gpu-probe" is forbidden: exceeded quota: gpu, requested: {0}=1, used: {0}={1}, limited: {0}={2}'
+
+
+def test_the_time_does_not_count_when_the_quota_says_that_another_run_holds_the_gpu(
+    api: Api, login: Login, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api.gpus = 1
+    begin = time.monotonic()
+    original = Cluster.create
+
+    def create(self: Cluster, path: str, content: Object) -> Object:
+        if time.monotonic() < begin + 1.5:  # after the time-out
+            raise QuotaError(QUOTA.format("requests.nvidia.com/gpu", 1, 1))
+        return original(self, path, content)
+
+    monkeypatch.setattr(Cluster, "create", create)
+    assert wait(login, timeout=1) == Device("gpu")
+
+
+def test_the_cpu_is_a_fallback_when_the_quota_never_lets_a_gpu_be_had(
+    login: Login, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def create(*_: object) -> Object:
+        raise QuotaError(QUOTA.format("requests.nvidia.com/gpu", 0, 0))
+
+    monkeypatch.setattr(Cluster, "create", create)
+    assert wait(login, timeout=0.05) == Device("cpu", is_fallback=True)
+
+
+def test_refused_at_once_when_the_account_may_not_ask_for_a_gpu(api: Api, login: Login) -> None:
+    with pytest.raises(ClusterError, match="403"):
+        await_gpu(login("trainer"), "retrain-abc", mode="auto", kind="fixed", timeout=60, poll=1)
 
 
 def test_a_probe_of_a_try_before_is_replaced_when_it_is_still_there(api: Api, login: Login) -> None:

@@ -2,11 +2,15 @@
 
 import json
 import os
+from email.message import Message
 from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 import pytest
 
-from runner.errors import ClusterError
+from runner.errors import ClusterError, UnreachableError
 from runner.retrain.kubernetes import POD_TEMPLATES, PODS, RUNS, Cluster, MissingError
 from tests.retrain.kubernetes import Api
 from tests.unit.runner.retrain.conftest import Login
@@ -58,13 +62,47 @@ def test_refused_when_the_server_has_another_certificate(api: Api, login: Login,
     authorities = Path(str(get_cert_path(True))).read_text(encoding="utf-8")
     (api.account("supervisor") / "ca.crt").write_text(authorities, encoding="utf-8")
     with pytest.raises(ClusterError, match="certificate verify failed"):
-        cluster.get(RUNS)
+        cluster.create(RUNS, run("a"))
 
 
-def test_unreachable_is_said_when_nobody_answers(login: Login, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreachable_is_said_when_nobody_answers(api: Api, login: Login, monkeypatch: pytest.MonkeyPatch) -> None:
+    login("supervisor")
     monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "9")
-    with pytest.raises(ClusterError, match="run this again once the cluster's API answers"):
-        login("supervisor").get(RUNS)
+    with pytest.raises(UnreachableError, match=r"127\.0\.0\.1:9"):
+        Cluster(api.account("supervisor"), patience_s=0.05, pause_s=0.01).get(RUNS)
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [ConnectionRefusedError("refused"), TimeoutError("timed out"), HTTPError("/", 503, "away", Message(), None)],
+)
+def test_a_look_succeeds_when_the_api_was_away_for_a_while(
+    api: Api, login: Login, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], failure: Exception
+) -> None:
+    login("supervisor")
+    cluster, calls = Cluster(api.account("supervisor"), patience_s=10, pause_s=0), iter([failure, failure])
+    original = urlopen
+
+    def flaky(*given: Any, **named: Any) -> Any:
+        if failed := next(calls, None):
+            raise failed
+        return original(*given, **named)
+
+    monkeypatch.setattr("urllib.request.urlopen", flaky)
+    assert cluster.get(RUNS)["items"] == []
+    said = capsys.readouterr().out.splitlines()
+    assert "does not answer" in said[0]
+    assert "answers again" in said[1]
+
+
+def test_an_object_is_not_made_twice_when_the_answer_is_lost(
+    api: Api, login: Login, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    login("supervisor")
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "9")
+    cluster = Cluster(api.account("supervisor"), patience_s=600)
+    with pytest.raises(UnreachableError):
+        cluster.create(PODS, {"metadata": {"name": "p"}})
 
 
 @pytest.fixture
@@ -95,14 +133,22 @@ def test_kubectl_is_asked_when_this_is_no_pod(kubectl: Path, tmp_path: Path) -> 
 
 @pytest.mark.parametrize(
     ("said", "kind"),
-    [("Error from server (NotFound): nothing there", MissingError), ("You must be logged in", ClusterError)],
+    [
+        ("Error from server (NotFound): nothing there", MissingError),
+        ("error: You must be logged in to the server (Unauthorized)", ClusterError),
+        ("Error from server (Forbidden): pipelineruns is forbidden", ClusterError),
+        ("Error from server (ServiceUnavailable): the server is unable", UnreachableError),
+        ("The connection to the server 127.0.0.1:6443 was refused", UnreachableError),
+        ("Unable to connect to the server: net/http: TLS handshake timeout", UnreachableError),
+    ],
 )
 def test_what_kubectl_says_is_told_when_it_fails(
     kubectl: Path, tmp_path: Path, said: str, kind: type[Exception]
 ) -> None:
     (kubectl / "answer").write_text(f"echo '{said}' >&2; exit 1")
-    with pytest.raises(kind, match=said.split(" (")[0]):
+    with pytest.raises(ClusterError, match=said.split(" (")[0]) as caught:
         Cluster(tmp_path / "no account").get(RUNS)
+    assert type(caught.value) is kind
 
 
 def test_refused_when_there_is_neither_account_nor_client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

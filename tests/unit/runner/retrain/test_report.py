@@ -44,6 +44,7 @@ def put(store: Store, number: int, *, passed: bool = True, **changes: Any) -> No
     [
         ([], "error", "cancelled before it began, by a newer push or by hand"),
         ([step("supersede", "failed", error="it is away")], "error", "supersede: it is away"),
+        ([step("supersede", superseded="superseded by 1a x")], "success", "nothing trained: superseded by 1a x"),
         ([step("plan", "failed")], "error", "plan: failed"),
         ([step("plan", "failed", error="params.yaml: x")], "error", "plan: params.yaml: x"),
         ([step("plan", answer="nothing")], "success", "nothing to train: this commit changes no input of a stage"),

@@ -42,12 +42,17 @@ def test_values_reach_the_run_as_they_are_when_given(api: Api, login: Login) -> 
 
 def test_refused_when_another_run_is_at_work(api: Api, login: Login) -> None:
     first = start(login("starter"), SHA, [], {}, now=False)
-    with pytest.raises(
-        BusyError, match=f"{first} is at work, and a newer run would cancel it; wait for it, or give --now"
-    ):
-        start(login("starter"), SHA, [], {}, now=False)
-    start(login("starter"), SHA, [], {}, now=True)
-    assert len(api.list("pipelineruns")) == 2
+    for values in ([], ["train.epochs=3"]):
+        with pytest.raises(BusyError, match=f"{first} is at work"):
+            start(login("starter"), SHA, values, {}, now=False)
+    second = start(login("starter"), SHA, [], {}, now=True)
+    assert {each["metadata"]["name"] for each in api.list("pipelineruns")} == {first, second}
+
+
+def test_a_run_of_the_commits_own_values_starts_when_a_trial_is_at_work(api: Api, login: Login) -> None:
+    start(login("starter"), SHA, ["train.epochs=3"], {}, now=False)
+    name = start(login("starter"), SHA, [], {}, now=False)
+    assert ("pipelineruns", name) in api.objects
 
 
 @pytest.mark.parametrize(
@@ -105,10 +110,12 @@ def test_the_branchs_head_is_trained_when_nothing_else_is_said(
         "gpu-timeout": "5m",
     }
     assert "with train.epochs=3: published, never pinned" in capsys.readouterr().out
+    assert main(["retrain"]) == 0
+    there = api.list("pipelineruns")
     assert main(["retrain", "--if-idle"]) == 0
     assert "nothing started: retrain-" in capsys.readouterr().out
     assert main(["retrain"]) == 1
-    assert len(api.list("pipelineruns")) == 1
+    assert api.list("pipelineruns") == there
 
 
 @pytest.mark.parametrize(

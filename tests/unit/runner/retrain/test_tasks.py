@@ -1,8 +1,10 @@
 """What the Tasks do besides DVC."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from runner.retrain import tasks
 
@@ -16,3 +18,88 @@ def test_the_cache_is_emptied_when_its_volume_is_nearly_full(
     tasks._make_room(tmp_path / "dvc")
     assert (tmp_path / "dvc").exists() is stays
     tasks._make_room(tmp_path / "none yet")
+
+
+def test_the_cache_stays_when_another_run_uses_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tasks, "_ROOM", 1.1)
+    cache = tmp_path / "dvc"
+    with tasks._using(cache):
+        (cache / "files").mkdir(parents=True)
+        with tasks._using(cache):
+            assert cache.exists()
+    with tasks._using(cache):
+        assert not cache.exists()
+
+
+class Clones:
+    """Tasks of a run, each in a clone of its own, with a store between them and DVC's real commands."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.folder, self.monkeypatch, self.log = folder, monkeypatch, folder / "log"
+        self.count = 0
+        monkeypatch.setenv("STORE_URI", str(folder / "store"))
+        monkeypatch.setenv("DVC_NO_ANALYTICS", "1")
+        monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(folder / "site"))
+        monkeypatch.delenv("RUNNER_WORK", raising=False)
+        (folder / "store").mkdir()
+
+    def enter(self) -> None:
+        """Go into a fresh clone."""
+        self.count += 1
+        clone = self.folder / f"clone-{self.count}"
+        (clone / ".dvc").mkdir(parents=True)
+        (clone / ".dvc/config").write_text("[core]\n    no_scm = true\n    remote = store\n")
+        (clone / "params.yaml").write_text("epochs: 1\n")
+        (clone / "dvc.yaml").write_text(yaml.safe_dump({"stages": self.stages()}))
+        self.monkeypatch.chdir(clone)
+
+    def stages(self) -> dict[str, Any]:
+        def stage(name: str, out: str, *deps: str, push: bool = True) -> dict[str, Any]:
+            return {
+                "cmd": f"mkdir -p {out} && echo {name} > {out}/x && echo {name} >> {self.log}",
+                "deps": list(deps),
+                "outs": [{out: {"push": push}}],
+            }
+
+        raw, dataset, split = "artifacts/raw", "artifacts/dataset", "artifacts/split"
+        return {
+            "compose": stage("compose", "artifacts/config", "params.yaml"),
+            "fetch": stage("fetch", raw, "artifacts/config", push=False),
+            "prepare": stage("prepare", dataset, raw),
+            "split": stage("split", split, dataset),
+            "train": stage("train", "artifacts/model", "artifacts/config", dataset, split),
+            "export": stage("export", "artifacts/export", "artifacts/model", raw),
+            "evaluate": stage("evaluate", "artifacts/evaluation", "artifacts/export", raw),
+        }
+
+    def ran(self) -> list[str]:
+        """Return the stages that ran since the last call."""
+        lines = self.log.read_text().split() if self.log.exists() else []
+        self.log.unlink(missing_ok=True)
+        return lines
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of pygtrie's, which DVC uses
+def test_no_stage_before_it_runs_in_train_when_prepare_has_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clones = Clones(tmp_path, monkeypatch)
+    clones.enter()
+    tasks.prepare("run")
+    assert sorted(clones.ran()) == ["compose", "fetch", "prepare", "split"]
+    clones.enter()
+    tasks.train("run", cache=tmp_path / "volume/dvc", fallback=False)
+    assert clones.ran() == ["train"]
+    monkeypatch.setattr("runner.release.gate.gate", lambda _: Said())
+    clones.enter()
+    tasks.gate("run")
+    assert sorted(clones.ran()) == ["evaluate", "export", "fetch"]
+    for again in (lambda: tasks.train("run", cache=tmp_path / "other/dvc", fallback=False), lambda: tasks.gate("run")):
+        clones.enter()
+        again()
+        assert set(clones.ran()) <= {"fetch"}
+
+
+class Said:
+    """A verdict."""
+
+    def as_text(self) -> str:
+        return "passed"

@@ -1,0 +1,128 @@
+"""The installation that all tests of the cluster look at: made once, by the steps of gitops/README.md."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.cluster import gitea
+from tests.cluster.desk import Desk, applications, fill_in, fork, kubectl, set_images, supply_secrets, until
+from tests.cluster.places import KUBECONFIG
+from tests.cluster.runs import at_work, run_of
+
+# So little training learns nothing, and few pictures show as much.
+QUICK = {
+    "presets": {"train": "smoke"},
+    "model": {"imgsz": 64},
+    "gate": {"min_map50": 0.0, "max_latency": 100.0, "max_class_drop": 1.0},
+    "prepare": {"min_pictures": 10, "min_per_class": 1},
+    "dataset": {"sample": {"pictures": 24, "seed": 0}},
+    "train": {"epochs": 1},
+}
+
+
+BY_HAND = {"serving-prod"}  # somebody syncs it
+
+
+def not_settled() -> dict[str, str]:
+    """Return the Applications that are not Synced and Healthy, and what they say."""
+    found = applications()
+    return {name: said for name, said in found.items() if said != "Synced Healthy" and name not in BY_HAND}
+
+
+def require() -> None:
+    """Skip where there is no cluster, but fail in CI."""
+    if KUBECONFIG.is_file() and subprocess.run(["getent", "hosts", "git.flywheel.test"], check=False).returncode == 0:
+        return
+    reason = "the cluster does not run: make cluster, then make cluster-test (root on a Debian-like machine, Go)"
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@dataclass
+class Installation:
+    """A fork that a cluster follows.
+
+    Attributes:
+        desk: its owner's.
+        webhook: the secret that the forge signs pushes with.
+    """
+
+    desk: Desk
+    webhook: str
+
+    @property
+    def forge(self) -> gitea.Gitea:
+        return self.desk.forge
+
+
+@pytest.fixture(scope="session")
+def installation(tmp_path_factory: pytest.TempPathFactory) -> Installation:
+    """The first day, up to the Secrets; the cluster is empty before."""
+    require()
+    assert not kubectl("get", "namespaces", "--output=name", "--selector=app.kubernetes.io/part-of=flywheel"), (
+        "the cluster has an installation already; `make cluster-down` forgets it"
+    )
+    desk = fork(tmp_path_factory.mktemp("desk"), gitea.Gitea().make(), QUICK)
+    fill_in(desk)
+    set_images(desk)
+    desk.push("This cluster", "main", "platform")
+    desk.shell("make bootstrap PLATFORM=kubernetes")
+    return Installation(desk, secrets.token_hex(16))
+
+
+@dataclass
+class First:
+    """The first training: its commit, its PipelineRun, what `make first-run` printed, the seconds until dev served."""
+
+    commit: str
+    run: str
+    told: str
+    seconds: float
+
+
+@pytest.fixture(scope="session")
+def settled(installation: Installation) -> Installation:
+    """The installation with its Secrets, once every Application is Synced and Healthy."""
+    supply_secrets(installation.desk, installation.webhook)
+    until(lambda: len(applications()) > 10, 300, "Applications")
+    until(lambda: not not_settled(), 600, "every Application Synced and Healthy", every=2)
+    return installation
+
+
+@pytest.fixture(scope="session")
+def first(settled: Installation) -> First:
+    """The first push, through the forge's own webhook, and `make first-run`, which waits until dev serves."""
+    desk = settled.desk
+    desk.forge.hook("https://retrain.apps.flywheel.test", settled.webhook)
+    began = time.monotonic()
+    commit = desk.retrain("The first training", epochs=2)
+    run = run_of(commit)
+    told = desk.shell("make first-run")
+    return First(commit, run, told, time.monotonic() - began)
+
+
+@pytest.fixture
+def desk(settled: Installation, first: First) -> Desk:
+    """The owner's desk, once dev serves a model and nothing is at work."""
+    assert first.run
+    assert not at_work()
+    settled.desk.pull()
+    return settled.desk
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Leave what helps to understand a failure."""
+    folder = os.environ.get("CLUSTER_REPORT")
+    if folder and session.testsfailed:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        for name in ("applications", "pods", "events", "pipelineruns", "taskruns"):
+            said = kubectl("get", name, "--all-namespaces", "--output=wide", fails=True)
+            Path(folder, f"{name}.txt").write_text(said)

@@ -1,0 +1,181 @@
+"""A platform engineer's desk: a clone of the fork, kubectl, and the commands that gitops/README.md tells to type."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+import time
+from base64 import b64encode
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from runner.cluster import facts as cluster_env
+from runner.cluster.store import opened
+from tests.cluster import gitea
+from tests.cluster.images import reference
+from tests.cluster.places import BIN, KUBECONFIG
+from tests.conftest import PROJECT
+from tests.projects import copy_project, set_params
+
+Object = dict[str, Any]
+ARGO_CD = "argocd"
+IMAGES = {
+    **{name: f"flywheel/{name}" for name in ("flywheel-runner", "flywheel-serving", "flywheel-minio")},
+    **{name: f"cluster/{name}" for name in ("label-studio", "postgresql")},
+}
+
+
+def until(is_so: Callable[[], object], seconds: float, what: str, every: float = 0.5) -> Any:
+    """Return what a question returns once that is true; fail after so many seconds, with what it last said."""
+    end = time.monotonic() + seconds
+    while not (answer := is_so()):
+        assert time.monotonic() < end, f"not within {seconds} s: {what}"
+        time.sleep(every)
+    return answer
+
+
+def kubectl(*arguments: str, stdin: str | None = None, fails: bool = False) -> str:
+    """Run kubectl as the administrator; return what it prints, also of one that may fail."""
+    command = [str(BIN / "kubectl"), *arguments]
+    settings = os.environ | {"KUBECONFIG": str(KUBECONFIG)}
+    done = subprocess.run(command, env=settings, input=stdin, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 or fails, f"kubectl {shlex.join(arguments)}: {done.stderr}"
+    return done.stdout.strip()
+
+
+def get(*arguments: str) -> Any:
+    """Return what kubectl get says, None where there is no such object."""
+    said = kubectl("get", *arguments, "--output=json", "--ignore-not-found")
+    return json.loads(said) if said else None
+
+
+def items(*arguments: str) -> list[Object]:
+    """Return the objects of a list."""
+    found = get(*arguments)
+    return list(found["items"]) if found else []
+
+
+def applications() -> dict[str, str]:
+    """Return every Application with its sync status, its health and why not."""
+    found = {}
+    for each in items("applications", f"--namespace={ARGO_CD}"):
+        status = each.get("status", {})
+        said = f"{status.get('sync', {}).get('status', 'Unknown')} {status.get('health', {}).get('status', 'Unknown')}"
+        messages = [condition["message"] for condition in status.get("conditions", [])]
+        messages += [status.get("operationState", {}).get("message", "")] if "Synced Healthy" not in said else []
+        found[each["metadata"]["name"]] = " ".join([said, *messages]).strip()
+    return found
+
+
+@dataclass
+class Desk:
+    """The clone of a fork, and the forge that it is on."""
+
+    clone: Path
+    forge: gitea.Gitea
+
+    def shell(self, line: str, *, fails: bool = False, **environment: str) -> str:
+        """Run a line in the clone as its owner does; return all that it prints."""
+        token = b64encode(f"somebody:{self.forge.person}".encode()).decode()
+        settings = {
+            **{key: value for key, value in os.environ.items() if not key.startswith(("AWS_", "STORE_", "GIT_CONFIG"))},
+            **{"KUBECONFIG": str(KUBECONFIG), "PATH": f"{Path(sys.executable).parent}:{BIN}:{os.environ['PATH']}"},
+            **{"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "http.extraHeader"},
+            **{"GIT_CONFIG_VALUE_0": f"Authorization: Basic {token}", "DVC_NO_ANALYTICS": "1"},
+            **dict.fromkeys(("GIT_AUTHOR_NAME", "GIT_COMMITTER_NAME"), "somebody"),
+            **dict.fromkeys(("GIT_AUTHOR_EMAIL", "GIT_COMMITTER_EMAIL"), "somebody@example.com"),
+            **environment,
+        }
+        command = ["bash", "-euo", "pipefail", "-c", line]
+        done = subprocess.run(command, cwd=self.clone, env=settings, capture_output=True, text=True, check=False)
+        assert done.returncode == 0 or fails, f"{line}\n{done.stdout}{done.stderr}"
+        return (done.stdout + done.stderr).strip()
+
+    def push(self, message: str, *branches: str) -> str:
+        """Commit what changed and push it; return the commit."""
+        self.shell(f"git add --all && git commit --quiet --allow-empty --message {shlex.quote(message)}")
+        for branch in branches or ("main",):
+            self.shell(f"git push --quiet origin HEAD:{branch}")
+        return self.shell("git rev-parse HEAD")
+
+    def pull(self) -> str:
+        """Take what the bot committed; return the commit."""
+        return self.shell("git pull --quiet --rebase origin main && git rev-parse HEAD")
+
+    def retrain(self, message: str, **train: Any) -> str:
+        """Change how a training runs, and its seed, as a data scientist does; return the commit that was pushed."""
+        self.pull()
+        seed = yaml.safe_load((self.clone / "params.yaml").read_text(encoding="utf-8"))["seed"]
+        set_params(self.clone, {"train": train, "seed": seed + 1})
+        return self.push(message)
+
+
+def fork(folder: Path, forge: gitea.Gitea, params: dict[str, Any]) -> Desk:
+    """Fork this repository, as it is here, and clone the fork: gitops/README.md, the first day, step 1.
+
+    Args:
+        folder: gets the clone.
+        forge: an empty one.
+        params: of params.yaml, which make a training quick.
+    """
+    clone = folder / "flyingthings"
+    desk = Desk(copy_project(PROJECT, clone, dict(os.environ)), forge)
+    desk.shell(f"git branch --quiet -M main && git remote add origin {gitea.URL}")
+    (clone / ".venv").symlink_to(PROJECT / ".venv")  # `make setup` has nothing to do
+    (clone / ".git/info/exclude").write_text(".venv\n")
+    (clone / ".venv/.ready").touch()
+    set_params(clone, params)
+    return desk
+
+
+def fill_in(desk: Desk) -> str:
+    """Let `discover` fill in cluster.env, and add what it cannot know; return what it printed: step 2."""
+    told = desk.shell("python -m runner discover --write")
+    file = desk.clone / "gitops/cluster/cluster.env"
+    by_hand = {
+        "PLATFORM_REVISION": "platform",
+        "APPS_DOMAIN": "apps.flywheel.test",
+        "MONITORING_NAMESPACE": "monitoring",
+    }
+    text = file.read_text()
+    for key, value in by_hand.items():
+        text = text.replace(f"\n{key}=REPLACE-ME", f"\n{key}={value}")
+    file.write_text(text)
+    # a forge that is not GitHub: where its statuses are (gitops/pipelines/README.md)
+    retrain = desk.clone / "gitops/pipelines/base/retrain.yaml"
+    retrain.write_text(retrain.read_text() + f"  GITHUB_API_URL: {gitea.API}\n")
+    return told
+
+
+def set_images(desk: Desk) -> None:
+    """Commit the digests of the images that were built: step 6."""
+    for name, image in IMAGES.items():
+        desk.shell(f".ci/set-image {name} registry.flywheel.test/{reference(image)}")
+
+
+def supply_secrets(desk: Desk, webhook: str) -> None:
+    """Supply what people supply: step 5."""
+    tokens = [f"--from-literal=token={desk.forge.bot}", f"--from-literal=read-token={desk.forge.bot}"]
+    for namespace in ("flywheel-pipelines", "flywheel-labels"):
+        kubectl("--namespace", namespace, "create", "secret", "generic", "git", *tokens)
+    literal = f"--from-literal=secret={webhook}"
+    kubectl("--namespace=flywheel-pipelines", "create", "secret", "generic", "webhook", literal)
+
+
+def values_of(desk: Desk) -> dict[str, str]:
+    """Return what cluster.env says."""
+    return cluster_env.read(desk.clone / cluster_env.PATH)
+
+
+def versions(desk: Desk) -> list[int]:
+    """Return the versions of the model that the store has, as README's tunnel shows them."""
+    with opened(values_of(desk), "store") as store:
+        keys = [key for key in store.list("models/") if key.endswith("/manifest.json")]
+    return sorted(int(key.split("/")[2]) for key in keys)

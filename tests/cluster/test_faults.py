@@ -1,0 +1,290 @@
+"""What breaks on purpose while a commit retrains: each test asserts the state in the end, not the way there."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.cluster import gitea
+from tests.cluster.conftest import not_settled
+from tests.cluster.desk import ARGO_CD, Desk, get, items, kubectl, until, versions
+from tests.cluster.places import FOLDER
+from tests.cluster.runs import (
+    NAMESPACE,
+    Client,
+    assert_pinned_and_served,
+    client,
+    condition,
+    ended,
+    log,
+    pins,
+    pod_of,
+    run_of,
+    status_of,
+    tasks,
+)
+
+pytestmark = [pytest.mark.slow, pytest.mark.faults]
+PIPELINES = "flywheel-pipelines"
+MINIO = ("pod", "minio-0", "--namespace=flywheel-minio", "--grace-period=0", "--force")
+
+
+@pytest.fixture(autouse=True)
+def asking(desk: Desk) -> Iterator[Client]:
+    """A client of dev, which loses nothing, whatever breaks; a test that takes the node away forgives it."""
+    with client() as it:
+        yield it
+    assert it.asked
+    assert not it.lost, it.lost
+
+
+def retrained(desk: Desk, message: str, **train: object) -> tuple[str, str, list[str]]:
+    """Push another training; return its commit, its PipelineRun and the pins before it."""
+    before = pins(desk)
+    commit = desk.retrain(message, **train)
+    return commit, run_of(commit), before
+
+
+def down(*arguments: str) -> None:
+    subprocess.run([str(FOLDER / "down"), *arguments], check=True, capture_output=True)
+
+
+def up() -> None:
+    subprocess.run([str(FOLDER / "up"), "--node"], check=True, capture_output=True)
+
+
+def test_a_training_goes_on_from_its_checkpoint_when_its_pod_is_deleted(desk: Desk) -> None:
+    commit, run, before = retrained(desk, "Twelve epochs", epochs=12)
+    pod = pod_of(run, "train-cpu")
+    until(lambda: "4/12" in kubectl("logs", pod, NAMESPACE, "--all-containers", fails=True), 300, "epoch 4", every=0.2)
+    kubectl("delete", "pod", pod, NAMESPACE, "--wait=false")
+    ended(run)
+    assert_pinned_and_served(desk, commit, run, before)
+    assert "continuing after epoch" in log(run, "train-cpu")
+
+
+def test_a_training_goes_on_when_it_is_killed_for_its_memory(desk: Desk) -> None:
+    commit, run, before = retrained(desk, "Too much memory", epochs=12)
+    pod = pod_of(run, "train-cpu")
+    until(lambda: "4/12" in kubectl("logs", pod, NAMESPACE, "--all-containers", fails=True), 300, "epoch 4", every=0.2)
+    limit_memory(pod, "step-train", 64 << 20)
+    ended(run)
+    assert_pinned_and_served(desk, commit, run, before)
+    attempts = get("taskrun", f"{run}-train-cpu", NAMESPACE)["status"]["retriesStatus"]
+    (step,) = (each for each in attempts[0]["steps"] if each["name"] == "train")
+    assert step["terminated"]["reason"] == "OOMKilled"
+
+
+def limit_memory(pod: str, container: str, limit: int) -> None:
+    """Let the kernel kill what a container runs: its memory cgroup is given less than it has."""
+    found = get("pod", pod, NAMESPACE)
+    (status,) = (each for each in found["status"]["containerStatuses"] if each["name"] == container)
+    identity = status["containerID"].rpartition("/")[2]
+    names = ("memory/**/{}/memory.limit_in_bytes", "**/{}/memory.max")  # cgroups of version 1, of version 2
+    (file,) = (each for name in names for each in Path("/sys/fs/cgroup").glob(name.format(identity)))
+    for _ in range(100):
+        try:
+            file.write_text(str(limit))  # refused while the kernel cannot take enough back
+        except OSError:
+            time.sleep(0.1)
+        else:
+            return
+
+
+def test_a_training_goes_on_when_its_pod_is_evicted(desk: Desk) -> None:
+    commit, run, before = retrained(desk, "An eviction", epochs=4)
+    pod = pod_of(run, "train-cpu")
+    eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod, "namespace": PIPELINES}}
+    path = f"/api/v1/namespaces/{PIPELINES}/pods/{pod}/eviction"
+    kubectl("create", f"--raw={path}", "--filename=-", stdin=json.dumps(eviction))
+    ended(run)
+    assert_pinned_and_served(desk, commit, run, before)
+
+
+def test_nothing_is_half_published_when_the_store_is_full(desk: Desk) -> None:
+    before, stored = pins(desk), versions(desk)
+    with a_full_store():
+        commit = desk.retrain("The store is full", epochs=2)
+        run = run_of(commit)
+        assert ended(run)["status"] == "False"
+        assert until(lambda: status_of(desk, commit)[0], 60, "a status") == "error"
+    assert (pins(desk), versions(desk)) == (before, stored)
+    desk.shell("make retrain")
+    again = run_of(commit)
+    assert again != run
+    ended(again)
+    assert_pinned_and_served(desk, commit, again, before)
+
+
+@contextmanager
+def a_full_store() -> Iterator[None]:
+    """Give MinIO a volume that has next to no room, as local-path's have all of the disk; then its own again."""
+    claim = get("pvc", "data-minio-0", "--namespace=flywheel-minio")
+    folder = Path(get("pv", claim["spec"]["volumeName"])["spec"]["local"]["path"])
+    image = folder.with_suffix(".image")
+    used = int(subprocess.run(["du", "-sm", folder], capture_output=True, text=True, check=True).stdout.split()[0])
+    with image.open("wb") as file:
+        file.truncate((used + 24) << 20)
+    subprocess.run(["mkfs.ext4", "-q", "-m", "0", image], check=True, capture_output=True)
+    small = folder.with_suffix(".small")
+    small.mkdir()
+    subprocess.run(["mount", "-o", "loop", image, small], check=True)
+    subprocess.run(["cp", "-a", f"{folder}/.", small], check=True)
+    subprocess.run(["umount", small], check=True)
+    subprocess.run(["mount", "-o", "loop", image, folder], check=True)
+    restart_minio()
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)
+        restart_minio()
+        image.unlink()
+        small.rmdir()
+
+
+def restart_minio() -> None:
+    kubectl("delete", *MINIO)
+    kubectl("rollout", "status", "statefulset/minio", "--namespace=flywheel-minio", "--timeout=180s")
+
+
+@pytest.mark.parametrize("task", ["gate", "publish"])
+def test_a_run_ends_well_when_the_store_is_killed(desk: Desk, task: str) -> None:
+    commit, run, before = retrained(desk, f"The store is killed in {task}", epochs=2)
+    pod_of(run, task)
+    kubectl("delete", *MINIO)
+    ended(run)
+    assert_pinned_and_served(desk, commit, run, before)
+
+
+def test_the_newer_push_wins_when_an_older_one_trains_and_is_delivered_again(desk: Desk) -> None:
+    before = pins(desk)
+    older = desk.retrain("Forty epochs", epochs=40)
+    first = run_of(older)
+    pod_of(first, "train-cpu")
+    newer = desk.retrain("Three epochs", epochs=3)
+    second = run_of(newer)
+    pod_of(second, "train-cpu")
+    desk.forge.redeliver(older)  # late, with a signature that holds
+    assert run_of(older) != first
+    ended(second)
+    assert_pinned_and_served(desk, newer, second, before)
+    assert condition(first)["status"] == "False"
+    late = run_of(older)
+    ended(late)
+    assert "train-cpu" not in tasks(late)
+
+
+def test_a_wrong_value_is_said_at_the_commit_and_nothing_is_trained(desk: Desk) -> None:
+    before = pins(desk)
+    commit = desk.retrain("No epoch", epochs=0)
+    run = run_of(commit)
+    assert ended(run)["status"] == "False"
+    state, said = until(lambda: status_of(desk, commit) if status_of(desk, commit)[0] else None, 60, "a status")
+    assert state == "error"
+    assert "train.epochs" in said
+    assert pins(desk) == before
+    desk.retrain("Epochs again", epochs=2)
+    ended(run_of(desk.shell("git rev-parse HEAD")))
+
+
+def test_nothing_starts_when_the_signature_is_wrong(desk: Desk) -> None:
+    runs = {each["metadata"]["name"] for each in items("pipelineruns", NAMESPACE)}
+    number = desk.forge.hook("https://retrain.apps.flywheel.test/", "another secret")
+    try:
+        desk.forge.ask("POST", f"{gitea.REPOSITORY}/hooks/{number}/tests")
+        time.sleep(10)
+    finally:
+        desk.forge.ask("DELETE", f"{gitea.REPOSITORY}/hooks/{number}")
+    assert {each["metadata"]["name"] for each in items("pipelineruns", NAMESPACE)} == runs
+
+
+def test_a_pin_is_served_when_argo_cd_was_restarted(desk: Desk) -> None:
+    commit, run, before = retrained(desk, "Argo CD restarts", epochs=2)
+    pod_of(run, "publish")
+    kubectl("rollout", "restart", "deployment/argocd-repo-server", f"--namespace={ARGO_CD}")
+    kubectl("delete", "pod", "argocd-application-controller-0", f"--namespace={ARGO_CD}", "--wait=false")
+    ended(run)
+    assert_pinned_and_served(desk, commit, run, before)
+
+
+def test_a_run_ends_well_when_the_forge_is_away_for_a_minute_at_clone_and_at_pin(desk: Desk) -> None:
+    commit, run, before = retrained(desk, "The forge is away", epochs=2)
+    for task in ("prepare", "pin"):
+        until(lambda task=task: task in tasks(run), 600, task, every=0.2)  # type: ignore[misc]
+        gitea.stop()
+        time.sleep(60)
+        gitea.start()
+    ended(run)
+    assert_pinned_and_served(desk, commit, run, before)
+
+
+def test_a_training_goes_on_when_the_api_server_is_away_for_two_minutes(desk: Desk) -> None:
+    commit, run, before = retrained(desk, "The API server is away", epochs=2)
+    pod_of(run, "train-cpu")
+    down("--only", "kube-apiserver")
+    time.sleep(120)
+    up()
+    ended(run)
+    assert_pinned_and_served(desk, commit, run, before)
+
+
+def test_a_run_ends_well_when_dns_is_away_for_a_minute(desk: Desk) -> None:
+    commit, run, before = retrained(desk, "DNS is away", epochs=2)
+    pod_of(run, "train-cpu")
+    kubectl("scale", "deployment/coredns", "--namespace=kube-system", "--replicas=0")
+    time.sleep(60)
+    kubectl("scale", "deployment/coredns", "--namespace=kube-system", "--replicas=1")
+    ended(run)
+    assert_pinned_and_served(desk, commit, run, before)
+
+
+def test_the_nightly_run_trains_what_no_webhook_brought(desk: Desk) -> None:
+    before = pins(desk)
+    hooks = desk.forge.ask("GET", f"{gitea.REPOSITORY}/hooks")
+    for hook in hooks:
+        desk.forge.ask("PATCH", f"{gitea.REPOSITORY}/hooks/{hook['id']}", {"active": False})
+    try:
+        commit = desk.retrain("No webhook came", epochs=2)
+    finally:
+        for hook in hooks:
+            desk.forge.ask("PATCH", f"{gitea.REPOSITORY}/hooks/{hook['id']}", {"active": True})
+    kubectl("create", "job", "--from=cronjob/nightly", "by-hand", NAMESPACE)
+    run = run_of(commit, 120)
+    ended(run)
+    assert_pinned_and_served(desk, commit, run, before)
+
+
+def test_a_bad_image_of_the_store_is_taken_back_through_git(desk: Desk) -> None:
+    desk.pull()
+    good = desk.shell("grep -A2 'name: flywheel-minio' gitops/images/kustomization.yaml | tail -1").split()[1]
+    desk.shell(f"sed -i 's/{good}/sha256:{'0' * 64}/' gitops/images/kustomization.yaml")
+    desk.push("A bad image", "main", "platform")
+    until(lambda: not_settled().get("minio"), 420, "Argo CD sees it", every=2)
+    desk.shell("git revert --no-edit HEAD && git push --quiet origin HEAD:main HEAD:platform")
+    until(lambda: not not_settled(), 900, "every Application Synced and Healthy", every=2)
+
+
+def test_all_is_as_before_when_the_node_was_restarted(desk: Desk, asking: Client) -> None:
+    commit, run, before = retrained(desk, "The node restarts", epochs=2)
+    pod_of(run, "train-cpu")
+    down("--keep-pods")
+    up()
+    ended(run)
+    assert_pinned_and_served(desk, commit, run, before)
+
+
+def test_all_is_as_before_when_the_nodes_power_was_cut(desk: Desk, asking: Client) -> None:
+    commit, run, before = retrained(desk, "The power is cut", epochs=6)
+    pod_of(run, "train-cpu")
+    down("--kill")
+    up()
+    until(lambda: not not_settled(), 600, "every Application Synced and Healthy", every=2)
+    asking.lost.clear()  # nothing could answer meanwhile
+    ended(run)
+    assert_pinned_and_served(desk, commit, run, before)

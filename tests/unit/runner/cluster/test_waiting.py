@@ -1,0 +1,49 @@
+"""Waiting for a cluster whose API may be away for a while."""
+
+import pytest
+
+from runner.cluster.waiting import wait_until, while_away
+from runner.errors import ClusterError, UnreachableError
+
+Answers = list[str | Exception]
+AWAY = UnreachableError("connection refused")
+
+
+def answering(answers: Answers) -> str:
+    answer = answers.pop(0)
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
+
+
+def test_what_is_waited_for_is_said_once_when_it_comes() -> None:
+    answers: Answers = ["the pod", "the pod", ""]
+    said: list[str] = []
+    wait_until(lambda: answering(answers), said.append, remedy="look", patience_s=10, pause_s=0)
+    assert said == ["waiting for the pod (0 s)"]
+
+
+def test_it_fails_at_once_when_the_api_never_answered() -> None:
+    answers: Answers = [AWAY, ""]
+    with pytest.raises(UnreachableError):
+        wait_until(lambda: answering(answers), print, remedy="look", patience_s=10, pause_s=0)
+
+
+def test_it_goes_on_when_the_api_is_away_between_two_looks() -> None:
+    answers: Answers = ["the pod", AWAY, AWAY, ""]
+    said: list[str] = []
+    wait_until(lambda: answering(answers), said.append, remedy="look", patience_s=10, pause_s=0)
+    assert ["does not answer" in line for line in said] == [False, True, False]
+
+
+def test_a_refusal_counts_as_being_away_when_the_api_has_just_come_back() -> None:
+    answers: Answers = [AWAY, ClusterError("403: no role yet"), "here"]
+    assert while_away(lambda: answering(answers), print, pause_s=0) == "here"
+    answers = [ClusterError("403: no role"), "here"]
+    with pytest.raises(ClusterError, match="403"):
+        while_away(lambda: answering(answers), print, pause_s=0)
+
+
+def test_it_fails_when_the_api_is_away_for_too_long() -> None:
+    with pytest.raises(UnreachableError):
+        while_away(lambda: answering([AWAY]), print, patience_s=0.02, pause_s=0.01)
