@@ -14,6 +14,8 @@ from runner.cluster import facts as cluster_env
 from runner.cluster import kubectl
 from runner.cluster.images import PATH as IMAGES
 from runner.cluster.images import unbuilt_images
+from runner.cluster.openshift_gitops import NAMESPACE, others_subscription, require_usable
+from runner.cluster.rights import advice
 from runner.cluster.waiting import Say, wait_for
 from runner.errors import ClusterError, ConfigError
 
@@ -27,6 +29,7 @@ PREREQUISITES = {
     "eventlisteners.triggers.tekton.dev": "Tekton Triggers",
     "servicemonitors.monitoring.coreos.com": "the Prometheus operator",
 }
+ARGO_CD_NAMESPACES = {"openshift": NAMESPACE, "kubernetes": "argocd"}
 PEOPLES = (("flywheel-pipelines", "git"), ("flywheel-pipelines", "webhook"))
 
 
@@ -42,16 +45,18 @@ def bootstrap(project: Path, platform: str, say: Say, *, patience_s: float = 900
     Raises:
         ConfigError: cluster.env is not complete, for another platform, or not pushed; or, on plain Kubernetes, where
             nothing builds them later, an image has no digest.
-        ClusterError: the cluster refuses, or something did not come in time.
+        ClusterError: the cluster refuses, something did not come in time, or OpenShift GitOps is there and will not do.
     """
     values = cluster_env.check(project / cluster_env.PATH, complete=True)
     if values["PLATFORM"] != platform:
         raise ConfigError(f"{cluster_env.PATH}: PLATFORM is {values['PLATFORM']}, but {platform} was asked for")
     require_pushed(project, values)
     if platform == "openshift":
-        _apply(project, "operator", say)
+        if there := others_subscription():
+            require_usable(project, there)
+        else:
+            _apply(project, "operator", say)
         needed = {CRD + name: f"{name}, which OpenShift GitOps brings" for name in (*ARGO_CD, "argocds.argoproj.io")}
-        needed["/api/v1/namespaces/openshift-gitops"] = "namespace openshift-gitops, which OpenShift GitOps makes"
         for path, what in needed.items():
             wait_for(path, what, say, patience_s=patience_s, pause_s=pause_s)
     else:
@@ -65,8 +70,9 @@ def bootstrap(project: Path, platform: str, say: Say, *, patience_s: float = 900
                 f"the cluster lacks {', '.join(missing)}; gitops/README.md (before) says how to install what is missing"
             )
     _apply(project, f"root/overlays/{platform}", say)
-    argo_cd = "openshift-gitops" if platform == "openshift" else "argocd"
-    say(f"applied; Argo CD does the rest: kubectl -n {argo_cd} get applications -w")
+    say(f"applied; Argo CD does the rest: kubectl -n {ARGO_CD_NAMESPACES[platform]} get applications -w")
+    for line in advice() if platform == "kubernetes" else ():
+        say(line)
     for namespace, name in PEOPLES:
         if kubectl.get(f"/api/v1/namespaces/{namespace}/secrets/{name}") is None:
             say(f"yours to supply: Secret {name} in {namespace} (gitops/README.md has the command)")

@@ -10,8 +10,12 @@ import pytest
 from tests import gitops
 
 PLATFORMS = ("openshift", "kubernetes")
-APPLY = ["get", "list", "watch", "create", "update", "patch", "delete"]
-HOST = "routes/custom-host"  # a Route may name its host: a right of its own, not a kind
+WRITE = ["create", "update", "patch", "delete"]
+ROUTE_HOST = ("route.openshift.io", "routes/custom-host")  # a Route may name its host: a right of its own, not a kind
+CONTROLLERS = {  # namespace and ServiceAccount of Argo CD's controller
+    "openshift": ("flywheel-gitops", "flywheel-argocd-application-controller"),
+    "kubernetes": ("argocd", "argocd-application-controller"),
+}
 Kind = tuple[str, str]  # group, kind
 
 
@@ -85,17 +89,121 @@ def test_the_default_project_is_left_alone_when_argocd_is_other_peoples() -> Non
         assert "default" not in {obj["metadata"]["name"] for obj in gitops.leaf(path).of_kind("AppProject")}
 
 
-@pytest.mark.parametrize(
-    ("role", "name"), [("flywheel-argocd-apply", "platform"), ("flywheel-argocd-serve", "detector")]
-)
-def test_the_controller_may_apply_the_kinds_of_a_project_and_no_other(role: str, name: str) -> None:
-    rules = rights(role)
-    assert all(rule["verbs"] == APPLY for rule in rules if rule["resources"] != [HOST])
-    granted = {(group, resource) for rule in rules for group in rule["apiGroups"] for resource in rule["resources"]}
-    kinds = allowed(name, "clusterResourceWhitelist") | allowed(name, "namespaceResourceWhitelist")
-    # On plain Kubernetes Argo CD brings rights of its own.
-    on_openshift = {(group, kind) for group, kind in kinds if group != "cert-manager.io" and kind != "Ingress"}
-    assert granted - {("route.openshift.io", HOST)} == {(group, plural(kind)) for group, kind in on_openshift}
+Right = tuple[str, str, str]  # namespace (`*`: any), group, resource
+
+
+def rules_of(obj: gitops.Manifest, verb: str) -> Iterator[tuple[str, str]]:
+    """Yield group and resource of what a Role or ClusterRole allows with a verb."""
+    for rule in obj["rules"]:
+        if verb in rule["verbs"] and "resourceNames" not in rule:
+            yield from ((group, resource) for group in rule["apiGroups"] for resource in rule["resources"])
+
+
+def held(platform: str, verb: str) -> set[Right]:
+    """Return what bootstrap lets the controller do, over all of its bindings."""
+    leaf = gitops.leaf(f"bootstrap/root/overlays/{platform}")
+    roles = {
+        (obj["metadata"].get("namespace"), obj["metadata"]["name"]): obj for obj in leaf.of_kind("Role", "ClusterRole")
+    }
+    found = set[Right]()
+    for obj in leaf.of_kind("RoleBinding", "ClusterRoleBinding"):
+        if CONTROLLERS[platform] not in [(each["namespace"], each["name"]) for each in obj["subjects"]]:
+            continue
+        where = obj["metadata"].get("namespace")
+        role = roles[where if obj["roleRef"]["kind"] == "Role" else None, obj["roleRef"]["name"]]
+        found |= {(where or "*", *right) for right in rules_of(role, verb)}
+    return found
+
+
+def needed(platform: str) -> set[Right]:
+    """Return the kinds that the Applications of a platform apply, with the namespace of each."""
+    paths = [path for path, its in gitops.applied(platform).items() if its]
+    objects = [obj for path in paths for obj in gitops.leaf(path).objects]
+    return {
+        ("*" if gitops.is_cluster_wide(obj) else obj["metadata"]["namespace"], group_of(obj), plural(obj["kind"]))
+        for obj in objects
+    }
+
+
+@pytest.mark.parametrize("platform", PLATFORMS)
+def test_the_controller_may_write_all_that_its_applications_apply(platform: str) -> None:
+    """In Argo CD's namespace a Role of upstream's manifests, or of the operator, gives the kinds of argoproj.io."""
+    own = CONTROLLERS[platform][0]
+    wanted = {right for right in needed(platform) if right[0] != own}
+    for verb in WRITE:
+        may = held(platform, verb)
+        lacking = {right for right in wanted if right not in may and ("*", *right[1:]) not in may}
+        assert sorted(lacking) == [], verb
+    assert all(group == "argoproj.io" for namespace, group, _ in needed(platform) if namespace == own)
+
+
+def test_the_controller_may_write_nothing_else() -> None:
+    ours = {right[1:] for platform in PLATFORMS for right in needed(platform) if right[0].startswith("flywheel-")}
+    ours = {(group, resource) for group, resource in ours if group != "argoproj.io"}
+    work = {right for verb in WRITE for right in rules_of(of_name("flywheel-argocd-work"), verb)}
+    serve = {right for verb in WRITE for right in rules_of(of_name("flywheel-argocd-serve"), verb)}
+    assert (work | serve) - {ROUTE_HOST} == ours
+    both = allowed("detector", "namespaceResourceWhitelist")
+    assert serve - {ROUTE_HOST} == {(group, plural(kind)) for group, kind in both}
+    anywhere = {right for verb in WRITE for right in rules_of(of_name("flywheel-argocd-apply"), verb)}
+    elsewhere = {right[1:] for platform in PLATFORMS for right in needed(platform) if right[0] not in bound_anywhere()}
+    assert anywhere == elsewhere - {right for right in elsewhere if right[0] == "argoproj.io"}
+
+
+def test_nothing_that_runs_a_pod_may_be_written_outside_of_our_namespaces() -> None:
+    """Or the controller could run as any account of any namespace, a cluster administrator's too."""
+    for platform in PLATFORMS:
+        for verb in WRITE:
+            for namespace, group, resource in held(platform, verb):
+                runs = group in ("", "apps", "batch", "tekton.dev") and resource not in ("namespaces", "configmaps")
+                grants = group == "rbac.authorization.k8s.io"
+                assert namespace.startswith("flywheel-") or not (runs or grants), (namespace, group, resource)
+
+
+@pytest.mark.parametrize("platform", PLATFORMS)
+def test_the_controller_sees_every_kind_that_it_applies_but_no_secret(platform: str) -> None:
+    """Argo CD watches whole clusters: a kind that it may list in some namespaces alone is no longer pruned."""
+    for verb in ("get", "list", "watch"):
+        seen = held(platform, verb)
+        assert sorted(right for right in needed(platform) if ("*", *right[1:]) not in seen) == []
+        assert not [right for right in seen if right[2] == "secrets"]
+
+
+def of_name(name: str) -> gitops.Manifest:
+    roles = gitops.leaf("bootstrap/root/overlays/openshift").of_kind("ClusterRole")
+    return next(role for role in roles if role["metadata"]["name"] == name)
+
+
+def bound_anywhere() -> set[str]:
+    """Return the namespaces in which a RoleBinding gives the controller what it writes there, and Argo CD's own."""
+    leaves = [gitops.leaf(f"bootstrap/root/overlays/{platform}") for platform in PLATFORMS]
+    found = {obj["metadata"]["namespace"] for leaf in leaves for obj in leaf.of_kind("RoleBinding")}
+    return found | {namespace for namespace, _ in CONTROLLERS.values()}
+
+
+@pytest.mark.parametrize("platform", PLATFORMS)
+def test_kinds_that_may_not_be_listed_are_left_out_when_argocd_watches(platform: str) -> None:
+    """Else one Forbidden stops every Application: Argo CD reads the whole cluster first."""
+    objects = gitops.leaf(f"bootstrap/root/overlays/{platform}").objects
+    settings = next(
+        obj for obj in objects if obj["kind"] == {"openshift": "ArgoCD", "kubernetes": "ConfigMap"}[platform]
+    )
+    if platform == "kubernetes":
+        assert settings["data"]["resource.respectRBAC"] == "normal"
+    else:
+        assert settings["spec"]["controller"]["respectRBAC"] == "normal"
+        assert settings["spec"]["defaultClusterScopedRoleDisabled"] is True
+
+
+def test_the_operator_lets_our_argocd_manage_the_cluster() -> None:
+    (subscription,) = gitops.leaf("bootstrap/operator").of_kind("Subscription")
+    (argocd,) = gitops.leaf("bootstrap/root/overlays/openshift").of_kind("ArgoCD")
+    settings = {each["name"]: each["value"] for each in subscription["spec"]["config"]["env"]}
+    assert argocd["metadata"]["namespace"] in settings["ARGOCD_CLUSTER_CONFIG_NAMESPACES"].split(",")
+    assert CONTROLLERS["openshift"] == (
+        argocd["metadata"]["namespace"],
+        f"{argocd['metadata']['name']}-argocd-application-controller",
+    )
 
 
 def test_the_controller_may_grant_what_our_roles_grant_and_no_more() -> None:
@@ -182,7 +290,7 @@ def test_waves_follow_what_needs_what(platform: str) -> None:
             ("pipelines-operator", "pipelines"),
             ("gpu-policy", "gpu"),
         ]
-        order += [("gitops-operator", "gitops"), ("builds", "credentials")]
+        order += [("builds", "credentials")]
     else:
         order += [("internal-ca", "minio")]
     assert [(first, then) for first, then in order if wave[first] >= wave[then]] == []

@@ -65,6 +65,9 @@ def made(platform: str) -> set[Name]:
         annotations = meta.get("annotations", {})
         if secret := annotations.get("service.beta.openshift.io/serving-cert-secret-name"):
             found.add(("Secret", meta["namespace"], secret))
+        if obj["kind"] == "ArgoCD":
+            for part in ("application-controller", "server"):
+                found.add(("ServiceAccount", meta["namespace"], f"{meta['name']}-argocd-{part}"))
         if obj["kind"] == "Certificate":
             found.add(("Secret", meta["namespace"], obj["spec"]["secretName"]))
         if obj["kind"] == "Ingress" and "cert-manager.io/cluster-issuer" in annotations:

@@ -14,7 +14,10 @@ from tests import gitops
 from tests.apiserver import ApiServer
 from tests.contract.test_gitops_workloads import TEMPLATES, pod
 
-CONTROLLER = "--as=system:serviceaccount:openshift-gitops:openshift-gitops-argocd-application-controller"
+CONTROLLERS = {
+    "openshift": "--as=system:serviceaccount:flywheel-gitops:flywheel-argocd-application-controller",
+    "kubernetes": "--as=system:serviceaccount:argocd:argocd-application-controller",
+}
 A_ROLE = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role"}
 
 
@@ -58,9 +61,23 @@ def cluster(platform: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         others = sorted(name for name in namespaces if not name.startswith("flywheel-"))
         taken(server.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}} for name in others]))
         taken(server.apply(it.rendered(f"bootstrap/root/overlays/{platform}")))
+        taken(server.apply(own(platform)))
         yield it
     finally:
         server.stop()
+
+
+def own(platform: str) -> list[gitops.Manifest]:
+    """What gives Argo CD's controller its own kinds: upstream's manifests, or the operator."""
+    namespace, account = CONTROLLERS[platform].split(":")[-2:]
+    meta = {"name": "argocd-application-controller", "namespace": namespace}
+    kinds = ["applications", "applicationsets", "appprojects"]
+    verbs = ["create", "get", "list", "watch", "update", "patch", "delete"]
+    rules = [{"apiGroups": ["argoproj.io"], "resources": kinds, "verbs": verbs}]
+    subjects = [{"kind": "ServiceAccount", "name": account, "namespace": namespace}]
+    ref = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": meta["name"]}
+    binding = {"apiVersion": A_ROLE["apiVersion"], "kind": "RoleBinding", "metadata": meta}
+    return [A_ROLE | {"metadata": meta, "rules": rules}, binding | {"roleRef": ref, "subjects": subjects}]
 
 
 def taken(done: subprocess.CompletedProcess[str]) -> subprocess.CompletedProcess[str]:
@@ -70,13 +87,13 @@ def taken(done: subprocess.CompletedProcess[str]) -> subprocess.CompletedProcess
 
 @pytest.mark.slow
 def test_every_object_is_taken_when_the_controller_applies_it(cluster: Cluster) -> None:
-    """On OpenShift with the rights that bootstrap gives; elsewhere Argo CD brings its own."""
-    controller = [CONTROLLER] if cluster.platform == "openshift" else []
+    """With the rights that bootstrap gives, and no other than those over Argo CD's own kinds."""
+    controller = CONTROLLERS[cluster.platform]
     for project in ("platform", "detector"):
         objects = cluster.objects(project)
-        done = taken(cluster.server.apply(objects, *controller))
+        done = taken(cluster.server.apply(objects, controller))
         assert len(done.stdout.splitlines()) == len(objects)
-        taken(cluster.server.apply(objects, *controller))
+        taken(cluster.server.apply(objects, controller))
 
 
 @pytest.mark.slow
@@ -114,6 +131,10 @@ def role(namespace: str, *verbs: str, resource: str = "secrets", names: tuple[st
     return A_ROLE | {"metadata": meta, "rules": [rule | ({"resourceNames": list(names)} if names else {})]}
 
 
+def workload(version: str, kind: str) -> dict[str, Any]:
+    return {"apiVersion": version, "kind": kind, "metadata": {"name": "x", "namespace": "kube-system"}}
+
+
 CLUSTER_ADMIN = {
     "apiVersion": "rbac.authorization.k8s.io/v1",
     "kind": "RoleBinding",
@@ -124,7 +145,6 @@ CLUSTER_ADMIN = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("platform", ["openshift"], indirect=True)
 @pytest.mark.parametrize(
     "refused",
     [
@@ -138,10 +158,18 @@ CLUSTER_ADMIN = {
         pytest.param(
             {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x", "namespace": "kube-system"}}, id="pod"
         ),
+        pytest.param(workload("apps/v1", "Deployment"), id="deployment"),
+        pytest.param(workload("batch/v1", "CronJob"), id="cron-job"),
+        pytest.param(workload("v1", "ConfigMap"), id="config-map"),
+        pytest.param(
+            A_ROLE | {"kind": "ClusterRole", "metadata": {"name": "flywheel-argocd-apply"}, "rules": []},
+            id="own-rights",
+        ),
     ],
 )
 def test_the_api_server_refuses_when_the_controller_reaches_for_more(cluster: Cluster, refused: dict[str, Any]) -> None:
-    done = cluster.server.apply([refused], CONTROLLER, "--dry-run=server")
+    controller = CONTROLLERS[cluster.platform]
+    done = cluster.server.apply([refused], controller, "--dry-run=server")
     assert done.returncode != 0
     assert "forbidden" in done.stderr
-    taken(cluster.server.apply([role("flywheel-dev", "create")], CONTROLLER, "--dry-run=server"))
+    taken(cluster.server.apply([role("flywheel-dev", "create")], controller, "--dry-run=server"))

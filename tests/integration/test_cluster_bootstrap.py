@@ -47,12 +47,11 @@ def named(group: str, kind: str) -> dict[str, Any]:
 
 
 def olm(server: ApiServer, said: Said) -> None:
-    """Do what OLM does once it is asked for OpenShift GitOps: bring its kinds and its namespace."""
+    """Do what OLM does once it is asked for OpenShift GitOps: bring its kinds."""
     while not any("waiting for applications.argoproj.io" in line for line in said):
         time.sleep(0.1)
     kinds = [named("argoproj.io", kind) for kind in ("Application", "ApplicationSet", "AppProject")]
     server.know([*kinds, {"apiVersion": "argoproj.io/v1beta1", "kind": "ArgoCD"}], ())
-    server.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "openshift-gitops"}}])
 
 
 def versions(server: ApiServer, kinds: str) -> dict[str, str]:
@@ -64,6 +63,7 @@ def versions(server: ApiServer, kinds: str) -> dict[str, str]:
 def test_argocd_is_there_when_openshift_is_bootstrapped_twice(server: ApiServer, folder: Path) -> None:
     subscription = [named("operators.coreos.com", "Subscription")]
     server.know([*subscription, {"apiVersion": "operators.coreos.com/v1", "kind": "OperatorGroup"}], ())
+    server.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "openshift-config-managed"}}])
     said: Said = []
     thread = threading.Thread(target=olm, args=(server, said), daemon=True)
     thread.start()
@@ -73,8 +73,8 @@ def test_argocd_is_there_when_openshift_is_bootstrapped_twice(server: ApiServer,
     assert "yours to supply: Secret git in flywheel-pipelines (gitops/README.md has the command)" in said
     kinds = "applications.argoproj.io,appprojects.argoproj.io,argocds.argoproj.io,namespaces,clusterroles,subscriptions"
     before = versions(server, kinds)
-    assert {"Application/root", "AppProject/platform", "ArgoCD/openshift-gitops"} <= before.keys()
-    root = json.loads(server.kubectl("get", "application/root", "-n", "openshift-gitops", "-o", "json").stdout)
+    assert {"Application/root", "AppProject/platform", "ArgoCD/flywheel"} <= before.keys()
+    root = json.loads(server.kubectl("get", "application/root", "-n", "flywheel-gitops", "-o", "json").stdout)
     assert root["spec"]["source"]["path"] == "gitops/argocd/overlays/openshift"
     again: Said = []
     bootstrap(folder, "openshift", again.append, patience_s=60, pause_s=0.5)
@@ -98,7 +98,8 @@ def test_what_is_missing_is_named_when_kubernetes_is_not_prepared(server: ApiSer
     for plural, _, group in kinds.values():
         version = "v1alpha1" if group == "argoproj.io" else "v1"
         server.know([{"apiVersion": f"{group}/{version}", "kind": singular.get(plural, plural[:-1].title())}], ())
-    server.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "argocd"}}])
+    for name in ("argocd", "cert-manager"):
+        server.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}])
     settings = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "argocd-cm", "namespace": "argocd"}}
     server.apply([settings | {"data": {"url": "https://argocd.example.org"}}], "--field-manager=installer")
     bootstrap(folder, "kubernetes", print)

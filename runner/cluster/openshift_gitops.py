@@ -1,0 +1,87 @@
+"""OpenShift GitOps where others have installed it already: whether it will do, and the line with which it would.
+
+A second OperatorGroup or Subscription of an operator breaks both, so where there is one nothing of ours is applied.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from runner.cluster import kubectl
+from runner.errors import ClusterError, ConfigError
+
+PACKAGE = "openshift-gitops-operator"
+NAMESPACE = "flywheel-gitops"
+VARIABLE = "ARGOCD_CLUSTER_CONFIG_NAMESPACES"
+ITS_DEFAULT = "openshift-gitops"  # what the operator takes where the variable is not set
+OLDEST = (1, 20)  # Argo CD 3.2: it retries with newer commits
+PARTS = Path("gitops/argocd/components/openshift/kustomization.yaml")
+LINE = "gitops-operator.yaml"
+OURS = ("app.kubernetes.io/part-of", "flywheel")
+
+
+def others_subscription() -> dict[str, Any] | None:
+    """Return the Subscription of the operator that somebody else made, in any namespace; None where there is none."""
+    found = kubectl.items("/apis/operators.coreos.com/v1alpha1/subscriptions")
+    others = [
+        each
+        for each in found
+        if (each.get("spec") or {}).get("name") == PACKAGE
+        and (each["metadata"].get("labels") or {}).get(OURS[0]) != OURS[1]
+    ]
+    return others[0] if others else None
+
+
+def require_usable(project: Path, subscription: dict[str, Any]) -> None:
+    """Refuse where the operator that is there would not do as the manifests say.
+
+    Args:
+        project: the repository.
+        subscription: of the operator, somebody else's.
+    Raises:
+        ConfigError: gitops/ would have Argo CD install the operator once more.
+        ClusterError: the operator is too old, or keeps our Argo CD to its own namespace; with the line for its
+            administrator.
+    """
+    meta = subscription["metadata"]
+    where = f"Subscription {meta['name']} in {meta['namespace']}, which is not ours"
+    if LINE in yaml.safe_load((project / PARTS).read_text(encoding="utf-8"))["resources"]:
+        raise ConfigError(
+            f"{PARTS}: the line {LINE} must go, as OpenShift GitOps is there already ({where}); "
+            "commit and push it, then run this again"
+        )
+    installed = str((subscription.get("status") or {}).get("installedCSV") or "none yet")
+    version = re.search(r"\.v(\d+)\.(\d+)", installed)
+    if not version or (int(version[1]), int(version[2])) < OLDEST:
+        oldest = ".".join(map(str, OLDEST))
+        raise ClusterError(f"{where}: installed is {installed}, and {oldest} or later is needed; ask its administrator")
+    if NAMESPACE not in _namespaces(subscription):
+        raise ClusterError(
+            f"{where}, keeps an Argo CD in {NAMESPACE} to that namespace; its administrator adds it with\n"
+            f"  {adding(subscription)}\nthen run this again"
+        )
+
+
+def adding(subscription: dict[str, Any]) -> str:
+    """Return the command that lets an Argo CD in our namespace manage the cluster; the other variables stay."""
+    meta = subscription["metadata"]
+    kept = [each for each in _environment(subscription) if each["name"] != VARIABLE]
+    namespaces = ",".join([*_namespaces(subscription), NAMESPACE])
+    patch = {"spec": {"config": {"env": [*kept, {"name": VARIABLE, "value": namespaces}]}}}
+    return f"oc -n {meta['namespace']} patch subscription {meta['name']} --type=merge -p '{json.dumps(patch)}'"
+
+
+def _environment(subscription: dict[str, Any]) -> list[dict[str, Any]]:
+    config = (subscription.get("spec") or {}).get("config") or {}
+    return list(config.get("env") or [])
+
+
+def _namespaces(subscription: dict[str, Any]) -> list[str]:
+    """Return the namespaces whose Argo CD may manage the cluster."""
+    values = [str(each.get("value", "")) for each in _environment(subscription) if each["name"] == VARIABLE]
+    return [name.strip() for name in (values or [ITS_DEFAULT])[0].split(",") if name.strip()]
