@@ -158,8 +158,8 @@ def _task(given: argparse.Namespace) -> None:
 def _publish(given: argparse.Namespace, name: str) -> None:
     from runner.retrain import tasks
 
-    reason = "" if _overrides() else _newer_commit()
-    print(reason or "nothing takes its place", flush=True)
+    reason = "" if _overrides() else _newer_commit()  # nothing takes the place of a trial
+    print(reason or "still the newest", flush=True)
     given.superseded.write_text(reason)
     published = ("", "", "") if reason else tasks.publish(name)
     for file, value in zip((given.model, given.version, given.pin_mode), published, strict=True):

@@ -19,6 +19,7 @@ LISTENER = "el-"  # Tekton's controller makes a Service of this name and the Eve
 # Peers that are not ours, with why a policy names them.
 OUTSIDE = {
     "argocd": "Argo CD on Kubernetes",
+    "flywheel-gitops": "Argo CD on OpenShift, where it is Flywheel's own",
     "openshift-gitops": "Argo CD on OpenShift",
     "kube-system": "DNS on Kubernetes",
     "openshift-dns": "DNS on OpenShift",

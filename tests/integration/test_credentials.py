@@ -36,8 +36,8 @@ def test_every_secret_made_when_there_is_none(job: SecretJob) -> None:
     lines = done.stdout.splitlines()
     assert {"/".join(name) for name in secrets} == {line.partition(":")[0] for line in lines if line.endswith(": made")}
     assert [line for line in lines if not line.endswith(": made")] == [
-        "flywheel-pipelines/argocd-webhook: not made: argocd-secret may be read in none of argocd, openshift-gitops; "
-        "`make bootstrap` gives the right"
+        "flywheel-pipelines/argocd-webhook: not made: argocd-secret may be read in none of argocd, flywheel-gitops, "
+        "openshift-gitops; `make bootstrap` gives the right"
     ]
     users = {name: data for (_, name), data in secrets.items() if name.startswith("store-user-")}
     assert len(users) == 7
