@@ -116,11 +116,13 @@ def ingress() -> Iterator[Object]:
 def storage(volumes: Path) -> Iterator[Object]:
     """Return local-path-provisioner: the default class; volumes, to which an fsGroup applies, are in a folder."""
     source = module("addons", "github.com/rancher/local-path-provisioner")
-    for each in objects([source / "deploy/local-path-storage.yaml"]):
-        text = yaml.safe_dump(each)
-        text = re.sub(r"rancher/local-path-provisioner:\S+", "localhost/cluster/local-path-provisioner:1", text)
-        text = re.sub(r"image: busybox\b", "image: localhost/cluster/busybox:1", text)
-        each = yaml.safe_load(text.replace("/opt/local-path-provisioner", str(volumes)))
+    text = (source / "deploy/local-path-storage.yaml").read_text(encoding="utf-8")
+    text = text.replace("/opt/local-path-provisioner", str(volumes))
+    text = re.sub(r"rancher/local-path-provisioner:\S+", "localhost/cluster/local-path-provisioner:1", text)
+    # the one who makes a folder is root, which is no user that our image takes by itself
+    helper = r"\1image: localhost/cluster/busybox:1\n\1securityContext: {runAsUser: 0}"
+    text = re.sub(r"( *)image: busybox\b", helper, text)
+    for each in yaml.load_all(text, yaml.CSafeLoader):
         if each["kind"] == "StorageClass":
             annotations = {"storageclass.kubernetes.io/is-default-class": "true", "defaultVolumeType": "local"}
             each["metadata"]["annotations"] = annotations
