@@ -98,9 +98,10 @@ def _run(given: argparse.Namespace) -> int:
 
         print(summarize(Path.cwd(), markdown=given.markdown))
     elif given.command == "doctor":
+        from runner.cluster.doctor import check_cluster
         from runner.doctor import examine
 
-        text, well = examine(Path.cwd())
+        text, well = examine(Path.cwd(), check_cluster)
         print(text)
         return 0 if well else 1
     elif given.command == "dataset":

@@ -28,9 +28,12 @@ class Finding(NamedTuple):
     remedy: str = ""
 
 
-def examine(project: Path) -> tuple[str, bool]:
-    """Return a line for each finding, and whether all is well."""
-    findings = [finding for check in CHECKS for finding in check(project)]
+Check = Callable[[Path], Iterator[Finding]]
+
+
+def examine(project: Path, *more: Check) -> tuple[str, bool]:
+    """Return a line for each finding, of more checks too, and whether all is well."""
+    findings = [finding for check in (*CHECKS, *more) for finding in check(project)]
     lines = [f"FAIL  {f.what}\n      {f.remedy}" if f.remedy else f"ok    {f.what}" for f in findings]
     return "\n".join(lines), not any(finding.remedy for finding in findings)
 
@@ -192,4 +195,4 @@ def _device(batch: int) -> Iterator[Finding]:
         yield Finding("the device", str(error))
 
 
-CHECKS: tuple[Callable[[Path], Iterator[Finding]], ...] = (_python, _packages, _repository, _configuration)
+CHECKS: tuple[Check, ...] = (_python, _packages, _repository, _configuration)

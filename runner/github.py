@@ -107,9 +107,21 @@ def git(
     return done.stdout.decode(errors="replace").strip()
 
 
-def credentials(url: str) -> dict[str, str]:
-    """Return what lets Git use GITHUB_TOKEN over https, as environment so that no process list shows it."""
-    token, address = os.environ.get("GITHUB_TOKEN"), urlsplit(url)
+def same_repository(one: str, other: str) -> bool:
+    """Whether two addresses are of one repository, in whatever form each is."""
+    pages = [urlsplit(remote_of(each).page) for each in (one, other)]
+    (host, path), (other_host, other_path) = ((page.hostname, page.path.lower()) for page in pages)
+    return one == other or (bool(host) and (host, path) == (other_host, other_path))
+
+
+def credentials(url: str, token: str | None = None) -> dict[str, str]:
+    """Return what lets Git use a token over https, as environment so that no process list shows it.
+
+    Args:
+        url: of the repository.
+        token: GITHUB_TOKEN where it is None.
+    """
+    token, address = os.environ.get("GITHUB_TOKEN") if token is None else token, urlsplit(url)
     is_safe = address.scheme == "https" or (address.scheme == "http" and address.hostname in _LOOPBACK)
     if not token or not is_safe or address.username:
         return {}

@@ -25,11 +25,12 @@ from runner.compose import compose, stage_text
 from runner.config import Config
 from runner.errors import ConfigError, StageError
 from runner.run import ARTIFACTS
-from runner.run_cache import COMPOSE, cached_stages, fetch_run_cache
+from runner.run_cache import COMPOSE, cached_stages, fetch_run_cache, lacks_outputs
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
 
+TRAIN = "train"
 GATE = ARTIFACTS / "config" / "gate.yaml"
 Entry = dict[str, Any]  # a stage as dvc.yaml or dvc.lock writes it
 
@@ -52,7 +53,7 @@ class Plan(NamedTuple):
     @property
     def answer(self) -> str:
         """What a retrain has to do: `train`, `gate-only` (the model is there) or `nothing`."""
-        if "train" in self.reasons and "train" not in self.cached:
+        if TRAIN in self.reasons and TRAIN not in self.cached:
             return "train"
         return "gate-only" if self.gate or self.reasons.keys() - {COMPOSE} else "nothing"
 
@@ -84,7 +85,8 @@ def make_plan(project: Path, *, remote: bool = False) -> Plan:
 
     Args:
         project: the project's folder; its data need not be here.
-        remote: fetch the run cache from the DVC remote first; one that cannot be reached is said, and not asked.
+        remote: fetch the run cache from the DVC remote first, and count a training, or a stage behind it, whose result
+            is not there as one that would run; a remote that cannot be reached is said, and not asked.
     Raises:
         ConfigError: params.yaml or conf/ is wrong; then nothing would run behind `compose`.
         StageError: this is no DVC project, or another `dvc` is at work in it.
@@ -97,13 +99,18 @@ def make_plan(project: Path, *, remote: bool = False) -> Plan:
     reasons: dict[str, list[str]] = {}
     try:
         with chdir(project), Repo() as repo:  # DVC's answers are relative to the current folder
-            if remote and (why_not := fetch_run_cache(repo)):
+            why_not = fetch_run_cache(repo) if remote else ""
+            if why_not:
                 print(f"the run cache of the store was not asked: {why_not}", flush=True)
             status = _by_stage(repo.status())
             pipeline, lock = _stages(project / "dvc.yaml"), _stages(project / "dvc.lock")
             changes = _Changes(project, repo, config, pipeline, lock, status)
+            kept = _from(pipeline, TRAIN) if remote and not why_not else frozenset()
             for stage in (order := _in_order(pipeline)):
-                if why := changes.reasons(stage, reasons):
+                why = changes.reasons(stage, reasons)
+                if not why and stage in kept and lacks_outputs(repo, stage):
+                    why = ["its result is not in the store"]
+                if why:
                     reasons[stage] = why
             locked = {stage: _digests(lock[stage], "outs") for stage in order if stage not in reasons}
             composed = {
@@ -208,6 +215,15 @@ def _in_order(pipeline: dict[str, Entry]) -> list[str]:
         producers = (_producer(pipeline, path) for path in _paths(entry, "deps"))
         sorter.add(name, *(producer for producer in producers if producer))
     return list(sorter.static_order())
+
+
+def _from(pipeline: dict[str, Entry], first: str) -> frozenset[str]:
+    """Return a stage and all that depend on its outputs, at once or by others."""
+    found = {first} & pipeline.keys()
+    for name in _in_order(pipeline):
+        if found & {_producer(pipeline, path) for path in _paths(pipeline[name], "deps")}:
+            found.add(name)
+    return frozenset(found)
 
 
 def _producer(pipeline: dict[str, Entry], path: str) -> str | None:

@@ -71,6 +71,27 @@ def cached_stages(
     return frozenset(cached)
 
 
+def lacks_outputs(repo: Repo, name: str) -> bool:
+    """Whether what a stage gave when it last ran, as dvc.lock says, is neither here nor in the DVC remote.
+
+    Not where nobody knows, since the remote does not answer.
+    """
+    from botocore.exceptions import BotoCoreError
+    from dvc.exceptions import DvcException
+    from dvc_objects.errors import ObjectFormatError
+
+    (stage,) = (stage for stage in repo.index.stages if stage.name == name)
+    if stage.outs_cached():
+        return False
+    try:
+        return not all(_remote_has(repo, out.hash_info) for out in stage.outs)
+    except (FileNotFoundError, ObjectFormatError):  # a folder's list
+        return True
+    except (DvcException, BotoCoreError, OSError) as error:
+        print(f"the store was not asked for the outputs of {name}: {error}", flush=True)
+        return False
+
+
 def _entry(repo: Repo, stage: PipelineStage, made: set[str]) -> dict[str, Any] | None:
     """Return what DVC noted when the stage last ran on these inputs; its own look-up needs them all to be here."""
     from dvc.exceptions import DvcException
@@ -98,16 +119,22 @@ def _outputs_are_there(repo: Repo, stage: PipelineStage, entry: dict[str, Any], 
 
 
 def _is_in_remote(repo: Repo, digest: Any) -> bool:
-    """Whether the remote has an output: a file, or a folder's list and every file on it."""
+    """Whether the remote has an output; not where it does not answer."""
     from botocore.exceptions import BotoCoreError
     from dvc.exceptions import DvcException
-    from dvc_data.hashfile import load
     from dvc_objects.errors import ObjectFormatError
 
     try:
-        odb: Any = repo.cloud.get_remote_odb(None, "plan")
-        listed: Any = load(odb, digest) if digest.isdir else ()
-        wanted = {digest.value, *(content.value for _, _, content in listed)}
-        return wanted <= set(odb.oids_exist(list(wanted)))
+        return _remote_has(repo, digest)
     except (DvcException, BotoCoreError, ObjectFormatError, OSError):
         return False
+
+
+def _remote_has(repo: Repo, digest: Any) -> bool:
+    """Whether the remote has an output: a file, or a folder's list and every file on it."""
+    from dvc_data.hashfile import load
+
+    odb: Any = repo.cloud.get_remote_odb(None, "plan")
+    listed: Any = load(odb, digest) if digest.isdir else ()
+    wanted = {digest.value, *(content.value for _, _, content in listed)}
+    return wanted <= set(odb.oids_exist(list(wanted)))

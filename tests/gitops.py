@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import os
 import posixpath
@@ -62,6 +63,11 @@ SAMPLE = {
     "AWS_SECURITY_GROUP": "sample-first-group",
     "AWS_SECURITY_GROUP_2": "sample-second-group",
     "AWS_INSTANCE_PROFILE": "sample-profile",
+}
+TEMPLATE = dict.fromkeys(cluster_env.KEYS, cluster_env.UNSET) | {
+    "DETECTOR_REVISION": "main",
+    "STORE_URI": "s3://flyingthings",
+    "STORE_ENDPOINT": "https://minio.flywheel-minio.svc:9000",
 }
 OTHER = {key: value.replace("sample", "other") for key, value in SAMPLE.items()} | {
     "PLATFORM": "kubernetes",
@@ -168,15 +174,25 @@ def copy_with(values: dict[str, str], folder: Path) -> Path:
 
 @functools.cache
 def leaves() -> tuple[Leaf, ...]:
-    """Return every leaf of the repository."""
-    return tuple(render(path) for path in leaf_paths())
+    """Return every leaf of the repository, rendered with the facts of TEMPLATE."""
+    return tuple(render(path, template()) for path in leaf_paths())
+
+
+@functools.cache
+def template() -> Path:
+    """Return a copy of gitops/ whose cluster.env says nothing of a cluster, as every fork's does at first."""
+    folder = Path(tempfile.mkdtemp(prefix="flywheel-gitops-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    copied = Path(shutil.copytree(GITOPS, folder / "gitops"))
+    (folder / cluster_env.PATH).write_text("".join(f"{key}={value}\n" for key, value in TEMPLATE.items()))
+    return copied
 
 
 @functools.cache
 def variants() -> tuple[Leaf, ...]:
     """Return leaves with a component that no overlay of the repository lists, made as gitops/README.md says."""
     with tempfile.TemporaryDirectory() as folder:
-        external, gpu = (Path(shutil.copytree(GITOPS, Path(folder, name))) for name in ("external-store", "gpu"))
+        external, gpu = (Path(shutil.copytree(template(), Path(folder, name))) for name in ("external-store", "gpu"))
         for part in ("serving", "label-studio", "pipelines"):
             _swap(external / part / "base/kustomization.yaml", "components/store", "components/external-store")
         for environment in ("dev", "prod"):

@@ -14,12 +14,12 @@ from runner.cluster import facts as cluster_env
 from runner.cluster.bootstrap import CRD, changed_since, fetched, require_pushed
 from runner.cluster.served import await_served
 from runner.cluster.store import opened
-from runner.cluster.training import same_inputs, train
+from runner.cluster.training import outcome, same_inputs, train
 from runner.cluster.waiting import Say, wait_for
 from runner.errors import ClusterError, ConfigError
-from runner.release.contents import SOURCES
 from runner.release.pin import OVERLAYS, Pin, parse_pin
 from runner.retrain.kubernetes import PIPELINES
+from runner.sources import sources
 
 IMAGES = Path("gitops/images/kustomization.yaml")
 PINS = {environment: OVERLAYS / environment / "model.env" for environment in ("dev", "baseline")}
@@ -109,29 +109,40 @@ def _train(project: Path, values: dict[str, str], say: Say, *, pause_s: float) -
     """Train what stands here, once it is on the branch, and see that dev is pinned to the model."""
     url, branch = values["REPO_URL"], values["DETECTOR_REVISION"]
     commit = fetched(project, url, branch)
-    if changed := changed_since(project, commit, [*SOURCES, str(PINS["baseline"])]):
+    if changed := changed_since(project, commit, [*sources(project), str(PINS["baseline"])]):
         raise ConfigError(
             f"{', '.join(changed)} differ{'' if changed[1:] else 's'} from {branch} of {url}, which the cluster "
             "trains and serves; commit and push (a review may be asked for), then run this again:\n"
             f'  git add {" ".join(changed)} && git commit -m "The first day" && git push origin HEAD:{branch}'
         )
-    if _is_trained(project, commit):
-        say(f"dev is pinned to a model of {commit[:12]} already")
-        return
+    if pin := _trained(project, commit):
+        if _is_stored(values, pin):
+            say(f"dev is pinned to a model of {commit[:12]} already")
+            return
+        say(f"dev is pinned to {pin.uri}, which is not in the store of this cluster: it is trained anew")
     name = train(project, commit, say, pause_s=pause_s)
-    if not _is_trained(project, fetched(project, url, branch)):
+    pin = _trained(project, fetched(project, url, branch))
+    if pin is None or not _is_stored(values, pin):
+        with opened(values, "store") as store:
+            line = outcome(name, commit, store)
+        summary = f"-l tekton.dev/pipelineRun={name},tekton.dev/pipelineTask=summary --all-containers --tail=-1"
         raise ClusterError(
-            f"PipelineRun {name} is through, but {branch} does not pin dev to its model: the gate did not let it pass, "
-            "no GPU came and it was trained within a CPU's limits, its pull request waits, or a newer commit took its "
-            f"place; kubectl -n {PIPELINES} logs -l tekton.dev/pipelineRun={name},tekton.dev/pipelineTask=summary "
-            "--all-containers --tail=-1 says which"
+            f"PipelineRun {name} is through, but {branch} does not pin dev to its model: {line}; "
+            f"kubectl -n {PIPELINES} logs {summary} tells more"
         )
 
 
-def _is_trained(project: Path, commit: str) -> bool:
-    """Whether dev is pinned to a model of a training with the inputs of a commit."""
+def _trained(project: Path, commit: str) -> Pin | None:
+    """Return dev's pin where it names a model of a training with the inputs of a commit."""
     pin = _pin(project, commit, "dev")
-    return pin is not None and same_inputs(project, pin.commit, commit)
+    return pin if pin is not None and same_inputs(project, pin.commit, commit) else None
+
+
+def _is_stored(values: dict[str, str], pin: Pin) -> bool:
+    """Whether the cluster's store has the version that a pin names."""
+    with opened(values, "store") as store:
+        key = pin.uri.removeprefix(f"{store.uri}/")
+        return key != pin.uri and store.exists(key)
 
 
 def _pin(project: Path, commit: str, environment: str) -> Pin | None:

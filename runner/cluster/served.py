@@ -30,7 +30,7 @@ def await_served(environment: str, uri: str, say: Say, *, patience_s: float, pau
         if deployment is None:
             return f"Deployment {NAME} in {namespace}, which Argo CD applies"
         if (deployment["metadata"].get("annotations") or {}).get("flywheel/model") != uri:
-            return f"{uri} in {namespace}, which Argo CD reads from Git every three minutes"
+            return f"{uri} in {namespace}, which Argo CD reads from Git within minutes"
         # The conditions of `kubectl rollout status`: it is seen, every pod is of the newest kind, and all are ready.
         wanted, status = int(deployment["spec"].get("replicas", 1)), deployment.get("status") or {}
         is_seen = status.get("observedGeneration", 0) >= deployment["metadata"]["generation"]

@@ -26,20 +26,21 @@ _PATIENCE_S = 90  # kubectl itself waits a minute for a pod behind the Service
 
 
 @contextmanager
-def opened(values: Mapping[str, str], secret: str) -> Iterator[S3Store]:
+def opened(values: Mapping[str, str], secret: str, namespace: str = PIPELINES) -> Iterator[S3Store]:
     """Give the store that cluster.env names, until the block ends.
 
     Args:
         values: of cluster.env.
-        secret: with the user's key, in flywheel-pipelines.
+        secret: with the user's key.
+        namespace: that it is in.
     Raises:
         ClusterError: the key is not there, or no tunnel can be made.
     """
     url = urlsplit(values["STORE_ENDPOINT"])
-    user = _data("secrets", secret)
+    user = _data("secrets", secret, namespace)
     if not {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"} <= user.keys():
         raise ClusterError(
-            f"Secret {secret} in {PIPELINES} has no key for the store; delete it, and sync Argo CD's Application "
+            f"Secret {secret} in {namespace} has no key for the store; delete it, and sync Argo CD's Application "
             "credentials, whose Job makes it (where the store is outside the cluster: make it yourself)"
         )
     endpoint = endpoint_of_environment()._replace(
@@ -90,7 +91,7 @@ def tunnel(namespace: str, service: str, port: int) -> Iterator[str]:
             process.wait()
 
 
-def _data(kind: str, name: str) -> dict[str, str]:
-    """Return what a Secret or a ConfigMap of flywheel-pipelines holds; nothing where there is none."""
-    found = (kubectl.get(f"/api/v1/namespaces/{PIPELINES}/{kind}/{name}") or {}).get("data") or {}
+def _data(kind: str, name: str, namespace: str = PIPELINES) -> dict[str, str]:
+    """Return what a Secret or a ConfigMap holds; nothing where there is none."""
+    found = (kubectl.get(f"/api/v1/namespaces/{namespace}/{kind}/{name}") or {}).get("data") or {}
     return {key: base64.b64decode(text).decode() if kind == "secrets" else text for key, text in found.items()}

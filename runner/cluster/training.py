@@ -13,10 +13,12 @@ from typing import Any
 
 from runner.cluster.waiting import Say, while_away
 from runner.errors import ClusterError, UnreachableError
-from runner.release.contents import SOURCES
 from runner.retrain.kubernetes import PIPELINES, Cluster
-from runner.retrain.runs import is_trial, runs
+from runner.retrain.report import report, steps_of
+from runner.retrain.runs import is_trial, runs, task_runs
 from runner.retrain.start import BusyError, start
+from runner.sources import sources
+from runner.store import Store
 
 Run = dict[str, Any]
 
@@ -55,7 +57,8 @@ def train(project: Path, commit: str, say: Say, *, pause_s: float) -> str:
                     return name
                 case "False":
                     raise ClusterError(
-                        f"PipelineRun {name} failed: {condition.get('message')}; mend the cause, then run this again"
+                        f"PipelineRun {name} failed: {outcome(name, commit)} ({condition.get('message')}); mend the "
+                        "cause, then run this again"
                     )
         else:
             try:
@@ -65,9 +68,22 @@ def train(project: Path, commit: str, say: Say, *, pause_s: float) -> str:
         time.sleep(pause_s)
 
 
+def outcome(name: str, commit: str, store: Store | None = None) -> str:
+    """Return what became of a run that has ended, in a line, as its summary has it.
+
+    Args:
+        name: of the PipelineRun.
+        commit: that it was for.
+        store: where its version is, if it made one; without it the gate's reasons are not told.
+    """
+    steps = [step for step in steps_of(task_runs(Cluster(), name)) if step.name != "summary"]
+    return report(name, commit, [], steps, store).line
+
+
 def same_inputs(project: Path, one: str, other: str) -> bool:
     """Whether a training of two commits is the same; not, where the repository does not know one of them."""
-    command = ["git", "diff", "--quiet", "--end-of-options", one, other, "--", *SOURCES]
+    paths = sources(project)
+    command = ["git", "--literal-pathspecs", "diff", "--quiet", "--end-of-options", one, other, "--", *paths]
     return subprocess.run(command, cwd=project, capture_output=True, check=False).returncode == 0
 
 

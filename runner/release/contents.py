@@ -24,13 +24,12 @@ from runner.release.candidate import load_candidate
 from runner.release.verdict import criteria_of, read_verdict
 from runner.retrain.overriding import tried
 from runner.run import work_folder
+from runner.sources import sources
 from runner.weights import check_weights
 from serving.detector import Detector
 from serving.metadata import ModelError
 
 LIBRARIES = ("ultralytics", "torch", "torchvision", "onnx", "onnxruntime", "numpy", "pillow", "faster-coco-eval")
-# What decides a model, and Git should know. dvc.lock is committed after a run, the pins after it was published.
-SOURCES = ("params.yaml", "dvc.yaml", "conf", "runner", "serving", "constraints-train.txt")
 
 
 class Release(NamedTuple):
@@ -181,7 +180,8 @@ def _commit(project: Path) -> dict[str, str | None]:
     commit, problem = _git(project, "rev-parse", "HEAD")
     if commit is None:
         return {"commit": None, "work_tree": f"no commit: {problem}"}
-    changes, problem = _git(project, "status", "--porcelain", "--untracked-files=all", "--", *SOURCES)
+    status = ("--literal-pathspecs", "status", "--porcelain", "--untracked-files=all", "--", *sources(project))
+    changes, problem = _git(project, *status)
     if changes is None:
         return {"commit": commit, "work_tree": f"nobody knows what was changed: {problem}"}
     changed = [line[3:] for line in changes.splitlines()]

@@ -13,10 +13,11 @@ from typing import TypeVar
 
 from runner.errors import GitError
 from runner.github import credentials, git
-from runner.release.contents import SOURCES
+from runner.sources import sources
 
 BOT = ("-c", "user.name=flywheel", "-c", "user.email=flywheel@users.noreply.github.com")
 TRIES, FIRST_PAUSE, LONGEST_PAUSE = 8, 1.0, 60.0
+LINE = 300  # characters of a Task's result, of which all together have 4 KiB
 Result = TypeVar("Result")
 
 
@@ -68,8 +69,18 @@ def newer(clone: Path, revision: str) -> str:
         git(clone, "merge-base", "--is-ancestor", revision, "HEAD")
     except GitError:
         return f"{revision[:12]} is no longer on the branch"
-    later = git(clone, "log", "--format=%h %s", f"{revision}..HEAD", "--", *SOURCES).splitlines()
-    return f"superseded by {later[0]}" if later else ""
+    later = changes(clone, f"{revision}..HEAD")
+    return f"superseded by {later[0]}"[:LINE] if later else ""
+
+
+def changes(clone: Path, commits: str) -> list[str]:
+    """Return the commits of a range that change an input of a training, newest first: id and subject.
+
+    Raises:
+        GitError: the clone cannot be read.
+    """
+    log = ("--literal-pathspecs", "log", "--format=%h %s", commits, "--", *sources(clone))
+    return git(clone, *log).splitlines()
 
 
 def newer_on(url: str, branch: str, revision: str) -> str:

@@ -158,8 +158,8 @@ def _task(given: argparse.Namespace) -> None:
 def _publish(given: argparse.Namespace, name: str) -> None:
     from runner.retrain import tasks
 
-    reason = "" if _overrides() else _newer_commit()
-    print(reason or "nothing takes its place", flush=True)
+    reason = "" if _overrides() else _newer_commit()  # nothing takes the place of a trial
+    print(reason or "still the newest", flush=True)
     given.superseded.write_text(reason)
     published = ("", "", "") if reason else tasks.publish(name)
     for file, value in zip((given.model, given.version, given.pin_mode), published, strict=True):
@@ -174,7 +174,8 @@ def _newer_commit() -> str:
 
 
 def _pin(given: argparse.Namespace) -> None:
-    from runner.retrain.pin import Run, pin
+    from runner.retrain.argocd import tell
+    from runner.retrain.pin import MINE, Run, pin
     from runner.retrain.staging import propose_for_staging
     from runner.store import open_store
 
@@ -182,7 +183,9 @@ def _pin(given: argparse.Namespace) -> None:
     given.staging.write_text("")
     pinned = pin(run_, store, given.model, given.version, mode=given.mode)
     given.said.write_text(pinned.said)
-    print(pinned.said)
+    print(pinned.said, flush=True)
+    if pinned.commit:
+        print(tell(run_.url, run_.branch, pinned.commit, MINE, os.environ), flush=True)
     if not pinned.said.startswith("not pinned"):
         said = propose_for_staging(run_.url, run_.branch, store, given.model, given.version)
         given.staging.write_text(said)

@@ -16,11 +16,10 @@ import yaml
 
 from runner.errors import StageError
 from runner.github import credentials, git
-from runner.release.contents import SOURCES
-from runner.release.pin import OVERLAYS, read_pin
+from runner.release.pin import OVERLAYS, parse_pin, read_pin
 from runner.release.promote import promote
 from runner.release.versions import Version, read_version
-from runner.retrain.branch import cloned, insist, newer
+from runner.retrain.branch import changes, cloned, insist, newer
 from runner.store import Store
 
 ENVIRONMENT = "dev"
@@ -117,14 +116,20 @@ def _write(clone: Path, store: Store, lock: bytes, version: Version) -> list[str
 def _was_taken_back(clone: Path, version: Version) -> bool:
     """Whether this version was pinned before, and no commit since then changed an input of a training.
 
-    Where the pin is another now, somebody reverted it; a nightly run must not bring it back.
+    Where the pin is another now, somebody reverted it; a nightly run must not bring it back. In a store that was made
+    anew a version of the same number is another one.
     """
     now = read_pin(clone, ENVIRONMENT)
     if now is not None and now.sha256 == version.sha256:
         return False
     trailer = f"--grep=^{TRAILER}: {version.model}/{version.number}$"
     former = git(clone, "log", "-1", "--format=%H", trailer, "--", MINE[1])
-    return bool(former) and not git(clone, "log", "-1", "--format=%H", f"{former}..HEAD", "--", *SOURCES)
+    if not former:
+        return False
+    pinned = parse_pin(git(clone, "show", f"{former}:{MINE[1]}"), clone / MINE[1])
+    if pinned is None or pinned.sha256 != version.sha256:
+        return False
+    return not changes(clone, f"{former}..HEAD")
 
 
 def _bring(clone: Path, run: Run, version: Version, changed: list[str], mode: str) -> Pinned:

@@ -8,16 +8,21 @@ from __future__ import annotations
 import fcntl
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from runner.errors import StageError
+import yaml
+
+from runner.compose import compose
+from runner.errors import ObjectError, StageError
+from runner.release.versions import numbers
 from runner.retrain.relay import give, take
 from runner.run import ARTIFACTS
 from runner.store import Store, open_store
 from runner.store.use import use_store
 
+LOCK = "dvc.lock"
 _ROOM = 0.2  # of the cache's volume, before a training
 
 
@@ -30,7 +35,7 @@ class Published(NamedTuple):
 
 
 def plan(run: str, values: Sequence[str]) -> str:
-    """Return what there is to do: train, gate-only or nothing.
+    """Return what there is to do: train, gate-only or nothing, which is said only where the store has such a version.
 
     Args:
         run: the PipelineRun's name.
@@ -47,10 +52,31 @@ def plan(run: str, values: Sequence[str]) -> str:
     if values:
         override(Path.cwd(), values, "started by hand with")
         print(f"params.yaml of this run: {' '.join(values)}", flush=True)
-    with _handing_on(run):
+    with _handing_on(run) as store:
         made = make_plan(Path.cwd(), remote=True)
+        if made.answer == "nothing" and not _is_published(store, Path.cwd()):
+            made = made._replace(gate=(*made.gate, f"{store.uri} has no version with the results of {LOCK}"))
         print(made.as_text(), flush=True)
     return made.answer
+
+
+def _is_published(store: Store, project: Path) -> bool:
+    """Whether the store has a version of what dvc.lock says."""
+    config, _ = compose(project)
+    results = _results((project / LOCK).read_bytes())
+    for number in reversed(numbers(store, config.model.name)):
+        with suppress(ObjectError):
+            if _results(store.read(f"runs/{config.model.name}/{number}/{LOCK}")) == results:
+                return True
+    return False
+
+
+def _results(lock: bytes) -> dict[str, str]:
+    """Return the digests of the model and of what was measured, by their paths."""
+    stages: dict[str, dict[str, list[dict[str, str]]]] = yaml.safe_load(lock)["stages"]
+    wanted = {str(ARTIFACTS / name) for name in ("model", "export", "evaluation")}
+    outs = [out for stage in stages.values() for out in stage.get("outs", [])]
+    return {out["path"]: out["md5"] for out in outs if out["path"] in wanted}
 
 
 def prepare(run: str) -> None:
@@ -108,7 +134,7 @@ def gate(run: str) -> None:
     from runner.release.gate import gate as judge
 
     with _handing_on(run):
-        lock = Path("dvc.lock")
+        lock = Path(LOCK)
         before = lock.read_bytes() if lock.is_file() else b""
         _dvc("repro", "--pull")
         if lock.read_bytes() != before:
@@ -118,7 +144,7 @@ def gate(run: str) -> None:
 
 def publish(run: str) -> Published:
     """Bring the model into the store as a version; the data that dvc.lock names and it is made of come from there."""
-    from runner.compose import compose, write_stage_files
+    from runner.compose import write_stage_files
     from runner.release.contents import releasing
     from runner.release.publish import publish as bring
 
@@ -134,9 +160,9 @@ def publish(run: str) -> Published:
 
 
 @contextmanager
-def _handing_on(run: str) -> Iterator[None]:
+def _handing_on(run: str) -> Iterator[Store]:
     store = _take(run)
-    yield
+    yield store
     print(f"for the Tasks behind: {', '.join(give(store, Path.cwd(), run)) or 'nothing'}", flush=True)
 
 

@@ -84,10 +84,9 @@ class Gitea:
 
     def _admin(self, *arguments: str) -> None:
         folder = CACHE / "state/forge"
-        drop = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"]
-        command = [*drop, str(CACHE / "bin/gitea"), "--config", str(folder / "app.ini"), "admin", *arguments]
+        command = [str(CACHE / "bin/gitea"), "--config", str(folder / "app.ini"), "admin", *arguments]
         command += ["--password", self.password, "--must-change-password=false"]
-        environment = os.environ | {"HOME": str(folder / "home"), "USER": "nobody"}
+        environment = os.environ | {"HOME": str(folder / "home"), "USER": "root"}
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, cwd="/")
         assert done.returncode == 0, done.stdout + done.stderr
 

@@ -141,7 +141,9 @@ def push() -> None:
         note.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile("r") as file:
             there = f"docker://{REGISTRY}/{image.name}:1"
-            buildah("push", "--tls-verify=false", f"--digestfile={file.name}", f"localhost/{image.name}:1", there)
+            quick = ("--compression-format=zstd", "--compression-level=1")
+            options = ("--tls-verify=false", f"--digestfile={file.name}", *quick)
+            buildah("push", *options, f"localhost/{image.name}:1", there)
             digest = file.read().strip()
         for name in (f"localhost/{image.name}:1", f"{REGISTRY}/{image.name}:1"):
             subprocess.run(["ctr", "images", "rm", name], capture_output=True, check=False)

@@ -18,6 +18,9 @@ ALWAYS = {"ConfigMap": ("kube-root-ca.crt", "openshift-service-ca.crt"), "Servic
 LISTENER = "el-"  # Tekton's controller makes a Service of this name and the EventListener's
 # Peers that are not ours, with why a policy names them.
 OUTSIDE = {
+    "argocd": "Argo CD on Kubernetes",
+    "flywheel-gitops": "Argo CD on OpenShift, where it is Flywheel's own",
+    "openshift-gitops": "Argo CD on OpenShift",
     "kube-system": "DNS on Kubernetes",
     "openshift-dns": "DNS on OpenShift",
     "openshift-pipelines": "Tekton's interceptors on OpenShift",
@@ -192,7 +195,7 @@ def test_the_namespace_is_known_when_a_policy_names_a_peer(platform: str) -> Non
     ours = {obj["metadata"]["name"] for obj in objects(platform) if obj["kind"] == "Namespace"}
     for policy in (obj for obj in objects(platform) if obj["kind"] == "NetworkPolicy"):
         for _, namespaces in peers(policy):
-            # REPLACE-ME: the router's or Prometheus', from cluster.env.
+            # REPLACE-ME, of the template: the router's or Prometheus', from cluster.env.
             assert set(namespaces) <= ours | OUTSIDE.keys() | {"REPLACE-ME"}, policy["metadata"]
 
 

@@ -33,7 +33,12 @@ def test_every_secret_made_when_there_is_none(job: SecretJob) -> None:
     done = job.run()
     assert (done.returncode, done.stderr) == (0, "")
     secrets = job.secrets()
-    assert len(secrets) == len(done.stdout.splitlines()) == 22
+    lines = done.stdout.splitlines()
+    assert {"/".join(name) for name in secrets} == {line.partition(":")[0] for line in lines if line.endswith(": made")}
+    assert [line for line in lines if not line.endswith(": made")] == [
+        "flywheel-pipelines/argocd-webhook: not made: argocd-secret may be read in none of argocd, flywheel-gitops, "
+        "openshift-gitops; `make bootstrap` gives the right"
+    ]
     users = {name: data for (_, name), data in secrets.items() if name.startswith("store-user-")}
     assert len(users) == 7
     for name, data in users.items():
@@ -57,7 +62,7 @@ def test_nothing_changed_when_run_again(job: SecretJob) -> None:
     before = job.found()
     again = job.run()
     assert again.returncode == 0
-    assert all(line.endswith(": is there, left alone") for line in again.stdout.splitlines())
+    assert all(re.search(r": (is there, left alone|not made: .*)$", line) for line in again.stdout.splitlines())
     assert job.found() == before
     assert job.secrets()[HOME, "minio-root"] == {"user": "mine", "password": "kept"}
 
@@ -76,14 +81,13 @@ def test_said_and_made_later_when_the_api_server_is_away(job: SecretJob) -> None
     assert "error: flywheel-minio/minio-root: <urlopen error [Errno 111] Connection refused>" in failed.stderr
     assert job.secrets() == {}
     assert job.run().returncode == 0
-    assert len(job.secrets()) == 22
+    assert (HOME, "minio-root") in job.secrets()
 
 
 def test_refused_when_the_account_is_another(job: SecretJob) -> None:
     job.server.kubectl("create", "serviceaccount", "someone", "--namespace", HOME)
     done = job.run(account="someone")
     assert done.returncode == 1
-    assert len(done.stderr.splitlines()) == 22
     assert "error: flywheel-dev/model-api: 403" in done.stderr
     assert job.secrets() == {}
 

@@ -151,6 +151,15 @@ def test_what_was_taken_back_stays_so_when_no_input_changed_since(bench: Bench) 
     assert bench.pinned() == "1"
 
 
+def test_a_version_is_pinned_when_the_one_that_was_taken_back_is_another_of_its_number(bench: Bench) -> None:
+    bench.put(1)
+    bench.pin()
+    bench.revision = bench.commit("Revert", {name: FILES[name] for name in MINE})
+    manifest = json.loads(bench.store.read(key := "models/things/1/manifest.json")) | {"commit": bench.revision}
+    bench.store.replace(key, json.dumps(manifest).encode())  # in a store that was made anew
+    assert bench.pin().said.startswith("dev runs things 1")
+
+
 @pytest.mark.parametrize(
     ("files", "is_pinned"),
     [({"README.md": "new"}, True), ({"params.yaml": "x: 1\n"}, False), ({"conf/a.yaml": ""}, False)],

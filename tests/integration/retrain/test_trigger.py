@@ -9,17 +9,15 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-import yaml
 
-from runner.release.contents import SOURCES
 from runner.retrain.start import fill
+from runner.sources import sources
 from tests.retrain.forge import ZERO
 from tests.retrain.installation import FACTS, WEBHOOK_SECRET, Listener, listening, render, set_facts
 from tests.retrain.tekton import Object
@@ -94,6 +92,24 @@ def push(*commits: dict[str, Any], **changes: Any) -> dict[str, Any]:
     } | changes
 
 
+def in_seven(*changing: int) -> list[dict[str, Any]]:
+    """Return seven commits, oldest first, of which some change params.yaml."""
+    return [commit("params.yaml" if number in changing else "README.md") for number in range(7)]
+
+
+def gitea(*commits: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    """Return Gitea's payload: no word of deletion or force; the newest five commits, newest first, of how many.
+
+    Fields: PushPayload and PayloadCommit in modules/structs/hook.go; it is cut after [ui] FEED_MAX_COMMIT_NUM commits.
+    """
+    made = push(*commits, **changes)
+    left_out = ("created", "deleted", "forced", "base_ref", "compare")
+    kept = {key: value for key, value in made.items() if key not in left_out}
+    newest = [{**each, "verification": None} for each in reversed(commits)][:5]
+    head = newest[0] if newest else None
+    return kept | {"commits": newest, "total_commits": len(commits), "head_commit": head, "compare_url": PAGE}
+
+
 class Push(NamedTuple):
     what: str
     payload: dict[str, Any]
@@ -133,7 +149,10 @@ PUSHES = [
     Push("a tag", push(commit("params.yaml"), ref="refs/tags/main"), False),
     Push("another repository", push(commit("params.yaml"), repository=OTHER), False),
     Push("the branch was deleted", push(deleted=True, after=ZERO), False),
-    Push("no commit", push(), False),
+    Push("taken back to an older commit", push(forced=True), True),
+    Push("a new branch at a commit that is there", push(created=True), True),
+    Push("taken back, as a forge tells that has no word for force", push(forced=None), True),
+    Push("pushed with force, whatever the rest says", push(commit("README.md"), forced=True), True),
     Push("the bot's pin", push(commit("dvc.lock", MODEL_ENV, message=PINNED)), False),
     Push("the bot's lock, with no pin", push(commit("dvc.lock", message=PINNED)), False),
     Push("a pin that changes an input too", push(commit("params.yaml", message=PINNED)), False),
@@ -141,6 +160,21 @@ PUSHES = [
     Push("the platform", push(commit("gitops/gpu/base/machine-set.yaml")), False),
     Push("documents", push(commit("README.md", "docs/results.md", "CHANGELOG.md")), False),
     Push("tests", push(commit("tests/unit/runner/test_train.py")), False),
+    Push("code that no stage reads", push(commit("runner/label_studio/pull.py", "runner/retrain/cli.py")), False),
+    Push("code of the server that no stage reads", push(commit("serving/app.py", "serving/templates/a.html")), False),
+    Push("seven commits, the oldest of which changes a training", push(*in_seven(0)), True),
+    Push("seven commits, the newest of which changes a training", push(*in_seven(6)), True),
+    Push("seven commits, none of which changes a training", push(*in_seven()), False),
+    Push("as many commits as some forges send at most", push(*(commit("README.md") for _ in range(20))), True),
+    Push("Gitea: three commits, one of which changes a training", gitea(*in_seven(0)[:3]), True),
+    Push("Gitea: three commits, none of which changes a training", gitea(*in_seven()[:3]), False),
+    Push("Gitea: seven commits, the oldest of which changes a training", gitea(*in_seven(0)), True),
+    Push("Gitea: seven commits, the newest of which changes a training", gitea(*in_seven(6)), True),
+    Push("Gitea: seven commits, of which two were not sent", gitea(*in_seven()), True),
+    Push("Gitea: the bot's pin", gitea(commit("dvc.lock", MODEL_ENV, message=PINNED)), False),
+    Push("Gitea: another branch", gitea(commit("params.yaml"), ref="refs/heads/try"), False),
+    Push("Gitea: a list that is null", gitea() | {"commits": None}, True),
+    Push("a commit whose lists are null", push(commit("params.yaml") | {"added": None, "removed": None}), True),
     Push("names alike", push(commit("params.yaml.orig", "docs/params.yaml", "myconf/a.yaml", "xrunner/a.py")), False),
     Push("an id that is none", push(commit("params.yaml"), after='0", "value": "$(whoami)'), False),
     Push("an id of another length", push(commit("params.yaml"), after=AFTER[:7]), False),
@@ -164,24 +198,9 @@ def test_a_push_starts_a_run_when_it_changes_a_training(listener: Listener, each
 
 
 def test_what_a_training_is_made_of_starts_a_run_when_it_changes(project: Path, listener: Listener) -> None:
-    """The filter's paths are those that dvc.yaml depends on, and those that make a newer commit supersede a run."""
-    pipeline = yaml.safe_load((project / "dvc.yaml").read_text(encoding="utf-8"))["stages"].values()
-    files = {dep for stage in pipeline for dep in stage["deps"] if not dep.startswith("artifacts/")}
-    for name in sorted({"params.yaml", *files, *SOURCES}):
+    for name in sources(project):
         path = f"{name}/any" if (project / name).is_dir() else name
         assert listener.deliver(push(commit(path))), path
-    filter_ = next(
-        param["value"] for each in _triggers(project) for param in each.get("params", []) if param["name"] == "filter"
-    )
-    folders = [name.rstrip("/") for name in re.findall(r'"([a-z]+/)"', filter_)]
-    assert {*re.findall(r'"([\w.-]+\.(?:yaml|txt))"', filter_), *folders} == set(SOURCES)
-
-
-def _triggers(project: Path) -> list[Object]:
-    file = project / "gitops/pipelines/base/trigger/event-listener.yaml"
-    listener = yaml.safe_load(file.read_text(encoding="utf-8"))
-    interceptors: list[Object] = listener["spec"]["triggers"][0]["interceptors"]
-    return interceptors
 
 
 BODY = json.dumps(push(commit("params.yaml"))).encode()

@@ -176,6 +176,23 @@ def test_composed_files_do_not_matter_when_somebody_composed_by_hand(ran: Projec
     assert ran.reasons() == {"compose": [f"{COMPOSED} was changed by hand"]}
 
 
+def test_all_would_run_from_the_training_on_when_the_store_has_not_its_result(ran: Project) -> None:
+    with (ran.folder / ".dvc/config").open("a") as config:
+        config.write("    remote = store\n['remote \"store\"']\n    url = ../remote\n")
+    ran.lock["train"]["outs"][0]["md5"] = md5("model")
+    ran.write()
+    remote = ran.folder / "remote"
+    remote.mkdir()
+    assert make_plan(ran.folder, remote=True).reasons == {"train": ["its result is not in the store"]}
+    assert make_plan(ran.folder).reasons == {}
+    there = remote / "files/md5" / md5("model")[:2]
+    there.mkdir(parents=True)
+    (there / md5("model")[2:]).write_text("model")
+    assert make_plan(ran.folder, remote=True).reasons == {}
+    shutil.rmtree(remote)
+    assert make_plan(ran.folder, remote=True).reasons == {"train": ["its result is not in the store"]}
+
+
 def test_refused_when_the_configuration_is_wrong(ran: Project) -> None:
     ran.write(train={"epochs": 0})
     with pytest.raises(ConfigError, match=r"params\.yaml: train\.epochs: found 0"):

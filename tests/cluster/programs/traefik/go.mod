@@ -240,8 +240,8 @@ require (
 tool github.com/traefik/traefik/v3/cmd/traefik
 
 replace (
-	// upstream's fork, for passwords in the ingress controller, which no Ingress of ours has
-	github.com/abbot/go-http-auth => github.com/abbot/go-http-auth v0.4.1-0.20220112235402-e1cee1c72f2f
+	// the function that upstream's fork adds; the build copies the module around it
+	github.com/abbot/go-http-auth => ./auth
 	// all of lego but its list of DNS providers: the build copies the module around the file in lego/
 	github.com/go-acme/lego/v5 => ./lego
 	github.com/gorilla/mux => github.com/containous/mux v0.0.0-20250523120546-41b6ec3aed59

@@ -94,9 +94,8 @@ def test_changes_are_said_when_they_are_not_committed(trained: Trained) -> None:
     git(trained.folder, "add", "params.yaml", "conf")
     git(trained.folder, "commit", "-qm", "first")
     (trained.folder / "params.yaml").write_text((trained.folder / "params.yaml").read_text() + "# a note\n")
-    (trained.folder / "runner").mkdir()
-    (trained.folder / "runner/new.py").write_text("")
-    assert release_of(trained).manifest["work_tree"] == "changed since: params.yaml, runner/new.py"
+    (trained.folder / "conf/new.yaml").write_text("")
+    assert release_of(trained).manifest["work_tree"] == "changed since: params.yaml, conf/new.yaml"
 
 
 def test_nothing_is_left_behind_when_it_was_released(trained: Trained) -> None:

@@ -1,0 +1,247 @@
+"""Examine the cluster of a fork: its Applications, Secrets, webhook, tokens, Label Studio, store and images.
+
+Whatever the user may not read is said and left out; nothing is changed.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from runner.cluster import facts as cluster_env
+from runner.cluster import kubectl
+from runner.cluster.doctor_forge import deliveries, tokens
+from runner.cluster.first_run import IMAGES, unbuilt_images
+from runner.cluster.store import opened
+from runner.doctor import Finding
+from runner.errors import ClusterError, ConfigError, RunnerError
+from runner.github import same_repository
+from runner.release.pin import Pin, environments, read_pin
+from runner.retrain.kubernetes import PIPELINES
+from runner.tls import trusting
+
+Values = dict[str, str]
+LABELS = "flywheel-labels"
+#: Secrets that people supply, with the keys that must be there; gitops/README.md has the commands.
+SUPPLIED = {f"{PIPELINES}/git": ("token",), f"{PIPELINES}/webhook": ("secret",)}
+#: Users of the store, by the Secret that has their key, and a prefix that each must be able to look into.
+USERS = {
+    f"{PIPELINES}/store": "datasets/",
+    f"{PIPELINES}/store-publisher": "models/",
+    f"{LABELS}/store": "datasets/",
+}
+INTERCEPTORS = ("tekton-pipelines", "openshift-pipelines")
+BY_HAND = "serving-prod"  # waits for somebody to sync it
+_TIMEOUT_S = 10
+
+
+def check_cluster(project: Path) -> Iterator[Finding]:
+    """Yield a finding for each thing of the cluster that the user is logged in to; one alone where there is none."""
+    try:
+        values = cluster_env.check(project / cluster_env.PATH, complete=True)
+    except ConfigError as error:
+        if (project / cluster_env.PATH).is_file():
+            yield Finding(f"no cluster is looked at: {str(error).splitlines()[0]}")
+        return
+    try:
+        kubectl.get("/version")
+        is_there = kubectl.get(f"/api/v1/namespaces/{PIPELINES}") is not None
+    except ClusterError as error:
+        yield Finding(f"no cluster is looked at: {error}")
+        return
+    if not is_there:
+        yield Finding(
+            f"the cluster has no namespace {PIPELINES}",
+            f"log in to the fork's cluster, or `make bootstrap PLATFORM={values['PLATFORM']}`",
+        )
+        return
+    for name, check in CHECKS.items():
+        try:
+            yield from check(project, values)
+        except RunnerError as error:
+            yield Finding(f"{name} could not be examined", str(error))
+
+
+def _applications(project: Path, values: Values) -> Iterator[Finding]:
+    """Say which Applications are not as Git has them, and why."""
+    found = kubectl.items("/apis/argoproj.io/v1alpha1/applications")
+    ours = [each for each in found if same_repository(_sources(each), values["REPO_URL"])]
+    if not ours:
+        yield Finding("Argo CD has no Application of this repository", "`make bootstrap` makes them")
+    for each in sorted(ours, key=lambda one: str(one["metadata"]["name"])):
+        name, namespace, status = each["metadata"]["name"], each["metadata"]["namespace"], each.get("status") or {}
+        sync = (status.get("sync") or {}).get("status", "Unknown")
+        health = (status.get("health") or {}).get("status", "Unknown")
+        what = f"Application {name}: {sync}, {health}"
+        if str(name).endswith(BY_HAND) and sync == "OutOfSync":
+            yield Finding(f"{what}; prod is synced by hand")
+        elif (sync, health) == ("Synced", "Healthy"):
+            yield Finding(what)
+        else:
+            yield Finding(f"{what}{_why(status)}", f"kubectl -n {namespace} describe application {name}")
+
+
+def _sources(application: Mapping[str, Any]) -> str:
+    return str((application["spec"].get("source") or {}).get("repoURL", ""))
+
+
+def _why(status: Mapping[str, Any]) -> str:
+    """Return what Argo CD says of an Application, and of its objects that are not well."""
+    operation = status.get("operationState") or {}
+    said = [each.get("message", "") for each in status.get("conditions") or []]
+    said += [operation.get("message", "")] if operation.get("phase") != "Succeeded" else []
+    for each in status.get("resources") or []:
+        if message := (each.get("health") or {}).get("message"):
+            said.append(f"{each['kind']} {each['name']}: {message}")
+    lines = list(dict.fromkeys(" ".join(text.split())[:300] for text in said if text))
+    return f": {'; '.join(lines[:3])}" if lines else ""
+
+
+def _secrets(project: Path, values: Values) -> Iterator[Finding]:
+    """Say which Secrets are missing that people supply, or lack a key."""
+    wanted = dict(SUPPLIED)
+    if kubectl.get(f"/apis/batch/v1/namespaces/{LABELS}/cronjobs/labels-pull"):
+        wanted[f"{LABELS}/git"] = ("token",)
+    for where, keys in wanted.items():
+        namespace, _, name = where.partition("/")
+        there = secret(where)
+        lacking = [key for key in keys if not there.get(key, "").strip()]
+        yield Finding(
+            f"Secret {name} in {namespace}" + (f" has no {', '.join(lacking)}" if lacking else ""),
+            "gitops/README.md, section Secrets, has the command" if lacking else "",
+        )
+    if not secret(f"{PIPELINES}/git").get("read-token"):
+        yield Finding(
+            f"Secret git in {PIPELINES} has no read-token: commits get no status, a private repository no clone"
+        )
+    told = secret(f"{PIPELINES}/argocd-webhook").get("secret")
+    yield Finding(
+        "pin tells Argo CD of its commits"
+        if told
+        else "pin does not tell Argo CD: pins are served after its next poll",
+        "" if told else "sync the Application credentials; the log of its Job says why argocd-webhook was not made",
+    )
+
+
+def secret(where: str) -> dict[str, str]:
+    """Return what a Secret, NAMESPACE/NAME, holds; nothing where there is none."""
+    namespace, _, name = where.partition("/")
+    found = (kubectl.get(f"/api/v1/namespaces/{namespace}/secrets/{name}") or {}).get("data") or {}
+    return {key: base64.b64decode(text).decode(errors="replace") for key, text in found.items()}
+
+
+def _webhook(project: Path, values: Values) -> Iterator[Finding]:
+    """Say whether pushes arrive: by the forge's list of webhooks, and by the log of Tekton's interceptors.
+
+    Tekton answers 202 to a wrong signature too. Only its interceptors log it, which all listeners of the cluster share.
+    """
+    token = secret(f"{PIPELINES}/git").get("token", "")
+    yield from deliveries(values, token)
+    for namespace in INTERCEPTORS:
+        done = kubectl.run(
+            "logs",
+            "--namespace",
+            namespace,
+            "deployment/tekton-triggers-core-interceptors",
+            "--since=24h",
+            "--tail=2000",
+        )
+        if done.returncode:
+            continue
+        verdicts = [line for line in done.stdout.splitlines() if re.search("signature|Continue:true", line)]
+        wrong = [line for line in verdicts if "Continue:true" not in line]
+        if not wrong:
+            yield Finding("no delivery of the last day had a wrong signature, as Tekton's interceptors log it")
+        elif verdicts[-1] == wrong[-1]:
+            yield Finding(
+                f"the last delivery that Tekton's interceptors saw had a wrong signature ({len(wrong)} in a day)",
+                f"the webhook's secret at the forge must be that of Secret webhook: kubectl -n {PIPELINES} get secret "
+                "webhook --template '{{.data.secret | base64decode}}'",
+            )
+        else:
+            yield Finding(f"{len(wrong)} deliveries of the last day had a wrong signature, but not the last one")
+        return
+    yield Finding("nobody knows whether signatures are right: the log of Tekton's interceptors may not be read")
+
+
+def _tokens(project: Path, values: Values) -> Iterator[Finding]:
+    """Say whether the forge lets each token do its work."""
+    yield from tokens(project, values, secret(f"{PIPELINES}/git"))
+
+
+def _label_studio(project: Path, values: Values) -> Iterator[Finding]:
+    """Say whether Label Studio runs and answers."""
+    path = f"/apis/apps/v1/namespaces/{LABELS}/deployments/label-studio"
+    status = (kubectl.get(path) or {}).get("status") or {}
+    if not status.get("availableReplicas"):
+        yield Finding("Label Studio does not run", f"kubectl -n {LABELS} get pods; look at the log of label-studio")
+        return
+    url = f"https://label-studio.{values['APPS_DOMAIN']}/health"
+    try:
+        with urllib.request.urlopen(url, timeout=_TIMEOUT_S, context=trusting()):
+            yield Finding(f"Label Studio answers at {url}")
+    except (OSError, ValueError) as error:
+        if "CERTIFICATE_VERIFY_FAILED" in str(error):
+            remedy = "set CA_BUNDLE to a file with the authority of its certificate"
+        else:
+            remedy = f"look at the Route or Ingress in {LABELS}, and at the DNS of {values['APPS_DOMAIN']}"
+        yield Finding(f"Label Studio runs, but {url} does not answer here: {error}", remedy)
+
+
+def _store(project: Path, values: Values) -> Iterator[Finding]:
+    """Say what the store answers to each of its users."""
+    for where, prefix in USERS.items():
+        namespace, _, name = where.partition("/")
+        user = secret(where).get("AWS_ACCESS_KEY_ID", "?")
+        try:
+            with opened(values, name, namespace) as store:
+                store.bucket.patience = ()
+                count = len(store.list(prefix))
+        except RunnerError as error:
+            yield Finding(f"the store, as user {user} of Secret {name} in {namespace}", str(error))
+        else:
+            yield Finding(f"the store answers user {user} ({namespace}): {count} objects in {prefix}")
+    for environment in environments(project):
+        if pin := read_pin(project, environment):
+            yield _served(values, environment, pin)
+
+
+def _served(values: Values, environment: str, pin: Pin) -> Finding:
+    """Say whether an environment's server may read what it is pinned to."""
+    namespace = f"flywheel-{environment}"
+    what = f"the pin of {environment}, {pin.uri}, as its server reads it"
+    try:
+        with opened(values, "store", namespace) as store:
+            store.bucket.patience = ()
+            sha256 = hashlib.sha256(store.read(pin.uri.removeprefix(f"{store.uri}/"))).hexdigest()
+    except RunnerError as error:
+        return Finding(what, str(error))
+    if sha256 != pin.sha256:
+        return Finding(
+            f"{what}: its sha256 is {sha256}", "`python -m runner store verify`, then promote another version"
+        )
+    return Finding(what)
+
+
+def _images(project: Path, values: Values) -> Iterator[Finding]:
+    """Say which images are not built."""
+    unbuilt = unbuilt_images(project / IMAGES)
+    remedy = "once they are: `python -m runner images --write`, commit, push" if unbuilt else ""
+    yield Finding(f"images not built: {', '.join(unbuilt)}" if unbuilt else "every image has a digest", remedy)
+
+
+CHECKS: dict[str, Callable[[Path, Values], Iterator[Finding]]] = {
+    "the Applications of Argo CD": _applications,
+    "the Secrets": _secrets,
+    "the webhook": _webhook,
+    "the tokens": _tokens,
+    "Label Studio": _label_studio,
+    "the store": _store,
+    "the images": _images,
+}

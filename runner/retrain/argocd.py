@@ -1,0 +1,81 @@
+"""Tell Argo CD of the bot's commit, so that a pin is served in seconds and not after Argo CD's next poll.
+
+The event is a push in GitHub's form, which Argo CD takes at /api/webhook when it is signed with its key
+`webhook.github.secret`. Argo CD then looks at the Applications whose repository is that of `html_url`. It compares host
+and path, in any form of a URL, with or without `.git`; so the host need not be GitHub's.
+
+Form: https://docs.github.com/en/webhooks/webhook-events-and-payloads#push
+Argo CD: util/webhook/webhook.go, affectedRevisionInfo and GetWebURLRegex
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import ssl
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+from runner.github import remote_of
+from runner.tls import trusting
+
+URL, SECRET, CA = "ARGOCD_WEBHOOK_URL", "ARGOCD_WEBHOOK_SECRET", "ARGOCD_WEBHOOK_CA"
+_TIMEOUT_SECONDS = 10
+
+
+def tell(repository: str, branch: str, commit: str, files: Sequence[str], environment: Mapping[str, str]) -> str:
+    """Send the event; return in words what became of it. A failure is not an error: Argo CD polls all the same.
+
+    Args:
+        repository: its URL, as Argo CD's Applications have it.
+        branch: that was pushed to.
+        commit: its head now.
+        files: that the commit changes.
+        environment: ARGOCD_WEBHOOK_URL, ARGOCD_WEBHOOK_SECRET; and ARGOCD_WEBHOOK_CA, certificates in PEM form that
+            are trusted beside those of CA_BUNDLE.
+    """
+    polls = "it polls within minutes"
+    url, secret = environment.get(URL), environment.get(SECRET)
+    if not url or not secret:
+        return f"Argo CD was not told ({URL if not url else SECRET} is not set): {polls}"
+    if urlsplit(url).scheme != "https":
+        return f"Argo CD was not told ({URL} is {url}, expected https://…): {polls}"
+    page = remote_of(repository).page
+    if not page:
+        return f"Argo CD was not told (no server can be told from {repository}): {polls}"
+    body = json.dumps(event(page, branch, commit, files)).encode()
+    request = urllib.request.Request(url, body, method="POST")
+    request.add_header("Content-Type", "application/json")
+    request.add_header("X-GitHub-Event", "push")
+    request.add_header("X-Hub-Signature-256", f"sha256={hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()}")
+    try:
+        trusted = trusting()
+        if authorities := environment.get(CA):
+            trusted.load_verify_locations(cadata=authorities)
+        with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS, context=trusted):
+            return f"Argo CD was told of {commit[:12]}"
+    except urllib.error.HTTPError as error:
+        with error:
+            said = " ".join(error.read(1000).decode(errors="replace").split())[:200]
+        return f"Argo CD was not told ({url} answered {error.code}: {said}): {polls}"
+    except (OSError, ValueError, ssl.SSLError) as error:
+        return f"Argo CD was not told ({url}: {error}): {polls}"
+
+
+def event(page: str, branch: str, commit: str, files: Sequence[str]) -> dict[str, Any]:
+    """Return a push event, as far as Argo CD reads it.
+
+    Args:
+        page: of the repository, such as https://github.com/owner/name.
+        branch, commit, files: as `tell`.
+    """
+    return {
+        "ref": f"refs/heads/{branch}",
+        "after": commit,
+        "repository": {"html_url": page, "full_name": urlsplit(page).path.strip("/")},
+        "commits": [{"id": commit, "added": [], "removed": [], "modified": list(files)}],
+    }

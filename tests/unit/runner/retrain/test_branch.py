@@ -1,0 +1,88 @@
+"""Which later commit takes the place of another: one that changes an input of a training, in the branch's history."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from runner.retrain.branch import LINE, newer_on
+from tests.projects import IDENTITY
+
+DVC = "stages: {train: {cmd: 'true', deps: [runner/train.py, artifacts/x], outs: [artifacts/x]}}\n"
+FILES = {"params.yaml": "seed: 0\n", "dvc.yaml": DVC, "runner/train.py": "", "runner/label_studio/pull.py": ""}
+
+
+class Repository:
+    """One with a branch main, beside a clone that commits to it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.bare, self.clone = folder / "things.git", folder / "clone"
+        self.url = f"file://{self.bare}"
+        subprocess.run(["git", "init", "-q", "--bare", "-b", "main", str(self.bare)], check=True)
+        subprocess.run(["git", "init", "-q", "-b", "main", str(self.clone)], check=True)
+
+    def commit(self, message: str, **files: str | None) -> str:
+        """Commit files by their paths, and push; return the commit's id."""
+        for name, text in files.items():
+            file = self.clone / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.unlink() if text is None else file.write_text(text)
+        self.git("add", "-A")
+        self.git(*IDENTITY, "commit", "-q", "--allow-empty", "-m", message)
+        self.git("push", "-qf", self.url, "HEAD:main")
+        return self.git("rev-parse", "HEAD")
+
+    def git(self, *arguments: str) -> str:
+        done = subprocess.run(["git", *arguments], cwd=self.clone, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Repository:
+    return Repository(tmp_path)
+
+
+def test_nothing_is_newer_when_no_input_changed(repository: Repository) -> None:
+    first = repository.commit("first", **FILES)
+    assert newer_on(repository.url, "main", first) == ""
+    repository.commit(
+        "typo", **{"runner/label_studio/pull.py": "# a word\n", "README.md": "new\n", "dvc.lock": "a: 1\n"}
+    )
+    assert newer_on(repository.url, "main", first) == ""
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"params.yaml": "seed: 1\n"}, {"runner/train.py": "# new\n"}, {"conf/a.yaml": ""}, {"runner/train.py": None}],
+)
+def test_the_newest_is_named_when_an_input_changed(repository: Repository, changed: dict[str, str | None]) -> None:
+    first = repository.commit("first", **FILES)
+    later = repository.commit("later" * 200, **changed)
+    repository.commit("and a word", **{"README.md": "new\n"})
+    said = newer_on(repository.url, "main", first)
+    assert said.startswith(f"superseded by {later[:7]} later")
+    assert len(said) <= LINE
+    assert newer_on(repository.url, "main", later) == ""
+
+
+def test_a_commit_counts_when_it_made_a_file_an_input(repository: Repository) -> None:
+    first = repository.commit("first", **FILES)
+    later = repository.commit("more", **{"dvc.yaml": DVC.replace("runner/train.py", "runner/train.py, runner/more.py")})
+    assert later[:7] in newer_on(repository.url, "main", first)
+
+
+@pytest.mark.parametrize("broken", ["stages: [", "stages: {a: {deps: [':(exclude)params.yaml']}}"])
+def test_a_change_counts_when_dvc_yaml_is_odd(repository: Repository, broken: str) -> None:
+    first = repository.commit("first", **FILES)
+    later = repository.commit("odd", **{"dvc.yaml": broken, "params.yaml": "seed: 1\n"})
+    assert later[:7] in newer_on(repository.url, "main", first)
+
+
+def test_a_commit_has_no_place_when_it_left_the_branch(repository: Repository) -> None:
+    repository.commit("first", **FILES)
+    gone = repository.commit("gone", **{"params.yaml": "seed: 1\n"})
+    repository.git("reset", "-q", "--hard", "HEAD~1")
+    repository.commit("other", **{"README.md": "new\n"})
+    assert newer_on(repository.url, "main", gone) == f"{gone[:12]} is no longer on the branch"
