@@ -247,7 +247,7 @@ def applied(platform: str) -> dict[str, str]:
     for application in applications(platform):
         path = application["spec"]["source"]["path"].removeprefix("gitops/")
         modes = ["autoscaled", "fixed", "none"] if platform == "openshift" else ["fixed", "none"]
-        choices = {"gpu": modes}.get(application["metadata"]["name"], [platform])
+        choices = {"flywheel-gpu": modes}.get(application["metadata"]["name"], [platform])
         for choice in choices:
             found[path.replace("REPLACE-ME", choice)] = application["spec"]["project"]
     return found

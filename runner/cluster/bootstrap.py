@@ -14,6 +14,7 @@ from runner.cluster import facts as cluster_env
 from runner.cluster import kubectl
 from runner.cluster.images import PATH as IMAGES
 from runner.cluster.images import unbuilt_images
+from runner.cluster.installation import lead_over, rendered, require_ours
 from runner.cluster.openshift_gitops import NAMESPACE, others_subscription, require_usable
 from runner.cluster.rights import advice
 from runner.cluster.waiting import Say, wait_for
@@ -45,16 +46,20 @@ def bootstrap(project: Path, platform: str, say: Say, *, patience_s: float = 900
     Raises:
         ConfigError: cluster.env is not complete, for another platform, or not pushed; or, on plain Kubernetes, where
             nothing builds them later, an image has no digest.
-        ClusterError: the cluster refuses, something did not come in time, or OpenShift GitOps is there and will not do.
+        ClusterError: the cluster refuses, something did not come in time, OpenShift GitOps is there and will not do, or
+            an object is there that is not ours.
     """
     values = cluster_env.check(project / cluster_env.PATH, complete=True)
     if values["PLATFORM"] != platform:
         raise ConfigError(f"{cluster_env.PATH}: PLATFORM is {values['PLATFORM']}, but {platform} was asked for")
     require_pushed(project, values)
+    objects = rendered(project, platform)
     if platform == "openshift":
-        if there := others_subscription():
+        there = others_subscription()
+        if there:
             require_usable(project, there)
-        else:
+        require_ours(objects)
+        if not there:
             _apply(project, "operator", say)
         needed = {CRD + name: f"{name}, which OpenShift GitOps brings" for name in (*ARGO_CD, "argocds.argoproj.io")}
         for path, what in needed.items():
@@ -69,6 +74,8 @@ def bootstrap(project: Path, platform: str, say: Say, *, patience_s: float = 900
             raise ClusterError(
                 f"the cluster lacks {', '.join(missing)}; gitops/README.md (before) says how to install what is missing"
             )
+        require_ours(objects)
+    lead_over(objects, platform, say)
     _apply(project, f"root/overlays/{platform}", say)
     say(f"applied; Argo CD does the rest: kubectl -n {ARGO_CD_NAMESPACES[platform]} get applications -w")
     for line in advice() if platform == "kubernetes" else ():

@@ -37,7 +37,7 @@ USERS = {
     f"{LABELS}/store": "datasets/",
 }
 INTERCEPTORS = ("tekton-pipelines", "openshift-pipelines")
-BY_HAND = "serving-prod"  # waits for somebody to sync it
+BY_HAND = "flywheel-serving-prod"  # waits for somebody to sync it
 _TIMEOUT_S = 10
 
 

@@ -27,7 +27,7 @@ QUICK = {
 }
 
 
-BY_HAND = {"serving-prod"}  # somebody syncs it
+BY_HAND = {"flywheel-serving-prod"}  # somebody syncs it
 
 
 def not_settled() -> dict[str, str]:

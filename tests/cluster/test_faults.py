@@ -265,7 +265,7 @@ def test_a_bad_image_of_the_store_is_taken_back_through_git(desk: Desk) -> None:
     good = desk.shell("grep -A2 'name: flywheel-minio' gitops/images/kustomization.yaml | tail -1").split()[1]
     desk.shell(f"sed -i 's/{good}/sha256:{'0' * 64}/' gitops/images/kustomization.yaml")
     desk.push("A bad image", "main", "platform")
-    until(lambda: not_settled().get("minio"), 420, "Argo CD sees it", every=2)
+    until(lambda: not_settled().get("flywheel-minio"), 420, "Argo CD sees it", every=2)
     desk.shell("git revert --no-edit HEAD && git push --quiet origin HEAD:main HEAD:platform")
     until(lambda: not not_settled(), 900, "every Application Synced and Healthy", every=2)
 

@@ -54,7 +54,7 @@ def test_a_resource_is_named_when_its_kind_is_given(kind: str, expected: str) ->
     assert plural(kind) == expected
 
 
-@pytest.mark.parametrize("name", ["platform", "detector"])
+@pytest.mark.parametrize("name", ["flywheel-platform", "flywheel-detector"])
 def test_the_kinds_of_a_project_are_those_it_applies(name: str) -> None:
     kinds = {(group_of(obj), obj["kind"], gitops.is_cluster_wide(obj)) for _, obj in objects_of(name)}
     assert allowed(name, "clusterResourceWhitelist") == {kind[:2] for kind in kinds if kind[2]}
@@ -62,7 +62,7 @@ def test_the_kinds_of_a_project_are_those_it_applies(name: str) -> None:
 
 
 @pytest.mark.parametrize("platform", PLATFORMS)
-@pytest.mark.parametrize("name", ["platform", "detector"])
+@pytest.mark.parametrize("name", ["flywheel-platform", "flywheel-detector"])
 def test_the_namespaces_of_a_project_are_those_it_applies_to(name: str, platform: str) -> None:
     paths = [path for path, its in gitops.applied(platform).items() if its == name]
     there = {obj["metadata"].get("namespace") for path in paths for obj in gitops.leaf(path).objects} - {None}
@@ -75,7 +75,7 @@ def test_the_namespaces_of_a_project_are_those_it_applies_to(name: str, platform
     assert {item["server"] for item in destinations} == {"https://kubernetes.default.svc"}
     assert there <= {item["namespace"] for item in destinations}
     if platform == "openshift":
-        elsewhere = {"cert-manager"} if name == "platform" else set()
+        elsewhere = {"cert-manager"} if name == "flywheel-platform" else set()
         assert {item["namespace"] for item in destinations} - there == elsewhere
 
 
@@ -143,7 +143,7 @@ def test_the_controller_may_write_nothing_else() -> None:
     work = {right for verb in WRITE for right in rules_of(of_name("flywheel-argocd-work"), verb)}
     serve = {right for verb in WRITE for right in rules_of(of_name("flywheel-argocd-serve"), verb)}
     assert (work | serve) - {ROUTE_HOST} == ours
-    both = allowed("detector", "namespaceResourceWhitelist")
+    both = allowed("flywheel-detector", "namespaceResourceWhitelist")
     assert serve - {ROUTE_HOST} == {(group, plural(kind)) for group, kind in both}
     anywhere = {right for verb in WRITE for right in rules_of(of_name("flywheel-argocd-apply"), verb)}
     elsewhere = {right[1:] for platform in PLATFORMS for right in needed(platform) if right[0] not in bound_anywhere()}
@@ -213,7 +213,7 @@ def test_the_controller_may_grant_what_our_roles_grant_and_no_more() -> None:
             (g, r, v, n) for g in rule["apiGroups"] for r in rule["resources"] for v in rule["verbs"] for n in names
         }
 
-    roles = [obj for path, obj in objects_of("platform") if obj["kind"] in ("Role", "ClusterRole")]
+    roles = [obj for path, obj in objects_of("flywheel-platform") if obj["kind"] in ("Role", "ClusterRole")]
     needed = {one for role in roles for rule in role["rules"] for one in single(rule)}
     held = {one for rule in rights("flywheel-argocd-grant") for one in single(rule)}
     assert held == needed
@@ -221,7 +221,7 @@ def test_the_controller_may_grant_what_our_roles_grant_and_no_more() -> None:
 
 
 def test_the_controller_may_bind_roles_that_are_not_ours_by_name_and_where_we_do() -> None:
-    bindings = [obj for _, obj in objects_of("platform") if obj["kind"] == "RoleBinding"]
+    bindings = [obj for _, obj in objects_of("flywheel-platform") if obj["kind"] == "RoleBinding"]
     others = [obj for obj in bindings if obj["roleRef"]["kind"] == "ClusterRole"]
     (rule,) = rights("flywheel-argocd-pull")
     assert (rule["resources"], rule["verbs"]) == (["clusterroles"], ["bind"])
@@ -230,7 +230,9 @@ def test_the_controller_may_bind_roles_that_are_not_ours_by_name_and_where_we_do
 
 
 def test_the_controller_may_serve_in_the_namespaces_of_project_detector_alone() -> None:
-    assert bound("flywheel-argocd-serve") == {item["namespace"] for item in project("detector")["destinations"]}
+    assert bound("flywheel-argocd-serve") == {
+        item["namespace"] for item in project("flywheel-detector")["destinations"]
+    }
 
 
 def bound(role: str) -> set[str]:
@@ -249,7 +251,7 @@ def test_rights_and_root_are_not_the_controllers_to_change() -> None:
     for platform in PLATFORMS:
         objects = gitops.leaf(f"argocd/overlays/{platform}").objects
         assert {obj["kind"] for obj in objects} == {"AppProject", "Application", "ApplicationSet"}
-        assert "root" not in {obj["metadata"]["name"] for obj in objects}
+        assert "flywheel-root" not in {obj["metadata"]["name"] for obj in objects}
 
 
 @pytest.mark.parametrize("platform", PLATFORMS)
@@ -260,7 +262,7 @@ def test_an_application_is_patient_and_careful_when_it_syncs(platform: str) -> N
         assert policy["retry"]["refresh"] is True  # or the commit that mends a failing sync waits for its last try
         assert policy["retry"]["backoff"]["maxDuration"] == "3m"
         assert {"ServerSideApply=true", "RespectIgnoreDifferences=true"} <= set(policy["syncOptions"])
-        if application["spec"]["project"] == "platform":
+        if application["spec"]["project"] == "flywheel-platform":
             assert policy["automated"] == {"prune": True, "selfHeal": True}
             assert "SkipDryRunOnMissingResource=true" in policy["syncOptions"]
 
@@ -273,7 +275,7 @@ def test_prod_is_synced_by_hand_when_the_others_are_not(platform: str) -> None:
     assert serving["spec"]["templatePatch"].startswith(
         '{{- if ne .path.basename "prod" }}\nspec:\n  syncPolicy:\n    automated:'
     )
-    assert template["project"] == "detector"
+    assert template["project"] == "flywheel-detector"
     assert serving["spec"]["goTemplateOptions"] == ["missingkey=error"]
 
 
@@ -281,7 +283,10 @@ def test_prod_is_synced_by_hand_when_the_others_are_not(platform: str) -> None:
 def test_waves_follow_what_needs_what(platform: str) -> None:
     found = gitops.leaf(f"argocd/overlays/{platform}").of_kind("Application", "ApplicationSet")
     wave = {
-        obj["metadata"]["name"]: int(obj["metadata"]["annotations"]["argocd.argoproj.io/sync-wave"]) for obj in found
+        obj["metadata"]["name"].removeprefix("flywheel-"): int(
+            obj["metadata"]["annotations"]["argocd.argoproj.io/sync-wave"]
+        )
+        for obj in found
     }
     order = [("namespaces", "credentials"), ("credentials", "minio"), ("minio", "label-studio"), ("minio", "serving")]
     if platform == "openshift":
@@ -321,10 +326,33 @@ def test_the_default_project_stays_when_it_is_no_longer_in_git() -> None:
 
 
 def test_what_the_cluster_writes_is_left_when_a_machine_set_differs() -> None:
-    gpu = next(one for one in gitops.applications("openshift") if one["metadata"]["name"] == "gpu")
+    gpu = next(one for one in gitops.applications("openshift") if one["metadata"]["name"] == "flywheel-gpu")
     (ignored,) = gpu["spec"]["ignoreDifferences"]
     assert ignored["kind"] == "MachineSet"
     assert {"/spec/replicas", "/spec/template/spec/providerSpec/value/ami"} <= set(ignored["jsonPointers"])
+
+
+#: Objects of which a cluster has one, with that name; whoever has one already leaves ours out.
+ONE_ALONE = {
+    *("ArgoCD", "ClusterAutoscaler", "ClusterPolicy", "NodeFeatureDiscovery", "OperatorGroup", "Subscription"),
+    *("Namespace/nvidia-gpu-operator", "Namespace/openshift-gitops-operator", "Namespace/openshift-nfd"),
+    *("AppProject/default", "ConfigMap/argocd-cm"),
+}
+
+
+@pytest.mark.parametrize("platform", PLATFORMS)
+def test_an_object_says_whose_it_is_when_it_lies_among_others(platform: str) -> None:
+    for path in gitops.applied(platform):
+        for obj in gitops.leaf(path).objects:
+            kind, name = obj["kind"], obj["metadata"]["name"]
+            namespace = obj["metadata"].get("namespace", "")
+            shared = not namespace.startswith("flywheel-") or namespace == "flywheel-gitops"
+            if shared and not {kind, f"{kind}/{name}"} & ONE_ALONE:
+                assert name.startswith("flywheel-"), f"{path}: {kind} {name}"
+            if f"{kind}/{name}" != "ConfigMap/argocd-cm":
+                assert (
+                    obj["metadata"]["labels"]["app.kubernetes.io/part-of"] == "flywheel"
+                )  # bootstrap knows ours by it
 
 
 def test_no_pipeline_run_stands_in_gitops_when_argocd_leaves_those_alone() -> None:

@@ -83,7 +83,7 @@ def test_every_target_is_met_when_a_replacement_names_it() -> None:
         (obj["kind"], obj["metadata"]["name"])
         for leaf in gitops.leaves()
         for obj in leaf.objects
-    } | {("Ingress", "model"), ("Application", "root")}  # fmt: skip
+    } | {("Ingress", "model"), ("Application", "flywheel-root")}  # fmt: skip
     for file in sorted((GITOPS / "cluster/replacements").glob("*.yaml")):
         for replacement in gitops.load_all(file):
             assert replacement["source"]["fieldPath"].removeprefix("data.") in KEYS
@@ -149,7 +149,7 @@ def test_no_minio_is_applied_when_the_store_is_elsewhere(platform: str, tmp_path
     path.write_text(path.read_text().replace(f"# {line}", line))
     before = {obj["metadata"]["name"] for obj in gitops.leaf(f"argocd/overlays/{platform}").objects}
     after = {obj["metadata"]["name"] for obj in gitops.render(f"argocd/overlays/{platform}", root).objects}
-    assert before - after == {"minio"}
+    assert before - after == {"flywheel-minio"}
 
 
 def test_every_leaf_is_applied_by_something_when_it_is_no_alternative() -> None:

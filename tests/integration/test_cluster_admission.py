@@ -89,7 +89,7 @@ def taken(done: subprocess.CompletedProcess[str]) -> subprocess.CompletedProcess
 def test_every_object_is_taken_when_the_controller_applies_it(cluster: Cluster) -> None:
     """With the rights that bootstrap gives, and no other than those over Argo CD's own kinds."""
     controller = CONTROLLERS[cluster.platform]
-    for project in ("platform", "detector"):
+    for project in ("flywheel-platform", "flywheel-detector"):
         objects = cluster.objects(project)
         done = taken(cluster.server.apply(objects, controller))
         assert len(done.stdout.splitlines()) == len(objects)

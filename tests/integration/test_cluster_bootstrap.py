@@ -73,8 +73,8 @@ def test_argocd_is_there_when_openshift_is_bootstrapped_twice(server: ApiServer,
     assert "yours to supply: Secret git in flywheel-pipelines (gitops/README.md has the command)" in said
     kinds = "applications.argoproj.io,appprojects.argoproj.io,argocds.argoproj.io,namespaces,clusterroles,subscriptions"
     before = versions(server, kinds)
-    assert {"Application/root", "AppProject/platform", "ArgoCD/flywheel"} <= before.keys()
-    root = json.loads(server.kubectl("get", "application/root", "-n", "flywheel-gitops", "-o", "json").stdout)
+    assert {"Application/flywheel-root", "AppProject/flywheel-platform", "ArgoCD/flywheel"} <= before.keys()
+    root = json.loads(server.kubectl("get", "application/flywheel-root", "-n", "flywheel-gitops", "-o", "json").stdout)
     assert root["spec"]["source"]["path"] == "gitops/argocd/overlays/openshift"
     again: Said = []
     bootstrap(folder, "openshift", again.append, patience_s=60, pause_s=0.5)
@@ -106,6 +106,49 @@ def test_what_is_missing_is_named_when_kubernetes_is_not_prepared(server: ApiSer
     kept = json.loads(server.kubectl("get", "configmap/argocd-cm", "-n", "argocd", "-o", "json").stdout)["data"]
     assert kept["url"] == "https://argocd.example.org"
     assert "hs.status" in kept["resource.customizations.health.argoproj.io_Application"]
+
+
+@pytest.mark.slow
+def test_an_earlier_installation_is_led_over_when_kubernetes_is_bootstrapped(
+    server: ApiServer, folder: Path, run: Run
+) -> None:
+    """On a cluster that the test before has prepared."""
+    values = gitops.OTHER | {key: gitops.SAMPLE[key] for key in ("REPO_URL", "PLATFORM_REVISION", "DETECTOR_REVISION")}
+    cluster_env.merge(folder / cluster_env.PATH, values)
+    (folder / IMAGES).write_text((folder / IMAGES).read_text().replace("0" * 64, "1" * 64))
+    push(folder, run)
+    ours = {"app.kubernetes.io/part-of": "flywheel"}
+    meta = {"namespace": "argocd", "labels": ours}
+    tracked = {"argocd.argoproj.io/tracking-id": "pipelines:/ConfigMap:flywheel-pipelines/retrain"}
+    retrain = {"name": "retrain", "namespace": "flywheel-pipelines", "labels": ours, "annotations": tracked}
+    finalizers = ["resources-finalizer.argocd.argoproj.io"]
+    before = [
+        named("argoproj.io", "AppProject") | {"metadata": {**meta, "name": "platform"}},
+        named("argoproj.io", "Application") | {"metadata": {**meta, "name": "root", "finalizers": finalizers}},
+        named("argoproj.io", "Application") | {"metadata": {**meta, "name": "pipelines", "finalizers": finalizers}},
+        named("argoproj.io", "ApplicationSet") | {"metadata": {**meta, "name": "serving"}},
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": retrain},
+    ]
+    assert server.apply(before).returncode == 0
+    there = server.kubectl("get", "configmap/retrain", "-n", "flywheel-pipelines", "-o", "jsonpath={.metadata.uid}")
+    said: Said = []
+    bootstrap(folder, "kubernetes", said.append)
+    names = versions(server, "applications.argoproj.io,applicationsets.argoproj.io,appprojects.argoproj.io").keys()
+    assert "Application/flywheel-root" in names
+    assert not {"Application/root", "Application/pipelines", "AppProject/platform"} & names
+    gone = server.kubectl("get", "applicationset/serving", "-n", "argocd", "-o", "jsonpath={.metadata.finalizers}")
+    assert gone.stdout == '["orphan"]'  # the garbage collector, which is not here, takes it away
+    kept = json.loads(server.kubectl("get", "configmap/retrain", "-n", "flywheel-pipelines", "-o", "json").stdout)
+    assert kept["metadata"]["uid"] == there.stdout
+    assert kept["metadata"]["annotations"] == {
+        "argocd.argoproj.io/tracking-id": "flywheel-pipelines:/ConfigMap:flywheel-pipelines/retrain"
+    }
+    theirs = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "rules": []}
+    server.kubectl("delete", "clusterrole", "flywheel-trigger")
+    server.apply([theirs | {"metadata": {"name": "flywheel-trigger"}}])
+    with pytest.raises(ClusterError, match="ClusterRole flywheel-trigger; nothing was applied"):
+        bootstrap(folder, "kubernetes", print)
+    server.kubectl("delete", "clusterrole", "flywheel-trigger")
 
 
 @pytest.mark.slow

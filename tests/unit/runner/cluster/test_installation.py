@@ -1,0 +1,211 @@
+"""What is there already: others' objects are refused, an earlier version's Applications are led over, alone."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from typing import Any
+
+import pytest
+
+from runner.cluster import installation, kubectl
+from runner.cluster.installation import LABEL, SELECTOR, TRACKING, lead_over, require_ours, retracked
+from runner.errors import ClusterError
+
+Object = dict[str, Any]
+NAMES = {"flywheel-root", "flywheel-minio", "flywheel-serving"}
+PLURALS = {
+    "v1": {"ConfigMap": "configmaps", "Namespace": "namespaces"},
+    "apps/v1": {"StatefulSet": "statefulsets"},
+    "networking.k8s.io/v1": {"Ingress": "ingresses"},
+    "argoproj.io/v1alpha1": {
+        "Application": "applications",
+        "ApplicationSet": "applicationsets",
+        "AppProject": "appprojects",
+    },
+    "rbac.authorization.k8s.io/v1": {"ClusterRole": "clusterroles"},
+}
+
+
+def make(kind: str, name: str, namespace: str = "", *, ours: bool = True, tracking: str = "", **spec: Any) -> Object:
+    api = next(version for version, kinds in PLURALS.items() if kind in kinds)
+    meta: Object = {"name": name, "labels": {LABEL: "flywheel"} if ours else {"app": "theirs"}}
+    meta |= {"namespace": namespace} if namespace else {}
+    meta |= {"annotations": {TRACKING: tracking}} if tracking else {}
+    return {"apiVersion": api, "kind": kind, "metadata": meta, "spec": spec}
+
+
+class Cluster:
+    """The API server's objects; writes are noted, and done."""
+
+    def __init__(self, *objects: Object) -> None:
+        self.objects = list(objects)
+        self.deleted: list[str] = []
+
+    def get(self, path: str, *, labels: str = "") -> Object | None:
+        version = path.removeprefix("/apis/").removeprefix("/api/")
+        if version in PLURALS:
+            cluster_wide = ("Namespace", "ClusterRole")
+            kinds = PLURALS[version].items()
+            return {"resources": [{"name": p, "kind": k, "namespaced": k not in cluster_wide} for k, p in kinds]}
+        assert labels in ("", SELECTOR)
+        found = [each for each in self.objects if not labels or each["metadata"]["labels"].get(LABEL) == "flywheel"]
+        listed = [each for each in found if path in (self._list(each, False), self._list(each, True))]
+        if listed or path.rpartition("/")[2] in {plural for kinds in PLURALS.values() for plural in kinds.values()}:
+            return {"items": listed}
+        return next((each for each in found if path == f"{self._list(each, True)}/{each['metadata']['name']}"), None)
+
+    def run(self, verb: str, resource: str, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        plural = resource.partition(".")[0].lower().removesuffix("s") + "s"
+        namespace = arguments[arguments.index("-n") + 1] if "-n" in arguments else ""
+        (found,) = [
+            each
+            for each in self.objects
+            if self._list(each, False).endswith(f"/{plural}")
+            and (each["metadata"]["name"], each["metadata"].get("namespace", "")) == (name, namespace)
+        ]
+        if verb == "delete":
+            assert "finalizers" not in found["metadata"] and "--wait=false" in arguments
+            assert ("--cascade=orphan" in arguments) == (found["kind"] == "ApplicationSet")
+            self.objects.remove(found)
+            self.deleted.append(f"{found['kind']}/{name}")
+        else:
+            for field, value in json.loads(arguments[-1])["metadata"].items():
+                if value is None:
+                    found["metadata"].pop(field, None)
+                else:
+                    found["metadata"][field] = found["metadata"].get(field, {}) | value
+        return subprocess.CompletedProcess([], 0, "", "")
+
+    @staticmethod
+    def _list(obj: Object, inside: bool) -> str:
+        root = "/apis/" if "/" in obj["apiVersion"] else "/api/"
+        namespace = obj["metadata"].get("namespace")
+        where = f"/namespaces/{namespace}" if inside and namespace else ""
+        return f"{root}{obj['apiVersion']}{where}/{PLURALS[obj['apiVersion']][obj['kind']]}"
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Cluster:
+    it = Cluster()
+    monkeypatch.setattr(kubectl, "get", it.get)
+    monkeypatch.setattr(
+        kubectl, "items", lambda path, labels="": (it.get(path, labels=labels) or {}).get("items") or []
+    )
+    monkeypatch.setattr(kubectl, "run", it.run)
+    installation._served.cache_clear()
+    return it
+
+
+NEW = [
+    make("Application", "flywheel-root", "argocd"),
+    make("Application", "flywheel-minio", "argocd"),
+    make("ApplicationSet", "flywheel-serving", "argocd"),
+    make("AppProject", "flywheel-platform", "argocd"),
+    make("Namespace", "flywheel-minio"),
+    make("StatefulSet", "minio", "flywheel-minio"),
+    make("ConfigMap", "argocd-cm", "argocd"),
+    make("ConfigMap", "model", "flywheel-dev"),
+    make("Ingress", "model", "flywheel-dev"),
+    make("ClusterRole", "flywheel-argocd-read"),
+    {"apiVersion": "unknown.io/v1", "kind": "Unknown", "metadata": {"name": "later"}},
+]
+
+
+def test_nothing_is_refused_when_the_cluster_is_empty(cluster: Cluster) -> None:
+    require_ours(NEW)
+
+
+def test_what_is_ours_and_what_lies_in_our_namespaces_is_taken(cluster: Cluster) -> None:
+    cluster.objects += [make("ClusterRole", "flywheel-argocd-read"), make("Namespace", "flywheel-minio")]
+    cluster.objects += [make("StatefulSet", "minio", "flywheel-minio", ours=False)]
+    cluster.objects += [make("ConfigMap", "argocd-cm", "argocd", ours=False)]  # a few keys of it are laid over
+    require_ours(NEW)
+
+
+@pytest.mark.parametrize(
+    ("there", "name"),
+    [
+        (make("Application", "flywheel-minio", "argocd", ours=False), "Application flywheel-minio in argocd"),
+        (make("AppProject", "flywheel-platform", "argocd", ours=False), "AppProject flywheel-platform in argocd"),
+        (make("ClusterRole", "flywheel-argocd-read", ours=False), "ClusterRole flywheel-argocd-read"),
+        (make("Namespace", "flywheel-minio", ours=False), "Namespace flywheel-minio"),
+    ],
+)
+def test_it_is_refused_when_the_name_is_anothers(cluster: Cluster, there: Object, name: str) -> None:
+    cluster.objects.append(there)
+    with pytest.raises(ClusterError, match=name):
+        require_ours(NEW)
+
+
+@pytest.mark.parametrize(
+    ("tracking", "expected"),
+    [
+        ("", ""),
+        ("minio:apps/StatefulSet:flywheel-minio/minio", "flywheel-minio:apps/StatefulSet:flywheel-minio/minio"),
+        ("serving-dev:/ConfigMap:flywheel-dev/model", "flywheel-serving-dev:/ConfigMap:flywheel-dev/model"),
+        ("flywheel-minio:apps/StatefulSet:flywheel-minio/minio", ""),
+        ("somebody:apps/StatefulSet:flywheel-minio/minio", ""),
+    ],
+)
+def test_a_tracking_id_follows_when_the_application_is_one_of_ours(tracking: str, expected: str) -> None:
+    assert retracked(tracking, NAMES) == expected
+
+
+def earlier() -> list[Object]:
+    """An installation of before the prefix, with an Application and a project of others beside it."""
+    made = make("Application", "serving-dev", "argocd", ours=False, project="detector")
+    made["metadata"]["finalizers"] = ["resources-finalizer.argocd.argoproj.io"]
+    return [
+        make("AppProject", "platform", "argocd"),
+        make("AppProject", "default", "argocd"),
+        make("AppProject", "theirs", "argocd", ours=False),
+        make("Application", "minio", "argocd"),
+        make("Application", "root", "argocd"),
+        made,
+        make("Application", "serving-desk", "argocd", ours=False, project="theirs"),
+        make("ApplicationSet", "serving", "argocd"),
+        make("StatefulSet", "minio", "flywheel-minio", tracking="minio:apps/StatefulSet:flywheel-minio/minio"),
+        make("ConfigMap", "model-old", "flywheel-dev", tracking="serving-dev:/ConfigMap:flywheel-dev/model-old"),
+        make("Ingress", "model", "flywheel-dev", ours=False, tracking="serving-dev:networking.k8s.io/Ingress:x/model"),
+        make("Ingress", "other", "elsewhere", ours=False, tracking="serving-dev:networking.k8s.io/Ingress:x/other"),
+        make("ConfigMap", "theirs", "flywheel-dev", ours=False, tracking="minio:/ConfigMap:flywheel-dev/theirs"),
+    ]
+
+
+def test_nothing_is_done_when_there_is_no_earlier_version(cluster: Cluster) -> None:
+    said: list[str] = []
+    lead_over(NEW, "kubernetes", said.append)
+    assert (said, cluster.deleted) == ([], [])
+
+
+def test_applications_of_before_go_and_what_they_applied_stays_and_is_tracked(cluster: Cluster) -> None:
+    cluster.objects += earlier()
+    said: list[str] = []
+    lead_over(NEW, "kubernetes", said.append)
+    # root first, or it would bring the others back; then what makes Applications.
+    assert cluster.deleted[:2] == ["Application/root", "ApplicationSet/serving"]
+    assert sorted(cluster.deleted[2:]) == ["AppProject/platform", "Application/minio", "Application/serving-dev"]
+    assert cluster.deleted[-1] == "AppProject/platform"
+    tracked = {
+        each["metadata"]["name"]: each["metadata"]["annotations"][TRACKING].partition(":")[0]
+        for each in cluster.objects
+        if "annotations" in each["metadata"]
+    }
+    assert tracked == {"minio": "flywheel-minio", "model-old": "flywheel-serving-dev", "theirs": "minio"} | {
+        "model": "flywheel-serving-dev",
+        "other": "serving-dev",
+    }
+    assert any("AppProject default in argocd was emptied" in line for line in said)
+
+
+def test_it_goes_on_when_it_was_cut_off_and_rests_when_it_is_done(cluster: Cluster) -> None:
+    cluster.objects += [each for each in earlier() if each["kind"] in ("StatefulSet", "AppProject")]
+    said: list[str] = []
+    lead_over(NEW, "kubernetes", said.append)
+    assert cluster.deleted == ["AppProject/platform"]
+    assert any("1 objects" in line for line in said)
+    again: list[str] = []
+    lead_over(NEW, "kubernetes", again.append)
+    assert cluster.deleted == ["AppProject/platform"]
+    assert not any("objects now" in line for line in again)
