@@ -17,7 +17,8 @@ from typing import Any
 from runner.cluster import facts as cluster_env
 from runner.cluster import kubectl
 from runner.cluster.doctor_forge import deliveries, tokens
-from runner.cluster.first_run import IMAGES, unbuilt_images
+from runner.cluster.images import PATH as IMAGES
+from runner.cluster.images import unbuilt_images
 from runner.cluster.store import opened
 from runner.doctor import Finding
 from runner.errors import ClusterError, ConfigError, RunnerError

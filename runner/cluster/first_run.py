@@ -6,12 +6,13 @@ goes on once these are on the branch that the cluster follows. Run again it goes
 
 from __future__ import annotations
 
-import re
 import subprocess
 from pathlib import Path
 
 from runner.cluster import facts as cluster_env
 from runner.cluster.bootstrap import CRD, changed_since, fetched, require_pushed
+from runner.cluster.images import PATH as IMAGES
+from runner.cluster.images import unbuilt_images
 from runner.cluster.served import await_served
 from runner.cluster.store import opened
 from runner.cluster.training import outcome, same_inputs, train
@@ -21,7 +22,6 @@ from runner.release.pin import OVERLAYS, Pin, parse_pin
 from runner.retrain.kubernetes import PIPELINES
 from runner.sources import sources
 
-IMAGES = Path("gitops/images/kustomization.yaml")
 PINS = {environment: OVERLAYS / environment / "model.env" for environment in ("dev", "baseline")}
 NEEDED = {
     CRD + "pipelineruns.tekton.dev": "pipelineruns.tekton.dev, which Tekton brings",
@@ -77,14 +77,6 @@ def first_run(
         if pin := _pin(project, commit, environment):
             await_served(environment, pin.uri, say, patience_s=patience_s, pause_s=pause_s)
             say(f"{environment} serves {pin.uri}: https://flywheel-{environment}.{values['APPS_DOMAIN']}")
-
-
-def unbuilt_images(path: Path) -> list[str]:
-    """Return the names in images/ whose digest is still zeros."""
-    text = path.read_text(encoding="utf-8")
-    return [
-        name for name, entry in re.findall(r"^- name: (\S+)\n((?:  .*\n?)*)", text, re.MULTILINE) if "0" * 64 in entry
-    ]
 
 
 def _bring_dataset(project: Path, values: dict[str, str], dataset: str, say: Say) -> None:
