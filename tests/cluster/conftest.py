@@ -1,21 +1,24 @@
-"""The installation that all tests of the cluster look at: made once, by the steps of gitops/README.md."""
+"""The installation that all tests of the cluster look at: made once in a cluster, by the steps of gitops/README.md."""
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import subprocess
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pytest
 
 from tests.cluster import gitea
 from tests.cluster.desk import Desk, applications, fill_in, fork, kubectl, set_images, supply_secrets, until
-from tests.cluster.places import KUBECONFIG
-from tests.cluster.runs import at_work, run_of
+from tests.cluster.places import CACHE, KUBECONFIG
+from tests.cluster.runs import at_work, pins, run_of
 
+DESK = CACHE / "state/desk"  # goes with the cluster
+NOTES = DESK / "notes.json"  # the forge's tokens and the webhook's secret
 # So little training learns nothing, and few pictures show as much.
 QUICK = {
     "presets": {"train": "smoke"},
@@ -64,18 +67,22 @@ class Installation:
 
 
 @pytest.fixture(scope="session")
-def installation(tmp_path_factory: pytest.TempPathFactory) -> Installation:
-    """The first day, up to the Secrets; the cluster is empty before."""
+def installation() -> Installation:
+    """The first day, up to the Secrets; the one of an earlier session, where the cluster has one."""
     require()
-    assert not kubectl("get", "namespaces", "--output=name", "--selector=app.kubernetes.io/part-of=flywheel"), (
-        "the cluster has an installation already; `make cluster-down` forgets it"
-    )
-    desk = fork(tmp_path_factory.mktemp("desk"), gitea.Gitea().make(), QUICK)
+    if NOTES.is_file():
+        notes = json.loads(NOTES.read_text(encoding="utf-8"))
+        return Installation(Desk(DESK / "flyingthings", gitea.Gitea(**notes["forge"])), notes["webhook"])
+    desk = fork(DESK, gitea.Gitea().make(), QUICK)
     fill_in(desk)
     set_images(desk)
     desk.push("This cluster", "main", "platform")
     desk.shell("make bootstrap PLATFORM=kubernetes")
-    return Installation(desk, secrets.token_hex(16))
+    made = Installation(desk, secrets.token_hex(16))
+    supply_secrets(desk, made.webhook)
+    desk.forge.hook("https://retrain.apps.flywheel.test", made.webhook)
+    NOTES.write_text(json.dumps({"forge": asdict(desk.forge), "webhook": made.webhook}), encoding="utf-8")
+    return made
 
 
 @dataclass
@@ -91,7 +98,6 @@ class First:
 @pytest.fixture(scope="session")
 def settled(installation: Installation) -> Installation:
     """The installation with its Secrets, once every Application is Synced and Healthy."""
-    supply_secrets(installation.desk, installation.webhook)
     until(lambda: len(applications()) > 10, 300, "Applications")
     until(lambda: not not_settled(), 600, "every Application Synced and Healthy", every=2)
     return installation
@@ -101,7 +107,8 @@ def settled(installation: Installation) -> Installation:
 def first(settled: Installation) -> First:
     """The first push, through the forge's own webhook, and `make first-run`, which waits until dev serves."""
     desk = settled.desk
-    desk.forge.hook("https://retrain.apps.flywheel.test", settled.webhook)
+    if trained := pins(desk):
+        return First("", trained[-1], "", 0)
     began = time.monotonic()
     commit = desk.retrain("The first training", epochs=2)
     run = run_of(commit)
@@ -113,7 +120,7 @@ def first(settled: Installation) -> First:
 def desk(settled: Installation, first: First) -> Desk:
     """The owner's desk, once dev serves a model and nothing is at work."""
     assert first.run
-    assert not at_work()
+    until(lambda: not at_work(), 120, "nothing is at work")
     settled.desk.pull()
     return settled.desk
 

@@ -74,6 +74,11 @@ def applications() -> dict[str, str]:
     return found
 
 
+def refresh(application: str) -> None:
+    """Let Argo CD look at Git now, as gitops/README.md says."""
+    kubectl("annotate", "application", application, f"--namespace={ARGO_CD}", "argocd.argoproj.io/refresh=hard")
+
+
 @dataclass
 class Desk:
     """The clone of a fork, and the forge that it is on."""

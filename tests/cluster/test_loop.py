@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.cluster.conftest import First, Installation, not_settled
-from tests.cluster.desk import Desk, applications, until
+from tests.cluster.desk import Desk, applications, refresh, until
 from tests.cluster.runs import assert_pinned_and_served, client, ended, pins, run_of, seconds_of, served, status_of
 
 pytestmark = pytest.mark.slow
@@ -16,6 +16,8 @@ def test_every_application_is_synced_and_healthy_when_the_readme_was_followed(se
 
 
 def test_a_push_leads_to_a_served_model(settled: Installation, first: First) -> None:
+    if not first.commit:
+        pytest.skip("the installation is of an earlier session; `make cluster-down` forgets it")
     ended(first.run)
     print(f"\nfrom the first push to served {first.seconds:.0f} s: {seconds_of(first.run)}")
     assert assert_pinned_and_served(settled.desk, first.commit, first.run, []) == 1
@@ -23,6 +25,7 @@ def test_a_push_leads_to_a_served_model(settled: Installation, first: First) -> 
     assert "dev serves s3://flyingthings/models/flyingthings/1/manifest.json" in first.told
 
 
+@pytest.mark.faults
 def test_no_request_is_lost_when_a_model_takes_the_place_of_another_and_a_revert_brings_it_back(desk: Desk) -> None:
     before = pins(desk)
     with client() as asking:
@@ -31,6 +34,7 @@ def test_no_request_is_lost_when_a_model_takes_the_place_of_another_and_a_revert
         ended(run)
         number = assert_pinned_and_served(desk, commit, run, before)
         desk.shell("git revert --no-edit HEAD && git push --quiet origin HEAD:main")
+        refresh("flywheel-serving-dev")
         until(lambda: served().get("version") == number - 1, 420, "the former version")
     assert not asking.lost
     assert run_of(commit) == run  # the revert starts nothing
