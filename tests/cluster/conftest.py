@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import subprocess
 import time
 from dataclasses import asdict, dataclass
@@ -76,11 +75,8 @@ def installation() -> Installation:
     desk = fork(DESK, gitea.Gitea().make(), QUICK)
     fill_in(desk)
     set_images(desk)
-    desk.push("This cluster", "main", "platform")
-    desk.shell("make bootstrap PLATFORM=kubernetes")
-    made = Installation(desk, secrets.token_hex(16))
-    supply_secrets(desk, made.webhook)
-    desk.forge.hook("https://retrain.apps.flywheel.test", made.webhook)
+    desk.type("make bootstrap PLATFORM=kubernetes")
+    made = Installation(desk, supply_secrets(desk))
     NOTES.write_text(json.dumps({"forge": asdict(desk.forge), "webhook": made.webhook}), encoding="utf-8")
     return made
 
@@ -112,7 +108,7 @@ def first(settled: Installation) -> First:
     began = time.monotonic()
     commit = desk.retrain("The first training", epochs=2)
     run = run_of(commit)
-    told = desk.shell("make first-run")
+    told = desk.type("make first-run")
     return First(commit, run, told, time.monotonic() - began)
 
 

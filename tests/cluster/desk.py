@@ -8,8 +8,8 @@ import shlex
 import subprocess
 import sys
 import time
-from base64 import b64encode
-from collections.abc import Callable
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,7 +86,7 @@ class Desk:
     clone: Path
     forge: gitea.Gitea
 
-    def shell(self, line: str, *, fails: bool = False, **environment: str) -> str:
+    def shell(self, line: str, *, fails: bool = False, environment: Mapping[str, str] | None = None) -> str:
         """Run a line in the clone as its owner does; return all that it prints."""
         token = b64encode(f"somebody:{self.forge.person}".encode()).decode()
         settings = {
@@ -96,12 +96,19 @@ class Desk:
             **{"GIT_CONFIG_VALUE_0": f"Authorization: Basic {token}", "DVC_NO_ANALYTICS": "1"},
             **dict.fromkeys(("GIT_AUTHOR_NAME", "GIT_COMMITTER_NAME"), "somebody"),
             **dict.fromkeys(("GIT_AUTHOR_EMAIL", "GIT_COMMITTER_EMAIL"), "somebody@example.com"),
-            **environment,
+            **(environment or {}),
         }
         command = ["bash", "-euo", "pipefail", "-c", line]
         done = subprocess.run(command, cwd=self.clone, env=settings, capture_output=True, text=True, check=False)
         assert done.returncode == 0 or fails, f"{line}\n{done.stdout}{done.stderr}"
         return (done.stdout + done.stderr).strip()
+
+    def type(self, line: str, **environment: str) -> str:
+        """Run a line that gitops/README.md tells to type, and no other; return all that it prints."""
+        readme = " ".join((PROJECT / "gitops/README.md").read_text(encoding="utf-8").split())
+        said = (line, line.replace("kubernetes", "openshift"))  # the page shows one platform's
+        assert any(each in readme for each in said), f"gitops/README.md does not say: {line}"
+        return self.shell(line, environment=environment)
 
     def push(self, message: str, *branches: str) -> str:
         """Commit what changed and push it; return the commit."""
@@ -140,9 +147,9 @@ def fork(folder: Path, forge: gitea.Gitea, params: dict[str, Any]) -> Desk:
     return desk
 
 
-def fill_in(desk: Desk) -> str:
-    """Let `discover` fill in cluster.env, and add what it cannot know; return what it printed: step 2."""
-    told = desk.shell("python -m runner discover --write")
+def fill_in(desk: Desk) -> None:
+    """Let `discover` fill in cluster.env, add what it cannot know, and push: steps 2 and 3."""
+    desk.type("python -m runner discover --write")
     file = desk.clone / "gitops/cluster/cluster.env"
     by_hand = {
         "PLATFORM_REVISION": "platform",
@@ -156,22 +163,29 @@ def fill_in(desk: Desk) -> str:
     # a forge that is not GitHub: where its statuses are (gitops/pipelines/README.md)
     retrain = desk.clone / "gitops/pipelines/base/retrain.yaml"
     retrain.write_text(retrain.read_text() + f"  GITHUB_API_URL: {gitea.API}\n")
-    return told
+    desk.shell("git commit --quiet --all --message 'This cluster'")
+    desk.type("git push origin main main:platform")
 
 
 def set_images(desk: Desk) -> None:
-    """Commit the digests of the images that were built: step 6."""
+    """Name the images that were built by their digests, and push: step 4."""
     for name, image in IMAGES.items():
         desk.shell(f".ci/set-image {name} registry.flywheel.test/{reference(image)}")
+    desk.shell("git commit --quiet --all --message 'Its images'")
+    desk.type("git push origin main main:platform")
 
 
-def supply_secrets(desk: Desk, webhook: str) -> None:
-    """Supply what people supply: step 5."""
-    tokens = [f"--from-literal=token={desk.forge.bot}", f"--from-literal=read-token={desk.forge.bot}"]
+def supply_secrets(desk: Desk) -> str:
+    """Supply what people supply, and give the forge its webhook; return the webhook's secret: step 6."""
+    tokens = {"TOKEN": desk.forge.bot, "READ_TOKEN": desk.forge.bot}
+    literals = '--from-literal=token="$TOKEN" --from-literal=read-token="$READ_TOKEN"'
     for namespace in ("flywheel-pipelines", "flywheel-labels"):
-        kubectl("--namespace", namespace, "create", "secret", "generic", "git", *tokens)
-    literal = f"--from-literal=secret={webhook}"
-    kubectl("--namespace=flywheel-pipelines", "create", "secret", "generic", "webhook", literal)
+        desk.type(f"kubectl -n {namespace} create secret generic git {literals}", **tokens)
+    literal = '--from-literal=secret="$(openssl rand -hex 32)"'
+    desk.type(f"kubectl -n flywheel-pipelines create secret generic webhook {literal}")
+    secret = b64decode(get("secret", "webhook", "--namespace=flywheel-pipelines")["data"]["secret"]).decode()
+    desk.forge.hook("https://retrain.apps.flywheel.test", secret)
+    return secret
 
 
 def values_of(desk: Desk) -> dict[str, str]:
