@@ -7,10 +7,14 @@ import os
 import secrets
 import sqlite3
 import subprocess
+import time
 import urllib.error
 import urllib.request
 from base64 import b64encode
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +24,7 @@ OWNER, NAME = "aviation", "flyingthings"
 URL = f"https://{FORGE}/{OWNER}/{NAME}.git"
 API = f"https://{FORGE}/api/v1"
 REPOSITORY = f"/repos/{OWNER}/{NAME}"
+PAGE = 50  # it lists no more at once
 
 
 @dataclass
@@ -64,9 +69,27 @@ class Gitea:
         return found
 
     def commits(self, branch: str = "main") -> list[dict[str, Any]]:
-        """Return the commits of a branch, newest first, at most 50."""
-        found: list[dict[str, Any]] = self.ask("GET", f"{REPOSITORY}/commits?sha={branch}&stat=false&limit=50")
+        """Return the commits of a branch, newest first."""
+        found: list[dict[str, Any]] = []
+        for page in count(1):
+            more = self.ask("GET", f"{REPOSITORY}/commits?sha={branch}&stat=false&limit={PAGE}&page={page}")
+            found += more
+            if len(more) < PAGE:
+                break
         return found
+
+    @contextmanager
+    def silent(self) -> Iterator[None]:
+        """Send no webhook until the block ends."""
+        hooks = [f"{REPOSITORY}/hooks/{each['id']}" for each in self.ask("GET", f"{REPOSITORY}/hooks")]
+        for hook in hooks:
+            self.ask("PATCH", hook, {"active": False})
+        try:
+            yield
+        finally:
+            time.sleep(3)  # a push is told of after it has ended
+            for hook in hooks:
+                self.ask("PATCH", hook, {"active": True})
 
     def redeliver(self, commit: str) -> int:
         """Send the delivery of a push again, byte for byte, as a page of deliveries does; return its status."""

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests import gitops
-from tests.retrain.installation import tekton_program
+from tests.retrain.listener import tekton_program
 
 PLATFORMS = ("openshift", "kubernetes")
 RESULT = re.compile(r"\$\(tasks\.([\w-]+)\.results\.([\w-]+)\)")

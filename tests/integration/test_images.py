@@ -11,6 +11,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,7 +36,7 @@ def digest(project: Path) -> str:
 @pytest.fixture(scope="module")
 def runner(project: Path) -> Iterator[images.Container]:
     """Without PyTorch, which takes minutes: what it adds to this is a longer list of packages."""
-    given = {"BASE": images.BASE, "EXTRAS": "runner", "CONSTRAINTS": digest(project)}
+    given: dict[str, Any] = {"BASE": images.BASE, "EXTRAS": "runner", "CONSTRAINTS": digest(project)}
     image = images.build(images.containerfile("runner"), project, "flywheel-test-runner", **given)
     assert images.labels(image)["flywheel.constraints"] == digest(project)
     container = images.Container(image)
@@ -67,7 +68,7 @@ def test_its_constraints_known_when_the_image_runs(runner: images.Container, pro
 
 
 def test_no_image_when_the_constraints_are_others(project: Path) -> None:
-    given = {"BASE": images.BASE, "EXTRAS": "runner", "CONSTRAINTS": "0" * 64}
+    given: dict[str, Any] = {"BASE": images.BASE, "EXTRAS": "runner", "CONSTRAINTS": "0" * 64}
     with pytest.raises(RuntimeError, match=r"CONSTRAINTS is 0000.*but the digest of the files is"):
         images.build(images.containerfile("runner"), project, "flywheel-test-refused", **given)
 
@@ -121,7 +122,7 @@ def test_minio_answers_when_the_user_is_any(minio: images.Container, tmp_path: P
 
 @pytest.fixture(scope="module")
 def serving(project: Path) -> Iterator[images.Container]:
-    given = {"BASE": images.BASE, "EXTRAS": "serve"}
+    given: dict[str, Any] = {"BASE": images.BASE, "EXTRAS": "serve"}
     container = images.Container(
         images.build(images.containerfile("serving"), project, "flywheel-test-serving", **given)
     )

@@ -1,14 +1,12 @@
-"""A server like GitHub Enterprise Server: Git over HTTP with tokens, statuses, pull requests, payloads of pushes.
+"""Git over HTTP with tokens, and the calls of GitHub's API that pull requests take.
 
 Git's own `http-backend` serves the repository; what a token may do is asked before.
-Payload: https://docs.github.com/en/webhooks/webhook-events-and-payloads#push
+API: https://docs.github.com/en/rest/pulls/pulls
 """
 
 from __future__ import annotations
 
 import base64
-import hashlib
-import hmac
 import json
 import os
 import subprocess
@@ -22,7 +20,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 REPOSITORY = "aviation/flyingthings"
-ZERO = "0" * 40
 
 
 @dataclass
@@ -32,9 +29,8 @@ class Forge:
     Attributes:
         folder: of the bare repository.
         write_token: may push and open pull requests.
-        read_token: may fetch and set statuses.
+        read_token: may fetch.
         away: answers everything with 503.
-        statuses: what was said of each commit, in order.
         pulls: the pull requests, by branch.
     """
 
@@ -43,7 +39,6 @@ class Forge:
     read_token: str = "read-token"
     port: int = 0
     away: bool = False
-    statuses: dict[str, list[dict[str, str]]] = field(default_factory=dict)
     pulls: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
@@ -55,55 +50,6 @@ class Forge:
         """Run Git in the bare repository."""
         done = subprocess.run(["git", *arguments], cwd=self.folder, capture_output=True, text=True, check=True)
         return done.stdout.strip()
-
-    def payload(self, before: str, after: str, branch: str = "main") -> dict[str, Any]:
-        """Return what GitHub sends for a push."""
-        commits = [self._commit(each) for each in self.git("rev-list", "--reverse", f"{before}..{after}").split()]
-        page = self.url.removesuffix(".git")
-        return {
-            "ref": f"refs/heads/{branch}",
-            "before": before,
-            "after": after,
-            "created": before == ZERO,
-            "deleted": False,
-            "forced": False,
-            "compare": f"{page}/compare/{before[:12]}...{after[:12]}",
-            "commits": commits,
-            "head_commit": commits[-1] if commits else None,
-            "pusher": {"name": "somebody", "email": "somebody@example.invalid"},
-            "repository": {
-                "full_name": REPOSITORY,
-                "html_url": page,
-                "clone_url": self.url,
-                "ssh_url": f"git@127.0.0.1:{REPOSITORY}.git",
-                "default_branch": "main",
-            },
-        }
-
-    def _commit(self, commit: str) -> dict[str, Any]:
-        files: dict[str, list[str]] = {"A": [], "M": [], "D": []}
-        for line in self.git("show", "--name-status", "--no-renames", "--format=", "-m", commit).splitlines():
-            state, _, name = line.partition("\t")
-            files[state[0]].append(name)
-        message = self.git("show", "--no-patch", "--format=%B", commit)
-        return {"id": commit, "message": message, "added": files["A"], "modified": files["M"], "removed": files["D"]}
-
-
-def body_of(request: BaseHTTPRequestHandler) -> bytes:
-    """Return the body of a request, with a length or in chunks."""
-    if (request.headers.get("Transfer-Encoding") or "").lower() != "chunked":
-        return request.rfile.read(int(request.headers.get("Content-Length") or 0))
-    parts = []
-    while size := int(request.rfile.readline(), 16):
-        parts.append(request.rfile.read(size))
-        request.rfile.readline()
-    request.rfile.readline()
-    return b"".join(parts)
-
-
-def signed(body: bytes, secret: str) -> str:
-    """Return the header X-Hub-Signature-256."""
-    return f"sha256={hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()}"
 
 
 @contextmanager
@@ -146,7 +92,7 @@ def _handler(forge: Forge) -> type[BaseHTTPRequestHandler]:
             self.wfile.write(body)
 
         def _handle(self) -> None:
-            body = body_of(self)
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             if forge.away:
                 return self._answer(503, b"away")
             address = urlsplit(self.path)
@@ -184,29 +130,19 @@ def _handler(forge: Forge) -> type[BaseHTTPRequestHandler]:
 
         def _api(self, path: str, query: str, body: bytes) -> None:
             token, content = self._token(), json.loads(body or b"{}")
-            kind, _, rest = path.partition("/")
-            if token != (forge.read_token if kind == "statuses" else forge.write_token):
+            number = path.partition("/")[2]
+            if token != forge.write_token:
                 return self._json(403, {"message": "Resource not accessible by personal access token"})
-            if kind == "statuses":
-                if len(content["description"]) > 140 or content["state"] not in (
-                    "success",
-                    "failure",
-                    "error",
-                    "pending",
-                ):
-                    return self._json(422, {"message": "Validation Failed"})
-                forge.statuses.setdefault(rest, []).append(content)
-                return self._json(201, content)
             if self.command == "GET":
                 found = [pull for branch, pull in forge.pulls.items() if branch.replace("/", "%2F") in query]
                 return self._json(200, found)
             if self.command == "PATCH":
-                pull = next(pull for pull in forge.pulls.values() if str(pull["number"]) == rest)
+                pull = next(pull for pull in forge.pulls.values() if str(pull["number"]) == number)
                 pull |= content
                 return self._json(200, pull)
-            number = len(forge.pulls) + 1
-            page = f"{forge.url.removesuffix('.git')}/pull/{number}"
-            forge.pulls[content["head"]] = {**content, "number": number, "html_url": page}
+            new = len(forge.pulls) + 1
+            page = f"{forge.url.removesuffix('.git')}/pull/{new}"
+            forge.pulls[content["head"]] = {**content, "number": new, "html_url": page}
             return self._json(201, forge.pulls[content["head"]])
 
         def _json(self, code: int, content: object) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,25 +17,25 @@ import pytest
 
 from runner.retrain.start import fill
 from runner.sources import sources
-from tests.retrain.forge import ZERO
-from tests.retrain.installation import FACTS, WEBHOOK_SECRET, Listener, listening, render, set_facts
-from tests.retrain.tekton import Object
+from tests import gitops
+from tests.gitops import Manifest
+from tests.retrain.listener import SECRET, Listener, listening
 
 URL = "https://github.com/aviation/flyingthings.git"
 PAGE = URL.removesuffix(".git")
 BEFORE, AFTER = "6113728f27ae82c7b1a177c8d03f9e96e0adf246", "0d1a26e67d8f5eaf1f6ba5c57fc3c7d91ac0fd1c"
+ZERO = "0" * 40  # of a branch that is gone
 
 
 @pytest.fixture(scope="module")
-def rendered(project: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Object]:
-    copy = tmp_path_factory.mktemp("fork")
-    shutil.copytree(project / "gitops", copy / "gitops")
-    set_facts(copy, FACTS | {"REPO_URL": URL})
-    return render(copy / "gitops/pipelines/overlays/openshift")
+def rendered(tmp_path_factory: pytest.TempPathFactory) -> list[Manifest]:
+    values = gitops.SAMPLE | {"REPO_URL": URL, "DETECTOR_REVISION": "main"}
+    copy = gitops.copy_with(values, tmp_path_factory.mktemp("fork"))
+    return gitops.render("pipelines/overlays/openshift", copy).objects
 
 
 @pytest.fixture(scope="module")
-def listener(rendered: list[Object], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Listener]:
+def listener(rendered: list[Manifest], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Listener]:
     with listening(rendered, tmp_path_factory.mktemp("listener")) as made:
         yield made
 
@@ -213,15 +212,15 @@ def digest(body: bytes, secret: str, algorithm: str = "sha256") -> str:
 @pytest.mark.parametrize(
     ("what", "signature", "starts"),
     [
-        ("right", digest(BODY, WEBHOOK_SECRET), True),
+        ("right", digest(BODY, SECRET), True),
         ("of another secret", digest(BODY, "another"), False),
-        ("of another body", digest(BODY + b" ", WEBHOOK_SECRET), False),
+        ("of another body", digest(BODY + b" ", SECRET), False),
         ("of the empty secret", digest(BODY, ""), False),
         ("missing", None, False),
         ("empty", "", False),
-        ("without its algorithm", digest(BODY, WEBHOOK_SECRET).removeprefix("sha256="), False),
+        ("without its algorithm", digest(BODY, SECRET).removeprefix("sha256="), False),
         ("of an algorithm that nobody knows", f"md5={hashlib.md5(BODY, usedforsecurity=False).hexdigest()}", False),
-        ("with one digit changed", digest(BODY, WEBHOOK_SECRET)[:-1] + "g", False),
+        ("with one digit changed", digest(BODY, SECRET)[:-1] + "g", False),
     ],
 )
 def test_a_push_starts_a_run_when_its_signature_is_right(
@@ -231,7 +230,7 @@ def test_a_push_starts_a_run_when_its_signature_is_right(
 
 
 def test_an_old_signature_is_no_signature_when_it_stands_alone(listener: Listener) -> None:
-    old = digest(BODY, WEBHOOK_SECRET, "sha1")
+    old = digest(BODY, SECRET, "sha1")
     assert listener.deliver(BODY, X_Hub_Signature_256=None, X_Hub_Signature=old) == []
 
 
@@ -246,7 +245,7 @@ def test_nonsense_starts_nothing_when_it_is_signed(listener: Listener, body: byt
 
 
 def test_a_run_by_hand_is_the_run_of_a_push_when_it_has_the_same_params(
-    rendered: list[Object], listener: Listener
+    rendered: list[Manifest], listener: Listener
 ) -> None:
     template = next(each for each in rendered if each["kind"] == "TriggerTemplate")
     (pushed,) = listener.deliver(BODY)

@@ -1,58 +1,19 @@
-"""A run by hand or by the clock: made of the template, only when it disturbs nobody."""
+"""A run by hand, until a cluster is asked: its template filled in, wrong values refused, a pull request instead."""
 
 from __future__ import annotations
 
-import json
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
 from runner.__main__ import main
 from runner.errors import ConfigError
-from runner.retrain import kubernetes
-from runner.retrain.start import BusyError, commit_values, fill, start
+from runner.retrain.start import commit_values, fill
 from tests.projects import IDENTITY
-from tests.retrain.kubernetes import Api
-from tests.unit.runner.retrain.conftest import Login
 
 SHA = "0d1a26e67d8f5eaf1f6ba5c57fc3c7d91ac0fd1c"
-
-
-def params_of(run: dict[str, Any]) -> dict[str, str]:
-    return {each["name"]: each["value"] for each in run["spec"]["params"]}
-
-
-def test_a_run_has_the_templates_defaults_when_nothing_is_given(api: Api, login: Login) -> None:
-    name = start(login("starter"), SHA, [], {}, now=False)
-    (run,) = api.list("pipelineruns")
-    assert run["metadata"]["name"] == name
-    assert params_of(run) == {"revision": SHA, "overrides": "[]", "gpu": "auto", "gpu-timeout": "20m"}
-
-
-def test_values_reach_the_run_as_they_are_when_given(api: Api, login: Login) -> None:
-    values = ['split.group="^a b"', "train.epochs=3", "model.name=$(params.revision)"]
-    start(login("starter"), SHA, values, {"gpu": "off"}, now=False)
-    params = params_of(api.list("pipelineruns")[0])
-    assert params["gpu"] == "off"
-    assert json.loads(params["overrides"].replace("$$(", "$(")) == values
-
-
-def test_refused_when_another_run_is_at_work(api: Api, login: Login) -> None:
-    first = start(login("starter"), SHA, [], {}, now=False)
-    for values in ([], ["train.epochs=3"]):
-        with pytest.raises(BusyError, match=f"{first} is at work"):
-            start(login("starter"), SHA, values, {}, now=False)
-    second = start(login("starter"), SHA, [], {}, now=True)
-    assert {each["metadata"]["name"] for each in api.list("pipelineruns")} == {first, second}
-
-
-def test_a_run_of_the_commits_own_values_starts_when_a_trial_is_at_work(api: Api, login: Login) -> None:
-    start(login("starter"), SHA, ["train.epochs=3"], {}, now=False)
-    name = start(login("starter"), SHA, [], {}, now=False)
-    assert ("pipelineruns", name) in api.objects
 
 
 @pytest.mark.parametrize(
@@ -89,33 +50,6 @@ def repository(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     for name in ("REPO_URL", "GITHUB_TOKEN", "GITHUB_API_URL", "GITHUB_REPOSITORY"):
         monkeypatch.delenv(name, raising=False)
     return clone
-
-
-def head(repository: Path, revision: str = "HEAD") -> str:
-    done = subprocess.run(["git", "rev-parse", revision], cwd=repository, capture_output=True, text=True, check=True)
-    return done.stdout.strip()
-
-
-def test_the_branchs_head_is_trained_when_nothing_else_is_said(
-    repository: Path, api: Api, login: Login, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    login("starter")
-    monkeypatch.setattr(kubernetes.Cluster.__init__, "__defaults__", (api.account("starter"),))
-    assert main(["retrain", "NUM_EPOCHS=3", "GPU_TIMEOUT=5m", "GPU=N"]) == 0
-    params = params_of(api.list("pipelineruns")[0])
-    assert params == {
-        "revision": head(repository),
-        "overrides": '["train.epochs=3"]',
-        "gpu": "off",
-        "gpu-timeout": "5m",
-    }
-    assert "with train.epochs=3: published, never pinned" in capsys.readouterr().out
-    assert main(["retrain"]) == 0
-    there = api.list("pipelineruns")
-    assert main(["retrain", "--if-idle"]) == 0
-    assert "nothing started: retrain-" in capsys.readouterr().out
-    assert main(["retrain"]) == 1
-    assert api.list("pipelineruns") == there
 
 
 @pytest.mark.parametrize(

@@ -1,100 +1,86 @@
-"""The newest commit wins."""
+"""The newest commit wins: which runs are cancelled, and which are waited for."""
 
-import threading
-import time
 from typing import Any
 
 import pytest
 
 from runner.errors import ClusterError
+from runner.retrain.kubernetes import Cluster, Object
+from runner.retrain.runs import CANCEL
 from runner.retrain.supersede import supersede
-from tests.retrain.kubernetes import Api
-from tests.unit.runner.retrain.conftest import Login
 
-ENDED = {"conditions": [{"type": "Succeeded", "status": "True"}]}
+ENDED = {"conditions": [{"type": "Succeeded", "status": "False"}]}
 
 
-def newest() -> str:
-    return ""
+class Looks(Cluster):
+    """What each look at the runs shows, the last again and again; `cancelled` are the runs that were patched."""
+
+    def __init__(self, *looks: list[Object]) -> None:
+        self.looks, self.cancelled = list(looks), list[str]()
+
+    def get(self, path: str, **query: str) -> Object:
+        return {"items": self.looks.pop(0) if len(self.looks) > 1 else self.looks[0]}
+
+    def patch(self, path: str, content: Object) -> Object:
+        assert content == {"spec": {"status": CANCEL}}
+        self.cancelled.append(path.rpartition("/")[2])
+        return content
 
 
-def run(
-    api: Api, name: str, *, tasks: tuple[str, ...] = (), ended: bool = False, overrides: str = "[]"
-) -> dict[str, Any]:
+def run(age: int, name: str, *tasks: str, ended: bool = False, status: str = "", **params: str) -> dict[str, Any]:
+    """Return a PipelineRun that began at a second, and has started some Tasks."""
     children = [{"name": f"{name}-{task}", "pipelineTaskName": task} for task in tasks]
-    return api.create(
-        "pipelineruns",
-        {
-            "metadata": {"name": name, "labels": {"flywheel/pipeline": "retrain"}},
-            "spec": {"params": [{"name": "overrides", "value": overrides}]},
-            "status": {"childReferences": children} | (ENDED if ended else {}),
-        },
+    listed = [{"name": key, "value": value} for key, value in ({"overrides": "[]"} | params).items()]
+    return {
+        "metadata": {"name": name, "creationTimestamp": f"2026-11-29T10:00:{age:02}Z"},
+        "spec": {"params": listed} | ({"status": status} if status else {}),
+        "status": {"childReferences": children} | (ENDED if ended else {}),
+    }
+
+
+MINE = run(30, "mine")
+
+
+def leave(cluster: Cluster, newer: str = "", patience: float = 10) -> str:
+    return supersede(cluster, "mine", lambda: newer, patience=patience, poll=0.01)
+
+
+def test_nothing_is_touched_when_no_other_run_is_at_work() -> None:
+    cluster = Looks([run(1, "old", "publish", ended=True), MINE, run(31, "new")])
+    assert leave(cluster) == ""
+    assert not cluster.cancelled
+
+
+def test_older_runs_are_cancelled_once_when_they_have_not_begun_to_publish() -> None:
+    cluster = Looks(
+        [run(1, "first", "train-gpu"), run(2, "second"), MINE],
+        [run(1, "first", "train-gpu", status=CANCEL), run(2, "second", ended=True), MINE],
+        [run(1, "first", "train-gpu", ended=True), run(2, "second", ended=True), MINE],
     )
+    assert leave(cluster) == ""
+    assert cluster.cancelled == ["first", "second"]
 
 
-def cancelled(*runs: dict[str, Any]) -> list[str]:
-    return [each["metadata"]["name"] for each in runs if "status" in each["spec"]]
-
-
-def end_when_cancelled(*runs: dict[str, Any]) -> threading.Thread:
-    def controller() -> None:
-        while not all("status" in each["spec"] for each in runs):
-            time.sleep(0.01)
-        for each in runs:
-            each["status"] |= ENDED
-
-    thread = threading.Thread(target=controller, daemon=True)
-    thread.start()
-    return thread
-
-
-def test_nothing_is_touched_when_no_other_run_is_at_work(api: Api, login: Login) -> None:
-    other = run(api, "old", tasks=("publish",), ended=True)
-    run(api, "mine")
-    newer = run(api, "new")
-    supersede(login("supervisor"), "mine", newest, patience=1, poll=0.01)
-    assert not cancelled(other, newer)
-
-
-def test_older_runs_are_cancelled_when_they_have_not_begun_to_publish(api: Api, login: Login) -> None:
-    first, second = run(api, "first", tasks=("train-gpu",)), run(api, "second")
-    run(api, "mine")
-    thread = end_when_cancelled(first, second)
-    supersede(login("supervisor"), "mine", newest, patience=10, poll=0.01)
-    thread.join()
-    assert first["spec"]["status"] == second["spec"]["status"] == "CancelledRunFinally"
-
-
-def test_an_older_run_is_waited_for_when_it_publishes(
-    api: Api, login: Login, capsys: pytest.CaptureFixture[str]
-) -> None:
-    publishing = run(api, "first", tasks=("gate", "publish"))
-    run(api, "mine")
-    timer = threading.Timer(0.3, lambda: publishing["status"].update(ENDED))
-    timer.start()
-    supersede(login("supervisor"), "mine", newest, patience=10, poll=0.05)
-    timer.join()
-    assert not cancelled(publishing)
+def test_an_older_run_is_waited_for_when_it_publishes(capsys: pytest.CaptureFixture[str]) -> None:
+    publishing = run(1, "first", "gate", "publish")
+    cluster = Looks([publishing, MINE], [publishing, MINE], [run(1, "first", "publish", ended=True), MINE])
+    assert leave(cluster) == ""
+    assert not cluster.cancelled
     assert capsys.readouterr().out == "first is older and publishes: waiting for it\n"
 
 
-def test_refused_when_an_older_run_does_not_end(api: Api, login: Login) -> None:
-    run(api, "first", tasks=("publish",))
-    run(api, "mine")
-    with pytest.raises(ClusterError, match="older runs do not end: first; look at them"):
-        supersede(login("supervisor"), "mine", newest, patience=0.05, poll=0.02)
+def test_refused_when_an_older_run_does_not_end() -> None:
+    with pytest.raises(ClusterError, match="first"):
+        leave(Looks([run(1, "first", "publish"), MINE]), patience=0.05)
 
 
-def test_nothing_is_cancelled_when_a_newer_commit_takes_the_place_of_this_one(api: Api, login: Login) -> None:
-    other = run(api, "of-the-newer", tasks=("train-gpu",))
-    run(api, "mine")
-    reason = supersede(login("supervisor"), "mine", lambda: "superseded by 1a2b3c4 x", patience=0.05, poll=0.01)
-    assert reason == "superseded by 1a2b3c4 x"
-    assert not cancelled(other)
+def test_nothing_is_cancelled_when_a_newer_commit_takes_the_place_of_this_one() -> None:
+    cluster = Looks([run(1, "of-the-newer", "train-gpu"), MINE])
+    assert leave(cluster, "superseded by 1a2b3c4 x") == "superseded by 1a2b3c4 x"
+    assert not cluster.cancelled
 
 
-def test_a_trial_goes_on_when_a_push_comes(api: Api, login: Login) -> None:
-    trial = run(api, "trial", tasks=("train-gpu",), overrides='["train.epochs=3"]')
-    run(api, "mine")
-    assert supersede(login("supervisor"), "mine", newest, patience=0.05, poll=0.01) == ""
-    assert not cancelled(trial)
+def test_a_trial_goes_on_when_a_push_comes() -> None:
+    cluster = Looks([run(1, "trial", "train-gpu", overrides='["train.epochs=3"]'), MINE])
+    assert leave(cluster, patience=0.05) == ""
+    assert not cluster.cancelled
