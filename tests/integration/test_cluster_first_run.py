@@ -23,7 +23,8 @@ from typing import Any
 import pytest
 
 from runner.cluster import store as cluster_store
-from runner.cluster.first_run import IMAGES, first_run
+from runner.cluster.first_run import first_run
+from runner.cluster.images import PATH as IMAGES
 from runner.errors import ClusterError, ConfigError, StoreError
 from runner.release.pin import Pin, read_pin, write_pin
 from runner.retrain.start import fill

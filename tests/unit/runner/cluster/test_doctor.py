@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from runner.cluster import doctor, doctor_forge
-from runner.cluster.first_run import IMAGES
+from runner.cluster.images import PATH as IMAGES
 from runner.doctor import Finding
 from runner.errors import ClusterError, GitError, StoreError
 from tests import gitops
