@@ -3,7 +3,8 @@
 An apply on the server's side takes such a list as a whole: a field that a webhook fills in there differs for ever.
 The rules are those of Tekton Pipelines (`SetDefaults` of pkg/apis/pipeline/v1: param_types.go, result_defaults.go,
 pipeline_defaults.go; its webhook stores what it read, so durations come back in Go's form), of Triggers
-(event_listener_defaults.go), and of Kubernetes' apps/v1 (the type of a claim in volumeClaimTemplates).
+(event_listener_defaults.go), and of Kubernetes' apps/v1 (the type of a claim in volumeClaimTemplates). A listener's
+container gets a name that Triggers refuses to be given: Application flywheel-pipelines compares on the server.
 """
 
 from __future__ import annotations
@@ -34,8 +35,6 @@ def missing(obj: gitops.Manifest) -> Iterator[str]:
     if obj["kind"] == "EventListener":
         for trigger in spec["triggers"]:
             yield from (f"bindings.{each['ref']}.kind" for each in trigger["bindings"] if "kind" not in each)
-        containers = spec["resources"]["kubernetesResource"]["spec"]["template"]["spec"]["containers"]
-        yield from ("containers.name" for each in containers if "name" not in each)
     if obj["kind"] == "StatefulSet":
         for claim in spec.get("volumeClaimTemplates", ()):
             yield from (f"volumeClaimTemplates.{field}" for field in ("apiVersion", "kind") if field not in claim)
