@@ -73,7 +73,7 @@ def test_a_training_goes_on_when_it_is_killed_for_its_memory(desk: Desk) -> None
     commit, run, before = retrained(desk, "Too much memory", epochs=12)
     pod = pod_of(run, "train-cpu")
     until(lambda: "4/12" in kubectl("logs", pod, NAMESPACE, "--all-containers", fails=True), 300, "epoch 4", every=0.2)
-    limit_memory(pod, "step-train", 64 << 20)
+    limit_memory(pod, "step-train")
     ended(run)
     assert_pinned_and_served(desk, commit, run, before)
     attempts = get("taskrun", f"{run}-train-cpu", NAMESPACE)["status"]["retriesStatus"]
@@ -81,20 +81,25 @@ def test_a_training_goes_on_when_it_is_killed_for_its_memory(desk: Desk) -> None
     assert step["terminated"]["reason"] == "OOMKilled"
 
 
-def limit_memory(pod: str, container: str, limit: int) -> None:
-    """Let the kernel kill what a container runs: its memory cgroup is given less than it has."""
+def limit_memory(pod: str, container: str) -> None:
+    """Let the kernel kill what a container runs: it may have no more memory than it has now."""
     found = get("pod", pod, NAMESPACE)
     (status,) = (each for each in found["status"]["containerStatuses"] if each["name"] == container)
     identity = status["containerID"].rpartition("/")[2]
-    names = ("memory/**/{}/memory.limit_in_bytes", "**/{}/memory.max")  # cgroups of version 1, of version 2
-    (file,) = (each for name in names for each in Path("/sys/fs/cgroup").glob(name.format(identity)))
+    groups = Path("/sys/fs/cgroup")
+    files = {  # cgroups of version 1, of version 2
+        f"memory/**/{identity}/memory.limit_in_bytes": "memory.usage_in_bytes",
+        f"**/{identity}/memory.max": "memory.current",
+    }
+    limit, used = next((each, each.with_name(used)) for name, used in files.items() for each in groups.glob(name))
     for _ in range(100):
         try:
-            file.write_text(str(limit))  # refused while the kernel cannot take enough back
-        except OSError:
-            time.sleep(0.1)
+            limit.write_text(used.read_text())
+        except OSError:  # it has more by now
+            time.sleep(0.01)
         else:
             return
+    raise AssertionError(f"{limit} takes no limit")
 
 
 def test_a_training_goes_on_when_its_pod_is_evicted(desk: Desk) -> None:
