@@ -4,15 +4,21 @@ import argparse
 import importlib
 
 NAMES = ("prepare", "growth", "training", "evaluate", "server", "store", "labels")
+ON_THE_CLUSTER = ("retrain",)  # by name alone
 
 
 def main() -> None:
     """Run the benchmarks one after the other."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"{' | '.join(NAMES)}; default: all")
+    parser.add_argument(
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help=f"{' | '.join(NAMES)}; default: all these; {ON_THE_CLUSTER[0]}: on the test cluster",
+    )
     parser.add_argument("--rounds", type=int, help="of each contestant; default: each benchmark's own")
     options = parser.parse_args()
-    if unknown := [name for name in options.names if name not in NAMES]:
+    if unknown := [name for name in options.names if name not in NAMES + ON_THE_CLUSTER]:
         parser.error(f"no benchmark {', '.join(unknown)}; expected {', '.join(NAMES)}")
     for name in options.names or NAMES:
         print(f"\n{name}", flush=True)

@@ -65,13 +65,18 @@ class Installation:
         return self.desk.forge
 
 
+def installation_of_before() -> Installation:
+    """Return the installation that the cluster has."""
+    notes = json.loads(NOTES.read_text(encoding="utf-8"))
+    return Installation(Desk(DESK / "flyingthings", gitea.Gitea(**notes["forge"])), notes["webhook"])
+
+
 @pytest.fixture(scope="session")
 def installation() -> Installation:
     """The first day, up to the Secrets; the one of an earlier session, where the cluster has one."""
     require()
     if NOTES.is_file():
-        notes = json.loads(NOTES.read_text(encoding="utf-8"))
-        return Installation(Desk(DESK / "flyingthings", gitea.Gitea(**notes["forge"])), notes["webhook"])
+        return installation_of_before()
     desk = fork(DESK, gitea.Gitea().make(), QUICK)
     fill_in(desk)
     set_images(desk)
