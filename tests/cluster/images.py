@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -25,6 +26,7 @@ from tests.images import BASE, buildah, containerfile, make_base
 from tests.images import build as build_image
 
 HERE = FOLDER / "images"
+NOTES = CACHE / "pushed"  # of each image in the registry: what it was made of, and its digest
 INPUTS = "flywheel.inputs"  # a label: the digest of what an image was made of
 # CUDA's large libraries, which nothing calls on a CPU: the runner's test image has empty ones with the same symbols.
 CUDA = {
@@ -76,8 +78,10 @@ def images() -> Iterator[Image]:
 
 def project_images() -> Iterator[Image]:
     """Return the project's own, of their Containerfiles."""
-    pins = [PROJECT / name for name in ("pyproject.toml", "constraints.txt", "constraints-train.txt")]
-    constraints = hashlib.sha256(b"".join(path.read_bytes() for path in pins[1:])).hexdigest()
+    wanted = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))
+    files = [PROJECT / name for name in ("constraints.txt", "constraints-train.txt")]
+    constraints = hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
+    pins: list[Path | str] = [json.dumps([wanted["project"], wanted["tool"]["uv"]]), *files]
     serving = containerfile("serving")
 
     def make_serving(tag: str) -> None:
@@ -115,14 +119,14 @@ def project_images() -> Iterator[Image]:
 
 
 def build() -> None:
-    """Make what is not there, or was made of something else."""
+    """Make what neither the registry has nor buildah, or what was made of something else."""
     make_base()
     pause = CACHE / "built/pause"
     command = ["gcc", "-Os", "-static", "-s", "-o", str(pause), str(HERE / "pause.c")]
     subprocess.run(command, check=True)
     for image in images():
         inputs = _digest(image.inputs)
-        if _inputs_of(image.name) != inputs:
+        if inputs not in (_pushed(image.name)[0], _inputs_of(image.name)):
             print(f"image {image.name}", flush=True)
             image.make(f"{image.name}:1")
             container = buildah("from", "--pull-never", f"localhost/{image.name}:1")
@@ -131,29 +135,34 @@ def build() -> None:
 
 
 def push() -> None:
-    """Bring what the registry lacks to it; what the node has of an older one is forgotten."""
-    notes = CACHE / "pushed"
+    """Bring what was made to the registry, and keep it there alone; what the node has of an older one is forgotten."""
     for image in images():
-        note = notes / image.name
-        made = buildah("inspect", "--type", "image", "--format", "{{.FromImageID}}", f"localhost/{image.name}:1")
-        if note.is_file() and note.read_text().split()[:1] == [made]:
+        name, inputs = f"localhost/{image.name}:1", _inputs_of(image.name)
+        if not inputs:
             continue
-        note.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile("r") as file:
-            there = f"docker://{REGISTRY}/{image.name}:1"
             quick = ("--compression-format=zstd", "--compression-level=1")
             options = ("--tls-verify=false", f"--digestfile={file.name}", *quick)
-            buildah("push", *options, f"localhost/{image.name}:1", there)
+            buildah("push", *options, name, f"docker://{REGISTRY}/{image.name}:1")
             digest = file.read().strip()
-        for name in (f"localhost/{image.name}:1", f"{REGISTRY}/{image.name}:1"):
-            subprocess.run(["ctr", "images", "rm", name], capture_output=True, check=False)
-        note.write_text(f"{made} {digest}\n")
+        for each in (name, f"{REGISTRY}/{image.name}:1"):
+            subprocess.run(["ctr", "images", "rm", each], capture_output=True, check=False)
+        note = NOTES / image.name
+        note.parent.mkdir(parents=True, exist_ok=True)
+        note.write_text(f"{inputs} {digest}\n")
+        buildah("rmi", "--force", name)
         print(f"pushed {image.name}@{digest}", flush=True)
 
 
 def reference(name: str) -> str:
     """Return an image of the registry by its digest, without the registry's host."""
-    return f"{name}@{(CACHE / 'pushed' / name).read_text().split()[1]}"
+    return f"{name}@{_pushed(name)[1]}"
+
+
+def _pushed(name: str) -> list[str]:
+    """Return what an image of the registry was made of, and its digest; empty texts where it has none."""
+    note = NOTES / name
+    return note.read_text().split() if note.is_file() else ["", ""]
 
 
 def _program(name: str, file: Path, inside: str, entry: list[str], user: str = "") -> Image:
