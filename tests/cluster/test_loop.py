@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.cluster.conftest import First, Installation, not_settled
-from tests.cluster.desk import Desk, applications, refresh, until
+from tests.cluster.desk import Desk, applications, kubectl, refresh, until
 from tests.cluster.runs import assert_pinned_and_served, client, ended, pins, run_of, seconds_of, served, status_of
 
 pytestmark = pytest.mark.slow
@@ -13,6 +13,23 @@ pytestmark = pytest.mark.slow
 
 def test_every_application_is_synced_and_healthy_when_the_readme_was_followed(settled: Installation) -> None:
     assert not not_settled(), applications()
+
+
+@pytest.mark.parametrize(
+    ("question", "answer"),
+    [
+        ("create deployments -n flywheel-dev", "yes"),
+        ("create deployments -n kube-system", "no"),
+        ("create pods -n flywheel-dev", "no"),
+        ("get secrets -n flywheel-pipelines", "no"),
+        ("create clusterrolebindings", "no"),
+        ("escalate clusterroles", "no"),
+        ("impersonate serviceaccounts -n flywheel-pipelines", "no"),
+    ],
+)
+def test_argo_cd_may_do_what_it_applies_and_no_more(settled: Installation, question: str, answer: str) -> None:
+    controller = "system:serviceaccount:argocd:argocd-application-controller"
+    assert kubectl("auth", "can-i", *question.split(), f"--as={controller}", fails=True) == answer
 
 
 def test_a_push_leads_to_a_served_model(settled: Installation, first: First) -> None:
