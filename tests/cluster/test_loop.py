@@ -20,7 +20,7 @@ def test_every_application_is_synced_and_healthy_when_the_readme_was_followed(se
     [
         ("create deployments -n flywheel-dev", "yes"),
         ("create deployments -n kube-system", "no"),
-        ("create pods -n flywheel-dev", "no"),
+        ("create pods -n kube-system", "no"),
         ("get secrets -n flywheel-pipelines", "no"),
         ("create clusterrolebindings", "no"),
         ("escalate clusterroles", "no"),
