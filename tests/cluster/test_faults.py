@@ -94,6 +94,8 @@ def limit_memory(pod: str, container: str) -> None:
     limit, used = next((each, each.with_name(used)) for name, used in files.items() for each in groups.glob(name))
     for _ in range(100):
         try:
+            if (empty := limit.with_name("memory.force_empty")).is_file():
+                empty.write_text("0")  # what was read from files would be given up first
             limit.write_text(used.read_text())
         except OSError:  # it has more by now
             time.sleep(0.01)
