@@ -15,10 +15,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
-from pathlib import Path
 from typing import Any
 
-from tests.cluster.places import CACHE, FOLDER, FORGE
+from tests.cluster.places import CACHE, FORGE, script
 
 OWNER, NAME = "aviation", "flyingthings"
 URL = f"https://{FORGE}/{OWNER}/{NAME}.git"
@@ -116,13 +115,9 @@ class Gitea:
 
 def stop() -> None:
     """Take the forge away."""
-    _daemon("down", "--only", "forge")
+    script("down", "--only", "forge")
 
 
 def start() -> None:
     """Bring it back."""
-    _daemon("forge")
-
-
-def _daemon(script: str, *arguments: str) -> None:
-    subprocess.run([str(Path(FOLDER, script)), *arguments], check=True, capture_output=True)
+    script("forge")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
@@ -14,3 +15,15 @@ REGISTRY = "172.30.0.1:5000"
 INGRESS = "172.30.0.1"
 FORGE = "git.flywheel.test"
 FORGE_IP = "172.30.0.2"
+
+
+def outside(*command: str | Path) -> None:
+    """Run a command with the mounts of the machine, also from a desk, which has its own."""
+    desk = os.environ.get("DESK_OUTSIDE")
+    enter = ["nsenter", f"--mount=/proc/{desk}/ns/mnt"] if desk else []
+    subprocess.run([*enter, *command], check=True, capture_output=True)
+
+
+def script(name: str, *arguments: str) -> None:
+    """Run one of the cluster's scripts."""
+    outside(FOLDER / name, *arguments)

@@ -14,7 +14,7 @@ import pytest
 from tests.cluster import gitea
 from tests.cluster.conftest import not_settled
 from tests.cluster.desk import ARGO_CD, Desk, get, items, kubectl, until, versions
-from tests.cluster.places import FOLDER
+from tests.cluster.places import outside, script
 from tests.cluster.runs import (
     NAMESPACE,
     Client,
@@ -49,14 +49,6 @@ def retrained(desk: Desk, message: str, **train: object) -> tuple[str, str, list
     before = pins(desk)
     commit = desk.retrain(message, **train)
     return commit, run_of(commit), before
-
-
-def down(*arguments: str) -> None:
-    subprocess.run([str(FOLDER / "down"), *arguments], check=True, capture_output=True)
-
-
-def up() -> None:
-    subprocess.run([str(FOLDER / "up"), "--node"], check=True, capture_output=True)
 
 
 def test_a_training_goes_on_from_its_checkpoint_when_its_pod_is_deleted(desk: Desk) -> None:
@@ -138,18 +130,18 @@ def a_full_store() -> Iterator[None]:
     used = int(subprocess.run(["du", "-sm", folder], capture_output=True, text=True, check=True).stdout.split()[0])
     with image.open("wb") as file:
         file.truncate((used + 24) << 20)
-    subprocess.run(["mkfs.ext4", "-q", "-m", "0", image], check=True, capture_output=True)
+    outside("mkfs.ext4", "-q", "-m", "0", image)
     small = folder.with_suffix(".small")
     small.mkdir()
-    subprocess.run(["mount", "-o", "loop", image, small], check=True)
-    subprocess.run(["cp", "-a", f"{folder}/.", small], check=True)
-    subprocess.run(["umount", small], check=True)
-    subprocess.run(["mount", "-o", "loop", image, folder], check=True)
+    outside("mount", "-o", "loop", image, small)
+    outside("cp", "-a", f"{folder}/.", small)
+    outside("umount", small)
+    outside("mount", "-o", "loop", image, folder)
     restart_minio()
     try:
         yield
     finally:
-        subprocess.run(["umount", "--lazy", folder], check=True)
+        outside("umount", "--lazy", folder)
         restart_minio()
         image.unlink()
         small.rmdir()
@@ -234,9 +226,9 @@ def test_a_run_ends_well_when_the_forge_is_away_for_a_minute_at_clone_and_at_pin
 def test_a_training_goes_on_when_the_api_server_is_away_for_two_minutes(desk: Desk) -> None:
     commit, run, before = retrained(desk, "The API server is away", epochs=2)
     pod_of(run, "train-cpu")
-    down("--only", "kube-apiserver")
+    script("down", "--only", "kube-apiserver")
     time.sleep(120)
-    up()
+    script("up", "--node")
     ended(run)
     assert_pinned_and_served(desk, commit, run, before)
 
@@ -274,8 +266,8 @@ def test_a_bad_image_of_the_store_is_taken_back_through_git(desk: Desk) -> None:
 def test_all_is_as_before_when_the_node_was_restarted(desk: Desk, asking: Client) -> None:
     commit, run, before = retrained(desk, "The node restarts", epochs=2)
     pod_of(run, "train-cpu")
-    down("--keep-pods")
-    up()
+    script("down", "--keep-pods")
+    script("up", "--node")
     ended(run)
     assert_pinned_and_served(desk, commit, run, before)
 
@@ -283,8 +275,8 @@ def test_all_is_as_before_when_the_node_was_restarted(desk: Desk, asking: Client
 def test_all_is_as_before_when_the_nodes_power_was_cut(desk: Desk, asking: Client) -> None:
     commit, run, before = retrained(desk, "The power is cut", epochs=6)
     pod_of(run, "train-cpu")
-    down("--kill")
-    up()
+    script("down", "--kill")
+    script("up", "--node")
     until(lambda: not not_settled(), 600, "every Application Synced and Healthy", every=2)
     asking.lost.clear()  # nothing could answer meanwhile
     ended(run)
