@@ -51,7 +51,7 @@ apiserver:  ## build Kubernetes' API server for the tests of gitops/ (needs Go; 
 manifests: setup  ## render everything in gitops/ as Argo CD does, and check it against schemas and checkov
 	@.ci/manifests
 
-cluster: setup  ## a one-node Kubernetes with Argo CD, Tekton and a forge, for tests of gitops/ (root, Debian-like, Go; the first time half an hour)
+cluster: setup  ## a one-node Kubernetes with Argo CD, Tekton and a forge, for tests of gitops/ (root, Debian-like, Go; the first time an hour or more)
 	@tests/cluster/build
 	@tests/cluster/up
 
