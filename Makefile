@@ -10,10 +10,10 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve plan retrain minio label-studio tekton apiserver manifests cluster cluster-down cluster-status cluster-test bootstrap first-run test check lint format lock bench clean
+.PHONY: help setup demo serve plan retrain minio label-studio tekton apiserver manifests cluster cluster-down cluster-status cluster-test cluster-journey cluster-upgrade bootstrap first-run test check lint format lock bench clean
 
 help:  ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 17
 
 setup: $(READY)  ## make .venv with the tested packages (PYTHON=python3.12 chooses another Python)
 
@@ -63,6 +63,12 @@ cluster-status:  ## say what of the cluster runs and what does not
 
 cluster-test: setup  ## the loop and its faults on the cluster, which begins empty: make cluster-test ARGS="-m 'not faults'"
 	@tests/cluster/desk .venv/bin/python -m pytest tests/cluster $(ARGS)
+
+cluster-journey: cluster-down cluster  ## a newcomer's whole way, by README's and gitops/README's lines, on a cluster that begins empty
+	@tests/cluster/desk .venv/bin/python -m pytest tests/cluster/journey.py $(ARGS)
+
+cluster-upgrade: cluster-down cluster  ## an earlier version is installed, trains, and is led over to this one, on a cluster that begins empty
+	@tests/cluster/desk .venv/bin/python -m pytest tests/cluster/upgrade.py $(ARGS)
 
 bootstrap: setup  ## bring Argo CD and all it applies to the cluster: make bootstrap PLATFORM=openshift|kubernetes
 	@python -m runner bootstrap --platform "$(PLATFORM)"

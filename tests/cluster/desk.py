@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
 import time
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import yaml
 
 from runner.cluster import facts as cluster_env
-from runner.cluster.store import opened
+from runner.cluster.store import opened, tunnel
 from tests.cluster import gitea
 from tests.cluster.images import reference
 from tests.cluster.places import BIN, KUBECONFIG
@@ -26,6 +29,7 @@ from tests.projects import copy_project, set_params
 
 Object = dict[str, Any]
 ARGO_CD = "argocd"
+MINIO = "minio.flywheel-minio.svc"
 IMAGES = {
     **{name: f"flywheel/{name}" for name in ("flywheel-runner", "flywheel-serving", "flywheel-minio")},
     **{name: f"cluster/{name}" for name in ("label-studio", "postgresql")},
@@ -129,17 +133,24 @@ class Desk:
         return self.push(message)
 
 
-def fork(folder: Path, forge: gitea.Gitea, params: dict[str, Any]) -> Desk:
-    """Fork this repository, as it is here, and clone the fork: gitops/README.md, the first day, step 1.
+def fork(folder: Path, forge: gitea.Gitea, params: dict[str, Any], commit: str = "") -> Desk:
+    """Fork this repository, and clone the fork: gitops/README.md, the first day, step 1.
 
     Args:
         folder: gets the clone.
         forge: an empty one.
         params: of params.yaml, which make a training quick.
+        commit: of this repository, an earlier one; its history is the fork's. Empty: the files as they are here.
     """
     clone = folder / "flyingthings"
-    desk = Desk(copy_project(PROJECT, clone, dict(os.environ)), forge)
-    desk.shell(f"git branch --quiet -M main && git remote add origin {gitea.URL}")
+    desk = Desk(clone, forge)
+    if commit:
+        subprocess.run(["git", "clone", "--quiet", "--no-checkout", "--origin=upstream", PROJECT, clone], check=True)
+        desk.shell(f"git checkout --quiet -B main {commit}")
+    else:
+        copy_project(PROJECT, clone, dict(os.environ))
+        desk.shell("git branch --quiet -M main")
+    desk.shell(f"git remote add origin {gitea.URL}")
     (clone / ".venv").symlink_to(PROJECT / ".venv")  # `make setup` has nothing to do
     (clone / ".git/info/exclude").write_text(".venv\n")
     (clone / ".venv/.ready").touch()
@@ -162,7 +173,7 @@ def fill_in(desk: Desk) -> None:
     file.write_text(text)
     # a forge that is not GitHub: where its statuses are (gitops/pipelines/README.md)
     retrain = desk.clone / "gitops/pipelines/base/retrain.yaml"
-    retrain.write_text(retrain.read_text() + f"  GITHUB_API_URL: {gitea.API}\n")
+    retrain.write_text(retrain.read_text().replace("\ndata:\n", f"\ndata:\n  GITHUB_API_URL: {gitea.API}\n"))
     desk.shell("git commit --quiet --all --message 'This cluster'")
     desk.type("git push origin main main:platform")
 
@@ -198,3 +209,37 @@ def versions(desk: Desk) -> list[int]:
     with opened(values_of(desk), "store") as store:
         keys = [key for key in store.list("models/") if key.endswith("/manifest.json")]
     return sorted(int(key.split("/")[2]) for key in keys)
+
+
+@contextmanager
+def the_store() -> Iterator[dict[str, Any]]:
+    """Give what a shell needs for the store, as gitops/README.md, "The store from your desk", says."""
+    hosts = Path("/etc/hosts")  # of the desk
+    before = hosts.read_text(encoding="utf-8")
+    ca = get("secret", "minio-tls", "--namespace=flywheel-minio")["data"]["ca.crt"]
+    key = get("secret", "store", "--namespace=flywheel-pipelines")["data"]
+    with tunnel("flywheel-minio", "minio", 9000) as here, TemporaryDirectory() as folder:
+        bundle = Path(folder, "store-ca.crt")
+        bundle.write_bytes(b64decode(ca))
+        hosts.write_text(f"{before}127.0.0.1 {MINIO}\n", encoding="utf-8")
+        try:
+            yield {
+                **{"CA_BUNDLE": str(bundle), "STORE_URI": "s3://flyingthings"},
+                "AWS_ENDPOINT_URL": f"https://{MINIO}:{here.rpartition(':')[2]}",
+                **{name: b64decode(value).decode() for name, value in key.items()},
+            }
+        finally:
+            hosts.write_text(before, encoding="utf-8")
+
+
+def blocks(page: Path, begin: str, end: str) -> list[list[str]]:
+    """Return the lines of a page's blocks of code between two words; a line to type begins with `$ `."""
+    section = page.read_text(encoding="utf-8").partition(begin)[2].partition(end)[0]
+    fenced = re.findall(r"```console\n(.*?)```", section, re.DOTALL)
+    indented = re.findall(r"\n\n((?: {4,}.*\n)+)", section)
+    return [[line.strip() for line in block.splitlines() if line.strip()] for block in [*fenced, *indented]]
+
+
+def typed(block: list[str]) -> list[str]:
+    """Return what a block tells to type."""
+    return [line[2:] for line in block if line.startswith("$ ")]

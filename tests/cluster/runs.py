@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import threading
 import time
 import urllib.error
@@ -11,9 +12,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from tests.cluster.desk import Desk, Object, get, items, kubectl, until, versions
+from tests.pictures import encoded, gradient
 
 NAMESPACE = "--namespace=flywheel-pipelines"
 DEV = "https://flywheel-dev.apps.flywheel.test"
@@ -88,13 +92,25 @@ def seconds_of(run: str) -> dict[str, float]:
     return found
 
 
-def served() -> Object:
-    """Return the manifest that dev answers with; empty where it does not."""
+def served(environment: str = "dev", key: str = "") -> Object:
+    """Return the manifest of the model that an environment answers with; empty where it does not."""
+    url = f"https://flywheel-{environment}.apps.flywheel.test/model"
     try:
-        with urllib.request.urlopen(f"{DEV}/model", timeout=5) as answer:
+        with urllib.request.urlopen(urllib.request.Request(url, headers={"X-API-Key": key}), timeout=5) as answer:
             return dict(json.load(answer)["manifest"])
     except (OSError, ValueError):
         return {}
+
+
+def detect() -> Object:
+    """Send dev a picture, as serving/README.md does; return its answer."""
+    with TemporaryDirectory() as folder:
+        picture = Path(folder, "base.jpg")
+        picture.write_bytes(encoded(gradient(320, 240)))
+        form, url = f"file=@{picture}", f"{DEV}/detect"
+        done = subprocess.run(["curl", "-sS", "-F", form, url], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return dict(json.loads(done.stdout))
 
 
 def pins(desk: Desk) -> list[str]:
@@ -108,8 +124,8 @@ def pins(desk: Desk) -> list[str]:
 def assert_pinned_and_served(desk: Desk, commit: str, run: str, before: list[str]) -> int:
     """Hold the end of a retrain against what it must be; return the version.
 
-    One pin more and no other commit of the bot, the store has every version from 1, dev answers with the newest and has
-    the digest that Git names, and no Pod of the run is left at work.
+    One pin more and no other commit of the bot, the store has every version from 1, dev answers a picture with the
+    newest and has the digest that Git names, and no Pod of the run is left at work.
 
     Args:
         desk: of the fork.
@@ -126,6 +142,7 @@ def assert_pinned_and_served(desk: Desk, commit: str, run: str, before: list[str
     pin = dict(line.split("=", 1) for line in (desk.clone / PIN).read_text().splitlines() if "=" in line)
     assert (pin["MODEL_VERSION"], pin["MODEL_COMMIT"]) == (str(number), commit)
     until(lambda: served().get("version") == number, 420, f"dev serves version {number}")
+    assert detect()["model"]["version"] == str(number)
     maps = [each.get("data", {}) for each in items("configmaps", "--namespace=flywheel-dev")]
     assert pin["MODEL_SHA256"] in {each.get("MODEL_SHA256") for each in maps}
     assert not at_work(), at_work()

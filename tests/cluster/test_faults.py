@@ -13,7 +13,7 @@ import pytest
 
 from tests.cluster import gitea
 from tests.cluster.conftest import not_settled
-from tests.cluster.desk import ARGO_CD, Desk, get, items, kubectl, until, versions
+from tests.cluster.desk import ARGO_CD, Desk, Object, get, items, kubectl, refresh, until, versions
 from tests.cluster.places import outside, script
 from tests.cluster.runs import (
     NAMESPACE,
@@ -26,6 +26,7 @@ from tests.cluster.runs import (
     pins,
     pod_of,
     run_of,
+    served,
     status_of,
     tasks,
 )
@@ -212,6 +213,24 @@ def test_a_pin_is_served_when_argo_cd_was_restarted(desk: Desk) -> None:
     assert_pinned_and_served(desk, commit, run, before)
 
 
+def test_a_pin_is_served_when_argo_cds_controller_is_killed_while_it_applies_it(desk: Desk) -> None:
+    commit, run, before = retrained(desk, "A sync is cut", epochs=2)
+    pod_of(run, "gate")
+    last = operation()
+    until(lambda: operation() != last and operation()["phase"] == "Running", 600, "a sync of the pin", every=0.1)
+    pod = ("pod", "argocd-application-controller-0", f"--namespace={ARGO_CD}")
+    kubectl("delete", *pod, "--grace-period=0", "--force")
+    ended(run)
+    assert_pinned_and_served(desk, commit, run, before)
+    until(lambda: not not_settled(), 300, "every Application Synced and Healthy", every=2)
+
+
+def operation() -> Object:
+    """Return when dev's newest sync began, and its phase."""
+    state = get("application", "flywheel-serving-dev", f"--namespace={ARGO_CD}")["status"]["operationState"]
+    return {"began": state["startedAt"], "phase": state["phase"]}
+
+
 def test_a_run_ends_well_when_the_forge_is_away_for_a_minute_at_clone_and_at_pin(desk: Desk) -> None:
     commit, run, before = retrained(desk, "The forge is away", epochs=2)
     for task in ("prepare", "pin"):
@@ -261,6 +280,25 @@ def test_a_bad_image_of_the_store_is_taken_back_through_git(desk: Desk) -> None:
     until(lambda: not_settled().get("flywheel-minio"), 420, "Argo CD sees it", every=2)
     desk.shell("git revert --no-edit HEAD && git push --quiet origin HEAD:main HEAD:platform")
     until(lambda: not not_settled(), 900, "every Application Synced and Healthy", every=2)
+
+
+def test_the_server_answers_on_when_its_image_has_no_digest_any_more(desk: Desk) -> None:
+    desk.pull()
+    before = served()
+    desk.shell(
+        f"sed -i '/name: flywheel-serving/,/digest/s/sha256:.*/sha256:{'0' * 64}/' gitops/images/kustomization.yaml"
+    )
+    desk.push("No digest", "main", "platform")
+    said = desk.shell("make bootstrap PLATFORM=kubernetes", fails=True)
+    assert "flywheel-serving" in said
+    assert "digest" in said
+    refresh("flywheel-serving-dev")
+    until(lambda: "flywheel-serving-dev" in not_settled(), 420, "Argo CD sees it", every=2)
+    time.sleep(30)
+    assert served() == before
+    desk.shell("git revert --no-edit HEAD && git push --quiet origin HEAD:main HEAD:platform")
+    until(lambda: not not_settled(), 900, "every Application Synced and Healthy", every=2)
+    assert served() == before
 
 
 def test_all_is_as_before_when_the_node_was_restarted(desk: Desk, asking: Client) -> None:

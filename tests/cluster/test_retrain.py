@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import json
 import re
-from base64 import b64decode
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 import yaml
 
-from runner.cluster.store import opened, tunnel
+from runner.cluster.store import opened
 from tests.cluster.conftest import not_settled
-from tests.cluster.desk import Desk, Object, get, items, kubectl, until, values_of, versions
+from tests.cluster.desk import (
+    Desk,
+    Object,
+    blocks,
+    get,
+    items,
+    kubectl,
+    the_store,
+    typed,
+    until,
+    values_of,
+    versions,
+)
 from tests.cluster.gitea import REPOSITORY
 from tests.cluster.runs import (
     NAMESPACE,
@@ -34,7 +41,6 @@ from tests.projects import set_params
 
 pytestmark = [pytest.mark.slow, pytest.mark.faults]
 MODEL = "flyingthings"
-STORE = "minio.flywheel-minio.svc"
 GPU_NAMESPACE = "nvidia-gpu-operator"
 PLANNED = {"supersede", "plan", "summary"}
 JUDGED = PLANNED | {"gate", "publish", "pin"}  # nothing is trained
@@ -79,50 +85,21 @@ def open_pulls(desk: Desk) -> list[Object]:
     return found
 
 
-def readme(desk: Desk) -> tuple[list[str], list[str]]:
-    """Return the two blocks of README's "let a commit retrain": lines to type begin with $, others are their output."""
-    text = (desk.clone / "README.md").read_text(encoding="utf-8")
-    section = text.partition("**…let a commit retrain.**")[2].partition("\n**…")[0]
-    change, look = re.findall(r"```console\n(.*?)```", section, re.DOTALL)
-    return change.splitlines(), look.splitlines()
-
-
-@contextmanager
-def the_store() -> Iterator[dict[str, Any]]:
-    """Give what a shell needs for the store, as gitops/README.md, "The store from your desk", says."""
-    hosts = Path("/etc/hosts")  # of the desk
-    before = hosts.read_text(encoding="utf-8")
-    ca = get("secret", "minio-tls", "--namespace=flywheel-minio")["data"]["ca.crt"]
-    key = get("secret", "store", NAMESPACE)["data"]
-    with tunnel("flywheel-minio", "minio", 9000) as here, TemporaryDirectory() as folder:
-        bundle = Path(folder, "store-ca.crt")
-        bundle.write_bytes(b64decode(ca))
-        hosts.write_text(f"{before}127.0.0.1 {STORE}\n", encoding="utf-8")
-        try:
-            yield {
-                **{"CA_BUNDLE": str(bundle), "STORE_URI": f"s3://{MODEL}"},
-                "AWS_ENDPOINT_URL": f"https://{STORE}:{here.rpartition(':')[2]}",
-                **{name: b64decode(value).decode() for name, value in key.items()},
-            }
-        finally:
-            hosts.write_text(before, encoding="utf-8")
-
-
 def test_a_model_is_served_when_the_readme_is_followed_and_a_commit_is_trained_once(desk: Desk) -> None:
     with desk.forge.silent():
         commit(desk, "Another seed, and other epochs than README's", train={"epochs": 3})
     desk.shell("git branch --quiet --set-upstream-to=origin/main")
-    change, look = readme(desk)
+    change, look = blocks(desk.clone / "README.md", "**…let a commit retrain.**", "\n**…")
     before = pins(desk)
-    told = [desk.shell(line[2:]) for line in change if line.startswith("$ ")]
+    told = [desk.shell(line) for line in typed(change)]
     assert "answer: train" in "\n".join(told)
     revision = desk.shell("git rev-parse HEAD")
     run = run_of(revision)
     ended(run)
     number = assert_pinned_and_served(desk, revision, run, before)
     with the_store() as environment:
-        said = "\n".join(desk.shell(line[2:], **environment) for line in look if line.startswith("$ "))
-    (shown,) = (line for line in look if line and not line.startswith("$ "))
+        said = "\n".join(desk.shell(line, environment=environment) for line in typed(look))
+    (shown,) = set(look) - {f"$ {line}" for line in typed(look)}
     assert re.search(re.sub(r"\d+", r"\\d+", re.escape(shown.removesuffix("…"))), said), said
     assert re.search(rf"{MODEL} +{number} .*dev", said), said
     assert desk.shell("git show --name-only --format= HEAD").split() == ["dvc.lock", PIN]
