@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -75,7 +76,7 @@ def test_a_training_goes_on_when_it_is_killed_for_its_memory(desk: Desk) -> None
 
 
 def limit_memory(pod: str, container: str) -> None:
-    """Let the kernel kill what a container runs: it may have no more memory than it has now."""
+    """Let the kernel kill what a container runs: it may have no more memory than it has now, and more is wanted."""
     found = get("pod", pod, NAMESPACE)
     (status,) = (each for each in found["status"]["containerStatuses"] if each["name"] == container)
     identity = status["containerID"].rpartition("/")[2]
@@ -85,16 +86,21 @@ def limit_memory(pod: str, container: str) -> None:
         f"**/{identity}/memory.max": "memory.current",
     }
     limit, used = next((each, each.with_name(used)) for name, used in files.items() for each in groups.glob(name))
-    for _ in range(100):
+
+    def limited() -> bool:
         try:
             if (empty := limit.with_name("memory.force_empty")).is_file():
                 empty.write_text("0")  # what was read from files would be given up first
             limit.write_text(used.read_text())
         except OSError:  # it has more by now
-            time.sleep(0.01)
-        else:
-            return
-    raise AssertionError(f"{limit} takes no limit")
+            return False
+        return True
+
+    until(limited, 10, f"{limit} takes a limit", every=0.01)
+    # The largest process of the group is killed, and that is not this one.
+    more = f"{sys.executable} -c 'more = bytes([1]) * (64 << 20)'"
+    enter = f"echo $$ > {limit.parent}/cgroup.procs; exec {more}"
+    subprocess.run(["sh", "-c", enter], check=False, timeout=60)
 
 
 def test_a_training_goes_on_when_its_pod_is_evicted(desk: Desk) -> None:
