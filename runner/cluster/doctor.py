@@ -16,6 +16,7 @@ from typing import Any
 
 from runner.cluster import facts as cluster_env
 from runner.cluster import kubectl
+from runner.cluster.api import PIPELINES
 from runner.cluster.doctor_forge import deliveries, tokens
 from runner.cluster.images import PATH as IMAGES
 from runner.cluster.images import unbuilt_images
@@ -24,7 +25,6 @@ from runner.doctor import Finding
 from runner.errors import ClusterError, ConfigError, RunnerError
 from runner.github import same_repository
 from runner.release.pin import Pin, environments, read_pin
-from runner.retrain.kubernetes import PIPELINES
 from runner.tls import trusting
 
 Values = dict[str, str]

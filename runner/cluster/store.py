@@ -17,8 +17,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from runner.cluster import kubectl
+from runner.cluster.api import PIPELINES
 from runner.errors import ClusterError
-from runner.retrain.kubernetes import PIPELINES
 from runner.store.s3 import S3Store
 from serving.s3 import endpoint_of_environment
 

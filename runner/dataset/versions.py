@@ -65,7 +65,7 @@ def add_dataset(
     work.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="dataset-add-", dir=work) as scratch:
         if is_remote:
-            from runner.store.prefix import fetch_uri  # the client takes a third of a second to import
+            from runner.dataset.prefix import fetch_uri  # the client takes a third of a second to import
 
             path = fetch_uri(str(source), Path(scratch, "fetched"))
         folder = path if path.is_dir() else Path(scratch, "files")

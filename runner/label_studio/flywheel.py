@@ -20,8 +20,8 @@ from runner.dataset.versions import record_key
 from runner.errors import StageError
 from runner.files import writing
 from runner.label_studio.captures import Place, count_captures
-from runner.release.versions import Version, numbers, read_version
 from runner.store import SCHEME, Store, open_store
+from runner.store.published import Version, numbers, read_version
 from runner.tables import Row, Table, figure
 
 MOST_CLASSES = 12  # with more, the picture shows them thin and grey, without names

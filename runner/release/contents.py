@@ -20,9 +20,9 @@ from runner.compose import compose
 from runner.config import MODEL_NAME
 from runner.errors import StageError
 from runner.files import sha256_of
+from runner.override import tried
 from runner.release.candidate import load_candidate
 from runner.release.verdict import criteria_of, read_verdict
-from runner.retrain.overriding import tried
 from runner.run import work_folder
 from runner.sources import sources
 from runner.weights import check_weights

@@ -10,8 +10,8 @@ import time
 from contextlib import suppress
 from typing import NamedTuple
 
+from runner.cluster.api import POD_TEMPLATES, PODS, Cluster, MissingError, Object, QuotaError
 from runner.errors import ClusterError, ConfigError, UnreachableError
-from runner.retrain.kubernetes import POD_TEMPLATES, PODS, Cluster, MissingError, Object, QuotaError
 
 PROBE = "gpu-probe"
 GPU = "nvidia.com/gpu"

@@ -86,10 +86,10 @@ def run(given: argparse.Namespace) -> int:
 
 
 def _retrain(given: argparse.Namespace) -> None:
+    from runner.cluster.api import PIPELINES, Cluster
+    from runner.cluster.start import BusyError, commit_values, start
     from runner.retrain.await_gpu import seconds
     from runner.retrain.branch import head_of
-    from runner.retrain.kubernetes import PIPELINES, Cluster
-    from runner.retrain.start import BusyError, commit_values, start
     from runner.retrain.workshop import understand
 
     values, params = understand(given.values)
@@ -118,8 +118,8 @@ def _retrain(given: argparse.Namespace) -> None:
 
 
 def _supersede(given: argparse.Namespace) -> None:
+    from runner.cluster.api import Cluster
     from runner.retrain.await_gpu import seconds
-    from runner.retrain.kubernetes import Cluster
     from runner.retrain.supersede import supersede
 
     name, patience = _env("RUN"), seconds(given.patience)
@@ -129,8 +129,8 @@ def _supersede(given: argparse.Namespace) -> None:
 
 
 def _await_gpu(given: argparse.Namespace) -> None:
+    from runner.cluster.api import Cluster
     from runner.retrain.await_gpu import await_gpu, seconds
-    from runner.retrain.kubernetes import Cluster
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a cancelled run removes its Pod
     kind = os.environ.get("GPU", "none")
@@ -193,11 +193,11 @@ def _pin(given: argparse.Namespace) -> None:
 
 
 def _report(given: argparse.Namespace) -> None:
+    from runner.cluster.api import Cluster
+    from runner.cluster.run_report import report, steps_of
+    from runner.cluster.runs import task_runs
     from runner.github import ask, remote_of
     from runner.retrain.branch import insist
-    from runner.retrain.kubernetes import Cluster
-    from runner.retrain.report import report, steps_of
-    from runner.retrain.runs import task_runs
     from runner.store import open_store
 
     name, revision = _env("RUN"), _env("REVISION")
@@ -227,7 +227,7 @@ def _check(values: list[str]) -> None:
     import shutil
     import tempfile
 
-    from runner.retrain.overriding import override
+    from runner.override import override
 
     project = Path.cwd()
     with tempfile.TemporaryDirectory() as folder:

@@ -18,9 +18,9 @@ from runner.errors import StageError
 from runner.github import credentials, git
 from runner.release.pin import OVERLAYS, parse_pin, read_pin
 from runner.release.promote import promote
-from runner.release.versions import Version, read_version
 from runner.retrain.branch import changes, cloned, insist, newer
 from runner.store import Store
+from runner.store.published import Version, read_version
 
 ENVIRONMENT = "dev"
 LOCK = "dvc.lock"

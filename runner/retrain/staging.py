@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from runner.release.pin import OVERLAYS
 from runner.release.promote import difference, promote
-from runner.release.versions import read_version
 from runner.retrain.branch import cloned
 from runner.store import Store
+from runner.store.published import read_version
 
 STAGING = "staging"
 

@@ -16,10 +16,10 @@ import yaml
 
 from runner.compose import compose
 from runner.errors import ObjectError, StageError
-from runner.release.versions import numbers
 from runner.retrain.relay import give, take
 from runner.run import ARTIFACTS
 from runner.store import Store, open_store
+from runner.store.published import numbers
 from runner.store.use import use_store
 
 LOCK = "dvc.lock"
@@ -45,8 +45,8 @@ def plan(run: str, values: Sequence[str]) -> str:
         StageError: the image has other packages than the commit pins.
     """
     from runner.doctor import check_image
+    from runner.override import override
     from runner.plan import make_plan
-    from runner.retrain.overriding import override
 
     check_image(Path.cwd())
     if values:
@@ -97,7 +97,7 @@ def train(run: str, *, cache: Path, fallback: bool) -> None:
         cache: folder of DVC's cache.
         fallback: within the limits of a training that wanted a GPU and got none.
     """
-    from runner.retrain.overriding import limit
+    from runner.override import limit
 
     with _handing_on(run), _using(cache):
         if fallback:

@@ -37,7 +37,7 @@ EXCEPTIONS = {
     "runner/store/__init__.py": "brings objects whose digest the composed file names",
     "runner/store/bucket.py": "as above",
     "runner/store/folder.py": "as above",
-    "runner/store/prefix.py": "what `dataset add` fetches; the stage does not",
+    "runner/dataset/prefix.py": "what `dataset add` fetches; the stage does not",
     "runner/store/s3.py": "brings objects whose digest the composed file names",
     "runner/store/sink.py": "as above",
     "serving/s3.py": "as above",

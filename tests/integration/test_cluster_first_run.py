@@ -25,9 +25,9 @@ import pytest
 from runner.cluster import store as cluster_store
 from runner.cluster.first_run import first_run
 from runner.cluster.images import PATH as IMAGES
+from runner.cluster.start import fill
 from runner.errors import ClusterError, ConfigError, StoreError
 from runner.release.pin import Pin, read_pin, write_pin
-from runner.retrain.start import fill
 from tests import gitops
 from tests.apiserver import ApiServer
 from tests.forks import make_fork, push

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from runner.retrain.kubernetes import PIPELINES, Cluster
+from runner.cluster.api import PIPELINES, Cluster
 from tests import gitops
 from tests.apiserver import ApiServer
 from tests.gitops import Manifest

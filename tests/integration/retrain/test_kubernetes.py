@@ -10,8 +10,8 @@ from urllib.request import urlopen
 
 import pytest
 
+from runner.cluster.api import POD_TEMPLATES, PODS, RUNS, TASK_RUNS, Cluster, MissingError
 from runner.errors import ClusterError, UnreachableError
-from runner.retrain.kubernetes import POD_TEMPLATES, PODS, RUNS, TASK_RUNS, Cluster, MissingError
 from tests.integration.retrain.conftest import Login, Namespace
 
 POD = {

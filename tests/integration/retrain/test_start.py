@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from runner.__main__ import main
-from runner.retrain.start import BusyError, start
+from runner.cluster.start import BusyError, start
 from tests import gitops
 from tests.forks import make_fork
 from tests.integration.retrain.conftest import Login, Namespace

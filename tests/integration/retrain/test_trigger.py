@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from runner.retrain.start import fill
+from runner.cluster.start import fill
 from runner.sources import sources
 from tests import gitops
 from tests.gitops import Manifest

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from runner.errors import ObjectError, StoreError
+from runner.override import NOTE
 from runner.release.contents import releasing
 from runner.release.gate import gate
 from runner.release.publish import Published, publish
-from runner.release.versions import latest, numbers, read_version
-from runner.retrain.overriding import NOTE
 from runner.store import open_store
+from runner.store.published import latest, numbers, read_version
 from tests.publishers import drive
 from tests.trained import Trained, blind, seeing
 

@@ -2,9 +2,9 @@
 
 import pytest
 
+from runner.cluster.api import Cluster
 from runner.errors import ClusterError, ConfigError
 from runner.retrain.await_gpu import Device, await_gpu, seconds
-from runner.retrain.kubernetes import Cluster
 
 
 class Unasked(Cluster):

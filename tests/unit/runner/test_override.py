@@ -7,7 +7,7 @@ import pytest
 
 from runner.compose import compose
 from runner.errors import ConfigError
-from runner.retrain.overriding import limit, override, set_values
+from runner.override import limit, override, set_values
 
 
 @pytest.fixture

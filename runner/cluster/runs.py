@@ -5,7 +5,7 @@ Fields: https://tekton.dev/docs/pipelines/pipelineruns/
 
 from __future__ import annotations
 
-from runner.retrain.kubernetes import RUNS, TASK_RUNS, Cluster, Object
+from runner.cluster.api import RUNS, TASK_RUNS, Cluster, Object
 
 PIPELINE = "retrain"
 OF_PIPELINE = f"flywheel/pipeline={PIPELINE}"  # the TriggerTemplate gives it

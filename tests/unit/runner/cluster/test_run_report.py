@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from runner.retrain.report import Report, Step, report, steps_of
+from runner.cluster.run_report import Report, Step, report, steps_of
 from runner.store import Store
 from runner.store.folder import FolderStore
 

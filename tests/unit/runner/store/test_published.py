@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from runner.errors import ObjectError, StoreError
-from runner.release.versions import (
+from runner.store import Store, open_store
+from runner.store.published import (
     fetch_onnx,
     latest,
     locate,
@@ -19,7 +20,6 @@ from runner.release.versions import (
     parse_version,
     read_version,
 )
-from runner.store import Store, open_store
 
 ONNX = b"a model"
 MANIFEST = {

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from runner.cluster.api import PODS, RUNS, Cluster
 from runner.errors import ClusterError, UnreachableError
-from runner.retrain.kubernetes import PODS, RUNS, Cluster
 from tests.certificates import certificate
 
 

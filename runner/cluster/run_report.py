@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from runner.cluster.api import Object
+from runner.cluster.runs import results_of, task_of
 from runner.release.promote import side_by_side
-from runner.release.versions import Version, read_version
-from runner.retrain.kubernetes import Object
-from runner.retrain.runs import results_of, task_of
 from runner.store import Store
+from runner.store.published import Version, read_version
 from runner.tables import METRICS, Row, Table
 
 SUCCESS, FAILURE, ERROR = "success", "failure", "error"  # GitHub's states of a commit

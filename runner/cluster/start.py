@@ -7,11 +7,11 @@ import re
 from pathlib import Path
 from typing import Any
 
+from runner.cluster.api import RUNS, TRIGGER_TEMPLATES, Cluster, Object
+from runner.cluster.runs import PIPELINE, has_ended, is_trial, runs
 from runner.compose import compose
 from runner.errors import ClusterError, ConfigError
-from runner.retrain.kubernetes import RUNS, TRIGGER_TEMPLATES, Cluster, Object
-from runner.retrain.overriding import set_values
-from runner.retrain.runs import PIPELINE, has_ended, is_trial, runs
+from runner.override import set_values
 
 PARAMS = Path("params.yaml")
 
