@@ -33,8 +33,8 @@ from runner.release.contents import Release
 from runner.release.publish import publish
 from runner.store import open_store
 from runner.store.init import init_store
-from serving.s3 import endpoint_of_environment
-from serving.storage import read
+from serving.storage.endpoint import endpoint_of_environment
+from serving.storage.objects import read
 from tests.s3 import S3, free_port, serving_s3
 
 MODELS = {"yolo11n": (10_500_000, 5_500_000), "yolo11m": (80_400_000, 40_700_000)}  # bytes of .onnx and .pt

@@ -15,9 +15,9 @@ from runner.config import Evaluate
 from runner.errors import DatasetError, StageError
 from runner.metrics import Boxes, Floats, Ids
 from runner.parallel import workers
-from serving.detector import Detections, Detector
-from serving.metadata import ModelError
-from serving.picture import PictureError
+from serving.vision.detector import Detections, Detector
+from serving.vision.metadata import ModelError
+from serving.vision.picture import PictureError
 
 LOWEST = 0.001  # confidence above which boxes count for average precision: what Ultralytics validates with
 

@@ -1,7 +1,7 @@
 """Export the trained weights to ONNX with Ultralytics, and prove that the file computes the same.
 
-Batch, height and width are free, so that the server's input hugs each picture (`serving.detector`, `rect`). The date
-that Ultralytics stamps into the metadata goes: equal weights give equal bytes.
+Batch, height and width are free, so that the server's input hugs each picture (`serving.vision.detector`, `rect`). The
+date that Ultralytics stamps into the metadata goes: equal weights give equal bytes.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ultralytics import YOLO
 from runner.config import Export
 from runner.errors import StageError
 from runner.files import write_text, writing
-from serving.detector import Detector
+from serving.vision.detector import Detector
 
 Batch = NDArray[np.float32]
 

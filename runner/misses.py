@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from runner.files import write_text
 from runner.metrics import Boxes
-from serving.picture import decode
+from serving.vision.picture import decode
 
 SMALLEST_PX, LARGEST_PX = 720, 1280  # long side of the drawings
 MOST_LABELS = 24  # with more boxes than this, only the colours tell

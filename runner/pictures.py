@@ -20,11 +20,11 @@ import PIL
 from PIL import Image
 from tqdm import tqdm
 
-import serving.picture
+import serving.vision.picture
 from runner.config import Prepare
 from runner.files import writing
 from runner.parallel import parallel
-from serving.picture import PictureError, decode
+from serving.vision.picture import PictureError, decode
 
 LOSSLESS = ("PNG", "GIF", "BMP", "TIFF")  # written anew as PNG; the others as JPEG
 SMALLEST_PX = 10  # Ultralytics leaves out what is smaller on a side: ultralytics/data/utils.py, verify_image
@@ -122,7 +122,7 @@ def prepare_picture(source: tuple[str, Path], *, settings: Prepare, folder: Path
 def _recipe(settings: Prepare) -> str:
     """Return what names all that decides a prepared picture but its source: settings, Pillow, and the code itself."""
     deciding = settings.model_dump(include={"max_width", "jpeg_quality", "max_pixels"})
-    code = [Path(file).read_text(encoding="utf-8") for file in (__file__, serving.picture.__file__)]
+    code = [Path(file).read_text(encoding="utf-8") for file in (__file__, serving.vision.picture.__file__)]
     return hashlib.sha256(json.dumps([deciding, PIL.__version__, code]).encode()).hexdigest()[:16]
 
 

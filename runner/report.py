@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 
 from runner.files import write_text
 from runner.labels import Labels
-from serving.picture import decode
+from serving.vision.picture import decode
 
 SHEET_PICTURES = 24
 SHEET_COLUMNS = 6

@@ -6,7 +6,7 @@ of gitops/pipelines/base/trigger/event-listener.yaml has the same list; tests/co
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import yaml
 
@@ -17,7 +17,7 @@ def sources(project: Path) -> list[str]:
     """Return the files and folders, relative to the project, sorted.
 
     Those that stages depend on and no stage makes, and ALWAYS, which is all where dvc.yaml cannot be read: then it was
-    changed, and is in ALWAYS itself.
+    changed, and is in ALWAYS itself. A file of a folder that is named too is left out.
     """
     try:
         stages = yaml.safe_load((project / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
@@ -25,7 +25,8 @@ def sources(project: Path) -> list[str]:
         outs = {path for stage in stages.values() for path in _paths(stage.get("outs", []))}
     except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError, KeyError, TypeError):
         return list(ALWAYS)
-    return sorted({*ALWAYS, *(deps - outs)})
+    found = {*ALWAYS, *(deps - outs)}
+    return sorted(path for path in found if found.isdisjoint(str(folder) for folder in PurePosixPath(path).parents))
 
 
 def _paths(entries: list[str | dict[str, object]]) -> list[str]:

@@ -27,7 +27,7 @@ from runner.release.contents import Release, releasing
 from runner.release.publish import publish
 from runner.store import Store, open_store, s3
 from runner.store.published import key_of, latest, numbers
-from serving.s3 import connect, pool_of
+from serving.storage.endpoint import connect, pool_of
 from tests.conftest import PROJECT
 
 

@@ -20,7 +20,7 @@ from runner.cluster import kubectl
 from runner.cluster.api import PIPELINES
 from runner.errors import ClusterError
 from runner.store.s3 import S3Store
-from serving.s3 import endpoint_of_environment
+from serving.storage.endpoint import endpoint_of_environment
 
 _PATIENCE_S = 90  # kubectl itself waits a minute for a pod behind the Service
 

@@ -13,7 +13,7 @@ from runner.errors import DatasetError
 from runner.store import is_bucket
 from runner.store.bucket import Bucket, Found
 from runner.store.sink import Sink
-from serving.s3 import CONNECTIONS, endpoint_of_environment
+from serving.storage.endpoint import CONNECTIONS, endpoint_of_environment
 
 _AT_ONCE = min(16, CONNECTIONS)
 

@@ -16,7 +16,7 @@ from runner.label_studio.annotations import Annotated
 from runner.label_studio.shelf import Shelf
 from runner.label_studio.union import Finding
 from runner.parallel import threads
-from serving.picture import PictureError, decode
+from serving.vision.picture import PictureError, decode
 
 _SHA256 = re.compile("[0-9a-f]{64}")
 _UPLOADED = re.compile("^[0-9a-f]{8}-")  # what Label Studio writes before the name of an upload

@@ -11,8 +11,8 @@ from PIL import Image
 
 from runner.label_studio.regions import Box
 from runner.labels import turn_boxes
-from serving.picture import PictureError, decode
-from serving.similarity import difference_hash
+from serving.vision.picture import PictureError, decode
+from serving.vision.similarity import difference_hash
 
 SUFFIXES = {
     "JPEG": ".jpg",

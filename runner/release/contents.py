@@ -26,8 +26,8 @@ from runner.release.verdict import criteria_of, read_verdict
 from runner.run import work_folder
 from runner.sources import sources
 from runner.weights import check_weights
-from serving.detector import Detector
-from serving.metadata import ModelError
+from serving.vision.detector import Detector
+from serving.vision.metadata import ModelError
 
 LIBRARIES = ("ultralytics", "torch", "torchvision", "onnx", "onnxruntime", "numpy", "pillow", "faster-coco-eval")
 
@@ -39,7 +39,7 @@ class Release(NamedTuple):
         model: its name.
         onnx: the model file.
         files: of the run, by the name that they get.
-        manifest: as `serving.manifest` reads it, without the version; verdict.json and the model card follow from it.
+        manifest: as `serving.storage.manifest` reads it, without the version; verdict.json and the model card follow.
         same: what makes it the same version when it is published again, apart from the verdict.
     """
 

@@ -8,8 +8,8 @@ from typing import NamedTuple
 from runner.errors import ObjectError
 from runner.release.pin import read_pin
 from runner.store.published import Version, fetch_onnx, locate, parse_version
-from serving.detector import Detector
-from serving.metadata import ModelError
+from serving.vision.detector import Detector
+from serving.vision.metadata import ModelError
 
 
 class Deployed(NamedTuple):

@@ -1,6 +1,7 @@
 """May this model be served? The candidate and the model that dev runs, on the same test part, in the same run.
 
-Both go through `serving.detector`, as the server runs them. The answer is a file with every reason; a no is an answer.
+Both go through `serving.vision.detector`, as the server runs them. The answer is a file with every reason; a no is an
+answer.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from runner.release.deployed import Deployed, NotDeployedError, load_deployed
 from runner.release.resampling import rank
 from runner.release.verdict import Against, Verdict, criteria_of, verdict_file
 from runner.run import work_folder
-from serving.detector import Detector
+from serving.vision.detector import Detector
 
 ENVIRONMENT = "dev"  # whose model the candidate is compared with
 PAIRS = 40  # pictures that each model is timed on

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from runner.errors import MissingObjectError, ObjectError, StoreError
 from runner.files import sha256_of
 from runner.store import Store, open_store
-from serving.manifest import Manifest
+from serving.storage.manifest import Manifest
 
 
 class Version(NamedTuple):

@@ -26,7 +26,7 @@ from runner.files import sha256_of
 from runner.store import check_key, is_key, mismatch, missing
 from runner.store.bucket import PATIENCE, Bucket, Found, damaged
 from runner.store.sink import Sink
-from serving.s3 import Endpoint, endpoint_of_environment, pool_of
+from serving.storage.endpoint import Endpoint, endpoint_of_environment, pool_of
 
 CAPABILITIES = "store.json"
 _MAX_READ = 64 << 20  # [bytes] of what `read` returns

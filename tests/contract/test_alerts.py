@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from serving.metrics import Metrics
+from serving.monitoring import Metrics
 from tests.gitops import leaves
 from tests.s3 import CACHE
 

@@ -17,7 +17,7 @@ from PIL import Image
 from runner.config import Evaluate
 from runner.evaluate import evaluate
 from runner.metrics import overlaps
-from serving.detector import Detector
+from serving.vision.detector import Detector
 
 pytestmark = pytest.mark.slow
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from runner.release.pin import OVERLAYS, read_pin
-from serving.detector import Detector
+from serving.vision.detector import Detector
 from tests.projects import Run
 from tests.trained import Trained
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from runner.store.init import init_store
-from serving.s3 import Endpoint, endpoint_of_environment
-from serving.storage import StorageError, read, write
+from serving.storage.endpoint import Endpoint, endpoint_of_environment
+from serving.storage.objects import StorageError, read, write
 from tests.s3 import NAMES, S3, serving_s3
 from tests.servers import Server, running
 

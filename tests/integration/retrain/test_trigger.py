@@ -132,7 +132,7 @@ PUSHES = [
     Push("dvc.yaml", push(commit("dvc.yaml")), True),
     Push("the pins of training", push(commit("constraints-train.txt")), True),
     Push("code of a stage", push(commit("runner/train.py")), True),
-    Push("the detector, which evaluate measures", push(commit("serving/detector.py")), True),
+    Push("the detector, which evaluate measures", push(commit("serving/vision/detector.py")), True),
     Push("one commit of several", push(commit("README.md"), commit("params.yaml"), commit("docs/results.md")), True),
     Push("a merged pull request", push(commit("params.yaml"), commit(message="Merge pull request #7 from a/b")), True),
     Push(

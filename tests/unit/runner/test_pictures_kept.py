@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from runner.parallel import parallel
-from serving.picture import Picture, decode
+from serving.vision.picture import Picture, decode
 from tests.pictures import Shelf, encoded, gradient, settings
 
 

@@ -3,31 +3,15 @@
 import io
 import uuid
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from serving.s3 import Endpoint, connect, explain, is_missing
-
-if TYPE_CHECKING:
-    from serving.settings import Settings
+from serving.storage.endpoint import Endpoint, connect, explain, is_missing
 
 _MAX_BYTES = 2_000_000_000
 
 
 class StorageError(Exception):
     """Something could not be read or written; the text says what and why, and holds no secret."""
-
-
-def endpoint_of(settings: "Settings") -> Endpoint:
-    """The endpoint that the settings name."""
-    secret = settings.aws_secret_access_key
-    return Endpoint(
-        settings.aws_endpoint_url,
-        settings.aws_access_key_id,
-        secret.get_secret_value() if secret else None,
-        settings.ca_bundle,
-        settings.aws_default_region,
-    )
 
 
 def read(uri: str, endpoint: Endpoint) -> bytes:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.metadata import ModelError, read
+from serving.vision.metadata import ModelError, read
 
 GOOD = {"task": "detect", "names": "{0: 'a', 1: 'b c'}", "stride": "32", "imgsz": "[320, 640]", "end2end": "False"}
 

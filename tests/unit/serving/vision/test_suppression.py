@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from serving.suppression import Rows, from_grid, from_list, suppress
+from serving.vision.suppression import Rows, from_grid, from_list, suppress
 
 EMPTY = Rows(np.empty((0, 4), np.float32), np.empty(0, np.float32), np.empty(0, np.int64))
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from serving.picture import Picture, PictureError, TooLargeError, UnreadableError, UnsupportedError, decode
+from serving.vision.picture import Picture, PictureError, TooLargeError, UnreadableError, UnsupportedError, decode
 
 COLOUR = [
     *(f"exif{turn}.jpg" for turn in range(2, 9)),

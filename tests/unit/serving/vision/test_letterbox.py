@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from serving.letterbox import fill, letterbox, to_input, to_picture
-from serving.picture import Picture
+from serving.vision.letterbox import fill, letterbox, to_input, to_picture
+from serving.vision.picture import Picture
 
 SIDES = st.integers(1, 5000)
 INPUTS = st.tuples(st.integers(1, 20), st.integers(1, 20)).map(lambda cells: (cells[0] * 32, cells[1] * 32))

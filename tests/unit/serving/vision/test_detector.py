@@ -10,9 +10,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from serving.detector import Detector
-from serving.metadata import ModelError
-from serving.picture import PictureError, decode
+from serving.vision.detector import Detector
+from serving.vision.metadata import ModelError
+from serving.vision.picture import PictureError, decode
 
 #                      cx  cy  w   h, airplane, helicopter; the input is 32x32
 GRID = np.array([[16, 16, 8, 8, 0.9, 0.1], [17, 16, 8, 8, 0.7, 0.1], [8, 16, 8, 8, 0.2, 0.5]], np.float32).T

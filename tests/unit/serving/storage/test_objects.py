@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from serving.s3 import Endpoint
-from serving.storage import StorageError, beside, read, write
+from serving.storage.endpoint import Endpoint
+from serving.storage.objects import StorageError, beside, read, write
 
 NOWHERE = Endpoint(None, None, None, None)
 

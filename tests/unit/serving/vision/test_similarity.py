@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image
 
-from serving.similarity import Seen, difference_hash
+from serving.vision.similarity import Seen, difference_hash
 
 
 def scene(seed: int, shift: int = 0) -> Image.Image:

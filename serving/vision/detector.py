@@ -19,10 +19,10 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from serving.letterbox import SPARE, Letterbox, fill, letterbox, to_picture
-from serving.metadata import ModelError, read
-from serving.picture import MAX_PIXELS, Picture, decode
-from serving.suppression import from_grid, from_list, suppress
+from serving.vision.letterbox import SPARE, Letterbox, fill, letterbox, to_picture
+from serving.vision.metadata import ModelError, read
+from serving.vision.picture import MAX_PIXELS, Picture, decode
+from serving.vision.suppression import from_grid, from_list, suppress
 
 # New shapes come with pictures of new proportions; by default each would be tried with every algorithm that there is.
 _CUDA = ("CUDAExecutionProvider", {"cudnn_conv_algo_search": "HEURISTIC"})
@@ -37,7 +37,7 @@ class Wanted(TypedDict, total=False):
     max_detections: how many to keep at most, 1 or more (300).
     classes: ids to look for; None, the default, for all.
     multi_label: a box may be of several classes at once, as Ultralytics validates; else (False) its best class counts.
-    max_pixels: refuse larger pictures, from their header (`serving.picture.MAX_PIXELS`).
+    max_pixels: refuse larger pictures, from their header (`serving.vision.picture.MAX_PIXELS`).
     """
 
     confidence: float | Sequence[float]
@@ -82,7 +82,7 @@ class Inference:
     """What the model answered to one picture.
 
     Attributes:
-        output: (4 + classes, A) or (K, 6) float32, as `serving.suppression` reads it.
+        output: (4 + classes, A) or (K, 6) float32, as `serving.vision.suppression` reads it.
         place: how the picture lay in the input.
         decode_ms: milliseconds, with the letterbox.
         inference_ms: milliseconds.
@@ -141,7 +141,7 @@ class Detector:
         """Find objects in one picture.
 
         Args:
-            picture: the bytes of a file, or what `serving.picture.decode` made of them.
+            picture: the bytes of a file, or what `serving.vision.picture.decode` made of them.
             wanted: see `Wanted`.
         Raises:
             PictureError: the bytes are no picture that can be read.

@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.docs import STATIC
 from serving.errors import RETRY_AFTER_SECONDS
-from serving.schema import ModelName
+from serving.storage.detections import ModelName
 
 if TYPE_CHECKING:
     from serving.state import State
@@ -23,7 +23,7 @@ _GUARDED = frozenset(("/feedback", "/metrics"))  # what needs the key even where
 _QUIET = frozenset(("/healthz", "/readyz", "/metrics"))  # probes would fill the log
 
 
-class Gate:
+class RequestMiddleware:
     """ASGI middleware around the whole application."""
 
     def __init__(self, app: ASGIApp, state: "State") -> None:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from serving.picture import Picture
+from serving.vision.picture import Picture
 
 PADDING = 114
 # A reduced JPEG keeps this many times the input's pixels, or exactly them: else `fill` would blur what remains.
