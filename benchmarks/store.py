@@ -28,11 +28,11 @@ from minio import Minio
 
 from benchmarks.rounds import FOLDER, PROJECT, in_turn, table
 from runner.dataset.prefix import fetch_uri
-from runner.files import sha256_of
 from runner.release.contents import Release
 from runner.release.publish import publish
 from runner.store import open_store
 from runner.store.init import init_store
+from runner.workspace import sha256_of
 from serving.storage.endpoint import endpoint_of_environment
 from serving.storage.objects import read
 from tests.s3 import S3, free_port, serving_s3

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from runner.files import sha256_of, write_text, writing
+from runner.workspace import sha256_of, write_text, writing
 
 KEPT = 2
 KEPT_DAYS = 14  # checkpoints of other inputs, such as an interrupted experiment

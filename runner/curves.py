@@ -11,9 +11,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from runner.files import writing
 from runner.metrics import THRESHOLDS, AveragePrecision, Counts
 from runner.misses import Answer
+from runner.workspace import writing
 
 RATES = ("precision", "recall", "f1")
 MOST_NAMED = 12  # with more classes than this, their curves are thin, grey and without names

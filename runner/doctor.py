@@ -127,7 +127,7 @@ def _repository(project: Path) -> Iterator[Finding]:
 
 
 def _configuration(project: Path) -> Iterator[Finding]:
-    from runner.compose import compose
+    from runner.config.compose import compose
 
     try:
         config, _ = compose(project)

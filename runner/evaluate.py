@@ -14,10 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from runner.config import Evaluate
+from runner.config.schema import Evaluate
 from runner.curves import write_confusion, write_curves
 from runner.examples import Example, Found, class_ids, detect, load, read_part
-from runner.files import write_text
 from runner.metrics import (
     FALLBACK,
     THRESHOLDS,
@@ -32,6 +31,7 @@ from runner.metrics import (
     pairs,
 )
 from runner.misses import Answer, write_misses
+from runner.workspace import write_text
 
 LOWEST_PREDICTION = 0.01  # confidence above which boxes stand in predictions.json
 

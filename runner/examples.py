@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from runner.config import Evaluate
+from runner.config.schema import Evaluate
 from runner.errors import DatasetError, StageError
 from runner.metrics import Boxes, Floats, Ids
 from runner.parallel import workers

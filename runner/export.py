@@ -22,9 +22,9 @@ from onnxruntime import InferenceSession
 from PIL import Image
 from ultralytics import YOLO
 
-from runner.config import Export
+from runner.config.schema import Export
 from runner.errors import StageError
-from runner.files import write_text, writing
+from runner.workspace import write_text, writing
 from serving.vision.detector import Detector
 
 Batch = NDArray[np.float32]

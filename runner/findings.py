@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from runner.config import Prepare
+from runner.config.schema import Prepare
 from runner.labels import Labels
 
 

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import matplotlib
 from PIL import Image, ImageDraw, ImageFont
 
-from runner.files import write_text
 from runner.metrics import Boxes
+from runner.workspace import write_text
 from serving.vision.picture import decode
 
 SMALLEST_PX, LARGEST_PX = 720, 1280  # long side of the drawings

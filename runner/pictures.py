@@ -21,9 +21,9 @@ from PIL import Image
 from tqdm import tqdm
 
 import serving.vision.picture
-from runner.config import Prepare
-from runner.files import writing
+from runner.config.schema import Prepare
 from runner.parallel import parallel
+from runner.workspace import writing
 from serving.vision.picture import PictureError, decode
 
 LOSSLESS = ("PNG", "GIF", "BMP", "TIFF")  # written anew as PNG; the others as JPEG

@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import yaml
 
-from runner.compose import compose, stage_text
-from runner.config import Config
+from runner.config.compose import compose, stage_text
+from runner.config.schema import Config
 from runner.errors import ConfigError, StageError
-from runner.run import ARTIFACTS
 from runner.run_cache import COMPOSE, cached_stages, fetch_run_cache, lacks_outputs
+from runner.workspace import ARTIFACTS
 
 if TYPE_CHECKING:
     from dvc.repo import Repo

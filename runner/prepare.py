@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from runner.config import Prepare
+from runner.config.schema import Prepare
 from runner.errors import DatasetError
-from runner.files import link, sha256_of, write_text
 from runner.findings import Findings
 from runner.labels import Labels, format_labels, parse_labels, turn_boxes
 from runner.parallel import threads
 from runner.pictures import Prepared, prepare_pictures
 from runner.report import write_report
+from runner.workspace import link, sha256_of, write_text
 
 PARTS = ("train", "val", "test")
 SHOWN = 10  # conflicts in a message

@@ -11,8 +11,8 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader
 from PIL import Image, ImageDraw
 
-from runner.files import write_text
 from runner.labels import Labels
+from runner.workspace import write_text
 from serving.vision.picture import decode
 
 SHEET_PICTURES = 24

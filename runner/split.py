@@ -15,9 +15,9 @@ from typing import Any
 
 import yaml
 
-from runner.config import Split
+from runner.config.schema import Split
 from runner.errors import DatasetError
-from runner.files import write_text
+from runner.workspace import write_text
 
 PARTS = ("train", "val", "test")
 

@@ -14,10 +14,9 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from runner.config import Augment, Evaluate, Export, Model, Prepare, Sample, Split, Train
+from runner.config.schema import Augment, Evaluate, Export, Model, Prepare, Sample, Split, Train
 from runner.errors import StageError
-from runner.files import write_text
-from runner.run import ARTIFACTS, outputs, project_root, work_folder
+from runner.workspace import ARTIFACTS, outputs, project_root, work_folder, write_text
 
 PINS = Path("constraints-train.txt")
 
@@ -60,7 +59,7 @@ def _values(name: str) -> dict[str, Any]:
 
 
 def _compose(_: dict[str, Any], config: Path) -> str:
-    from runner.compose import compose, write_stage_files
+    from runner.config.compose import compose, write_stage_files
 
     composed, hidden = compose(Path.cwd())
     write_stage_files(composed, config)

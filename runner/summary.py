@@ -9,9 +9,9 @@ from typing import Any
 import yaml
 
 from runner.errors import StageError
-from runner.run import ARTIFACTS
 from runner.stages import STAGES, seconds_file
 from runner.tables import Row, Table, figure, metric_rows
+from runner.workspace import ARTIFACTS
 
 
 def summarize(project: Path, *, markdown: bool) -> str:

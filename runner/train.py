@@ -21,11 +21,11 @@ from ultralytics.utils.plotting import plot_results
 from ultralytics.utils.torch_utils import strip_optimizer
 
 from runner.checkpoints import forget_old, keep_checkpoint, newest_checkpoint, read_checkpoint, restore_checkpoint
-from runner.config import Augment, Model, Train
+from runner.config.schema import Augment, Model, Train
 from runner.device import check_device
 from runner.errors import StageError
-from runner.files import link, sha256_of, write_text
 from runner.parallel import threads, workers
+from runner.workspace import link, sha256_of, write_text
 
 
 class Trainer(DetectionTrainer):  # type: ignore[misc]

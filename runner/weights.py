@@ -8,11 +8,11 @@ import re
 import zipfile
 from pathlib import Path
 
+from runner.config.edit import get_param, set_params
 from runner.dataset.data_yaml import load_mapping
 from runner.errors import StoreError
-from runner.files import sha256_of
-from runner.params_edit import get_param, set_params
 from runner.store import SCHEME, Store, open_store
+from runner.workspace import sha256_of
 
 PARAMS = "params.yaml"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\.pt")

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from runner.config.edit import get_param
 from runner.label_studio.current import Dataset, read_dataset
 from runner.label_studio.regions import Box, region
-from runner.params_edit import get_param
 from runner.store import Store, open_store
 from tests.conftest import PROJECT
 from tests.label_studio import LabelStudio

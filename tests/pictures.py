@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from runner.config import Prepare
-from runner.files import sha256_of
+from runner.config.schema import Prepare
 from runner.pictures import Prepared, prepare_pictures
 from runner.prepare import prepare
+from runner.workspace import sha256_of
 
 BOX = "0 0.5 0.5 0.5 0.5\n"
 

@@ -11,8 +11,8 @@ import numpy as np
 import yaml
 from PIL import Image
 
-from runner.compose import compose, write_stage_files
-from runner.config import Evaluate
+from runner.config.compose import compose, write_stage_files
+from runner.config.schema import Evaluate
 from runner.evaluate import evaluate
 from tests.conftest import PROJECT
 from tests.unit.conftest import model

@@ -9,9 +9,9 @@ from typing import Any
 
 from runner.cluster.api import RUNS, TRIGGER_TEMPLATES, Cluster, Object
 from runner.cluster.runs import PIPELINE, has_ended, is_trial, runs
-from runner.compose import compose
+from runner.config.compose import compose
+from runner.config.override import set_values
 from runner.errors import ClusterError, ConfigError
-from runner.override import set_values
 
 PARAMS = Path("params.yaml")
 

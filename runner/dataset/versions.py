@@ -14,15 +14,15 @@ from typing import Any
 
 from filelock import FileLock
 
+from runner.config.edit import Key, get_param, set_params
 from runner.dataset.archive import unpack, write_zip
 from runner.dataset.check import SHOWN, check_dataset, describe, listed
 from runner.dataset.contents import version_files
 from runner.dataset.layouts import Layout, read_layout
 from runner.dataset.names import shown
 from runner.errors import DatasetError, StoreError
-from runner.files import link, sha256_of, write_text
-from runner.params_edit import Key, get_param, set_params
 from runner.store import SCHEME, Store, key_of, open_store
+from runner.workspace import link, sha256_of, write_text
 
 PARAMS = "params.yaml"
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]*")

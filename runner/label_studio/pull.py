@@ -10,12 +10,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from runner.compose import compose
-from runner.config import Config, Split
+from runner.config.compose import compose
+from runner.config.schema import Config, Split
 from runner.dataset.check import listed
 from runner.dataset.versions import PARAMS, add_dataset
 from runner.errors import GitError, LabelStudioError
-from runner.files import link, write_text
 from runner.label_studio.annotations import newest_annotations
 from runner.label_studio.current import Dataset, Picture, boxes_in, class_list, current_dataset, dataset_name, scratch
 from runner.label_studio.identity import digest_in, identify
@@ -28,6 +27,7 @@ from runner.pull_request import changed_files, propose
 from runner.split import PARTS, key_of, part_of
 from runner.store import Store, open_store
 from runner.tables import Row, Table
+from runner.workspace import link, write_text
 
 BRANCH = "labels"
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from runner.compose import compose
+from runner.config.compose import compose
 from runner.dataset.check import listed
 from runner.label_studio.captures import Capture, Place, read_captures
 from runner.label_studio.current import dataset_name, scratch

@@ -16,16 +16,15 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from runner.compose import compose
-from runner.config import MODEL_NAME
+from runner.config.compose import compose
+from runner.config.override import tried
+from runner.config.schema import MODEL_NAME
 from runner.errors import StageError
-from runner.files import sha256_of
-from runner.override import tried
 from runner.release.candidate import load_candidate
 from runner.release.verdict import criteria_of, read_verdict
-from runner.run import work_folder
 from runner.sources import sources
 from runner.weights import check_weights
+from runner.workspace import sha256_of, work_folder
 from serving.vision.detector import Detector
 from serving.vision.metadata import ModelError
 

@@ -14,17 +14,16 @@ from typing import Any
 
 import numpy as np
 
-from runner.config import Config
+from runner.config.schema import Config
 from runner.errors import StageError
 from runner.examples import Example, class_ids, detect, load, read_part
-from runner.files import sha256_of, write_text
 from runner.metrics import Ids
 from runner.release.candidate import Candidate, load_candidate
 from runner.release.criteria import Shown, absolute, budgets, map50, per_class
 from runner.release.deployed import Deployed, NotDeployedError, load_deployed
 from runner.release.resampling import rank
 from runner.release.verdict import Against, Verdict, criteria_of, verdict_file
-from runner.run import work_folder
+from runner.workspace import sha256_of, work_folder, write_text
 from serving.vision.detector import Detector
 
 ENVIRONMENT = "dev"  # whose model the candidate is compared with

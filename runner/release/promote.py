@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from runner.compose import compose
+from runner.config.compose import compose
 from runner.errors import ObjectError, RunnerError, StageError, StoreError
 from runner.release.pin import OVERLAYS, Pin, read_pin, write_pin
 from runner.store import Store

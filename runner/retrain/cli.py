@@ -88,11 +88,11 @@ def run(given: argparse.Namespace) -> int:
 def _retrain(given: argparse.Namespace) -> None:
     from runner.cluster.api import PIPELINES, Cluster
     from runner.cluster.start import BusyError, commit_values, start
+    from runner.config.parameters import parse_overrides
     from runner.retrain.await_gpu import seconds
     from runner.retrain.branch import head_of
-    from runner.retrain.workshop import understand
 
-    values, params = understand(given.values)
+    values, params = parse_overrides(given.values)
     params |= {name: value for name in ("gpu", "gpu_timeout") if (value := getattr(given, name))}
     params = {name.replace("_", "-"): value for name, value in params.items()}
     if given.commit:
@@ -227,7 +227,7 @@ def _check(values: list[str]) -> None:
     import shutil
     import tempfile
 
-    from runner.override import override
+    from runner.config.override import override
 
     project = Path.cwd()
     with tempfile.TemporaryDirectory() as folder:

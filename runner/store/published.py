@@ -15,8 +15,8 @@ from typing import NamedTuple
 from pydantic import ValidationError
 
 from runner.errors import MissingObjectError, ObjectError, StoreError
-from runner.files import sha256_of
 from runner.store import Store, open_store
+from runner.workspace import sha256_of
 from serving.storage.manifest import Manifest
 
 

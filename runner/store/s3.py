@@ -22,10 +22,10 @@ from minio.commonconfig import Tags
 from minio.error import ServerError
 
 from runner.errors import StoreError
-from runner.files import sha256_of
 from runner.store import check_key, is_key, mismatch, missing
 from runner.store.bucket import PATIENCE, Bucket, Found, damaged
 from runner.store.sink import Sink
+from runner.workspace import sha256_of
 from serving.storage.endpoint import Endpoint, endpoint_of_environment, pool_of
 
 CAPABILITIES = "store.json"

@@ -96,7 +96,7 @@ EDITS = [
     Edit("code of prepare", append("runner/labels.py"), PREPARED, "runner/labels.py changed"),
     Edit("code of split", append("runner/split.py"), DEALT, "runner/split.py changed"),
     Edit("code of train", append("runner/train.py"), TRAINED, "runner/train.py changed"),
-    Edit("code of compose", append("runner/config.py"), []),
+    Edit("code of compose", append("runner/config/schema.py"), []),
     Edit("plumbing", append("runner/errors.py"), []),
     Edit("pins of training", append("constraints-train.txt"), TRAINED, "constraints-train.txt changed"),
     Edit("other pins", append("constraints.txt"), []),

@@ -16,33 +16,33 @@ import yaml
 
 from runner import stages as runner_stages
 from runner.__main__ import STAGES as HELP
-from runner.config import COMPOSED, STAGE_KEYS
+from runner.config.schema import COMPOSED, STAGE_KEYS
 from runner.stages import STAGES
 
 PROJECT = Path(__file__).resolve().parents[2]
 PIPELINE: dict[str, dict[str, Any]] = yaml.safe_load((PROJECT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
 EXCEPTIONS = {
-    "serving/__init__.py": "keeps ONNX Runtime from the network",
     "runner/checkpoints.py": "what outlives a kill; a training that nobody disturbs reads none of it",
-    "runner/config.py": "checks values and has none; they reach a stage by its composed file",
+    "runner/config/edit.py": "writes params.yaml for commands; stages read it only through compose",
+    "runner/config/explain.py": "words of errors",
+    "runner/config/schema.py": "checks values and has none; they reach a stage by its composed file",
     "runner/dataset/check.py": "what `dataset add` says of a dataset; fetch only prints with it",
+    "runner/dataset/prefix.py": "fetches what `dataset add` is given; the stage does not",
     "runner/device.py": "where a training computes, or that it cannot; part of the machine, not of the result",
     "runner/errors.py": "names of errors",
-    "runner/files.py": "brings bytes to the disk as they are",
     "runner/offline.py": "keeps Ultralytics from the network",
     "runner/parallel.py": "how many work; the results come in the same order (tests/unit/runner/test_parallel.py)",
-    "runner/params_edit.py": "writes params.yaml for commands; stages read it only through compose",
-    "runner/refusals.py": "words of errors",
     "runner/store/__init__.py": "brings objects whose digest the composed file names",
     "runner/store/bucket.py": "as above",
     "runner/store/folder.py": "as above",
-    "runner/dataset/prefix.py": "what `dataset add` fetches; the stage does not",
     "runner/store/s3.py": "brings objects whose digest the composed file names",
     "runner/store/sink.py": "as above",
-    "serving/storage/endpoint.py": "as above",
     "runner/weights.py": "brings weights whose digest the composed file names",
+    "runner/workspace.py": "brings bytes to the disk as they are",
+    "serving/__init__.py": "keeps ONNX Runtime from the network",
+    "serving/storage/endpoint.py": "brings objects whose digest the composed file names",
 }
-LISTED_ALL_THE_SAME = {"compose": {"runner/config.py"}}  # which keys are written, and in which order
+LISTED_ALL_THE_SAME = {"compose": {"runner/config/schema.py"}}  # which keys are written, and in which order
 
 
 def module_files(name: str) -> Iterator[str]:

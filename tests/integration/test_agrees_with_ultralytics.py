@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from runner.config import Evaluate
+from runner.config.schema import Evaluate
 from runner.evaluate import evaluate
 from runner.metrics import overlaps
 from serving.vision.detector import Detector

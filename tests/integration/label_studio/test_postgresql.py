@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.files import writing
+from runner.workspace import writing
 from tests import gitops
 from tests.label_studio import HOME, PROGRAM, LabelStudio, migrate, version
 from tests.pods import Data, Pod, config_maps, pod_of

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from runner.compose import compose, stage_text
+from runner.config.compose import compose, stage_text
 from runner.errors import ConfigError, StageError
 from runner.plan import Plan, make_plan
 

@@ -11,7 +11,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.config import Split
+from runner.config.schema import Split
 from runner.errors import DatasetError
 from runner.split import PARTS, key_of, part_of, split
 

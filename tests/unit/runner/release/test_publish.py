@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from runner.config.override import NOTE
 from runner.errors import ObjectError, StoreError
-from runner.override import NOTE
 from runner.release.contents import releasing
 from runner.release.gate import gate
 from runner.release.publish import Published, publish

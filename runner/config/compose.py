@@ -21,10 +21,10 @@ from pydantic import ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from runner.config import COMPOSED, Config, stage_values
+from runner.config.explain import CONF, PARAMS, Refusals, first_line, not_yaml
+from runner.config.schema import COMPOSED, Config, stage_values
 from runner.errors import ConfigError
-from runner.files import write_text
-from runner.refusals import CONF, PARAMS, Refusals, first_line, not_yaml
+from runner.workspace import write_text
 
 Values = dict[str, Any]
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from runner.compose import compose
+from runner.config.compose import compose
 from runner.errors import ConfigError
-from runner.files import write_text
+from runner.workspace import write_text
 
 NOTE = "# Of one run, not of the repository: "
 

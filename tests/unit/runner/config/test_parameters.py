@@ -2,19 +2,19 @@
 
 import pytest
 
+from runner.config.parameters import NAMES, Wanted, parse_overrides
 from runner.errors import ConfigError
-from runner.retrain.workshop import NAMES, Wanted, understand
 
 
 def test_nothing_is_wanted_when_nothing_is_given() -> None:
-    assert understand([]) == Wanted([], {})
+    assert parse_overrides([]) == Wanted([], {})
 
 
 def test_the_workshops_names_become_ours_when_given() -> None:
     given = ["MODEL_BASE=yolov5nu.pt", "BATCH_SIZE=-1", "NUM_EPOCHS=100", "GPU_TIMEOUT=12m", "IMG_RESIZE=Y"]
     given += ["MAX_WIDTH=200", "MODEL_NAME=model-autos", "GPU=N", "DEPLOY=y"]
     values = ["model.base=yolov5nu.pt", "train.batch=-1", "train.epochs=100", "prepare.max_width=200"]
-    assert understand(given) == Wanted(
+    assert parse_overrides(given) == Wanted(
         [*values, "model.name=model-autos", "gate.deploy=true"], {"gpu-timeout": "12m", "gpu": "off"}
     )
 
@@ -31,7 +31,7 @@ def test_the_workshops_names_become_ours_when_given() -> None:
     ],
 )
 def test_each_reaches_its_place_when_given(given: str, values: list[str], params: dict[str, str]) -> None:
-    assert understand([given]) == Wanted(values, params)
+    assert parse_overrides([given]) == Wanted(values, params)
 
 
 @pytest.mark.parametrize(
@@ -46,10 +46,10 @@ def test_each_reaches_its_place_when_given(given: str, values: list[str], params
 )
 def test_refused_when_it_cannot_be_meant(given: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        understand([given])
+        parse_overrides([given])
 
 
 def test_a_dataset_is_taken_when_its_digest_comes_with_it() -> None:
     assert "DATASET_ZIP" in NAMES
     given = ["DATASET_ZIP=store:datasets/a/b.zip", "dataset.sha256=00"]
-    assert understand(given).values == ["dataset.url=store:datasets/a/b.zip", "dataset.sha256=00"]
+    assert parse_overrides(given).values == ["dataset.url=store:datasets/a/b.zip", "dataset.sha256=00"]

@@ -26,7 +26,7 @@ class Wanted(NamedTuple):
     params: dict[str, str]
 
 
-def understand(given: Iterable[str]) -> Wanted:
+def parse_overrides(given: Iterable[str]) -> Wanted:
     """Sort NAME=VALUE into values of params.yaml and params of the Pipeline.
 
     Args:

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from runner.config import Config
+from runner.config.schema import Config
 from runner.errors import ConfigError
 
 PARAMS = Path("params.yaml")

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from runner.compose import compose
+from runner.config.compose import compose
+from runner.config.override import limit, override, set_values
 from runner.errors import ConfigError
-from runner.override import limit, override, set_values
 
 
 @pytest.fixture

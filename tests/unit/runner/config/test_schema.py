@@ -6,7 +6,18 @@ import pytest
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from runner.config import COMPOSED, STAGE_KEYS, Augment, Config, Prepare, Sample, Section, Split, Train, stage_values
+from runner.config.schema import (
+    COMPOSED,
+    STAGE_KEYS,
+    Augment,
+    Config,
+    Prepare,
+    Sample,
+    Section,
+    Split,
+    Train,
+    stage_values,
+)
 
 DIGEST = "0123456789abcdef" * 4
 CONFIG = {

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
-from runner.compose import Hidden, compose, stage_text, write_stage_files
-from runner.config import COMPOSED
+from runner.config.compose import Hidden, compose, stage_text, write_stage_files
+from runner.config.schema import COMPOSED
 from runner.errors import ConfigError
 
 PRESETS = {"dataset": "sample", "model": "yolo11n_scratch", "augment": "default", "train": "cpu", "gate": "default"}

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
+from runner.config.edit import Key, get_param, set_params
 from runner.errors import ConfigError
-from runner.params_edit import Key, get_param, set_params
 
 URL = "store:datasets/planes/0123456789ab.zip"
 

@@ -1,14 +1,16 @@
-"""How a stage runs: alone, no longer than DVC does, and with outputs that appear whole or not at all.
+"""The folders of a project, and writing to them: outputs and files appear whole or not at all.
 
 A SIGKILL of `dvc` leaves the stage's process running, and a second `dvc repro` would write into the same folders. So a
 stage holds a lock, watches the process that started it, builds its outputs in `.work/` and renames them into
-`artifacts/` at the end.
+`artifacts/` at the end. A killed process leaves no file that a later one trusts.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -34,6 +36,55 @@ def work_folder() -> Path:
 def project_root() -> Path:
     """Return the project: DVC_ROOT when DVC set it, else the current folder."""
     return Path(os.environ.get("DVC_ROOT") or Path.cwd())
+
+
+@contextmanager
+def writing(path: Path, *, durable: bool = True) -> Iterator[Path]:
+    """Give a temporary file beside `path` that takes its place when the block ends without an error.
+
+    Args:
+        path: the file; its folder is made.
+        durable: wait for the disk, so that a power cut leaves the old file or the new one; costs milliseconds.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=".", suffix=".part", dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        temporary.chmod(0o644)
+        yield temporary
+        if durable:
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a UTF-8 text file, whole or not at all."""
+    with writing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def link(source: Path, target: Path) -> None:
+    """Give a file a second name; copy it where the file system cannot.
+
+    Raises:
+        FileExistsError: there is a file of this name.
+    """
+    try:
+        os.link(source.resolve(), target)
+    except FileExistsError:
+        raise  # a copy would write into the file that is there, which may be a second name of another
+    except OSError:
+        shutil.copyfile(source, target)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from pathlib import Path
 import yaml
 
 from runner.errors import ConfigError
-from runner.files import write_text
+from runner.workspace import write_text
 
 Key = tuple[str, str]  # section, key
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:-]*[A-Za-z0-9]|[A-Za-z]")
