@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image
 
 from runner.config.schema import Prepare
-from runner.pictures import Prepared, prepare_pictures
-from runner.prepare import prepare
+from runner.stages.prepare.pictures import Prepared, prepare_pictures
+from runner.stages.prepare.prepare import prepare
 from runner.workspace import sha256_of
 
 BOX = "0 0.5 0.5 0.5 0.5\n"

@@ -13,7 +13,7 @@ from PIL import Image
 
 from runner.config.compose import compose, write_stage_files
 from runner.config.schema import Evaluate
-from runner.evaluate import evaluate
+from runner.stages.evaluate.evaluate import evaluate
 from tests.conftest import PROJECT
 from tests.unit.conftest import model
 

@@ -19,8 +19,8 @@ from runner.cluster.store import opened
 from runner.cluster.training import outcome, same_inputs, train
 from runner.cluster.waiting import Say, wait_for
 from runner.errors import ClusterError, ConfigError
+from runner.pipeline.sources import sources
 from runner.release.pin import OVERLAYS, Pin, parse_pin
-from runner.sources import sources
 
 PINS = {environment: OVERLAYS / environment / "model.env" for environment in ("dev", "baseline")}
 NEEDED = {

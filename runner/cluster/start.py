@@ -79,7 +79,7 @@ def commit_values(project: Path, values: list[str]) -> str:
         ConfigError: a value is not allowed; params.yaml stays as it is, in any case.
         GitError: the repository or its server cannot be reached, or refuses.
     """
-    from runner.pull_request import propose
+    from runner.forge.pull_request import propose
 
     file = project / PARAMS
     before = file.read_bytes()

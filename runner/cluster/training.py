@@ -17,7 +17,7 @@ from runner.cluster.runs import is_trial, runs, task_runs
 from runner.cluster.start import BusyError, start
 from runner.cluster.waiting import Say, while_away
 from runner.errors import ClusterError, UnreachableError
-from runner.sources import sources
+from runner.pipeline.sources import sources
 from runner.store import Store
 
 Run = dict[str, Any]

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from runner.errors import StoreError
 from runner.label_studio.regions import Box, Scored
-from runner.parallel import threads
+from runner.stages.parallel import threads
 from runner.store import open_store
 from serving.storage.detections import Box as Corners
 from serving.storage.detections import Detection, ModelName, RightBox

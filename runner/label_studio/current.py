@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runner.config.schema import Config
+from runner.dataset.labels import parse_labels
 from runner.dataset.layouts import read_layout
 from runner.dataset.versions import fetch_dataset, slug
 from runner.errors import NotSetUpError
 from runner.label_studio.regions import Box
-from runner.labels import parse_labels
-from runner.parallel import threads
 from runner.sample import CLASSES
+from runner.stages.parallel import threads
 from runner.store import Store
 from runner.workspace import sha256_of
 

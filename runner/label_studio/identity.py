@@ -14,7 +14,7 @@ from runner.errors import LabelStudioError
 from runner.label_studio.annotations import Annotated
 from runner.label_studio.shelf import Shelf
 from runner.label_studio.union import Finding
-from runner.parallel import threads
+from runner.stages.parallel import threads
 from runner.workspace import sha256_of
 from serving.vision.picture import PictureError, decode
 

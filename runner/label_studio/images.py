@@ -9,8 +9,8 @@ from typing import Literal, NamedTuple
 
 from PIL import Image
 
+from runner.dataset.labels import turn_boxes
 from runner.label_studio.regions import Box
-from runner.labels import turn_boxes
 from serving.vision.picture import PictureError, decode
 from serving.vision.similarity import difference_hash
 

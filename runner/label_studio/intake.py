@@ -25,7 +25,7 @@ from runner.label_studio.regions import Box
 from runner.label_studio.server import connected
 from runner.label_studio.shelf import File, Shelf
 from runner.label_studio.tasks import BATCH, NewTask, Task, create_tasks, tasks_of
-from runner.parallel import threads
+from runner.stages.parallel import threads
 from runner.store import open_store
 from runner.workspace import sha256_of
 

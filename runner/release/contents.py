@@ -19,11 +19,11 @@ import yaml
 from runner.config.compose import compose
 from runner.config.override import tried
 from runner.config.schema import MODEL_NAME
+from runner.dataset.weights import check_weights
 from runner.errors import StageError
+from runner.pipeline.sources import sources
 from runner.release.candidate import load_candidate
 from runner.release.verdict import criteria_of, read_verdict
-from runner.sources import sources
-from runner.weights import check_weights
 from runner.workspace import sha256_of, work_folder
 from serving.vision.detector import Detector
 from serving.vision.metadata import ModelError
@@ -139,10 +139,10 @@ def release_of_baseline(file: Path, project: Path, scratch: Path) -> Release:
         )
     onnx, sha256 = scratch / "model.onnx", sha256_of(file)
     with redirect_stdout(sys.stderr):  # where Ultralytics may say what it likes
-        from runner.offline import ultralytics_offline
+        from runner.stages.offline import ultralytics_offline
 
         ultralytics_offline(work_folder())
-        from runner.export import export_stock
+        from runner.stages.export import export_stock
 
         export_stock(file, config.export, onnx, work=scratch)
     manifest = {

@@ -16,13 +16,13 @@ import numpy as np
 
 from runner.config.schema import Config
 from runner.errors import StageError
-from runner.examples import Example, class_ids, detect, load, read_part
-from runner.metrics import Ids
 from runner.release.candidate import Candidate, load_candidate
 from runner.release.criteria import Shown, absolute, budgets, map50, per_class
 from runner.release.deployed import Deployed, NotDeployedError, load_deployed
 from runner.release.resampling import rank
 from runner.release.verdict import Against, Verdict, criteria_of, verdict_file
+from runner.stages.evaluate.examples import Example, class_ids, detect, load, read_part
+from runner.stages.evaluate.metrics import Ids
 from runner.workspace import sha256_of, work_folder, write_text
 from serving.vision.detector import Detector
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from runner.errors import GitError
-from runner.github import credentials, git
-from runner.sources import sources
+from runner.forge.git import credentials, git
+from runner.pipeline.sources import sources
 
 BOT = ("-c", "user.name=flywheel", "-c", "user.email=flywheel@users.noreply.github.com")
 TRIES, FIRST_PAUSE, LONGEST_PAUSE = 8, 1.0, 60.0

@@ -196,7 +196,7 @@ def _report(given: argparse.Namespace) -> None:
     from runner.cluster.api import Cluster
     from runner.cluster.run_report import report, steps_of
     from runner.cluster.runs import task_runs
-    from runner.github import ask, remote_of
+    from runner.forge.github import ask, remote_of
     from runner.retrain.branch import insist
     from runner.store import open_store
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import yaml
 
 from runner.errors import StageError
-from runner.github import credentials, git
+from runner.forge.git import credentials, git
 from runner.release.pin import OVERLAYS, parse_pin, read_pin
 from runner.release.promote import promote
 from runner.retrain.branch import changes, cloned, insist, newer
@@ -140,7 +140,7 @@ def _bring(clone: Path, run: Run, version: Version, changed: list[str], mode: st
     title = f"{what}{map50}"
     body = f"Of {run.revision}, by {run.name}.\n\n{TRAILER}: {version.model}/{version.number}"
     if mode == "pull-request":
-        from runner.pull_request import propose
+        from runner.forge.pull_request import propose
 
         files = {file: (clone / file).read_bytes() for file in changed}
         said = propose(clone, files, branch=f"flywheel/{version.model}", title=title, body=body, base=run.branch)

@@ -45,8 +45,8 @@ def plan(run: str, values: Sequence[str]) -> str:
         StageError: the image has other packages than the commit pins.
     """
     from runner.config.override import override
-    from runner.doctor import check_image
-    from runner.plan import make_plan
+    from runner.pipeline.doctor import check_image
+    from runner.pipeline.plan import make_plan
 
     check_image(Path.cwd())
     if values:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import ssl
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -114,6 +115,18 @@ def pool_of(endpoint: Endpoint) -> "PoolManager":
         ca_certs=bundle,
         server_hostname=endpoint.server_name,
     )
+
+
+def tls_context() -> ssl.SSLContext:
+    """Return a TLS context that trusts the system's authorities and those of CA_BUNDLE, a cluster's own perhaps.
+
+    Raises:
+        OSError: CA_BUNDLE cannot be read.
+    """
+    trusted = ssl.create_default_context()
+    if bundle := os.environ.get("CA_BUNDLE"):
+        trusted.load_verify_locations(bundle)
+    return trusted
 
 
 def code_of(error: Exception) -> str:

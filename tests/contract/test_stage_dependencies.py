@@ -14,30 +14,30 @@ from typing import Any
 import pytest
 import yaml
 
-from runner import stages as runner_stages
 from runner.__main__ import STAGES as HELP
 from runner.config.schema import COMPOSED, STAGE_KEYS
-from runner.stages import STAGES
+from runner.stages import registry
+from runner.stages.registry import STAGES
 
 PROJECT = Path(__file__).resolve().parents[2]
 PIPELINE: dict[str, dict[str, Any]] = yaml.safe_load((PROJECT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
 EXCEPTIONS = {
-    "runner/checkpoints.py": "what outlives a kill; a training that nobody disturbs reads none of it",
+    "runner/stages/checkpoints.py": "what outlives a kill; a training that nobody disturbs reads none of it",
     "runner/config/edit.py": "writes params.yaml for commands; stages read it only through compose",
     "runner/config/explain.py": "words of errors",
     "runner/config/schema.py": "checks values and has none; they reach a stage by its composed file",
     "runner/dataset/check.py": "what `dataset add` says of a dataset; fetch only prints with it",
     "runner/dataset/prefix.py": "fetches what `dataset add` is given; the stage does not",
-    "runner/device.py": "where a training computes, or that it cannot; part of the machine, not of the result",
+    "runner/stages/device.py": "where a training computes, or that it cannot; part of the machine, not of the result",
     "runner/errors.py": "names of errors",
-    "runner/offline.py": "keeps Ultralytics from the network",
-    "runner/parallel.py": "how many work; the results come in the same order (tests/unit/runner/test_parallel.py)",
+    "runner/stages/offline.py": "keeps Ultralytics from the network",
+    "runner/stages/parallel.py": "how many work; the results come in the same order (a test of it holds that)",
     "runner/store/__init__.py": "brings objects whose digest the composed file names",
     "runner/store/bucket.py": "as above",
     "runner/store/folder.py": "as above",
     "runner/store/s3.py": "brings objects whose digest the composed file names",
     "runner/store/sink.py": "as above",
-    "runner/weights.py": "brings weights whose digest the composed file names",
+    "runner/dataset/weights.py": "brings weights whose digest the composed file names",
     "runner/workspace.py": "brings bytes to the disk as they are",
     "serving/__init__.py": "keeps ONNX Runtime from the network",
     "serving/storage/endpoint.py": "brings objects whose digest the composed file names",
@@ -89,8 +89,8 @@ def closure(start: set[str], exceptions: set[str]) -> set[str]:
 
 
 def functions_of(stage: str) -> list[ast.FunctionDef]:
-    """Return the function of stages.py that fills a stage, and those of the same file that it calls."""
-    tree = ast.parse(Path(runner_stages.__file__).read_text(encoding="utf-8"))
+    """Return the function of registry.py that fills a stage, and those of the same file that it calls."""
+    tree = ast.parse(Path(registry.__file__).read_text(encoding="utf-8"))
     defined = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
     waiting, found = [STAGES[stage].fill.__name__], dict[str, ast.FunctionDef]()
     while waiting:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.stages import STAGES
+from runner.stages.registry import STAGES
 from tests.projects import Run, set_params
 
 pytestmark = pytest.mark.slow

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.stages import STAGES
+from runner.stages.registry import STAGES
 from tests.projects import IDENTITY, Run
 from tests.s3 import NAMES, S3, serving_s3
 

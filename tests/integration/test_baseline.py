@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 SAVE = """
 import sys
 from pathlib import Path
-from runner.offline import ultralytics_offline
+from runner.stages.offline import ultralytics_offline
 ultralytics_offline(Path(sys.argv[1]))
 from ultralytics import YOLO
 YOLO(sys.argv[2]).save(sys.argv[3])

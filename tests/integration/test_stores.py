@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from runner import doctor
 from runner.errors import ObjectError, StoreError
+from runner.pipeline import doctor
 from runner.store import Store, open_store
 from runner.store.init import init_store
 from runner.store.s3 import S3Store

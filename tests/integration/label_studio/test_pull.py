@@ -325,7 +325,7 @@ def test_the_project_is_asked_for_when_it_was_never_set_up(bench: Bench) -> None
 def test_a_pull_request_proposes_the_version_when_enough_is_new(
     started: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Real Git and a bare repository; the request itself is tests/unit/runner/test_pull_request.py's."""
+    """Real Git and a bare repository; the request itself is tests/unit/runner/forge/test_pull_request.py's."""
     for name in ("GITHUB_TOKEN", "GITHUB_API_URL", "GITHUB_REPOSITORY", "BRANCH"):
         monkeypatch.delenv(name, raising=False)
     started.set(labels={"min_new": 2})

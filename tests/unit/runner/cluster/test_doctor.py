@@ -13,8 +13,8 @@ import pytest
 
 from runner.cluster import doctor, doctor_forge
 from runner.cluster.images import PATH as IMAGES
-from runner.doctor import Finding
 from runner.errors import ClusterError, GitError, StoreError
+from runner.pipeline.doctor import Finding
 from tests import gitops
 
 VALUES = gitops.SAMPLE | {"REPO_URL": "https://git.example.com/team/things.git", "APPS_DOMAIN": "apps.invalid"}

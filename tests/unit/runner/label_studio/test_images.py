@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from runner.dataset.labels import turn_boxes
 from runner.label_studio.images import as_kept, as_seen, look_at, turn_of
 from runner.label_studio.regions import Box
-from runner.labels import turn_boxes
 from tests.pictures import encoded, gradient, turned
 
 BOXES = [Box("a", (0.3, 0.2, 0.1, 0.3)), Box("b", (0.8, 0.6, 0.4, 0.2))]

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from runner.github import remote_of
+from runner.forge.github import remote_of
 from runner.retrain.argocd import CA, SECRET, URL, event, tell
 from tests.certificates import certificate
 
