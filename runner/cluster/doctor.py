@@ -17,10 +17,10 @@ from typing import Any
 from runner.cluster import facts as cluster_env
 from runner.cluster import kubectl
 from runner.cluster.api import PIPELINES
+from runner.cluster.container_images import PATH as IMAGES
+from runner.cluster.container_images import unbuilt_images
 from runner.cluster.doctor_forge import deliveries, tokens
-from runner.cluster.images import PATH as IMAGES
-from runner.cluster.images import unbuilt_images
-from runner.cluster.store import opened
+from runner.cluster.tunnel import opened
 from runner.errors import ClusterError, ConfigError, RunnerError
 from runner.forge.github import same_repository
 from runner.pipeline.doctor import Finding

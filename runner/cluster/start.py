@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
 from runner.cluster.api import RUNS, TRIGGER_TEMPLATES, Cluster, Object
 from runner.cluster.runs import PIPELINE, has_ended, is_trial, runs
 from runner.config.compose import compose
-from runner.config.override import set_values
+from runner.config.override import override, set_values
 from runner.errors import ClusterError, ConfigError
 
 PARAMS = Path("params.yaml")
@@ -93,6 +96,29 @@ def commit_values(project: Path, values: list[str]) -> str:
         raise ConfigError(f"{PARAMS} says {' '.join(values) or 'all of it'} already: there is nothing to propose")
     branch = f"retrain/{re.sub(r'[^A-Za-z0-9.]+', '-', '-'.join(values)).strip('-.')[:60]}"
     return propose(project, {str(PARAMS): after}, branch=branch, title=f"Retrain: {', '.join(values)}")
+
+
+def check_values(project: Path, values: list[str]) -> None:
+    """Refuse values that would stop the run in a minute, where the project is here to ask."""
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copy2(project / "params.yaml", folder)
+        shutil.copytree(project / "conf", Path(folder, "conf"))
+        override(Path(folder), values, "tried")
+
+
+def followed_branch() -> tuple[str, str]:
+    """Return the repository's URL and the branch that retrains follow: the Task's, else as cluster.env says."""
+    if url := os.environ.get("REPO_URL"):
+        if branch := os.environ.get("BRANCH"):
+            return url, branch
+        raise ConfigError("BRANCH is not set, but REPO_URL is; the Tasks of gitops/pipelines set both")
+    file = Path("gitops/cluster/cluster.env")
+    try:
+        lines = [line.partition("=") for line in file.read_text(encoding="utf-8").splitlines() if "=" in line]
+    except OSError as error:
+        raise ConfigError(f"{file}: {error.strerror}; run this in the project's folder") from error
+    facts = {key: value for key, _, value in lines if not key.startswith("#")}
+    return facts["REPO_URL"], facts["DETECTOR_REVISION"]
 
 
 def _escaped(value: str | None) -> str:

@@ -1,7 +1,7 @@
 """Other values for one run: written into the clone's params.yaml, in the syntax of `dvc exp run -S`.
 
 The file then says so in its first line, so it is never the committed one, and a model that was made of it is never
-pinned (see pin.py).
+pinned (see retrain/bot_commit.py).
 """
 
 from __future__ import annotations

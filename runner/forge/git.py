@@ -41,6 +41,18 @@ def git(
     return done.stdout.decode(errors="replace").strip()
 
 
+def head_of(url: str, branch: str) -> str:
+    """Return the commit that a branch is at.
+
+    Raises:
+        GitError: it cannot be reached, or there is no such branch.
+    """
+    found = git(Path.cwd(), "ls-remote", url, f"refs/heads/{branch}", environment=credentials(url)).split()
+    if not found:
+        raise GitError(f"{url}: there is no branch {branch}; correct DETECTOR_REVISION in gitops/cluster/cluster.env")
+    return found[0]
+
+
 def credentials(url: str, token: str | None = None) -> dict[str, str]:
     """Return what lets Git use a token over https, as environment so that no process list shows it.
 

@@ -16,15 +16,15 @@ from runner.dataset.files import is_picture, list_files
 from runner.dataset.names import shown
 from runner.dataset.prefix import fetch_uri
 from runner.errors import DatasetError, LabelStudioError
+from runner.label_studio.browser_pictures import Look, as_seen, look_at
 from runner.label_studio.current import dataset_name, read_dataset, scratch
-from runner.label_studio.images import Look, as_seen, look_at
 from runner.label_studio.interface import labels_in
+from runner.label_studio.labelling_tasks import BATCH, NewTask, Task, create_tasks, tasks_of
 from runner.label_studio.predictor import Predictor, deployed
 from runner.label_studio.project import existing_project
 from runner.label_studio.regions import Box
 from runner.label_studio.server import connected
 from runner.label_studio.shelf import File, Shelf
-from runner.label_studio.tasks import BATCH, NewTask, Task, create_tasks, tasks_of
 from runner.stages.parallel import threads
 from runner.store import open_store
 from runner.workspace import sha256_of

@@ -11,8 +11,8 @@ from typing import Literal
 from runner.dataset.labels import format_labels
 from runner.dataset.names import fold, name_pictures
 from runner.errors import LabelStudioError
+from runner.label_studio.browser_pictures import as_kept, turn_of
 from runner.label_studio.current import Dataset, Picture
-from runner.label_studio.images import as_kept, turn_of
 from runner.label_studio.regions import Box
 
 SAME = 1e-5  # [fraction] of a picture: boxes closer than this are one, whatever writing and reading did to them

@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from runner.cluster import facts as cluster_env
-from runner.cluster.store import opened
+from runner.cluster.tunnel import opened
 from tests.cluster import gitea
 from tests.cluster.images import reference
 from tests.cluster.places import BIN, KUBECONFIG

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from runner.cluster.store import opened, tunnel
+from runner.cluster.tunnel import opened, tunnel
 from tests.cluster.conftest import not_settled
 from tests.cluster.desk import Desk, Object, get, items, kubectl, until, values_of, versions
 from tests.cluster.gitea import REPOSITORY

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from runner.label_studio.browser_pictures import look_at
 from runner.label_studio.current import boxes_in
-from runner.label_studio.images import look_at
 from runner.label_studio.regions import Box, region
 from runner.sample import draw_sample
 from tests.label_studio import LabelStudio

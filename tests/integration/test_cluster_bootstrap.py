@@ -14,9 +14,9 @@ import pytest
 
 from runner.cluster import facts as cluster_env
 from runner.cluster.bootstrap import PREREQUISITES, bootstrap
+from runner.cluster.container_images import PATH as IMAGES
+from runner.cluster.container_images import unbuilt_images, update
 from runner.cluster.first_run import first_run
-from runner.cluster.images import PATH as IMAGES
-from runner.cluster.images import unbuilt_images, update
 from runner.errors import ClusterError, ConfigError
 from tests import gitops
 from tests.apiserver import ApiServer

@@ -8,7 +8,8 @@ import pytest
 
 from runner.dataset.archive import write_zip
 from runner.errors import DatasetError, LabelStudioError
-from runner.label_studio import intake, tasks
+from runner.label_studio import intake
+from runner.label_studio import labelling_tasks as tasks
 from runner.label_studio.intake import import_pictures
 from runner.label_studio.setup import set_up
 from tests.annotating import Bench, labelled, picture, pictures

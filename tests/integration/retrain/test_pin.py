@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from runner.errors import GitError, StageError
+from runner.forge.git import head_of
 from runner.release.pin import read_pin
-from runner.retrain.branch import BOT, cloned, head_of, newer
-from runner.retrain.pin import MINE, Pinned, Run, pin
+from runner.retrain.bot_commit import MINE, Pinned, Run, pin
+from runner.retrain.branch import BOT, cloned, newer
 from runner.retrain.staging import propose_for_staging
 from runner.store import Store, open_store
 from tests import s3

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from runner.cluster import doctor, doctor_forge
-from runner.cluster.images import PATH as IMAGES
+from runner.cluster.container_images import PATH as IMAGES
 from runner.errors import ClusterError, GitError, StoreError
 from runner.pipeline.doctor import Finding
 from tests import gitops

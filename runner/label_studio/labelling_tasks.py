@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from runner.errors import LabelStudioError
-from runner.label_studio.images import Look
+from runner.label_studio.browser_pictures import Look
 from runner.label_studio.project import Project
 from runner.label_studio.regions import Box, Scored, region
 from runner.label_studio.server import ONCE

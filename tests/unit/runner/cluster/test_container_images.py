@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from runner.cluster import images, kubectl
+from runner.cluster import container_images as images
+from runner.cluster import kubectl
 from runner.errors import ClusterError
 from tests import gitops
 

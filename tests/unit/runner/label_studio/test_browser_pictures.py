@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from runner.dataset.labels import turn_boxes
-from runner.label_studio.images import as_kept, as_seen, look_at, turn_of
+from runner.label_studio.browser_pictures import as_kept, as_seen, look_at, turn_of
 from runner.label_studio.regions import Box
 from tests.pictures import encoded, gradient, turned
 
