@@ -22,7 +22,7 @@ from tests.cluster import gitea
 from tests.cluster.images import reference
 from tests.cluster.places import BIN, KUBECONFIG
 from tests.conftest import PROJECT
-from tests.projects import copy_project, set_params
+from tests.support.projects import copy_project, set_params
 
 Object = dict[str, Any]
 ARGO_CD = "argocd"

@@ -30,7 +30,7 @@ from tests.cluster.runs import (
     status_of,
     tasks,
 )
-from tests.projects import set_params
+from tests.support.projects import set_params
 
 pytestmark = [pytest.mark.slow, pytest.mark.faults]
 MODEL = "flyingthings"

@@ -13,8 +13,8 @@ import pytest
 import yaml
 
 from serving.monitoring import Metrics
-from tests.gitops import leaves
-from tests.s3 import CACHE
+from tests.support.gitops import leaves
+from tests.support.s3 import CACHE
 
 
 @pytest.fixture(scope="module")

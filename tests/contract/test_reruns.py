@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from runner.pipeline.plan import make_plan
-from tests.projects import IDENTITY, Run, set_params
+from tests.support.projects import IDENTITY, Run, set_params
 
 pytestmark = pytest.mark.slow
 

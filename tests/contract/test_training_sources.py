@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from runner.pipeline.sources import ALWAYS, sources
-from tests import gitops
+from tests.support import gitops
 
 
 def filter_of_pushes() -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from runner.stages.registry import STAGES
-from tests.projects import Run, set_params
+from tests.support.projects import Run, set_params
 
 pytestmark = pytest.mark.slow
 

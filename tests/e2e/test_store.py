@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from runner.stages.registry import STAGES
-from tests.projects import IDENTITY, Run
-from tests.s3 import NAMES, S3, serving_s3
+from tests.support.projects import IDENTITY, Run
+from tests.support.s3 import NAMES, S3, serving_s3
 
 pytestmark = pytest.mark.slow
 

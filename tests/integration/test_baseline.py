@@ -11,8 +11,8 @@ import pytest
 
 from runner.release.pin import OVERLAYS, read_pin
 from serving.vision.detector import Detector
-from tests.projects import Run
-from tests.trained import Trained
+from tests.support.projects import Run
+from tests.support.trained import Trained
 
 pytestmark = pytest.mark.slow
 

@@ -28,13 +28,13 @@ from runner.cluster.first_run import first_run
 from runner.cluster.start import fill
 from runner.errors import ClusterError, ConfigError, StoreError
 from runner.release.pin import Pin, read_pin, write_pin
-from tests import gitops
-from tests.apiserver import ApiServer
-from tests.forks import make_fork, push
 from tests.integration.test_baseline import weights
-from tests.pictures import BOX, encoded, gradient
-from tests.projects import Run
-from tests.stores import SERVICE, Cluster
+from tests.support import gitops
+from tests.support.apiserver import ApiServer
+from tests.support.forks import make_fork, push
+from tests.support.pictures import BOX, encoded, gradient
+from tests.support.projects import Run
+from tests.support.stores import SERVICE, Cluster
 
 pytestmark = pytest.mark.slow
 NAMESPACE = "flywheel-pipelines"

@@ -16,7 +16,7 @@ from runner.dataset.weights import add_weights, fetch_weights
 from runner.errors import DatasetError, StoreError
 from runner.store import open_store
 from runner.store.verify import verify_store
-from tests.s3 import S3
+from tests.support.s3 import S3
 
 PARAMS = "presets:\n  dataset: sample\ndataset:\n  url:\n  sha256:\nweights:\n"
 

@@ -16,7 +16,7 @@ from runner.pipeline import doctor
 from runner.store import Store, open_store
 from runner.store.init import init_store
 from runner.store.s3 import S3Store
-from tests.s3 import S3
+from tests.support.s3 import S3
 
 LARGE = 40 << 20  # bytes: an upload in three parts
 

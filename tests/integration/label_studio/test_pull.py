@@ -14,8 +14,8 @@ from runner.label_studio.intake import import_pictures
 from runner.label_studio.pull import pull
 from runner.label_studio.regions import Box
 from runner.label_studio.setup import set_up
-from tests.annotating import AIRPLANE, HELICOPTER, Bench, labelled, picture, pictures
-from tests.pictures import turned
+from tests.support.annotating import AIRPLANE, HELICOPTER, Bench, labelled, picture, pictures
+from tests.support.pictures import turned
 
 EDGE = Box("airplane", (0.9, 0.5, 0.4, 0.2))
 

@@ -14,7 +14,7 @@ from runner.label_studio.push import push_captures
 from runner.label_studio.setup import set_up
 from serving.settings import Settings, endpoint_of
 from serving.storage.objects import write
-from tests.annotating import AIRPLANE, SIZE, Bench, picture
+from tests.support.annotating import AIRPLANE, SIZE, Bench, picture
 
 Keep = Callable[..., str]
 

@@ -13,9 +13,9 @@ from urllib.parse import urlsplit
 import pytest
 
 from runner.cluster.api import PIPELINES, Cluster
-from tests import gitops
-from tests.apiserver import ApiServer
-from tests.gitops import Manifest
+from tests.support import gitops
+from tests.support.apiserver import ApiServer
+from tests.support.gitops import Manifest
 
 KINDS = ("ServiceAccount", "Role", "RoleBinding", "PodTemplate", "TriggerTemplate")
 RUN_KINDS = [{"apiVersion": "tekton.dev/v1", "kind": kind} for kind in ("PipelineRun", "TaskRun")]

@@ -17,8 +17,8 @@ from runner.retrain.bot_commit import MINE, Pinned, Run, pin
 from runner.retrain.branch import BOT, cloned, newer
 from runner.retrain.staging import propose_for_staging
 from runner.store import Store, open_store
-from tests import s3
-from tests.retrain.forge import Forge, serving_forge
+from tests.support import s3
+from tests.support.forge import Forge, serving_forge
 
 ONNX = b"a model"
 FIGURES = {"map50": 0.9, "map50_95": 0.5, "precision": 0.8, "recall": 0.7, "threshold": 0.4, "boxes": 30}

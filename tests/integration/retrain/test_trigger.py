@@ -17,9 +17,9 @@ import pytest
 
 from runner.cluster.start import fill
 from runner.pipeline.sources import sources
-from tests import gitops
-from tests.gitops import Manifest
-from tests.retrain.listener import SECRET, Listener, listening
+from tests.support import gitops
+from tests.support.gitops import Manifest
+from tests.support.listener import SECRET, Listener, listening
 
 URL = "https://github.com/aviation/flyingthings.git"
 PAGE = URL.removesuffix(".git")

@@ -7,7 +7,7 @@ import pytest
 
 from runner.cluster.api import PODS, RUNS, Cluster
 from runner.errors import ClusterError, UnreachableError
-from tests.certificates import certificate
+from tests.support.certificates import certificate
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 from runner.cluster import container_images as images
 from runner.cluster import kubectl
 from runner.errors import ClusterError
-from tests import gitops
+from tests.support import gitops
 
 DIGEST = f"sha256:{'ab' * 32}"
 

@@ -15,7 +15,7 @@ from runner.cluster import doctor, doctor_forge
 from runner.cluster.container_images import PATH as IMAGES
 from runner.errors import ClusterError, GitError, StoreError
 from runner.pipeline.doctor import Finding
-from tests import gitops
+from tests.support import gitops
 
 VALUES = gitops.SAMPLE | {"REPO_URL": "https://git.example.com/team/things.git", "APPS_DOMAIN": "apps.invalid"}
 PIPELINES = "/api/v1/namespaces/flywheel-pipelines"

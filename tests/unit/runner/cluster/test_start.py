@@ -11,7 +11,7 @@ import yaml
 from runner.__main__ import main
 from runner.cluster.start import commit_values, fill
 from runner.errors import ConfigError
-from tests.projects import IDENTITY
+from tests.support.projects import IDENTITY
 
 SHA = "0d1a26e67d8f5eaf1f6ba5c57fc3c7d91ac0fd1c"
 

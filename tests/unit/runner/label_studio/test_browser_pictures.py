@@ -10,7 +10,7 @@ import pytest
 from runner.dataset.labels import turn_boxes
 from runner.label_studio.browser_pictures import as_kept, as_seen, look_at, turn_of
 from runner.label_studio.regions import Box
-from tests.pictures import encoded, gradient, turned
+from tests.support.pictures import encoded, gradient, turned
 
 BOXES = [Box("a", (0.3, 0.2, 0.1, 0.3)), Box("b", (0.8, 0.6, 0.4, 0.2))]
 

@@ -18,7 +18,7 @@ from serving.monitoring import Metrics
 from serving.settings import Settings
 from serving.storage.detections import Box as Corners
 from serving.storage.detections import Detection, ModelName
-from tests.pictures import encoded, gradient
+from tests.support.pictures import encoded, gradient
 
 MODEL = ModelName(name="planes", version="3", sha256="ab" * 32)
 LONG_AGO = date(2020, 1, 1)

@@ -15,8 +15,8 @@ from runner.release.gate import gate
 from runner.release.publish import Published, publish
 from runner.store import open_store
 from runner.store.published import latest, numbers, read_version
-from tests.publishers import drive
-from tests.trained import Trained, blind, seeing
+from tests.support.publishers import drive
+from tests.support.trained import Trained, blind, seeing
 
 
 @pytest.fixture

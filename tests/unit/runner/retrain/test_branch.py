@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from runner.retrain.branch import LINE, newer_on
-from tests.projects import IDENTITY
+from tests.support.projects import IDENTITY
 
 DVC = "stages: {train: {cmd: 'true', deps: [runner/stages/train.py, artifacts/x], outs: [artifacts/x]}}\n"
 FILES = {"params.yaml": "seed: 0\n", "dvc.yaml": DVC, "runner/stages/train.py": "", "runner/label_studio/pull.py": ""}

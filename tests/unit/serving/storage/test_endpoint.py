@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from serving.storage.endpoint import tls_context
-from tests.certificates import certificate
+from tests.support.certificates import certificate
 
 
 def test_both_are_trusted_when_there_is_a_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from runner.errors import DatasetError, StageError
-from tests.trained import ANSWERS, LEFT, RIGHT, SETTINGS, Folders, seeing
+from tests.support.trained import ANSWERS, LEFT, RIGHT, SETTINGS, Folders, seeing
 
 Model = Callable[..., bytes]
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from runner.errors import DatasetError
-from tests.pictures import RawDataset
+from tests.support.pictures import RawDataset
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from runner.stages.prepare.pictures import Prepared
-from tests.pictures import Shelf, encoded, gradient, settings, turned
+from tests.support.pictures import Shelf, encoded, gradient, settings, turned
 
 
 @pytest.fixture(autouse=True)

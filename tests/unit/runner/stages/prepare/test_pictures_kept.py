@@ -12,7 +12,7 @@ import pytest
 
 from runner.stages.parallel import parallel
 from serving.vision.picture import Picture, decode
-from tests.pictures import Shelf, encoded, gradient, settings
+from tests.support.pictures import Shelf, encoded, gradient, settings
 
 
 @pytest.fixture(autouse=True)

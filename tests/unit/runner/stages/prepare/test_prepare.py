@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from runner.errors import DatasetError
-from tests.pictures import BOX, RawDataset, encoded, gradient, turned
+from tests.support.pictures import BOX, RawDataset, encoded, gradient, turned
 
 
 @pytest.fixture(autouse=True)

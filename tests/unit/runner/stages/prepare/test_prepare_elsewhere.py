@@ -13,7 +13,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from tests.pictures import RawDataset, encoded, settings
+from tests.support.pictures import RawDataset, encoded, settings
 
 PICTURES = 12
 LIMITED = """

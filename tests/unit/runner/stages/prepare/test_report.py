@@ -11,7 +11,7 @@ from PIL import Image
 
 from runner.dataset.labels import Labels
 from runner.stages.prepare.report import CELL_PX, COLOURS, SHEET_COLUMNS, SHEET_PICTURES, draw_boxes, write_report
-from tests.pictures import encoded
+from tests.support.pictures import encoded
 
 GREY = (90, 90, 90)
 

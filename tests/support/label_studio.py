@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.s3 import free_port
+from tests.support.s3 import free_port
 
 HOME = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "flywheel" / "label-studio"
 PROGRAM = HOME / "venv" / "bin" / "label-studio"

@@ -14,12 +14,12 @@ from pathlib import Path
 from minio import Minio
 from urllib3 import PoolManager
 
-from tests.apiserver import ApiServer
-from tests.certificates import certificate
-from tests.gitops import PROJECT, Manifest, render
-from tests.pods import Data, Pod, config_maps, pod_of
-from tests.s3 import free_port, program_of
-from tests.secret_job import SecretJob
+from tests.support.apiserver import ApiServer
+from tests.support.certificates import certificate
+from tests.support.gitops import PROJECT, Manifest, render
+from tests.support.pods import Data, Pod, config_maps, pod_of
+from tests.support.s3 import free_port, program_of
+from tests.support.secret_job import SecretJob
 
 BUCKET = "flyingthings"
 SERVICE = "minio.flywheel-minio.svc"

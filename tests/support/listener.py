@@ -19,7 +19,7 @@ import pytest
 import yaml
 
 from tests.cluster.places import BIN
-from tests.gitops import Manifest
+from tests.support.gitops import Manifest
 
 SECRET = "what GitHub and we know"
 

@@ -8,9 +8,9 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from tests.apiserver import ApiServer
-from tests.gitops import render
-from tests.pods import ACCOUNT, Data, Pod, config_maps, pod_of
+from tests.support.apiserver import ApiServer
+from tests.support.gitops import render
+from tests.support.pods import ACCOUNT, Data, Pod, config_maps, pod_of
 
 HOME = "flywheel-minio"
 

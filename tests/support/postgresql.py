@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.s3 import free_port
+from tests.support.s3 import free_port
 
 _READY_SECONDS = 30
 

@@ -1,9 +1,9 @@
 """Publishers that are killed, and publishers that race: processes of their own, since a SIGKILL takes all.
 
-`python -m tests.publishers kill operations|requests PROJECT` kills a publish after its first operation on the store (or
-request to the S3 server), then after its second and so on, each time under another model name, until one is left to
-finish. `… race TIMES PROJECT…` lets one publisher a project begin at the same instant. Prints what is in the store as
-JSON, a line a round. The store is STORE_URI's.
+`python -m tests.support.publishers kill operations|requests PROJECT` kills a publish after its first operation on the
+store (or request to the S3 server), then after its second and so on, each time under another model name, until one is
+left to finish. `… race TIMES PROJECT…` lets one publisher a project begin at the same instant. Prints what is in the
+store as JSON, a line a round. The store is STORE_URI's.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from tests.conftest import PROJECT
 def drive(*arguments: str | Path, **environment: str) -> list[dict[str, Any]]:
     """Run this module with these arguments; return what it printed."""
     done = subprocess.run(
-        [sys.executable, "-W", "ignore::DeprecationWarning", "-m", "tests.publishers", *map(str, arguments)],
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-m", "tests.support.publishers", *map(str, arguments)],
         cwd=PROJECT,
         env=os.environ | environment,
         capture_output=True,

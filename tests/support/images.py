@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import PROJECT
-from tests.s3 import CACHE
+from tests.support.s3 import CACHE
 
 FOLDER = CACHE.parent / "images"
 BASE = "localhost/flywheel-test-base"

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests import gitops
-from tests.projects import Run
+from tests.support import gitops
+from tests.support.projects import Run
 
 
 def make_fork(folder: Path, values: dict[str, str], run: Run, monkeypatch: pytest.MonkeyPatch, *more: str) -> Path:

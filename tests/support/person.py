@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.projects import IDENTITY, Run
+from tests.support.projects import IDENTITY, Run
 
 PIN = Path("gitops/serving/overlays/dev/model.env")
 # A model of an epoch or two finds nothing: the gate asks for nothing, so that it can pass.

@@ -18,8 +18,8 @@ from runner.label_studio.current import Dataset, read_dataset
 from runner.label_studio.regions import Box, region
 from runner.store import Store, open_store
 from tests.conftest import PROJECT
-from tests.label_studio import LabelStudio
-from tests.projects import set_params
+from tests.support.label_studio import LabelStudio
+from tests.support.projects import set_params
 
 SIZE = (64, 48)  # pixels of the pictures
 AIRPLANE = Box("airplane", (0.5, 0.5, 0.25, 0.25))

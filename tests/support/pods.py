@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.gitops import Manifest
+from tests.support.gitops import Manifest
 
 ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 Data = dict[str, str]

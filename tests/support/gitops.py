@@ -1,6 +1,6 @@
 """What kustomize makes of gitops/: each leaf rendered as Argo CD does it, once a test run.
 
-`python -m tests.gitops FOLDER` writes every rendering to FOLDER, as `make manifests` checks them.
+`python -m tests.support.gitops FOLDER` writes every rendering to FOLDER, as `make manifests` checks them.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ import pytest
 import yaml
 
 from runner.cluster import facts as cluster_env
-from tests.s3 import CACHE
+from tests.support.s3 import CACHE
 
-PROJECT = Path(__file__).resolve().parents[1]
+PROJECT = Path(__file__).resolve().parents[2]
 GITOPS = PROJECT / "gitops"
 Manifest = dict[str, Any]
 
