@@ -103,4 +103,4 @@ bench: setup  ## measure speed beside peers, in one run
 	python -m benchmarks
 
 clean:  ## remove what can be made again; the store and .venv stay
-	rm -rf artifacts .work .pytest_cache .mypy_cache .ruff_cache .hypothesis dvc_plots
+	rm -rf artifacts .work .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis dvc_plots
