@@ -86,10 +86,11 @@ $(LABEL_STUDIO)/.ready: constraints-label-studio.txt
 test: setup  ## run the tests, on all cores
 	python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
-lint: setup  ## format, types, YAML, shell and Containerfiles
+lint: setup  ## format, types, direction of imports, YAML, shell and Containerfiles
 	ruff format --check .
 	ruff check .
 	mypy
+	lint-imports --no-logo
 	yamllint --strict .
 	shellcheck -x .ci/run .ci/lock .ci/manifests .ci/set-image $$(git grep -lE "^#!.*sh$$" -- tests/cluster)
 	hadolint $$(git ls-files '*Containerfile')
@@ -108,4 +109,4 @@ bench: setup  ## measure speed beside peers, in one run
 	python -m benchmarks
 
 clean:  ## remove what can be made again; the store and .venv stay
-	rm -rf artifacts .work .pytest_cache .mypy_cache .ruff_cache .hypothesis dvc_plots
+	rm -rf artifacts .work .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis dvc_plots

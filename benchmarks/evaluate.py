@@ -18,7 +18,7 @@ import yaml
 
 from benchmarks.rounds import CORES, FOLDER, PROJECT, in_turn, shell, table, took
 from benchmarks.training import DVC, as_ultralytics
-from tests.projects import copy_project, set_params
+from tests.support.projects import copy_project, set_params
 
 PARAMS = {"split": {"val": 0.1, "test": 0.6}, "presets": {"augment": "light"}}
 

@@ -22,7 +22,7 @@ import psutil
 
 from benchmarks.pictures import dataset
 from benchmarks.rounds import CORES, FOLDER, PROJECT, shell, table
-from tests.projects import copy_project, set_params
+from tests.support.projects import copy_project, set_params
 
 LOOK_SECONDS = 0.02
 SHRUNK = 0.5

@@ -17,10 +17,10 @@ import httpx
 
 from benchmarks.pictures import dataset
 from benchmarks.rounds import CORES, FOLDER, PROJECT, took
-from tests.annotating import SIZE
-from tests.label_studio import LabelStudio, labelling
-from tests.projects import set_params
-from tests.s3 import serving_s3
+from tests.support.annotating import SIZE
+from tests.support.label_studio import LabelStudio, labelling
+from tests.support.projects import set_params
+from tests.support.s3 import serving_s3
 
 TITLE = "benchmark"
 NAMES = ("pull of everything", "pull with one change", "pull with nothing new", "Label Studio's export, unpacked")

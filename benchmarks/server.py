@@ -22,7 +22,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.load import Measured, ask, cpu_seconds, in_threads, multipart, resident_mb
-from serving.detector import Detector
+from serving.vision.detector import Detector
 
 FOLDER = Path(os.environ.get("RUNNER_WORK", ".work")) / "benchmarks"
 PEERS = {

@@ -6,7 +6,7 @@ from typing import Any
 import litserve
 from fastapi import UploadFile
 
-from benchmarks.server_peers import found
+from benchmarks.peer_boxes import found
 
 
 class Detect(litserve.LitAPI):  # type: ignore[misc]

@@ -7,20 +7,10 @@ each      FastAPI and Ultralytics, the model loaded for every request, as the wo
 litserve  LitServe and Ultralytics, as its documentation shows
 """
 
-import io
 import sys
 from typing import Any
 
-from PIL import Image
-
-
-def found(model: Any, data: bytes, imgsz: int) -> list[dict[str, Any]]:
-    """What Ultralytics finds in a file."""
-    result = model.predict(Image.open(io.BytesIO(data)), imgsz=imgsz, verbose=False, device="cpu")[0]
-    return [
-        {"label": result.names[int(box.cls)], "confidence": float(box.conf), "box": box.xyxy[0].tolist()}
-        for box in result.boxes
-    ]
+from benchmarks.peer_boxes import found
 
 
 def fastapi(port: int, path: str, imgsz: int, *, each: bool) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 
 from benchmarks.rounds import CORES, FOLDER, PROJECT, in_turn, shell, table, took
-from tests.projects import copy_project, set_params
+from tests.support.projects import copy_project, set_params
 
 OURS = "`dvc repro` (stage train)"
 DVC = (sys.executable, "-m", "dvc")

@@ -13,7 +13,7 @@ if __name__ == "__main__":
     sys.argv = ["yolo", *arguments]
     if threads == "own":
         os.environ["OMP_NUM_THREADS"] = "1"  # what Ultralytics sets itself
-    from runner.offline import ultralytics_offline
+    from runner.stages.offline import ultralytics_offline
 
     ultralytics_offline(Path(settings))
     from ultralytics.cfg import entrypoint

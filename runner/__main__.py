@@ -85,21 +85,21 @@ def _run(given: argparse.Namespace) -> int:
             status: int = group.run(given)
             return status
     if given.command in STAGES:
-        from runner.stages import run_stage
+        from runner.stages.registry import run_stage
 
         run_stage(given.command)
     elif given.command == "plan":
-        from runner.plan import make_plan
+        from runner.pipeline.plan import make_plan
 
         plan = make_plan(Path.cwd(), remote=given.remote)
         print(plan.as_json() if given.json else plan.as_text())
     elif given.command == "summary":
-        from runner.summary import summarize
+        from runner.pipeline.summary import summarize
 
         print(summarize(Path.cwd(), markdown=given.markdown))
     elif given.command == "doctor":
         from runner.cluster.doctor import check_cluster
-        from runner.doctor import examine
+        from runner.pipeline.doctor import examine
 
         text, well = examine(Path.cwd(), check_cluster)
         print(text)
@@ -109,7 +109,7 @@ def _run(given: argparse.Namespace) -> int:
 
         print(add_dataset(given.source, project=Path.cwd(), name=given.name))
     elif given.command == "weights":
-        from runner.weights import add_weights
+        from runner.dataset.weights import add_weights
 
         print(add_weights(given.file, project=Path.cwd()))
     return 0

@@ -12,13 +12,14 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from serving.batching import Batcher
 from serving.capture import Capture
-from serving.detector import Detections, Wanted
 from serving.errors import Refused, refusal
-from serving.loading import Model
-from serving.picture import Picture, PictureError
-from serving.schema import Box, Detection, Found, Timings
+from serving.responses import Found, Timings
 from serving.state import State
+from serving.storage.detections import Box, Detection
+from serving.storage.model import Model
 from serving.strategies import margin, reasons
+from serving.vision.detector import Detections, Wanted
+from serving.vision.picture import Picture, PictureError
 
 
 class Options(BaseModel):

@@ -18,7 +18,7 @@ from starlette.responses import JSONResponse, Response
 
 from serving import detect, docs, feedback, logs, operations
 from serving.errors import RETRY_AFTER_SECONDS, Refused
-from serving.gate import Gate
+from serving.middleware import RequestMiddleware
 from serving.settings import Settings
 from serving.state import State
 
@@ -66,7 +66,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(ClientDisconnect, _gone)
-    app.add_middleware(Gate, state=state)
+    app.add_middleware(RequestMiddleware, state=state)
     return app
 
 

@@ -3,9 +3,9 @@
 import threading
 from typing import Unpack
 
-from serving.detector import Detections, Detector, Wanted
-from serving.letterbox import SPARE
-from serving.picture import MAX_PIXELS, Picture, decode
+from serving.vision.detector import Detections, Detector, Wanted
+from serving.vision.letterbox import SPARE
+from serving.vision.picture import MAX_PIXELS, Picture, decode
 
 
 class Batcher:

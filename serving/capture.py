@@ -17,13 +17,13 @@ from time import monotonic
 from typing import Any
 
 from serving.loading import folder_of
-from serving.metrics import Metrics
-from serving.picture import decode
-from serving.schema import Detection, ModelName
-from serving.settings import Settings
-from serving.similarity import Seen, difference_hash
-from serving.storage import StorageError, endpoint_of, write
+from serving.monitoring import Metrics
+from serving.settings import Settings, endpoint_of
+from serving.storage.detections import Detection, ModelName
+from serving.storage.objects import StorageError, write
 from serving.upload import Budget
+from serving.vision.picture import decode
+from serving.vision.similarity import Seen, difference_hash
 
 log = logging.getLogger(__name__)
 _JPEG_QUALITY = 95

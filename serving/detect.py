@@ -10,12 +10,12 @@ from fastapi import APIRouter, Header, Request, Response
 from serving.answering import Asked, Look, Seen, look, remember, see
 from serving.drawing import annotate, encode
 from serving.errors import Refused
-from serving.loading import Model
 from serving.openapi import FILE, FILES, REFUSALS, form_body
-from serving.picture import decode
-from serving.schema import Answer, BatchAnswer, FileResult
+from serving.responses import Answer, BatchAnswer, FileResult
 from serving.state import Shared, State
+from serving.storage.model import Model
 from serving.upload import Part, form
+from serving.vision.picture import decode
 
 router = APIRouter(tags=["Detect"], responses=REFUSALS)
 NoCapture = Annotated[

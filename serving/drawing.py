@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageDraw, ImageFont
 
-from serving.schema import Detection
+from serving.storage.detections import Detection
 
 _READABLE = 480  # pixels of the longer side; smaller pictures are enlarged, or a label would cover them
 _TEXT_SHARE = 36  # of the square root of the area

@@ -1,6 +1,6 @@
 """How requests are refused: always with a reason that a person can act on."""
 
-from serving.picture import PictureError, TooLargeError, UnsupportedError
+from serving.vision.picture import PictureError, TooLargeError, UnsupportedError
 
 RETRY_AFTER_SECONDS = 1
 

@@ -12,11 +12,12 @@ from pydantic import TypeAdapter, ValidationError
 from serving.answering import Options, Seen, look, see
 from serving.capture import Capture
 from serving.errors import Refused
-from serving.loading import Model
 from serving.openapi import REFUSALS, form_body
-from serving.schema import FeedbackAnswer, RightBox
+from serving.responses import FeedbackAnswer
 from serving.state import Shared, State
-from serving.storage import StorageError
+from serving.storage.detections import RightBox
+from serving.storage.model import Model
+from serving.storage.objects import StorageError
 from serving.upload import Part, form
 
 Verdict = Literal["missed", "wrong", "correct"]

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from serving.schema import Error
+from serving.responses import Error
 
 _BINARY = {"type": "string", "format": "binary"}
 FILE = {"file": {**_BINARY, "description": "the picture"}}

@@ -2,9 +2,9 @@
 
 from fastapi import APIRouter, Response
 
-from serving.metrics import CONTENT_TYPE
+from serving.monitoring import CONTENT_TYPE
 from serving.openapi import REFUSALS
-from serving.schema import Health, ModelInfo
+from serving.responses import Health, ModelInfo
 from serving.state import Shared
 
 router = APIRouter(tags=["Operate"])

@@ -5,6 +5,7 @@ from typing import Annotated
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from serving.storage.endpoint import Endpoint
 from serving.strategies import Strategy, parse_strategies
 
 MEGABYTE = 1_000_000
@@ -95,3 +96,15 @@ class Settings(BaseSettings):
     @classmethod
     def _strategies(cls, value: object) -> object:
         return parse_strategies(value) if isinstance(value, str) else value
+
+
+def endpoint_of(settings: Settings) -> Endpoint:
+    """The endpoint that the settings name."""
+    secret = settings.aws_secret_access_key
+    return Endpoint(
+        settings.aws_endpoint_url,
+        settings.aws_access_key_id,
+        secret.get_secret_value() if secret else None,
+        settings.ca_bundle,
+        settings.aws_default_region,
+    )

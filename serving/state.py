@@ -8,9 +8,10 @@ from fastapi import Depends, Request
 from serving.batching import Batcher
 from serving.capture import Capturer
 from serving.errors import Refused
-from serving.loading import Loader, Model
-from serving.metrics import Metrics
+from serving.loading import Loader
+from serving.monitoring import Metrics
 from serving.settings import Settings
+from serving.storage.model import Model
 from serving.upload import Budget
 from serving.workers import Workers, cores
 

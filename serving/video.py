@@ -22,11 +22,12 @@ from serving.answering import Options, counts_of, look, see_frame
 from serving.drawing import annotate
 from serving.errors import Refused
 from serving.openapi import FILE, REFUSALS, form_body
-from serving.picture import Picture
-from serving.schema import Detection, Frame, VideoAnswer
+from serving.responses import Frame, VideoAnswer
 from serving.settings import Settings
 from serving.state import Shared
+from serving.storage.detections import Detection
 from serving.upload import form
+from serving.vision.picture import Picture
 
 # The demuxer is named, so that nothing in a file can choose one that opens other files or addresses.
 _DEMUXER = "mov"

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from tests import s3 as servers
-from tests.label_studio import LabelStudio, labelling
-from tests.projects import Run
+from tests.support import s3 as servers
+from tests.support.label_studio import LabelStudio, labelling
+from tests.support.projects import Run
 
 PROJECT = Path(__file__).resolve().parents[1]
 SHARED_DATA = PROJECT.parent / "shared" / "data"

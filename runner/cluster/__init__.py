@@ -1,4 +1,4 @@
-"""The cluster from a workstation.
+"""The cluster: its facts, Argo CD, the first day, and the runs of the retrain pipeline.
 
-Its facts, Argo CD, the first day; all of it through the user's own oc or kubectl.
+From a workstation all of it goes through the user's own oc or kubectl; in a Pod api.py asks with its ServiceAccount.
 """

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from runner.cluster import facts as cluster_env
 from runner.cluster import kubectl
-from runner.cluster.images import PATH as IMAGES
-from runner.cluster.images import unbuilt_images
+from runner.cluster.container_images import PATH as IMAGES
+from runner.cluster.container_images import unbuilt_images
 from runner.cluster.installation import lead_over, rendered, require_ours
 from runner.cluster.openshift_gitops import NAMESPACE, others_subscription, require_usable
 from runner.cluster.rights import advice

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 
-NAMES = ("discover", "bootstrap", "first-run", "images")
+from runner.errors import ConfigError
+
+NAMES = ("discover", "bootstrap", "first-run", "images", "retrain")
 
 
 def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -19,6 +22,14 @@ def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     first.add_argument("--baseline", type=Path, metavar="FILE.pt", help="a stock pretrained model to compare with")
     images = commands.add_parser("images", help="digests of images built in the cluster, for gitops/images/")
     images.add_argument("--write", action="store_true", help="put them into the file instead of only showing them")
+    retrain = commands.add_parser("retrain", help="start a run in the cluster, with other values for it alone")
+    retrain.add_argument("values", nargs="*", metavar="NAME=VALUE", help="a key of params.yaml, or the workshop's name")
+    retrain.add_argument("--revision", help="a commit; default: the head of the branch that cluster.env names")
+    retrain.add_argument("--gpu", choices=("auto", "require", "off"), help="default: as the TriggerTemplate says")
+    retrain.add_argument("--gpu-timeout", help="such as 20m")
+    retrain.add_argument("--now", action="store_true", help="also while another run is at work")
+    retrain.add_argument("--if-idle", action="store_true", help="nothing, and no error, while another run is at work")
+    retrain.add_argument("--commit", action="store_true", help="open a pull request with the values instead")
 
 
 def run(given: argparse.Namespace) -> int:
@@ -36,11 +47,45 @@ def run(given: argparse.Namespace) -> int:
         from runner.cluster.first_run import first_run
 
         first_run(project, _say, dataset=given.dataset, baseline=given.baseline and given.baseline.expanduser())
+    elif given.command == "retrain":
+        _retrain(given)
     else:
-        from runner.cluster.images import update
+        from runner.cluster.container_images import update
 
         print(update(project, write=given.write))
     return 0
+
+
+def _retrain(given: argparse.Namespace) -> None:
+    from runner.cluster.api import PIPELINES, Cluster
+    from runner.cluster.start import BusyError, check_values, commit_values, followed_branch, start
+    from runner.cluster.waiting import seconds
+    from runner.config.parameters import parse_overrides
+    from runner.forge.git import head_of
+
+    values, params = parse_overrides(given.values)
+    params |= {name: value for name in ("gpu", "gpu_timeout") if (value := getattr(given, name))}
+    params = {name.replace("_", "-"): value for name, value in params.items()}
+    if given.commit:
+        print(commit_values(Path.cwd(), values))
+        return
+    if values:
+        check_values(Path.cwd(), values)
+    if "gpu-timeout" in params:
+        seconds(params["gpu-timeout"])
+    if given.revision and not re.fullmatch("[0-9a-f]{40}", given.revision):
+        raise ConfigError(f"--revision: found {given.revision!r}, expected a commit's 40 hexadecimal digits")
+    revision = given.revision or head_of(*followed_branch())
+    try:
+        name = start(Cluster(), revision, values, params, now=given.now)
+    except BusyError as error:
+        if not given.if_idle:
+            raise
+        print(f"nothing started: {error}")
+        return
+    with_values = f" with {' '.join(values)}: published, never pinned" if values else ""
+    look = f"tkn -n {PIPELINES} pipelinerun logs -f {name}"
+    print(f"{name} trains {revision[:12]}{with_values}; `{look}` shows it")
 
 
 def _say(line: str) -> None:

@@ -16,16 +16,16 @@ from typing import Any
 
 from runner.cluster import facts as cluster_env
 from runner.cluster import kubectl
+from runner.cluster.api import PIPELINES
+from runner.cluster.container_images import PATH as IMAGES
+from runner.cluster.container_images import unbuilt_images
 from runner.cluster.doctor_forge import deliveries, tokens
-from runner.cluster.images import PATH as IMAGES
-from runner.cluster.images import unbuilt_images
-from runner.cluster.store import opened
-from runner.doctor import Finding
+from runner.cluster.tunnel import opened
 from runner.errors import ClusterError, ConfigError, RunnerError
-from runner.github import same_repository
+from runner.forge.github import same_repository
+from runner.pipeline.doctor import Finding
 from runner.release.pin import Pin, environments, read_pin
-from runner.retrain.kubernetes import PIPELINES
-from runner.tls import trusting
+from serving.storage.endpoint import tls_context
 
 Values = dict[str, str]
 LABELS = "flywheel-labels"
@@ -185,7 +185,7 @@ def _label_studio(project: Path, values: Values) -> Iterator[Finding]:
         return
     url = f"https://label-studio.{values['APPS_DOMAIN']}/health"
     try:
-        with urllib.request.urlopen(url, timeout=_TIMEOUT_S, context=trusting()):
+        with urllib.request.urlopen(url, timeout=_TIMEOUT_S, context=tls_context()):
             yield Finding(f"Label Studio answers at {url}")
     except (OSError, ValueError) as error:
         if "CERTIFICATE_VERIFY_FAILED" in str(error):

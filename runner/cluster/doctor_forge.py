@@ -12,9 +12,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from runner.doctor import Finding
 from runner.errors import GitError
-from runner.github import ask, credentials, git, remote_of
+from runner.forge.git import credentials, git
+from runner.forge.github import ask, remote_of
+from runner.pipeline.doctor import Finding
 
 NOBODY = "0" * 40
 

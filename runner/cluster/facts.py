@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from runner.errors import ConfigError
-from runner.files import write_text
+from runner.workspace import write_text
 
 PATH = Path("gitops/cluster/cluster.env")
 UNSET = "REPLACE-ME"

@@ -10,17 +10,17 @@ import subprocess
 from pathlib import Path
 
 from runner.cluster import facts as cluster_env
+from runner.cluster.api import PIPELINES
 from runner.cluster.bootstrap import CRD, changed_since, fetched, require_pushed
-from runner.cluster.images import PATH as IMAGES
-from runner.cluster.images import unbuilt_images
+from runner.cluster.container_images import PATH as IMAGES
+from runner.cluster.container_images import unbuilt_images
 from runner.cluster.served import await_served
-from runner.cluster.store import opened
 from runner.cluster.training import outcome, same_inputs, train
+from runner.cluster.tunnel import opened
 from runner.cluster.waiting import Say, wait_for
 from runner.errors import ClusterError, ConfigError
+from runner.pipeline.sources import sources
 from runner.release.pin import OVERLAYS, Pin, parse_pin
-from runner.retrain.kubernetes import PIPELINES
-from runner.sources import sources
 
 PINS = {environment: OVERLAYS / environment / "model.env" for environment in ("dev", "baseline")}
 NEEDED = {

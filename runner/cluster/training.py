@@ -11,13 +11,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+from runner.cluster.api import PIPELINES, Cluster
+from runner.cluster.run_report import report, steps_of
+from runner.cluster.runs import is_trial, runs, task_runs
+from runner.cluster.start import BusyError, start
 from runner.cluster.waiting import Say, while_away
 from runner.errors import ClusterError, UnreachableError
-from runner.retrain.kubernetes import PIPELINES, Cluster
-from runner.retrain.report import report, steps_of
-from runner.retrain.runs import is_trial, runs, task_runs
-from runner.retrain.start import BusyError, start
-from runner.sources import sources
+from runner.pipeline.sources import sources
 from runner.store import Store
 
 Run = dict[str, Any]

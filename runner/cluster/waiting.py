@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from typing import TypeVar
 
 from runner.cluster import kubectl
-from runner.errors import ClusterError, UnreachableError
+from runner.errors import ClusterError, ConfigError, UnreachableError
 
 Say = Callable[[str], None]
 Answer = TypeVar("Answer")
+_UNITS_S = {"s": 1, "m": 60, "h": 3600}
 AWAY_S = 600.0  # how long the cluster's API may be away, as it is when a control plane is updated or starts again
 _TELL_S = 60  # between two lines about the same thing
 _REMEDY = "look at the operators (kubectl get subscriptions,csv -A)"
+
+
+def seconds(text: str) -> float:
+    """Return a duration such as 20m, 1h30m or 45s in seconds.
+
+    Raises:
+        ConfigError: not a duration.
+    """
+    if not re.fullmatch(r"(\d+[hms])+", text):
+        raise ConfigError(f"gpu-timeout: found {text!r}, expected a duration such as 20m, 1h30m or 45s")
+    return sum(int(number) * _UNITS_S[unit] for number, unit in re.findall(r"(\d+)([hms])", text))
 
 
 def while_away(ask: Callable[[], Answer], say: Say, *, patience_s: float = AWAY_S, pause_s: float = 5) -> Answer:

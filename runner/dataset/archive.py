@@ -13,7 +13,7 @@ from pathlib import Path
 
 from runner.dataset.names import fold, shown
 from runner.errors import DatasetError
-from runner.files import writing
+from runner.workspace import writing
 
 MAX_BYTES = 200 * 2**30  # [bytes] of all files together
 MAX_RATIO = 100  # [-] unpacked to packed size; pictures hardly shrink, so a dataset stays far below

@@ -8,10 +8,10 @@ from pathlib import Path
 from PIL import Image
 from tqdm import tqdm
 
+from runner.dataset.labels import parse_labels
 from runner.dataset.layouts import PARTS, Layout
 from runner.dataset.names import shown
 from runner.errors import DatasetError
-from runner.labels import parse_labels
 
 SHOWN = 10  # [lines] of each list that are printed
 

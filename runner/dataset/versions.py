@@ -1,6 +1,12 @@
 """Datasets in the store: `dataset add` makes a version of one, the stage `fetch` unpacks it.
 
-A version is a zip whose name and digest follow from its content, so params.yaml names exact bytes for ever.
+A version is a zip whose name and digest follow from its content, so params.yaml names exact bytes for ever. Its files
+are those of one layout, whatever the source looked like:
+
+classes.txt  notes.json                the class names in id order, as lines and as Label Studio's categories
+images/<name>  labels/<stem>.txt       pictures and label files, byte for byte; no label file: background
+train.txt  val.txt  test.txt           `images/<name>` a line, where the source has parts
+LICENSE… SOURCE… README…               as they were
 """
 
 import json
@@ -14,15 +20,15 @@ from typing import Any
 
 from filelock import FileLock
 
+from runner.config.edit import Key, get_param, set_params
 from runner.dataset.archive import unpack, write_zip
 from runner.dataset.check import SHOWN, check_dataset, describe, listed
-from runner.dataset.contents import version_files
-from runner.dataset.layouts import Layout, read_layout
+from runner.dataset.classes import format_notes
+from runner.dataset.layouts import PARTS, Layout, read_layout
 from runner.dataset.names import shown
 from runner.errors import DatasetError, StoreError
-from runner.files import link, sha256_of, write_text
-from runner.params_edit import Key, get_param, set_params
 from runner.store import SCHEME, Store, key_of, open_store
+from runner.workspace import link, sha256_of, write_text
 
 PARAMS = "params.yaml"
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
@@ -65,7 +71,7 @@ def add_dataset(
     work.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="dataset-add-", dir=work) as scratch:
         if is_remote:
-            from runner.store.prefix import fetch_uri  # the client takes a third of a second to import
+            from runner.dataset.prefix import fetch_uri  # the client takes a third of a second to import
 
             path = fetch_uri(str(source), Path(scratch, "fetched"))
         folder = path if path.is_dir() else Path(scratch, "files")
@@ -102,7 +108,7 @@ def fetch_dataset(url: str, sha256: str | None, store: Store, out: Path, *, work
         url: store:datasets/<name>/<sha12>.zip.
         sha256: digest of the zip, in hex.
         store: where it is.
-        out: gets the files that `runner.dataset.contents` lists; new or empty, and filled at once or not at all.
+        out: gets the files that `runner.dataset.versions` lists; new or empty, and filled at once or not at all.
         work: the scratch folder, where a download that was killed goes on.
     Returns:
         What was left out or renamed, to print; empty for a version that `dataset add` wrote.
@@ -172,3 +178,24 @@ def slug(text: str) -> str:
     """Return a name for a dataset made of a text; empty where it has no letters and digits of ASCII."""
     plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
     return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:_MAX_NAME].strip("-")
+
+
+def version_files(layout: Layout) -> list[tuple[str, Path | bytes]]:
+    """Return the files of a version: name with `/`, and the content or the file that has it.
+
+    A version that is read and written again comes out the same.
+    """
+    files: list[tuple[str, Path | bytes]] = [
+        ("classes.txt", "".join(f"{name}\n" for name in layout.classes).encode()),
+        ("notes.json", format_notes(layout.classes)),
+        *layout.about.items(),
+    ]
+    for picture in layout.pictures:
+        files.append((f"images/{picture.name}", picture.image))
+        if picture.label:
+            files.append((f"labels/{picture.name.rpartition('.')[0]}.txt", picture.label))
+    for part in PARTS:
+        names = [picture.name for picture in layout.pictures if picture.part == part]
+        if names:
+            files.append((f"{part}.txt", "".join(f"images/{name}\n" for name in names).encode()))
+    return files

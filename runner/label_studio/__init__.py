@@ -5,8 +5,8 @@
     pull.py     labels pull      annotations become a version          annotations.py, identity.py, union.py, current.py
     push.py     captures push    what the server kept becomes tasks    captures.py     as it lies in the store
 
-    server.py  project.py  tasks.py     what is in Label Studio        regions.py      boxes as it has them
-    shelf.py                            where the pictures are         images.py       what browsers show
+    server.py  project.py  labelling_tasks.py   what is in Label Studio     regions.py            boxes as it has them
+    shelf.py                                    where the pictures are      browser_pictures.py   what browsers show
 
 The words here are Label Studio's: a task is a picture to label, an annotation is what a person drew on it, a prediction
 what a model did, a region one box of either.

@@ -19,10 +19,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from runner.errors import StoreError
 from runner.label_studio.regions import Box, Scored
-from runner.parallel import threads
+from runner.stages.parallel import threads
 from runner.store import open_store
-from serving.schema import Box as Corners
-from serving.schema import Detection, ModelName, RightBox
+from serving.storage.detections import Box as Corners
+from serving.storage.detections import Detection, ModelName, RightBox
 
 _KEY = re.compile(
     r"captures/(?P<environment>[^/]+)/(?P<model>[^/]+)/(?P<version>[^/]+)/(?P<date>\d{4}-\d\d-\d\d)/"

@@ -9,16 +9,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from runner.config import Config
+from runner.config.schema import Config
+from runner.dataset.labels import parse_labels
 from runner.dataset.layouts import read_layout
 from runner.dataset.versions import fetch_dataset, slug
 from runner.errors import NotSetUpError
-from runner.files import sha256_of
 from runner.label_studio.regions import Box
-from runner.labels import parse_labels
-from runner.parallel import threads
 from runner.sample import CLASSES
+from runner.stages.parallel import threads
 from runner.store import Store
+from runner.workspace import sha256_of
 
 
 @contextmanager

@@ -15,14 +15,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from runner.compose import compose
+from runner.config.compose import compose
 from runner.dataset.versions import record_key
 from runner.errors import StageError
-from runner.files import writing
 from runner.label_studio.captures import Place, count_captures
-from runner.release.versions import Version, numbers, read_version
 from runner.store import SCHEME, Store, open_store
+from runner.store.published import Version, numbers, read_version
 from runner.tables import Row, Table, figure
+from runner.workspace import writing
 
 MOST_CLASSES = 12  # with more, the picture shows them thin and grey, without names
 

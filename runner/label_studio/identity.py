@@ -11,12 +11,12 @@ from posixpath import basename
 
 from runner.dataset.files import is_picture
 from runner.errors import LabelStudioError
-from runner.files import sha256_of
 from runner.label_studio.annotations import Annotated
 from runner.label_studio.shelf import Shelf
 from runner.label_studio.union import Finding
-from runner.parallel import threads
-from serving.picture import PictureError, decode
+from runner.stages.parallel import threads
+from runner.workspace import sha256_of
+from serving.vision.picture import PictureError, decode
 
 _SHA256 = re.compile("[0-9a-f]{64}")
 _UPLOADED = re.compile("^[0-9a-f]{8}-")  # what Label Studio writes before the name of an upload

@@ -8,26 +8,26 @@ from pathlib import Path
 
 import numpy as np
 
-from runner.compose import compose
-from runner.config import Config
+from runner.config.compose import compose
+from runner.config.schema import Config
 from runner.dataset.archive import unpack
 from runner.dataset.check import listed
 from runner.dataset.files import is_picture, list_files
 from runner.dataset.names import shown
+from runner.dataset.prefix import fetch_uri
 from runner.errors import DatasetError, LabelStudioError
-from runner.files import sha256_of
+from runner.label_studio.browser_pictures import Look, as_seen, look_at
 from runner.label_studio.current import dataset_name, read_dataset, scratch
-from runner.label_studio.images import Look, as_seen, look_at
 from runner.label_studio.interface import labels_in
+from runner.label_studio.labelling_tasks import BATCH, NewTask, Task, create_tasks, tasks_of
 from runner.label_studio.predictor import Predictor, deployed
 from runner.label_studio.project import existing_project
 from runner.label_studio.regions import Box
 from runner.label_studio.server import connected
 from runner.label_studio.shelf import File, Shelf
-from runner.label_studio.tasks import BATCH, NewTask, Task, create_tasks, tasks_of
-from runner.parallel import threads
+from runner.stages.parallel import threads
 from runner.store import open_store
-from runner.store.prefix import fetch_uri
+from runner.workspace import sha256_of
 
 _CLASS_LISTS = ("classes.txt", "data.yaml", "data.yml")
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from runner.errors import LabelStudioError
 from runner.label_studio.regions import Box, Scored
 from runner.release.pin import read_pin
-from serving.loading import LoadingError, Model, load
-from serving.settings import Settings
+from serving.storage.endpoint import endpoint_of_environment
+from serving.storage.model import LoadingError, Model, load_model
 
 ENVIRONMENT = "dev"  # whose model is the deployed one
 
@@ -52,8 +52,9 @@ def deployed(project: Path) -> Predictor:
         uri, sha256 = pin.uri, pin.sha256
     if not uri.startswith("s3://"):
         uri = str(project / uri)
+    endpoint, version = endpoint_of_environment(), os.environ.get("MODEL_VERSION") or None
     try:
-        return Predictor(load(Settings(model_uri=uri, model_sha256=sha256 or None)))
+        return Predictor(load_model(uri, endpoint, sha256=sha256 or None, version=version))
     except LoadingError as error:
         raise LabelStudioError(f"--predict: {error}") from error
 

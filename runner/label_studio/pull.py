@@ -10,24 +10,24 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from runner.compose import compose
-from runner.config import Config, Split
+from runner.config.compose import compose
+from runner.config.schema import Config, Split
 from runner.dataset.check import listed
 from runner.dataset.versions import PARAMS, add_dataset
 from runner.errors import GitError, LabelStudioError
-from runner.files import link, write_text
+from runner.forge.pull_request import changed_files, propose
 from runner.label_studio.annotations import newest_annotations
 from runner.label_studio.current import Dataset, Picture, boxes_in, class_list, current_dataset, dataset_name, scratch
 from runner.label_studio.identity import digest_in, identify
+from runner.label_studio.labelling_tasks import tasks_of
 from runner.label_studio.project import existing_project
 from runner.label_studio.server import Server, connected
 from runner.label_studio.shelf import Shelf
-from runner.label_studio.tasks import tasks_of
 from runner.label_studio.union import Union, same_boxes, unite
-from runner.pull_request import changed_files, propose
-from runner.split import PARTS, key_of, part_of
+from runner.stages.split import PARTS, key_of, part_of
 from runner.store import Store, open_store
 from runner.tables import Row, Table
+from runner.workspace import link, write_text
 
 BRANCH = "labels"
 

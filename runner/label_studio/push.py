@@ -8,17 +8,17 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from runner.compose import compose
+from runner.config.compose import compose
 from runner.dataset.check import listed
+from runner.label_studio.browser_pictures import Look, look_at
 from runner.label_studio.captures import Capture, Place, read_captures
 from runner.label_studio.current import dataset_name, scratch
-from runner.label_studio.images import Look, look_at
 from runner.label_studio.interface import labels_in
+from runner.label_studio.labelling_tasks import BATCH, NewTask, Task, create_tasks, prediction, tasks_of
 from runner.label_studio.project import existing_project
 from runner.label_studio.regions import Scored
 from runner.label_studio.server import ONCE, Server, connected
 from runner.label_studio.shelf import File, Shelf
-from runner.label_studio.tasks import BATCH, NewTask, Task, create_tasks, prediction, tasks_of
 from runner.store import open_store
 
 CALLER = "a person"  # the model version of boxes that a caller of the server sent

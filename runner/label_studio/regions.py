@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
-from runner.labels import SMALLEST
+from runner.dataset.labels import SMALLEST
 
 FROM_NAME, TO_NAME = "label", "image"  # the names of the tags in the labelling configuration
 ALIGNED = 0.01  # [degrees] a box turned by less than this off the axes is upright

@@ -16,7 +16,7 @@ from label_studio_sdk.core.api_error import ApiError
 from label_studio_sdk.core.request_options import RequestOptions
 
 from runner.errors import LabelStudioError
-from runner.tls import trusting
+from serving.storage.endpoint import tls_context
 
 #: For calls that make something: the client would send them again after an answer that got lost, and make it twice.
 ONCE: RequestOptions = {"max_retries": 0}
@@ -83,7 +83,7 @@ def connected() -> Iterator[Server]:
             f"LABEL_STUDIO_API_KEY is not set, expected an access token: {url}/user/account shows yours"
         )
     try:
-        with httpx.Client(timeout=TIMEOUT_SECONDS, verify=trusting()) as http:
+        with httpx.Client(timeout=TIMEOUT_SECONDS, verify=tls_context()) as http:
             client = LabelStudio(base_url=url, api_key=key, httpx_client=http)  # type: ignore[no-untyped-call]
             yield Server(url, client, http)
     except ApiError as error:

@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 
 from label_studio_sdk.core.api_error import ApiError
 
-from runner.compose import compose
-from runner.config import Config
+from runner.config.compose import compose
+from runner.config.schema import Config
 from runner.errors import LabelStudioError
 from runner.label_studio.annotations import labels_used
 from runner.label_studio.current import class_list, current_dataset, scratch

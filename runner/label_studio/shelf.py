@@ -11,9 +11,9 @@ from typing import NamedTuple
 from label_studio_sdk.core.api_error import ApiError
 
 from runner.errors import LabelStudioError, StoreError
-from runner.files import writing
 from runner.label_studio.project import Project
 from runner.store import Store, is_key
+from runner.workspace import writing
 
 _MOST_BYTES = 100 * 2**20  # of an upload; Label Studio refuses 250 MB
 

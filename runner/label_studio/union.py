@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from runner.dataset.labels import format_labels
 from runner.dataset.names import fold, name_pictures
 from runner.errors import LabelStudioError
+from runner.label_studio.browser_pictures import as_kept, turn_of
 from runner.label_studio.current import Dataset, Picture
-from runner.label_studio.images import as_kept, turn_of
 from runner.label_studio.regions import Box
-from runner.labels import format_labels
 
 SAME = 1e-5  # [fraction] of a picture: boxes closer than this are one, whatever writing and reading did to them
 

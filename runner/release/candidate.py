@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from runner.compose import compose, stage_text
-from runner.config import STAGE_KEYS, Config
+from runner.config.compose import compose, stage_text
+from runner.config.schema import STAGE_KEYS, Config
 from runner.errors import StageError
-from runner.run import ARTIFACTS
+from runner.workspace import ARTIFACTS
 
 
 class Candidate(NamedTuple):

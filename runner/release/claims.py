@@ -14,10 +14,10 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from runner.errors import ObjectError
-from runner.files import sha256_of
 from runner.release.contents import Release
-from runner.release.versions import key_of, to_json
 from runner.store import Store
+from runner.store.published import key_of, to_json
+from runner.workspace import sha256_of
 
 VERDICT = "verdict.json"  # follows from the manifest, unlike the other files of a run
 

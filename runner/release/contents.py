@@ -16,18 +16,17 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from runner.compose import compose
-from runner.config import MODEL_NAME
+from runner.config.compose import compose
+from runner.config.override import tried
+from runner.config.schema import MODEL_NAME
+from runner.dataset.weights import check_weights
 from runner.errors import StageError
-from runner.files import sha256_of
+from runner.pipeline.sources import sources
 from runner.release.candidate import load_candidate
 from runner.release.verdict import criteria_of, read_verdict
-from runner.retrain.overriding import tried
-from runner.run import work_folder
-from runner.sources import sources
-from runner.weights import check_weights
-from serving.detector import Detector
-from serving.metadata import ModelError
+from runner.workspace import sha256_of, work_folder
+from serving.vision.detector import Detector
+from serving.vision.metadata import ModelError
 
 LIBRARIES = ("ultralytics", "torch", "torchvision", "onnx", "onnxruntime", "numpy", "pillow", "faster-coco-eval")
 
@@ -39,7 +38,7 @@ class Release(NamedTuple):
         model: its name.
         onnx: the model file.
         files: of the run, by the name that they get.
-        manifest: as `serving.manifest` reads it, without the version; verdict.json and the model card follow from it.
+        manifest: as `serving.storage.manifest` reads it, without the version; verdict.json and the model card follow.
         same: what makes it the same version when it is published again, apart from the verdict.
     """
 
@@ -140,10 +139,10 @@ def release_of_baseline(file: Path, project: Path, scratch: Path) -> Release:
         )
     onnx, sha256 = scratch / "model.onnx", sha256_of(file)
     with redirect_stdout(sys.stderr):  # where Ultralytics may say what it likes
-        from runner.offline import ultralytics_offline
+        from runner.stages.offline import ultralytics_offline
 
         ultralytics_offline(work_folder())
-        from runner.export import export_stock
+        from runner.stages.export import export_stock
 
         export_stock(file, config.export, onnx, work=scratch)
     manifest = {

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from runner.config import Gate
+from runner.config.schema import Gate
 from runner.release.resampling import Ranked, ap50, draw, drop_of
 from runner.release.verdict import Finding
 

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 from runner.errors import ObjectError
 from runner.release.pin import read_pin
-from runner.release.versions import Version, fetch_onnx, locate, parse_version
-from serving.detector import Detector
-from serving.metadata import ModelError
+from runner.store.published import Version, fetch_onnx, locate, parse_version
+from serving.vision.detector import Detector
+from serving.vision.metadata import ModelError
 
 
 class Deployed(NamedTuple):

@@ -1,6 +1,7 @@
 """May this model be served? The candidate and the model that dev runs, on the same test part, in the same run.
 
-Both go through `serving.detector`, as the server runs them. The answer is a file with every reason; a no is an answer.
+Both go through `serving.vision.detector`, as the server runs them. The answer is a file with every reason; a no is an
+answer.
 """
 
 from __future__ import annotations
@@ -13,18 +14,17 @@ from typing import Any
 
 import numpy as np
 
-from runner.config import Config
+from runner.config.schema import Config
 from runner.errors import StageError
-from runner.examples import Example, class_ids, detect, load, read_part
-from runner.files import sha256_of, write_text
-from runner.metrics import Ids
 from runner.release.candidate import Candidate, load_candidate
 from runner.release.criteria import Shown, absolute, budgets, map50, per_class
 from runner.release.deployed import Deployed, NotDeployedError, load_deployed
 from runner.release.resampling import rank
 from runner.release.verdict import Against, Verdict, criteria_of, verdict_file
-from runner.run import work_folder
-from serving.detector import Detector
+from runner.stages.evaluate.examples import Example, class_ids, detect, load, read_part
+from runner.stages.evaluate.metrics import Ids
+from runner.workspace import sha256_of, work_folder, write_text
+from serving.vision.detector import Detector
 
 ENVIRONMENT = "dev"  # whose model the candidate is compared with
 PAIRS = 40  # pictures that each model is timed on

@@ -8,8 +8,8 @@ from typing import Any
 
 from runner.errors import ObjectError
 from runner.release.pin import environments, read_pin
-from runner.release.versions import latest, model_names, numbers, read_version
 from runner.store import Store
+from runner.store.published import latest, model_names, numbers, read_version
 from runner.tables import Row, Table, figure
 
 Entry = dict[str, Any]

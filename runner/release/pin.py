@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from runner.errors import ConfigError
-from runner.files import write_text
+from runner.workspace import write_text
 
 OVERLAYS = Path("gitops/serving/overlays")
 KEYS = ("MODEL_URI", "MODEL_SHA256", "MODEL_VERSION", "MODEL_COMMIT", "MODEL_MAP50")

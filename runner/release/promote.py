@@ -9,10 +9,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from runner.compose import compose
+from runner.config.compose import compose
 from runner.errors import ObjectError, RunnerError, StageError, StoreError
 from runner.release.pin import OVERLAYS, Pin, read_pin, write_pin
-from runner.release.versions import (
+from runner.store import Store
+from runner.store.published import (
     Version,
     key_of,
     latest,
@@ -22,7 +23,6 @@ from runner.release.versions import (
     parse_version,
     read_version,
 )
-from runner.store import Store
 from runner.tables import METRICS, Row, Table, figure
 
 BASELINE = "baseline"  # the environment of a stock model that no gate judged

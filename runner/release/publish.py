@@ -20,8 +20,8 @@ from runner.errors import ObjectError
 from runner.release.card import model_card
 from runner.release.claims import VERDICT, claim
 from runner.release.contents import Release
-from runner.release.versions import Version, key_of, latest, numbers, parse_version, read_version, to_json
 from runner.store import Store
+from runner.store.published import Version, key_of, latest, numbers, parse_version, read_version, to_json
 
 CARD = "README.md"
 _AT_ONCE = 4  # files of a run

@@ -1,7 +1,8 @@
 """How much of a difference between two models is chance: AP50 on test pictures that are drawn again and again.
 
 Found boxes are matched to labelled ones once. A draw only weighs the pictures anew, so a thousand of them cost a few
-cumulative sums each. The average precision is COCO's, as in `runner.metrics`: a test holds one against the other.
+cumulative sums each. The average precision is COCO's, as in `runner.stages.evaluate.metrics`: a test holds one against
+the other.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from runner.metrics import Boxes, Floats, Ids, match
+from runner.stages.evaluate.metrics import Boxes, Floats, Ids, match
 
 RECALLS = np.linspace(0, 1, 101)  # at which COCO reads the precision
 _CELLS = 4_000_000  # of the largest array of counts: right boxes x pictures

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from runner.config import Gate
+from runner.config.schema import Gate
 from runner.errors import StageError
 from runner.tables import Row, Table
 

@@ -20,8 +20,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
-from runner.github import remote_of
-from runner.tls import trusting
+from runner.forge.github import remote_of
+from serving.storage.endpoint import tls_context
 
 URL, SECRET, CA = "ARGOCD_WEBHOOK_URL", "ARGOCD_WEBHOOK_SECRET", "ARGOCD_WEBHOOK_CA"
 _TIMEOUT_SECONDS = 10
@@ -53,7 +53,7 @@ def tell(repository: str, branch: str, commit: str, files: Sequence[str], enviro
     request.add_header("X-GitHub-Event", "push")
     request.add_header("X-Hub-Signature-256", f"sha256={hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()}")
     try:
-        trusted = trusting()
+        trusted = tls_context()
         if authorities := environment.get(CA):
             trusted.load_verify_locations(cadata=authorities)
         with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS, context=trusted):

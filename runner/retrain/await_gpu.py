@@ -10,13 +10,12 @@ import time
 from contextlib import suppress
 from typing import NamedTuple
 
+from runner.cluster.api import POD_TEMPLATES, PODS, Cluster, MissingError, Object, QuotaError
 from runner.errors import ClusterError, ConfigError, UnreachableError
-from runner.retrain.kubernetes import POD_TEMPLATES, PODS, Cluster, MissingError, Object, QuotaError
 
 PROBE = "gpu-probe"
 GPU = "nvidia.com/gpu"
 MODES = ("auto", "require", "off")
-_UNITS = {"s": 1, "m": 60, "h": 3600}
 
 
 class Device(NamedTuple):
@@ -62,17 +61,6 @@ def await_gpu(cluster: Cluster, run: str, *, mode: str, kind: str, timeout: floa
     if not came and mode == "require":
         raise ClusterError(f"no GPU within {timeout:.0f} s, and gpu is `require`; look at the events of the MachineSet")
     return Device("gpu") if came else Device("cpu", is_fallback=True)
-
-
-def seconds(text: str) -> float:
-    """Return a duration such as 20m, 1h30m or 45s in seconds.
-
-    Raises:
-        ConfigError: not a duration.
-    """
-    if not re.fullmatch(r"(\d+[hms])+", text):
-        raise ConfigError(f"gpu-timeout: found {text!r}, expected a duration such as 20m, 1h30m or 45s")
-    return sum(int(number) * _UNITS[unit] for number, unit in re.findall(r"(\d+)([hms])", text))
 
 
 def _wait(cluster: Cluster, probe: Object, *, timeout: float, poll: float) -> bool:

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from runner.errors import GitError
-from runner.github import credentials, git
-from runner.sources import sources
+from runner.forge.git import credentials, git
+from runner.pipeline.sources import sources
 
 BOT = ("-c", "user.name=flywheel", "-c", "user.email=flywheel@users.noreply.github.com")
 TRIES, FIRST_PAUSE, LONGEST_PAUSE = 8, 1.0, 60.0
@@ -91,15 +91,3 @@ def newer_on(url: str, branch: str, revision: str) -> str:
     """
     with cloned(url, branch) as clone:
         return newer(clone, revision)
-
-
-def head_of(url: str, branch: str) -> str:
-    """Return the commit that a branch is at.
-
-    Raises:
-        GitError: it cannot be reached, or there is no such branch.
-    """
-    found = git(Path.cwd(), "ls-remote", url, f"refs/heads/{branch}", environment=credentials(url)).split()
-    if not found:
-        raise GitError(f"{url}: there is no branch {branch}; correct DETECTOR_REVISION in gitops/cluster/cluster.env")
-    return found[0]

@@ -1,4 +1,4 @@
-"""The commands of a retrain: what the Tasks of gitops/pipelines call, and `retrain` itself.
+"""The commands that the Tasks of gitops/pipelines call.
 
 What belongs to the run comes from the environment, where the Tasks put it: RUN (the PipelineRun's name), REVISION,
 REPO_URL, BRANCH, and OVERRIDES (a JSON list of KEY=VALUE).
@@ -9,27 +9,18 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
 import signal
 import sys
 from pathlib import Path
 
 from runner.errors import ConfigError, RunnerError, StoreError
 
-NAMES = ("retrain", "supersede", "await-gpu", "task", "pin", "report")
+NAMES = ("supersede", "await-gpu", "task", "pin", "report")
 _WITH_STORE = ("task", "pin", "report")  # without STORE_URI the store would be a folder that goes with the Task's pod
 
 
 def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the commands to `python -m runner`."""
-    retrain = commands.add_parser("retrain", help="start a run in the cluster, with other values for it alone")
-    retrain.add_argument("values", nargs="*", metavar="NAME=VALUE", help="a key of params.yaml, or the workshop's name")
-    retrain.add_argument("--revision", help="a commit; default: the head of the branch that cluster.env names")
-    retrain.add_argument("--gpu", choices=("auto", "require", "off"), help="default: as the TriggerTemplate says")
-    retrain.add_argument("--gpu-timeout", help="such as 20m")
-    retrain.add_argument("--now", action="store_true", help="also while another run is at work")
-    retrain.add_argument("--if-idle", action="store_true", help="nothing, and no error, while another run is at work")
-    retrain.add_argument("--commit", action="store_true", help="open a pull request with the values instead")
     supersede = commands.add_parser("supersede", help="task: cancel runs of older commits, wait for one that publishes")
     supersede.add_argument("--superseded", type=Path, required=True, metavar="FILE", help="for the newer commit")
     supersede.add_argument("--patience", default="45m", help="how long to wait (default: 45m)")
@@ -75,7 +66,6 @@ def run(given: argparse.Namespace) -> int:
     if given.command in _WITH_STORE:
         _env("STORE_URI")
     {
-        "retrain": _retrain,
         "supersede": _supersede,
         "await-gpu": _await_gpu,
         "task": _task,
@@ -85,41 +75,9 @@ def run(given: argparse.Namespace) -> int:
     return 0
 
 
-def _retrain(given: argparse.Namespace) -> None:
-    from runner.retrain.await_gpu import seconds
-    from runner.retrain.branch import head_of
-    from runner.retrain.kubernetes import PIPELINES, Cluster
-    from runner.retrain.start import BusyError, commit_values, start
-    from runner.retrain.workshop import understand
-
-    values, params = understand(given.values)
-    params |= {name: value for name in ("gpu", "gpu_timeout") if (value := getattr(given, name))}
-    params = {name.replace("_", "-"): value for name, value in params.items()}
-    if given.commit:
-        print(commit_values(Path.cwd(), values))
-        return
-    if values:
-        _check(values)
-    if "gpu-timeout" in params:
-        seconds(params["gpu-timeout"])
-    if given.revision and not re.fullmatch("[0-9a-f]{40}", given.revision):
-        raise ConfigError(f"--revision: found {given.revision!r}, expected a commit's 40 hexadecimal digits")
-    revision = given.revision or head_of(*_followed())
-    try:
-        name = start(Cluster(), revision, values, params, now=given.now)
-    except BusyError as error:
-        if not given.if_idle:
-            raise
-        print(f"nothing started: {error}")
-        return
-    with_values = f" with {' '.join(values)}: published, never pinned" if values else ""
-    look = f"tkn -n {PIPELINES} pipelinerun logs -f {name}"
-    print(f"{name} trains {revision[:12]}{with_values}; `{look}` shows it")
-
-
 def _supersede(given: argparse.Namespace) -> None:
-    from runner.retrain.await_gpu import seconds
-    from runner.retrain.kubernetes import Cluster
+    from runner.cluster.api import Cluster
+    from runner.cluster.waiting import seconds
     from runner.retrain.supersede import supersede
 
     name, patience = _env("RUN"), seconds(given.patience)
@@ -129,8 +87,9 @@ def _supersede(given: argparse.Namespace) -> None:
 
 
 def _await_gpu(given: argparse.Namespace) -> None:
-    from runner.retrain.await_gpu import await_gpu, seconds
-    from runner.retrain.kubernetes import Cluster
+    from runner.cluster.api import Cluster
+    from runner.cluster.waiting import seconds
+    from runner.retrain.await_gpu import await_gpu
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a cancelled run removes its Pod
     kind = os.environ.get("GPU", "none")
@@ -175,7 +134,7 @@ def _newer_commit() -> str:
 
 def _pin(given: argparse.Namespace) -> None:
     from runner.retrain.argocd import tell
-    from runner.retrain.pin import MINE, Run, pin
+    from runner.retrain.bot_commit import MINE, Run, pin
     from runner.retrain.staging import propose_for_staging
     from runner.store import open_store
 
@@ -193,11 +152,11 @@ def _pin(given: argparse.Namespace) -> None:
 
 
 def _report(given: argparse.Namespace) -> None:
-    from runner.github import ask, remote_of
+    from runner.cluster.api import Cluster
+    from runner.cluster.run_report import report, steps_of
+    from runner.cluster.runs import task_runs
+    from runner.forge.github import ask, remote_of
     from runner.retrain.branch import insist
-    from runner.retrain.kubernetes import Cluster
-    from runner.retrain.report import report, steps_of
-    from runner.retrain.runs import task_runs
     from runner.store import open_store
 
     name, revision = _env("RUN"), _env("REVISION")
@@ -220,33 +179,6 @@ def _report(given: argparse.Namespace) -> None:
     status = {"state": told.state, "description": line, "context": context}
     address = f"{where.api.rstrip('/')}/repos/{where.repository}/statuses/{revision}"
     insist(lambda: ask("POST", address, token, status), tries=4)
-
-
-def _check(values: list[str]) -> None:
-    """Refuse values that would stop the run in a minute, where the project is here to ask."""
-    import shutil
-    import tempfile
-
-    from runner.retrain.overriding import override
-
-    project = Path.cwd()
-    with tempfile.TemporaryDirectory() as folder:
-        shutil.copy2(project / "params.yaml", folder)
-        shutil.copytree(project / "conf", Path(folder, "conf"))
-        override(Path(folder), values, "tried")
-
-
-def _followed() -> tuple[str, str]:
-    """Return the repository's URL and the branch that retrains follow: the Task's, else as cluster.env says."""
-    if os.environ.get("REPO_URL"):
-        return _env("REPO_URL"), _env("BRANCH")
-    file = Path("gitops/cluster/cluster.env")
-    try:
-        lines = [line.partition("=") for line in file.read_text(encoding="utf-8").splitlines() if "=" in line]
-    except OSError as error:
-        raise ConfigError(f"{file}: {error.strerror}; run this in the project's folder") from error
-    facts = {key: value for key, _, value in lines if not key.startswith("#")}
-    return facts["REPO_URL"], facts["DETECTOR_REVISION"]
 
 
 def _overrides() -> list[str]:

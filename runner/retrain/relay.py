@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from runner.files import writing
 from runner.release.verdict import verdict_file
-from runner.run import work_folder
 from runner.store import Store
+from runner.workspace import work_folder, writing
 
 
 def give(store: Store, project: Path, run: str) -> list[str]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from runner.release.pin import OVERLAYS
 from runner.release.promote import difference, promote
-from runner.release.versions import read_version
 from runner.retrain.branch import cloned
 from runner.store import Store
+from runner.store.published import read_version
 
 STAGING = "staging"
 
@@ -18,7 +18,7 @@ def propose_for_staging(url: str, branch: str, store: Store, model: str, number:
         GitError: the repository or its server cannot be reached, or refuses.
         StoreError: the version is not there, or damaged.
     """
-    from runner.pull_request import propose
+    from runner.forge.pull_request import propose
 
     version = read_version(store, model, number)
     if not version.passed or not (version.manifest.verdict or {}).get("deploy"):

@@ -9,9 +9,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from runner.cluster.api import RUNS, Cluster, MissingError
+from runner.cluster.runs import CANCEL, has_begun, is_trial, older, runs
 from runner.errors import ClusterError
-from runner.retrain.kubernetes import RUNS, Cluster, MissingError
-from runner.retrain.runs import CANCEL, has_begun, is_trial, older, runs
 
 PUBLISH = "publish"
 

@@ -14,13 +14,13 @@ from typing import NamedTuple
 
 import yaml
 
-from runner.compose import compose
+from runner.config.compose import compose
 from runner.errors import ObjectError, StageError
-from runner.release.versions import numbers
 from runner.retrain.relay import give, take
-from runner.run import ARTIFACTS
 from runner.store import Store, open_store
+from runner.store.published import numbers
 from runner.store.use import use_store
+from runner.workspace import ARTIFACTS
 
 LOCK = "dvc.lock"
 _ROOM = 0.2  # of the cache's volume, before a training
@@ -44,9 +44,9 @@ def plan(run: str, values: Sequence[str]) -> str:
         ConfigError: params.yaml or conf/ is wrong, or one of the values.
         StageError: the image has other packages than the commit pins.
     """
-    from runner.doctor import check_image
-    from runner.plan import make_plan
-    from runner.retrain.overriding import override
+    from runner.config.override import override
+    from runner.pipeline.doctor import check_image
+    from runner.pipeline.plan import make_plan
 
     check_image(Path.cwd())
     if values:
@@ -97,7 +97,7 @@ def train(run: str, *, cache: Path, fallback: bool) -> None:
         cache: folder of DVC's cache.
         fallback: within the limits of a training that wanted a GPU and got none.
     """
-    from runner.retrain.overriding import limit
+    from runner.config.override import limit
 
     with _handing_on(run), _using(cache):
         if fallback:
@@ -144,7 +144,7 @@ def gate(run: str) -> None:
 
 def publish(run: str) -> Published:
     """Bring the model into the store as a version; the data that dvc.lock names and it is made of come from there."""
-    from runner.compose import write_stage_files
+    from runner.config.compose import write_stage_files
     from runner.release.contents import releasing
     from runner.release.publish import publish as bring
 

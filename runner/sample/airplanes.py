@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
+from runner.sample.aircraft import BLADE, GLASS, METAL, Random, Shape, fin, hull_colours, livery, pick, wing
 from runner.sample.mesh import Ring, disc, mirrored, slab, tube
-from runner.sample.parts import BLADE, GLASS, METAL, Random, Shape, fin, hull_colours, livery, pick, wing
 
 
 def airliner(random: Random) -> Shape:

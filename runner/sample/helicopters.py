@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from math import cos, pi, sin
 
+from runner.sample.aircraft import BLADE, GLASS, METAL, Random, Shape, fin, hull_colours, livery, pick, wing
 from runner.sample.mesh import Colour, Ring, disc, mirrored, slab, tube
-from runner.sample.parts import BLADE, GLASS, METAL, Random, Shape, fin, hull_colours, livery, pick, wing
 
 
 def light_helicopter(random: Random) -> Shape:

@@ -17,7 +17,7 @@ from urllib3.exceptions import HTTPError
 
 from runner.errors import ObjectError, StoreError
 from runner.store.sink import CHUNK, Sink
-from serving.s3 import Endpoint, code_of, connect, explain, is_missing, is_passing, is_unreadable
+from serving.storage.endpoint import Endpoint, code_of, connect, explain, is_missing, is_passing, is_unreadable
 
 PATIENCE = (0.5, 1, 2, 4, 8, 16)  # [seconds] before each further try
 _PART = 16 << 20  # [bytes] of an upload in parts

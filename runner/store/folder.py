@@ -6,8 +6,8 @@ import tempfile
 from pathlib import Path
 
 from runner.errors import StoreError
-from runner.files import sha256_of, writing
 from runner.store import check_key, is_key, mismatch, missing
+from runner.workspace import sha256_of, writing
 
 
 class FolderStore:

@@ -19,7 +19,7 @@ from runner.store.folder import FolderStore
 from runner.store.probe import probe
 from runner.store.s3 import CAPABILITIES, S3Store
 from runner.store.users import is_minio, set_users
-from serving.s3 import code_of, explain
+from serving.storage.endpoint import code_of, explain
 
 
 def init_store(project: Path, *, captures_days: int = 90, versions_days: int = 30) -> str:

@@ -10,7 +10,7 @@ from minio.error import MinioException
 
 from runner.store.bucket import Bucket
 from runner.store.s3 import Capabilities, S3Store
-from serving.s3 import pool_of
+from serving.storage.endpoint import pool_of
 
 _FIRST, _SECOND = b"first", b"second"
 

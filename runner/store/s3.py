@@ -22,11 +22,11 @@ from minio.commonconfig import Tags
 from minio.error import ServerError
 
 from runner.errors import StoreError
-from runner.files import sha256_of
 from runner.store import check_key, is_key, mismatch, missing
 from runner.store.bucket import PATIENCE, Bucket, Found, damaged
 from runner.store.sink import Sink
-from serving.s3 import Endpoint, endpoint_of_environment, pool_of
+from runner.workspace import sha256_of
+from serving.storage.endpoint import Endpoint, endpoint_of_environment, pool_of
 
 CAPABILITIES = "store.json"
 _MAX_READ = 64 << 20  # [bytes] of what `read` returns

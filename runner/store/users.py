@@ -14,7 +14,7 @@ from urllib3.exceptions import HTTPError
 from runner.errors import StoreError
 from runner.store.bucket import Bucket
 from runner.store.policies import USERS, policy_of
-from serving.s3 import Endpoint, address_of, code_of, connect, explain, is_passing, pool_of
+from serving.storage.endpoint import Endpoint, address_of, code_of, connect, explain, is_passing, pool_of
 
 _FILES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 

@@ -12,8 +12,8 @@ from typing import NamedTuple
 from tqdm import tqdm
 
 from runner.errors import ObjectError
-from runner.release.versions import Version, key_of, latest, model_names, numbers, read_version
 from runner.store import SCHEME, Store
+from runner.store.published import Version, key_of, latest, model_names, numbers, read_version
 
 _AT_ONCE = 4
 _NAMED_BY_DIGEST = re.compile(

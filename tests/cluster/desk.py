@@ -20,12 +20,12 @@ from typing import Any
 import yaml
 
 from runner.cluster import facts as cluster_env
-from runner.cluster.store import opened, tunnel
+from runner.cluster.tunnel import opened, tunnel
 from tests.cluster import gitea
 from tests.cluster.images import reference
 from tests.cluster.places import BIN, KUBECONFIG
 from tests.conftest import PROJECT
-from tests.projects import copy_project, set_params
+from tests.support.projects import copy_project, set_params
 
 Object = dict[str, Any]
 ARGO_CD = "argocd"

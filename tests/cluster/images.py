@@ -22,8 +22,8 @@ from typing import NamedTuple
 from tests.cluster.modules import downloaded, module
 from tests.cluster.places import BIN, CACHE, FOLDER, REGISTRY
 from tests.conftest import PROJECT
-from tests.images import BASE, buildah, containerfile, make_base
-from tests.images import build as build_image
+from tests.support.images import BASE, buildah, containerfile, make_base
+from tests.support.images import build as build_image
 
 HERE = FOLDER / "images"
 NOTES = CACHE / "pushed"  # of each image in the registry: what it was made of, and its digest

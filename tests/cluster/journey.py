@@ -14,7 +14,7 @@ from ultralytics import YOLO
 from tests.cluster.conftest import Installation
 from tests.cluster.desk import Desk, blocks, get, the_store, typed, until
 from tests.cluster.runs import assert_pinned_and_served, detect, ended, pins, run_of, served
-from tests.pictures import encoded, gradient
+from tests.support.pictures import encoded, gradient
 
 
 def test_a_newcomer_gets_from_a_fork_to_a_served_model_and_back(settled: Installation) -> None:

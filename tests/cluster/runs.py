@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from tests.cluster.desk import Desk, Object, get, items, kubectl, until, versions
-from tests.pictures import encoded, gradient
+from tests.support.pictures import encoded, gradient
 
 NAMESPACE = "--namespace=flywheel-pipelines"
 DEV = "https://flywheel-dev.apps.flywheel.test"

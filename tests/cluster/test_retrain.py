@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from runner.cluster.store import opened
+from runner.cluster.tunnel import opened
 from tests.cluster.conftest import not_settled
 from tests.cluster.desk import (
     Desk,
@@ -37,7 +37,7 @@ from tests.cluster.runs import (
     status_of,
     tasks,
 )
-from tests.projects import set_params
+from tests.support.projects import set_params
 
 pytestmark = [pytest.mark.slow, pytest.mark.faults]
 MODEL = "flyingthings"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.projects import IDENTITY, Run, copy_project
+from tests.support.projects import IDENTITY, Run, copy_project
 
 # Reads every dependency, writes every output from what it read; run without site-packages, so it starts at once.
 STUB = """

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import yaml
 
-from serving.metrics import Metrics
-from tests.gitops import leaves
-from tests.s3 import CACHE
+from serving.monitoring import Metrics
+from tests.support.gitops import leaves
+from tests.support.s3 import CACHE
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,8 @@ from pydantic import BaseModel
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 
-from runner.compose import compose
-from runner.config import Config
+from runner.config.compose import compose
+from runner.config.schema import Config
 
 PROJECT = Path(__file__).resolve().parents[2]
 FILES = [Path("params.yaml"), *sorted(file.relative_to(PROJECT) for file in (PROJECT / "conf").rglob("*.yaml"))]

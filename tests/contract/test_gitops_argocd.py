@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests import gitops
+from tests.support import gitops
 
 PLATFORMS = ("openshift", "kubernetes")
 WRITE = ["create", "update", "patch", "delete"]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import gitops
+from tests.support import gitops
 
 STORED = [leaf for leaf in gitops.variants() if leaf.path.endswith(", external-store")]
 ON_GPU = [leaf for leaf in gitops.variants() if leaf.path.endswith(", gpu")]

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests import gitops
+from tests.support import gitops
 
 GO_DURATION = re.compile(r"([1-9]\d*h[0-5]?\dm|[1-5]?\dm)?[0-5]?\ds")
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests import gitops
-from tests.retrain.listener import tekton_program
+from tests.support import gitops
+from tests.support.listener import tekton_program
 
 PLATFORMS = ("openshift", "kubernetes")
 RESULT = re.compile(r"\$\(tasks\.([\w-]+)\.results\.([\w-]+)\)")

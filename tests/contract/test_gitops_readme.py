@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from tests import gitops
 from tests.contract.test_gitops_references import ROW
+from tests.support import gitops
 
 TEXT = (gitops.GITOPS / "README.md").read_text(encoding="utf-8")
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests import gitops
 from tests.contract.test_gitops_workloads import TEMPLATES, pod
+from tests.support import gitops
 
 Name = tuple[str, str, str]  # kind, namespace, name
 README = (gitops.GITOPS / "README.md").read_text(encoding="utf-8")

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from runner.cluster.facts import KEYS, UNSET
-from tests import gitops
-from tests.gitops import GITOPS, OTHER, SAMPLE, copy_with, leaf_paths, render_text
+from tests.support import gitops
+from tests.support.gitops import GITOPS, OTHER, SAMPLE, copy_with, leaf_paths, render_text
 
 PLACEHOLDER = "from-cluster-env"
 OPENSHIFT = ("openshift.io", "operator.tekton.dev", "operators.coreos.com", "nvidia.com")

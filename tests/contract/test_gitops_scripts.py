@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests import gitops
+from tests.support import gitops
 
 SHELLS = {"sh", "/bin/sh", "bash", "/bin/bash"}
 

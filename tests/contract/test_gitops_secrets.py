@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests import gitops
+from tests.support import gitops
 
 SENSITIVE = re.compile(r"(password|passwd|secret|token|api_?key|credential)", re.IGNORECASE)
 # Names of settings that sound like a secret and hold a path, a switch or a name.

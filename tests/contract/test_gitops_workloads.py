@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 
-from tests import gitops
+from tests.support import gitops
 
 TEMPLATES = {
     "Deployment": ("spec", "template"),

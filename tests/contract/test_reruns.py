@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 
-from runner.plan import make_plan
-from tests.projects import IDENTITY, Run, set_params
+from runner.pipeline.plan import make_plan
+from tests.support.projects import IDENTITY, Run, set_params
 
 pytestmark = pytest.mark.slow
 
@@ -93,10 +93,10 @@ EDITS = [
     Edit("the model's name", params(model={"name": "birds"}), [], gate=('model.name: "flyingthings" → "birds"',)),
     Edit("how it is pinned", params(pin={"mode": "pull-request"}), [], gate=('pin.mode: "push" → "pull-request"',)),
     Edit("the CPU's limits", params(fallback={"max_epochs": 3}), []),
-    Edit("code of prepare", append("runner/labels.py"), PREPARED, "runner/labels.py changed"),
-    Edit("code of split", append("runner/split.py"), DEALT, "runner/split.py changed"),
-    Edit("code of train", append("runner/train.py"), TRAINED, "runner/train.py changed"),
-    Edit("code of compose", append("runner/config.py"), []),
+    Edit("code of prepare", append("runner/dataset/labels.py"), PREPARED, "runner/dataset/labels.py changed"),
+    Edit("code of split", append("runner/stages/split.py"), DEALT, "runner/stages/split.py changed"),
+    Edit("code of train", append("runner/stages/train.py"), TRAINED, "runner/stages/train.py changed"),
+    Edit("code of compose", append("runner/config/schema.py"), []),
     Edit("plumbing", append("runner/errors.py"), []),
     Edit("pins of training", append("constraints-train.txt"), TRAINED, "constraints-train.txt changed"),
     Edit("other pins", append("constraints.txt"), []),

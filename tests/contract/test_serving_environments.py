@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.gitops import GITOPS, Manifest, render
+from tests.support.gitops import GITOPS, Manifest, render
 
 ENVIRONMENTS = ("baseline", "dev", "prod", "staging")
 FOLDERS = ("overlays", "kubernetes")

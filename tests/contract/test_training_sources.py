@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from runner.sources import ALWAYS, sources
-from tests import gitops
+from runner.pipeline.sources import ALWAYS, sources
+from tests.support import gitops
 
 
 def filter_of_pushes() -> str:
@@ -30,7 +30,7 @@ def test_the_filter_names_what_the_stages_depend_on(project: Path) -> None:
 
 def test_what_a_stage_makes_is_no_source(project: Path) -> None:
     found = sources(project)
-    assert {"runner/train.py", "runner/dataset", *ALWAYS} <= set(found)
+    assert {"runner/stages/train.py", "runner/dataset", *ALWAYS} <= set(found)
     assert not [name for name in found if name.startswith("artifacts") or not (project / name).exists()]
     assert not any(name.startswith(("runner/label_studio", "runner/retrain", "runner/release")) for name in found)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.projects import copy_project, set_params
+from tests.support.projects import copy_project, set_params
 
 SMOKE = {
     "presets": {"train": "smoke"},

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from runner.stages import STAGES
-from tests.projects import Run, set_params
+from runner.stages.registry import STAGES
+from tests.support.projects import Run, set_params
 
 pytestmark = pytest.mark.slow
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from runner.stages import STAGES
+from runner.stages.registry import STAGES
 
 pytestmark = pytest.mark.slow
 # Who is killed: every stage with DVC; alone those that go on where they stopped.

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from runner.stages import STAGES
-from tests.projects import IDENTITY, Run
-from tests.s3 import NAMES, S3, serving_s3
+from runner.stages.registry import STAGES
+from tests.support.projects import IDENTITY, Run
+from tests.support.s3 import NAMES, S3, serving_s3
 
 pytestmark = pytest.mark.slow
 

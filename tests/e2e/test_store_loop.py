@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from runner.sample import draw_sample
-from tests.person import PARAMS, Person
-from tests.projects import Run, copy_project, set_params
-from tests.s3 import S3
-from tests.servers import running
+from tests.support.person import PARAMS, Person
+from tests.support.projects import Run, copy_project, set_params
+from tests.support.s3 import S3
+from tests.support.servers import running
 
 pytestmark = pytest.mark.slow
 

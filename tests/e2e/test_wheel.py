@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
+from runner.label_studio.browser_pictures import look_at
 from runner.label_studio.current import boxes_in
-from runner.label_studio.images import look_at
 from runner.label_studio.regions import Box, region
 from runner.sample import draw_sample
-from tests.label_studio import LabelStudio
-from tests.person import PARAMS, PIN, Person
-from tests.projects import Run, copy_project, set_params
-from tests.s3 import S3
-from tests.servers import running
+from tests.support.label_studio import LabelStudio
+from tests.support.person import PARAMS, PIN, Person
+from tests.support.projects import Run, copy_project, set_params
+from tests.support.s3 import S3
+from tests.support.servers import running
 
 pytestmark = pytest.mark.slow
 

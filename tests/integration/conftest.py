@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 from selenium import webdriver
 
-from tests.browsers import chromium
-from tests.servers import Server, running
-from tests.stores import Cluster, running_cluster, tagged
+from tests.support.browsers import chromium
+from tests.support.servers import Server, running
+from tests.support.stores import Cluster, running_cluster, tagged
 from tests.unit.conftest import model
 
 #                        cx  cy  w   h  airplane, helicopter; input 32x32; brightness adds to the airplane

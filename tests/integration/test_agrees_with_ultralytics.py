@@ -14,17 +14,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from runner.config import Evaluate
-from runner.evaluate import evaluate
-from runner.metrics import overlaps
-from serving.detector import Detector
+from runner.config.schema import Evaluate
+from runner.stages.evaluate.evaluate import evaluate
+from runner.stages.evaluate.metrics import overlaps
+from serving.vision.detector import Detector
 
 pytestmark = pytest.mark.slow
 
 OFFLINE = """
 import json, sys
 from pathlib import Path
-from runner.offline import ultralytics_offline
+from runner.stages.offline import ultralytics_offline
 ultralytics_offline(Path(sys.argv[1]))
 from ultralytics import YOLO
 """

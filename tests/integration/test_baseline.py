@@ -10,16 +10,16 @@ from pathlib import Path
 import pytest
 
 from runner.release.pin import OVERLAYS, read_pin
-from serving.detector import Detector
-from tests.projects import Run
-from tests.trained import Trained
+from serving.vision.detector import Detector
+from tests.support.projects import Run
+from tests.support.trained import Trained
 
 pytestmark = pytest.mark.slow
 
 SAVE = """
 import sys
 from pathlib import Path
-from runner.offline import ultralytics_offline
+from runner.stages.offline import ultralytics_offline
 ultralytics_offline(Path(sys.argv[1]))
 from ultralytics import YOLO
 YOLO(sys.argv[2]).save(sys.argv[3])

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from tests import gitops
-from tests.apiserver import ApiServer
 from tests.contract.test_gitops_workloads import TEMPLATES, pod
+from tests.support import gitops
+from tests.support.apiserver import ApiServer
 
 CONTROLLERS = {
     "openshift": "--as=system:serviceaccount:flywheel-gitops:flywheel-argocd-application-controller",

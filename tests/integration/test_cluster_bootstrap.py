@@ -14,14 +14,14 @@ import pytest
 
 from runner.cluster import facts as cluster_env
 from runner.cluster.bootstrap import PREREQUISITES, bootstrap
+from runner.cluster.container_images import PATH as IMAGES
+from runner.cluster.container_images import unbuilt_images, update
 from runner.cluster.first_run import first_run
-from runner.cluster.images import PATH as IMAGES
-from runner.cluster.images import unbuilt_images, update
 from runner.errors import ClusterError, ConfigError
-from tests import gitops
-from tests.apiserver import ApiServer
-from tests.forks import make_fork, push
-from tests.projects import Run
+from tests.support import gitops
+from tests.support.apiserver import ApiServer
+from tests.support.forks import make_fork, push
+from tests.support.projects import Run
 
 DIGEST = f"sha256:{'ab' * 32}"
 Said = list[str]

@@ -22,19 +22,19 @@ from typing import Any
 
 import pytest
 
-from runner.cluster import store as cluster_store
+from runner.cluster import tunnel as cluster_tunnel
+from runner.cluster.container_images import PATH as IMAGES
 from runner.cluster.first_run import first_run
-from runner.cluster.images import PATH as IMAGES
+from runner.cluster.start import fill
 from runner.errors import ClusterError, ConfigError, StoreError
 from runner.release.pin import Pin, read_pin, write_pin
-from runner.retrain.start import fill
-from tests import gitops
-from tests.apiserver import ApiServer
-from tests.forks import make_fork, push
 from tests.integration.test_baseline import weights
-from tests.pictures import BOX, encoded, gradient
-from tests.projects import Run
-from tests.stores import SERVICE, Cluster
+from tests.support import gitops
+from tests.support.apiserver import ApiServer
+from tests.support.forks import make_fork, push
+from tests.support.pictures import BOX, encoded, gradient
+from tests.support.projects import Run
+from tests.support.stores import SERVICE, Cluster
 
 pytestmark = pytest.mark.slow
 NAMESPACE = "flywheel-pipelines"
@@ -197,7 +197,7 @@ def test_dev_and_baseline_serve_when_a_dataset_and_a_baseline_are_given(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert inits
-    monkeypatch.setattr(cluster_store, "tunnel", lambda *_: nullcontext(f"127.0.0.1:{cluster.port}"))
+    monkeypatch.setattr(cluster_tunnel, "tunnel", lambda *_: nullcontext(f"127.0.0.1:{cluster.port}"))
     dataset, files = installed.parent / "flyingthings.zip", {"classes.txt": b"airplane\nhelicopter\n"}
     for number in range(6):
         files |= {f"images/{number}.jpg": encoded(gradient(40 + number)), f"labels/{number}.txt": BOX.encode()}
@@ -251,7 +251,7 @@ def test_one_run_is_started_when_nobody_did(
     installed: Path, cluster: Cluster, server: ApiServer, run: Run, inits: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert inits
-    monkeypatch.setattr(cluster_store, "tunnel", lambda *_: nullcontext(f"127.0.0.1:{cluster.port}"))
+    monkeypatch.setattr(cluster_tunnel, "tunnel", lambda *_: nullcontext(f"127.0.0.1:{cluster.port}"))
     said: Said = []
     controllers = Controllers(server, installed, run, said, status="False", pins=False)
     with pytest.raises(ClusterError, match=r"^PipelineRun retrain-\w+ failed: .*Done: False"):
@@ -292,14 +292,14 @@ def test_the_store_is_refused_when_its_certificate_is_of_another(
     assert inits
     monkeypatch.setenv("KUBECONFIG", str(server.kubeconfig))
     there_is_none = r'^service/minio in flywheel-minio is not to be reached: .*"minio" not found'
-    with pytest.raises(ClusterError, match=there_is_none), cluster_store.opened(VALUES, "store"):
+    with pytest.raises(ClusterError, match=there_is_none), cluster_tunnel.opened(VALUES, "store"):
         pass
-    monkeypatch.setattr(cluster_store, "tunnel", lambda *_: nullcontext(f"127.0.0.1:{cluster.port}"))
-    with cluster_store.opened(VALUES, "store") as store:
+    monkeypatch.setattr(cluster_tunnel, "tunnel", lambda *_: nullcontext(f"127.0.0.1:{cluster.port}"))
+    with cluster_tunnel.opened(VALUES, "store") as store:
         assert store.exists("store.json")
     other = VALUES | {"STORE_ENDPOINT": "https://other.flywheel-minio.svc:9000"}
-    with cluster_store.opened(other, "store") as store, pytest.raises(StoreError, match="no trust in https://127"):
+    with cluster_tunnel.opened(other, "store") as store, pytest.raises(StoreError, match="no trust in https://127"):
         store.exists("store.json")
     no_key = "Secret nobody in flywheel-pipelines has no key for the store"
-    with pytest.raises(ClusterError, match=no_key), cluster_store.opened(VALUES, "nobody"):
+    with pytest.raises(ClusterError, match=no_key), cluster_tunnel.opened(VALUES, "nobody"):
         pass

@@ -14,9 +14,9 @@ import pytest
 from minio import Minio
 from minio.error import S3Error
 
-from tests.gitops import GITOPS, render
-from tests.servers import running
-from tests.stores import BUCKET, Cluster
+from tests.support.gitops import GITOPS, render
+from tests.support.servers import running
+from tests.support.stores import BUCKET, Cluster
 
 pytestmark = pytest.mark.slow
 

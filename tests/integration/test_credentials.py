@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.s3 import free_port
-from tests.secret_job import HOME, SecretJob
+from tests.support.s3 import free_port
+from tests.support.secret_job import HOME, SecretJob
 
 NAMESPACES = (HOME, *(f"flywheel-{name}" for name in ("labels", "pipelines", "dev", "staging", "prod", "baseline")))
 pytestmark = pytest.mark.slow

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from tests import images
-from tests.s3 import free_port
+from tests.support import images
+from tests.support.s3 import free_port
 
 pytestmark = pytest.mark.slow
 GO = Path("/usr/local/go")

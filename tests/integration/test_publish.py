@@ -10,13 +10,13 @@ import pytest
 from runner.release.contents import releasing
 from runner.release.gate import gate
 from runner.release.publish import publish
-from runner.release.versions import numbers
 from runner.store import open_store
 from runner.store.init import init_store
+from runner.store.published import numbers
 from runner.store.verify import verify_store
-from tests.publishers import drive
-from tests.s3 import S3
-from tests.trained import Trained, blind
+from tests.support.publishers import drive
+from tests.support.s3 import S3
+from tests.support.trained import Trained, blind
 
 DONE = {"versions": [1], "used": [1], "latest": 1, "problems": []}
 

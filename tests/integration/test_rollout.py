@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.gitops import Manifest, render
-from tests.servers import Server, running
+from tests.support.gitops import Manifest, render
+from tests.support.servers import Server, running
 
 SCALE = 0.2  # all times of the manifest, so that it takes seconds instead of half a minute
 RELOAD_SECONDS = 5  # at most this often the router takes up what has changed

@@ -10,8 +10,8 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
-from tests.browsers import shot
-from tests.servers import Server
+from tests.support.browsers import shot
+from tests.support.servers import Server
 
 
 def try_out(browser: webdriver.Chrome, operation: str, file: Path, done: str) -> WebElement:
@@ -44,7 +44,7 @@ def test_boxes_seen_when_tried_out_without_a_network(
 
 
 def test_screenshots_when_asked_for(browser: webdriver.Chrome, shared_data: Path, tmp_path: Path) -> None:
-    from tests.servers import running
+    from tests.support.servers import running
 
     picture = shared_data / "same-picture" / "base.jpg"
     with running(tmp_path, MODEL_URI=str(shared_data / "planes-helis.onnx")) as server:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers import BOUNDARY, Answer, Server, form, running
+from tests.support.servers import BOUNDARY, Answer, Server, form, running
 
 Shade = Callable[..., bytes]
 HEAD = f"POST /detect HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary={BOUNDARY}\r\n"

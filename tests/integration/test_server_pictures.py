@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.servers import Server, running
+from tests.support.servers import Server, running
 
 Shade = Callable[..., bytes]
 REFUSED = {"pic.heic": 415, "truncated_half.jpg": 400}

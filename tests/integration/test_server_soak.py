@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from tests.servers import BOUNDARY, Server, form
+from tests.support.servers import BOUNDARY, Server, form
 
 Shade = Callable[..., bytes]
 REQUESTS = int(os.environ.get("SOAK", "600"))

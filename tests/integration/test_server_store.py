@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from runner.store.init import init_store
-from serving.s3 import Endpoint, endpoint_of_environment
-from serving.storage import StorageError, read, write
-from tests.s3 import NAMES, S3, serving_s3
-from tests.servers import Server, running
+from serving.storage.endpoint import Endpoint, endpoint_of_environment
+from serving.storage.objects import StorageError, read, write
+from tests.support.s3 import NAMES, S3, serving_s3
+from tests.support.servers import Server, running
 
 Shade = Callable[..., bytes]
 SECONDS = 60

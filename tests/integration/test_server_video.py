@@ -7,7 +7,7 @@ from fractions import Fraction
 import pytest
 from PIL import Image
 
-from tests.servers import Server
+from tests.support.servers import Server
 
 av = pytest.importorskip("av")
 Shade = Callable[..., bytes]

@@ -10,13 +10,13 @@ import pytest
 import yaml
 from PIL import Image
 
+from runner.dataset.prefix import fetch_uri
 from runner.dataset.versions import add_dataset, fetch_dataset
+from runner.dataset.weights import add_weights, fetch_weights
 from runner.errors import DatasetError, StoreError
 from runner.store import open_store
-from runner.store.prefix import fetch_uri
 from runner.store.verify import verify_store
-from runner.weights import add_weights, fetch_weights
-from tests.s3 import S3
+from tests.support.s3 import S3
 
 PARAMS = "presets:\n  dataset: sample\ndataset:\n  url:\n  sha256:\nweights:\n"
 

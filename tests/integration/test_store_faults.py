@@ -23,9 +23,9 @@ from runner.store import open_store
 from runner.store.init import init_store
 from runner.store.s3 import S3Store
 from runner.store.verify import verify_store
-from serving.s3 import endpoint_of_environment, pool_of
-from tests.proxy import proxying
-from tests.s3 import S3, serving_s3
+from serving.storage.endpoint import endpoint_of_environment, pool_of
+from tests.support.proxy import proxying
+from tests.support.s3 import S3, serving_s3
 
 CONTENT = random.Random(1).randbytes(40 << 20)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

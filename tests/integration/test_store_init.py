@@ -17,8 +17,8 @@ from minio.lifecycleconfig import Expiration, LifecycleConfig, Rule
 from runner.errors import StoreError
 from runner.store.init import init_store
 from runner.store.policies import USERS, policy_of, policy_text
-from serving.s3 import connect, endpoint_of_environment
-from tests.s3 import S3
+from serving.storage.endpoint import connect, endpoint_of_environment
+from tests.support.s3 import S3
 
 CONTENT = b"content"
 # Objects that are there, and what each user may do with them: r(ead), w(rite), l(ist).

@@ -11,7 +11,7 @@ import pytest
 
 from runner.store import Store, open_store
 from runner.store.verify import verify_store
-from tests.s3 import S3
+from tests.support.s3 import S3
 
 DATASET, WEIGHTS, ONNX, BEST = b"dataset", b"weights", b"onnx", b"best"
 

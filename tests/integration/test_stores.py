@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from runner import doctor
 from runner.errors import ObjectError, StoreError
+from runner.pipeline import doctor
 from runner.store import Store, open_store
 from runner.store.init import init_store
 from runner.store.s3 import S3Store
-from tests.s3 import S3
+from tests.support.s3 import S3
 
 LARGE = 40 << 20  # bytes: an upload in three parts
 

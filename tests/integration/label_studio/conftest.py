@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.annotating import Bench
-from tests.label_studio import LabelStudio
+from tests.support.annotating import Bench
+from tests.support.label_studio import LabelStudio
 
 
 @pytest.fixture

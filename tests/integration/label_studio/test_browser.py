@@ -11,9 +11,9 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 from runner.label_studio.intake import import_pictures
 from runner.label_studio.setup import set_up
-from tests.annotating import Bench
-from tests.browsers import shot
-from tests.pictures import turned
+from tests.support.annotating import Bench
+from tests.support.browsers import shot
+from tests.support.pictures import turned
 
 PICTURE = (
     "return [...document.images].map(it => [it.naturalWidth, it.naturalHeight]).find(it => it[0] > 20 && it[1] > 20)"

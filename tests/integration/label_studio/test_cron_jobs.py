@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from runner.label_studio.setup import set_up
-from tests.annotating import AIRPLANE, HELICOPTER, Bench
-from tests.gitops import leaf
 from tests.integration.label_studio.test_pull import start
-from tests.projects import copy_project
+from tests.support.annotating import AIRPLANE, HELICOPTER, Bench
+from tests.support.gitops import leaf
+from tests.support.projects import copy_project
 
 
 def container(name: str) -> dict[str, Any]:

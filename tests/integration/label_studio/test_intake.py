@@ -8,11 +8,12 @@ import pytest
 
 from runner.dataset.archive import write_zip
 from runner.errors import DatasetError, LabelStudioError
-from runner.label_studio import intake, tasks
+from runner.label_studio import intake
+from runner.label_studio import labelling_tasks as tasks
 from runner.label_studio.intake import import_pictures
 from runner.label_studio.setup import set_up
-from tests.annotating import Bench, labelled, picture, pictures
-from tests.pictures import encoded, gradient
+from tests.support.annotating import Bench, labelled, picture, pictures
+from tests.support.pictures import encoded, gradient
 
 
 def test_each_picture_is_imported_once_whatever_it_is_called(either_bench: Bench, tmp_path: Path) -> None:

@@ -14,10 +14,10 @@ from runner.label_studio.intake import import_pictures
 from runner.label_studio.pull import pull
 from runner.label_studio.push import push_captures
 from runner.label_studio.setup import set_up
-from tests.annotating import AIRPLANE, Bench, labelled, pictures
-from tests.cutting import Cut, cutting
 from tests.integration.label_studio.test_push import keep  # noqa: F401 - a fixture
-from tests.label_studio import LabelStudio
+from tests.support.annotating import AIRPLANE, Bench, labelled, pictures
+from tests.support.cutting import Cut, cutting
+from tests.support.label_studio import LabelStudio
 
 COUNT = 7
 

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from runner.files import writing
-from tests import gitops
-from tests.label_studio import HOME, PROGRAM, LabelStudio, migrate, version
-from tests.pods import Data, Pod, config_maps, pod_of
-from tests.postgresql import PostgreSQL, serving_postgresql
+from runner.workspace import writing
+from tests.support import gitops
+from tests.support.label_studio import HOME, PROGRAM, LabelStudio, migrate, version
+from tests.support.pods import Data, Pod, config_maps, pod_of
+from tests.support.postgresql import PostgreSQL, serving_postgresql
 
 pytestmark = pytest.mark.slow
 README = (gitops.GITOPS / "README.md").read_text(encoding="utf-8")

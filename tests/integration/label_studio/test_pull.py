@@ -14,8 +14,8 @@ from runner.label_studio.intake import import_pictures
 from runner.label_studio.pull import pull
 from runner.label_studio.regions import Box
 from runner.label_studio.setup import set_up
-from tests.annotating import AIRPLANE, HELICOPTER, Bench, labelled, picture, pictures
-from tests.pictures import turned
+from tests.support.annotating import AIRPLANE, HELICOPTER, Bench, labelled, picture, pictures
+from tests.support.pictures import turned
 
 EDGE = Box("airplane", (0.9, 0.5, 0.4, 0.2))
 
@@ -325,7 +325,7 @@ def test_the_project_is_asked_for_when_it_was_never_set_up(bench: Bench) -> None
 def test_a_pull_request_proposes_the_version_when_enough_is_new(
     started: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Real Git and a bare repository; the request itself is tests/unit/runner/test_pull_request.py's."""
+    """Real Git and a bare repository; the request itself is tests/unit/runner/forge/test_pull_request.py's."""
     for name in ("GITHUB_TOKEN", "GITHUB_API_URL", "GITHUB_REPOSITORY", "BRANCH"):
         monkeypatch.delenv(name, raising=False)
     started.set(labels={"min_new": 2})

@@ -12,9 +12,9 @@ import pytest
 
 from runner.label_studio.push import push_captures
 from runner.label_studio.setup import set_up
-from serving.settings import Settings
-from serving.storage import endpoint_of, write
-from tests.annotating import AIRPLANE, SIZE, Bench, picture
+from serving.settings import Settings, endpoint_of
+from serving.storage.objects import write
+from tests.support.annotating import AIRPLANE, SIZE, Bench, picture
 
 Keep = Callable[..., str]
 

@@ -14,9 +14,9 @@ import pytest
 from runner.errors import LabelStudioError
 from runner.label_studio.intake import import_pictures
 from runner.label_studio.setup import set_up
-from tests.annotating import AIRPLANE, HELICOPTER, Bench, pictures
-from tests.label_studio import LabelStudio
-from tests.s3 import S3
+from tests.support.annotating import AIRPLANE, HELICOPTER, Bench, pictures
+from tests.support.label_studio import LabelStudio
+from tests.support.s3 import S3
 
 
 @pytest.fixture

@@ -12,10 +12,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from runner.retrain.kubernetes import PIPELINES, Cluster
-from tests import gitops
-from tests.apiserver import ApiServer
-from tests.gitops import Manifest
+from runner.cluster.api import PIPELINES, Cluster
+from tests.support import gitops
+from tests.support.apiserver import ApiServer
+from tests.support.gitops import Manifest
 
 KINDS = ("ServiceAccount", "Role", "RoleBinding", "PodTemplate", "TriggerTemplate")
 RUN_KINDS = [{"apiVersion": "tekton.dev/v1", "kind": kind} for kind in ("PipelineRun", "TaskRun")]

@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 
 from runner.errors import GitError, StageError
+from runner.forge.git import head_of
 from runner.release.pin import read_pin
-from runner.retrain.branch import BOT, cloned, head_of, newer
-from runner.retrain.pin import MINE, Pinned, Run, pin
+from runner.retrain.bot_commit import MINE, Pinned, Run, pin
+from runner.retrain.branch import BOT, cloned, newer
 from runner.retrain.staging import propose_for_staging
 from runner.store import Store, open_store
-from tests import s3
-from tests.retrain.forge import Forge, serving_forge
+from tests.support import s3
+from tests.support.forge import Forge, serving_forge
 
 ONNX = b"a model"
 FIGURES = {"map50": 0.9, "map50_95": 0.5, "precision": 0.8, "recall": 0.7, "threshold": 0.4, "boxes": 30}

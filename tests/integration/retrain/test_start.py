@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from runner.__main__ import main
-from runner.retrain.start import BusyError, start
-from tests import gitops
-from tests.forks import make_fork
+from runner.cluster.start import BusyError, start
 from tests.integration.retrain.conftest import Login, Namespace
-from tests.projects import Run
+from tests.support import gitops
+from tests.support.forks import make_fork
+from tests.support.projects import Run
 
 SHA = "0d1a26e67d8f5eaf1f6ba5c57fc3c7d91ac0fd1c"
 

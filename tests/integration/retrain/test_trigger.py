@@ -15,11 +15,11 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from runner.retrain.start import fill
-from runner.sources import sources
-from tests import gitops
-from tests.gitops import Manifest
-from tests.retrain.listener import SECRET, Listener, listening
+from runner.cluster.start import fill
+from runner.pipeline.sources import sources
+from tests.support import gitops
+from tests.support.gitops import Manifest
+from tests.support.listener import SECRET, Listener, listening
 
 URL = "https://github.com/aviation/flyingthings.git"
 PAGE = URL.removesuffix(".git")
@@ -131,8 +131,8 @@ PUSHES = [
     Push("a preset removed", push(commit(removed=("conf/augment/light.yaml",))), True),
     Push("dvc.yaml", push(commit("dvc.yaml")), True),
     Push("the pins of training", push(commit("constraints-train.txt")), True),
-    Push("code of a stage", push(commit("runner/train.py")), True),
-    Push("the detector, which evaluate measures", push(commit("serving/detector.py")), True),
+    Push("code of a stage", push(commit("runner/stages/train.py")), True),
+    Push("the detector, which evaluate measures", push(commit("serving/vision/detector.py")), True),
     Push("one commit of several", push(commit("README.md"), commit("params.yaml"), commit("docs/results.md")), True),
     Push("a merged pull request", push(commit("params.yaml"), commit(message="Merge pull request #7 from a/b")), True),
     Push(
@@ -158,7 +158,7 @@ PUSHES = [
     Push("a promotion", push(commit("gitops/serving/overlays/prod/model.env")), False),
     Push("the platform", push(commit("gitops/gpu/base/machine-set.yaml")), False),
     Push("documents", push(commit("README.md", "docs/results.md", "CHANGELOG.md")), False),
-    Push("tests", push(commit("tests/unit/runner/test_train.py")), False),
+    Push("tests", push(commit("tests/unit/runner/stages/test_train.py")), False),
     Push("code that no stage reads", push(commit("runner/label_studio/pull.py", "runner/retrain/cli.py")), False),
     Push("code of the server that no stage reads", push(commit("serving/app.py", "serving/templates/a.html")), False),
     Push("seven commits, the oldest of which changes a training", push(*in_seven(0)), True),

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.gitops import GITOPS
+from tests.support.gitops import GITOPS
 
 PATH = "/apis/tekton.dev/v1/namespaces/flywheel-pipelines/pipelineruns"
 NOW = datetime.now(UTC)

@@ -12,7 +12,7 @@ import pytest
 
 from runner.__main__ import STAGES as HELP
 from runner.__main__ import main
-from runner.stages import STAGES
+from runner.stages.registry import STAGES
 
 
 def test_help_names_every_stage_when_asked(capsys: pytest.CaptureFixture[str]) -> None:
@@ -61,7 +61,7 @@ def test_the_package_is_named_when_an_extra_is_missing(
     def missing(*_: object) -> None:
         raise ModuleNotFoundError("No module named 'torch'", name="torch")
 
-    monkeypatch.setattr("runner.stages.run_stage", missing)
+    monkeypatch.setattr("runner.stages.registry.run_stage", missing)
     assert main(["train"]) == 1
     assert "error: train needs the package torch, which is not installed; run `make setup`" in capsys.readouterr().err
 
@@ -74,7 +74,7 @@ def test_the_disk_is_named_when_writing_fails(
     def full(_: str) -> None:
         raise OSError(number, os.strerror(number), file)
 
-    monkeypatch.setattr("runner.stages.run_stage", full)
+    monkeypatch.setattr("runner.stages.registry.run_stage", full)
     assert main(["prepare"]) == 1
     where = file or f"writing below {Path.cwd()}"
     assert f"error: {where}: {os.strerror(number)}; free some space or change" in capsys.readouterr().err
@@ -84,7 +84,7 @@ def test_a_bug_stays_a_traceback_when_it_is_ours(monkeypatch: pytest.MonkeyPatch
     def bug(_: str) -> None:
         raise KeyError("bug")
 
-    monkeypatch.setattr("runner.stages.run_stage", bug)
+    monkeypatch.setattr("runner.stages.registry.run_stage", bug)
     with pytest.raises(KeyError, match="bug"):
         main(["prepare"])
 

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from serving.batching import Batcher
-from serving.detector import Detector
-from serving.picture import PictureError
+from serving.vision.detector import Detector
+from serving.vision.picture import PictureError
 
 GRID = np.array([[16, 16, 8, 8, 0, 0]], np.float32).T
 Model = Callable[..., bytes]

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from serving import storage
 from serving.capture import Capture, Capturer, Limits, Recent
-from serving.metrics import Metrics
-from serving.schema import Box, Detection, ModelName
+from serving.monitoring import Metrics
 from serving.settings import Settings
-from serving.storage import StorageError
+from serving.storage import objects as storage
+from serving.storage.detections import Box, Detection, ModelName
+from serving.storage.objects import StorageError
 
 MODEL = ModelName(name="flying", version="3", sha256="a" * 64)
 BOX = Box(x1=1, y1=2, x2=3, y2=4)

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from serving.drawing import _overlap, _place, annotate, encode
-from serving.schema import Box, Detection
+from serving.storage.detections import Box, Detection
 
 
 def detection(x1: float, y1: float, x2: float, y2: float, class_id: int = 0) -> Detection:

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from serving.loading import Loader, LoadingError, folder_of, load
-from serving.schema import ModelName
+from serving.loading import Loader, folder_of, load
 from serving.settings import Settings
+from serving.storage.detections import ModelName
+from serving.storage.model import LoadingError
 
 NOTHING = np.zeros((6, 0), np.float32)
 Model = Callable[..., bytes]

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from serving.errors import Refused
-from serving.schema import Box, Detection
 from serving.settings import Settings
+from serving.storage.detections import Box, Detection
 from serving.video import watch
 
 

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from runner.cluster import doctor, doctor_forge
-from runner.cluster.images import PATH as IMAGES
-from runner.doctor import Finding
+from runner.cluster.container_images import PATH as IMAGES
 from runner.errors import ClusterError, GitError, StoreError
-from tests import gitops
+from runner.pipeline.doctor import Finding
+from tests.support import gitops
 
 VALUES = gitops.SAMPLE | {"REPO_URL": "https://git.example.com/team/things.git", "APPS_DOMAIN": "apps.invalid"}
 PIPELINES = "/api/v1/namespaces/flywheel-pipelines"

@@ -20,7 +20,7 @@ from runner.cluster.openshift_gitops import (
     require_usable,
 )
 from runner.errors import ClusterError, ConfigError
-from tests import gitops
+from tests.support import gitops
 
 Object = dict[str, Any]
 

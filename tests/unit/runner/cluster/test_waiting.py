@@ -2,8 +2,8 @@
 
 import pytest
 
-from runner.cluster.waiting import wait_until, while_away
-from runner.errors import ClusterError, UnreachableError
+from runner.cluster.waiting import seconds, wait_until, while_away
+from runner.errors import ClusterError, ConfigError, UnreachableError
 
 Answers = list[str | Exception]
 AWAY = UnreachableError("connection refused")
@@ -47,3 +47,14 @@ def test_a_refusal_counts_as_being_away_when_the_api_has_just_come_back() -> Non
 def test_it_fails_when_the_api_is_away_for_too_long() -> None:
     with pytest.raises(UnreachableError):
         while_away(lambda: answering([AWAY]), print, patience_s=0.02, pause_s=0.01)
+
+
+@pytest.mark.parametrize(("text", "expected"), [("20m", 1200), ("1h30m", 5400), ("45s", 45), ("0s", 0)])
+def test_a_duration_is_read_when_it_is_one(text: str, expected: float) -> None:
+    assert seconds(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "20", "m", "20 m", "1d", "-5m"])
+def test_refused_when_it_is_no_duration(text: str) -> None:
+    with pytest.raises(ConfigError, match="expected a duration such as 20m"):
+        seconds(text)

@@ -14,11 +14,11 @@ from runner.label_studio.captures import Capture, Place, count_captures, read_ca
 from runner.label_studio.regions import Box
 from serving.capture import Capture as Kept
 from serving.capture import Capturer
-from serving.metrics import Metrics
-from serving.schema import Box as Corners
-from serving.schema import Detection, ModelName
+from serving.monitoring import Metrics
 from serving.settings import Settings
-from tests.pictures import encoded, gradient
+from serving.storage.detections import Box as Corners
+from serving.storage.detections import Detection, ModelName
+from tests.support.pictures import encoded, gradient
 
 MODEL = ModelName(name="planes", version="3", sha256="ab" * 32)
 LONG_AGO = date(2020, 1, 1)

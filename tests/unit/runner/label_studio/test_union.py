@@ -11,7 +11,7 @@ from runner.errors import LabelStudioError
 from runner.label_studio.current import Dataset, Picture, boxes_in
 from runner.label_studio.regions import Box
 from runner.label_studio.union import Finding, Union, free_name, label_text, same_boxes, unite
-from tests.pictures import encoded, gradient, turned
+from tests.support.pictures import encoded, gradient, turned
 
 CLASSES = ["airplane", "helicopter"]
 AT = (0.5, 0.5, 0.25, 0.25)

@@ -11,8 +11,8 @@ from runner.errors import StageError, StoreError
 from runner.release.contents import Release, releasing
 from runner.release.gate import gate
 from runner.release.verdict import verdict_file
-from tests.projects import IDENTITY
-from tests.trained import Trained, blind
+from tests.support.projects import IDENTITY
+from tests.support.trained import Trained, blind
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from runner.config import Gate
+from runner.config.schema import Gate
 from runner.release.criteria import Shown, absolute, budgets, map50, per_class
 from runner.release.resampling import Ranked
 

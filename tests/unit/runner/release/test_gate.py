@@ -17,7 +17,7 @@ from runner.release.promote import choose, promote
 from runner.release.publish import publish
 from runner.release.verdict import Verdict
 from runner.store import open_store
-from tests.trained import LEFT, Trained, blind, seeing
+from tests.support.trained import LEFT, Trained, blind, seeing
 
 
 @pytest.fixture

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from runner.config.override import NOTE
 from runner.errors import ObjectError, StoreError
 from runner.release.contents import releasing
 from runner.release.gate import gate
 from runner.release.publish import Published, publish
-from runner.release.versions import latest, numbers, read_version
-from runner.retrain.overriding import NOTE
 from runner.store import open_store
-from tests.publishers import drive
-from tests.trained import Trained, blind, seeing
+from runner.store.published import latest, numbers, read_version
+from tests.support.publishers import drive
+from tests.support.trained import Trained, blind, seeing
 
 
 @pytest.fixture

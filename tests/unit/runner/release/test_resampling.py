@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from runner.metrics import Boxes, average_precision
 from runner.release.resampling import Ranked, ap50, draw, drop_of, rank
+from runner.stages.evaluate.metrics import Boxes, average_precision
 
 Pictures = tuple[list[Boxes], list[Boxes]]
 

@@ -16,9 +16,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from runner.github import remote_of
+from runner.forge.github import remote_of
 from runner.retrain.argocd import CA, SECRET, URL, event, tell
-from tests.certificates import certificate
+from tests.support.certificates import certificate
 
 COMMIT = "0d1a26e67d8f5eaf1f6ba5c57fc3c7d91ac0fd1c"
 REPOSITORY = "https://github.com/aviation/flyingthings.git"

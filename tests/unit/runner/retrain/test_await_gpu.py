@@ -2,9 +2,9 @@
 
 import pytest
 
+from runner.cluster.api import Cluster
 from runner.errors import ClusterError, ConfigError
-from runner.retrain.await_gpu import Device, await_gpu, seconds
-from runner.retrain.kubernetes import Cluster
+from runner.retrain.await_gpu import Device, await_gpu
 
 
 class Unasked(Cluster):
@@ -31,14 +31,3 @@ def test_refused_when_a_gpu_is_required_where_there_is_none() -> None:
 def test_refused_when_the_mode_is_another() -> None:
     with pytest.raises(ConfigError, match="gpu: found 'yes', expected one of auto, require, off"):
         wait("yes", "autoscaled")
-
-
-@pytest.mark.parametrize(("text", "expected"), [("20m", 1200), ("1h30m", 5400), ("45s", 45), ("0s", 0)])
-def test_a_duration_is_read_when_it_is_one(text: str, expected: float) -> None:
-    assert seconds(text) == expected
-
-
-@pytest.mark.parametrize("text", ["", "20", "m", "20 m", "1d", "-5m"])
-def test_refused_when_it_is_no_duration(text: str) -> None:
-    with pytest.raises(ConfigError, match="expected a duration such as 20m"):
-        seconds(text)

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from runner.retrain.branch import LINE, newer_on
-from tests.projects import IDENTITY
+from tests.support.projects import IDENTITY
 
-DVC = "stages: {train: {cmd: 'true', deps: [runner/train.py, artifacts/x], outs: [artifacts/x]}}\n"
-FILES = {"params.yaml": "seed: 0\n", "dvc.yaml": DVC, "runner/train.py": "", "runner/label_studio/pull.py": ""}
+DVC = "stages: {train: {cmd: 'true', deps: [runner/stages/train.py, artifacts/x], outs: [artifacts/x]}}\n"
+FILES = {"params.yaml": "seed: 0\n", "dvc.yaml": DVC, "runner/stages/train.py": "", "runner/label_studio/pull.py": ""}
 
 
 class Repository:
@@ -55,7 +55,12 @@ def test_nothing_is_newer_when_no_input_changed(repository: Repository) -> None:
 
 @pytest.mark.parametrize(
     "changed",
-    [{"params.yaml": "seed: 1\n"}, {"runner/train.py": "# new\n"}, {"conf/a.yaml": ""}, {"runner/train.py": None}],
+    [
+        {"params.yaml": "seed: 1\n"},
+        {"runner/stages/train.py": "# new\n"},
+        {"conf/a.yaml": ""},
+        {"runner/stages/train.py": None},
+    ],
 )
 def test_the_newest_is_named_when_an_input_changed(repository: Repository, changed: dict[str, str | None]) -> None:
     first = repository.commit("first", **FILES)
@@ -69,7 +74,9 @@ def test_the_newest_is_named_when_an_input_changed(repository: Repository, chang
 
 def test_a_commit_counts_when_it_made_a_file_an_input(repository: Repository) -> None:
     first = repository.commit("first", **FILES)
-    later = repository.commit("more", **{"dvc.yaml": DVC.replace("runner/train.py", "runner/train.py, runner/more.py")})
+    later = repository.commit(
+        "more", **{"dvc.yaml": DVC.replace("runner/stages/train.py", "runner/stages/train.py, runner/more.py")}
+    )
     assert later[:7] in newer_on(repository.url, "main", first)
 
 

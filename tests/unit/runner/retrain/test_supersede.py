@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
+from runner.cluster.api import Cluster, Object
+from runner.cluster.runs import CANCEL
 from runner.errors import ClusterError
-from runner.retrain.kubernetes import Cluster, Object
-from runner.retrain.runs import CANCEL
 from runner.retrain.supersede import supersede
 
 ENDED = {"conditions": [{"type": "Succeeded", "status": "False"}]}

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from runner.compose import compose
+from runner.config.compose import compose
 from runner.retrain import tasks
 from runner.store.folder import FolderStore
 

@@ -1,0 +1,97 @@
+"""The cluster's store from a workstation: with a key that its pods have, through a tunnel to its Service.
+
+MinIO has no address outside of the cluster. The tunnel ends at a port of this machine, and the certificate is checked
+against the Service's name all the same.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from runner.cluster import kubectl
+from runner.cluster.api import PIPELINES
+from runner.errors import ClusterError
+from runner.store.s3 import S3Store
+from serving.storage.endpoint import endpoint_of_environment
+
+_PATIENCE_S = 90  # kubectl itself waits a minute for a pod behind the Service
+
+
+@contextmanager
+def opened(values: Mapping[str, str], secret: str, namespace: str = PIPELINES) -> Iterator[S3Store]:
+    """Give the store that cluster.env names, until the block ends.
+
+    Args:
+        values: of cluster.env.
+        secret: with the user's key.
+        namespace: that it is in.
+    Raises:
+        ClusterError: the key is not there, or no tunnel can be made.
+    """
+    url = urlsplit(values["STORE_ENDPOINT"])
+    user = _data("secrets", secret, namespace)
+    if not {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"} <= user.keys():
+        raise ClusterError(
+            f"Secret {secret} in {namespace} has no key for the store; delete it, and sync Argo CD's Application "
+            "credentials, whose Job makes it (where the store is outside the cluster: make it yourself)"
+        )
+    endpoint = endpoint_of_environment()._replace(
+        url=url.geturl(), access_key=user["AWS_ACCESS_KEY_ID"], secret_key=user["AWS_SECRET_ACCESS_KEY"]
+    )
+    with ExitStack() as stack:
+        if service := re.fullmatch(r"([a-z0-9-]+)\.([a-z0-9-]+)\.svc(\.cluster\.local)?", url.hostname or ""):
+            here = stack.enter_context(
+                tunnel(service[2], service[1], url.port or (443 if url.scheme == "https" else 80))
+            )
+            trusted = _data("configmaps", "store-ca").get("service-ca.crt") or _data("secrets", "store-ca").get(
+                "ca.crt"
+            )
+            bundle = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="flywheel-")), "ca.crt")
+            bundle.write_text(trusted or "", encoding="utf-8")
+            endpoint = endpoint._replace(
+                url=f"{url.scheme}://{here}", ca_bundle=str(bundle) if trusted else None, server_name=url.hostname
+            )
+        yield S3Store(values["STORE_URI"].removeprefix("s3://"), endpoint)
+
+
+@contextmanager
+def tunnel(namespace: str, service: str, port: int) -> Iterator[str]:
+    """Give the address on this machine, host:port, at which a Service of the cluster answers until the block ends.
+
+    Raises:
+        ClusterError: there is no such Service, or no pod behind it.
+    """
+    where = ("--namespace", namespace, "--address", "127.0.0.1")
+    with tempfile.NamedTemporaryFile() as said:  # no pipe: it would fill, as every connection is told of
+        process = subprocess.Popen(
+            [kubectl.command(), "port-forward", *where, f"service/{service}", f":{port}"],
+            stdin=subprocess.DEVNULL, stdout=said, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        try:
+            end = time.monotonic() + _PATIENCE_S
+            while not (found := re.search(rb"Forwarding from (127\.0\.0\.1:\d+) ->", Path(said.name).read_bytes())):
+                if process.poll() is not None or time.monotonic() > end:
+                    answer = " ".join(Path(said.name).read_text(errors="replace").split()) or "no answer"
+                    raise ClusterError(
+                        f"service/{service} in {namespace} is not to be reached: {answer}; look at its pods, and "
+                        "whether you may forward ports, then run this again"
+                    )
+                time.sleep(0.1)
+            yield found[1].decode()
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def _data(kind: str, name: str, namespace: str = PIPELINES) -> dict[str, str]:
+    """Return what a Secret or a ConfigMap holds; nothing where there is none."""
+    found = (kubectl.get(f"/api/v1/namespaces/{namespace}/{kind}/{name}") or {}).get("data") or {}
+    return {key: base64.b64decode(text).decode() if kind == "secrets" else text for key, text in found.items()}

@@ -1,0 +1,182 @@
+"""Lay params.yaml over the presets that it picks from conf/, check the result, write one file per stage.
+
+DVC does not compose Hydra's configuration in `dvc repro`, so this is a stage like any other: it runs when params.yaml,
+conf/ or the schema changed, and the stages behind it run when their own file came out different.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from runner.config.explain import CONF, PARAMS, Refusals, first_line, not_yaml
+from runner.config.schema import COMPOSED, Config, stage_values
+from runner.errors import ConfigError
+from runner.workspace import write_text
+
+Values = dict[str, Any]
+
+
+class Hidden(NamedTuple):
+    """A key of a preset that params.yaml sets to something else."""
+
+    key: str
+    preset: object
+    params: object
+
+
+def compose(project: Path, params: Values | None = None) -> tuple[Config, list[Hidden]]:
+    """Return the checked configuration, and what params.yaml hides of the presets.
+
+    A key of params.yaml without a value leaves the preset's value.
+
+    Args:
+        project: the folder that holds params.yaml and conf/.
+        params: what to take instead of params.yaml.
+    Raises:
+        ConfigError: a file cannot be read, a preset does not exist, or a key or value is not allowed.
+    """
+    sections = dict(_read_params(project) if params is None else params)
+    presets = _check_presets(sections.pop("presets", None), project)
+    weights = _check_weights(sections.pop("weights", None))
+    values = _without_empty(sections)
+    base = _compose_presets(presets, project)
+    hidden = [
+        Hidden(key, old, new)
+        for key, new in _leaves(values)
+        if (old := _value_at(base, key.split("."))) not in (None, new)
+    ]
+    refusals = Refusals(project, values, presets)
+    try:
+        merged: Any = OmegaConf.to_container(OmegaConf.create(_merge(base, values)), resolve=True)
+    except OmegaConfBaseException as error:
+        key = error.full_key or "(the whole)"
+        raise ConfigError(f"{refusals.file_of(key.split('.'))}: {key}: {first_line(error)}") from error
+    if isinstance(model := merged.get("model"), dict) and (sha256 := weights.get(str(model.get("base")))):
+        model["sha256"] = sha256
+    try:
+        return Config.model_validate(merged), hidden
+    except ValidationError as error:
+        raise ConfigError("\n".join(refusals.explain(dict(detail)) for detail in error.errors())) from error
+
+
+def write_stage_files(config: Config, folder: Path) -> None:
+    """Write `<stage>.yaml` for every stage, and gate.yaml, into `folder`, each whole or not at all."""
+    for stage in COMPOSED:
+        write_text(folder / f"{stage}.yaml", stage_text(config, stage))
+
+
+def stage_text(config: Config, stage: str) -> str:
+    """Return what `<stage>.yaml` holds."""
+    return yaml.safe_dump(stage_values(config, stage), allow_unicode=True, sort_keys=False)
+
+
+def _read_params(project: Path) -> Values:
+    try:  # as DVC reads it: YAML 1.2
+        return _mapping(YAML(typ="safe", pure=True).load((project / PARAMS).read_text(encoding="utf-8")), str(PARAMS))
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise not_yaml(PARAMS, error) from error
+    except OSError as error:
+        raise ConfigError(f"{PARAMS}: {error.strerror}; run this in the project's folder") from error
+
+
+def _mapping(value: object, where: str) -> Values:
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise ConfigError(f"{where}: found {value!r}, expected keys with values")
+    return {str(key): inner for key, inner in value.items()}
+
+
+def _check_weights(added: object) -> dict[str, str]:
+    weights = _mapping(added, f"{PARAMS}: weights")
+    for name, sha256 in weights.items():
+        if not isinstance(sha256, str) or not re.fullmatch("[0-9a-f]{64}", sha256):
+            raise ConfigError(
+                f"{PARAMS}: weights.{name}: found {sha256!r}, expected 64 hexadecimal digits; "
+                f"`python -m runner weights add {name}` writes them"
+            )
+    return weights
+
+
+def _check_presets(chosen: object, project: Path) -> dict[str, str]:
+    if not (project / CONF).is_dir():
+        raise ConfigError(f"{CONF}/: no such folder; run this in the project's folder")
+    groups = {
+        folder.name: sorted(file.stem for file in folder.glob("*.yaml"))
+        for folder in sorted((project / CONF).iterdir())
+        if folder.is_dir()
+    }
+    presets = {group: str(preset) for group, preset in _mapping(chosen, f"{PARAMS}: presets").items()}
+    for group in sorted(groups.keys() | presets.keys()):
+        if group not in groups:
+            raise ConfigError(f"{PARAMS}: presets.{group}: no such group; there are {', '.join(groups)}")
+        if presets.get(group) not in groups[group]:
+            found = f"found {presets[group]!r}" if group in presets else "is missing"
+            raise ConfigError(
+                f"{PARAMS}: presets.{group}: {found}, expected one of {', '.join(groups[group])} "
+                f"(the files of {CONF}/{group}/)"
+            )
+    return presets
+
+
+def _compose_presets(presets: Mapping[str, str], project: Path) -> Values:
+    """Return what conf/ gives for the presets, values that refer to others not yet resolved."""
+    try:
+        with initialize_config_dir(str((project / CONF).resolve()), version_base="1.3"):
+            overrides = [f'{group}="{preset}"' for group, preset in presets.items()]
+            base = OmegaConf.to_container(hydra_compose("config", overrides=overrides))
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
+        _refuse_broken_presets(project)
+        raise ConfigError(f"{CONF}/: {first_line(error)}") from error
+    assert isinstance(base, dict)
+    return {str(key): value for key, value in base.items()}
+
+
+def _refuse_broken_presets(project: Path) -> None:
+    for file in sorted((project / CONF).rglob("*.yaml")):
+        try:
+            yaml.safe_load(file.read_text(encoding="utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise not_yaml(file.relative_to(project), error) from error
+
+
+def _without_empty(values: Values) -> Values:
+    """Drop empty values, however deep."""
+    kept = {key: _without_empty(value) if isinstance(value, dict) else value for key, value in values.items()}
+    return {key: value for key, value in kept.items() if value not in (None, {})}
+
+
+def _merge(base: Values, values: Values) -> Values:
+    """Return `base` with `values` laid over it, section by section; the schema refuses what does not fit."""
+    merged = dict(base)
+    for key, value in values.items():
+        old = base.get(key)
+        merged[key] = _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _leaves(values: Values, prefix: str = "") -> Iterator[tuple[str, object]]:
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _value_at(values: object, keys: list[str]) -> object:
+    for key in keys:
+        values = values.get(key) if isinstance(values, Mapping) else None
+    return values

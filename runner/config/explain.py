@@ -1,0 +1,99 @@
+"""Why a configuration is refused, in words: the file, the key, what was found, what is allowed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from runner.config.schema import Config
+from runner.errors import ConfigError
+
+PARAMS = Path("params.yaml")
+CONF = Path("conf")
+
+
+@dataclass(frozen=True)
+class Refusals:
+    """Finds the file behind a key, and words what pydantic found there.
+
+    Attributes:
+        project: the folder that holds params.yaml and conf/.
+        values: what params.yaml sets, without presets and empty values.
+        presets: the preset that each group starts from.
+    """
+
+    project: Path
+    values: Mapping[str, Any]
+    presets: Mapping[str, str]
+
+    def explain(self, detail: Mapping[str, Any]) -> str:
+        """Turn one of pydantic's findings into `file: key: found …, expected …`."""
+        location = [part for part in detail["loc"] if isinstance(part, str)]  # without places in lists
+        where = f"{self.file_of(location)}: {'.'.join(location)}"
+        if detail["type"] == "missing":
+            return f"{where}: is missing; give it a value"
+        if detail["type"] == "extra_forbidden":
+            section = ".".join(location[:-1]) or "the top level"
+            return f"{where}: no such key; {section} has {', '.join(_keys(location[:-1]))}"
+        if detail["input"] is None:
+            return f"{where}: is empty here, so {PARAMS} must give it a value"
+        message = str(detail["msg"]).removeprefix("Value error, ").replace("Input should be", "expected")
+        if detail["type"] == "model_type":
+            message = f"expected keys ({', '.join(_keys(location))})"
+        elif (
+            isinstance(detail["input"], Mapping) and detail["type"] == "value_error"
+        ):  # about several keys of a section
+            return f"{where}: {message}"
+        return f"{where}: found {detail['input']!r}, {message}"
+
+    def file_of(self, location: list[str]) -> Path:
+        """Name the file that holds a key: params.yaml, a preset or what it extends, else config.yaml."""
+        if _holds(self.values, location):
+            return PARAMS
+        last = CONF / "config.yaml"  # is laid over the presets
+        whole_section = len(location) == 1
+        if (group := location[0]) not in self.presets or (not whole_section and _holds(self._content(last), location)):
+            return last
+        chosen = preset = CONF / group / f"{self.presets[group]}.yaml"
+        while True:
+            content = self._content(preset)
+            if _holds(content, location[1:]):
+                return preset
+            parents = [name for name in content.get("defaults", []) if isinstance(name, str) and name != "_self_"]
+            if not parents:
+                return chosen
+            preset = CONF / group / f"{parents[-1]}.yaml"
+
+    def _content(self, file: Path) -> Any:
+        return yaml.safe_load((self.project / file).read_text(encoding="utf-8")) or {}
+
+
+def not_yaml(file: Path, error: Exception) -> ConfigError:
+    """Say where a file stops being YAML."""
+    mark = getattr(error, "problem_mark", None)
+    where = f"{file}:{mark.line + 1}" if mark else f"{file}"
+    return ConfigError(f"{where}: not YAML: {first_line(getattr(error, 'problem', None) or error)}")
+
+
+def first_line(error: object) -> str:
+    """Return the first line of an error's text, or its type where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _keys(location: list[str]) -> list[str]:
+    model: Any = Config
+    for part in location:
+        model = model.model_fields[part].annotation
+    return list(model.model_fields)
+
+
+def _holds(values: object, location: list[str]) -> bool:
+    for part in location:
+        if not isinstance(values, Mapping) or part not in values:
+            return False
+        values = values[part]
+    return bool(location)

@@ -1,0 +1,79 @@
+"""Other values for one run: written into the clone's params.yaml, in the syntax of `dvc exp run -S`.
+
+The file then says so in its first line, so it is never the committed one, and a model that was made of it is never
+pinned (see retrain/bot_commit.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from runner.config.compose import compose
+from runner.errors import ConfigError
+from runner.workspace import write_text
+
+NOTE = "# Of one run, not of the repository: "
+
+
+def override(project: Path, values: Sequence[str], why: str) -> None:
+    """Set values in params.yaml, and say why in its first line; whole or not at all.
+
+    Args:
+        project: the folder that holds params.yaml.
+        values: each KEY=VALUE; `+KEY=VALUE` for a key that params.yaml does not name.
+        why: in a few words.
+    Raises:
+        ConfigError: a value is not allowed.
+    """
+    params = project / "params.yaml"
+    before = params.read_text(encoding="utf-8")
+    try:
+        set_values(project, values)
+        text = params.read_text(encoding="utf-8")
+        write_text(params, f"{NOTE}{' '.join([why, *values])}\n{text}")
+        compose(project)
+    except ConfigError:
+        write_text(params, before)
+        raise
+
+
+def tried(project: Path) -> str:
+    """Return what params.yaml says of values for one run alone; empty where it is the repository's."""
+    first = (project / "params.yaml").read_text(encoding="utf-8").partition("\n")[0]
+    return first.removeprefix(NOTE) if first.startswith(NOTE) else ""
+
+
+def set_values(project: Path, values: Sequence[str]) -> None:
+    """Set values in params.yaml as DVC does; comments stay.
+
+    Raises:
+        ConfigError: a value cannot be read, or params.yaml does not name the key.
+    """
+    from dvc.exceptions import DvcException
+    from dvc.utils.hydra import apply_overrides
+
+    if not values:
+        return
+    try:
+        apply_overrides(project / "params.yaml", list(values))
+    except DvcException as error:
+        said = " ".join(str(error.__cause__ or error).split())
+        raise ConfigError(
+            f"{' '.join(values)}: {said}; expected KEY=VALUE as in `dvc exp run -S`, such as train.epochs=50, and "
+            "+KEY=VALUE for a key of conf/ that params.yaml does not name"
+        ) from error
+
+
+def limit(project: Path) -> list[str]:
+    """Shrink a training that wanted a GPU to what a CPU does in reasonable time; return what was set.
+
+    Raises:
+        ConfigError: params.yaml or conf/ is wrong.
+    """
+    config, _ = compose(project)
+    limits, train = config.fallback, config.train
+    batch = limits.max_batch if train.batch == -1 else min(train.batch, limits.max_batch)
+    values = [f"++train.epochs={min(train.epochs, limits.max_epochs)}", f"++train.batch={batch}"]
+    override(project, values, "no GPU came, the CPU's limits:")
+    return values

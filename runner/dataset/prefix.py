@@ -1,0 +1,74 @@
+"""What s3:// names, on this disk: one object, or all that lie under a prefix, many at a time."""
+
+from __future__ import annotations
+
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from tqdm import tqdm
+
+from runner.dataset.archive import MAX_BYTES, MAX_FILES, check_names
+from runner.errors import DatasetError
+from runner.store import is_bucket
+from runner.store.bucket import Bucket, Found
+from runner.store.sink import Sink
+from serving.storage.endpoint import CONNECTIONS, endpoint_of_environment
+
+_AT_ONCE = min(16, CONNECTIONS)
+
+
+def fetch_uri(uri: str, folder: Path) -> Path:
+    """Fetch what a URI names on the endpoint of the environment; return the file or the folder that it is now.
+
+    Args:
+        uri: s3://bucket/key of a zip, or s3://bucket/prefix/ of a folder's files.
+        folder: new or empty; gets it.
+    Raises:
+        DatasetError: there is nothing, or it has names that could do harm, or too much of it.
+        StoreError: the endpoint is not to be reached, or refuses.
+    """
+    name, _, key = uri.removeprefix("s3://").partition("/")
+    if not is_bucket(name):
+        raise DatasetError(f"{uri}: names no bucket, expected s3://bucket/prefix/ or s3://bucket/dataset.zip")
+    bucket = Bucket(name, endpoint_of_environment())
+    if key and not key.endswith("/") and (found := bucket.find(key)):
+        file = key.rpartition("/")[2]
+        check_names([file], uri)
+        _fetch(bucket, {key: found}, {key: folder / file}, uri)
+        return folder / file
+    prefix = f"{key.rstrip('/')}/" if key else ""
+    objects = {key: found for key, found in bucket.list(prefix) if not key.endswith("/")}
+    if not objects:
+        raise DatasetError(
+            f"{uri}: there is nothing under it, expected a zip, or the files of a dataset; check its name"
+        )
+    if len(objects) > MAX_FILES or sum(found.size for found in objects.values()) > MAX_BYTES:
+        raise DatasetError(f"{uri}: expected at most {MAX_FILES:,} files of {MAX_BYTES >> 30} GiB together")
+    names = {key: key.removeprefix(prefix) for key in objects}
+    check_names(list(names.values()), uri)
+    _fetch(bucket, objects, {key: folder / inner for key, inner in names.items()}, uri)
+    return folder
+
+
+def _fetch(bucket: Bucket, objects: dict[str, Found], targets: dict[str, Path], what: str) -> None:
+    """Fetch objects into files, with a bar where someone looks on."""
+    for parent in {target.parent for target in targets.values()}:
+        parent.mkdir(parents=True, exist_ok=True)
+    total = sum(found.size for found in objects.values())
+    with (
+        tqdm(total=total, unit="B", unit_scale=True, desc=what, disable=not sys.stderr.isatty()) as bar,
+        ThreadPoolExecutor(_AT_ONCE) as pool,
+    ):
+
+        def one(key: str) -> int:
+            with targets[key].open("w+b") as file:
+                bucket.download(key, objects[key], Sink(file))
+            return objects[key].size
+
+        try:
+            for size in pool.map(one, objects):
+                bar.update(size)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise

@@ -1,0 +1,88 @@
+"""GitHub's API behind the address of a repository.
+
+GITHUB_API_URL and GITHUB_REPOSITORY (owner/name) are told from the repository's address unless they are set, as they
+are in GitHub's own jobs.
+
+API: https://docs.github.com/en/rest
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+from runner.errors import GitError
+from runner.forge.git import LOOPBACK
+from serving.storage.endpoint import tls_context
+
+_TIMEOUT_SECONDS = 60
+
+
+class Remote(NamedTuple):
+    """A repository on a server.
+
+    Attributes:
+        url: that Git knows it by.
+        api: GitHub's API, such as https://api.github.com; empty where none can be told from the address.
+        page: of the repository, for people; empty as well.
+        repository: owner/name; empty as well.
+    """
+
+    url: str
+    api: str
+    page: str
+    repository: str
+
+
+def remote_of(url: str) -> Remote:
+    """Tell the server from an address: https://host/owner/name, ssh://… or git@host:owner/name.
+
+    A host that is not github.com is taken for a GitHub Enterprise Server, whose API is at /api/v3.
+    """
+    found = re.fullmatch(r"(?:https?://|ssh://)?(?:[^@/]*@)?([\w.-]+)(:\d+)?[:/](.+?/.+?)(\.git)?/?", url)
+    is_file = url.startswith(("file:", "/", "."))
+    host, path = (found[1], found[3]) if found and not is_file else ("", "")
+    scheme = "http" if url.startswith("http://") else "https"
+    port = found[2] or "" if found and host and url.startswith("http") else ""
+    api = "https://api.github.com" if host == "github.com" else f"{scheme}://{host}{port}/api/v3" if host else ""
+    page = f"{scheme}://{host}{port}/{path}" if host else ""
+    return Remote(url, os.environ.get("GITHUB_API_URL") or api, page, os.environ.get("GITHUB_REPOSITORY") or path)
+
+
+def ask(method: str, url: str, token: str, content: Mapping[str, str] | None = None) -> Any:
+    """Call the API, which must be https:// unless it is on this machine, as the token goes with it.
+
+    Raises:
+        GitError: it does not answer, or refuses.
+    """
+    address = urlsplit(url)
+    if address.scheme != "https" and not (address.scheme == "http" and address.hostname in LOOPBACK):
+        raise GitError(f"GITHUB_API_URL is {url}, expected https://…, as the token would be readable on the way")
+    request = urllib.request.Request(url, None if content is None else json.dumps(content).encode(), method=method)
+    request.add_header("Accept", "application/vnd.github+json")
+    request.add_header("Content-Type", "application/json")
+    request.add_header("User-Agent", "flywheel")
+    request.add_unredirected_header("Authorization", f"Bearer {token}")
+    try:
+        with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS, context=tls_context()) as answer:
+            return json.load(answer)
+    except urllib.error.HTTPError as error:
+        with error:
+            said = " ".join(error.read(2000).decode(errors="replace").split())[:300]
+        remedy = "the token needs the right to do this" if error.code in (401, 403, 404) else "look at it there"
+        raise GitError(f"{method} {url} answered {error.code}: {said}; {remedy}") from error
+    except (OSError, ValueError) as error:
+        raise GitError(f"{method} {url}: {error}; run this again once it answers") from error
+
+
+def same_repository(one: str, other: str) -> bool:
+    """Whether two addresses are of one repository, in whatever form each is."""
+    pages = [urlsplit(remote_of(each).page) for each in (one, other)]
+    (host, path), (other_host, other_path) = ((page.hostname, page.path.lower()) for page in pages)
+    return one == other or (bool(host) and (host, path) == (other_host, other_path))

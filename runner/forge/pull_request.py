@@ -1,0 +1,138 @@
+"""A pull request with new contents of a few files, made beside the checkout: no branch is switched, nothing is staged.
+
+The branch has one commit on top of HEAD, and is replaced when the same is proposed again; a pull request that is open
+for it then shows the new commit, so there is one at a time. GITHUB_TOKEN opens it by GitHub's API;
+without one, the link that opens it by hand is returned (see runner/forge/github.py).
+
+API: https://docs.github.com/en/rest/pulls/pulls
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from runner.errors import GitError
+from runner.forge.git import credentials, git, shown
+from runner.forge.github import Remote, ask, remote_of
+
+
+def propose(
+    project: Path,
+    files: Mapping[str, str | bytes],
+    *,
+    branch: str,
+    title: str,
+    body: str = "",
+    base: str | None = None,
+    remote: str = "origin",
+) -> str:
+    """Commit new contents of files on a branch, push it, and open a pull request, or bring the open one up to date.
+
+    Args:
+        project: a folder in the repository, whose HEAD the commit stands on.
+        files: path relative to `project`, and what the file is to hold.
+        branch: to push to; replaced where it exists.
+        title: of the commit and of the pull request.
+        body: of both, as Markdown.
+        base: the branch to merge into; None: the remote's default branch.
+        remote: of Git.
+    Returns:
+        What became of it, with the address, to print.
+    Raises:
+        GitError: Git or the server refuses. What was pushed stays, and the next run goes on with it.
+    """
+    where = _remote(project, remote)
+    commit = _commit(project, files, f"{title}\n\n{body}".strip())
+    pushed = _push(project, where, remote, branch, commit)
+    base = base or _default_branch(project, where, remote)
+    token = os.environ.get("GITHUB_TOKEN")
+    if token and where.api and where.repository:
+        return _open(where, token, branch=branch, base=base, title=title, body=body)
+    state = "pushed" if pushed else "there already"
+    if where.page:
+        link = f"{where.page}/compare/{quote(base)}...{quote(branch)}?expand=1"
+        return f"branch {branch} is {state}; open the pull request at {link}"
+    return f"branch {branch} is {state} at {shown(where.url)}; open a pull request from it to {base}"
+
+
+def changed_files(project: Path, paths: Sequence[str]) -> list[str]:
+    """Return those of the files that are not as HEAD has them."""
+    listed = git(project, "diff", "--name-only", "--relative", "-z", "HEAD", "--", *paths)
+    return [path for path in listed.split("\0") if path]
+
+
+def _remote(project: Path, remote: str) -> Remote:
+    git(project, "remote", "get-url", remote)  # complains if there is none
+    return remote_of(git(project, "config", f"remote.{remote}.url"))  # as it is written, whatever Git makes of it
+
+
+def _commit(project: Path, files: Mapping[str, str | bytes], message: str) -> str:
+    """Return a commit on HEAD that changes the files, made with an index of its own."""
+    prefix = git(project, "rev-parse", "--show-prefix")
+    with tempfile.TemporaryDirectory() as folder:
+        index = {"GIT_INDEX_FILE": str(Path(folder, "index"))}
+        git(project, "read-tree", "HEAD", environment=index)
+        for path, content in files.items():
+            data = content.encode() if isinstance(content, str) else content
+            blob = git(project, "hash-object", "-w", "--stdin", stdin=data)
+            entry = f"100644,{blob},{prefix}{path}"
+            git(project, "update-index", "--add", "--cacheinfo", entry, environment=index)
+        tree = git(project, "write-tree", environment=index)
+    return git(project, "commit-tree", tree, "-p", "HEAD", "-F", "-", stdin=message.encode())
+
+
+def _push(project: Path, where: Remote, remote: str, branch: str, commit: str) -> bool:
+    """Push a commit to a branch unless the branch has the same one already; return whether it was pushed."""
+    known = git(project, "ls-remote", remote, f"refs/heads/{branch}", environment=credentials(where.url)).split("\t")[0]
+    if known:
+        git(project, "fetch", "--quiet", remote, f"refs/heads/{branch}", environment=credentials(where.url))
+        if _content(project, known) == _content(project, commit):
+            return False
+    lease = f"--force-with-lease=refs/heads/{branch}:{known}"
+    git(project, "push", "--quiet", lease, remote, f"{commit}:refs/heads/{branch}", environment=credentials(where.url))
+    return True
+
+
+def _content(project: Path, commit: str) -> str:
+    """Return what tells a commit from others except its date: tree, parents and message."""
+    return git(project, "show", "--no-patch", "--format=%T %P%n%B", commit)
+
+
+def _default_branch(project: Path, where: Remote, remote: str) -> str:
+    found = re.search(
+        r"ref: refs/heads/(\S+)\s+HEAD",
+        git(project, "ls-remote", "--symref", remote, "HEAD", environment=credentials(where.url)),
+    )
+    return found[1] if found else "main"
+
+
+def _open(where: Remote, token: str, *, branch: str, base: str, title: str, body: str) -> str:
+    """Open the pull request of a branch, or give the open one this title and text."""
+    pulls = f"{where.api.rstrip('/')}/repos/{where.repository}/pulls"
+    owner = where.repository.partition("/")[0]
+    head = quote(f"{owner}:{branch}", safe="")
+    found = _ask("GET", f"{pulls}?state=open&head={head}&base={quote(base, safe='')}", token)
+    if found:
+        made = _ask("PATCH", f"{pulls}/{found[0]['number']}", token, {"title": title, "body": body})
+        return f"brought up to date: {made['html_url']}"
+    made = _ask("POST", pulls, token, {"title": title, "body": body, "head": branch, "base": base})
+    return f"opened: {made['html_url']}"
+
+
+def _ask(method: str, url: str, token: str, content: Mapping[str, str] | None = None) -> Any:
+    """Return the pull requests that there are, or the one that was made or changed.
+
+    Raises:
+        GitError: the server does not answer, refuses, or is none of GitHub's.
+    """
+    answer = ask(method, url, token, content)
+    expected = list if method == "GET" else dict
+    if not isinstance(answer, expected) or (expected is dict and "html_url" not in answer):
+        raise GitError(f"{method} {url} answered no pull request; is GITHUB_API_URL GitHub's API? The branch is pushed")
+    return answer

@@ -1,0 +1,198 @@
+"""Explain a broken set-up: one line for each thing that the pipeline needs, with the remedy."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from runner.errors import RunnerError, StageError
+
+if TYPE_CHECKING:
+    from runner.store import Store
+
+FREE_GB = 5
+ASKED = ("dvc", "dvc-s3", "hydra-core", "torch", "torchvision", "ultralytics", "onnx", "onnxruntime", "pillow", "numpy")
+
+
+class Finding(NamedTuple):
+    """One examined thing; `remedy` is empty when it is well."""
+
+    what: str
+    remedy: str = ""
+
+
+Check = Callable[[Path], Iterator[Finding]]
+
+
+def examine(project: Path, *more: Check) -> tuple[str, bool]:
+    """Return a line for each finding, of more checks too, and whether all is well."""
+    findings = [finding for check in (*CHECKS, *more) for finding in check(project)]
+    lines = [f"FAIL  {f.what}\n      {f.remedy}" if f.remedy else f"ok    {f.what}" for f in findings]
+    return "\n".join(lines), not any(finding.remedy for finding in findings)
+
+
+def _python(project: Path) -> Iterator[Finding]:
+    version = ".".join(map(str, sys.version_info[:3]))
+    supported = (3, 11) <= sys.version_info[:2] < (3, 14)
+    yield Finding(f"Python {version}", "" if supported else "use Python 3.11 to 3.13: make setup PYTHON=python3.12")
+    found = shutil.which("python")
+    same = found is not None and Path(found).parent.resolve() == Path(sys.executable).parent.resolve()
+    yield Finding(
+        f"`python` on PATH is {found}",
+        "" if same else f"DVC runs `python -m runner`, which must be {sys.executable}: run `. .venv/bin/activate`",
+    )
+
+
+def _packages(project: Path) -> Iterator[Finding]:
+    pins = _pins(project)
+    for name in ASKED:
+        try:
+            version = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            yield Finding(f"{name} is not installed", "run `make setup`")
+            continue
+        wanted = pins.get(name, [version])
+        fits = version.split("+")[0] in wanted
+        yield Finding(
+            f"{name} {version}" + ("" if fits else f", tested with {' or '.join(wanted)}"),
+            "" if fits else "run `make setup`",
+        )
+    pair = subprocess.run(
+        [sys.executable, "-c", "import torch, torchvision; torchvision.ops.nms"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    last = (pair.stderr.strip().splitlines() or ["no message"])[-1]
+    yield Finding(
+        "torch and torchvision import together" if pair.returncode == 0 else f"torch and torchvision: {last}",
+        "" if pair.returncode == 0 else "they must be a pair: run `make setup`, which installs the tested one",
+    )
+
+
+def check_image(project: Path) -> None:
+    """Refuse to run where other packages are installed than this commit pins: an image that is older than it.
+
+    Raises:
+        StageError: some package has another version.
+    """
+    pins = {_normal(name): versions for name, versions in _pins(project).items()}
+    installed = {_normal(each.name): each.version for each in importlib.metadata.distributions()}
+    others = [
+        f"{name} {installed[name]}, pinned {' or '.join(wanted)}"
+        for name, wanted in sorted(pins.items())
+        if name in installed and installed[name].split("+")[0] not in wanted
+    ]
+    if others:
+        raise StageError(
+            f"the image has other packages than constraints.txt and constraints-train.txt say ({'; '.join(others)}): "
+            "rebuild the image, and commit its digest to gitops/images"
+        )
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _pins(project: Path) -> dict[str, list[str]]:
+    """Return the tested versions of each package; several where they differ between Pythons."""
+    pins: dict[str, list[str]] = {}
+    for file in ("constraints.txt", "constraints-train.txt"):
+        if (project / file).is_file():
+            for name, version in re.findall(r"^([\w.-]+)==([\w.]+)", (project / file).read_text("utf-8"), re.MULTILINE):
+                pins.setdefault(name, []).append(version)
+    return pins
+
+
+def _repository(project: Path) -> Iterator[Finding]:
+    for name, remedy in ((".git", "clone the repository, or `git init`"), (".dvc", "run `dvc init`")):
+        there = (project / name).exists()
+        yield Finding(f"{name} is {'here' if there else 'missing'}", "" if there else remedy)
+    for folder in dict.fromkeys((project, Path(os.environ.get("RUNNER_WORK") or project))):
+        writable = os.access(folder, os.W_OK)
+        yield Finding(
+            f"{folder} can{'' if writable else 'not'} be written", "" if writable else "change its rights or its owner"
+        )
+    free = shutil.disk_usage(project).free / 1e9
+    yield Finding(
+        f"{free:.0f} GB free", "" if free > FREE_GB else f"make room: a training wants {FREE_GB} GB, `dvc gc -w` helps"
+    )
+
+
+def _configuration(project: Path) -> Iterator[Finding]:
+    from runner.config.compose import compose
+
+    try:
+        config, _ = compose(project)
+    except RunnerError as error:
+        yield Finding("params.yaml and conf/ do not fit together", str(error).replace("\n", "\n      "))
+        return
+    yield Finding("params.yaml and conf/ compose")
+    yield from data(project, config.dataset.url)
+    yield from _device(config.train.batch)
+
+
+def data(project: Path, url: str) -> Iterator[Finding]:
+    """Say what the store can do, and whether it has the dataset's version."""
+    from runner.store import key_of, open_store
+
+    try:
+        store = open_store(project)
+        yield Finding(f"the store {_describe(store)}")
+        there = url == "sample" or store.exists(key_of(url))
+    except RunnerError as error:
+        yield Finding("the store", str(error))
+        return
+    yield Finding(
+        f"dataset {url}",
+        "" if there else f"it is not in {store.uri}: set STORE_URI, or `python -m runner dataset add` it again",
+    )
+
+
+def _describe(store: Store) -> str:
+    """Say where a store is and what it can do.
+
+    Raises:
+        StoreError: it does not answer.
+    """
+    from runner.store.folder import FolderStore
+
+    if isinstance(store, FolderStore):
+        return f"is the folder {store.uri}"
+    from runner.store.s3 import CAPABILITIES, S3Store
+
+    assert isinstance(store, S3Store)
+    store.bucket.patience = ()
+    answers = f"{store.uri} at {store.bucket.endpoint.url} answers"
+    if not store.exists(CAPABILITIES):
+        return f"{answers}; nobody has tried what it can do: `python -m runner store init` does, with its root user"
+    names = {"conditional_put": "conditional PUT", "tags": "tags", "versioning": "versions"}
+    does = store.capabilities._asdict()
+    return f"{answers}: " + ", ".join(name if does[key] else f"no {name}" for key, name in names.items())
+
+
+def _device(batch: int) -> Iterator[Finding]:
+    from runner.stages.parallel import workers
+
+    try:
+        import torch
+
+        gpus = torch.cuda.device_count()
+        yield Finding(f"{gpus} GPUs, {workers()} workers, RUNNER_DEVICE={os.environ.get('RUNNER_DEVICE', '')}")
+        from runner.stages.device import check_device
+
+        check_device(os.environ.get("RUNNER_DEVICE", ""), batch)
+    except ImportError:
+        return  # named above
+    except RunnerError as error:
+        yield Finding("the device", str(error))
+
+
+CHECKS: tuple[Check, ...] = (_python, _packages, _repository, _configuration)

@@ -1,0 +1,254 @@
+"""Say which stages `dvc repro` would run, and because of which keys, without running any.
+
+`dvc repro --dry` cannot be asked: it needs every output to be here. The plan composes for real, in memory, asks
+`dvc status` about the repository's files, and follows dvc.yaml from what changed. Data that are not here are no change.
+The answer is an upper bound: a stage that runs may come out the same, and then the ones behind it do not run. What the
+run cache holds need not run (runner/pipeline/run_cache.py).
+
+dvc.lock: https://dvc.org/doc/user-guide/project-structure/dvcyaml-files#dvclock-file
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import chdir
+from dataclasses import dataclass
+from graphlib import TopologicalSorter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import yaml
+
+from runner.config.compose import compose, stage_text
+from runner.config.schema import Config
+from runner.errors import ConfigError, StageError
+from runner.pipeline.run_cache import COMPOSE, cached_stages, fetch_run_cache, lacks_outputs
+from runner.workspace import ARTIFACTS
+
+if TYPE_CHECKING:
+    from dvc.repo import Repo
+
+TRAIN = "train"
+GATE = ARTIFACTS / "config" / "gate.yaml"
+Entry = dict[str, Any]  # a stage as dvc.yaml or dvc.lock writes it
+
+
+class Plan(NamedTuple):
+    """The stages whose inputs are not those of dvc.lock, in order, each with its reasons; and all stages.
+
+    Attributes:
+        reasons: stage → why it is not up to date.
+        stages: all, in order.
+        cached: those with reasons whose result is in the run cache, so that it is taken from there.
+        gate: why the model is to be judged anew, though no stage depends on it.
+    """
+
+    reasons: dict[str, list[str]]
+    stages: list[str]
+    cached: frozenset[str] = frozenset()
+    gate: tuple[str, ...] = ()
+
+    @property
+    def answer(self) -> str:
+        """What a retrain has to do: `train`, `gate-only` (the model is there) or `nothing`."""
+        if TRAIN in self.reasons and TRAIN not in self.cached:
+            return "train"
+        return "gate-only" if self.gate or self.reasons.keys() - {COMPOSE} else "nothing"
+
+    def as_text(self) -> str:
+        """Return a line for each stage, and the answer."""
+        width = max(map(len, self.stages))
+        lines = [f"{name:{width}}  {self._why(name)}" for name in self.stages]
+        lines += [f"{'gate':{width}}  {'; '.join(self.gate)}"] if self.gate else []
+        count = len(self.reasons.keys() - self.cached)
+        lines.append(f"{count} of {len(self.stages)} stages would run" if count else "nothing would run")
+        return "\n".join([*lines, f"answer: {self.answer}"])
+
+    def as_json(self) -> str:
+        """Return the answer, the reasons, and what the run cache holds as JSON."""
+        content = {
+            "answer": self.answer,
+            "reasons": self.reasons,
+            "cached": sorted(self.cached),
+            "gate": self.gate,
+        }
+        return json.dumps(content, indent=2, ensure_ascii=False)
+
+    def _why(self, stage: str) -> str:
+        return "; ".join(self.reasons.get(stage, ["-"])) + (" (in the run cache)" if stage in self.cached else "")
+
+
+def make_plan(project: Path, *, remote: bool = False) -> Plan:
+    """Return what `dvc repro` would do here.
+
+    Args:
+        project: the project's folder; its data need not be here.
+        remote: fetch the run cache from the DVC remote first, and count a training, or a stage behind it, whose result
+            is not there as one that would run; a remote that cannot be reached is said, and not asked.
+    Raises:
+        ConfigError: params.yaml or conf/ is wrong; then nothing would run behind `compose`.
+        StageError: this is no DVC project, or another `dvc` is at work in it.
+    """
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    project = project.resolve()
+    config, _ = compose(project)
+    reasons: dict[str, list[str]] = {}
+    try:
+        with chdir(project), Repo() as repo:  # DVC's answers are relative to the current folder
+            why_not = fetch_run_cache(repo) if remote else ""
+            if why_not:
+                print(f"the run cache of the store was not asked: {why_not}", flush=True)
+            status = _by_stage(repo.status())
+            pipeline, lock = _stages(project / "dvc.yaml"), _stages(project / "dvc.lock")
+            changes = _Changes(project, repo, config, pipeline, lock, status)
+            kept = _from(pipeline, TRAIN) if remote and not why_not else frozenset()
+            for stage in (order := _in_order(pipeline)):
+                why = changes.reasons(stage, reasons)
+                if not why and stage in kept and lacks_outputs(repo, stage):
+                    why = ["its result is not in the store"]
+                if why:
+                    reasons[stage] = why
+            locked = {stage: _digests(lock[stage], "outs") for stage in order if stage not in reasons}
+            composed = {
+                str(path): _md5(stage_text(config, path.stem).encode())
+                for path in map(Path, _paths(pipeline.get(COMPOSE, {}), "outs"))
+            }
+            cached = cached_stages(repo, order, locked, composed, remote=remote) if reasons else frozenset()
+            gate = changes.gate()
+    except DvcException as error:
+        raise StageError(f"{project}: {error}") from error
+    return Plan(reasons, order, cached, gate)
+
+
+@dataclass(frozen=True)
+class _Changes:
+    """What is otherwise than dvc.lock says."""
+
+    project: Path
+    repo: Repo
+    config: Config
+    pipeline: dict[str, Entry]
+    lock: dict[str, Entry]
+    status: dict[str, dict[str, str]]
+
+    def reasons(self, stage: str, before: dict[str, list[str]]) -> list[str]:
+        """Return why a stage would run, given those that would run before it; empty when it would not."""
+        if stage not in self.lock:
+            return ["never ran"]
+        status, locked = self.status.get(stage, {}), _digests(self.lock[stage], "deps")
+        reasons = ["its command changed"] if "command" in status else []
+        for path in [*_paths(self.pipeline[stage], "deps"), *_paths(self.pipeline[stage], "params")]:
+            producer = _producer(self.pipeline, path)
+            if producer is None and path in status:
+                reasons.append(f"{path} {'is missing' if status[path] == 'deleted' else 'changed'}")
+            elif producer is None:
+                continue
+            elif Path(path).parent == ARTIFACTS / "config":
+                reasons += self._changed_keys(Path(path), locked.get(path))
+            elif producer in before:
+                reasons.append(f"{producer} runs")
+            elif locked.get(path) != _digests(self.lock[producer], "outs").get(path):
+                reasons.append(f"{producer} has another result than this stage last saw")
+        outs = _paths(self.pipeline[stage], "outs")
+        return reasons + [f"{path} was changed by hand" for path in outs if status.get(path) == "modified"]
+
+    def gate(self) -> tuple[str, ...]:
+        """Return the keys by which the model would be judged or pinned otherwise than dvc.lock says."""
+        known = _digests(self.lock.get(COMPOSE, {}), "outs")
+        return tuple(self._changed_keys(GATE, known[str(GATE)])) if str(GATE) in known else ()
+
+    def _changed_keys(self, path: Path, md5: str | None) -> list[str]:
+        """Return the keys of a composed file whose values are others than when the stage last ran."""
+        text = stage_text(self.config, path.stem)
+        if md5 == _md5(text.encode()):
+            return []
+        old = next((old for old in self._old_texts(path, md5) if md5 == _md5(old.encode())), None)
+        if old is None:
+            return [f"{path} changed (the old values are not here)"]
+        before, after = dict(_leaves(yaml.safe_load(old))), dict(_leaves(yaml.safe_load(text)))
+        return [
+            f"{key}: {_show(before.get(key))} → {_show(after.get(key))}"
+            for key in before | after
+            if before.get(key) != after.get(key) or (key in before) != (key in after)
+        ]
+
+    def _old_texts(self, path: Path, md5: str | None) -> Iterator[str]:
+        """Yield what may be the composed file as the stage last saw it; which one it is, its digest tells."""
+        places = [self.project / path]
+        if md5 is not None:
+            places.append(Path(self.repo.cache.local.oid_to_path(md5)))
+        yield from (place.read_text(encoding="utf-8") for place in places if place.is_file())
+        try:  # a fresh clone has neither, but dvc.lock holds the params.yaml of the last run
+            params = self.lock["compose"]["params"]["params.yaml"]
+            yield stage_text(compose(self.project, params)[0], path.stem)
+        except (KeyError, ConfigError):
+            return
+
+
+def _by_stage(status: dict[str, list[Any]]) -> dict[str, dict[str, str]]:
+    """Flatten what `dvc status` says to {stage: {path: how it changed}}, with `command` where that did."""
+    flat: dict[str, dict[str, str]] = {}
+    for stage, findings in status.items():
+        flat[stage] = {}
+        for finding in findings:
+            if isinstance(finding, str):
+                flat[stage][finding.removeprefix("changed ")] = "modified"
+            else:
+                for changed in finding.values():
+                    flat[stage] |= {path: how if isinstance(how, str) else "modified" for path, how in changed.items()}
+    return flat
+
+
+def _stages(file: Path) -> dict[str, Entry]:
+    content = yaml.safe_load(file.read_text(encoding="utf-8")) if file.exists() else None
+    return dict((content or {}).get("stages") or {})
+
+
+def _in_order(pipeline: dict[str, Entry]) -> list[str]:
+    """Return the stages so that each stands behind those it depends on."""
+    sorter: TopologicalSorter[str] = TopologicalSorter()
+    for name, entry in pipeline.items():
+        producers = (_producer(pipeline, path) for path in _paths(entry, "deps"))
+        sorter.add(name, *(producer for producer in producers if producer))
+    return list(sorter.static_order())
+
+
+def _from(pipeline: dict[str, Entry], first: str) -> frozenset[str]:
+    """Return a stage and all that depend on its outputs, at once or by others."""
+    found = {first} & pipeline.keys()
+    for name in _in_order(pipeline):
+        if found & {_producer(pipeline, path) for path in _paths(pipeline[name], "deps")}:
+            found.add(name)
+    return frozenset(found)
+
+
+def _producer(pipeline: dict[str, Entry], path: str) -> str | None:
+    """Return the stage that makes a file; None for a file of the repository."""
+    return next((name for name, entry in pipeline.items() if path in _paths(entry, "outs")), None)
+
+
+def _paths(entry: Entry, what: str) -> list[str]:
+    """Return the paths that dvc.yaml lists, each alone or with settings."""
+    return [path for each in entry.get(what, []) for path in ([each] if isinstance(each, str) else each)]
+
+
+def _digests(entry: Entry, what: str) -> dict[str, str]:
+    return {each["path"]: each["md5"] for each in entry.get(what, [])}
+
+
+def _md5(content: bytes) -> str:
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()
+
+
+def _leaves(values: object, prefix: str = "") -> list[tuple[str, object]]:
+    if not isinstance(values, dict):
+        return [(prefix.removesuffix("."), values)]
+    return [leaf for key, value in values.items() for leaf in _leaves(value, f"{prefix}{key}.")]
+
+
+def _show(value: object) -> str:
+    return "(empty)" if value is None else json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,69 @@
+"""What went in, what came out, how long each stage took: for the terminal or as Markdown."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from runner.errors import StageError
+from runner.stages.registry import STAGES, seconds_file
+from runner.tables import Row, Table, figure, metric_rows
+from runner.workspace import ARTIFACTS
+
+
+def summarize(project: Path, *, markdown: bool) -> str:
+    """Return the summary of the last run.
+
+    Raises:
+        StageError: there was no run to the end, or its outputs are not here.
+    """
+    folder = project / ARTIFACTS
+    try:
+        found, metrics = _json(folder / "report/report.json"), _json(folder / "evaluation/metrics.json")
+        difference = _json(folder / "export/difference.json")
+        values = {
+            name: yaml.safe_load((folder / f"config/{name}.yaml").read_text("utf-8")) for name in ("fetch", "train")
+        }
+        megabytes = (folder / "export/model.onnx").stat().st_size / 1e6
+    except FileNotFoundError as error:
+        raise StageError(f"{error.filename} is missing; `dvc repro` makes it, `dvc pull` fetches it") from error
+    tables = [_went_in(found, values, folder), Table("What came out", metric_rows(metrics)), _took()]
+    text = "\n\n".join(table.as_text(markdown=markdown) for table in tables)
+    closing = [
+        f"mAP50 {figure(metrics['map50'])} on {metrics['pictures']} test pictures; "
+        f"model.onnx {megabytes:.1f} MB, at most {difference['confidence']:.1g} off the weights in a confidence",
+        f"look at {ARTIFACTS}/report/index.html (the dataset) and {ARTIFACTS}/evaluation/misses/ (the worst misses)",
+    ]
+    return text + "\n\n" + "\n".join(f"- {line}" if markdown else line for line in closing)
+
+
+def _went_in(found: dict[str, Any], values: dict[str, Any], folder: Path) -> Table:
+    dataset, train = values["fetch"]["dataset"], values["train"]
+    parts = [len((folder / f"split/{part}.txt").read_text("utf-8").splitlines()) for part in ("train", "val", "test")]
+    pictures = found["pictures"]
+    rows: list[Row] = [
+        ("dataset", dataset["url"]),
+        ("pictures", f"{pictures['kept']} of {pictures['found']}, {pictures['background']} of them background"),
+        ("train, val, test", ", ".join(map(str, parts))),
+        ("boxes", ", ".join(f"{count} {name}" for name, count in found["boxes"].items())),
+        ("left out", f"{len(found['left_out'])}"),
+        ("model", f"{train['model']['base']} at {train['model']['imgsz']} px"),
+        ("training", f"up to {train['train']['epochs']} epochs, batch {train['train']['batch']}, seed {train['seed']}"),
+    ]
+    return Table("What went in", [("", ""), *rows])
+
+
+def _took() -> Table:
+    rows: list[Row] = [("stage", "seconds")]
+    for name in STAGES:
+        file = seconds_file(name)
+        rows.append((name, f"{json.loads(file.read_text()):.1f}" if file.is_file() else "not run here"))
+    return Table("How long it took when it last ran", rows)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content

@@ -1,0 +1,151 @@
+"""One commit by the bot: dvc.lock, and dev's pin when the gate let the model pass; nothing else, or nothing at all.
+
+The branch moves while a training runs, so the commit is made on its head, and made again when someone else was faster.
+A model is only pinned when it was made from the committed params.yaml: a run with other values, or one that fell back
+to the CPU's limits, has another file.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import yaml
+
+from runner.errors import StageError
+from runner.forge.git import credentials, git
+from runner.release.pin import OVERLAYS, parse_pin, read_pin
+from runner.release.promote import promote
+from runner.retrain.branch import changes, cloned, insist, newer
+from runner.store import Store
+from runner.store.published import Version, read_version
+
+ENVIRONMENT = "dev"
+LOCK = "dvc.lock"
+MINE = (LOCK, str(OVERLAYS / ENVIRONMENT / "model.env"))
+TRAILER = "Flywheel-Pin"  # the trigger knows the bot's commits by it
+
+
+class Run(NamedTuple):
+    """What ran: the PipelineRun's name, the commit it was for, the repository and its branch."""
+
+    name: str
+    revision: str
+    url: str
+    branch: str
+
+
+class Pinned(NamedTuple):
+    """What became of it: `commit` is empty when there is nothing to commit, `said` is why."""
+
+    commit: str
+    said: str
+
+
+def pin(
+    run: Run, store: Store, model: str, number: int, *, mode: str, pause: Callable[[float], None] = time.sleep
+) -> Pinned:
+    """Bring a run's result to the branch.
+
+    Args:
+        run: what ran.
+        store: where it left its files.
+        model: its name.
+        number: the version that was published.
+        mode: push, or pull-request where the branch is protected.
+        pause: waits some seconds before another try.
+    Raises:
+        GitError: the repository cannot be reached, or refuses, again and again.
+        StageError: another file than the bot's would change.
+        StoreError: the version is not there, or damaged.
+    """
+    version = read_version(store, model, number)
+    lock, params = (store.read(f"pipeline/{run.name}/{name}") for name in (LOCK, "params.yaml"))
+    _check_lock(lock, run)
+
+    def bring() -> Pinned:
+        with cloned(run.url, run.branch) as clone:
+            if reason := _not_now(clone, run, params):
+                return Pinned("", f"not pinned: {reason}")
+            changed = _write(clone, store, lock, version)
+            if not changed:
+                return Pinned("", f"{model} {number} is in Git already: nothing to commit")
+            return _bring(clone, run, version, changed, mode)
+
+    return insist(bring, pause=pause)
+
+
+def _check_lock(lock: bytes, run: Run) -> None:
+    try:
+        known = isinstance(yaml.safe_load(lock)["stages"], dict)
+    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError):
+        known = False
+    if not known:
+        raise StageError(f"pipeline/{run.name}/{LOCK} in the store is no dvc.lock; run the training again")
+
+
+def _not_now(clone: Path, run: Run, params: bytes) -> str:
+    """Say why this run must not be committed; empty when it may."""
+    if reason := newer(clone, run.revision):
+        return reason
+    committed = git(clone, "show", f"{run.revision}:params.yaml")
+    ours = params.decode(errors="replace").strip()
+    if ours != committed:
+        return f"it was made with other values than the commit's ({ours.partition(chr(10))[0].lstrip('# ')})"
+    return ""
+
+
+def _write(clone: Path, store: Store, lock: bytes, version: Version) -> list[str]:
+    """Write what the bot may write; return the files that changed."""
+    (clone / LOCK).write_bytes(lock)
+    if version.passed and _was_taken_back(clone, version):
+        print(f"{ENVIRONMENT} ran this before, and somebody took it back: that stays until a training's input changes")
+    elif version.passed:
+        print(promote(clone, store, ENVIRONMENT, version, force=False, allow_local=False), flush=True)
+    git(clone, "add", "--all")
+    files = git(clone, "diff", "--cached", "--name-only", "--no-renames").splitlines()
+    if others := [file for file in files if file not in MINE]:
+        raise StageError(
+            f"{', '.join(others)} would change too, expected {' and '.join(MINE)} alone; nothing is pushed"
+        )
+    return files
+
+
+def _was_taken_back(clone: Path, version: Version) -> bool:
+    """Whether this version was pinned before, and no commit since then changed an input of a training.
+
+    Where the pin is another now, somebody reverted it; a nightly run must not bring it back. In a store that was made
+    anew a version of the same number is another one.
+    """
+    now = read_pin(clone, ENVIRONMENT)
+    if now is not None and now.sha256 == version.sha256:
+        return False
+    trailer = f"--grep=^{TRAILER}: {version.model}/{version.number}$"
+    former = git(clone, "log", "-1", "--format=%H", trailer, "--", MINE[1])
+    if not former:
+        return False
+    pinned = parse_pin(git(clone, "show", f"{former}:{MINE[1]}"), clone / MINE[1])
+    if pinned is None or pinned.sha256 != version.sha256:
+        return False
+    return not changes(clone, f"{former}..HEAD")
+
+
+def _bring(clone: Path, run: Run, version: Version, changed: list[str], mode: str) -> Pinned:
+    name = f"{version.model} {version.number}"
+    is_pin = MINE[1] in changed
+    what = f"{ENVIRONMENT} runs {name}" if is_pin else f"Lock of {name}" + ("" if version.passed else ", not pinned")
+    map50 = "" if version.map50 is None else f", mAP50 {version.map50:.3f}"
+    title = f"{what}{map50}"
+    body = f"Of {run.revision}, by {run.name}.\n\n{TRAILER}: {version.model}/{version.number}"
+    if mode == "pull-request":
+        from runner.forge.pull_request import propose
+
+        files = {file: (clone / file).read_bytes() for file in changed}
+        said = propose(clone, files, branch=f"flywheel/{version.model}", title=title, body=body, base=run.branch)
+        return Pinned("", f"{title}: {said}")
+    git(clone, "commit", "--quiet", "--message", f"{title}\n\n{body}")
+    git(clone, "push", "--quiet", "origin", f"HEAD:refs/heads/{run.branch}", environment=credentials(run.url))
+    commit = git(clone, "rev-parse", "HEAD")
+    return Pinned(commit, f"{title}: commit {commit[:12]} on {run.branch}")

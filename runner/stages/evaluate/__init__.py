@@ -1,0 +1,1 @@
+"""The stage evaluate: model.onnx measured through the server's own detector."""

@@ -1,0 +1,161 @@
+"""Measure model.onnx as the server would run it, on the raw bytes of the pictures that users would send.
+
+Every picture passes through the model once, and its answer is read twice. Average precision takes all boxes above a
+confidence of 0.001, of several classes if need be: Ultralytics' `val` does so, and figures can be compared. Thresholds,
+precision, recall, confusion and misses take what the server answers: one class a box.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from runner.config.schema import Evaluate
+from runner.stages.evaluate.curves import write_confusion, write_curves
+from runner.stages.evaluate.examples import Example, Found, class_ids, detect, load, read_part
+from runner.stages.evaluate.metrics import (
+    FALLBACK,
+    THRESHOLDS,
+    AveragePrecision,
+    Boxes,
+    Counts,
+    Floats,
+    Ids,
+    average_precision,
+    best_threshold,
+    count,
+    pairs,
+)
+from runner.stages.evaluate.misses import Answer, write_misses
+from runner.workspace import write_text
+
+LOWEST_PREDICTION = 0.01  # confidence above which boxes stand in predictions.json
+
+
+def evaluate(onnx: Path, raw: Path, dataset: Path, split: Path, settings: Evaluate, out: Path) -> str:
+    """Fill `out` with metrics.json, curves, the confusion of classes, predictions and the worst misses.
+
+    metrics.json holds map50, map50_95, precision, recall, threshold, pictures, boxes, the same for each class under
+    `classes`, and `notes`. Everything is measured on test. Each class's threshold has the best F1 of that class on val;
+    the overall threshold has the best mean F1 over the classes. Precision and recall, 0 to 1, are those at the
+    threshold beside them; the overall ones are means over the classes. A class without boxes in test has no figures
+    (null) and is left out of the means.
+
+    Beside it: pr.csv, thresholds.csv and curves.png, confusion.csv and confusion.png (see curves.py),
+    predictions.json (boxes per test picture as served, above a confidence of 0.01), misses/ (see misses.py).
+
+    Args:
+        onnx: the model file.
+        raw: images/, the pictures as they came.
+        dataset: index.json (image, source, width, height, labels), classes.txt and labels/.
+        split: val.txt and test.txt, each a list of `images/<name>`.
+        settings: overlap for suppression, boxes per picture, number of misses to draw.
+        out: an empty folder.
+    Returns:
+        A line with the figures, and a line for each note.
+    Raises:
+        StageError: the model cannot be loaded, or its classes are not those of the dataset.
+        DatasetError: a picture or its labels cannot be read.
+    """
+    detector = load(onnx)
+    names = (dataset / "classes.txt").read_text(encoding="utf-8").splitlines()
+    ids = class_ids(detector.classes, names)
+    val, test = (read_part(part, raw, dataset, split) for part in ("val", "test"))
+    found = list(detect(detector, ids, [*val, *test], settings))
+    val_found, test_found = found[: len(val)], found[len(val) :]
+
+    notes: list[str] = []
+    chosen = count([e.labelled for e in val], [f.served for f in val_found], len(names), THRESHOLDS)
+    thresholds = _thresholds(chosen.f1, chosen.labelled, names, notes)
+    labelled = [example.labelled for example in test]
+    ranked = average_precision(labelled, [f.everything for f in test_found], len(names), settings.max_detections)
+    measured = count(labelled, [f.served for f in test_found], len(names), thresholds)
+    notes += [f"{names[i]}: no boxes in test; left out of the means" for i in np.flatnonzero(measured.labelled == 0)]
+    metrics = _metrics(ranked, measured, thresholds, names) | {"pictures": len(test), "notes": notes}
+    answers = [_answer(example, each.served, thresholds[1:]) for example, each in zip(test, test_found, strict=True)]
+    write_text(out / "metrics.json", _json(metrics))
+    write_curves(ranked, chosen, names, out)
+    write_confusion(answers, names, out)
+    write_text(out / "predictions.json", _predictions(test, test_found, names))
+    write_misses(answers, names, settings.worst, out / "misses")
+    return "\n".join([_line(metrics), *notes])
+
+
+def _thresholds(f1: Floats, labelled: Ids, names: Sequence[str], notes: list[str]) -> Floats:
+    """Return the overall threshold and then each class's, from (classes, thresholds) F1 on val and boxes per class."""
+    present = np.flatnonzero(labelled)
+    best = best_threshold(f1[present].mean(axis=0)) if len(present) else None
+    if best is None:
+        why = "no boxes" if not len(present) else "none of its boxes found"
+        notes.append(f"val: {why}; every threshold is {FALLBACK}, which nothing supports")
+        return np.full(1 + len(names), FALLBACK)
+    chosen = [best]
+    for class_id, name in enumerate(names):
+        own = best_threshold(f1[class_id])
+        if own is None:
+            why = "no boxes" if not labelled[class_id] else "none of its boxes found"
+            notes.append(f"{name}: {why} in val; its threshold is the overall one, {best:g}")
+        chosen.append(best if own is None else own)
+    return np.array(chosen)
+
+
+def _metrics(ranked: AveragePrecision, measured: Counts, thresholds: Floats, names: Sequence[str]) -> dict[str, Any]:
+    """Return the figures over all classes and of each; `measured` and `thresholds` begin with the overall threshold."""
+
+    def figures(classes: Ids, threshold: int) -> dict[str, float | int | None]:
+        return {
+            "map50": _mean(ranked.map50[classes]),
+            "map50_95": _mean(ranked.map50_95[classes]),
+            "precision": _mean(measured.precision[classes, threshold]),
+            "recall": _mean(measured.recall[classes, threshold]),
+            "threshold": float(thresholds[threshold]),
+            "boxes": int(measured.labelled[classes].sum()),
+        }
+
+    present = np.flatnonzero(measured.labelled)
+    per_class = {name: figures(present[present == i], 1 + i) for i, name in enumerate(names)}
+    return {**figures(present, 0), "classes": per_class}
+
+
+def _mean(values: Floats) -> float | None:
+    """Return the mean, rounded; None of nothing: a class without boxes has no figures."""
+    return round(float(values.mean()), 6) if len(values) else None
+
+
+def _answer(example: Example, served: Boxes, thresholds: Floats) -> Answer:
+    """What the server would have drawn with each class's threshold, beside what is labelled."""
+    shown = served.take(np.flatnonzero(served.confidences > thresholds[served.class_ids]))
+    return Answer(example.image, example.source, example.labelled, shown, pairs(example.labelled, shown))
+
+
+def _predictions(examples: Sequence[Example], found: Sequence[Found], names: Sequence[str]) -> str:
+    """JSON: for each picture its boxes as served, [class, confidence, x1, y1, x2, y2] in pixels; a line a picture."""
+    lines = []
+    for example, each in zip(examples, found, strict=True):
+        served = each.served.take(np.flatnonzero(each.served.confidences > LOWEST_PREDICTION))
+        boxes = [
+            [names[class_id], confidence, *(round(side, 1) for side in box)]
+            for class_id, confidence, box in zip(
+                served.class_ids.tolist(), served.confidences.tolist(), served.xyxy_px.tolist(), strict=True
+            )
+        ]
+        lines.append(f"{json.dumps(example.image, ensure_ascii=False)}: {json.dumps(boxes, ensure_ascii=False)}")
+    return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def _json(content: dict[str, Any]) -> str:
+    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+
+
+def _line(metrics: dict[str, Any]) -> str:
+    keys = ("map50", "map50_95", "precision", "recall", "threshold")
+    figures = {key: "none" if metrics[key] is None else f"{metrics[key]:.3f}" for key in keys}
+    return (
+        f"mAP50 {figures['map50']}, mAP50-95 {figures['map50_95']}; precision {figures['precision']} and recall "
+        f"{figures['recall']} at threshold {figures['threshold']}; "
+        f"on {metrics['pictures']} test pictures with {metrics['boxes']} boxes"
+    )

@@ -1,0 +1,140 @@
+"""The pictures of a part, what is labelled in them, and what the model finds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from runner.config.schema import Evaluate
+from runner.errors import DatasetError, StageError
+from runner.stages.evaluate.metrics import Boxes, Floats, Ids
+from runner.stages.parallel import workers
+from serving.vision.detector import Detections, Detector
+from serving.vision.metadata import ModelError
+from serving.vision.picture import PictureError
+
+LOWEST = 0.001  # confidence above which boxes count for average precision: what Ultralytics validates with
+
+
+class Example(NamedTuple):
+    """A picture as users would send it, and what is to be found in it."""
+
+    image: str
+    source: Path
+    pixels: int
+    labelled: Boxes
+
+
+class Found(NamedTuple):
+    """What the model found: everything, for average precision; and as served, for all else."""
+
+    everything: Boxes
+    served: Boxes
+
+
+def load(onnx: Path) -> Detector:
+    """Load the model, or say how to make one that loads.
+
+    Raises:
+        StageError: it is no detector, or cannot be loaded.
+    """
+    try:
+        return Detector(onnx)
+    except ModelError as error:
+        raise StageError(f"{onnx}: {error}; run `dvc repro export`") from error
+
+
+def class_ids(known: Sequence[str], names: Sequence[str]) -> Ids:
+    """Return the dataset's class id for each of the model's, matched by name.
+
+    Raises:
+        StageError: the names are not the same.
+    """
+    if set(known) != set(names):
+        only_model = ", ".join(sorted(set(known) - set(names))) or "none"
+        only_dataset = ", ".join(sorted(set(names) - set(known))) or "none"
+        raise StageError(
+            f"the model's classes are not the dataset's (in the model alone: {only_model}; in the dataset alone: "
+            f"{only_dataset}); expected the same names; run `dvc repro` to train on this dataset"
+        )
+    return np.array([names.index(name) for name in known], np.int64)
+
+
+def read_part(part: str, raw: Path, dataset: Path, split: Path) -> list[Example]:
+    """Return the pictures of val or test with their labels.
+
+    Args:
+        part: val or test.
+        raw: images/, the pictures as they came.
+        dataset: index.json and labels/.
+        split: <part>.txt, a list of `images/<name>`.
+    Raises:
+        DatasetError: a label file is not what `prepare` writes, or the index lacks a picture.
+    """
+    index = {entry["image"]: entry for entry in json.loads((dataset / "index.json").read_text(encoding="utf-8"))}
+    images = (split / f"{part}.txt").read_text(encoding="utf-8").splitlines()
+    if unknown := [image for image in images if image not in index]:
+        raise DatasetError(
+            f"{split / part}.txt: {unknown[0]} is not in {dataset / 'index.json'}; run `dvc repro split`"
+        )
+    return [_example(index[image], raw, dataset) for image in images]
+
+
+def _example(entry: dict[str, Any], raw: Path, dataset: Path) -> Example:
+    file = dataset / entry["labels"]
+    text = file.read_text(encoding="utf-8") if file.is_file() else ""
+    try:
+        rows = np.array([line.split() for line in text.splitlines()], np.float64).reshape(-1, 5)
+    except ValueError as error:
+        raise DatasetError(
+            f"{file}: expected lines of `class x y w h`; run `dvc repro prepare`, which writes it"
+        ) from error
+    size = np.array([entry["width"], entry["height"]], np.float64)
+    centre, half = rows[:, 1:3] * size, rows[:, 3:5] * size / 2
+    boxes = np.concatenate([centre - half, centre + half], axis=1)
+    labelled = Boxes(boxes, rows[:, 0].astype(np.int64), np.ones(len(rows)))
+    return Example(entry["image"], raw / entry["source"], entry["width"] * entry["height"], labelled)
+
+
+def detect(detector: Detector, ids: Ids, examples: Sequence[Example], settings: Evaluate) -> Iterator[Found]:
+    """Yield what is found in each picture, in order; as many at a time as there are cores.
+
+    Raises:
+        DatasetError: a picture cannot be read.
+    """
+
+    def look(example: Example) -> Found:
+        try:
+            (seen,) = detector.infer([example.source.read_bytes()], max_pixels=example.pixels)
+        except (PictureError, OSError) as error:
+            raise DatasetError(f"{example.source}: {error}; it could be read when the dataset was prepared") from error
+        everything, served = (
+            detector.select(
+                seen,
+                confidence=LOWEST,
+                iou=settings.iou,
+                max_detections=settings.max_detections,
+                multi_label=multi_label,
+            )
+            for multi_label in (True, False)
+        )
+        return Found(_boxes(everything, ids), _boxes(served, ids))
+
+    with ThreadPoolExecutor(workers()) as pool:
+        try:
+            yield from tqdm(pool.map(look, examples), total=len(examples), desc="evaluating", disable=None)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _boxes(found: Detections, ids: Ids) -> Boxes:
+    # Rounded as they are written, so that thresholds and figures follow from predictions.json too.
+    confidences: Floats = found.confidences.astype(np.float64).round(6)
+    return Boxes(found.boxes_xyxy_px.astype(np.float64), ids[found.class_ids], confidences)

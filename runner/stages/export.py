@@ -1,0 +1,158 @@
+"""Export the trained weights to ONNX with Ultralytics, and prove that the file computes the same.
+
+Batch, height and width are free, so that the server's input hugs each picture (`serving.vision.detector`, `rect`). The
+date that Ultralytics stamps into the metadata goes: equal weights give equal bytes.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxslim
+import torch
+from numpy.typing import NDArray
+from onnxruntime import InferenceSession
+from PIL import Image
+from ultralytics import YOLO
+
+from runner.config.schema import Export
+from runner.errors import StageError
+from runner.workspace import write_text, writing
+from serving.vision.detector import Detector
+
+Batch = NDArray[np.float32]
+
+
+def export(
+    model: Path, raw: Path, dataset: Path, split: Path, imgsz: int, settings: Export, out: Path, *, work: Path
+) -> str:
+    """Fill `out` with model.onnx and difference.json.
+
+    Args:
+        model: the folder with best.pt.
+        raw: the pictures as they came.
+        dataset: index.json and classes.txt.
+        split: val.txt names the pictures on which ONNX and weights are compared.
+        imgsz: pixels, side of the square input.
+        settings: operator set and the bound on the difference.
+        out: an empty folder.
+        work: where Ultralytics writes.
+    Returns:
+        A line that says how far ONNX and weights are apart.
+    Raises:
+        StageError: the classes are not those of the dataset, or the difference is too large.
+    """
+    weights = _open(model / "best.pt", work)
+    expected = (dataset / "classes.txt").read_text(encoding="utf-8").splitlines()
+    if (classes := list(weights.names.values())) != expected:
+        raise StageError(f"best.pt knows the classes {classes}, the dataset {expected}; run `dvc repro` to train anew")
+    _write_onnx(weights, imgsz, settings.opset, out / "model.onnx")
+    difference = compare(out / "model.onnx", model / "best.pt", _pictures(raw, dataset, split, settings.pictures))
+    difference["allowed"] = settings.max_difference
+    write_text(out / "difference.json", json.dumps(difference, indent=2) + "\n")
+    return _accepted(difference, settings)
+
+
+def export_stock(file: Path, settings: Export, onnx_file: Path, *, work: Path) -> str:
+    """Export a pretrained model as it comes, at its own input size, and compare it on a picture of noise.
+
+    Args:
+        file: weights of Ultralytics', a .pt file.
+        settings: operator set and the bound on the difference.
+        onnx_file: what is written.
+        work: where Ultralytics writes.
+    Returns:
+        A line that says how far ONNX and weights are apart.
+    Raises:
+        StageError: it does not find boxes, or the difference is too large.
+    """
+    weights = _open(file, work)
+    if (task := getattr(weights.model, "task", None) or weights.task) != "detect":
+        raise StageError(f"{file}: a model for the task {task}, expected one that finds boxes (detect)")
+    imgsz = int(weights.overrides.get("imgsz", 640))
+    _write_onnx(weights, imgsz, settings.opset, onnx_file)
+    noise = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (imgsz, imgsz, 3), np.uint8)).save(noise, "PNG")
+    return _accepted(compare(onnx_file, file, [noise.getvalue()]), settings)
+
+
+def _open(file: Path, work: Path) -> Any:
+    """Load weights from a copy in the scratch folder, since Ultralytics writes beside them."""
+    folder = work / "export"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    shutil.copyfile(file, folder / "model.pt")
+    return YOLO(folder / "model.pt", task="detect")
+
+
+def _write_onnx(weights: Any, imgsz: int, opset: int, target: Path) -> None:
+    exported = Path(weights.export(format="onnx", imgsz=imgsz, opset=opset, dynamic=True, simplify=False, device="cpu"))
+    with writing(target) as temporary:
+        onnx.save(_finish(onnx.load(exported)), temporary)
+
+
+def _accepted(difference: dict[str, float], settings: Export) -> str:
+    said = (
+        f"ONNX and weights differ by at most {difference['box']:.2g} of the input in a box and "
+        f"{difference['confidence']:.2g} in a confidence, on {difference['pictures']} pictures"
+    )
+    if max(difference["box"], difference["confidence"]) > settings.max_difference:
+        raise StageError(f"{said}; export.max_difference allows {settings.max_difference:g}")
+    return said
+
+
+def _finish(graph: Any) -> Any:
+    """Fold what is constant, drop the date."""
+    slim = onnxslim.slim(graph)
+    del slim.graph.value_info[:]  # names of free dimensions, which follow the order of a Python set
+    metadata = {entry.key: entry.value for entry in slim.metadata_props if entry.key != "date"}
+    del slim.metadata_props[:]
+    onnx.helper.set_model_props(slim, dict(sorted(metadata.items())))
+    onnx.checker.check_model(slim, full_check=True)
+    return slim
+
+
+def _pictures(raw: Path, dataset: Path, split: Path, count: int) -> list[bytes]:
+    """Return pictures of val, as they came."""
+    index = {entry["image"]: entry for entry in json.loads((dataset / "index.json").read_text(encoding="utf-8"))}
+    images = (split / "val.txt").read_text(encoding="utf-8").splitlines()[:count]
+    return [(raw / index[image]["source"]).read_bytes() for image in images]
+
+
+def compare(onnx_file: Path, weights: Path, pictures: Sequence[bytes]) -> dict[str, float]:
+    """Return the largest differences between the ONNX file and the weights, fed as the server feeds it.
+
+    Args:
+        onnx_file: output (N, 4 + classes, anchors), cxcywh in input pixels and confidences, or (N, 300, 6).
+        weights: the .pt it came from.
+        pictures: encoded; those of one shape are fed as one batch.
+    Returns:
+        box (share of the input's longer side), confidence (0-1), pictures.
+    """
+    detector = Detector(onnx_file)
+    batches: dict[tuple[int, ...], list[Batch]] = {}
+    for picture in pictures:
+        inputs, _ = detector.prepare(picture)
+        batches.setdefault(inputs.shape, []).append(inputs)
+    session = InferenceSession(onnx_file, providers=["CPUExecutionProvider"])
+    network = YOLO(weights, task="detect").model.float().eval()
+    box, confidence = 0.0, 0.0
+    for batch in map(np.concatenate, batches.values()):
+        found = session.run(None, {session.get_inputs()[0].name: batch})[0]
+        with torch.inference_mode():
+            output = network(torch.from_numpy(batch))
+        reference = (output[0] if isinstance(output, (tuple, list)) else output).numpy()
+        if found.shape != reference.shape:
+            raise StageError(f"model.onnx answers with shape {found.shape}, the weights with {reference.shape}")
+        apart = np.abs(found - reference)
+        boxes, rest = (apart[:, :4], apart[:, 4:]) if found.shape[2] != 6 else (apart[:, :, :4], apart[:, :, 4:])
+        box, confidence = max(box, boxes.max() / max(detector.input_hw)), max(confidence, rest.max())
+    # Two digits: the rest is rounding noise.
+    return {"box": float(f"{box:.1e}"), "confidence": float(f"{confidence:.1e}"), "pictures": len(pictures)}

@@ -1,0 +1,52 @@
+"""Keep Ultralytics from the network and from the user's own settings.
+
+Everything here is what Ultralytics offers for it: environment variables, and a settings folder of our own. Must be
+called before ultralytics or torch is imported.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from runner.stages.parallel import workers
+
+LOGGERS = ("clearml", "comet", "dvc", "mlflow", "raytune", "tensorboard", "wandb")
+
+
+def ultralytics_offline(work: Path) -> None:
+    """Point Ultralytics at a settings folder in `work`, with telemetry, downloads and loggers off."""
+    folder = work / "ultralytics"
+    settings = folder / "Ultralytics"
+    settings.mkdir(parents=True, exist_ok=True)
+    os.environ |= {
+        "YOLO_CONFIG_DIR": str(folder),
+        "YOLO_OFFLINE": "true",  # no look-ups, no telemetry, no downloads
+        "YOLO_AUTOINSTALL": "false",
+        "ULTRALYTICS_SAFE_LOAD": "true",  # weights are foreign files: only known classes are unpickled
+        "NO_ALBUMENTATIONS_UPDATE": "1",
+        "ORT_DISABLE_TELEMETRY": "1",
+        "PYTHONPATH": os.pathsep.join(
+            filter(None, (str(Path.cwd()), os.environ.get("PYTHONPATH")))
+        ),  # for its processes
+        "GOMP_SPINCOUNT": "10000",  # threads that wait soon sleep: on a shared machine, spinning ones starve the rest
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS") or str(workers()),  # Ultralytics would set 1
+    }
+    for key in ("ULTRALYTICS_API_KEY", "WANDB_API_KEY", "COMET_API_KEY", "MLFLOW_TRACKING_URI"):
+        os.environ.pop(key, None)
+    _fonts(settings)
+
+    from ultralytics import settings as ultralytics_settings
+
+    ultralytics_settings.update({"sync": False, "vscode_msg": False, **dict.fromkeys(LOGGERS, False)})
+
+
+def _fonts(settings: Path) -> None:
+    """Lay matplotlib's font where Ultralytics looks for Arial, which it would ask the network for."""
+    import matplotlib
+
+    font = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
+    for name in ("Arial.ttf", "Arial.Unicode.ttf"):
+        if not (settings / name).exists():
+            shutil.copyfile(font, settings / name)

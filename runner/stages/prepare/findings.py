@@ -1,0 +1,73 @@
+"""What `prepare` met in a dataset, and whether it may be trained on: the data gate."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from runner.config.schema import Prepare
+from runner.dataset.labels import Labels
+
+
+@dataclass
+class Findings:
+    """Counts, and every thing that was left out or changed, with its reason."""
+
+    pictures: int = 0
+    unusable_pictures: int = 0
+    duplicates: int = 0
+    label_lines: int = 0
+    unusable_lines: int = 0
+    left_out: list[dict[str, str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def leave_out(self, file: str, reason: str) -> None:
+        """Note a file, or a line of one, that is not in the dataset."""
+        self.left_out.append({"file": file, "reason": reason})
+
+    def summary(self, names: list[str], boxes: dict[str, Labels]) -> dict[str, Any]:
+        """Return what report.json holds.
+
+        Args:
+            names: class names in id order.
+            boxes: the boxes of each picture that is kept.
+        """
+        per_class = Counter(names[number] for labels in boxes.values() for number in labels.class_ids)
+        return {
+            "pictures": {
+                "found": self.pictures,
+                "kept": len(boxes),
+                "background": sum(not len(labels.class_ids) for labels in boxes.values()),
+                "duplicates": self.duplicates,
+                "unusable": self.unusable_pictures,
+            },
+            "labels": {"found": self.label_lines, "unusable": self.unusable_lines},
+            "boxes": {name: per_class[name] for name in names},
+            "left_out": self.left_out,
+            "notes": self.notes,
+        }
+
+    def refusals(self, summary: dict[str, Any], settings: Prepare) -> list[str]:
+        """Return why the dataset may not be trained on; empty when it may."""
+        refusals = []
+        if (kept := summary["pictures"]["kept"]) < settings.min_pictures:
+            refusals.append(
+                f"{kept} pictures are left, expected at least prepare.min_pictures = {settings.min_pictures}"
+            )
+        for what, folder, unusable, total in (
+            ("pictures", "images/", self.unusable_pictures, self.pictures),
+            ("label lines", "labels/", self.unusable_lines, self.label_lines),
+        ):
+            if unusable > settings.max_rejected * total:
+                first = next(item for item in self.left_out if item["file"].startswith(folder))
+                refusals.append(
+                    f"{unusable} of {total} {what} cannot be used, expected at most prepare.max_rejected = "
+                    f"{settings.max_rejected:g} of them; the first: {first['file']}: {first['reason']}"
+                )
+        for name, count in summary["boxes"].items():
+            if count < settings.min_per_class:
+                refusals.append(
+                    f"{count} boxes of {name}, expected at least prepare.min_per_class = {settings.min_per_class}"
+                )
+        return refusals

@@ -1,0 +1,162 @@
+"""The stages of dvc.yaml: what each reads, which function does the work, what it writes.
+
+Reading the composed file and writing outputs happens here; the functions behind know nothing of DVC. They are imported
+when their stage runs, since torch alone takes seconds.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from runner.config.schema import Augment, Evaluate, Export, Model, Prepare, Sample, Split, Train
+from runner.errors import StageError
+from runner.workspace import ARTIFACTS, outputs, project_root, work_folder, write_text
+
+PINS = Path("constraints-train.txt")
+
+
+class Stage(NamedTuple):
+    """A stage: its outputs under artifacts/, and what fills them and returns a line or table for people."""
+
+    outputs: tuple[str, ...]
+    fill: Callable[..., str | None]
+
+
+def run_stage(name: str) -> None:
+    """Run one stage as DVC does: from artifacts/config/<name>.yaml to its folders under artifacts/.
+
+    Raises:
+        RunnerError: the stage cannot run, or refuses its input; its outputs are as before.
+    """
+    stage, started = STAGES[name], time.monotonic()
+    with outputs(name, *stage.outputs) as folders:
+        said = stage.fill(_values(name), *folders)
+    write_text(seconds_file(name), json.dumps(round(time.monotonic() - started, 2)))
+    if said:
+        print(said, flush=True)
+
+
+def seconds_file(name: str) -> Path:
+    """Return where the duration of a stage's last run stands, in seconds; not an output, or no two runs were equal."""
+    return work_folder() / "seconds" / f"{name}.json"
+
+
+def _values(name: str) -> dict[str, Any]:
+    if name == "compose":
+        return {}
+    file = ARTIFACTS / "config" / f"{name}.yaml"
+    try:
+        values: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise StageError(f"{file} is missing; run `dvc repro {name}`, which composes it first") from error
+    return values
+
+
+def _compose(_: dict[str, Any], config: Path) -> str:
+    from runner.config.compose import compose, write_stage_files
+
+    composed, hidden = compose(Path.cwd())
+    write_stage_files(composed, config)
+    return "\n".join(f"params.yaml sets {each.key}: {each.params} (the preset has {each.preset})" for each in hidden)
+
+
+def _fetch(values: dict[str, Any], raw: Path) -> str:
+    from runner.stages.fetch import fetch
+
+    dataset = values["dataset"]
+    sample = Sample.model_validate(dataset["sample"])
+    return fetch(dataset["url"], dataset["sha256"], sample, raw, project=project_root(), work=work_folder())
+
+
+def _prepare(values: dict[str, Any], dataset: Path, report: Path) -> str:
+    from runner.stages.prepare.prepare import prepare
+
+    settings = Prepare.model_validate(values["prepare"])
+    return prepare(ARTIFACTS / "raw", values["dataset"]["classes"], settings, dataset, report, work=work_folder())
+
+
+def _split(values: dict[str, Any], split: Path) -> str:
+    from runner.stages.split import split as deal
+
+    return deal(ARTIFACTS / "dataset", Split.model_validate(values["split"]), split)
+
+
+def _train(values: dict[str, Any], model: Path) -> None:
+    from runner.stages.offline import ultralytics_offline
+
+    work = work_folder()
+    ultralytics_offline(work)
+    from runner.stages.train import train
+
+    base = Model.model_validate(values["model"])
+    train(
+        ARTIFACTS / "dataset",
+        ARTIFACTS / "split",
+        values["seed"],
+        base,
+        Train.model_validate(values["train"]),
+        Augment.model_validate(values["augment"]),
+        model,
+        work=work,
+        pins=PINS,
+        weights=_weights(base, work),
+    )
+
+
+def _weights(model: Model, work: Path) -> Path | None:
+    """Fetch the pretrained weights from the store, when the model starts from some."""
+    if model.sha256 is None:
+        return None
+    from runner.dataset.weights import fetch_weights
+    from runner.store import open_store
+
+    return fetch_weights(model.base, model.sha256, open_store(project_root()), work)
+
+
+def _export(values: dict[str, Any], folder: Path) -> str:
+    from runner.stages.offline import ultralytics_offline
+
+    work = work_folder()
+    ultralytics_offline(work)
+    from runner.stages.export import export
+
+    return export(
+        ARTIFACTS / "model",
+        ARTIFACTS / "raw",
+        ARTIFACTS / "dataset",
+        ARTIFACTS / "split",
+        values["model"]["imgsz"],
+        Export.model_validate(values["export"]),
+        folder,
+        work=work,
+    )
+
+
+def _evaluate(values: dict[str, Any], evaluation: Path) -> str:
+    from runner.stages.evaluate.evaluate import evaluate
+
+    return evaluate(
+        ARTIFACTS / "export" / "model.onnx",
+        ARTIFACTS / "raw",
+        ARTIFACTS / "dataset",
+        ARTIFACTS / "split",
+        Evaluate.model_validate(values["evaluate"]),
+        evaluation,
+    )
+
+
+STAGES: dict[str, Stage] = {
+    "compose": Stage(("config",), _compose),
+    "fetch": Stage(("raw",), _fetch),
+    "prepare": Stage(("dataset", "report"), _prepare),
+    "split": Stage(("split",), _split),
+    "train": Stage(("model",), _train),
+    "export": Stage(("export",), _export),
+    "evaluate": Stage(("evaluation",), _evaluate),
+}

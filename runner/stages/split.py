@@ -1,0 +1,118 @@
+"""Deal the pictures to train, val and test, so that a picture never moves when others are added.
+
+The part follows from a hash of the picture's key and the seed alone. The key is what `split.group` matches in the file
+name, so that frames of one clip stay together, else the digest of the picture's bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from runner.config.schema import Split
+from runner.errors import DatasetError
+from runner.workspace import write_text
+
+PARTS = ("train", "val", "test")
+
+
+def split(dataset: Path, settings: Split, out: Path) -> str:
+    """Write train.txt, val.txt and test.txt, each a list of `images/<name>`, and data.yaml for Ultralytics.
+
+    Args:
+        dataset: what `prepare` made: index.json, labels/ and classes.txt.
+        settings: shares, seed and grouping.
+        out: an empty folder.
+    Returns:
+        A table: pictures, groups and boxes of each class in each part.
+    Raises:
+        DatasetError: a part is empty, or the dataset has no parts of its own and split.mode is `given`.
+    """
+    index: list[dict[str, Any]] = json.loads((dataset / "index.json").read_text(encoding="utf-8"))
+    names = (dataset / "classes.txt").read_text(encoding="utf-8").splitlines()
+    if settings.mode == "given":
+        parts = {entry["image"]: _given_part(entry) for entry in index}
+    else:
+        parts = {entry["image"]: part_of(key_of(entry, settings), settings) for entry in index}
+    counts = Counter(parts.values())
+    if empty := [part for part in PARTS if not counts[part]]:
+        raise DatasetError(_remedy(empty, index, settings))
+    for part in PARTS:
+        write_text(out / f"{part}.txt", "".join(f"{image}\n" for image in parts if parts[image] == part))
+    data = {**{part: f"{part}.txt" for part in PARTS}, "names": dict(enumerate(names))}
+    write_text(out / "data.yaml", yaml.safe_dump(data, allow_unicode=True, sort_keys=False))
+    return _table(index, parts, names, dataset, settings)
+
+
+def key_of(entry: dict[str, Any], settings: Split) -> str:
+    """Return what decides a picture's part: its group, or the digest of its bytes.
+
+    A pattern with a group `(…)` gives what the group matched. A name without a match stands alone.
+    """
+    if settings.group:
+        match = re.search(settings.group, Path(entry["source"]).name)
+        if match:
+            return "group:" + (match.group(1) if match.re.groups and match.group(1) is not None else match.group(0))
+    return str(entry["sha256"])
+
+
+def part_of(key: str, settings: Split) -> str:
+    """Return train, val or test. Equal keys get equal parts, whatever else is in the dataset."""
+    digest = hashlib.sha256(f"{settings.seed}:{key}".encode()).digest()
+    share = int.from_bytes(digest[:8], "big") / 2**64
+    if share < settings.test:
+        return "test"
+    return "val" if share < settings.test + settings.val else "train"
+
+
+def _given_part(entry: dict[str, Any]) -> str:
+    if entry["part"] is None:
+        raise DatasetError(
+            f"{entry['source']}: the dataset gives it no part, but split.mode is given; use split.mode: hash, "
+            "or add a dataset with train, val and test of its own"
+        )
+    return str(entry["part"])
+
+
+def _remedy(empty: list[str], index: list[dict[str, Any]], settings: Split) -> str:
+    what = f"no picture falls into {' and '.join(empty)}"
+    if settings.mode == "given":
+        return f"{what}: the dataset came without; use split.mode: hash"
+    groups = len({key_of(entry, settings) for entry in index})
+    shares = (
+        "lower split.val and split.test" if "train" in empty else f"raise {' and '.join(f'split.{e}' for e in empty)}"
+    )
+    finer = "or let split.group match more of the name" if settings.group else "or add a dataset of more pictures"
+    return (
+        f"{what}: {len(index)} pictures in {groups} groups, shares split.val {settings.val:g} and split.test "
+        f"{settings.test:g}; {shares}, choose another split.seed, {finer}"
+    )
+
+
+def _table(index: list[dict[str, Any]], parts: dict[str, str], names: list[str], dataset: Path, settings: Split) -> str:
+    """Return a line for pictures, groups and each class, a column for each part."""
+    pictures = Counter(parts.values())
+    groups = {part: set[str]() for part in PARTS}
+    boxes = {part: Counter[int]() for part in PARTS}
+    for entry in index:
+        part = parts[entry["image"]]
+        groups[part].add(key_of(entry, settings))
+        lines = (dataset / entry["labels"]).read_text(encoding="utf-8").splitlines()
+        boxes[part].update(int(line.split()[0]) for line in lines)
+    rows = [
+        ("", *PARTS),
+        ("pictures", *(str(pictures[part]) for part in PARTS)),
+        ("groups", *(str(len(groups[part])) for part in PARTS)),
+        *((name, *(str(boxes[part][number]) for part in PARTS)) for number, name in enumerate(names)),
+    ]
+    first, *others = (max(map(len, column)) for column in zip(*rows, strict=True))
+    return "\n".join(
+        "  ".join([name.ljust(first), *(cell.rjust(width) for cell, width in zip(cells, others, strict=True))])
+        for name, *cells in rows
+    )

@@ -1,0 +1,209 @@
+"""Train a YOLO detector with Ultralytics, so that a kill costs at most the epoch that was under way.
+
+Checkpoints live in `.work/train/<digest of all inputs>/`: the same inputs continue, any other start anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from filelock import FileLock
+from ultralytics.models.yolo.detect import DetectionTrainer
+from ultralytics.nn.tasks import yaml_model_load
+from ultralytics.utils.plotting import plot_results
+from ultralytics.utils.torch_utils import strip_optimizer
+
+from runner.config.schema import Augment, Model, Train
+from runner.errors import StageError
+from runner.stages.checkpoints import (
+    forget_old,
+    keep_checkpoint,
+    newest_checkpoint,
+    read_checkpoint,
+    restore_checkpoint,
+)
+from runner.stages.device import check_device
+from runner.stages.parallel import threads, workers
+from runner.workspace import link, sha256_of, write_text
+
+
+class Trainer(DetectionTrainer):  # type: ignore[misc]
+    """Ultralytics' own trainer that keeps whole checkpoints and refuses to drop a picture.
+
+    A class of a module, so that Ultralytics' processes for several GPUs import it too.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Take Ultralytics' arguments."""
+        super().__init__(*args, **kwargs)
+        if self.device.type == "cpu":
+            torch.set_num_threads(workers())  # Ultralytics leaves one core idle
+
+    def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> Any:
+        """Load the pictures of one list; all of them.
+
+        Raises:
+            StageError: Ultralytics left some out.
+        """
+        dataset = super().build_dataset(img_path, mode, batch)
+        listed = len(Path(img_path).read_text(encoding="utf-8").splitlines())
+        if len(dataset) != listed:
+            raise StageError(
+                f"Ultralytics uses {len(dataset)} of the {listed} pictures for {mode}; its warnings say why"
+            )
+        return dataset
+
+    def save_model(self) -> bool:
+        """Save as Ultralytics does, then keep a copy that is never seen half-written."""
+        saved = bool(super().save_model())
+        keep_checkpoint(self.save_dir, self.save_dir.parent / "checkpoints", self.epoch, finished=bool(self.stop))
+        return saved
+
+
+def train(
+    dataset: Path,
+    split: Path,
+    seed: int,
+    model: Model,
+    settings: Train,
+    augment: Augment,
+    out: Path,
+    *,
+    work: Path,
+    pins: Path,
+    weights: Path | None,
+) -> None:
+    """Train and fill `out` with best.pt, results.csv and the curves.
+
+    Args:
+        dataset: images/, labels/ and classes.txt of `prepare`.
+        split: train.txt and val.txt, lists of `images/<name>`, and data.yaml.
+        seed: of weights, order and augmentation.
+        model: architecture and input size.
+        settings: Ultralytics' training arguments.
+        augment: Ultralytics' augmentation arguments.
+        out: an empty folder.
+        work: where checkpoints outlive a kill.
+        pins: the file of package versions, part of what the result depends on.
+        weights: the file of `model.base` when that is a .pt.
+    Raises:
+        StageError: the device cannot do what is asked, memory does not suffice, or pictures were dropped.
+    """
+    device = os.environ.get("RUNNER_DEVICE", "")
+    check_device(device, settings.batch)
+    if weights is None:
+        check_architecture(model.base)
+    values = {"seed": seed, "model": model.model_dump(), **settings.model_dump(), **augment.model_dump()}
+    folder = work / "train" / _digest(values, dataset, split, pins)
+    forget_old(work / "train", keep=folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):
+        data = _view(dataset, split, folder / "data")
+        run = folder / "run"
+        shutil.rmtree(run, ignore_errors=True)
+        checkpoint = newest_checkpoint(folder / "checkpoints")
+        if checkpoint is not None:
+            restore_checkpoint(checkpoint, run)
+        if checkpoint is None or not read_checkpoint(checkpoint)["finished"]:
+            if checkpoint:
+                done = read_checkpoint(checkpoint)["epoch"] + 1
+                print(f"continuing after epoch {done} of {settings.epochs}", flush=True)
+            _fit(
+                {
+                    **settings.model_dump(),
+                    **augment.model_dump(),
+                    "model": str(weights or model.base),
+                    "imgsz": model.imgsz,
+                    "data": str(data),
+                    "seed": seed,
+                    "deterministic": True,
+                    "device": device,
+                    "workers": workers(),
+                    "project": str(folder),
+                    "name": run.name,
+                    "exist_ok": True,
+                    "resume": str(run / "weights" / "last.pt") if checkpoint else False,
+                    "plots": True,
+                }
+            )
+        else:
+            print("training had ended before; its results are collected", flush=True)
+            plot_results(file=run / "results.csv")
+        _collect(run, out)
+        shutil.rmtree(folder / "data")
+        shutil.rmtree(run)
+
+
+def check_architecture(base: str) -> None:
+    """Refuse an architecture that Ultralytics does not bring along.
+
+    Raises:
+        StageError: no such architecture.
+    """
+    try:
+        yaml_model_load(base)
+    except FileNotFoundError as error:
+        raise StageError(
+            f"model.base: Ultralytics has no {base}; expected one of its architectures, such as yolo11n.yaml"
+        ) from error
+
+
+def _digest(values: dict[str, Any], dataset: Path, split: Path, pins: Path) -> str:
+    """Return what names the inputs: settings, package versions, and every picture and label that is trained on."""
+    lists = [(split / f"{part}.txt").read_text(encoding="utf-8") for part in ("train", "val")]
+    images = [dataset / line for text in lists for line in text.splitlines()]
+    files = [pins, dataset / "classes.txt", *images, *(_label_of(image) for image in images)]
+    digests = list(threads(sha256_of, files, "reading"))
+    return hashlib.sha256(json.dumps([values, lists, digests], sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _label_of(image: Path) -> Path:
+    return image.parent.parent / "labels" / f"{image.stem}.txt"
+
+
+def _view(dataset: Path, split: Path, view: Path) -> Path:
+    """Link pictures and labels into a folder where Ultralytics may leave its caches; return its data.yaml."""
+    shutil.rmtree(view, ignore_errors=True)
+    for folder in ("images", "labels"):
+        (view / folder).mkdir(parents=True)
+    for part in ("train", "val"):
+        images = (split / f"{part}.txt").read_text(encoding="utf-8").splitlines()
+        for image in images:
+            link(dataset / image, view / image)
+            link(_label_of(dataset / image), _label_of(view / image))
+        write_text(view / f"{part}.txt", "".join(f"{view / image}\n" for image in images))
+    data = yaml.safe_load((split / "data.yaml").read_text(encoding="utf-8"))
+    write_text(view / "data.yaml", yaml.safe_dump({**data, "path": str(view)}, allow_unicode=True, sort_keys=False))
+    return view / "data.yaml"
+
+
+def _fit(arguments: dict[str, Any]) -> None:
+    try:
+        Trainer(overrides=arguments).train()
+    except (RuntimeError, MemoryError) as error:
+        if isinstance(error, MemoryError) or "memory" in str(error).lower():
+            raise StageError(
+                f"not enough memory for train.batch {arguments['batch']} at model.imgsz {arguments['imgsz']} "
+                f"({str(error).splitlines()[0] if str(error) else 'MemoryError'}); make one of them smaller"
+            ) from error
+        raise
+
+
+def _collect(run: Path, out: Path) -> None:
+    """Put the best weights, the figures and the curves into `out`; nothing of this machine goes with them."""
+    best = run / "weights" / "best.pt"
+    if not best.exists():  # no epoch was better than none, so the last one counts
+        shutil.copyfile(run / "weights" / "last.pt", best)
+    unknown: dict[str, Any] = {"date": None, "git": None, "train_args": {}, "train_results": None}
+    if not strip_optimizer(best, str(out / "best.pt"), updates=unknown):
+        raise StageError(f"{best}: Ultralytics cannot read its own weights; remove {run.parent} and run again")
+    shutil.copyfile(run / "results.csv", out / "results.csv")
+    for picture in sorted([*run.glob("*.png"), *run.glob("*.jpg")]):
+        shutil.copyfile(picture, out / picture.name)

@@ -1,0 +1,164 @@
+"""The folders of a project, and writing to them: outputs and files appear whole or not at all.
+
+A SIGKILL of `dvc` leaves the stage's process running, and a second `dvc repro` would write into the same folders. So a
+stage holds a lock, watches the process that started it, builds its outputs in `.work/` and renames them into
+`artifacts/` at the end. A killed process leaves no file that a later one trusts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import psutil
+from filelock import FileLock, Timeout
+
+ARTIFACTS = Path("artifacts")
+_POLL_SECONDS = 0.2
+
+
+def work_folder() -> Path:
+    """Return the scratch folder: RUNNER_WORK, else `.work` of the project.
+
+    Queued experiments run in a folder of their own, where DVC_ROOT names the project, so they share its scratch.
+    """
+    folder = Path(os.environ.get("RUNNER_WORK") or ".work")
+    return (project_root() / folder).resolve()
+
+
+def project_root() -> Path:
+    """Return the project: DVC_ROOT when DVC set it, else the current folder."""
+    return Path(os.environ.get("DVC_ROOT") or Path.cwd())
+
+
+@contextmanager
+def writing(path: Path, *, durable: bool = True) -> Iterator[Path]:
+    """Give a temporary file beside `path` that takes its place when the block ends without an error.
+
+    Args:
+        path: the file; its folder is made.
+        durable: wait for the disk, so that a power cut leaves the old file or the new one; costs milliseconds.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=".", suffix=".part", dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        temporary.chmod(0o644)
+        yield temporary
+        if durable:
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a UTF-8 text file, whole or not at all."""
+    with writing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def link(source: Path, target: Path) -> None:
+    """Give a file a second name; copy it where the file system cannot.
+
+    Raises:
+        FileExistsError: there is a file of this name.
+    """
+    try:
+        os.link(source.resolve(), target)
+    except FileExistsError:
+        raise  # a copy would write into the file that is there, which may be a second name of another
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+@contextmanager
+def outputs(stage: str, *names: str) -> Iterator[list[Path]]:
+    """Give an empty folder for each output of a stage; they become `artifacts/<name>` when the block ends well.
+
+    Waits while another process runs the same stage in this folder, and ends this process when the one that started it
+    dies. What was built is removed when the block fails.
+    """
+    _die_with_dvc()
+    build = Path(".work", f"{stage}.build").absolute()  # beside artifacts/, so that a rename suffices
+    with _alone(stage):
+        shutil.rmtree(build, ignore_errors=True)
+        try:
+            folders = [build / name for name in names]
+            for folder in folders:
+                folder.mkdir(parents=True)
+            yield folders
+            ARTIFACTS.mkdir(exist_ok=True)
+            for folder in folders:
+                target = ARTIFACTS / folder.name
+                if target.exists():
+                    shutil.rmtree(target)
+                folder.rename(target)
+        finally:
+            shutil.rmtree(build, ignore_errors=True)
+
+
+@contextmanager
+def _alone(stage: str) -> Iterator[None]:
+    lock = FileLock(Path(".work", f"{stage}.lock").absolute())
+    Path(lock.lock_file).parent.mkdir(exist_ok=True)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        print(f"{stage}: waiting for another process that runs this stage here", flush=True)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _die_with_dvc() -> None:
+    """End this process and its children soon after the `dvc` that started it is gone."""
+    if "DVC_STAGE" not in os.environ:
+        return
+    watched = []
+    for ancestor in psutil.Process().parents():
+        watched.append(ancestor)
+        if not _is_shell(ancestor):
+            break
+
+    def watch() -> None:
+        while all(_is_alive(process) for process in watched):
+            time.sleep(_POLL_SECONDS)
+        for child in psutil.Process().children(recursive=True):
+            with suppress(psutil.Error):
+                child.kill()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True, name="die-with-dvc").start()
+
+
+def _is_shell(process: psutil.Process) -> bool:
+    """Whether this is the shell that DVC starts a stage's command with, and not DVC."""
+    try:
+        return process.name() in ("sh", "bash", "dash", "zsh", "ksh", "fish", "busybox")
+    except psutil.Error:
+        return False
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False

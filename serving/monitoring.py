@@ -1,0 +1,82 @@
+"""What Prometheus scrapes at /metrics."""
+
+from collections.abc import Callable, Sequence
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    PlatformCollector,
+    ProcessCollector,
+    disable_created_metrics,
+)
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+
+from serving.storage.detections import Detection, ModelName
+
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_CONFIDENCES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+
+
+class Metrics:
+    """All of them; each server has its own registry, so that several can live in one process."""
+
+    def __init__(self) -> None:
+        """Make them, at zero."""
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each, that nobody asks for
+        self._registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        PlatformCollector(registry=registry)
+
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(f"flywheel_{name}", text, labels, registry=registry)
+
+        def histogram(name: str, text: str, buckets: Sequence[float], *labels: str) -> Histogram:
+            return Histogram(f"flywheel_{name}", text, labels, buckets=buckets, registry=registry)
+
+        self.requests = counter("requests", "requests by route and status", "route", "status")
+        self.seconds = histogram("request_seconds", "time from a request's first byte to its answer", _SECONDS, "route")
+        self.phase_seconds = histogram("phase_seconds", "time of one picture in each phase", _SECONDS, "phase")
+        self.rejects = counter("rejects", "requests and files of batches that were refused", "reason")
+        self.pictures = counter("pictures", "pictures and frames that were looked at")
+        self.nothing_found = counter("nothing_found", "those of them in which nothing was found")
+        self.detections = counter("detections", "objects found", "class")
+        self.confidence = histogram("confidence", "confidences of what was found", _CONFIDENCES, "class")
+        self.captures = counter("captures", "pictures kept for labelling, by the strategy that asked", "strategy")
+        self.captures_dropped = counter("captures_dropped", "pictures that were asked for and not kept", "reason")
+        self.feedback = counter("feedback", "verdicts that people gave", "verdict")
+        self.queue_length = Gauge("flywheel_queue_length", "pictures waiting for a worker", registry=registry)
+        self.capture_queue_length = Gauge(
+            "flywheel_capture_queue_length", "captures waiting to be written", registry=registry
+        )
+        self.held_bytes = Gauge("flywheel_held_bytes", "request bodies in memory", registry=registry)
+        self.ready = Gauge("flywheel_ready", "1 while /readyz says so", registry=registry)
+        self.model = Info("flywheel_model", "the model that answers", registry=registry)
+
+    def watch(self, gauge: Gauge, read: Callable[[], float]) -> None:
+        """Ask for a gauge's value when it is scraped."""
+        gauge.set_function(read)
+
+    def loaded(self, name: ModelName, classes: Sequence[str], provider: str) -> None:
+        """Name the model, and show its classes at zero before the first detection."""
+        self.model.info({key: str(value or "") for key, value in name.model_dump().items()} | {"provider": provider})
+        for label in classes:
+            self.detections.labels(label)
+
+    def answered(self, detections: Sequence[Detection], phases_ms: dict[str, float]) -> None:
+        """Count one picture."""
+        self.pictures.inc()
+        if not detections:
+            self.nothing_found.inc()
+        for detection in detections:
+            self.detections.labels(detection.label).inc()
+            self.confidence.labels(detection.label).observe(detection.confidence)
+        for phase, milliseconds in phases_ms.items():
+            self.phase_seconds.labels(phase).observe(milliseconds / 1e3)
+
+    def text(self) -> bytes:
+        """The exposition format."""
+        return generate_latest(self._registry)

@@ -1,0 +1,43 @@
+"""Detections, and the model that made them, as answers and captures write them."""
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+_Pixels = Annotated[float, Field(description="pixels of the picture as a person sees it, from its top left corner")]
+
+
+class ModelName(BaseModel):
+    """Which model answered; also in the headers X-Model-Name, -Version, -SHA256 and -Commit."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str = Field(examples=["flyingthings"])
+    version: str | None = Field(default=None, description="counts up with each training run", examples=["3"])
+    sha256: str = Field(description="digest of the weights (model.onnx)", examples=["6f2a…"])
+    commit: str | None = Field(default=None, description="Git commit that it was trained from", examples=["9c1f2ab"])
+
+
+class Box(BaseModel):
+    """Two corners: (x1, y1) is the upper left one, (x2, y2) the lower right one."""
+
+    x1: _Pixels = Field(examples=[120.5])
+    y1: _Pixels = Field(examples=[40.0])
+    x2: _Pixels = Field(examples=[380.1])
+    y2: _Pixels = Field(examples=[210.7])
+
+
+class Detection(BaseModel):
+    """One thing that was found."""
+
+    label: str = Field(description="name of its class", examples=["helicopter"])
+    class_id: int = Field(description="number of its class in /model", examples=[1])
+    confidence: float = Field(ge=0, le=1, description="how sure the model is, 0 to 1", examples=[0.91])
+    box: Box
+
+
+class RightBox(BaseModel):
+    """A box as it should have been."""
+
+    label: str = Field(min_length=1, max_length=200, examples=["helicopter"])
+    box: Box

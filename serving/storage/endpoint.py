@@ -1,0 +1,201 @@
+"""The client of s3:// on any S3 endpoint, and what its errors mean; the pipeline's store uses it too."""
+
+import os
+import re
+import ssl
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from minio import Minio
+    from urllib3 import PoolManager
+
+CONNECTIONS = 32  # kept open at once
+_CONNECT_SECONDS, _READ_SECONDS = 10, 30
+# Codes of https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html and MinIO's own that end by themselves.
+_PASSING = {
+    "ConditionalRequestConflict",
+    "InternalError",
+    "NoSuchUpload",  # an upload in parts was ended by a request whose answer did not come through
+    "OperationAborted",
+    "RequestTimeout",
+    "ServiceUnavailable",
+    "SlowDown",
+    "XMinioBackendDown",
+    "XMinioServerNotInitialized",
+}
+_FULL = {"XMinioStorageFull", "InsufficientStorage", "QuotaExceeded", "XMinioAdminBucketQuotaExceeded"}
+
+
+class Endpoint(NamedTuple):
+    """Where s3:// is.
+
+    Attributes:
+        url: of the server.
+        access_key: the user; None with `secret_key`: nobody.
+        secret_key: of that user.
+        ca_bundle: file of certificates to trust; None: the system's.
+        region: asked for where it is None.
+        server_name: that the server's certificate must have; None: the host of `url`. A tunnel has another host.
+    """
+
+    url: str | None
+    access_key: str | None
+    secret_key: str | None
+    ca_bundle: str | None
+    region: str | None = None
+    server_name: str | None = None
+
+
+def endpoint_of_environment(environment: Mapping[str, str] = os.environ) -> Endpoint:
+    """Return the endpoint that AWS_ENDPOINT_URL and its neighbours name; an empty variable is an unset one."""
+    names = ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "CA_BUNDLE", "AWS_DEFAULT_REGION")
+    return Endpoint(*(environment.get(name) or None for name in names))
+
+
+def address_of(endpoint: Endpoint) -> tuple[str, bool]:
+    """Return host and port of an endpoint, and whether it is spoken to by TLS.
+
+    Raises:
+        ValueError: it has no usable URL, or a user without a password.
+    """
+    parts = urlsplit(endpoint.url or "")
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.path not in ("", "/") or parts.username:
+        raise ValueError(
+            f"AWS_ENDPOINT_URL is {endpoint.url!r}; expected the object store's, like http://minio:9000, for s3:// "
+            "(Amazon's own is https://s3.amazonaws.com)"
+        )
+    if (endpoint.access_key is None) != (endpoint.secret_key is None):
+        raise ValueError("AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY: one is set; expected both, or neither")
+    return parts.netloc, parts.scheme == "https"
+
+
+@lru_cache(maxsize=8)
+def connect(endpoint: Endpoint) -> "Minio":
+    """Return a client, the same one for the same endpoint; threads may share it. Nothing is sent yet.
+
+    Raises:
+        ValueError: as `address_of`.
+        OSError: CA_BUNDLE cannot be read.
+    """
+    from minio import Minio
+
+    address, secure = address_of(endpoint)
+    user = (endpoint.access_key, endpoint.secret_key)
+    return Minio(address, *user, secure=secure, http_client=pool_of(endpoint), region=endpoint.region)
+
+
+@lru_cache(maxsize=8)
+def pool_of(endpoint: Endpoint) -> "PoolManager":
+    """Return the connections of a client, for the few requests that it cannot make.
+
+    Raises:
+        OSError: CA_BUNDLE cannot be read.
+    """
+    import urllib3  # only where s3:// is used: with the client it takes a third of a second to import
+
+    bundle = endpoint.ca_bundle or os.environ.get("SSL_CERT_FILE")
+    if bundle:
+        with open(bundle, "rb"):  # noqa: PTH123 - else a missing file comes to light as a failed connection
+            pass
+    return urllib3.PoolManager(
+        maxsize=CONNECTIONS,
+        timeout=urllib3.Timeout(connect=_CONNECT_SECONDS, read=_READ_SECONDS),
+        # MinIO says "retry after 60 s" of a damaged object too; the last answer is kept, since it says why.
+        retries=urllib3.Retry(
+            total=2,
+            backoff_factor=0.2,
+            status_forcelist=[500, 502, 503, 504],
+            respect_retry_after_header=False,
+            raise_on_status=False,
+        ),
+        ca_certs=bundle,
+        server_hostname=endpoint.server_name,
+    )
+
+
+def tls_context() -> ssl.SSLContext:
+    """Return a TLS context that trusts the system's authorities and those of CA_BUNDLE, a cluster's own perhaps.
+
+    Raises:
+        OSError: CA_BUNDLE cannot be read.
+    """
+    trusted = ssl.create_default_context()
+    if bundle := os.environ.get("CA_BUNDLE"):
+        trusted.load_verify_locations(bundle)
+    return trusted
+
+
+def code_of(error: Exception) -> str:
+    """Return what S3 calls an error, such as NoSuchKey; where it has no name, the HTTP status; else nothing."""
+    from minio.error import MinioException
+
+    if not isinstance(error, MinioException):
+        return ""
+    if code := getattr(error, "code", None):  # S3Error
+        return str(code)
+    text = str(error)  # some servers send their XML as text/xml, which the client takes for no XML
+    found = re.search(r"<Code>(\w+)</Code>", text) or re.search(r"(?:Response|status) code:? (\d+)", text)
+    return found[1] if found else ""
+
+
+def is_missing(error: Exception) -> bool:
+    """Whether an error says that there is no such object."""
+    return code_of(error) in ("NoSuchKey", "404")
+
+
+def is_passing(error: Exception) -> bool:
+    """Whether an error may be gone at the next try: the server is away, busy, or broke off."""
+    from urllib3.exceptions import HTTPError, LocationParseError, SSLError
+
+    if isinstance(error, HTTPError):
+        return not isinstance(getattr(error, "reason", error), SSLError | LocationParseError)
+    code = code_of(error)
+    return code in _PASSING or code in ("500", "502", "503", "504")
+
+
+def is_unreadable(error: Exception) -> bool:
+    """Whether the endpoint has the object, but cannot read it; MinIO calls damage and overload by one name."""
+    return code_of(error) == "SlowDownRead"
+
+
+def explain(error: Exception, endpoint: Endpoint) -> str:
+    """Say what an error means and what to do, without any secret."""
+    from urllib3.exceptions import HTTPError, SSLError
+
+    code, user = code_of(error), endpoint.access_key
+    if isinstance(error, HTTPError):
+        reason = getattr(error, "reason", None) or error
+        said = re.sub(r"^.*?(?:object at 0x[0-9a-f]+>: |\): )", "", _one_line(reason))
+        if isinstance(reason, SSLError):
+            return f"no trust in {endpoint.url} ({said}); CA_BUNDLE names the file of certificates to trust"
+        return f"{endpoint.url} does not answer ({said}); check AWS_ENDPOINT_URL, and that the store runs"
+    if code in ("InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidArgument") and user:
+        return f"{endpoint.url} refuses the user {user} ({code}); check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+    if user is None and code != "NoSuchBucket":
+        return f"{endpoint.url} wants a user ({code}); set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+    if code in ("AccessDenied", "403"):
+        return f"the user {user} may not do this; check its policy (`python -m runner store init` sets it) and its key"
+    if code == "NoSuchBucket":
+        return "there is no such bucket; `python -m runner store init` makes it, or correct its name"
+    if code == "RequestTimeTooSkewed":
+        server = getattr(getattr(error, "response", None), "headers", {}).get("Date", "unknown")
+        return (
+            f"the clocks differ too much: here it is {datetime.now(UTC):%a, %d %b %Y %H:%M:%S} GMT, at the store "
+            f"{server}; set this machine's clock"
+        )
+    if code in ("AuthorizationHeaderMalformed", "PermanentRedirect"):
+        return f"{endpoint.url} wants another region ({_one_line(error)}); set AWS_DEFAULT_REGION"
+    if is_unreadable(error):
+        return "the store cannot read it: it is damaged there, or the disks are overloaded; restore or add it again"
+    if code in _FULL or code == "507":
+        return f"the store is full ({code}); make room on its disk, or raise the quota"
+    message = getattr(error, "message", None) or _one_line(error)
+    return f"{code or type(error).__name__}: {message}"
+
+
+def _one_line(error: object) -> str:
+    return " ".join(str(error).split())[:300]

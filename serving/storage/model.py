@@ -1,0 +1,83 @@
+"""A model by its URI: fetched, its digests checked, loaded into a detector."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from pydantic import ValidationError
+
+from serving.storage.detections import ModelName
+from serving.storage.endpoint import Endpoint
+from serving.storage.manifest import Manifest
+from serving.storage.objects import StorageError, beside, read
+from serving.vision.detector import Detector
+from serving.vision.metadata import ModelError
+
+DEFAULT_CONFIDENCE = 0.25
+
+
+class LoadingError(Exception):
+    """The model cannot be served; the text says what is wrong and what was expected."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model that is ready.
+
+    Attributes:
+        detector: what answers.
+        name: how answers call it.
+        manifest: None where MODEL_URI names a bare .onnx.
+        thresholds: a confidence for each class, in the order of the detector's.
+    """
+
+    detector: Detector
+    name: ModelName
+    manifest: Manifest | None
+    thresholds: Sequence[float]
+
+
+def load_model(
+    uri: str, endpoint: Endpoint, *, sha256: str | None = None, version: str | None = None, commit: str | None = None
+) -> Model:
+    """Fetch, check and load a model.
+
+    Args:
+        uri: of a manifest.json or an .onnx: a path or s3://bucket/key.
+        endpoint: where s3:// is.
+        sha256: of what `uri` names; None: not checked.
+        version, commit: to report where `uri` names a bare .onnx, which knows none.
+    Raises:
+        LoadingError: with the reason.
+    """
+    try:
+        data = _checked(uri, endpoint, sha256, "MODEL_SHA256")
+        if uri.endswith(".onnx"):
+            digest = hashlib.sha256(data).hexdigest()
+            name = ModelName(name=PurePosixPath(uri).stem, version=version, sha256=digest, commit=commit or None)
+            detector = Detector(data)
+            return Model(detector, name, None, [DEFAULT_CONFIDENCE] * len(detector.classes))
+        manifest = Manifest.model_validate_json(data)
+        weights = beside(uri, "model.onnx")
+        detector = Detector(_checked(weights, endpoint, manifest.onnx_sha256, f"onnx_sha256 of {uri}"))
+    except (StorageError, ModelError) as error:
+        raise LoadingError(f"{uri}: {error}" if isinstance(error, ModelError) else str(error)) from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "text"
+        raise LoadingError(f"{uri}: {where}: {first['msg']}; expected a manifest as `publish` writes it") from error
+    if detector.classes != manifest.classes:
+        raise LoadingError(f"{uri}: classes are {manifest.classes}, but model.onnx has {detector.classes}")
+    name = ModelName(
+        name=manifest.name, version=str(manifest.version), sha256=manifest.onnx_sha256, commit=manifest.commit
+    )
+    chosen = manifest.thresholds
+    return Model(detector, name, manifest, [chosen.classes.get(label, chosen.overall) for label in detector.classes])
+
+
+def _checked(uri: str, endpoint: Endpoint, sha256: str | None, source: str) -> bytes:
+    data = read(uri, endpoint)
+    if sha256 is not None and (found := hashlib.sha256(data).hexdigest()) != sha256:
+        raise LoadingError(f"{uri}: its sha256 is {found}; expected {sha256}, as {source} says")
+    return data

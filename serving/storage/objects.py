@@ -1,0 +1,84 @@
+"""Files and objects by URI: a path, or s3://bucket/key on any S3 endpoint."""
+
+import io
+import uuid
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from serving.storage.endpoint import Endpoint, connect, explain, is_missing
+
+_MAX_BYTES = 2_000_000_000
+
+
+class StorageError(Exception):
+    """Something could not be read or written; the text says what and why, and holds no secret."""
+
+
+def read(uri: str, endpoint: Endpoint) -> bytes:
+    """Return what a URI names.
+
+    Raises:
+        StorageError: it is not there, too large, or not to be reached.
+    """
+    try:
+        if not uri.startswith("s3://"):
+            return Path(uri.removeprefix("file://")).read_bytes()
+        bucket, key = _parts(uri)
+        response = connect(endpoint).get_object(bucket, key)
+        try:
+            size = int(response.headers.get("Content-Length", -1))
+            if not 0 <= size <= _MAX_BYTES:
+                raise StorageError(f"{uri}: has {size:,} bytes; expected at most {_MAX_BYTES:,}")
+            data: bytes = response.read(decode_content=False)  # all at once: in pieces it takes thrice as long
+        finally:
+            response.close()
+            response.release_conn()
+        if size != len(data):
+            raise StorageError(f"{uri}: {len(data)} of {size} bytes came; expected all")
+        return data
+    except StorageError:
+        raise
+    except Exception as error:  # the client's, urllib3's and the system's errors have no common base
+        raise StorageError(f"{uri}: cannot be read: {_said(error, endpoint)}") from error
+
+
+def write(base: str, key: str, data: bytes, content_type: str, endpoint: Endpoint) -> None:
+    """Keep data under a key below a folder or s3://bucket[/prefix], whole or not at all.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    try:
+        if not base.startswith("s3://"):
+            target = Path(base.removeprefix("file://")) / key
+            target.parent.mkdir(parents=True, exist_ok=True)
+            temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+            temporary.write_bytes(data)
+            temporary.replace(target)
+            return
+        bucket, prefix = _parts(base)
+        whole = f"{prefix.rstrip('/')}/{key}" if prefix else key
+        connect(endpoint).put_object(bucket, whole, io.BytesIO(data), len(data), content_type=content_type)
+    except Exception as error:  # as above
+        raise StorageError(f"{base}: {key} cannot be written: {_said(error, endpoint)}") from error
+
+
+def beside(uri: str, name: str) -> str:
+    """The URI of another file in the same folder."""
+    folder, slash, _ = uri.rpartition("/")
+    return f"{folder}{slash}{name}"
+
+
+def _parts(uri: str) -> tuple[str, str]:
+    parts = urlsplit(uri)
+    if not parts.netloc:
+        raise StorageError(f"{uri}: names no bucket; expected s3://bucket/key")
+    return parts.netloc, parts.path.lstrip("/")
+
+
+def _said(error: Exception, endpoint: Endpoint) -> str:
+    if isinstance(error, OSError | ValueError):
+        return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+    if is_missing(error):
+        return "there is no such object; check that it is published, and the name"
+    return explain(error, endpoint)

@@ -1,0 +1,296 @@
+"""The detector that the server runs and evaluate measures: bytes of a picture in, boxes in its pixels out.
+
+    detector = Detector(Path("model.onnx"))
+    found = detector.detect(Path("picture.jpg").read_bytes())
+    for box, confidence, class_id in zip(found.boxes_xyxy_px, found.confidences, found.class_ids):
+        print(detector.classes[class_id], confidence, box)
+
+Runs what Ultralytics' ONNX export writes, of YOLOv5u to YOLO26: boxes that need suppression, (N, 4 + classes, A), and
+end-to-end lists, (N, 300, 6).
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any, NamedTuple, TypedDict, Unpack
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from serving.vision.letterbox import SPARE, Letterbox, fill, letterbox, to_picture
+from serving.vision.metadata import ModelError, read
+from serving.vision.picture import MAX_PIXELS, Picture, decode
+from serving.vision.suppression import from_grid, from_list, suppress
+
+# New shapes come with pictures of new proportions; by default each would be tried with every algorithm that there is.
+_CUDA = ("CUDAExecutionProvider", {"cudnn_conv_algo_search": "HEURISTIC"})
+_DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
+
+
+class Wanted(TypedDict, total=False):
+    """What a caller may ask of a detection.
+
+    confidence: 0 to 1, one for all (0.25) or one per class: a detection must be above it.
+    iou: 0 to 1 (0.7): of two boxes of one class that overlap more, the less confident goes.
+    max_detections: how many to keep at most, 1 or more (300).
+    classes: ids to look for; None, the default, for all.
+    multi_label: a box may be of several classes at once, as Ultralytics validates; else (False) its best class counts.
+    max_pixels: refuse larger pictures, from their header (`serving.vision.picture.MAX_PIXELS`).
+    """
+
+    confidence: float | Sequence[float]
+    iou: float
+    max_detections: int
+    classes: Collection[int] | None
+    multi_label: bool
+    max_pixels: int
+
+
+class Timings(NamedTuple):
+    """Where the time of a detection went, in milliseconds; in a batch each picture bears its share."""
+
+    decode: float
+    inference: float
+    suppression: float
+
+
+@dataclass(frozen=True)
+class Detections:
+    """What was found in one picture, the most confident first.
+
+    Attributes:
+        boxes_xyxy_px: (N, 4) float32, pixels of the full picture as a person sees it, x1 y1 x2 y2. N may be 0.
+        confidences: (N,) float32, 0 to 1.
+        class_ids: (N,) int64, places in `Detector.classes`.
+        width: pixels of the full picture.
+        height: the same, downwards.
+        timings: milliseconds.
+    """
+
+    boxes_xyxy_px: NDArray[np.float32]
+    confidences: NDArray[np.float32]
+    class_ids: NDArray[np.int64]
+    width: int
+    height: int
+    timings: Timings
+
+
+@dataclass(frozen=True)
+class Inference:
+    """What the model answered to one picture.
+
+    Attributes:
+        output: (4 + classes, A) or (K, 6) float32, as `serving.vision.suppression` reads it.
+        place: how the picture lay in the input.
+        decode_ms: milliseconds, with the letterbox.
+        inference_ms: milliseconds.
+    """
+
+    output: NDArray[np.float32]
+    place: Letterbox
+    decode_ms: float
+    inference_ms: float
+
+
+class Detector:
+    """One model, loaded once; every method may be called from many threads at a time.
+
+    Attributes:
+        classes: names, in the order of their ids.
+        input_hw: height and width of the model's input in pixels.
+        rect: whether the input may be smaller, to hug the picture: less padding, less work. So it is where height and
+            width are free in the graph.
+        stride: pixels per cell of the coarsest grid.
+        end2end: whether the model lists its detections itself, so that `iou` has no effect.
+        batch: how many pictures it takes at once, None where any number.
+        metadata: everything that the export wrote, as text.
+        provider: what runs it: CPUExecutionProvider, CUDAExecutionProvider, ….
+    """
+
+    def __init__(self, model: Path | bytes, *, threads: int = 1, providers: Sequence[str] | None = None) -> None:
+        """Load a model and run it once on an empty picture.
+
+        Args:
+            model: an ONNX file, or its bytes.
+            threads: cores for one call. With 1, calls from as many threads as there are cores finish most pictures per
+                second; more cores shorten a single call, at more CPU time for each.
+            providers: ONNX Runtime's names in order of preference; by default CUDA where it is available, else the CPU.
+        Raises:
+            ModelError: not readable, not a detector, or its metadata and its graph disagree.
+        """
+        self._session = _session(model, threads, providers)
+        self.provider: str = self._session.get_providers()[0]
+        self.metadata: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
+        written = read(self.metadata)
+        self.classes, self.stride = list(written.classes), written.stride
+        self.input_hw = written.input_hw
+        entry: Any = next(iter(self._session.get_inputs()), None)
+        fits = entry is not None and entry.type in _DTYPES and len(entry.shape) == 4
+        expected = zip(entry.shape if fits else (), (1, 3, *self.input_hw), strict=False)
+        if not fits or any(side != length for side, length in expected if isinstance(side, int)):
+            shape = f"{entry.type} {tuple(entry.shape)}" if entry is not None else "missing"
+            raise ModelError(f"input is {shape}; expected float (1 or any, 3, {self.input_hw[0]}, {self.input_hw[1]})")
+        self._input, self._dtype = entry.name, _DTYPES[entry.type]
+        self.batch = 1 if isinstance(entry.shape[0], int) else None
+        self.end2end = self._check_output(written.end2end)
+        self.rect = not any(isinstance(side, int) for side in entry.shape[2:]) and self._runs_when_small()
+
+    def detect(self, picture: bytes | Picture, **wanted: Unpack[Wanted]) -> Detections:
+        """Find objects in one picture.
+
+        Args:
+            picture: the bytes of a file, or what `serving.vision.picture.decode` made of them.
+            wanted: see `Wanted`.
+        Raises:
+            PictureError: the bytes are no picture that can be read.
+            ValueError: an argument is out of its range.
+        """
+        return self.detect_batch([picture], **wanted)[0]
+
+    def detect_batch(self, pictures: Sequence[bytes | Picture], **wanted: Unpack[Wanted]) -> list[Detections]:
+        """Find objects in several pictures by one inference, where the model's batch is dynamic; else one by one.
+
+        Pays on a GPU. On a CPU, calls of `detect` from several threads are faster.
+
+        Raises:
+            PictureError: one of the pictures cannot be read; nothing is found in the others either.
+            ValueError: an argument is out of its range.
+        """
+        self._thresholds(wanted)  # refuses before it works
+        inferred = self.infer(pictures, max_pixels=wanted.get("max_pixels", MAX_PIXELS))
+        return [self.select(each, **wanted) for each in inferred]
+
+    def infer(self, pictures: Sequence[bytes | Picture], *, max_pixels: int = MAX_PIXELS) -> list[Inference]:
+        """Run the model; `select` then finds objects in each answer, more than once if it must.
+
+        Raises:
+            PictureError: one of the pictures cannot be read, or is larger than max_pixels.
+        """
+        start = perf_counter()
+        prepared = [self.prepare(picture, max_pixels=max_pixels) for picture in pictures]
+        decoded = perf_counter()
+        outputs = self._run_all([inputs for inputs, _ in prepared])
+        share = 1e3 / max(1, len(pictures))
+        decode_ms, inference_ms = (decoded - start) * share, (perf_counter() - decoded) * share
+        return [
+            Inference(output, place, decode_ms, inference_ms)
+            for output, (_, place) in zip(outputs, prepared, strict=True)
+        ]
+
+    def prepare(
+        self, picture: bytes | Picture, *, max_pixels: int = MAX_PIXELS
+    ) -> tuple[NDArray[np.float32], Letterbox]:
+        """Make the input for one picture.
+
+        Returns:
+            (1, 3, H, W) float32, 0 to 1, RGB; and how the picture lies in it.
+        Raises:
+            PictureError: it cannot be read, or is larger than max_pixels.
+        """
+        if not isinstance(picture, Picture):
+            picture = decode(picture, fit=max(self.input_hw), spare=SPARE, max_pixels=max_pixels)
+        stride = self.stride if self.rect else None
+        place = letterbox(picture.width, picture.height, self.input_hw, stride=stride)
+        inputs = np.empty((1, 3, place.input_height, place.input_width), np.float32)
+        fill(picture, place, inputs[0])
+        return inputs, place
+
+    def select(self, inferred: Inference, **wanted: Unpack[Wanted]) -> Detections:
+        """Find objects in the model's answer; `max_pixels` has no effect here.
+
+        Raises:
+            ValueError: an argument is out of its range.
+        """
+        start = perf_counter()
+        thresholds, limit, place = self._thresholds(wanted), wanted.get("max_detections", 300), inferred.place
+        if self.end2end:
+            rows = from_list(inferred.output, thresholds).best(limit)
+        else:
+            candidates = from_grid(inferred.output, thresholds, multi_label=wanted.get("multi_label", False))
+            rows = suppress(candidates, iou=wanted.get("iou", 0.7), limit=limit)
+        boxes = to_picture(rows.boxes_xyxy_px, place)
+        timings = Timings(inferred.decode_ms, inferred.inference_ms, (perf_counter() - start) * 1e3)
+        return Detections(boxes, rows.confidences, rows.class_ids, place.width, place.height, timings)
+
+    def _run_all(self, inputs: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
+        """The output for each of the inputs; those of one shape share an inference, where the model's batch is free."""
+        if self.batch == 1 or len(inputs) < 2:
+            return [self._run(each)[0] for each in inputs]
+        outputs: dict[int, NDArray[np.float32]] = {}
+        for shape in {each.shape for each in inputs}:
+            same = [i for i, each in enumerate(inputs) if each.shape == shape]
+            outputs.update(zip(same, self._run(np.concatenate([inputs[i] for i in same])), strict=True))
+        return [outputs[i] for i in range(len(inputs))]
+
+    def _run(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
+        output = self._session.run(None, {self._input: inputs.astype(self._dtype, copy=False)})[0]
+        return np.asarray(output, np.float32)
+
+    def _thresholds(self, wanted: Wanted) -> NDArray[np.float32]:
+        """(classes,) float32 from `confidence` and `classes`, inf for a class not wanted; checks the rest too."""
+        count = len(self.classes)
+        confidence = np.asarray(wanted.get("confidence", 0.25), np.float32)
+        if confidence.shape not in ((), (count,)) or not ((confidence >= 0) & (confidence <= 1)).all():
+            raise ValueError(
+                f"confidence is {wanted.get('confidence')}; expected 0 to 1, one for all or {count} of them"
+            )
+        if not 0 <= (iou := wanted.get("iou", 0.7)) <= 1:
+            raise ValueError(f"iou is {iou}; expected 0 to 1")
+        if (limit := wanted.get("max_detections", 300)) < 1:
+            raise ValueError(f"max_detections is {limit}; expected 1 or more")
+        thresholds = np.full(count, np.inf, np.float32)
+        ids = wanted.get("classes")
+        ids = range(count) if ids is None else sorted(ids)
+        if not all(0 <= class_id < count for class_id in ids):
+            raise ValueError(f"classes is {ids}; expected ids of 0 to {count - 1}")
+        for class_id in ids:
+            thresholds[class_id] = confidence if confidence.ndim == 0 else confidence[class_id]
+        return thresholds
+
+    def _runs_when_small(self) -> bool:
+        """Whether the model runs on the smallest input: an end-to-end list of fixed length may be longer than that."""
+        place = letterbox(self.input_hw[1], 1, self.input_hw, stride=self.stride)
+        quiet = ort.RunOptions()
+        quiet.log_severity_level = 4
+        try:
+            self._session.run(
+                None, {self._input: np.zeros((1, 3, place.input_height, place.input_width), self._dtype)}, quiet
+            )
+        except Exception:  # noqa: BLE001 - as below
+            return False
+        return True
+
+    def _check_output(self, end2end: bool) -> bool:
+        """Run the model once; whether its output is an end-to-end list."""
+        try:
+            shape = self._run(np.zeros((1, 3, *self.input_hw), np.float32)).shape
+        except Exception as error:  # ONNX Runtime's errors have no common base of their own
+            raise ModelError(f"the model does not run on an empty picture: {error}") from error
+        grid = (1, 4 + len(self.classes))
+        if len(shape) == 3 and shape[:2] == grid and not end2end:
+            return False
+        if len(shape) == 3 and shape[0] == 1 and shape[2] == 6:
+            return True
+        raise ModelError(
+            f"output is {shape}; expected (N, {grid[1]}, boxes) for the {len(self.classes)} classes of its metadata, "
+            "or (N, boxes, 6) of an end-to-end model"
+        )
+
+
+def _session(model: Path | bytes, threads: int, providers: Sequence[str] | None) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    # Waiting threads that spin doubled the CPU time of a call, and took the cores from the other calls.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if providers is None:
+        available = ort.get_available_providers()
+        providers = [name for name in ("CUDAExecutionProvider", "CPUExecutionProvider") if name in available]
+    chosen = [_CUDA if name == _CUDA[0] else name for name in providers]
+    try:
+        return ort.InferenceSession(model if isinstance(model, bytes) else str(model), options, providers=chosen)
+    except Exception as error:  # as above
+        raise ModelError(f"not an ONNX model that ONNX Runtime {ort.__version__} can load: {error}") from error

@@ -1,0 +1,114 @@
+"""How a picture is laid into a model's input, and boxes brought back: the geometry of Ultralytics' LetterBox."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from serving.vision.picture import Picture
+
+PADDING = 114
+# A reduced JPEG keeps this many times the input's pixels, or exactly them: else `fill` would blur what remains.
+SPARE = 2.0
+
+
+@dataclass(frozen=True)
+class Letterbox:
+    """Where a picture lies in the model's input: scaled evenly, centred, the rest padded.
+
+    Attributes:
+        width: pixels of the full picture.
+        height: the same, downwards.
+        input_width: pixels of the model's input.
+        input_height: the same, downwards.
+        inner_width: pixels of the input that the picture covers, at least 1.
+        inner_height: the same, downwards.
+        left: padding before the picture, in pixels of the input.
+        top: the same, downwards.
+    """
+
+    width: int
+    height: int
+    input_width: int
+    input_height: int
+    inner_width: int
+    inner_height: int
+    left: int
+    top: int
+
+
+def letterbox(width: int, height: int, input_hw: tuple[int, int], *, stride: int | None = None) -> Letterbox:
+    """Where a picture of width x height lies in an input of input_hw (height, width) pixels.
+
+    Enlarges small pictures, as Ultralytics does when it predicts and validates.
+
+    Args:
+        width: pixels of the full picture.
+        height: the same, downwards.
+        input_hw: pixels.
+        stride: pixels. The input is then no larger than the picture needs: its sides are the next multiples of the
+            stride (Ultralytics' `rect`), but at least half of input_hw, so that there are not too many shapes.
+    """
+    input_height, input_width = input_hw
+    scale = min(input_height / height, input_width / width)
+    inner_width, inner_height = max(round(width * scale), 1), max(round(height * scale), 1)
+    if stride is not None:
+        input_width = _hugging(inner_width, input_width, stride)
+        input_height = _hugging(inner_height, input_height, stride)
+    left, top = round((input_width - inner_width) / 2 - 0.1), round((input_height - inner_height) / 2 - 0.1)
+    return Letterbox(width, height, input_width, input_height, inner_width, inner_height, left, top)
+
+
+def _hugging(inner: int, side: int, stride: int) -> int:
+    return min(math.ceil(max(inner, side / 2) / stride) * stride, side)
+
+
+def fill(picture: Picture, place: Letterbox, out: NDArray[np.float32]) -> None:
+    """Write a picture into a model's input.
+
+    Each pixel is interpolated between its four neighbours, not averaged over the area that it stands for: that is
+    OpenCV's INTER_LINEAR, with which Ultralytics trains and validates. Pillow's `resize`, which averages when it
+    shrinks, moved confidences by 0.01 to 0.04; this moves them by 0.004 (285 pictures, a model of 320 px).
+
+    Args:
+        picture: RGB of any size with the proportions of `place`.
+        place: what `letterbox` gave for the full picture.
+        out: (3, input_height, input_width) float32, is filled with values 0 to 1, RGB.
+    """
+    image, size = picture.image, (place.inner_width, place.inner_height)
+    if image.width <= size[0] and image.height <= size[1]:
+        image = image.resize(size, Image.Resampling.BILINEAR)
+    else:
+        shrink = (image.width / size[0], 0.0, 0.0, 0.0, image.height / size[1], 0.0)
+        image = image.transform(size, Image.Transform.AFFINE, shrink, Image.Resampling.BILINEAR)
+    out.fill(np.float32(PADDING) / np.float32(255))
+    rows = slice(place.top, place.top + place.inner_height)
+    columns = slice(place.left, place.left + place.inner_width)
+    for channel, band in enumerate(image.split()):
+        np.divide(np.asarray(band), np.float32(255), out=out[channel, rows, columns])
+
+
+def to_picture(boxes_xyxy_px: NDArray[np.float32], place: Letterbox) -> NDArray[np.float32]:
+    """Map boxes from the model's input back to the full picture.
+
+    Boxes are clipped to the picture; degenerate ones are kept, so row i stays row i.
+
+    Args:
+        boxes_xyxy_px: (N, 4) float32, pixels of the input, x1 y1 x2 y2. N may be 0.
+        place: what `letterbox` gave for this picture.
+    Returns:
+        (N, 4) float32, pixels of the full picture, x1 y1 x2 y2.
+    """
+    offset = np.array([place.left, place.top] * 2, np.float32)
+    scale = np.array([place.inner_width / place.width, place.inner_height / place.height] * 2, np.float32)
+    limit = np.array([place.width, place.height] * 2, np.float32)
+    return np.clip((boxes_xyxy_px - offset) / scale, 0, limit)
+
+
+def to_input(boxes_xyxy_px: NDArray[np.float32], place: Letterbox) -> NDArray[np.float32]:
+    """Map boxes from the full picture to the model's input: `to_picture` undone, for boxes inside the picture."""
+    offset = np.array([place.left, place.top] * 2, np.float32)
+    scale = np.array([place.inner_width / place.width, place.inner_height / place.height] * 2, np.float32)
+    return boxes_xyxy_px * scale + offset

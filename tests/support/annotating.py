@@ -1,0 +1,146 @@
+"""A project folder, its store and a project in Label Studio, and an annotator who draws in it through the API."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from runner.config.edit import get_param
+from runner.label_studio.current import Dataset, read_dataset
+from runner.label_studio.regions import Box, region
+from runner.store import Store, open_store
+from tests.conftest import PROJECT
+from tests.support.label_studio import LabelStudio
+from tests.support.projects import set_params
+
+SIZE = (64, 48)  # pixels of the pictures
+AIRPLANE = Box("airplane", (0.5, 0.5, 0.25, 0.25))
+HELICOPTER = Box("helicopter", (0.25, 0.25, 0.25, 0.25))
+
+
+def picture(path: Path, seed: int) -> Path:
+    """Write a small picture that looks like no other."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cells = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+    Image.fromarray(cells).resize(SIZE, Image.Resampling.NEAREST).save(path, quality=95)
+    return path
+
+
+def pictures(folder: Path, count: int, first: int = 0) -> Path:
+    """Write pictures called 0000.jpg and so on."""
+    for number in range(first, first + count):
+        picture(folder / f"{number:04}.jpg", number)
+    return folder
+
+
+def labelled(folder: Path, labels: dict[str, str | None], classes: Sequence[str] = ("airplane", "helicopter")) -> Path:
+    """Write a dataset: name of a picture → its label file; None for none."""
+    for number, (name, text) in enumerate(labels.items()):
+        picture(folder / "images" / name, 1000 + number)
+        if text is not None:
+            (folder / "labels").mkdir(exist_ok=True)
+            (folder / "labels" / f"{Path(name).stem}.txt").write_text(text)
+    (folder / "classes.txt").write_text("".join(f"{name}\n" for name in classes))
+    return folder
+
+
+class Bench:
+    """A user's folder with a project of its own in Label Studio."""
+
+    def __init__(self, folder: Path, label_studio: LabelStudio, **params: Any) -> None:
+        """Copy conf/ and params.yaml; the environment must name the store and Label Studio."""
+        self.project, self.label_studio = folder, label_studio
+        shutil.copytree(PROJECT / "conf", folder / "conf")
+        shutil.copy(PROJECT / "params.yaml", folder)
+        self.title = f"test {uuid.uuid4().hex[:12]}"
+        self.set(labels={"title": self.title}, dataset={"classes": ["airplane", "helicopter"]})
+        self.set(**params)
+
+    def set(self, **params: Any) -> None:
+        """Edit params.yaml."""
+        set_params(self.project, params)
+
+    @property
+    def store(self) -> Store:
+        """The store that the environment names."""
+        return open_store(self.project)
+
+    @property
+    def params(self) -> str:
+        """The text of params.yaml."""
+        return (self.project / "params.yaml").read_text(encoding="utf-8")
+
+    def value(self, section: str, key: str) -> str | None:
+        """A value of params.yaml."""
+        return get_param(self.project / "params.yaml", (section, key))
+
+    @property
+    def id(self) -> int:
+        """The number of the project in Label Studio."""
+        found = self.label_studio.ask("GET", "/api/projects/", params={"title": self.title})["results"]
+        (number,) = [each["id"] for each in found if each["title"] == self.title]
+        return int(number)
+
+    def tasks(self) -> list[dict[str, Any]]:
+        """All tasks, with annotations and predictions."""
+        options = {"project": self.id, "fields": "all", "resolve_uri": "false", "page_size": -1}
+        return list(self.label_studio.ask("GET", "/api/tasks/", params=options)["tasks"])
+
+    def task(self, name: str) -> dict[str, Any]:
+        """The task of the picture with this name."""
+        (found,) = [task for task in self.tasks() if task["data"].get("name") == name]
+        return found
+
+    def draw(self, task: int, *boxes: Box, cancelled: bool = False, changes: dict[str, Any] | None = None) -> int:
+        """Annotate a task as a person would; return the number of the annotation.
+
+        Args:
+            task: its number.
+            boxes: what to draw.
+            cancelled: skip it instead.
+            changes: to each region's value.
+        """
+        result = [region(box, SIZE, number) for number, box in enumerate(boxes)]
+        for each in result:
+            each["value"] |= changes or {}
+        content = {"result": result, "was_cancelled": cancelled, "lead_time": 2.5}
+        made = self.label_studio.ask("POST", f"/api/tasks/{task}/annotations/", json=content)
+        return int(made["id"])
+
+    def upload(self, file: Path) -> None:
+        """Add a picture as people do in the page: Label Studio keeps it and makes a task."""
+        files = {"file": (file.name, file.read_bytes(), "image/jpeg")}
+        self.label_studio.ask("POST", f"/api/projects/{self.id}/import", files=files)
+
+    def dataset(self) -> Dataset:
+        """The version that params.yaml names."""
+        url = self.value("dataset", "url")
+        assert url is not None
+        folder = Path(tempfile.mkdtemp(dir=self.project))
+        self.store.fetch(url.removeprefix("store:"), folder / "version.zip")
+        shutil.unpack_archive(folder / "version.zip", folder / "files")
+        return read_dataset(folder / "files")
+
+    def boxes(self) -> dict[str, list[Box]]:
+        """Name of a picture in the dataset → its boxes, rounded."""
+        return {each.name: rounded(each.boxes) for each in self.dataset().pictures}
+
+    def record(self) -> dict[str, Any]:
+        """How the version came about."""
+        url = self.value("dataset", "url") or ""
+        content: dict[str, Any] = json.loads(self.store.read(url.removeprefix("store:").replace(".zip", ".json")))
+        return content
+
+
+def rounded(boxes: Sequence[Box]) -> list[Box]:
+    """Boxes as a label file keeps them."""
+    whole = [(box.label, [round(part, 4) for part in box.xywhn]) for box in boxes]
+    return [Box(label, (x, y, w, h)) for label, (x, y, w, h) in whole]

@@ -1,0 +1,64 @@
+"""A fork of the repository whose cluster.env is filled in, pushed to a remote that is a folder."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.support import gitops
+from tests.support.projects import Run
+
+
+def make_fork(folder: Path, values: dict[str, str], run: Run, monkeypatch: pytest.MonkeyPatch, *more: str) -> Path:
+    """Make a clone and its remote, which Git takes for the one at REPO_URL.
+
+    Args:
+        folder: gets both.
+        values: of cluster.env.
+        run: runs a command.
+        monkeypatch: so that Git knows no other settings than these.
+        more: files and folders of the project that the clone has beside gitops/ and .ci/.
+    """
+    settings = {
+        f"url.{folder}/remote.insteadOf": values["REPO_URL"],
+        "user.name": "tests",
+        "user.email": "t@example.com",
+    }
+    monkeypatch.setenv("HOME", str(folder))
+    monkeypatch.setenv("GIT_CONFIG_COUNT", str(len(settings)))
+    for number, (key, value) in enumerate(settings.items()):
+        monkeypatch.setenv(f"GIT_CONFIG_KEY_{number}", key)
+        monkeypatch.setenv(f"GIT_CONFIG_VALUE_{number}", value)
+    remote, clone = folder / "remote", folder / "clone"
+    gitops.copy_with(values, clone)
+    for name in (".ci", *more):
+        source = gitops.PROJECT / name
+        (shutil.copytree if source.is_dir() else shutil.copy2)(source, clone / name)
+    for command in (
+        ("init", "-q", "--bare", str(remote)),
+        ("init", "-q", "-b", values["DETECTOR_REVISION"]),
+        ("remote", "add", "origin", values["REPO_URL"]),
+        ("add", "-A"),
+        ("commit", "-qm", "filled in"),
+    ):
+        done = run("git", *command, cwd=clone, **_now())
+        assert done.returncode == 0, done.stderr
+    push(clone, run, values["DETECTOR_REVISION"], values["PLATFORM_REVISION"])
+    return clone
+
+
+def push(clone: Path, run: Run, *revisions: str) -> None:
+    """Commit what changed, and push it to branches: by default those of gitops.SAMPLE."""
+    names = revisions or (gitops.SAMPLE["DETECTOR_REVISION"], gitops.SAMPLE["PLATFORM_REVISION"])
+    run("git", "commit", "-qam", "changed", cwd=clone, **_now())
+    for name in names:
+        done = run("git", "push", "-qf", str(clone.parent / "remote"), f"HEAD:refs/heads/{name}", cwd=clone, **_now())
+        assert done.returncode == 0, done.stderr
+
+
+def _now() -> dict[str, str]:
+    """Return the settings of `make_fork`; `run` knows the environment of the session's start alone."""
+    return {name: value for name, value in os.environ.items() if name.startswith("GIT_CONFIG_") or name == "HOME"}

@@ -1,0 +1,269 @@
+"""What kustomize makes of gitops/: each leaf rendered as Argo CD does it, once a test run.
+
+`python -m tests.support.gitops FOLDER` writes every rendering to FOLDER, as `make manifests` checks them.
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import os
+import posixpath
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import yaml
+
+from runner.cluster import facts as cluster_env
+from tests.support.s3 import CACHE
+
+PROJECT = Path(__file__).resolve().parents[2]
+GITOPS = PROJECT / "gitops"
+Manifest = dict[str, Any]
+
+
+CLUSTER_WIDE = (
+    *("Namespace", "ClusterRole", "ClusterRoleBinding", "PriorityClass"),
+    *("ClusterIssuer", "ClusterAutoscaler", "ClusterPolicy", "TektonConfig", "ConsoleLink"),
+)
+
+
+ALONE = ("serving/dashboard",)  # it uses no store
+GPU_IMAGE = f"newName: registry.example.com/flywheel-serving-gpu, digest: 'sha256:{'9' * 64}'"
+
+
+# Two sets of values; no value of the first is part of another one, or of what stands in a manifest anyway.
+SAMPLE = {
+    "REPO_URL": "https://git.sample.org/team/repository.git",
+    "PLATFORM_REVISION": "sample-reviewed",
+    "DETECTOR_REVISION": "sample-trunk",
+    "STORE_URI": "s3://sample-bucket",
+    "STORE_ENDPOINT": "https://sample-store.sample.org:9000",
+    "PLATFORM": "openshift",
+    "APPS_DOMAIN": "apps.sample.net",
+    "STORAGE_CLASS": "sample-disk",
+    "INGRESS_NAMESPACE": "sample-router",
+    "MONITORING_NAMESPACE": "sample-watcher",
+    "INGRESS_CLASS": "sample-class",
+    "CLUSTER_ISSUER": "sample-issuer",
+    "GPU": "autoscaled",
+    "INFRASTRUCTURE_ID": "sample-9zzzz",
+    "AWS_REGION": "ap-south-1",
+    "AWS_ZONE": "ap-south-1c",
+    "AWS_AMI": "ami-0fedcba9876543210",
+    "AWS_SUBNET_FILTER": "subnet-id",
+    "AWS_SUBNET": "sample-subnet",
+    "AWS_SECURITY_GROUP_FILTER": "tag:Name",
+    "AWS_SECURITY_GROUP": "sample-first-group",
+    "AWS_SECURITY_GROUP_2": "sample-second-group",
+    "AWS_INSTANCE_PROFILE": "sample-profile",
+}
+TEMPLATE = dict.fromkeys(cluster_env.KEYS, cluster_env.UNSET) | {
+    "DETECTOR_REVISION": "main",
+    "STORE_URI": "s3://flyingthings",
+    "STORE_ENDPOINT": "https://minio.flywheel-minio.svc:9000",
+}
+OTHER = {key: value.replace("sample", "other") for key, value in SAMPLE.items()} | {
+    "PLATFORM": "kubernetes",
+    "GPU": "none",
+    "AWS_REGION": "eu-west-1",
+    "AWS_ZONE": "eu-west-1b",
+    "AWS_AMI": "ami-00112233445566778",
+    "AWS_SUBNET_FILTER": "tag:Name",
+    "AWS_SECURITY_GROUP_FILTER": "group-id",
+}
+
+
+class Leaf(NamedTuple):
+    """A folder that is rendered and applied, with what came out."""
+
+    path: str
+    objects: list[Manifest]
+
+    def of_kind(self, *kinds: str) -> Iterator[Manifest]:
+        """Yield the objects of some kinds."""
+        yield from (obj for obj in self.objects if obj["kind"] in kinds)
+
+
+def load(path: Path) -> Manifest:
+    """Read one YAML document."""
+    content: Manifest = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return content
+
+
+def load_all(path: Path) -> list[Any]:
+    """Read the documents of a YAML file; those of a list of one document each."""
+    documents = [document for document in yaml.safe_load_all(path.read_text(encoding="utf-8")) if document]
+    return documents[0] if len(documents) == 1 and isinstance(documents[0], list) else documents
+
+
+def strings(value: Any) -> Iterator[str]:
+    """Yield every string inside a value."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from strings(item)
+
+
+def kustomizations(root: Path = GITOPS) -> dict[str, Manifest]:
+    """Return every kustomization.yaml below a folder, keyed by the path of its folder."""
+    found = {path.parent.relative_to(root).as_posix(): load(path) for path in root.rglob("kustomization.yaml")}
+    return dict(sorted(found.items()))
+
+
+def leaf_paths(root: Path = GITOPS) -> list[str]:
+    """Return the folders that something applies: those where the cluster's facts come in, and those built on one."""
+    known = kustomizations(root)
+
+    def filled(path: str) -> bool:
+        listed = (*known[path].get("components", ()), *known[path].get("resources", ()))
+        named = [within(path, name) for name in listed if (root / path / name).is_dir()]
+        return "cluster" in named or any(filled(name) for name in named if known[name]["kind"] == "Kustomization")
+
+    return [path for path, content in known.items() if content["kind"] == "Kustomization" and filled(path)]
+
+
+def within(path: str, name: str) -> str:
+    """Return the path below gitops/ of what a kustomization names relative to itself."""
+    return posixpath.normpath(posixpath.join(path, name))
+
+
+def render_text(path: Path) -> str:
+    """Render a folder with default load restrictions.
+
+    Raises:
+        RuntimeError: kustomize refuses it; with its message.
+    """
+    done = subprocess.run([*renderer(), str(path)], capture_output=True, text=True, check=False)
+    if done.returncode or done.stderr:
+        raise RuntimeError(f"{path}: {done.stderr}")
+    return done.stdout
+
+
+@functools.cache
+def renderer() -> list[str]:
+    """Return the command that renders; tests are skipped where there is none, but not in CI."""
+    kustomize = shutil.which("kustomize") or shutil.which("kustomize", path=CACHE)
+    if kustomize:
+        return [kustomize, "build"]
+    if not shutil.which("kubectl") and not os.environ.get("CI"):
+        pytest.skip("neither kustomize nor kubectl is installed; `make manifests` brings one", allow_module_level=True)
+    return ["kubectl", "kustomize"]
+
+
+def render(path: str, root: Path = GITOPS) -> Leaf:
+    """Render one leaf."""
+    return Leaf(path, list(yaml.safe_load_all(render_text(root / path))))
+
+
+def copy_with(values: dict[str, str], folder: Path) -> Path:
+    """Copy gitops/ to a folder, with other values in its cluster.env; return its path there."""
+    shutil.copytree(GITOPS, folder / "gitops")
+    path = folder / cluster_env.PATH
+    path.write_text("".join(f"{key}={value}\n" for key, value in values.items()))
+    assert cluster_env.check(path, complete=True) == values
+    return folder / "gitops"
+
+
+@functools.cache
+def leaves() -> tuple[Leaf, ...]:
+    """Return every leaf of the repository, rendered with the facts of TEMPLATE."""
+    return tuple(render(path, template()) for path in leaf_paths())
+
+
+@functools.cache
+def template() -> Path:
+    """Return a copy of gitops/ whose cluster.env says nothing of a cluster, as every fork's does at first."""
+    folder = Path(tempfile.mkdtemp(prefix="flywheel-gitops-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    copied = Path(shutil.copytree(GITOPS, folder / "gitops"))
+    (folder / cluster_env.PATH).write_text("".join(f"{key}={value}\n" for key, value in TEMPLATE.items()))
+    return copied
+
+
+@functools.cache
+def variants() -> tuple[Leaf, ...]:
+    """Return leaves with a component that no overlay of the repository lists, made as gitops/README.md says."""
+    with tempfile.TemporaryDirectory() as folder:
+        external, gpu = (Path(shutil.copytree(template(), Path(folder, name))) for name in ("external-store", "gpu"))
+        for part in ("serving", "label-studio", "pipelines"):
+            _swap(external / part / "base/kustomization.yaml", "components/store", "components/external-store")
+        for environment in ("dev", "prod"):
+            overlay = gpu / "serving/overlays" / environment / "kustomization.yaml"
+            _swap(overlay, "- ../../components/monitoring\n", "- ../../components/monitoring\n- ../../components/gpu\n")
+        _swap(
+            gpu / "images/kustomization.yaml", "images:\n", f"images:\n- {{name: flywheel-serving-gpu, {GPU_IMAGE}}}\n"
+        )
+        found = [
+            render(path, root)._replace(path=f"{path}, {root.name}")
+            for root, starts in ((external, ("serving/", "label-studio/", "pipelines/")), (gpu, ("serving/",)))
+            for path in leaf_paths(root)
+            if path.startswith(starts) and path not in ALONE and (root == external or path.endswith(("/dev", "/prod")))
+        ]
+    return tuple(found)
+
+
+def _swap(path: Path, old: str, new: str) -> None:
+    """Change a text that must be there in a file."""
+    text = path.read_text(encoding="utf-8")
+    assert old in text, f"{path} does not hold {old!r}"
+    path.write_text(text.replace(old, new), encoding="utf-8")
+
+
+def is_cluster_wide(obj: Manifest) -> bool:
+    """Tell whether objects of this kind have no namespace."""
+    return obj["kind"] in CLUSTER_WIDE
+
+
+def leaf(path: str) -> Leaf:
+    """Return one leaf of the repository."""
+    return next(leaf for leaf in leaves() if leaf.path == path)
+
+
+def applications(platform: str) -> list[Manifest]:
+    """Return the Applications of a platform; the ApplicationSet's too, one for each folder."""
+    objects = [*leaf(f"argocd/overlays/{platform}").objects, *leaf(f"bootstrap/root/overlays/{platform}").objects]
+    found = [obj for obj in objects if obj["kind"] == "Application"]
+    for one in (obj for obj in objects if obj["kind"] == "ApplicationSet"):
+        pattern = one["spec"]["generators"][0]["git"]["directories"][0]["path"]
+        for folder in sorted(PROJECT.glob(pattern)):
+            path = folder.relative_to(PROJECT).as_posix()
+            text = yaml.safe_dump(one["spec"]["template"]).replace("{{.path.path}}", path)
+            found.append({"kind": "Application"} | yaml.safe_load(text.replace("{{.path.basename}}", folder.name)))
+    return found
+
+
+def applied(platform: str) -> dict[str, str]:
+    """Return the leaves that a platform applies, by hand or by Argo CD, with the project of each."""
+    by_hand = ["bootstrap/operator"] if platform == "openshift" else []
+    found = dict.fromkeys([*by_hand, f"bootstrap/root/overlays/{platform}"], "")
+    for application in applications(platform):
+        path = application["spec"]["source"]["path"].removeprefix("gitops/")
+        modes = ["autoscaled", "fixed", "none"] if platform == "openshift" else ["fixed", "none"]
+        choices = {"flywheel-gpu": modes}.get(application["metadata"]["name"], [platform])
+        for choice in choices:
+            found[path.replace("REPLACE-ME", choice)] = application["spec"]["project"]
+    return found
+
+
+def main(folder: Path) -> None:
+    """Write every rendering, bases too, and print the names of those that are leaves."""
+    shutil.rmtree(folder, ignore_errors=True)
+    leaf, known = set(leaf_paths()), kustomizations()
+    transformers = {within(path, name) for path, content in known.items() for name in content.get("transformers", ())}
+    for path, content in known.items():
+        if content["kind"] == "Kustomization" and path not in transformers:
+            file = folder / ("leaves" if path in leaf else "bases") / f"{path.replace('/', '.')}.yaml"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(render_text(GITOPS / path), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,155 @@
+"""Images built for real where there is no registry: by buildah, on a base that debootstrap makes.
+
+Needs root, Debian's buildah and debootstrap, and the package registries. The base and what is built on it stay in a
+cache outside the checkout.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import PROJECT
+from tests.support.s3 import CACHE
+
+FOLDER = CACHE.parent / "images"
+BASE = "localhost/flywheel-test-base"
+PACKAGES = "python3,python3-venv,python3-pip,ca-certificates,git"
+PATH = "/usr/local/go/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+USER = "1000650000:0"  # such as OpenShift gives
+# The registries are reached as from here: with this machine's roots.
+ROOTS = ("/etc/ssl/certs", "/etc/pip.conf")
+RUNTIME = ("/dev", "/proc", "/etc/hosts", "/etc/resolv.conf")  # what a container runtime brings into every image
+
+
+def buildah(*arguments: str | Path) -> str:
+    """Run buildah on the cache's storage; return what it printed.
+
+    Raises:
+        RuntimeError: it failed; with the end of what it said.
+    """
+    storage = [f"--root={FOLDER}/storage", f"--runroot={FOLDER}/run", "--storage-driver=overlay"]
+    done = subprocess.run(["buildah", *storage, *arguments], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"buildah {arguments[0]}: {(done.stdout + done.stderr)[-3000:]}")
+    return str(done.stdout).strip()
+
+
+def require() -> None:
+    """Make the base image; skip where that is not possible, but fail in CI."""
+    missing = [name for name in ("buildah", "debootstrap") if not shutil.which(name)]
+    if missing or os.geteuid() != 0:
+        message = f"building images needs root, buildah and debootstrap (missing: {', '.join(missing) or 'root'})"
+        if os.environ.get("CI") == "true":
+            pytest.fail(message)
+        pytest.skip(message)
+    make_base()
+
+
+def make_base() -> None:
+    """Make the base image if there is none yet."""
+    if BASE in buildah("images", "--format", "{{.Name}}").splitlines():
+        return
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=FOLDER) as folder:
+        command = ["debootstrap", "--variant=minbase", f"--include={PACKAGES}", "bookworm", folder]
+        subprocess.run(command, capture_output=True, check=True)
+        container = buildah("from", "scratch")
+        buildah("add", "--quiet", container, folder, "/")
+        buildah("config", "--env", f"PATH={PATH}", container)
+        buildah("commit", "--quiet", "--rm", container, BASE)
+
+
+def build(
+    containerfile: Path,
+    context: Path,
+    tag: str,
+    *,
+    volumes: Sequence[str] = (),
+    with_roots: bool = True,
+    **arguments: str,
+) -> str:
+    """Build an image; return its name.
+
+    Args:
+        containerfile: its recipe.
+        context: the folder that COPY sees.
+        tag: a name for it.
+        volumes: FOLDER:FOLDER of this machine that RUN sees.
+        with_roots: RUN sees ROOTS too, and cannot change them.
+        arguments: what ARG asks for.
+    Raises:
+        RuntimeError: the build failed.
+    """
+    mounts = [f"--volume={path}:{path}:ro" for path in ROOTS if with_roots and Path(path).exists()]
+    mounts += [f"--volume={volume}" for volume in volumes]
+    given = [f"--build-arg={name}={value}" for name, value in arguments.items()]
+    options = ["--isolation=chroot", "--pull-never", *mounts, *given, f"--file={containerfile}", f"--tag={tag}"]
+    buildah("build", *options, context)
+    return f"localhost/{tag}"
+
+
+def labels(image: str) -> dict[str, str]:
+    """Return the labels of an image."""
+    found: dict[str, str] = json.loads(buildah("inspect", "--type", "image", image))["OCIv1"]["config"]["Labels"]
+    return found
+
+
+class Container:
+    """An image's files, entered as a cluster does: a user id of its own, and a root that nobody can write to."""
+
+    def __init__(self, image: str) -> None:
+        """Take an image; `remove` when done."""
+        self._name = buildah("from", "--pull-never", image)
+        self.root = Path(buildah("mount", self._name))
+        config = json.loads(buildah("inspect", "--type", "image", image))["OCIv1"]["config"]
+        self._environment = dict(pair.split("=", 1) for pair in config.get("Env", ()))
+        self.entry_point: list[str] = config.get("Entrypoint") or []
+        self.command: list[str] = config.get("Cmd") or []
+
+    def start(self, *command: str, volumes: dict[Path, str], **environment: str) -> subprocess.Popen[str]:
+        """Start a command in it.
+
+        Args:
+            command: instead of the image's own.
+            volumes: folders of this machine, and where they are seen.
+            environment: beside the image's own.
+        """
+        mounts = [*((path, path) for path in RUNTIME), *((str(here), there) for here, there in volumes.items())]
+        for here, there in mounts:
+            point = self.root / there.lstrip("/")
+            (point if Path(here).is_dir() else point.parent).mkdir(parents=True, exist_ok=True)
+            if not point.exists():
+                point.touch()
+        script = ['mount --bind "$0" "$0"', 'mount -o remount,bind,ro "$0"']
+        script += [f'mount --rbind "{here}" "$0{there}"' for here, there in mounts]
+        script += [f'exec chroot --userspec={USER} "$0" "$@"']
+        return subprocess.Popen(
+            ["unshare", "--mount", "sh", "-euc", "\n".join(script), self.root, *command],
+            env=self._environment | environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def run(self, *command: str, volumes: dict[Path, str] | None = None, **environment: str) -> tuple[int, str]:
+        """Run a command to its end; return its exit status and what it printed."""
+        process = self.start(*command, volumes=volumes or {}, **environment)
+        printed, _ = process.communicate(timeout=300)
+        return process.returncode, printed
+
+    def remove(self) -> None:
+        """Forget it."""
+        buildah("rm", self._name)
+
+
+def containerfile(name: str) -> Path:
+    """Return the path of a Containerfile of the project."""
+    return PROJECT / name / "Containerfile"

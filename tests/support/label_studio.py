@@ -1,0 +1,185 @@
+"""A real Label Studio on loopback, which `make label-studio` installs into an environment of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.support.s3 import free_port
+
+HOME = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "flywheel" / "label-studio"
+PROGRAM = HOME / "venv" / "bin" / "label-studio"
+_READY_SECONDS = 120
+
+
+@dataclass
+class LabelStudio:
+    """A server that runs until it is stopped, and again after `start`: same port, same data, same user.
+
+    It starts on a copy of an empty database, since making one takes 40 s and more.
+    """
+
+    folder: Path
+    port: int = 0
+    token: str = field(default_factory=lambda: secrets.token_hex(20), repr=False)
+    password: str = field(default_factory=lambda: secrets.token_hex(16), repr=False)
+    guarded: bool = False  # refuses to call private addresses, as it does by default
+    settings: dict[str, str] = field(default_factory=dict, repr=False)  # instead of those of the tests
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """What LABEL_STUDIO_URL is."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What names it to us, with the legacy token."""
+        return {"LABEL_STUDIO_URL": self.url, "LABEL_STUDIO_API_KEY": self.token}
+
+    def start(self) -> LabelStudio:
+        """Begin, on a free port the first time; return when it answers."""
+        data = self.folder / "data"
+        if not data.exists() and not self.settings:
+            shutil.copytree(_fresh(), data)
+        self.port = self.port or free_port()
+        command = [str(PROGRAM), "start", "--no-browser", "--internal-host", "127.0.0.1", "--port", str(self.port)]
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                command,
+                cwd=self.folder,
+                env=plain_environment() | self._settings(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        end = time.monotonic() + _READY_SECONDS
+        while time.monotonic() < end and self.process.poll() is None:
+            with contextlib.suppress(httpx.HTTPError):
+                if httpx.get(f"{self.url}/health", timeout=5).status_code == 200:
+                    return self
+            time.sleep(0.2)
+        self.stop()
+        raise AssertionError(f"Label Studio does not answer: {(self.folder / 'log').read_text()[-3000:]}")
+
+    def stop(self, *, kill: bool = False) -> None:
+        """End it; `kill` gives it no time to finish anything."""
+        if self.process is None:
+            return
+        (self.process.kill if kill else self.process.terminate)()
+        try:
+            self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.process = None
+
+    def personal_token(self) -> str:
+        """A personal access token; the user has one at a time."""
+        for old in self.ask("GET", "/api/token/"):
+            self.ask("POST", "/api/token/blacklist/", json={"refresh": old["token"]})
+        return str(self.ask("POST", "/api/token/")["token"])
+
+    def ask(self, method: str, path: str, **options: Any) -> Any:
+        """Call its API as a person's browser or script does; return the JSON."""
+        headers = {"Authorization": f"Token {self.token}"}
+        answer = httpx.request(method, self.url + path, headers=headers, timeout=60, **options)
+        assert answer.status_code < 400, f"{method} {path}: {answer.status_code} {answer.text[:500]}"
+        return answer.json() if answer.content else None
+
+    def fetch(self, path: str) -> bytes:
+        """Return a picture as it shows it: what a task's data name, resolved as the page gets it."""
+        address = path if path.startswith(self.url) else self.url + path
+        headers = {"Authorization": f"Token {self.token}"}
+        return httpx.get(address, headers=headers, timeout=60, follow_redirects=True).raise_for_status().content
+
+    def _settings(self) -> dict[str, str]:
+        return self.settings or {
+            **_quiet(self.folder / "data"),
+            "LABEL_STUDIO_USERNAME": "annotator@example.com",
+            "LABEL_STUDIO_PASSWORD": self.password,
+            "LABEL_STUDIO_USER_TOKEN": self.token,
+            "LABEL_STUDIO_ENABLE_LEGACY_API_TOKEN": "true",
+            "LABEL_STUDIO_HOST": self.url,
+            "LABEL_STUDIO_DISABLE_SIGNUP_WITHOUT_LINK": "true",
+            "USE_DEFAULT_BANNED_SUBNETS": str(
+                self.guarded
+            ).lower(),  # they include loopback, where the store of the tests is
+            "USER_ADDITIONAL_BANNED_SUBNETS": "10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,169.254.0.0/16,fc00::/7",
+        }
+
+
+@contextlib.contextmanager
+def labelling(folder: Path) -> Iterator[LabelStudio]:
+    """A server until the block ends; skips where it is not installed, but fails in CI."""
+    if not PROGRAM.exists():
+        message = "the tests of labels need Label Studio: run `make label-studio`"
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(message)
+    server = LabelStudio(folder)
+    try:
+        yield server.start()
+    finally:
+        server.stop()
+
+
+def _fresh() -> Path:
+    """The data folder to copy, of the version that is installed; made the first time."""
+    folder = HOME / version()
+    if not folder.exists():
+        with tempfile.TemporaryDirectory(dir=HOME) as scratch:
+            data = Path(scratch, "data")
+            migrate(_quiet(data))
+            data.rename(folder)
+    return folder
+
+
+def version() -> str:
+    """Return label_studio-<version>, of what is installed."""
+    (found,) = (path.stem for path in _site().glob("label_studio-*.dist-info"))
+    return found
+
+
+def migrate(settings: dict[str, str]) -> None:
+    """Make the tables of the database that settings name."""
+    subprocess.run(
+        [HOME / "venv/bin/python", _site() / "label_studio/manage.py", "migrate", "-v", "0"],
+        env=plain_environment() | settings,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        check=True,
+    )
+
+
+def _site() -> Path:
+    (site,) = (HOME / "venv" / "lib").glob("python*/site-packages")
+    return site
+
+
+def _quiet(data: Path) -> dict[str, str]:
+    """Settings: where its data are, and that it calls nobody."""
+    return {
+        "LABEL_STUDIO_BASE_DATA_DIR": str(data),
+        "LATEST_VERSION_CHECK": "false",
+        "COLLECT_ANALYTICS": "false",
+        "SENTRY_DSN": "",
+        "FRONTEND_SENTRY_DSN": "",
+    }
+
+
+def plain_environment() -> dict[str, str]:
+    """This shell's, without what Label Studio would take for its own settings."""
+    theirs = ("LABEL_STUDIO_", "HEARTEX_", "AWS_", "S3_", "DJANGO_", "PYTHON", "VIRTUAL_ENV")
+    return {key: value for key, value in os.environ.items() if not key.startswith(theirs)}

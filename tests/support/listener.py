@@ -1,0 +1,86 @@
+"""Tekton Triggers' own sink on loopback, with its own interceptors and an EventListener of ours."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import os
+import subprocess
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import pytest
+import yaml
+
+from tests.cluster.places import BIN
+from tests.support.gitops import Manifest
+
+SECRET = "what GitHub and we know"
+
+
+def tekton_program() -> Path:
+    """Return Tekton's code as a program, which `make tekton` builds; skip without it, but in CI fail."""
+    program = BIN / "tekton"
+    if program.is_file():
+        return program
+    reason = f"{program} is missing; `make tekton` builds it (needs Go)"
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@dataclass
+class Listener:
+    """The sink, and where it writes what it creates."""
+
+    port: int
+    output: IO[str]
+
+    def deliver(self, payload: dict[str, Any] | bytes, **headers: str | None) -> list[Manifest]:
+        """Send a webhook as GitHub does and return the PipelineRuns that came of it.
+
+        A header can be replaced, or left out with None.
+        """
+        body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
+        sent: dict[str, str | None] = {
+            "Content-Type": "application/json",
+            "X-GitHub-Event": "push",
+            "X-Hub-Signature-256": f"sha256={hmac.new(SECRET.encode(), body, hashlib.sha256).hexdigest()}",
+        }
+        sent |= {name.replace("_", "-"): value for name, value in headers.items()}
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.port}/", body, {name: value for name, value in sent.items() if value is not None}
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                assert answer.status == 202
+        except urllib.error.HTTPError as error:
+            assert error.code < 500, error.read()
+        created: list[Manifest] = json.loads(self.output.readline())["created"]
+        return created
+
+
+@contextmanager
+def listening(rendered: list[Manifest], folder: Path) -> Iterator[Listener]:
+    """Give a listener for rendered objects."""
+    secret = {"apiVersion": "v1", "kind": "Secret", "stringData": {"secret": SECRET}}
+    secret["metadata"] = {"name": "webhook", "namespace": "flywheel-pipelines"}
+    file = folder / "rendered.yaml"
+    file.write_text(yaml.safe_dump_all([*rendered, secret]), encoding="utf-8")
+    with (folder / "listener.log").open("wb") as log:
+        process = subprocess.Popen(
+            [str(tekton_program()), "listen", str(file)], stdout=subprocess.PIPE, stderr=log, text=True
+        )
+        assert process.stdout
+        try:
+            yield Listener(json.loads(process.stdout.readline())["port"], process.stdout)
+        finally:
+            process.terminate()
+            process.wait()
+            process.stdout.close()

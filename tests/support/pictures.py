@@ -1,0 +1,149 @@
+"""Pictures and datasets for tests, and what is prepared of them."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from runner.config.schema import Prepare
+from runner.stages.prepare.pictures import Prepared, prepare_pictures
+from runner.stages.prepare.prepare import prepare
+from runner.workspace import sha256_of
+
+BOX = "0 0.5 0.5 0.5 0.5\n"
+
+SETTINGS = Prepare(
+    max_width=None,
+    jpeg_quality=95,
+    max_pixels=2_000_000,
+    exif_boxes="stored",
+    max_rejected=0.05,
+    min_pictures=1,
+    min_per_class=0,
+)
+
+
+def settings(**changes: Any) -> Prepare:
+    return Prepare.model_validate(SETTINGS.model_dump() | changes)
+
+
+def gradient(width: int = 40, height: int = 30) -> Image.Image:
+    columns, rows = np.meshgrid(np.arange(width), np.arange(height))
+    pixels = np.stack([columns * 255 // width, rows * 255 // height, (columns + rows) % 256], axis=2)
+    return Image.fromarray(pixels.astype(np.uint8))
+
+
+def encoded(image: Image.Image, kind: str = "JPEG", **options: Any) -> bytes:
+    out = io.BytesIO()
+    image.save(out, kind, **options)
+    return out.getvalue()
+
+
+def turned(orientation: int) -> bytes:
+    """A picture 40 wide and 30 high as a person sees it, stored as a camera held otherwise stores it."""
+    undo = {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_90,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_270,
+    }
+    image = gradient() if orientation == 1 else gradient().transpose(undo[orientation])
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return encoded(image, quality=95, subsampling=0, exif=exif)
+
+
+class Shelf:
+    """A folder of pictures, and what is kept of them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.source = folder / "ein Ordner für Bilder"
+        self.kept = folder / "work" / "prepare"
+        self.source.mkdir()
+
+    def put(self, name: str, data: bytes) -> Path:
+        (self.source / name).write_bytes(data)
+        return self.source / name
+
+    def prepare(self, rules: Prepare = SETTINGS) -> dict[str, Prepared | str]:
+        digests = {path: sha256_of(path) for path in sorted(self.source.iterdir())}
+        return {path.name: prepared for path, prepared in prepare_pictures(digests, rules, self.kept).items()}
+
+    def one(self, data: bytes, name: str = "a.jpg", rules: Prepare = SETTINGS) -> Prepared:
+        self.put(name, data)
+        prepared = self.prepare(rules)[name]
+        assert isinstance(prepared, Prepared), prepared
+        return prepared
+
+    def refused(self, data: bytes, rules: Prepare = SETTINGS) -> str:
+        self.put("a.jpg", data)
+        reason = self.prepare(rules)["a.jpg"]
+        assert isinstance(reason, str)
+        return reason
+
+    def image(self, prepared: Prepared) -> Image.Image:
+        assert prepared.stored is not None
+        return Image.open(self.kept / prepared.stored)
+
+
+class RawDataset:
+    """A raw dataset as `fetch` leaves it, and what `prepare` makes of it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / "ein Ordner für ü"
+        self.raw = self.folder / "raw"
+        (self.raw / "images").mkdir(parents=True)
+        (self.raw / "labels").mkdir()
+        self.runs = 0
+        self.classes("airplane", "helicopter")
+
+    def classes(self, *names: str) -> None:
+        (self.raw / "classes.txt").write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+
+    def put(self, name: str, labels: str | bytes | None = BOX, data: bytes | None = None) -> None:
+        size = 20 + len(list((self.raw / "images").iterdir()))
+        (self.raw / "images" / name).write_bytes(encoded(gradient(size, 30)) if data is None else data)
+        if labels is not None:
+            content = labels.encode() if isinstance(labels, str) else labels
+            (self.raw / "labels" / f"{Path(name).stem}.txt").write_bytes(content)
+
+    def prepare(self, classes: list[str] | None = None, **changes: Any) -> str:
+        self.runs += 1
+        self.out = self.folder / f"out {self.runs}"
+        for name in ("dataset", "report"):
+            (self.out / name).mkdir(parents=True)
+        return prepare(
+            self.raw, classes or [], settings(**changes), self.out / "dataset", self.out / "report", work=self.work
+        )
+
+    @property
+    def work(self) -> Path:
+        return self.folder / "work"
+
+    @property
+    def index(self) -> list[dict[str, Any]]:
+        content: list[dict[str, Any]] = json.loads((self.out / "dataset/index.json").read_text(encoding="utf-8"))
+        return content
+
+    @property
+    def report(self) -> dict[str, Any]:
+        content: dict[str, Any] = json.loads((self.out / "report/report.json").read_text(encoding="utf-8"))
+        return content
+
+    @property
+    def left_out(self) -> dict[str, str]:
+        return {item["file"]: item["reason"] for item in self.report["left_out"]}
+
+    def labels(self, stem: str) -> str:
+        return (self.out / f"dataset/labels/{stem}.txt").read_text(encoding="utf-8")
+
+    def contents(self) -> dict[str, bytes]:
+        return {str(path.relative_to(self.out)): path.read_bytes() for path in self.out.rglob("*") if path.is_file()}

@@ -1,0 +1,111 @@
+"""What a `dvc repro` leaves behind, made in a blink: a tiny model whose answers are known, measured for real."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from PIL import Image
+
+from runner.config.compose import compose, write_stage_files
+from runner.config.schema import Evaluate
+from runner.stages.evaluate.evaluate import evaluate
+from tests.conftest import PROJECT
+from tests.unit.conftest import model
+
+SETTINGS = Evaluate(iou=0.7, max_detections=300, worst=20)
+# cx cy w h, airplane, helicopter, in an input of 32x32: always an airplane at the left, and at the right a helicopter
+# that is the more confident the brighter the picture.
+ANSWERS = np.array([[8, 16, 8, 8, 0.6, 0], [24, 16, 8, 8, 0, 0.1]], np.float32).T
+BLIND = np.array([[8, 16, 8, 8, 0.6, 0], [8, 16, 8, 8, 0, 0.1]], np.float32).T  # takes helicopters to be elsewhere
+LEFT, RIGHT = "0.25 0.5 0.25 0.25", "0.75 0.5 0.25 0.25"
+PRESETS = {"dataset": "sample", "model": "yolo11n_scratch", "augment": "none", "train": "smoke", "gate": "default"}
+
+
+def seeing(classes: int = 2, **metadata: Any) -> bytes:
+    """A model that finds both classes, or the first alone, or never the others that it knows."""
+    answers = np.zeros((4 + classes, 2), np.float32)
+    answers[:6] = ANSWERS[: 4 + classes]
+    return model(answers, bright=(5, 1) if classes > 1 else None, **metadata)
+
+
+def blind(**metadata: Any) -> bytes:
+    """A model of the same size that finds airplanes alone."""
+    return model(BLIND, bright=(5, 1), **metadata)
+
+
+class Folders:
+    """The folders that `evaluate` reads."""
+
+    def __init__(self, root: Path, onnx: bytes) -> None:
+        self.root, self.index = root, list[dict[str, Any]]()
+        for folder in ("raw/images", "dataset/labels", "split", "export"):
+            (root / folder).mkdir(parents=True)
+        self.onnx = root / "export/model.onnx"
+        self.onnx.write_bytes(onnx)
+        (root / "dataset/classes.txt").write_text("airplane\nhelicopter\n")
+        self.parts: dict[str, list[str]] = {"train": [], "val": [], "test": []}
+
+    def add(self, part: str, name: str, labels: str | None, brightness: int = 0) -> None:
+        Image.new("RGB", (64, 64), (brightness,) * 3).save(self.root / f"raw/images/{name}.png")
+        if labels is not None:
+            (self.root / f"dataset/labels/{name}.txt").write_text(labels)
+        files = {"image": f"images/{name}.jpg", "source": f"images/{name}.png", "labels": f"labels/{name}.txt"}
+        self.index.append(files | {"width": 64, "height": 64, "sha256": ""})
+        self.parts[part].append(f"images/{name}.jpg")
+
+    def evaluate(self, settings: Evaluate = SETTINGS, out: str = "evaluation") -> str:
+        (self.root / "dataset/index.json").write_text(json.dumps(self.index))
+        for part, images in self.parts.items():
+            (self.root / f"split/{part}.txt").write_text("".join(f"{image}\n" for image in images))
+        raw, dataset, split = (self.root / name for name in ("raw", "dataset", "split"))
+        (self.root / out).mkdir()
+        return evaluate(self.onnx, raw, dataset, split, settings, self.root / out)
+
+    def metrics(self) -> dict[str, Any]:
+        content: dict[str, Any] = json.loads((self.root / "evaluation/metrics.json").read_text())
+        return content
+
+
+class Trained:
+    """A project after a `dvc repro`, with bright pictures of both classes in test."""
+
+    def __init__(self, folder: Path, onnx: bytes | None = None, *, pictures: int = 4, **params: Any) -> None:
+        self.folder = folder
+        shutil.copytree(PROJECT / "conf", folder / "conf")
+        self.params: dict[str, Any] = {"presets": PRESETS, "gate": {"min_boxes": 1, "max_latency": 1000.0}}
+        self.set(**params)
+        self.folders = Folders(folder / "artifacts", seeing() if onnx is None else onnx)
+        for part in ("val", "test"):
+            for number in range(pictures):
+                self.folders.add(part, f"{part}{number}", f"0 {LEFT}\n1 {RIGHT}\n", brightness=200 + number)
+        self.repro()
+
+    def set(self, **sections: Any) -> None:
+        """Write params.yaml with these sections changed; `repro` makes the rest follow."""
+        for name, section in sections.items():
+            old = self.params.get(name)
+            self.params[name] = {**old, **section} if isinstance(old, dict) else section
+        text = yaml.safe_dump(self.params, allow_unicode=True)
+        (self.folder / "params.yaml").write_text(text, encoding="utf-8")
+
+    def repro(self, onnx: bytes | None = None) -> None:
+        """Make everything in artifacts/ anew, with another model if one is given."""
+        artifacts = self.folder / "artifacts"
+        if onnx is not None:
+            self.folders.onnx.write_bytes(onnx)
+        shutil.rmtree(artifacts / "evaluation", ignore_errors=True)
+        self.folders.evaluate()
+        (artifacts / "config").mkdir(exist_ok=True)
+        write_stage_files(compose(self.folder)[0], artifacts / "config")
+        for name in ("report", "model"):
+            (artifacts / name).mkdir(exist_ok=True)
+        report = {"pictures": {"kept": len(self.folders.index)}, "boxes": {"airplane": 8, "helicopter": 8}}
+        (artifacts / "report/report.json").write_text(json.dumps(report))
+        (artifacts / "model/best.pt").write_bytes(b"weights of " + self.folders.onnx.read_bytes()[:1000])
+        (artifacts / "model/results.csv").write_text("epoch\n1\n")
+        (self.folder / "dvc.lock").write_text("schema: '2.0'\n")

@@ -1,0 +1,200 @@
+"""Label files: what is read, what is repaired, what is left out, and how boxes turn with their picture."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image, ImageOps
+
+from runner.dataset.labels import Boxes, Labels, format_labels, parse_labels, turn_boxes
+
+GOOD = "1 0.5 0.5 0.2 0.1"
+
+
+def parse(text: bytes | str, classes: int = 3) -> Labels:
+    return parse_labels(text, where="labels/a.txt", classes=classes)
+
+
+@pytest.mark.parametrize("text", ["", b"", "\n", "  \r\n\t\r\n", b"\xef\xbb\xbf"])
+def test_parse_gives_no_boxes_when_file_is_empty(text: bytes | str) -> None:
+    labels = parse(text)
+    assert labels.class_ids.shape == (0,)
+    assert labels.class_ids.dtype == np.int64
+    assert labels.boxes_xywhn.shape == (0, 4)
+    assert labels.boxes_xywhn.dtype == np.float64
+    assert labels.problems == labels.notes == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{GOOD}\n0 0.1 0.1 0.1 0.1\n",
+        f"{GOOD}\n0 0.1 0.1 0.1 0.1",
+        f"{GOOD}\r\n0 0.1 0.1 0.1 0.1\r\n",
+        f"{GOOD}\r0 0.1 0.1 0.1 0.1",
+        f"\ufeff{GOOD}\n\n\n0 0.1 0.1 0.1 0.1\n",
+        f"{GOOD}\n0 0.1 0.1 0.1 0.1\n".encode("utf-8-sig"),
+        f"{GOOD}\n0 0.1 0.1 0.1 0.1\n".encode("utf-16"),
+        "1\t0.5\t0.5\t0.2\t0.1\n  0 .1  1e-1 +0.1 0.1  ",
+        "1.0 0.5 0.5 0.2 0.1\n0.000 0.1 0.1 0.1 0.1\n",
+    ],
+)
+def test_parse_reads_every_line_when_the_writing_is_odd(text: bytes | str) -> None:
+    labels = parse(text)
+    assert labels.class_ids.tolist() == [1, 0]
+    assert labels.boxes_xywhn.tolist() == [[0.5, 0.5, 0.2, 0.1], [0.1, 0.1, 0.1, 0.1]]
+    assert labels.problems == labels.notes == []
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ("1", "1 column, expected 5: class x y w h"),
+        ("1 0.5 0.5 0.2", "4 columns, expected 5: class x y w h"),
+        ("1 0.1 0.1 0.5 0.5 0.2 0.2 0.3", "8 columns, expected 5 (class x y w h) or a polygon"),
+        ("1,0.5,0.5,0.2,0.1", "1 column, expected 5"),
+        ("1 0,5 0,5 0,2 0,1", "'0,5' is not a number"),
+        ("cat 0.5 0.5 0.2 0.1", "'cat' is not a number"),
+        ("1 0.5 0.5 0.2 0_1", "'0_1' is not a number"),
+        ("1 0.5 0.5 0.2 ٣", "is not a number"),
+        ("\x00\x01 0.5 0.5 0.2 0.1", "is not a number"),
+        ("7 0.5 0.5 0.2 0.1", "class id 7, but the dataset lists 3 classes (0-2)"),
+        ("3 0.5 0.5 0.2 0.1", "class id 3, but the dataset lists 3 classes (0-2)"),
+        ("-1 0.5 0.5 0.2 0.1", "class id -1, but the dataset lists 3 classes (0-2)"),
+        ("0.5 0.5 0.5 0.2 0.1", "class id 0.5, expected a whole number"),
+        ("nan 0.5 0.5 0.2 0.1", "class id nan, expected a whole number"),
+        ("1 nan 0.5 0.2 0.1", "nan is not finite, expected fractions"),
+        ("1 0.5 -inf 0.2 0.1", "-inf is not finite, expected fractions"),
+        ("1 0.5 0.5 1e999 0.1", "inf is not finite, expected fractions"),
+        ("1 0.1 0.1 0.5 Infinity 0.2 0.2", "inf is not finite, expected fractions"),
+        ("1 320 240 64 48", "320 is no fraction of the picture, expected 0-1 (are these pixels?)"),
+        ("1 0.5 0.5 0 0.1", "width 0, height 0.1, expected both above 0"),
+        ("1 0.5 0.5 0.1 0.0000004", "width 0.1, height 4e-07, expected both above 0"),
+        ("1 0.5 0.5 -0.2 0.1", "width -0.2, height 0.1, expected both above 0"),
+        ("1 0.1 0.2 0.5 0.2 0.9 0.2", "width 0.8, height 0, expected both above 0"),
+        ("1 1.5 0.5 0.2 0.1", "the box lies outside of the picture"),
+        ("1 0.5 -0.5 0.2 1.0", "the box lies outside of the picture"),
+    ],
+)
+def test_parse_leaves_a_line_out_and_names_it_when_it_is_wrong(line: str, problem: str) -> None:
+    labels = parse(f"{GOOD}\n\n{line}\n0 0.1 0.1 0.1 0.1\n")
+    assert labels.class_ids.tolist() == [1, 0]
+    assert len(labels.problems) == 1
+    assert labels.problems[0].startswith("labels/a.txt:3: ")
+    assert problem in labels.problems[0]
+    assert "expected" in labels.problems[0] or "lists" in labels.problems[0]
+    assert labels.notes == []
+
+
+def test_parse_names_the_only_class_when_there_is_one() -> None:
+    assert parse("1 0.5 0.5 0.1 0.1", classes=1).problems == [
+        "labels/a.txt:1: class id 1, but the dataset lists one class (0)"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "box", "note"),
+    [
+        ("0 0.95 0.05 0.2 0.2", [0.925, 0.075, 0.15, 0.15], "x 0.85 to 1.05, y -0.05 to 0.15 clipped to the picture"),
+        ("0 0.95 0.5 2.0 0.2", [0.5, 0.5, 1, 0.2], "clipped to the picture, expected 0-1"),
+        ("0 1.05 0.5 0.2 0.2", [0.975, 0.5, 0.05, 0.2], "clipped to the picture, expected 0-1"),
+        ("0 0.1 0.2 0.5 0.2 0.3 0.6", [0.3, 0.4, 0.4, 0.4], "polygon of 3 points turned into its box"),
+        ("0 0.1 0.2 0.5 0.2 0.5 0.6 0.1 0.6", [0.3, 0.4, 0.4, 0.4], "polygon of 4 points turned into its box"),
+        ("0 0.5 0.5 0.2 0.2 0.97", [0.5, 0.5, 0.2, 0.2], "sixth column 0.97 ignored (a confidence?), expected 5"),
+    ],
+)
+def test_parse_repairs_a_line_and_notes_it(line: str, box: list[float], note: str) -> None:
+    labels = parse(line)
+    np.testing.assert_allclose(labels.boxes_xywhn, [box], atol=1e-12)
+    assert labels.problems == []
+    assert len(labels.notes) == 1
+    assert labels.notes[0].startswith("labels/a.txt:1: ")
+    assert note in labels.notes[0]
+
+
+def test_parse_notes_both_repairs_when_a_polygon_leaves_the_picture() -> None:
+    labels = parse("0 -0.1 0.2 0.5 0.2 0.3 0.6")
+    np.testing.assert_allclose(labels.boxes_xywhn, [[0.25, 0.4, 0.5, 0.4]])
+    assert [note.split(": ")[1].split()[0] for note in labels.notes] == ["polygon", "x"]
+
+
+def test_parse_clips_without_a_note_when_the_tool_only_rounded() -> None:
+    labels = parse("0 0.1000 0.5 0.20005 0.2")
+    assert labels.boxes_xywhn[0, 0] - labels.boxes_xywhn[0, 2] / 2 == pytest.approx(0, abs=1e-12)
+    assert labels.notes == []
+
+
+def test_parse_keeps_one_and_notes_the_others_when_boxes_are_duplicates() -> None:
+    labels = parse(f"{GOOD}\n0 0.5 0.5 0.2 0.1\n1 0.5000000001 0.5 0.2 0.1\n{GOOD} 0.9\n")
+    assert labels.class_ids.tolist() == [1, 0]
+    assert labels.problems == []
+    assert labels.notes == [
+        "labels/a.txt:3: the same box as in line 1, kept once",
+        "labels/a.txt:4: the same box as in line 1, kept once",
+    ]
+
+
+@given(st.binary(max_size=200) | st.text(max_size=200) | st.text("0123456789.-+eEnaif \t\r\n", max_size=200))
+def test_parse_accounts_for_every_line_whatever_the_file_holds(text: bytes | str) -> None:
+    labels = parse(text)
+    assert len(labels.class_ids) == len(labels.boxes_xywhn)
+    assert set(labels.class_ids.tolist()) <= {0, 1, 2}
+    x, y, w, h = labels.boxes_xywhn.T
+    assert np.isfinite(labels.boxes_xywhn).all()
+    assert (np.minimum(w, h) >= 1e-6).all()
+    assert (np.minimum(x - w / 2, y - h / 2) >= -1e-12).all()
+    assert (np.maximum(x + w / 2, y + h / 2) <= 1 + 1e-12).all()
+    assert all(message.startswith("labels/a.txt:") for message in labels.problems + labels.notes)
+
+
+corners = st.tuples(st.integers(0, 998), st.integers(0, 998), st.integers(1, 999), st.integers(1, 999)).map(
+    lambda box: (box[0] / 1000, box[1] / 1000, min(box[0] + box[2], 1000) / 1000, min(box[1] + box[3], 1000) / 1000)
+)
+lines = st.lists(st.tuples(st.integers(0, 2), corners), unique=True, max_size=20)
+
+
+def xywhn(boxes_xyxyn: list[tuple[float, float, float, float]]) -> Boxes:
+    corners = np.array(boxes_xyxyn, dtype=np.float64).reshape(-1, 4)
+    return np.hstack([(corners[:, :2] + corners[:, 2:]) / 2, corners[:, 2:] - corners[:, :2]])
+
+
+@given(lines)
+def test_parse_gives_back_what_format_wrote(boxes: list[tuple[int, tuple[float, float, float, float]]]) -> None:
+    boxes_xywhn = xywhn([box for _, box in boxes])
+    labels = parse(format_labels([class_id for class_id, _ in boxes], boxes_xywhn))
+    assert labels.class_ids.tolist() == [class_id for class_id, _ in boxes]
+    np.testing.assert_allclose(labels.boxes_xywhn, boxes_xywhn, atol=2e-6)
+    assert labels.problems == labels.notes == []
+
+
+def test_format_writes_six_decimals() -> None:
+    assert format_labels([], np.empty((0, 4))) == ""
+    assert format_labels([2], [[0.5, 1 / 3, 1, 1e-6]]) == "2 0.500000 0.333333 1.000000 0.000001\n"
+
+
+@pytest.mark.parametrize("orientation", range(9))
+def test_turn_keeps_the_shape_when_there_are_no_boxes(orientation: int) -> None:
+    assert turn_boxes(np.empty((0, 4)), orientation).shape == (0, 4)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@given(st.integers(2, 12), st.integers(2, 12), st.tuples(*[st.integers(0, 11)] * 2, *[st.integers(1, 12)] * 2))
+def test_turned_box_covers_the_turned_object(
+    orientation: int, width: int, height: int, box: tuple[int, int, int, int]
+) -> None:
+    x1, y1 = box[0] % width, box[1] % height
+    x2, y2 = min(x1 + box[2], width), min(y1 + box[3], height)
+    picture = Image.new("L", (width, height))
+    picture.paste(255, (x1, y1, x2, y2))
+    picture.getexif()[0x0112] = orientation
+    seen = ImageOps.exif_transpose(picture)
+
+    stored = xywhn([(x1 / width, y1 / height, x2 / width, y2 / height)])
+    (x, y, w, h) = turn_boxes(stored, orientation)[0]
+    found = [(x - w / 2) * seen.width, (y - h / 2) * seen.height, (x + w / 2) * seen.width, (y + h / 2) * seen.height]
+    assert found == pytest.approx(seen.getbbox(), abs=1e-9)
+
+
+@pytest.mark.parametrize("orientation", [0, 1, 9, -1])
+def test_turn_leaves_boxes_alone_when_the_tag_says_nothing(orientation: int) -> None:
+    assert turn_boxes([[0.1, 0.2, 0.3, 0.4]], orientation).tolist() == [[0.1, 0.2, 0.3, 0.4]]

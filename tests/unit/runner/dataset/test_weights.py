@@ -1,0 +1,163 @@
+"""Pretrained weights: known by their first bytes, never opened as a pickle."""
+
+import hashlib
+import pickle
+import shutil
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from runner.dataset.weights import add_weights, fetch_weights
+from runner.errors import ConfigError, StoreError
+from runner.store import open_store
+
+PARAMS = "presets:\n  model: yolo11n\nweights:  # digests\n"
+
+
+class Trap:
+    """Unpickling this ends the test."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return pytest.fail, ("the file was unpickled",)
+
+
+@pytest.fixture
+def repository(tmp_path: Path, project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project's folder, in which nothing was added yet."""
+    monkeypatch.delenv("STORE_URI", raising=False)
+    folder = tmp_path / "project"
+    shutil.copytree(project / "conf" / "model", folder / "conf" / "model")
+    (folder / "params.yaml").write_text(PARAMS)
+    return folder
+
+
+def torch_zip(path: Path, *more: str) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(f"{path.stem}/data.pkl", pickle.dumps(Trap()))
+        archive.writestr(f"{path.stem}/version", "3\n")
+        for name in more:
+            archive.writestr(f"{path.stem}/{name}", "")
+    return path
+
+
+def test_file_is_refused_when_it_is_empty(repository: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.pt").touch()
+    with pytest.raises(
+        StoreError, match=r"a\.pt: empty, expected a \.pt file that torch\.save wrote, such as yolo11n\.pt$"
+    ):
+        add_weights(tmp_path / "a.pt", project=repository)
+
+
+def test_weights_are_stored_and_their_digest_is_noted(repository: Path, tmp_path: Path) -> None:
+    file = torch_zip(tmp_path / "yolo11n.pt")
+    sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
+    text = add_weights(str(file), project=repository)
+    assert text == (
+        f"stored as store:weights/{sha256[:12]}-yolo11n.pt (store: {repository / 'store'})\n"
+        "to start from it, set presets.model: yolo11n in params.yaml"
+    )
+    assert (repository / "params.yaml").read_text() == f"{PARAMS}  yolo11n.pt: {sha256}\n"
+    assert (repository / "store" / "weights" / f"{sha256[:12]}-yolo11n.pt").read_bytes() == file.read_bytes()
+
+
+def test_adding_the_same_again_changes_nothing(repository: Path, tmp_path: Path) -> None:
+    file = torch_zip(tmp_path / "best.pt")
+    assert "set model.base: best.pt in params.yaml" in add_weights(file, project=repository)
+    before = (repository / "params.yaml").read_text()
+    text = add_weights(file, project=repository)
+    assert "in the store already: store:weights/" in text
+    assert "params.yaml names it already: nothing changed" in text
+    assert (repository / "params.yaml").read_text() == before
+
+
+def test_new_file_of_the_same_name_takes_its_place(repository: Path, tmp_path: Path) -> None:
+    first = torch_zip(tmp_path / "best.pt")
+    sha256 = hashlib.sha256(first.read_bytes()).hexdigest()
+    add_weights(first, project=repository)
+    text = add_weights(torch_zip(tmp_path / "best.pt", "byteorder"), project=repository)
+    assert f"params.yaml: best.pt now means this file, no longer the one with sha256 {sha256}" in text
+    assert len(open_store(repository).list("weights/")) == 2
+
+
+def test_weights_of_older_torch_are_taken(repository: Path, tmp_path: Path) -> None:
+    magic = pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2)
+    (tmp_path / "old.pt").write_bytes(magic + pickle.dumps(Trap()))
+    assert "stored as" in add_weights(tmp_path / "old.pt", project=repository)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.pt", b"<html>404</html>", r"a\.pt: not weights of torch, expected a \.pt file that torch\.save wrote"),
+        ("a.pt", pickle.dumps({"a": Trap()}), r"a\.pt: not weights of torch, expected"),
+        ("a.pt", b"version https://git-lfs.github.com/spec/v1\n", r"a\.pt: a pointer of Git LFS \(`git lfs pull` gets"),
+        ("a.pt", b"PK\x03\x04" + bytes(100), r"a\.pt: damaged or truncated \(.*; get it again\), expected"),
+        (
+            "a.onnx",
+            b"\x08\x07",
+            r"a\.onnx: its name is not one for weights, expected NAME\.pt of A-Z a-z 0-9 \. _ -; rena",
+        ),
+        ("my weights.pt", b"", r"my weights\.pt: its name is not one for weights, expected NAME\.pt"),
+        ("-a.pt", b"", r"-a\.pt: its name is not one for weights"),
+        (
+            "yolo11n.yaml",
+            b"nc: 80",
+            r"yolo11n\.yaml: an architecture, not weights, .* set model\.base: yolo11n\.yaml in p",
+        ),
+    ],
+)
+def test_file_is_refused_when_it_is_not_weights(
+    repository: Path, tmp_path: Path, name: str, content: bytes, message: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(StoreError, match=message):
+        add_weights(tmp_path / name, project=repository)
+    assert (repository / "params.yaml").read_text() == PARAMS
+    assert not (repository / "store").exists()
+
+
+def test_zip_is_refused_when_it_is_not_weights(repository: Path, tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=r"a\.pt: an export to TorchScript, which cannot be trained further, expected"):
+        add_weights(torch_zip(tmp_path / "a.pt", "constants.pkl", "code/a.py"), project=repository)
+    with zipfile.ZipFile(tmp_path / "b.pt", "w") as archive:
+        archive.writestr("images/a.jpg", b"")
+    with pytest.raises(StoreError, match=r"b\.pt: a zip, but not one of torch, expected"):
+        add_weights(tmp_path / "b.pt", project=repository)
+
+
+def test_file_is_refused_when_it_is_not_there(repository: Path, tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=r"yolo11n\.pt: there is no such file, .*nothing is downloaded here"):
+        add_weights(tmp_path / "yolo11n.pt", project=repository)
+    with pytest.raises(StoreError, match=r"yolo11n\.yaml: an architecture, not weights"):
+        add_weights("yolo11n.yaml", project=repository)
+    with pytest.raises(ConfigError, match=r"params\.yaml: cannot be read"):
+        add_weights(torch_zip(tmp_path / "a.pt"), project=tmp_path)
+
+
+def test_weights_are_fetched_once(repository: Path, tmp_path: Path) -> None:
+    file = torch_zip(tmp_path / "best.pt")
+    sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
+    add_weights(file, project=repository)
+    store = open_store(repository)
+    fetched = fetch_weights("best.pt", sha256, store, tmp_path / "work")
+    assert fetched.name == "best.pt"
+    assert fetched.read_bytes() == file.read_bytes()
+    before = fetched.stat().st_mtime_ns
+    assert fetch_weights("best.pt", sha256, store, tmp_path / "work").stat().st_mtime_ns == before
+    fetched.write_bytes(b"cut")
+    fetch_weights("best.pt", sha256, store, tmp_path / "work")
+    assert fetched.read_bytes() == file.read_bytes()
+
+
+def test_weights_are_not_fetched_when_the_store_has_others(repository: Path, tmp_path: Path) -> None:
+    file = torch_zip(tmp_path / "best.pt")
+    sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
+    add_weights(file, project=repository)
+    key = f"weights/{sha256[:12]}-best.pt"
+    (repository / "store" / key).write_bytes(b"other")
+    with pytest.raises(StoreError, match=rf"{key}: its sha256 is [0-9a-f]{{64}}, but {sha256} was expected"):
+        fetch_weights("best.pt", sha256, open_store(repository), tmp_path / "work")
+    with pytest.raises(StoreError, match=r"there is no weights/000000000000-best\.pt"):
+        fetch_weights("best.pt", "0" * 64, open_store(repository), tmp_path / "work")
+    assert not list((tmp_path / "work").rglob("*.pt"))

@@ -1,0 +1,61 @@
+"""The doctor names what is wrong, and the remedy."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from runner.pipeline import doctor
+
+
+@pytest.fixture(autouse=True)
+def without_slow_imports(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Packages are examined in a test of their own; torch takes seconds."""
+    monkeypatch.setattr(doctor, "CHECKS", tuple(check for check in doctor.CHECKS if check.__name__ != "_packages"))
+
+
+def copy(project: Path, target: Path) -> Path:
+    shutil.copytree(project / "conf", target / "conf")
+    shutil.copy(project / "params.yaml", target)
+    return target
+
+
+def test_each_missing_thing_has_a_remedy_when_the_folder_is_empty(tmp_path: Path) -> None:
+    text, well = doctor.examine(tmp_path)
+    assert not well
+    assert "FAIL  .git is missing\n      clone the repository" in text
+    assert "FAIL  .dvc is missing\n      run `dvc init`" in text
+    assert "params.yaml: " in text
+
+
+def test_python_is_named_when_another_one_is_on_the_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = tmp_path / "python"
+    other.write_text("#!/bin/sh\n")
+    other.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    text, _ = doctor.examine(tmp_path)
+    assert f"FAIL  `python` on PATH is {other}" in text
+    assert "run `. .venv/bin/activate`" in text
+
+
+def test_the_version_is_named_when_the_dataset_is_not_in_the_store(project: Path, tmp_path: Path) -> None:
+    folder = copy(project, tmp_path)
+    params = (folder / "params.yaml").read_text()
+    params = params.replace("dataset: sample ", "dataset: store ")
+    params = params.replace("  name: ", "  name: birds", 1)
+    params = params.replace("  url: ", "  url: store:datasets/birds/0123456789ab.zip", 1)
+    params = params.replace("  sha256: ", f"  sha256: '{'0' * 64}'", 1)
+    (folder / "params.yaml").write_text(params)
+    text, well = doctor.examine(folder)
+    assert not well
+    assert "FAIL  dataset store:datasets/birds/0123456789ab.zip" in text
+
+
+def test_a_package_is_named_when_its_version_is_not_the_tested_one(tmp_path: Path) -> None:
+    (tmp_path / "constraints.txt").write_text("numpy==0.1\n")
+    (tmp_path / "constraints-train.txt").write_text("pillow==0.2 ; python_version < '3'\npillow==0.3\n")
+    findings = {finding.what.split(" ")[0]: finding for finding in doctor._packages(tmp_path)}
+    assert "tested with 0.1" in findings["numpy"].what and findings["numpy"].remedy == "run `make setup`"
+    assert "tested with 0.2 or 0.3" in findings["pillow"].what

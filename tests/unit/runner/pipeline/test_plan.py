@@ -1,0 +1,253 @@
+"""The plan, on a small project whose dvc.lock is written by hand; tests/contract holds it against `dvc repro`."""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from runner.config.compose import compose, stage_text
+from runner.errors import ConfigError, StageError
+from runner.pipeline.plan import Plan, make_plan
+
+PRESETS = {"dataset": "sample", "model": "yolo11n_scratch", "augment": "default", "train": "cpu", "gate": "default"}
+COMPOSED = "artifacts/config/train.yaml"
+PIPELINE = {
+    "stages": {
+        "train": {
+            "cmd": "true",
+            "deps": [COMPOSED, "artifacts/raw", "code.py"],
+            "outs": ["artifacts/model"],
+        },
+        "fetch": {"cmd": "true", "deps": ["code.py"], "outs": [{"artifacts/raw": {"push": False}}]},
+        "compose": {"cmd": "true", "params": [{"params.yaml": None}], "outs": [COMPOSED]},
+    }
+}
+
+
+def md5(text: str) -> str:
+    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
+
+
+class Project:
+    """A project after a run whose data are somewhere else."""
+
+    def __init__(self, folder: Path, source: Path) -> None:
+        self.folder = folder
+        (folder / ".dvc").mkdir(parents=True)
+        (folder / ".dvc/config").write_text("[core]\n    no_scm = true\n")
+        shutil.copytree(source / "conf", folder / "conf")
+        (folder / "code.py").write_text("code\n")
+        self.params: dict[str, Any] = {"presets": PRESETS, "train": {"epochs": 5}}
+        self.lock: dict[str, Any] = {
+            "train": self.locked("train", deps={"artifacts/raw": "1" * 32, "code.py": md5("code\n")}),
+            "fetch": self.locked("fetch", deps={"code.py": md5("code\n")}, outs={"artifacts/raw": "1" * 32}),
+            "compose": {"cmd": "true", "params": {"params.yaml": self.params}},
+        }
+        self.text = stage_text(compose(folder, self.params)[0], "train")
+        self.lock["train"]["deps"].append({"path": COMPOSED, "md5": md5(self.text), "hash": "md5"})
+        self.lock["compose"]["outs"] = [{"path": COMPOSED, "md5": md5(self.text), "hash": "md5"}]
+        self.lock["train"]["outs"] = [{"path": "artifacts/model", "md5": "2" * 32, "hash": "md5"}]
+        self.write()
+
+    @staticmethod
+    def locked(_: str, **entries: dict[str, str]) -> dict[str, Any]:
+        return {
+            "cmd": "true",
+            **{
+                what: [{"path": path, "md5": digest, "hash": "md5"} for path, digest in files.items()]
+                for what, files in entries.items()
+            },
+        }
+
+    def write(self, **params: Any) -> None:
+        (self.folder / "params.yaml").write_text(yaml.safe_dump(self.params | params))
+        (self.folder / "dvc.yaml").write_text(yaml.safe_dump(PIPELINE))
+        (self.folder / "dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": self.lock}))
+
+    def cache(self, text: str) -> None:
+        """Put a file's content where DVC keeps it."""
+        digest = md5(text)
+        cached = self.folder / ".dvc/cache/files/md5" / digest[:2] / digest[2:]
+        cached.parent.mkdir(parents=True)
+        cached.write_text(text)
+
+    def reasons(self) -> dict[str, list[str]]:
+        return make_plan(self.folder).reasons
+
+
+@pytest.fixture
+def ran(project: Path, tmp_path: Path) -> Project:
+    return Project(tmp_path / "ein Projekt ü", project)
+
+
+def test_nothing_would_run_when_nothing_changed(ran: Project) -> None:
+    assert make_plan(ran.folder) == Plan({}, ["compose", "fetch", "train"])
+
+
+def test_all_would_run_when_there_is_no_lock(ran: Project) -> None:
+    (ran.folder / "dvc.lock").unlink()
+    assert ran.reasons() == {stage: ["never ran"] for stage in ("compose", "fetch", "train")}
+
+
+def test_one_would_run_when_it_never_did(ran: Project) -> None:
+    del ran.lock["train"]
+    ran.write()
+    assert ran.reasons() == {"train": ["never ran"]}
+
+
+def test_old_and_new_values_are_named_when_a_key_changed(ran: Project) -> None:
+    ran.write(train={"epochs": 7, "lr0": 0.01}, seed=3)
+    assert ran.reasons() == {
+        "compose": ["params.yaml changed"],
+        "train": ["seed: 0 → 3", "train.epochs: 5 → 7", "train.lr0: 0.002 → 0.01"],
+    }
+
+
+def test_old_values_come_from_the_workspace_when_the_presets_changed_too(ran: Project) -> None:
+    (ran.folder / COMPOSED).parent.mkdir(parents=True)
+    (ran.folder / COMPOSED).write_text(ran.text)
+    preset = ran.folder / "conf/train/cpu.yaml"
+    preset.write_text(preset.read_text(encoding="utf-8").replace("batch: 16", "batch: 9"), encoding="utf-8")
+    assert ran.reasons() == {"train": ["train.batch: 16 → 9"]}
+
+
+def test_old_values_come_from_the_cache_when_the_workspace_was_composed_anew(ran: Project) -> None:
+    ran.cache(ran.text)
+    preset = ran.folder / "conf/train/cpu.yaml"
+    preset.write_text(preset.read_text(encoding="utf-8").replace("batch: 16", "batch: 9"), encoding="utf-8")
+    (ran.folder / COMPOSED).parent.mkdir(parents=True)
+    (ran.folder / COMPOSED).write_text(stage_text(compose(ran.folder)[0], "train"))
+    assert ran.reasons()["train"] == ["train.batch: 16 → 9"]
+
+
+def test_the_file_is_named_when_the_old_values_are_nowhere(ran: Project) -> None:
+    preset = ran.folder / "conf/train/cpu.yaml"
+    preset.write_text(preset.read_text(encoding="utf-8").replace("batch: 16", "batch: 9"), encoding="utf-8")
+    assert ran.reasons() == {"train": [f"{COMPOSED} changed (the old values are not here)"]}
+
+
+@pytest.mark.parametrize(("params", "kept"), [({"presets": {}}, False), ({"train": {"epochs": 0}}, False)])
+def test_the_file_is_named_when_the_old_params_compose_no_more(
+    ran: Project, params: dict[str, Any], kept: bool
+) -> None:
+    ran.lock["compose"]["params"]["params.yaml"] = ran.params | params
+    ran.write(train={"epochs": 7})
+    assert (ran.reasons()["train"] == ["train.epochs: 5 → 7"]) is kept
+
+
+def test_the_stages_behind_would_run_when_one_does(ran: Project) -> None:
+    (ran.folder / "code.py").write_text("other\n")
+    assert ran.reasons() == {"fetch": ["code.py changed"], "train": ["fetch runs", "code.py changed"]}
+    (ran.folder / "code.py").unlink()
+    assert ran.reasons()["fetch"] == ["code.py is missing"]
+
+
+def test_a_stage_would_run_when_the_one_before_gave_another_result(ran: Project) -> None:
+    ran.lock["fetch"]["outs"][0]["md5"] = "3" * 32
+    ran.write()
+    assert ran.reasons() == {"train": ["fetch has another result than this stage last saw"]}
+
+
+def test_a_stage_would_run_when_its_command_changed(ran: Project) -> None:
+    ran.lock["fetch"]["cmd"] = "false"
+    ran.write()
+    assert ran.reasons()["fetch"] == ["its command changed"]
+
+
+def test_a_stage_would_run_when_its_output_was_changed(ran: Project) -> None:
+    ran.lock["train"]["outs"][0]["md5"] = md5("made")
+    ran.write()
+    ran.cache("made")
+    (ran.folder / "artifacts").mkdir()
+    (ran.folder / "artifacts/model").write_text("made")
+    assert ran.reasons() == {}
+    (ran.folder / "artifacts/model").write_text("mine")
+    assert ran.reasons() == {"train": ["artifacts/model was changed by hand"]}
+
+
+def test_composed_files_do_not_matter_when_somebody_composed_by_hand(ran: Project) -> None:
+    (ran.folder / COMPOSED).parent.mkdir(parents=True)
+    (ran.folder / COMPOSED).write_text("train: mine\n")
+    ran.cache(ran.text)
+    assert ran.reasons() == {"compose": [f"{COMPOSED} was changed by hand"]}
+
+
+def test_all_would_run_from_the_training_on_when_the_store_has_not_its_result(ran: Project) -> None:
+    with (ran.folder / ".dvc/config").open("a") as config:
+        config.write("    remote = store\n['remote \"store\"']\n    url = ../remote\n")
+    ran.lock["train"]["outs"][0]["md5"] = md5("model")
+    ran.write()
+    remote = ran.folder / "remote"
+    remote.mkdir()
+    assert make_plan(ran.folder, remote=True).reasons == {"train": ["its result is not in the store"]}
+    assert make_plan(ran.folder).reasons == {}
+    there = remote / "files/md5" / md5("model")[:2]
+    there.mkdir(parents=True)
+    (there / md5("model")[2:]).write_text("model")
+    assert make_plan(ran.folder, remote=True).reasons == {}
+    shutil.rmtree(remote)
+    assert make_plan(ran.folder, remote=True).reasons == {"train": ["its result is not in the store"]}
+
+
+def test_refused_when_the_configuration_is_wrong(ran: Project) -> None:
+    ran.write(train={"epochs": 0})
+    with pytest.raises(ConfigError, match=r"params\.yaml: train\.epochs: found 0"):
+        make_plan(ran.folder)
+
+
+def test_refused_when_this_is_no_dvc_project(ran: Project) -> None:
+    shutil.rmtree(ran.folder / ".dvc")
+    with pytest.raises(StageError, match="not inside of a DVC repository"):
+        make_plan(ran.folder)
+
+
+def test_refused_when_dvc_yaml_is_broken(ran: Project) -> None:
+    (ran.folder / "dvc.yaml").write_text("stages: [")
+    with pytest.raises(StageError, match=r"dvc\.yaml"):
+        make_plan(ran.folder)
+
+
+def test_text_says_so_when_nothing_would_run() -> None:
+    plan = Plan({}, ["compose", "fetch"])
+    assert plan.as_text() == "compose  -\nfetch    -\nnothing would run\nanswer: nothing"
+    assert json.loads(plan.as_json()) == {"answer": "nothing", "reasons": {}, "cached": [], "gate": []}
+
+
+def test_text_gives_the_reasons_when_stages_would_run() -> None:
+    plan = Plan({"fetch": ["größe: 1 → 2", "x changed"]}, ["compose", "fetch"])
+    assert plan.as_text() == (
+        "compose  -\nfetch    größe: 1 → 2; x changed\n1 of 2 stages would run\nanswer: gate-only"
+    )
+    assert json.loads(plan.as_json())["reasons"] == plan.reasons
+    assert "größe" in plan.as_json()
+
+
+@pytest.mark.parametrize(
+    ("runs", "cached", "answer"),
+    [
+        ([], [], "nothing"),
+        (["compose"], [], "nothing"),
+        (["compose", "evaluate"], [], "gate-only"),
+        (["compose", "train", "evaluate"], [], "train"),
+        (["compose", "train", "evaluate"], ["evaluate"], "train"),
+        (["compose", "train", "evaluate"], ["train"], "gate-only"),
+        (["compose", "train", "evaluate"], ["train", "evaluate"], "gate-only"),
+    ],
+)
+def test_answer_says_what_a_retrain_has_to_do_when_stages_run(runs: list[str], cached: list[str], answer: str) -> None:
+    plan = Plan({stage: ["why"] for stage in runs}, ["compose", "train", "evaluate"], frozenset(cached))
+    assert plan.answer == answer
+
+
+def test_text_says_what_need_not_run_when_the_run_cache_has_it() -> None:
+    plan = Plan({"train": ["x changed"], "export": ["train runs"]}, ["train", "export"], frozenset({"train"}))
+    assert plan.as_text().splitlines() == [
+        "train   x changed (in the run cache)",
+        "export  train runs",
+        "1 of 2 stages would run",
+        "answer: gate-only",
+    ]

@@ -1,0 +1,155 @@
+"""Prepared pictures are kept: only what is new is decoded, whatever was killed or damaged in between."""
+
+import itertools
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runner.stages.parallel import parallel
+from serving.vision.picture import Picture, decode
+from tests.support.pictures import Shelf, encoded, gradient, settings
+
+
+@pytest.fixture(autouse=True)
+def one_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In this process, where a test can count."""
+    monkeypatch.setenv("RUNNER_WORKERS", "1")
+    monkeypatch.delenv("RUNNER_PARALLEL", raising=False)
+
+
+@pytest.fixture
+def shelf(tmp_path: Path) -> Shelf:
+    return Shelf(tmp_path)
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Sizes in bytes of what is decoded."""
+    sizes: list[int] = []
+
+    def count(data: bytes, **options: Any) -> Picture:
+        sizes.append(len(data))
+        return decode(data, **options)
+
+    monkeypatch.setattr("runner.stages.prepare.pictures.decode", count)
+    return sizes
+
+
+def test_nothing_is_decoded_when_all_is_known(shelf: Shelf, decoded: list[int]) -> None:
+    shelf.put("a.jpg", encoded(gradient()))
+    shelf.put("b.png", encoded(gradient().convert("RGBA"), "PNG"))
+    first = shelf.prepare()
+    assert len(decoded) == 2
+    assert shelf.prepare() == first
+    assert len(decoded) == 2
+
+
+def test_only_the_new_is_decoded_when_pictures_are_added_or_renamed(shelf: Shelf, decoded: list[int]) -> None:
+    for name, width in (("a.jpg", 40), ("b.jpg", 41)):
+        shelf.put(name, encoded(gradient(width)))
+    shelf.prepare()
+    (shelf.source / "a.jpg").rename(shelf.source / "renamed.jpg")
+    shelf.put("c.jpg", encoded(gradient(42)))
+    assert sorted(shelf.prepare()) == ["b.jpg", "c.jpg", "renamed.jpg"]
+    assert len(decoded) == 3
+
+
+def test_equal_pictures_are_decoded_once_when_there_are_several(shelf: Shelf, decoded: list[int]) -> None:
+    for name in ("a.jpg", "b.jpg"):
+        shelf.put(name, encoded(gradient().convert("L")))
+    prepared = shelf.prepare()
+    assert prepared["a.jpg"] == prepared["b.jpg"]
+    assert len(decoded) == 1
+
+
+def test_useless_pictures_are_looked_at_again_when_they_were_refused(shelf: Shelf, decoded: list[int]) -> None:
+    reason = shelf.refused(b"nothing")
+    assert shelf.refused(b"nothing") == reason
+    assert len(decoded) == 2
+
+
+@pytest.mark.parametrize("changes", [{"max_width": 32}, {"jpeg_quality": 80}, {"max_pixels": 1_500_000}])
+def test_all_is_decoded_anew_when_a_deciding_setting_changes(
+    shelf: Shelf, decoded: list[int], changes: dict[str, int]
+) -> None:
+    shelf.one(encoded(gradient()))
+    shelf.prepare(settings(**changes))
+    assert len(decoded) == 2
+
+
+def test_nothing_is_decoded_when_another_setting_changes(shelf: Shelf, decoded: list[int]) -> None:
+    shelf.one(encoded(gradient()))
+    shelf.prepare(settings(exif_boxes="seen", min_pictures=3))
+    assert len(decoded) == 1
+
+
+def test_what_was_done_is_kept_when_the_run_ends_midway(
+    shelf: Shelf, decoded: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for width in range(40, 50):
+        shelf.put(f"{width}.png", encoded(gradient(width).convert("RGBA"), "PNG"))
+
+    def stop(*arguments: Any) -> Iterator[Any]:
+        yield from itertools.islice(parallel(*arguments), 6)
+        raise InterruptedError("killed")
+
+    with monkeypatch.context() as patch, pytest.raises(InterruptedError, match="killed"):
+        patch.setattr("runner.stages.prepare.pictures.parallel", stop)
+        shelf.prepare()
+    before = len(decoded)
+    journal = next(shelf.kept.rglob("known.jsonl"))
+    journal.write_text(journal.read_text()[:-5])  # the last line is torn
+    assert len(shelf.prepare()) == 10
+    assert len(decoded) - before == 10 - 5
+    assert len(shelf.prepare()) == 10
+    assert len(decoded) - before == 5
+
+
+@pytest.mark.parametrize("damage", ["gone", "empty"])
+def test_a_picture_is_made_again_when_the_kept_one_is_damaged(shelf: Shelf, decoded: list[int], damage: str) -> None:
+    prepared = shelf.one(encoded(gradient().convert("L")))
+    file = shelf.kept / str(prepared.stored)
+    content = file.read_bytes()
+    file.unlink()
+    if damage == "empty":
+        file.touch()
+    assert shelf.prepare() == {"a.jpg": prepared}
+    assert (len(decoded), file.read_bytes()) == (2, content)
+
+
+@pytest.mark.parametrize("line", ["", "x", "[]", "{}", "3", '["00"]', json.dumps(["00", 1, 2, 3, "a", "b", 1, 2])])
+def test_lines_are_passed_over_when_they_are_nonsense(shelf: Shelf, decoded: list[int], line: str) -> None:
+    shelf.one(encoded(gradient()))
+    with next(shelf.kept.rglob("known.jsonl")).open("a") as journal:
+        journal.write(f"\n{line}")
+    shelf.prepare()
+    assert len(decoded) == 1
+
+
+def test_old_settings_are_forgotten_when_nobody_came_back(shelf: Shelf) -> None:
+    shelf.one(encoded(gradient()))
+    (old,) = shelf.kept.iterdir()
+    past = time.time() - 15 * 86400
+    os.utime(old, (past, past))
+    shelf.prepare(settings(max_width=32))
+    assert not old.exists()
+    shelf.prepare()
+    assert len(list(shelf.kept.iterdir())) == 2
+
+
+@pytest.mark.parametrize("kind", ["threads", "processes"])
+def test_bytes_are_equal_when_several_work(shelf: Shelf, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    for width in range(40, 46):
+        shelf.put(f"{width}.gif", encoded(gradient(width), "GIF"))
+    first = shelf.prepare()
+    contents = {path.name: path.read_bytes() for path in shelf.kept.rglob("*.png")}
+    shelf.kept = shelf.kept.with_name("again")
+    monkeypatch.setenv("RUNNER_WORKERS", "2")
+    monkeypatch.setenv("RUNNER_PARALLEL", kind)
+    assert shelf.prepare() == first
+    assert {path.name: path.read_bytes() for path in shelf.kept.rglob("*.png")} == contents

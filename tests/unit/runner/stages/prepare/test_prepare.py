@@ -1,0 +1,209 @@
+"""prepare: labels beside their pictures, duplicates, classes; equal inputs give equal bytes."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from runner.errors import DatasetError
+from tests.support.pictures import BOX, RawDataset, encoded, gradient, turned
+
+
+@pytest.fixture(autouse=True)
+def one_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RUNNER_WORKERS", "1")
+    monkeypatch.delenv("RUNNER_PARALLEL", raising=False)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> RawDataset:
+    return RawDataset(tmp_path)
+
+
+def test_pictures_and_labels_are_listed_when_all_is_well(data: RawDataset) -> None:
+    data.put("größe 1.jpg", "1 0.25 0.5 0.5 1\n0 0.5 0.5 0.1 0.1\n")
+    data.put("b.JPEG", None)
+    assert data.prepare() == (
+        "2 of 2 pictures, 2 boxes; 0 things left out, 0 repaired (see artifacts/report/index.html)"
+    )
+    assert [entry["image"] for entry in data.index] == ["images/b.jpg", "images/größe 1.jpg"]
+    assert data.index[1] | {"sha256": ""} == {
+        "image": "images/größe 1.jpg",
+        "source": "images/größe 1.jpg",
+        "sha256": "",
+        "width": 20,
+        "height": 30,
+        "labels": "labels/größe 1.txt",
+        "part": None,
+    }
+    assert data.labels("größe 1") == "1 0.250000 0.500000 0.500000 1.000000\n0 0.500000 0.500000 0.100000 0.100000\n"
+    assert data.labels("b") == ""
+    assert (data.out / "dataset/classes.txt").read_text() == "airplane\nhelicopter\n"
+    assert data.report == {
+        "pictures": {"found": 2, "kept": 2, "background": 1, "duplicates": 0, "unusable": 0},
+        "labels": {"found": 2, "unusable": 0},
+        "boxes": {"airplane": 1, "helicopter": 1},
+        "left_out": [],
+        "notes": [],
+    }
+
+
+def test_plain_pictures_are_linked_when_nothing_must_change(data: RawDataset) -> None:
+    data.put("a.jpg")
+    data.put("b.jpg", data=encoded(gradient().convert("L")))
+    data.prepare()
+    assert (data.out / "dataset/images/a.jpg").samefile(data.raw / "images/a.jpg")
+    assert not (data.out / "dataset/images/b.jpg").samefile(data.raw / "images/b.jpg")
+
+
+def test_pictures_are_left_out_with_the_reason_when_they_are_useless(data: RawDataset) -> None:
+    for name, content in (("a", b""), ("b", encoded(gradient(3, 3))), ("c", encoded(gradient(99, 99))[:-500])):
+        data.put(f"{name}.jpg", data=content)
+    data.put("d.jpg")
+    data.prepare(max_rejected=0.75)
+    assert [entry["image"] for entry in data.index] == ["images/d.jpg"]
+    assert data.report["pictures"] == {"found": 4, "kept": 1, "background": 0, "duplicates": 0, "unusable": 3}
+    assert data.left_out["images/a.jpg"].startswith("empty file")
+    assert data.left_out["images/b.jpg"].startswith("3x3 pixels; expected at least 10 each way")
+    assert data.left_out["images/c.jpg"].startswith("damaged or truncated JPEG")
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("exif_boxes", ["stored", "seen"])
+def test_boxes_turn_with_the_picture_when_they_are_of_the_stored_one(
+    data: RawDataset, orientation: int, exif_boxes: str
+) -> None:
+    """The seen box is the left upper corner; `stored` is where it lies in the picture as the file holds it."""
+    seen = (0.1, 0.2, 0.2, 0.4)
+    x, y, w, h = seen
+    stored = {
+        2: (1 - x, y, w, h),
+        3: (1 - x, 1 - y, w, h),
+        4: (x, 1 - y, w, h),
+        5: (y, x, h, w),
+        6: (y, 1 - x, h, w),
+        7: (1 - y, 1 - x, h, w),
+        8: (1 - y, x, h, w),
+    }.get(orientation, seen)
+    written = stored if exif_boxes == "stored" else seen
+    data.put("a.jpg", "0 {} {} {} {}\n".format(*written), turned(orientation))
+    data.prepare(exif_boxes=exif_boxes)
+    assert data.labels("a") == "0 0.100000 0.200000 0.200000 0.400000\n"
+    assert (data.index[0]["width"], data.index[0]["height"]) == (40, 30)
+
+
+def test_boxes_are_dark_when_the_turned_picture_is_dark_there(data: RawDataset) -> None:
+    """Not arithmetic but pixels: a black square stays in its box through a turn and a resize."""
+    picture = Image.new("RGB", (200, 100), "white")
+    picture.paste("black", (20, 10, 60, 40))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data.put("a.jpg", "0 0.2 0.25 0.2 0.3\n", encoded(picture, quality=95, exif=exif))
+    data.prepare(max_width=64)
+    x, y, w, h = (float(number) for number in data.labels("a").split()[1:])
+    with Image.open(data.out / "dataset/images/a.jpg") as image:
+        assert image.size == (64, 128)
+        pixels = np.asarray(image.convert("L"))
+    left, top, right, bottom = (
+        round(v) for v in ((x - w / 2) * 64, (y - h / 2) * 128, (x + w / 2) * 64, (y + h / 2) * 128)
+    )
+    assert pixels[top + 1 : bottom - 1, left + 1 : right - 1].mean() < 20
+    assert pixels.sum() > 0.9 * 255 * (64 * 128 - (right - left) * (bottom - top))
+
+
+def test_lines_are_left_out_with_file_and_line_when_they_are_wrong(data: RawDataset) -> None:
+    data.put("a.jpg", b"\xef\xbb\xbf0 0.5 0.5 0.5 0.5\r\n7 0.5 0.5 0.5 0.5\r\nx\r\n")
+    data.put("b.jpg", "0 0.1 0.1 0.9 0.1 0.5 0.9\n")
+    data.prepare(max_rejected=0.5)
+    assert data.labels("a") == "0 0.500000 0.500000 0.500000 0.500000\n"
+    assert data.left_out["labels/a.txt:2"].startswith("class id 7, but the dataset lists 2 classes (0-1)")
+    assert "labels/a.txt:3" in data.left_out
+    assert data.report["labels"] == {"found": 4, "unusable": 2}
+    assert [note.partition(": ")[0] for note in data.report["notes"]] == ["labels/b.txt:1"]
+
+
+def test_labels_are_left_out_and_counted_when_they_have_no_picture(data: RawDataset) -> None:
+    for number in range(3):
+        data.put(f"{number}.jpg")
+    (data.raw / "labels/orphan.txt").write_text(BOX + "\n" + BOX)
+    data.prepare(max_rejected=0.4)
+    assert data.left_out == {"labels/orphan.txt": "2 lines, but no picture of this name; expected one in images/"}
+    assert data.report["labels"] == {"found": 5, "unusable": 2}
+    with pytest.raises(
+        DatasetError, match=r"2 of 5 label lines cannot be used, .*; the first: labels/orphan\.txt: 2 lin"
+    ):
+        data.prepare(max_rejected=0.3)
+
+
+def test_one_of_equal_pictures_is_kept_when_their_labels_are_equal(data: RawDataset) -> None:
+    picture = encoded(gradient())
+    data.put("b.jpg", "0 0.5 0.5 0.5 0.5\n1 0.2 0.2 0.1 0.1\n", picture)
+    data.put("a.jpg", "1 0.20 0.2 0.1 0.1\r\n0 0.5 0.5 0.5 0.5", picture)
+    data.prepare()
+    assert [entry["source"] for entry in data.index] == ["images/a.jpg"]
+    assert data.left_out == {"images/b.jpg": "the same bytes and labels as images/a.jpg, which is kept"}
+    assert data.report["pictures"] == {"found": 2, "kept": 1, "background": 0, "duplicates": 1, "unusable": 0}
+
+
+def test_the_one_that_is_measured_is_kept_when_equal_pictures_have_parts(data: RawDataset) -> None:
+    for name in ("a", "b", "c"):
+        data.put(f"{name}.jpg", data=encoded(gradient()))
+    for part, name in (("train", "a"), ("val", "c"), ("test", "b")):
+        (data.raw / f"{part}.txt").write_text(f"images/{name}.jpg\n")
+    data.prepare()
+    assert [(entry["source"], entry["part"]) for entry in data.index] == [("images/b.jpg", "test")]
+
+
+def test_refused_when_equal_pictures_have_different_labels(data: RawDataset) -> None:
+    for number in range(14):
+        data.put(f"{number:02}.jpg", f"0 0.5 0.5 0.5 0.{number + 11}\n", encoded(gradient()))
+    with pytest.raises(DatasetError, match="different labels; keep the right one of each pair:\n  ") as refusal:
+        data.prepare()
+    lines = str(refusal.value).splitlines()
+    assert lines[1] == "  images/00.jpg and images/01.jpg"
+    assert lines[-1] == "  and 3 more"
+
+
+def test_ids_follow_the_names_when_the_configuration_lists_the_classes(data: RawDataset) -> None:
+    data.put("a.jpg", "0 0.5 0.5 0.5 0.5\n1 0.5 0.5 0.5 0.5\n")
+    data.prepare(["直升机", "helicopter", "a.b c", "airplane"])
+    assert [line[0] for line in data.labels("a").splitlines()] == ["3", "1"]
+    assert (data.out / "dataset/classes.txt").read_text(encoding="utf-8") == "直升机\nhelicopter\na.b c\nairplane\n"
+    assert data.report["boxes"] == {"直升机": 0, "helicopter": 1, "a.b c": 0, "airplane": 1}
+
+
+def test_refused_when_a_class_is_not_configured(data: RawDataset) -> None:
+    data.put("a.jpg")
+    with pytest.raises(
+        DatasetError, match=r"classes\.txt lists helicopter, which dataset\.classes \(airplane\) does not"
+    ):
+        data.prepare(["airplane"])
+
+
+@pytest.mark.parametrize("count", [1, 80])
+def test_every_class_is_counted_when_there_are_few_or_many(data: RawDataset, count: int) -> None:
+    data.classes(*(f"class {number}.x" for number in range(count)))
+    data.put("a.jpg", "".join(f"{number} 0.5 0.5 0.5 0.5\n" for number in range(count)))
+    data.put("b.jpg", f"{count} 0.5 0.5 0.5 0.5\n")
+    data.prepare(max_rejected=0.5)
+    assert data.report["boxes"] == {f"class {number}.x": 1 for number in range(count)}
+    listed = "one class (0)" if count == 1 else "80 classes (0-79)"
+    assert data.left_out["labels/b.txt:1"] == f"class id {count}, but the dataset lists {listed}"
+
+
+def test_bytes_are_equal_when_the_input_is(data: RawDataset, tmp_path: Path) -> None:
+    for number in range(8):
+        data.put(f"ü {number}.png", f"{number % 2} 0.5 0.5 0.{number + 1} 0.5\n", encoded(gradient(30 + number), "GIF"))
+    data.put("bad.jpg", data=b"")
+    data.prepare(max_rejected=0.5)
+    first = data.contents()
+    data.prepare(max_rejected=0.5)
+    assert data.contents() == first
+    again = RawDataset(tmp_path / "elsewhere")
+    for path in reversed(sorted(data.raw.rglob("*"))):
+        if path.is_file():
+            (again.raw / path.relative_to(data.raw)).write_bytes(path.read_bytes())
+    again.prepare(max_rejected=0.5)
+    assert again.contents() == first
+    assert not any(str(tmp_path).encode() in content for content in first.values())

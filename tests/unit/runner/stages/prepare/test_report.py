@@ -1,0 +1,135 @@
+"""The report: figures as JSON, a page that shows names as they are, and a contact sheet with the boxes in place."""
+
+import html
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from runner.dataset.labels import Labels
+from runner.stages.prepare.report import CELL_PX, COLOURS, SHEET_COLUMNS, SHEET_PICTURES, draw_boxes, write_report
+from tests.support.pictures import encoded
+
+GREY = (90, 90, 90)
+
+
+def labels(*boxes: tuple[float, float, float, float], class_id: int = 0) -> Labels:
+    return Labels(np.full(len(boxes), class_id), np.array(boxes, dtype=float).reshape(-1, 4), [], [])
+
+
+def summary(names: list[str], **changes: Any) -> dict[str, Any]:
+    pictures = {"found": 3, "kept": 2, "background": 1, "duplicates": 0, "unusable": 1}
+    counts = {"labels": {"found": 5, "unusable": 2}, "boxes": dict.fromkeys(names, 1)}
+    return {"pictures": pictures, **counts, "left_out": [], "notes": [], **changes}
+
+
+class Reported:
+    """A dataset of grey pictures, and its report."""
+
+    def __init__(self, folder: Path, sizes: list[tuple[int, int]], boxes: dict[str, Labels]) -> None:
+        self.folder, self.boxes = folder, boxes
+        (folder / "dataset/images").mkdir(parents=True)
+        (folder / "report").mkdir()
+        self.index = [{"image": f"images/{number:03}.png"} for number in range(len(sizes))]
+        for entry, size in zip(self.index, sizes, strict=True):
+            (folder / "dataset" / entry["image"]).write_bytes(encoded(Image.new("RGB", size, GREY), "PNG"))
+
+    def write(self, names: list[str], **changes: Any) -> str:
+        values = summary(names, **changes)
+        write_report(self.folder / "report", values, self.folder / "dataset", self.index, self.boxes, names)
+        assert json.loads((self.folder / "report/report.json").read_text(encoding="utf-8")) == values
+        return (self.folder / "report/index.html").read_text(encoding="utf-8")
+
+    def sheet(self) -> Image.Image:
+        return Image.open(self.folder / "report/pictures.jpg")
+
+
+def test_report_is_there_when_there_are_no_pictures(tmp_path: Path) -> None:
+    reported = Reported(tmp_path, [], {})
+    page = reported.write([])
+    assert page.count("Nothing.") == 2
+    with reported.sheet() as sheet:
+        assert sheet.size == (SHEET_COLUMNS * CELL_PX, CELL_PX)
+        assert np.asarray(sheet).min() == 255
+
+
+def test_names_and_reasons_are_shown_as_text_when_they_look_like_html(tmp_path: Path) -> None:
+    name, reason = "<b>größe & 直升机</b>", 'class id "7" <script>'
+    page = Reported(tmp_path, [], {}).write(
+        [name], left_out=[{"file": "labels/<i>.txt:3", "reason": reason}], notes=["<u>repaired</u>"]
+    )
+    for text in (name, "labels/<i>.txt:3", reason, "<u>repaired</u>"):
+        assert text not in page
+        assert html.escape(text, quote=False) in html.unescape(page).replace(text, html.escape(text, quote=False))
+    assert "Left out (1)" in page
+    assert "Repaired (1)" in page
+
+
+def test_figures_are_on_the_page_when_pictures_were_left_out(tmp_path: Path) -> None:
+    page = " ".join(Reported(tmp_path, [], {}).write(["a"]).split())
+    assert "<b>2</b> of 3 pictures are in the dataset, 1 of them background without a box." in page
+    assert "0 are copies of others; 1 pictures and 2 of 5 label lines could not be used." in page
+
+
+def test_box_sizes_are_counted_when_drawn_as_bars(tmp_path: Path) -> None:
+    boxes = {"000": labels((0.5, 0.5, 0.1, 0.1), (0.5, 0.5, 1, 1), (0.5, 0.5, 0.001, 0.001))}
+    page = Reported(tmp_path, [(50, 50)], boxes).write(["a"])
+    rows = [" ".join(row.split()) for row in page.split("<tr>")]
+    counts = {
+        row.split("<td>")[1].split("<")[0]: row.split('"number">')[1].split("<")[0] for row in rows if " %<" in row
+    }
+    assert counts == {
+        **{"0-1 %": "1", "1-2 %": "0", "2-5 %": "0", "5-10 %": "0"},
+        **{"10-20 %": "1", "20-50 %": "0", "50-100 %": "1"},
+    }
+
+
+def test_at_most_some_pictures_are_drawn_when_there_are_many(tmp_path: Path) -> None:
+    count = SHEET_PICTURES + 7
+    reported = Reported(tmp_path, [(30, 20)] * count, {f"{number:03}": labels() for number in range(count)})
+    reported.write(["a"])
+    with reported.sheet() as sheet:
+        assert sheet.size == (SHEET_COLUMNS * CELL_PX, SHEET_PICTURES // SHEET_COLUMNS * CELL_PX)
+
+
+@pytest.mark.parametrize("size", [(10, 10), (4000, 10), (10, 2000), (3000, 2000)])
+def test_every_picture_fits_its_cell_when_it_has_an_odd_shape(tmp_path: Path, size: tuple[int, int]) -> None:
+    reported = Reported(tmp_path, [size], {"000": labels()})
+    reported.write(["a"])
+    with reported.sheet() as sheet:
+        grey = np.argwhere(np.abs(np.asarray(sheet).astype(int) - GREY).max(axis=2) < 25)
+    assert len(grey) > 0
+    assert grey.max() < CELL_PX - 2
+
+
+def test_large_pictures_are_drawn_when_pillow_would_call_them_bombs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reported = Reported(tmp_path, [(100, 100)], {"000": labels()})
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    reported.write(["a"])
+    assert (tmp_path / "report/pictures.jpg").exists()
+
+
+def test_edges_are_coloured_when_boxes_are_drawn() -> None:
+    picture = Image.new("RGB", (100, 50), GREY)
+    draw_boxes(picture, labels((0.5, 0.5, 0.4, 0.4), class_id=len(COLOURS) + 1))
+    pixels = np.asarray(picture)
+    green = tuple(int(COLOURS[1][place : place + 2], 16) for place in (1, 3, 5))
+    assert tuple(pixels[15, 30]) == tuple(pixels[35, 70]) == green
+    assert tuple(pixels[25, 50]) == tuple(pixels[10, 20]) == GREY
+
+
+def test_nothing_is_drawn_when_there_are_no_boxes() -> None:
+    picture = Image.new("RGB", (100, 50), GREY)
+    draw_boxes(picture, labels())
+    assert picture.getcolors() == [(5000, GREY)]
+
+
+def test_boxes_may_touch_the_frame_when_drawn() -> None:
+    picture = Image.new("RGB", (10, 10), GREY)
+    draw_boxes(picture, labels((0.5, 0.5, 1, 1), (1 - 1e-6, 0.5, 2e-6, 1), (0.5, 0.5, 1e-6, 1e-6)))
+    assert np.asarray(picture)[0, 0, 0] != GREY[0]

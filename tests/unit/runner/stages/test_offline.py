@@ -1,0 +1,27 @@
+"""Ultralytics is kept from the network and from the user's settings."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+
+def test_the_users_settings_stay_untouched_when_ultralytics_is_imported(tmp_path: Path, project: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    code = (
+        "from pathlib import Path; from runner.stages.offline import ultralytics_offline\n"
+        f"ultralytics_offline(Path({str(tmp_path / 'work')!r}))\n"
+        "from ultralytics import settings\n"
+        "from ultralytics.utils import ONLINE, SAFE_LOAD, AUTOINSTALL\n"
+        "from ultralytics.utils.checks import check_font\n"
+        "print(ONLINE, SAFE_LOAD, AUTOINSTALL, settings['sync'], settings['mlflow'], check_font('Arial.ttf').is_file())"
+    )
+    environment = {"PATH": os.environ["PATH"], "HOME": str(home), "PYTHONDONTWRITEBYTECODE": "1", "WANDB_API_KEY": "x"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=project, env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "False True False False False True"
+    assert not (home / ".config" / "Ultralytics").exists()

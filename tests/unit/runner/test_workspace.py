@@ -1,0 +1,227 @@
+"""Outputs and files: whole or not at all; a stage: alone, and no longer than what started it."""
+
+import hashlib
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from runner.workspace import link, outputs, project_root, sha256_of, work_folder, write_text, writing
+
+STAGE = """
+import sys, time
+from runner.workspace import outputs
+with outputs("x", "out") as (out,):
+    print("begun", flush=True)
+    time.sleep(float(sys.argv[1]))
+    (out / "by").write_text(sys.argv[2])
+"""
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty project as the current folder."""
+    for name in ("DVC_STAGE", "DVC_ROOT", "RUNNER_WORK"):
+        monkeypatch.delenv(name, raising=False)
+    folder = tmp_path / "ein Projekt für ü"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def start(project: Path, *command: str, **environment: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        command, env=os.environ | {"PYTHONPATH": str(project)} | environment, stdout=subprocess.PIPE, text=True
+    )
+
+
+def said(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+def ended(pid: int) -> bool:
+    """Whether a process that is not our child is gone within some seconds."""
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return True
+        if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def test_outputs_are_there_when_the_block_writes_nothing(here: Path) -> None:
+    with outputs("x", "one", "two") as folders:
+        assert [list(folder.iterdir()) for folder in folders] == [[], []]
+        assert not (here / "artifacts").exists()
+    assert sorted(path.name for path in (here / "artifacts").iterdir()) == ["one", "two"]
+    assert list((here / "artifacts/one").iterdir()) == []
+
+
+def test_old_outputs_give_way_when_a_stage_ran_before(here: Path) -> None:
+    for text in ("first", "second"):
+        with outputs("x", "out") as (out,):
+            (out / text).write_text(text)
+    assert [path.name for path in (here / "artifacts/out").iterdir()] == ["second"]
+
+
+def test_old_outputs_stay_and_nothing_is_left_when_the_block_fails(here: Path) -> None:
+    with outputs("x", "out") as (out,):
+        (out / "a").write_text("good")
+    with pytest.raises(ZeroDivisionError, match="stop"), outputs("x", "out") as (out,):
+        (out / "a").write_text("bad")
+        raise ZeroDivisionError("stop")
+    assert (here / "artifacts/out/a").read_text() == "good"
+    assert [path.name for path in (here / ".work").iterdir()] == ["x.lock"]
+
+
+def test_remains_of_a_kill_are_gone_when_the_stage_runs_again(here: Path) -> None:
+    (here / ".work/x.build/out").mkdir(parents=True)
+    (here / ".work/x.build/out/half").write_text("half")
+    with outputs("x", "out") as (out,):
+        assert list(out.iterdir()) == []
+
+
+def test_work_folder_is_where_it_is_told(here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (project_root(), work_folder()) == (here, here / ".work")
+    monkeypatch.setenv("RUNNER_WORK", "")
+    assert work_folder() == here / ".work"
+    monkeypatch.setenv("RUNNER_WORK", "scratch")
+    assert work_folder() == here / "scratch"
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    assert work_folder() == tmp_path / "scratch"
+    monkeypatch.setenv("RUNNER_WORK", "/elsewhere")
+    assert work_folder() == Path("/elsewhere")
+
+
+def test_the_second_waits_when_a_stage_runs_already(here: Path, project: Path) -> None:
+    first = start(project, sys.executable, "-c", STAGE, "2", "first")
+    assert said(first) == "begun"
+    second = start(project, sys.executable, "-c", STAGE, "3", "second")
+    assert said(second) == "x: waiting for another process that runs this stage here"
+    assert first.poll() is None
+    assert said(second) == "begun"
+    assert (here / "artifacts/out/by").read_text() == "first"
+    for process in (first, second):
+        process.communicate()
+        assert process.returncode == 0
+    assert (here / "artifacts/out/by").read_text() == "second"
+
+
+@pytest.mark.parametrize("shell", [False, True], ids=["dvc starts it", "dvc's shell starts it"])
+def test_the_stage_ends_with_its_children_when_dvc_is_killed(here: Path, project: Path, shell: bool) -> None:
+    code = (
+        "import subprocess, os; from runner.workspace import outputs\n"
+        "with outputs('x', 'out'):\n"
+        "    child = subprocess.Popen(['sleep', '60']); print(os.getpid(), child.pid, flush=True); child.wait()"
+    )
+    stage = f'"{sys.executable}" -c "{code}"'
+    command = f"{stage}; true" if shell else f"exec {stage}"  # a shell stays when more is to come
+    dvc = f"import subprocess; subprocess.run({command!r}, shell=True)"
+    process = start(project, sys.executable, "-c", dvc, DVC_STAGE="x")
+    pids = [int(word) for word in said(process).split()]
+    assert len(pids) == 2
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert [ended(pid) for pid in pids] == [True, True]
+    assert not (here / "artifacts").exists()
+    with outputs("x", "out"):
+        pass
+    assert (here / "artifacts/out").is_dir()
+
+
+def test_the_stage_goes_on_when_no_dvc_started_it(here: Path, project: Path) -> None:
+    parent = f"import subprocess; subprocess.Popen([{sys.executable!r}, '-c', {STAGE!r}, '1', 'orphan'])"
+    process = start(project, sys.executable, "-c", parent)
+    assert said(process) == "begun"
+    process.communicate()
+    deadline = time.monotonic() + 20
+    while not (here / "artifacts/out/by").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert (here / "artifacts/out/by").read_text() == "orphan"
+
+
+def test_file_is_there_when_the_text_is_empty(tmp_path: Path) -> None:
+    write_text(tmp_path / "a.txt", "")
+    assert (tmp_path / "a.txt").read_bytes() == b""
+
+
+def test_text_and_folders_are_written_when_missing(tmp_path: Path) -> None:
+    path = tmp_path / "ein Ordner" / "für" / f"{'直' * 66}.txt"
+    write_text(path, "größe\n")
+    assert path.read_bytes() == "größe\n".encode()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+
+
+def test_old_text_stays_when_writing_fails(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    write_text(path, "old")
+    with pytest.raises(ZeroDivisionError, match="stop"), writing(path) as temporary:
+        temporary.write_text("half")
+        raise ZeroDivisionError("stop")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_nothing_is_left_when_writing_fails_the_first_time(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError, match="stop"), writing(tmp_path / "a.txt"):
+        raise ZeroDivisionError("stop")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("durable", [True, False])
+def test_the_disk_is_waited_for_when_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, durable: bool) -> None:
+    waited: list[int] = []
+    monkeypatch.setattr(os, "fsync", waited.append)
+    with writing(tmp_path / "a", durable=durable) as temporary:
+        temporary.write_text("x")
+    assert (tmp_path / "a").read_text() == "x"
+    assert bool(waited) is durable
+
+
+def test_digest_is_that_of_the_bytes_when_read(tmp_path: Path) -> None:
+    for content in (b"", b"abc" * 100_000):
+        (tmp_path / "a").write_bytes(content)
+        assert sha256_of(tmp_path / "a") == hashlib.sha256(content).hexdigest()
+
+
+def test_both_names_are_one_file_when_linked(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("x")
+    link(tmp_path / "a", tmp_path / "b")
+    assert (tmp_path / "a").samefile(tmp_path / "b")
+
+
+def test_a_second_name_is_no_symlink_when_the_source_is_one(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("x")
+    (tmp_path / "cache").symlink_to("a")
+    link(tmp_path / "cache", tmp_path / "b")
+    assert not (tmp_path / "b").is_symlink()
+    assert (tmp_path / "b").read_text() == "x"
+
+
+def test_content_is_copied_when_the_file_system_cannot_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(18, "Invalid cross-device link")
+
+    monkeypatch.setattr(os, "link", refuse)
+    (tmp_path / "a").write_text("x")
+    link(tmp_path / "a", tmp_path / "b")
+    assert (tmp_path / "b").read_text() == "x"
+    assert not (tmp_path / "a").samefile(tmp_path / "b")
+
+
+def test_an_existing_file_stays_when_its_name_is_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("x")
+    (tmp_path / "b").write_text("y")
+    with pytest.raises(FileExistsError, match="b"):
+        link(tmp_path / "a", tmp_path / "b")
+    assert (tmp_path / "b").read_text() == "y"

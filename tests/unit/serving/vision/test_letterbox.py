@@ -1,0 +1,118 @@
+"""letterbox: Ultralytics' geometry, and boxes that come back to where they were."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from serving.vision.letterbox import fill, letterbox, to_input, to_picture
+from serving.vision.picture import Picture
+
+SIDES = st.integers(1, 5000)
+INPUTS = st.tuples(st.integers(1, 20), st.integers(1, 20)).map(lambda cells: (cells[0] * 32, cells[1] * 32))
+
+
+def picture_of(image: Image.Image) -> Picture:
+    return Picture(image, image.width, image.height, "PNG", 1, True)
+
+
+def test_no_boxes_when_none() -> None:
+    place = letterbox(640, 480, (320, 320))
+    assert to_picture(np.empty((0, 4), np.float32), place).shape == (0, 4)
+    assert to_input(np.empty((0, 4), np.float32), place).shape == (0, 4)
+
+
+# Width, height, input → inner width, inner height, left, top; the values of ultralytics.data.augment.LetterBox 8.4.
+@pytest.mark.parametrize(
+    ("width", "height", "input_hw", "expected"),
+    [
+        (640, 512, (320, 320), (320, 256, 0, 32)),
+        (490, 412, (320, 320), (320, 269, 0, 25)),  # 51 rows of padding: 25 above, 26 below
+        (810, 1080, (640, 640), (480, 640, 80, 0)),
+        (20_000, 16, (320, 320), (320, 1, 0, 159)),
+        (1, 1, (320, 320), (320, 320, 0, 0)),
+        (1920, 1080, (384, 640), (640, 360, 0, 12)),
+    ],
+)
+def test_geometry_of_ultralytics(
+    width: int, height: int, input_hw: tuple[int, int], expected: tuple[int, int, int, int]
+) -> None:
+    place = letterbox(width, height, input_hw)
+    assert (place.inner_width, place.inner_height, place.left, place.top) == expected
+
+
+# Width, height → input width and height, left, top; as above with `auto=True`, but never less than half of the input.
+@pytest.mark.parametrize(
+    ("width", "height", "expected"),
+    [
+        (810, 1080, (480, 640, 0, 0)),
+        (1920, 1080, (640, 384, 0, 12)),
+        (640, 640, (640, 640, 0, 0)),
+        (20_000, 16, (640, 320, 0, 159)),
+    ],
+)
+def test_no_more_padding_than_needed_when_the_input_is_free(
+    width: int, height: int, expected: tuple[int, int, int, int]
+) -> None:
+    place = letterbox(width, height, (640, 640), stride=32)
+    assert (place.input_width, place.input_height, place.left, place.top) == expected
+
+
+@given(SIDES, SIDES, INPUTS, st.sampled_from([None, 32]))
+def test_inside_and_centred_when_of_any_size(
+    width: int, height: int, input_hw: tuple[int, int], stride: int | None
+) -> None:
+    place = letterbox(width, height, input_hw, stride=stride)
+    assert (place.input_height % 32, place.input_width % 32) == (0, 0)
+    assert place.input_height <= input_hw[0]
+    assert place.input_width <= input_hw[1]
+    right = place.input_width - place.left - place.inner_width
+    below = place.input_height - place.top - place.inner_height
+    assert place.inner_width >= 1
+    assert place.inner_height >= 1
+    assert min(place.left, place.top, right, below) >= 0
+    assert abs(right - place.left) <= 1
+    assert abs(below - place.top) <= 1
+    assert place.inner_width == input_hw[1] or place.inner_height == input_hw[0]
+
+
+@given(SIDES, SIDES, INPUTS, st.lists(st.floats(0, 1, width=32), min_size=4, max_size=4))
+def test_boxes_return_when_mapped_there_and_back(
+    width: int, height: int, input_hw: tuple[int, int], corners: list[float]
+) -> None:
+    place = letterbox(width, height, input_hw)
+    boxes = np.array([corners], np.float32) * np.array([width, height, width, height], np.float32)
+    there = to_input(boxes, place)
+    assert (there >= 0).all()
+    assert (there <= np.array([input_hw[1], input_hw[0]] * 2) + 1e-3).all()
+    coarseness = max(width / place.inner_width, height / place.inner_height)
+    assert np.allclose(to_picture(there, place), boxes, atol=1e-3 * max(1, coarseness))
+
+
+@given(SIDES, SIDES, INPUTS, st.lists(st.floats(-1e4, 1e4, width=32), min_size=4, max_size=4))
+def test_inside_the_picture_when_clipped(width: int, height: int, input_hw: tuple[int, int], box: list[float]) -> None:
+    found = to_picture(np.array([box], np.float32), letterbox(width, height, input_hw))
+    assert found.dtype == np.float32
+    assert (found >= 0).all()
+    assert (found <= [width, height, width, height]).all()
+
+
+@pytest.mark.parametrize("size", [(32, 16), (64, 32), (200, 100), (16, 8), (1, 1)])
+def test_padded_with_grey_when_filled(size: tuple[int, int]) -> None:
+    place = letterbox(*size, (32, 32))
+    out = np.empty((3, 32, 32), np.float32)
+    fill(picture_of(Image.new("RGB", size, (255, 0, 51))), place, out)
+    inner = out[:, place.top : place.top + place.inner_height, place.left : place.left + place.inner_width]
+    assert np.allclose(inner, np.array([1, 0, 0.2])[:, None, None])
+    padding = out.size - inner.size
+    assert np.isclose(out, 114 / 255).sum() == padding
+
+
+def test_pixels_are_interpolated_and_not_averaged_when_shrunk() -> None:
+    stripes = np.zeros((8, 128, 3), np.uint8)
+    stripes[:, ::4] = 255  # of every four columns only the first, which lies beyond the two that OpenCV would read
+    place = letterbox(128, 8, (32, 32))
+    out = np.empty((3, 32, 32), np.float32)
+    fill(picture_of(Image.fromarray(stripes)), place, out)
+    assert out[:, place.top : place.top + place.inner_height].max() == 0

@@ -1,0 +1,273 @@
+"""decode: one upright 8-bit RGB picture whatever the encoding, and nothing but PictureError for whatever else."""
+
+import io
+import struct
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image
+
+from serving.vision.picture import Picture, PictureError, TooLargeError, UnreadableError, UnsupportedError, decode
+
+COLOUR = [
+    *(f"exif{turn}.jpg" for turn in range(2, 9)),
+    *("animated.gif", "animated.png", "animated.webp", "cmyk.jpg", "jpeg_named.png", "lossless.webp"),
+    *("palette_alpha.png", "pic.avif", "pic.bmp", "pic.jp2", "pic.tiff", "progressive.jpg", "rgb16.png", "rgb8.png"),
+    *("rgba_hole.png", "trailing_garbage.jpg", "two.mpo.jpg"),
+]
+GREY = ["gray.jpg", "gray16.png", "la.png"]
+
+
+def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
+    out = io.BytesIO()
+    image.save(out, kind, **options)
+    return out.getvalue()
+
+
+def gradient(width: int = 40, height: int = 30) -> Image.Image:
+    columns, rows = np.meshgrid(np.arange(width), np.arange(height))
+    pixels = np.stack([columns * 255 // width, rows * 255 // height, columns + rows], axis=2)
+    return Image.fromarray(pixels.astype(np.uint8))
+
+
+def pixels_of(picture: Picture) -> NDArray[np.int64]:
+    return np.asarray(picture.image).astype(np.int64)
+
+
+def png_header(width: int, height: int, rest: bytes = b"") -> bytes:
+    header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header)) + rest
+
+
+def tiff_of(bits: int, sample_format: int, pixels: bytes, width: int, height: int) -> bytes:
+    """A grey little-endian TIFF written by hand, for depths that Pillow does not write."""
+    tags = [(256, width), (257, height), (258, bits), (259, 1), (262, 1), (273, 8), (277, 1), (278, height)]
+    tags += [(279, len(pixels)), (339, sample_format)]
+    directory = struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    return b"II*\0" + struct.pack("<I", 8 + len(pixels)) + pixels + directory + b"\0\0\0\0"
+
+
+def test_refused_as_unsupported_when_empty() -> None:
+    with pytest.raises(UnsupportedError, match="empty file; expected JPEG, PNG"):
+        decode(b"")
+
+
+@pytest.mark.parametrize("data", [b"x", b"hello, world" * 9, b"<svg xmlns='http://www.w3.org/2000/svg'/>", b"%PDF-1.7"])
+def test_refused_as_unsupported_when_not_a_picture(data: bytes) -> None:
+    with pytest.raises(UnsupportedError, match=r"not a picture of a known kind; expected JPEG"):
+        decode(data)
+
+
+@pytest.mark.parametrize("name", COLOUR)
+def test_same_pixels_when_encoded_otherwise(name: str, shared_data: Path) -> None:
+    base = decode((shared_data / "same-picture" / "base.jpg").read_bytes())
+    picture = decode((shared_data / "same-picture" / name).read_bytes())
+    assert (picture.width, picture.height) == picture.image.size == (490, 412)
+    assert picture.image.mode == "RGB"
+    assert np.abs(pixels_of(picture) - pixels_of(base)).mean() < 1
+
+
+@pytest.mark.parametrize("name", GREY)
+def test_same_brightness_when_grey(name: str, shared_data: Path) -> None:
+    base = decode((shared_data / "same-picture" / "base.jpg").read_bytes())
+    picture = decode((shared_data / "same-picture" / name).read_bytes())
+    grey = np.asarray(base.image.convert("L")).astype(np.int64)[..., None]
+    assert np.abs(pixels_of(picture) - grey).mean() < 1
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "turn", "plain"),
+    [
+        ("base.jpg", "JPEG", 1, True),
+        ("progressive.jpg", "JPEG", 1, True),
+        ("jpeg_named.png", "JPEG", 1, True),
+        ("rgb8.png", "PNG", 1, True),
+        ("exif6.jpg", "JPEG", 6, False),
+        ("trailing_garbage.jpg", "JPEG", 1, False),
+        ("two.mpo.jpg", "MPO", 1, False),
+        ("animated.png", "PNG", 1, False),
+        ("rgb16.png", "PNG", 1, False),
+        ("rgba_hole.png", "PNG", 1, False),
+        ("palette_alpha.png", "PNG", 1, False),
+        ("cmyk.jpg", "JPEG", 1, False),
+        ("gray.jpg", "JPEG", 1, False),
+        ("pic.bmp", "BMP", 1, False),
+        ("pic.jp2", "JPEG2000", 1, False),
+        ("pic.avif", "AVIF", 1, False),
+    ],
+)
+def test_says_what_was_converted(name: str, kind: str, turn: int, plain: bool, shared_data: Path) -> None:
+    picture = decode((shared_data / "same-picture" / name).read_bytes())
+    assert (picture.format, picture.turn, picture.plain) == (kind, turn, plain)
+
+
+def test_refused_as_unsupported_when_heic(shared_data: Path) -> None:
+    with pytest.raises(UnsupportedError, match="HEIC pictures are not supported; expected JPEG"):
+        decode((shared_data / "same-picture" / "pic.heic").read_bytes())
+
+
+def test_refused_as_unreadable_when_truncated(shared_data: Path) -> None:
+    with pytest.raises(UnreadableError, match=r"damaged or truncated JPEG picture \(.*\); expected one that opens"):
+        decode((shared_data / "same-picture" / "truncated_half.jpg").read_bytes())
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "JPEG2000", "AVIF"])
+def test_whole_or_refused_when_cut_anywhere(kind: str) -> None:
+    whole = encoded(gradient(), kind)
+    expected = pixels_of(decode(whole))
+    for length in range(0, len(whole), max(1, len(whole) // 60)):
+        try:
+            assert np.array_equal(pixels_of(decode(whole[:length])), expected)
+        except PictureError:
+            continue
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP"])
+@pytest.mark.parametrize("turn", range(1, 9))
+def test_upright_when_turned_by_exif(turn: int, kind: str) -> None:
+    stored = Image.new("RGB", (40, 24))
+    stored.paste((255, 255, 255), (0, 0, 20, 12))  # bright corner: top left as stored
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    picture = decode(encoded(stored, kind, exif=exif))
+    corner = {1: (0, 0), 2: (1, 0), 3: (1, 1), 4: (0, 1), 5: (0, 0), 6: (1, 0), 7: (1, 1), 8: (0, 1)}[turn]
+    width, height = (24, 40) if turn >= 5 else (40, 24)
+    assert (picture.width, picture.height, picture.turn) == (width, height, turn)
+    assert picture.image.size == (width, height)
+    bright = picture.image.getpixel((3 + corner[0] * (width - 7), 3 + corner[1] * (height - 7)))
+    assert isinstance(bright, tuple)
+    assert min(bright) > 200
+    assert pixels_of(picture).mean() < 80
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+@pytest.mark.parametrize("exif", [b"Exif\0\0", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff", b"Exif\0\0II*\0\xff\xff\xff\x7f"])
+def test_upright_as_stored_when_exif_is_damaged(exif: bytes) -> None:
+    assert decode(encoded(gradient(), "JPEG", exif=exif)).turn == 1
+
+
+@pytest.mark.parametrize("turn", [0, 9, 65535])
+def test_upright_as_stored_when_orientation_is_out_of_range(turn: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    assert decode(encoded(gradient(), "JPEG", exif=exif)).turn == 1
+
+
+def test_scaled_and_not_clipped_when_sixteen_bit() -> None:
+    deep = Image.fromarray((np.arange(256, dtype=np.uint16) * 257).reshape(16, 16))
+    for data in (encoded(deep), encoded(deep, "TIFF")):
+        assert pixels_of(decode(data))[..., 0].ravel().tolist() == list(range(256))
+
+
+def test_scaled_when_twelve_bit() -> None:
+    pixels = bytes([0x00, 0x08, 0x00, 0xFF, 0xFF, 0xFF])  # two pixels in three bytes: 0x000, 0x800, 0xFFF, 0xFFF
+    assert pixels_of(decode(tiff_of(12, 1, pixels, 4, 1)))[0, :, 0].tolist() == [0, 128, 255, 255]
+
+
+@pytest.mark.parametrize(("bits", "sample_format"), [(32, 3), (32, 2), (16, 2)])
+def test_refused_as_unsupported_when_white_is_undefined(bits: int, sample_format: int) -> None:
+    with pytest.raises(UnsupportedError, match="expected 8- or 16-bit grey or colour"):
+        decode(tiff_of(bits, sample_format, bytes(bits // 8 * 16), 4, 4))
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "YCbCr"])
+def test_white_stays_white_when_of_another_mode(mode: str) -> None:
+    white = Image.new("RGB", (9, 7), (255, 255, 255)).convert(mode)
+    assert pixels_of(decode(encoded(white, "TIFF" if mode in ("CMYK", "YCbCr") else "PNG"))).min() == 255
+
+
+def test_colour_beneath_stays_when_transparent() -> None:
+    data = encoded(Image.new("RGBA", (5, 5), (10, 20, 30, 0)))
+    assert decode(data).image.getpixel((2, 2)) == (10, 20, 30)
+
+
+def test_readable_when_one_pixel() -> None:
+    assert decode(encoded(Image.new("RGB", (1, 1), (9, 9, 9)))).image.size == (1, 1)
+
+
+def test_readable_when_twenty_thousand_pixels_wide() -> None:
+    picture = decode(encoded(Image.new("RGB", (20_000, 16)), "JPEG"), fit=640)
+    assert (picture.width, picture.height) == (20_000, 16)
+    assert picture.image.size == (2_500, 2)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        png_header(60_000, 60_000, bytes(4) + b"IDAT"),
+        b"BM" + bytes(12) + struct.pack("<IiiHHIIiiII", 40, 60_000, 60_000, 1, 24, 0, 0, 0, 0, 0, 0),
+    ],
+)
+def test_refused_from_the_header_when_a_bomb(data: bytes) -> None:
+    with pytest.raises(TooLargeError, match="60000x60000 pixels; expected at most 100,000,000 in all"):
+        decode(data)
+
+
+def test_limit_is_the_callers_when_set() -> None:
+    data = encoded(gradient())
+    assert decode(data, max_pixels=40 * 30).width == 40
+    with pytest.raises(TooLargeError, match="40x30 pixels; expected at most 1,199"):
+        decode(data, max_pixels=40 * 30 - 1)
+    with pytest.raises(
+        UnreadableError, match="PNG"
+    ):  # past Pillow's own process-wide limit: neither warned of nor refused
+        decode(png_header(200_000, 2_000, bytes(4) + b"IDAT"), max_pixels=10**9)
+
+
+def test_own_pixels_when_decoded_by_many_threads() -> None:
+    sources = [encoded(Image.new("RGB", (64, 48), (value, value, value)), "JPEG") for value in range(0, 240, 30)] * 8
+    with ThreadPoolExecutor(8) as pool:
+        pictures = list(pool.map(decode, sources))
+    assert [pixels_of(p).max() for p in pictures] == [pixels_of(decode(s)).max() for s in sources]
+
+
+@given(st.integers(1, 700), st.integers(1, 700), st.integers(1, 800), st.sampled_from([1, 6]))
+def test_never_smaller_than_needed_when_fitted(width: int, height: int, fit: int, turn: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    picture = decode(encoded(Image.new("RGB", (width, height)), "JPEG", exif=exif), fit=fit)
+    assert (picture.width, picture.height) == ((height, width) if turn == 6 else (width, height))
+    assert max(picture.image.size) >= min(fit, max(width, height))
+    if min(width, height) >= 8 * fit:
+        assert max(picture.image.size) == -(-max(width, height) // 8)
+
+
+@pytest.mark.parametrize(("turn", "size"), [(1, (400, 200)), (6, (400, 800))])
+def test_width_as_seen_is_enough_when_fitted_by_width(turn: int, size: tuple[int, int]) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    data = encoded(Image.new("RGB", (1600, 800)), "JPEG", exif=exif)
+    assert decode(data, fit_width=size[0] - 5).image.size == size
+
+
+@pytest.mark.parametrize(
+    ("width", "decoded"), [(320, 320), (640, 320), (641, 641), (1279, 320), (1300, 650), (5120, 640)]
+)
+def test_exact_or_spared_when_fitted_with_spare(width: int, decoded: int) -> None:
+    assert decode(encoded(Image.new("RGB", (width, 64)), "JPEG"), fit=320, spare=2).image.width == decoded
+
+
+@given(st.binary(max_size=200), st.sampled_from([b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"BM", b"II*\0"]))
+def test_nothing_but_picture_errors_when_random(data: bytes, magic: bytes) -> None:
+    with pytest.raises(PictureError):
+        decode(magic + data)
+
+
+MUTABLE = [encoded(gradient(), kind) for kind in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "JPEG2000", "AVIF")]
+
+
+@given(st.sampled_from(MUTABLE), st.lists(st.tuples(st.integers(0, 5000), st.integers(0, 255)), max_size=12))
+def test_a_picture_or_a_picture_error_when_mutated(whole: bytes, changes: list[tuple[int, int]]) -> None:
+    data = bytearray(whole)
+    for place, value in changes:
+        data[place % len(data)] = value
+    try:
+        assert decode(bytes(data), fit=16).image.mode == "RGB"
+    except PictureError as error:
+        assert "expected" in str(error)
