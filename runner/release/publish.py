@@ -90,26 +90,20 @@ def _write(store: Store, release: Release, manifest: dict[str, Any]) -> None:
 
 
 def _point(store: Store, version: Version) -> bool:
-    """Tag a version, and let latest.json name the newest that passed; return whether that is this one.
+    """Let latest.json name the newest version that passed, and tag it so; return whether that is this one.
 
-    Looks again after each change: of two publishers the one that writes last also sees what the other published.
+    Looks again after each change: of several publishers the one that changes something last sees what the others did.
     """
-    model, number = version.model, version.number
-    former = latest(store, model)
-    newest = version if version.may_be_latest and number > (former or 0) else None
-    if newest is None:
-        _tag(store, version, is_latest=former == number)
-        newest = _newer(store, model, former)
-    while newest is not None:
-        _tag(store, newest, is_latest=True)
-        if former is not None:
-            with suppress(ObjectError):  # someone removed it
-                _tag(store, read_version(store, model, former), is_latest=False)
-        pointer = {"version": newest.number, "sha256": newest.sha256}
-        store.replace(f"models/{model}/latest.json", to_json(pointer))
-        former = latest(store, model)
-        newest = _newer(store, model, former)
-    return former == number
+    model = version.model
+    tagged: int | None = -1  # none yet
+    while (former := latest(store, model)) != tagged:
+        if newest := _newer(store, model, former):
+            pointer = {"version": newest.number, "sha256": newest.sha256}
+            store.replace(f"models/{model}/latest.json", to_json(pointer))
+        else:
+            _tag(store, model, former, since=min(version.number, former or version.number))
+            tagged = former
+    return former == version.number
 
 
 def _newer(store: Store, model: str, former: int | None) -> Version | None:
@@ -123,7 +117,14 @@ def _newer(store: Store, model: str, former: int | None) -> Version | None:
     return None
 
 
-def _tag(store: Store, version: Version, *, is_latest: bool) -> None:
-    tags = {"training-run": str(version.number), **({"stage": "latest"} if is_latest else {})}
-    for file, sha256 in (("model.onnx", version.manifest.onnx_sha256), ("manifest.json", version.sha256)):
-        store.tag(key_of(version.model, version.number, file), tags | {"sha256": sha256})
+def _tag(store: Store, model: str, newest: int | None, *, since: int) -> None:
+    """Tag the versions from the last down to the one that was the latest before `since`."""
+    for number in reversed(numbers(store, model)):
+        with suppress(ObjectError):  # someone removed it
+            version = read_version(store, model, number)
+            tags = {"training-run": str(number), **({"stage": "latest"} if number == newest else {})}
+            for file, sha256 in (("model.onnx", version.manifest.onnx_sha256), ("manifest.json", version.sha256)):
+                if not store.tag(key_of(model, number, file), tags | {"sha256": sha256}):
+                    return
+            if version.may_be_latest and number < since:
+                return

@@ -6,6 +6,7 @@ Each takes what the Tasks before handed on, lets DVC do its work, and hands on w
 from __future__ import annotations
 
 import fcntl
+import json
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -18,7 +19,7 @@ from runner.config.compose import compose
 from runner.errors import ObjectError, StageError
 from runner.retrain.relay import give, take
 from runner.store import Store, open_store
-from runner.store.published import numbers
+from runner.store.published import key_of, numbers
 from runner.store.use import use_store
 from runner.workspace import ARTIFACTS
 
@@ -61,12 +62,13 @@ def plan(run: str, values: Sequence[str]) -> str:
 
 
 def _is_published(store: Store, project: Path) -> bool:
-    """Whether the store has a version of what dvc.lock says."""
+    """Whether the store has a version of what dvc.lock says, with values of a commit: a trial's has another verdict."""
     config, _ = compose(project)
     results = _results((project / LOCK).read_bytes())
     for number in reversed(numbers(store, config.model.name)):
         with suppress(ObjectError):
-            if _results(store.read(f"runs/{config.model.name}/{number}/{LOCK}")) == results:
+            is_trial = "trial" in json.loads(store.read(key_of(config.model.name, number)))
+            if not is_trial and _results(store.read(f"runs/{config.model.name}/{number}/{LOCK}")) == results:
                 return True
     return False
 

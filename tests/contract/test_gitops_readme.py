@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from urllib.parse import urlsplit
 
 from tests.contract.test_gitops_references import ROW
 from tests.support import gitops
@@ -47,6 +48,19 @@ def test_every_supplied_secret_has_a_command_that_makes_it() -> None:
     for row in rows:
         line = next(line for line in TEXT.splitlines() if line.startswith(row[0]))
         assert re.search(rf"`kubectl -n [<a-z>-]+ create secret [a-z-]+ {row['name']} ", line), row["name"]
+
+
+def test_the_forge_tells_argocd_at_the_path_and_with_the_key_of_pin() -> None:
+    urls = [
+        obj["data"].get("ARGOCD_WEBHOOK_URL")
+        for obj in gitops.leaf("pipelines/overlays/kubernetes").of_kind("ConfigMap")
+    ]
+    assert [f"`https://<argocd-server>{urlsplit(url).path}`" in TEXT for url in urls if url] == [True]
+    copied = (gitops.GITOPS / "credentials/tables/argocd.txt").read_text(encoding="utf-8").splitlines()[-1].split()
+    assert (
+        f"`{copied[-1]}` of `{copied[-2]}`:\n\n    oc -n {copied[0].replace('/', ' extract secret/')} --keys=secret"
+        in TEXT
+    )
 
 
 def test_every_command_of_ours_is_known() -> None:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from runner.release.contents import releasing
 from runner.release.gate import gate
 from runner.release.publish import publish
-from runner.store import open_store
+from runner.store import Store, open_store
 from runner.store.init import init_store
-from runner.store.published import numbers
+from runner.store.published import latest, numbers, read_version
 from runner.store.verify import verify_store
 from tests.support.publishers import drive
 from tests.support.s3 import S3
@@ -78,9 +82,89 @@ def test_each_gets_a_number_when_two_publish_at_once(
     assert well(trained)
 
 
-def tags(server: S3, bucket: str, number: int) -> dict[str, str]:
-    found = server.client().get_object_tags(bucket, f"models/flyingthings/{number}/model.onnx")
+def tags(server: S3, bucket: str, number: int, model: str = "flyingthings") -> dict[str, str]:
+    found = server.client().get_object_tags(bucket, f"models/{model}/{number}/model.onnx")
     return dict(found or {})
+
+
+def tagged_latest(server: S3, store: Store, model: str) -> list[int]:
+    """The versions whose tags say that they are the latest."""
+    bucket = store.uri.removeprefix("s3://")
+    return [number for number in numbers(store, model) if tags(server, bucket, number, model).get("stage") == "latest"]
+
+
+def test_the_newest_of_commits_is_the_latest_when_a_trial_publishes_at_once(
+    minio: S3, prepared: Callable[[S3], Trained], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained = prepared(minio)
+    other = Trained(tmp_path / "other", blind(), gate={"min_map50": 0.1, "min_boxes": 1})
+    trial = Trained(tmp_path / "trial")
+    trial.try_out()
+    for project in (other, trial):
+        monkeypatch.chdir(project.folder)
+        gate(project.folder)
+    store = open_store(trained.folder)
+    for projects in ([trained, trial], [trained, trial, other]):
+        for turn, each in enumerate(drive("race", "5", *(project.folder for project in projects))):
+            model = f"race-{turn}"
+            assert (set(each["statuses"]), each["seen"]["problems"]) == ({0}, [])
+            found = [version for number in numbers(store, model) if (version := read_version(store, model, number))]
+            newest = [version.number for version in found if version.may_be_latest][-1]
+            assert each["seen"]["versions"] == list(range(1, len(projects) + 1))
+            assert (each["seen"]["latest"], tagged_latest(minio, store, model)) == (newest, [newest])
+    assert well(trained)
+
+
+class InStep:
+    """A store of one of two publishers; what they do to latest.json, they do by turns, this one first or second."""
+
+    def __init__(self, store: Store, turns: threading.Barrier, place: int) -> None:
+        self.store, self.uri, self.turns, self.place = store, store.uri, turns, place
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        operation: Callable[..., Any] = getattr(self.store, name)
+
+        def in_step(key: str, *arguments: Any) -> Any:
+            if name not in ("read", "replace") or not key.endswith("latest.json"):
+                return operation(key, *arguments)
+            for _ in range(self.place + 1):
+                self.turn()
+            result = operation(key, *arguments)
+            for _ in range(1 - self.place):
+                self.turn()
+            return result
+
+        return in_step
+
+    def turn(self) -> None:
+        with contextlib.suppress(threading.BrokenBarrierError):  # the other one is done
+            self.turns.wait(30)
+
+
+def test_one_version_is_tagged_when_two_publishers_move_latest_at_once(
+    minio: S3, prepared: Callable[[S3], Trained], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained = prepared(minio)
+    other = Trained(tmp_path / "other", blind(), gate={"min_map50": 0.1, "min_boxes": 1})
+    store, turns = open_store(trained.folder), threading.Barrier(2)
+    releases = []
+    with contextlib.ExitStack() as stack:
+        for project in (trained, other):
+            monkeypatch.chdir(project.folder)
+            gate(project.folder)
+            releases.append(stack.enter_context(releasing(project.folder)))
+            publish(store, releases[-1])
+        minio.client().remove_object(store.uri.removeprefix("s3://"), "models/flyingthings/latest.json")
+
+        def publish_in_step(place: int) -> int:
+            try:
+                return publish(InStep(store, turns, place), releases[place]).version.number
+            finally:
+                turns.abort()
+
+        with ThreadPoolExecutor() as pool:
+            assert list(pool.map(publish_in_step, (0, 1))) == [1, 2]
+    assert (latest(store, "flyingthings"), tagged_latest(minio, store, "flyingthings")) == (2, [2])
 
 
 def test_tags_follow_the_newest_that_passed_when_published(minio: S3, prepared: Callable[[S3], Trained]) -> None:

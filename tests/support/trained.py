@@ -12,6 +12,7 @@ import yaml
 from PIL import Image
 
 from runner.config.compose import compose, write_stage_files
+from runner.config.override import NOTE
 from runner.config.schema import Evaluate
 from runner.stages.evaluate.evaluate import evaluate
 from tests.conftest import PROJECT
@@ -92,6 +93,11 @@ class Trained:
             self.params[name] = {**old, **section} if isinstance(old, dict) else section
         text = yaml.safe_dump(self.params, allow_unicode=True)
         (self.folder / "params.yaml").write_text(text, encoding="utf-8")
+
+    def try_out(self) -> None:
+        """Let params.yaml say that it has values of one run."""
+        params = self.folder / "params.yaml"
+        params.write_text(f"{NOTE}started by hand with gate.min_map50=0\n{params.read_text()}")
 
     def repro(self, onnx: bytes | None = None) -> None:
         """Make everything in artifacts/ anew, with another model if one is given."""

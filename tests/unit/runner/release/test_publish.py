@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from runner.config.override import NOTE
 from runner.errors import ObjectError, StoreError
 from runner.release.contents import releasing
 from runner.release.gate import gate
@@ -104,7 +103,7 @@ def test_what_one_run_tried_is_never_the_latest_when_published(
 ) -> None:
     params = trained.folder / "params.yaml"
     committed = params.read_text()
-    params.write_text(f"{NOTE}started by hand with gate.min_map50=0\n{committed}")
+    trained.try_out()
     judge(trained, monkeypatch)
     done = published(trained)
     assert (done.version.number, done.version.passed, done.is_latest) == (1, True, False)
@@ -177,3 +176,16 @@ def test_each_gets_a_number_when_two_publish_at_once(
         assert each["seen"] == {"versions": [1, 2], "used": [1, 2], "latest": 2, "problems": []}
     assert numbers(open_store(tmp_path), "race-0") == [1, 2]
     assert read_version(open_store(tmp_path), "race-0", 2).passed
+
+
+def test_a_commits_model_is_the_latest_when_a_trial_publishes_the_same_at_once(
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial = Trained(tmp_path / "trial")
+    trial.try_out()
+    judge(trial, monkeypatch)
+    monkeypatch.setenv("STORE_URI", str(tmp_path / "store"))
+    for turn, each in enumerate(drive("race", "8", trained.folder, trial.folder)):
+        assert (each["statuses"], each["seen"]["versions"], each["seen"]["problems"]) == ([0, 0], [1, 2], [])
+        versions = [read_version(open_store(tmp_path), f"race-{turn}", number) for number in (1, 2)]
+        assert [each["seen"]["latest"]] == [version.number for version in versions if version.may_be_latest]

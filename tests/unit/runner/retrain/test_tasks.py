@@ -120,9 +120,11 @@ def test_a_version_is_known_when_its_results_are_those_of_the_lock(project: Path
         if file:
             store.create(f"runs/{name}/{number}/dvc.lock", file)
     assert not tasks._is_published(store, tmp_path)
-    store.create(f"models/{name}/4/manifest.json", b"{}")
-    store.create(f"runs/{name}/4/dvc.lock", lock(model="1", export="2", evaluation="3", raw="of another fetch"))
-    assert tasks._is_published(store, tmp_path)
+    for number, manifest, is_known in ((4, b'{"trial": "gate.min_map50=0"}', False), (5, b"{}", True)):
+        store.create(f"models/{name}/{number}/manifest.json", manifest)
+        found = lock(model="1", export="2", evaluation="3", raw="of another fetch")
+        store.create(f"runs/{name}/{number}/dvc.lock", found)
+        assert tasks._is_published(store, tmp_path) is is_known
 
 
 class Said:
