@@ -10,7 +10,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve plan retrain minio label-studio tekton apiserver manifests cluster cluster-down cluster-status cluster-test cluster-journey cluster-upgrade bootstrap first-run test check lint format lock bench clean
+.PHONY: help setup demo serve plan retrain minio label-studio tekton openshift apiserver manifests cluster cluster-down cluster-status cluster-test cluster-journey cluster-upgrade bootstrap first-run test check lint format lock bench clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 17
@@ -44,6 +44,9 @@ minio:  ## build the MinIO server for the S3 tests, where it is not on PATH (nee
 
 tekton:  ## build Tekton's own validation and its listener for webhooks, for the tests of gitops/pipelines (needs Go; takes minutes)
 	@tests/cluster/build tekton
+
+openshift:  ## build OpenShift's own controllers and webhooks for the tests of gitops/gpu and gitops/operators (needs Go; takes minutes)
+	@tests/cluster/build openshift
 
 apiserver:  ## build Kubernetes' API server for the tests of gitops/ (needs Go; takes minutes)
 	@tests/cluster/build kube

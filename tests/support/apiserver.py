@@ -71,7 +71,11 @@ class ApiServer:
             "current-context": "it",
         }
         self.kubeconfig.write_text(json.dumps(config))
-        self._await()
+        try:
+            self._await()
+        except BaseException:
+            self.stop()  # nobody has it yet who could
+            raise
 
     def kubectl(self, *arguments: str, stdin: Any = None) -> subprocess.CompletedProcess[str]:
         """Run kubectl as the administrator; `stdin` is an object or a list of them."""

@@ -1,0 +1,176 @@
+"""OpenShift's own controllers and webhooks over gitops/gpu: a GPU node from zero and back, with no AWS behind them."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests import gitops
+from tests.support.gitops import Manifest
+from tests.support.openshift import MACHINES, OpenShift, controllers, eventually
+
+pytestmark = pytest.mark.slow
+GROUPS = ("machine.openshift.io/", "autoscaling.openshift.io/")
+LIMITS = "machine.openshift.io/cluster-api-autoscaler-node-group-"
+TO_DELETE = "machine.openshift.io/delete-machine=true"  # the autoscaler marks the machine that goes
+
+
+@pytest.fixture(scope="module")
+def objects(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Manifest]:
+    """What GPU=autoscaled applies of OpenShift's kinds, by kind."""
+    root = gitops.copy_with(gitops.SAMPLE, tmp_path_factory.mktemp("fork"))
+    rendered = gitops.render("gpu/overlays/autoscaled", root).objects
+    return {obj["kind"]: obj for obj in rendered if obj["apiVersion"].startswith(GROUPS)}
+
+
+@pytest.fixture(scope="module")
+def openshift(tmp_path_factory: pytest.TempPathFactory, objects: dict[str, Manifest]) -> Iterator[OpenShift]:
+    """A cluster to which they were applied."""
+    with controllers(tmp_path_factory.mktemp("openshift"), gitops.SAMPLE) as it:
+        it.apply(list(objects.values()))
+        yield it
+
+
+def test_no_warning_is_given_when_openshift_admits_the_gpu_nodes(
+    openshift: OpenShift, objects: dict[str, Manifest]
+) -> None:
+    """Its webhooks warn of fields that they do not know, and of what keeps a machine from joining the cluster."""
+    assert openshift.apply(list(objects.values()), "--dry-run=server") == ""
+
+
+@pytest.mark.parametrize("kind", ["MachineSet", "ClusterAutoscaler", "MachineAutoscaler"])
+def test_nothing_differs_when_openshift_has_written_its_defaults(
+    openshift: OpenShift, objects: dict[str, Manifest], kind: str
+) -> None:
+    """Argo CD would put it back for ever: a field more matters inside of a list alone, which it compares as one."""
+    ours = objects[kind]
+    assert list(differences(ours, openshift.get(kind, ours["metadata"]["name"]))) == []
+
+
+def differences(ours: Any, live: Any, where: str = "") -> Iterator[str]:
+    """Yield the paths of what is ours and otherwise in the cluster."""
+    if isinstance(ours, dict) and isinstance(live, dict):
+        for key, value in ours.items():
+            yield from differences(value, live.get(key), f"{where}/{key}")
+    elif ours != live:
+        yield f"{where}: {ours} became {live}"
+
+
+@pytest.mark.parametrize(
+    ("kind", "path", "value", "message"),
+    [
+        ("MachineSet", "template/spec/providerSpec/value/ami", {}, "expected providerSpec.ami.id to be populated"),
+        ("MachineSet", "selector/matchLabels/x", "y", "selector` does not match template `labels`"),
+        ("MachineSet", "template/spec/taint", [], "unknown field .*taint"),
+        ("ClusterAutoscaler", "scaleDown/utilizationThreshold", "0.0", "must be a value between 0 and 1"),
+        ("ClusterAutoscaler", "scaleDown/unneededTime", "ten minutes", "ScaleDown.UnneededTime"),
+        ("ClusterAutoscaler", "resourceLimits/gpus/0/min", 2, "Max must be greater than or equal to Min"),
+        ("MachineAutoscaler", "minReplicas", 2, "max replicas must be greater than or equal to min"),
+    ],
+)
+def test_it_is_refused_when_it_is_spoilt(
+    openshift: OpenShift, objects: dict[str, Manifest], kind: str, path: str, value: Any, message: str
+) -> None:
+    assert re.search(message, openshift.refusal([changed(objects[kind], path, value)]))
+
+
+def test_a_second_cluster_autoscaler_is_refused_when_there_is_one(
+    openshift: OpenShift, objects: dict[str, Manifest]
+) -> None:
+    second = copy.deepcopy(objects["ClusterAutoscaler"])
+    second["metadata"]["name"] = "flywheel"
+    assert 'only "default" is allowed' in openshift.refusal([second])
+
+
+def test_a_warning_is_given_when_a_field_of_the_instance_is_not_known(
+    openshift: OpenShift, objects: dict[str, Manifest]
+) -> None:
+    spoilt = changed(objects["MachineSet"], "template/spec/providerSpec/value/instance", "g4dn.xlarge")
+    assert "instance" in openshift.apply([spoilt], "--dry-run=server")
+
+
+def changed(obj: Manifest, path: str, value: Any) -> Manifest:
+    """Return an object with another value at a path of its spec."""
+    changed = copy.deepcopy(obj)
+    *parents, last = path.split("/")
+    inner = changed["spec"]
+    for key in parents:
+        inner = inner[int(key) if isinstance(inner, list) else key]
+    inner[last] = value
+    return changed
+
+
+def test_a_machine_comes_and_goes_when_the_autoscaler_scales(
+    openshift: OpenShift, objects: dict[str, Manifest]
+) -> None:
+    """It never becomes a node: there is no AWS that would start it."""
+    ours = objects["MachineSet"]
+    name = ours["metadata"]["name"]
+    assert openshift.list("machines.machine.openshift.io") == []
+
+    scale(openshift, name, 1)
+    eventually(lambda: replicas(openshift, name) == 1)
+    (machine,) = openshift.list("machines.machine.openshift.io")
+    template = ours["spec"]["template"]
+    assert list(differences(template["spec"], machine["spec"])) == []
+    assert template["metadata"]["labels"].items() <= machine["metadata"]["labels"].items()
+    assert [owner["name"] for owner in machine["metadata"]["ownerReferences"]] == [name]
+    assert not openshift.get("MachineSet", name)["status"].get("readyReplicas")
+
+    full = f"machine.machine.openshift.io/{machine['metadata']['name']}"
+    done = openshift.server.kubectl("annotate", f"--namespace={MACHINES}", full, TO_DELETE)
+    assert done.returncode == 0, done.stderr
+    scale(openshift, name, 0)
+    eventually(lambda: openshift.list("machines.machine.openshift.io") == [])
+    eventually(lambda: replicas(openshift, name) == 0)
+
+
+def scale(openshift: OpenShift, name: str, count: int) -> None:
+    done = openshift.server.kubectl("scale", f"machineset/{name}", f"--namespace={MACHINES}", f"--replicas={count}")
+    assert done.returncode == 0, done.stderr
+
+
+def replicas(openshift: OpenShift, name: str) -> int:
+    return int(openshift.get("MachineSet", name).get("status", {}).get("replicas", 0))
+
+
+def test_the_autoscaler_keeps_our_limits_when_its_operator_deploys_it(
+    openshift: OpenShift, objects: dict[str, Manifest]
+) -> None:
+    spec = objects["ClusterAutoscaler"]["spec"]
+    name = f"cluster-autoscaler-{objects['ClusterAutoscaler']['metadata']['name']}"
+    eventually(lambda: name in [each["metadata"]["name"] for each in openshift.list("deployments")])
+    (container,) = openshift.get("deployment", name)["spec"]["template"]["spec"]["containers"]
+    (gpus,) = spec["resourceLimits"]["gpus"]
+    down = spec["scaleDown"]
+    total = f"--gpu-total={gpus['type']}:{gpus['min']}:{gpus['max']}"
+    expected = {
+        f"--expendable-pods-priority-cutoff={spec['podPriorityThreshold']}",
+        f"--skip-nodes-with-local-storage={str(spec['skipNodesWithLocalStorage']).lower()}",
+        f"--scale-down-enabled={str(down['enabled']).lower()}",
+        f"--scale-down-delay-after-add={down['delayAfterAdd']}",
+        f"--scale-down-delay-after-delete={down['delayAfterDelete']}",
+        f"--scale-down-delay-after-failure={down['delayAfterFailure']}",
+        f"--scale-down-unneeded-time={down['unneededTime']}",
+        f"--scale-down-utilization-threshold={down['utilizationThreshold']}",
+    }
+    assert expected <= set(container["args"]), container["args"]
+    assert [each for each in container["args"] if each.startswith("--gpu-total=")] == [total]
+
+
+def test_the_node_group_keeps_its_limits_when_argocd_applies_it_again(
+    openshift: OpenShift, objects: dict[str, Manifest]
+) -> None:
+    """The autoscaler reads them off the MachineSet, where its operator puts those of the MachineAutoscaler."""
+    scaler, name = objects["MachineAutoscaler"]["spec"], objects["MachineSet"]["metadata"]["name"]
+    limits = {f"{LIMITS}min-size": str(scaler["minReplicas"]), f"{LIMITS}max-size": str(scaler["maxReplicas"])}
+    eventually(lambda: limits.items() <= openshift.get("MachineSet", name)["metadata"]["annotations"].items())
+    before = openshift.get("MachineSet", name)
+    openshift.apply([objects["MachineSet"]])
+    after = openshift.get("MachineSet", name)
+    assert after["metadata"]["annotations"] == before["metadata"]["annotations"]
+    assert list(differences(objects["MachineSet"], after)) == []
