@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests import gitops
+from tests.support import gitops
 from tests.support.gitops import Manifest
 from tests.support.openshift import MACHINES, OpenShift, controllers, eventually
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests import gitops
+from tests.support import gitops
 from tests.support.gitops import Manifest
 from tests.support.openshift import OpenShift, api_server, eventually, openshift_program
 
