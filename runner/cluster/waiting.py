@@ -13,7 +13,7 @@ Say = Callable[[str], None]
 Answer = TypeVar("Answer")
 AWAY_S = 600.0  # how long the cluster's API may be away, as it is when a control plane is updated or starts again
 _TELL_S = 60  # between two lines about the same thing
-_REMEDY = "look at the operators (kubectl get subscriptions,csv -A)"
+OPERATORS = "look at the operators (kubectl get subscriptions,csv -A)"
 
 
 def while_away(ask: Callable[[], Answer], say: Say, *, patience_s: float = AWAY_S, pause_s: float = 5) -> Answer:
@@ -63,8 +63,8 @@ def wait_until(lacking: Callable[[], str], say: Say, *, remedy: str, patience_s:
     Raises:
         ClusterError: it has not come in time.
     """
-    start, told, told_at = time.monotonic(), "", 0.0
     what = lacking()
+    start, told, told_at = time.monotonic(), "", 0.0
     while what:
         waited = time.monotonic() - start
         if waited > patience_s:
@@ -88,4 +88,4 @@ def wait_for(path: str, what: str, say: Say, *, patience_s: float, pause_s: floa
     Raises:
         ClusterError: it has not come in time.
     """
-    wait_until(lambda: "" if kubectl.get(path) else what, say, remedy=_REMEDY, patience_s=patience_s, pause_s=pause_s)
+    wait_until(lambda: "" if kubectl.get(path) else what, say, remedy=OPERATORS, patience_s=patience_s, pause_s=pause_s)
