@@ -17,11 +17,15 @@ from runner.cluster.container_images import unbuilt_images
 from runner.cluster.installation import lead_over, rendered, require_ours
 from runner.cluster.openshift_gitops import NAMESPACE, others_subscription, require_usable
 from runner.cluster.rights import advice
-from runner.cluster.waiting import Say, wait_for
+from runner.cluster.waiting import OPERATORS, Say, wait_until
 from runner.errors import ClusterError, ConfigError
 
 CRD = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/"
-ARGO_CD = ("applications.argoproj.io", "applicationsets.argoproj.io", "appprojects.argoproj.io")
+ARGO_CD = {
+    "applications.argoproj.io": "Application",
+    "applicationsets.argoproj.io": "ApplicationSet",
+    "appprojects.argoproj.io": "AppProject",
+}
 # On OpenShift operators bring what is needed; elsewhere it must be there before, and this is who brings it.
 PREREQUISITES = {
     **dict.fromkeys(ARGO_CD, "Argo CD, in the namespace argocd"),
@@ -61,9 +65,7 @@ def bootstrap(project: Path, platform: str, say: Say, *, patience_s: float = 900
         require_ours(objects)
         if not there:
             _apply(project, "operator", say)
-        needed = {CRD + name: f"{name}, which OpenShift GitOps brings" for name in (*ARGO_CD, "argocds.argoproj.io")}
-        for path, what in needed.items():
-            wait_for(path, what, say, patience_s=patience_s, pause_s=pause_s)
+        wait_until(_lacking, say, remedy=OPERATORS, patience_s=patience_s, pause_s=pause_s)
     else:
         if unbuilt := unbuilt_images(project / IMAGES):
             raise ConfigError(
@@ -83,6 +85,13 @@ def bootstrap(project: Path, platform: str, say: Say, *, patience_s: float = 900
     for namespace, name in PEOPLES:
         if kubectl.get(f"/api/v1/namespaces/{namespace}/secrets/{name}") is None:
             say(f"yours to supply: Secret {name} in {namespace} (gitops/README.md has the command)")
+
+
+def _lacking() -> str:
+    """Say which kind OpenShift GitOps has not brought yet, as `kubectl apply` sees it; empty when all are there."""
+    served, needed = kubectl.kinds(["argoproj.io"]), ARGO_CD | {"argocds.argoproj.io": "ArgoCD"}
+    lacking = [name for name, kind in needed.items() if ("argoproj.io", kind) not in served]
+    return f"{lacking[0]}, which OpenShift GitOps brings" if lacking else ""
 
 
 def require_pushed(project: Path, values: dict[str, str]) -> None:

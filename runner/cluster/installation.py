@@ -6,11 +6,10 @@ installation of an earlier version, whose Applications had other names?
 
 from __future__ import annotations
 
-import functools
 import json
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import yaml
 
@@ -19,19 +18,21 @@ from runner.cluster.waiting import Say
 from runner.errors import ClusterError
 
 Manifest = dict[str, Any]
+Kind = tuple[str, str]  # group and name
 LABEL, OURS = "app.kubernetes.io/part-of", "flywheel"
 SELECTOR = f"{LABEL}={OURS}"
 PREFIX = "flywheel-"
 SERVING = "serving-"  # and the environment: what the ApplicationSet names its Applications
 TRACKING = "argocd.argoproj.io/tracking-id"
-ARGOPROJ = "argoproj.io/v1alpha1"
+ARGO_CD = tuple(("argoproj.io", kind) for kind in ("Application", "ApplicationSet", "AppProject"))
 #: Argo CDs that ran an earlier version's Applications, and run this one's.
 NAMESPACES = {"openshift": ("openshift-gitops", "flywheel-gitops"), "kubernetes": ("argocd",)}
 #: Objects of others that are laid over on purpose, a few keys of each (gitops/README.md, "Who may change what").
 SHARED = (("ConfigMap", "argocd-cm"),)
 #: Kinds of which an earlier version left some without the label; those in namespaces of ours are ours.
 UNLABELLED = ("Certificate", "Ingress")
-#: What Argo CD makes of project `default` by itself, without what an earlier version left on it.
+DEFAULT = ("AppProject", "default")
+#: What Argo CD makes of it by itself, without what an earlier version left on it.
 DEFAULT_PROJECT = {
     "metadata": {"labels": {LABEL: None}, "annotations": {TRACKING: None}},
     "spec": {
@@ -40,19 +41,6 @@ DEFAULT_PROJECT = {
         "clusterResourceWhitelist": [{"group": "*", "kind": "*"}],
     },
 }
-
-
-class Resource(NamedTuple):
-    """A kind as the API server serves it: its path up to the name of the kind, and whether it has namespaces."""
-
-    root: str
-    plural: str
-    is_namespaced: bool
-
-    def path(self, namespace: str | None, name: str = "") -> str:
-        """Return the path of an object, or of a list of them; without a namespace, of all."""
-        inside = f"/namespaces/{namespace}" if self.is_namespaced and namespace else ""
-        return f"{self.root}{inside}/{self.plural}" + (f"/{name}" if name else "")
 
 
 def rendered(project: Path, platform: str) -> list[Manifest]:
@@ -75,8 +63,14 @@ def require_ours(objects: list[Manifest]) -> None:
     Raises:
         ClusterError: naming each, or the cluster cannot be read.
     """
-    _served.cache_clear()
-    found = list(dict.fromkeys(_others(objects)))
+    served = kubectl.kinds({_kind(obj)[0] for obj in objects})
+    asked = [
+        obj | {"apiVersion": served[_kind(obj)]}
+        for obj in objects
+        if _kind(obj) in served and not _may_be_laid_over(obj)
+    ]
+    there = kubectl.find("-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": asked}))
+    found = list(dict.fromkeys(_name(obj) for obj in there if not _is_ours(obj)))
     if found:
         raise ClusterError(
             f"not ours (no label {SELECTOR}), and there already: {', '.join(found)}; nothing was applied. Rename or "
@@ -96,12 +90,15 @@ def lead_over(objects: list[Manifest], platform: str, say: Say) -> None:
     Raises:
         ClusterError: the cluster refuses.
     """
-    _served.cache_clear()  # an operator may have brought kinds since
+    kinds = {_kind(obj) for obj in objects}
+    served = kubectl.kinds({group for group, _ in kinds})  # an operator may have brought some since
     for namespace in NAMESPACES[platform]:
-        for kind, name in _of_before(namespace):
+        there = _listed(served, ARGO_CD, "-n", namespace)
+        for kind, name in _of_before(there):
             _delete_alone(kind, namespace, name)
             say(f"  {kind} {name} in {namespace}: of an earlier version, deleted; what it applied stays")
-        if _is_ours(_get(ARGOPROJ, "AppProject", namespace, "default")) and namespace != f"{PREFIX}gitops":
+        emptied = any((obj["kind"], obj["metadata"]["name"]) == DEFAULT and _is_ours(obj) for obj in there)
+        if emptied and namespace != f"{PREFIX}gitops":
             say(
                 f"AppProject default in {namespace} was emptied by an earlier version and is left so; "
                 f"as Argo CD makes it: kubectl -n {namespace} patch appproject default --type=merge -p "
@@ -109,17 +106,16 @@ def lead_over(objects: list[Manifest], platform: str, say: Say) -> None:
             )
     names = {str(obj["metadata"]["name"]) for obj in objects if obj["kind"] in ("Application", "ApplicationSet")}
     count = 0
-    for api_version, kind in sorted({(obj["apiVersion"], obj["kind"]) for obj in objects}):
-        resource = resource_of(api_version, kind)
-        labels = "" if kind in UNLABELLED else SELECTOR
-        for obj in kubectl.items(resource.path(None), labels=labels) if resource else ():
-            meta = obj["metadata"]
-            if not _is_ours(obj) and not meta.get("namespace", "").startswith(PREFIX):
-                continue
-            if resource and (new := retracked((meta.get("annotations") or {}).get(TRACKING, ""), names)):
-                patch = {"metadata": {"annotations": {TRACKING: new}}}
-                _patch(f"{resource.plural}.{_versioned(api_version)}", meta.get("namespace"), meta["name"], patch)
-                count += 1
+    unlabelled = {kind for kind in kinds if kind[1] in UNLABELLED}
+    tracked = _listed(served, kinds - unlabelled, "-A", "-l", SELECTOR) + _listed(served, unlabelled, "-A")
+    for obj in tracked:
+        meta = obj["metadata"]
+        if not _is_ours(obj) and not meta.get("namespace", "").startswith(PREFIX):
+            continue
+        if new := retracked((meta.get("annotations") or {}).get(TRACKING, ""), names):
+            patch = {"metadata": {"annotations": {TRACKING: new}}}
+            _patch(_resource(obj["apiVersion"], obj["kind"]), meta.get("namespace"), meta["name"], patch)
+            count += 1
     if count:
         say(f"  {count} objects now say that the Applications of this version track them")
 
@@ -136,49 +132,25 @@ def retracked(tracking: str, names: Container[str]) -> str:
     return f"{PREFIX}{name}:{rest}" if is_known else ""
 
 
-@functools.cache
-def _served(group_version: str) -> Mapping[str, Resource]:
-    """Return the kinds of a group's version that the API server has, each by its name."""
-    root = f"/apis/{group_version}" if "/" in group_version else f"/api/{group_version}"
-    listed = (kubectl.get(root) or {}).get("resources") or []
-    return {
-        each["kind"]: Resource(root, each["name"], bool(each["namespaced"]))
-        for each in listed
-        if "/" not in each["name"]
-    }
+def _listed(served: Mapping[Kind, str], kinds: Iterable[Kind], *where: str) -> list[Manifest]:
+    """Return the objects of those kinds that the API server knows."""
+    known = [_resource(served[kind], kind[1]) for kind in sorted(kinds) if kind in served]
+    return kubectl.find(",".join(known), *where) if known else []
 
 
-def resource_of(api_version: str, kind: str) -> Resource | None:
-    """Return how the API server serves a kind; None where it does not know it (yet)."""
-    return _served(api_version).get(kind)
-
-
-def _others(objects: list[Manifest]) -> Iterator[str]:
-    for obj in objects:
-        meta, kind = obj["metadata"], obj["kind"]
-        namespace = meta.get("namespace")
-        if (kind, meta["name"]) in SHARED or (namespace or "").startswith(PREFIX):
-            continue
-        there = _get(obj["apiVersion"], kind, namespace, meta["name"])
-        if there and not _is_ours(there):
-            yield f"{kind} {meta['name']}" + (f" in {namespace}" if namespace else "")
-
-
-def _of_before(namespace: str) -> list[tuple[str, str]]:
+def _of_before(there: list[Manifest]) -> list[tuple[str, str]]:
     """Return kind and name of an earlier version's objects of Argo CD, so ordered that none brings another back."""
     found = []
-    for kind in ("Application", "ApplicationSet", "AppProject"):
-        resource = resource_of(ARGOPROJ, kind)
-        for obj in kubectl.items(resource.path(namespace)) if resource else ():
-            name = str(obj["metadata"]["name"])
-            if name.startswith(PREFIX) or (kind, name) == ("AppProject", "default"):
-                continue
-            if "deletionTimestamp" in obj["metadata"] and kind == "ApplicationSet":
-                continue  # the garbage collector is at it
-            # What the ApplicationSet made has no label of ours.
-            is_made = kind == "Application" and name.startswith(SERVING) and obj["spec"].get("project") == "detector"
-            if _is_ours(obj) or is_made:
-                found.append((kind, name))
+    for obj in there:
+        kind, name = obj["kind"], str(obj["metadata"]["name"])
+        if name.startswith(PREFIX) or (kind, name) == DEFAULT:
+            continue
+        if "deletionTimestamp" in obj["metadata"] and kind == "ApplicationSet":
+            continue  # the garbage collector is at it
+        # What the ApplicationSet made has no label of ours.
+        is_made = kind == "Application" and name.startswith(SERVING) and obj["spec"].get("project") == "detector"
+        if _is_ours(obj) or is_made:
+            found.append((kind, name))
     order = {"ApplicationSet": 1, "Application": 2, "AppProject": 3}
     return sorted(found, key=lambda one: (0 if one == ("Application", "root") else order[one[0]], one[1]))
 
@@ -206,19 +178,29 @@ def _done(done: Any, name: str) -> None:
         raise ClusterError(f"{name}: {' '.join(done.stderr.split())}; run this again, it goes on where it stopped")
 
 
-def _get(api_version: str, kind: str, namespace: str | None, name: str) -> Manifest | None:
-    resource = resource_of(api_version, kind)
-    return kubectl.get(resource.path(namespace, name)) if resource else None
+def _kind(obj: Manifest) -> Kind:
+    return obj["apiVersion"].rpartition("/")[0], obj["kind"]
 
 
-def _is_ours(obj: Manifest | None) -> bool:
-    return obj is not None and (obj["metadata"].get("labels") or {}).get(LABEL) == OURS
-
-
-def _versioned(api_version: str) -> str:
-    """Return VERSION.GROUP, as kubectl takes it behind a kind."""
+def _resource(api_version: str, kind: str) -> str:
+    """Return KIND.VERSION.GROUP, as kubectl takes it."""
     group, _, version = api_version.rpartition("/")
-    return f"{version}.{group}"
+    return f"{kind}.{version}.{group}"
+
+
+def _name(obj: Manifest) -> str:
+    meta = obj["metadata"]
+    return f"{obj['kind']} {meta['name']}" + (f" in {meta['namespace']}" if "namespace" in meta else "")
+
+
+def _may_be_laid_over(obj: Manifest) -> bool:
+    """Whether it does not matter who made an object: it is in a namespace of ours, or gets a few keys alone."""
+    meta = obj["metadata"]
+    return (obj["kind"], meta["name"]) in SHARED or (meta.get("namespace") or "").startswith(PREFIX)
+
+
+def _is_ours(obj: Manifest) -> bool:
+    return (obj["metadata"].get("labels") or {}).get(LABEL) == OURS
 
 
 def _paths(project: Path, objects: list[Manifest]) -> list[Path]:

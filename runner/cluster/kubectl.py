@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -40,15 +41,9 @@ def get(path: str, *, labels: str = "") -> dict[str, Any] | None:
     query = f"?labelSelector={quote(labels)}" if labels else ""
     done = run("get", "--raw", path + query)
     if done.returncode:
-        said = " ".join(done.stderr.split()) or f"exit status {done.returncode}"
-        if "(NotFound)" in said or "could not find the requested resource" in said:
+        if "(NotFound)" in done.stderr or "could not find the requested resource" in done.stderr:
             return None
-        if "(Forbidden)" in said:
-            raise ClusterError(f"{path} may not be read; log in as a user who may (a cluster administrator): {said}")
-        if "(Unauthorized)" in said or "must be logged in" in said:
-            raise ClusterError(f"the cluster does not know the user; log in again (oc login): {said}")
-        kind = UnreachableError if is_away(said) else ClusterError
-        raise kind(f"the cluster does not answer; is this the right one (kubectl config current-context)? {said}")
+        raise _refusal(path, done)
     try:
         answer = json.loads(done.stdout)
     except ValueError as error:
@@ -56,6 +51,36 @@ def get(path: str, *, labels: str = "") -> dict[str, Any] | None:
             f"{path}: the answer is no JSON ({error}); is a proxy between here and the cluster?"
         ) from error
     return answer if isinstance(answer, dict) else None
+
+
+def find(*arguments: str, stdin: str | None = None) -> list[dict[str, Any]]:
+    """Return the objects that one `kubectl get` finds; it leaves out those that are not there.
+
+    Args:
+        arguments: kinds and where to look; or `-f -`.
+        stdin: the objects to look for, as JSON.
+    Raises:
+        ClusterError: a kind is unknown, the cluster cannot be reached, or does not let the user read one of them.
+    """
+    done = run("get", *arguments, "--ignore-not-found", "-o", "json", stdin=stdin)
+    if done.returncode:
+        raise _refusal("some objects", done)
+    return list(json.loads(done.stdout or "{}").get("items", []))
+
+
+def kinds(groups: Collection[str]) -> dict[tuple[str, str], str]:
+    """Return the kinds that the API server has: by group and kind, the apiVersion that it prefers.
+
+    Args:
+        groups: which must be told for sure; another's server may be away.
+    Raises:
+        ClusterError: the cluster cannot be reached, or one of the groups' servers.
+    """
+    done = run("api-resources", "--no-headers")
+    if done.returncode and (not done.stdout or any(f" {group}/v" in done.stderr for group in groups)):
+        raise _refusal("the kinds", done)
+    rows = (line.split()[-3:] for line in done.stdout.splitlines())
+    return {(version.rpartition("/")[0], kind): version for version, _, kind in rows}
 
 
 def is_away(said: str) -> bool:
@@ -69,7 +94,18 @@ def items(path: str, *, labels: str = "") -> list[dict[str, Any]]:
     return list((get(path, labels=labels) or {}).get("items") or [])
 
 
-def run(*arguments: str, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
+def _refusal(what: str, done: subprocess.CompletedProcess[str]) -> ClusterError:
+    """Return what to raise where the client says that something cannot be read."""
+    said = " ".join(done.stderr.split()) or f"exit status {done.returncode}"
+    if "(Forbidden)" in said:
+        return ClusterError(f"{what} may not be read; log in as a user who may (a cluster administrator): {said}")
+    if "(Unauthorized)" in said or "must be logged in" in said:
+        return ClusterError(f"the cluster does not know the user; log in again (oc login): {said}")
+    kind = UnreachableError if is_away(said) else ClusterError
+    return kind(f"the cluster does not answer; is this the right one (kubectl config current-context)? {said}")
+
+
+def run(*arguments: str, folder: Path | None = None, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
     """Run the client and return what it printed.
 
     Raises:
@@ -78,7 +114,7 @@ def run(*arguments: str, folder: Path | None = None) -> subprocess.CompletedProc
     try:
         return subprocess.run(
             [command(), f"--request-timeout={TIMEOUT_S}s", *arguments],
-            cwd=folder, capture_output=True, text=True, timeout=10 * TIMEOUT_S, check=False,
+            cwd=folder, input=stdin, capture_output=True, text=True, timeout=10 * TIMEOUT_S, check=False,
         )  # fmt: skip
     except subprocess.TimeoutExpired as error:
         raise UnreachableError(f"the cluster did not answer `{' '.join(arguments)}` in {10 * TIMEOUT_S} s") from error

@@ -15,7 +15,7 @@ Answer = TypeVar("Answer")
 _UNITS_S = {"s": 1, "m": 60, "h": 3600}
 AWAY_S = 600.0  # how long the cluster's API may be away, as it is when a control plane is updated or starts again
 _TELL_S = 60  # between two lines about the same thing
-_REMEDY = "look at the operators (kubectl get subscriptions,csv -A)"
+OPERATORS = "look at the operators (kubectl get subscriptions,csv -A)"
 
 
 def seconds(text: str) -> float:
@@ -76,8 +76,8 @@ def wait_until(lacking: Callable[[], str], say: Say, *, remedy: str, patience_s:
     Raises:
         ClusterError: it has not come in time.
     """
-    start, told, told_at = time.monotonic(), "", 0.0
     what = lacking()
+    start, told, told_at = time.monotonic(), "", 0.0
     while what:
         waited = time.monotonic() - start
         if waited > patience_s:
@@ -101,4 +101,4 @@ def wait_for(path: str, what: str, say: Say, *, patience_s: float, pause_s: floa
     Raises:
         ClusterError: it has not come in time.
     """
-    wait_until(lambda: "" if kubectl.get(path) else what, say, remedy=_REMEDY, patience_s=patience_s, pause_s=pause_s)
+    wait_until(lambda: "" if kubectl.get(path) else what, say, remedy=OPERATORS, patience_s=patience_s, pause_s=pause_s)

@@ -17,6 +17,7 @@ from runner.cluster.bootstrap import PREREQUISITES, bootstrap
 from runner.cluster.container_images import PATH as IMAGES
 from runner.cluster.container_images import unbuilt_images, update
 from runner.cluster.first_run import first_run
+from runner.cluster.installation import lead_over, require_ours
 from runner.errors import ClusterError, ConfigError
 from tests.support import gitops
 from tests.support.apiserver import ApiServer
@@ -150,6 +151,20 @@ def test_an_earlier_installation_is_led_over_when_kubernetes_is_bootstrapped(
     with pytest.raises(ClusterError, match="ClusterRole flywheel-trigger; nothing was applied"):
         bootstrap(folder, "kubernetes", print)
     server.kubectl("delete", "clusterrole", "flywheel-trigger")
+
+
+@pytest.mark.slow
+def test_anothers_is_named_when_other_kinds_are_unknown(server: ApiServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(server.kubeconfig))
+    role: dict[str, Any] = {"kind": "ClusterRole", "metadata": {"name": "flywheel-taken"}, "rules": []}
+    assert server.apply([role | {"apiVersion": "rbac.authorization.k8s.io/v1"}]).returncode == 0
+    later: dict[str, Any] = {"kind": "Later", "metadata": {"name": "any"}}
+    objects = [later | {"apiVersion": "later.io/v1"}, later | {"apiVersion": "apps/v1"}]
+    objects.append(role | {"apiVersion": "rbac.authorization.k8s.io/v1beta1"})  # the server has v1
+    with pytest.raises(ClusterError, match=r"there already: ClusterRole flywheel-taken; nothing was applied"):
+        require_ours(objects)
+    lead_over(objects, "kubernetes", print)
+    server.kubectl("delete", "clusterrole", "flywheel-taken")
 
 
 @pytest.mark.slow

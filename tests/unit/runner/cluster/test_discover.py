@@ -21,7 +21,7 @@ MACHINE_SETS = "/apis/machine.openshift.io/v1beta1/namespaces/openshift-machine-
 INFRASTRUCTURE = "/apis/config.openshift.io/v1/infrastructures/cluster"
 STORAGE = "/apis/storage.k8s.io/v1/storageclasses"
 NODES = "/api/v1/nodes"
-REFUSALS = {401: "Unauthorized", 403: "Forbidden", 404: "NotFound"}
+REFUSALS = {401: "Unauthorized", 403: "Forbidden", 404: "NotFound", 503: "ServiceUnavailable"}
 
 
 class Cluster:

@@ -8,27 +8,23 @@ from typing import Any
 
 import pytest
 
-from runner.cluster import installation, kubectl
-from runner.cluster.installation import LABEL, SELECTOR, TRACKING, lead_over, require_ours, retracked
+from runner.cluster import kubectl
+from runner.cluster.installation import LABEL, TRACKING, lead_over, require_ours, retracked
 from runner.errors import ClusterError
 
 Object = dict[str, Any]
 NAMES = {"flywheel-root", "flywheel-minio", "flywheel-serving"}
-PLURALS = {
-    "v1": {"ConfigMap": "configmaps", "Namespace": "namespaces"},
-    "apps/v1": {"StatefulSet": "statefulsets"},
-    "networking.k8s.io/v1": {"Ingress": "ingresses"},
-    "argoproj.io/v1alpha1": {
-        "Application": "applications",
-        "ApplicationSet": "applicationsets",
-        "AppProject": "appprojects",
-    },
-    "rbac.authorization.k8s.io/v1": {"ClusterRole": "clusterroles"},
+VERSIONS = {
+    "v1": ("ConfigMap", "Namespace"),
+    "apps/v1": ("StatefulSet",),
+    "networking.k8s.io/v1": ("Ingress",),
+    "argoproj.io/v1alpha1": ("Application", "ApplicationSet", "AppProject"),
+    "rbac.authorization.k8s.io/v1": ("ClusterRole",),
 }
 
 
 def make(kind: str, name: str, namespace: str = "", *, ours: bool = True, tracking: str = "", **spec: Any) -> Object:
-    api = next(version for version, kinds in PLURALS.items() if kind in kinds)
+    api = next(version for version, kinds in VERSIONS.items() if kind in kinds)
     meta: Object = {"name": name, "labels": {LABEL: "flywheel"} if ours else {"app": "theirs"}}
     meta |= {"namespace": namespace} if namespace else {}
     meta |= {"annotations": {TRACKING: tracking}} if tracking else {}
@@ -42,27 +38,24 @@ class Cluster:
         self.objects = list(objects)
         self.deleted: list[str] = []
 
-    def get(self, path: str, *, labels: str = "") -> Object | None:
-        version = path.removeprefix("/apis/").removeprefix("/api/")
-        if version in PLURALS:
-            cluster_wide = ("Namespace", "ClusterRole")
-            kinds = PLURALS[version].items()
-            return {"resources": [{"name": p, "kind": k, "namespaced": k not in cluster_wide} for k, p in kinds]}
-        assert labels in ("", SELECTOR)
-        found = [each for each in self.objects if not labels or each["metadata"]["labels"].get(LABEL) == "flywheel"]
-        listed = [each for each in found if path in (self._list(each, False), self._list(each, True))]
-        if listed or path.rpartition("/")[2] in {plural for kinds in PLURALS.values() for plural in kinds.values()}:
-            return {"items": listed}
-        return next((each for each in found if path == f"{self._list(each, True)}/{each['metadata']['name']}"), None)
+    def kinds(self, groups: set[str]) -> dict[tuple[str, str], str]:
+        assert {"", "argoproj.io"} <= groups
+        return {(api.rpartition("/")[0], kind): api for api, kinds in VERSIONS.items() for kind in kinds}
+
+    def find(self, what: str, *where: str, stdin: str = "") -> list[Object]:
+        if what == "-f":
+            asked = {self._address(each) for each in json.loads(stdin)["items"]}
+            return [each for each in self.objects if self._address(each) in asked]
+        found = [each for each in self.objects if self._address(each)[0] in what.split(",")]
+        if "-n" in where:
+            return [each for each in found if each["metadata"].get("namespace") == where[1]]
+        return [each for each in found if "-l" not in where or each["metadata"]["labels"].get(LABEL) == "flywheel"]
 
     def run(self, verb: str, resource: str, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-        plural = resource.partition(".")[0].lower().removesuffix("s") + "s"
         namespace = arguments[arguments.index("-n") + 1] if "-n" in arguments else ""
+        kind = resource.partition(".")[0]
         (found,) = [
-            each
-            for each in self.objects
-            if self._list(each, False).endswith(f"/{plural}")
-            and (each["metadata"]["name"], each["metadata"].get("namespace", "")) == (name, namespace)
+            each for each in self.objects if each["kind"] == kind and self._address(each)[1:] == (namespace, name)
         ]
         if verb == "delete":
             assert "finalizers" not in found["metadata"] and "--wait=false" in arguments
@@ -78,22 +71,16 @@ class Cluster:
         return subprocess.CompletedProcess([], 0, "", "")
 
     @staticmethod
-    def _list(obj: Object, inside: bool) -> str:
-        root = "/apis/" if "/" in obj["apiVersion"] else "/api/"
-        namespace = obj["metadata"].get("namespace")
-        where = f"/namespaces/{namespace}" if inside and namespace else ""
-        return f"{root}{obj['apiVersion']}{where}/{PLURALS[obj['apiVersion']][obj['kind']]}"
+    def _address(obj: Object) -> tuple[str, str, str]:
+        group, _, version = obj["apiVersion"].rpartition("/")
+        return f"{obj['kind']}.{version}.{group}", obj["metadata"].get("namespace", ""), obj["metadata"]["name"]
 
 
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Cluster:
     it = Cluster()
-    monkeypatch.setattr(kubectl, "get", it.get)
-    monkeypatch.setattr(
-        kubectl, "items", lambda path, labels="": (it.get(path, labels=labels) or {}).get("items") or []
-    )
-    monkeypatch.setattr(kubectl, "run", it.run)
-    installation._served.cache_clear()
+    for name in ("kinds", "find", "run"):
+        monkeypatch.setattr(kubectl, name, getattr(it, name))
     return it
 
 
