@@ -134,6 +134,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.get_closest_marker("faults") is not None)
 
 
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Say at once why a test failed: the whole takes more than an hour."""
+    if report.failed:
+        print(f"\n{report.longreprtext}", flush=True)
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Leave what helps to understand a failure."""
     folder = os.environ.get("CLUSTER_REPORT")
