@@ -1,4 +1,4 @@
-"""`python -m runner NAME`: the stages that DVC runs, and the commands that people and the cluster run."""
+"""`python -m runner NAME`: stages that DVC runs, and commands for people and the cluster."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ STAGES = {
     "export": "write model.onnx and compare it with the weights",
     "evaluate": "measure model.onnx through the server's own detector",
 }
-GROUPS = (release, store, label_studio, cluster, retrain)  # commands that stand together, each in a package
+GROUPS = (release, store, label_studio, cluster, retrain)  # packages with commands of their own
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; return its exit status: 0, or 1 after an error that is the user's to mend."""
+    """Run one command; return its exit status: 0, or 1 after an error that the user can fix."""
     given = _parser().parse_args(arguments)
     try:
         return _run(given)
@@ -42,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM):
             raise
-        where = error.filename or f"writing below {Path.cwd()}"  # Python knows no name when a write fails
+        where = error.filename or f"writing below {Path.cwd()}"  # an OSError of a write has no file name
         return _fail(f"{where}: {error.strerror}; free some space or change the rights, then run again")
     except KeyboardInterrupt:
         return 130
@@ -50,7 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _fail(message: str) -> int:
     file = os.environ.get("RUNNER_ERROR_FILE")  # a Task's result, for the report
-    if file and not Path(file).exists():  # else a stage said why, and this is the Task around it
+    if file and not Path(file).exists():  # else a stage wrote the reason, and this is the Task around it
         Path(file).write_text(message[:1000], encoding="utf-8")
     print(f"error: {message}", file=sys.stderr)
     return 1

@@ -1,64 +1,65 @@
-"""Everything the runner raises on purpose; a command prints it as `error: …` and exits 1.
+"""Errors that the runner raises on purpose; a command prints them as `error: …` and exits 1.
 
     RunnerError
-    ├── ConfigError      params.yaml or conf/ holds something the schema refuses
-    ├── DatasetError     a dataset, a label or a picture is not what it must be
-    ├── StoreError       the store cannot be reached, or refuses
-    │   └── ObjectError  an object is missing, or not what it must be
-    ├── GitError         Git or the server of pull requests refuses
-    ├── ClusterError     the cluster cannot be reached, or is not as it must be
-    │   └── UnreachableError  its API does not answer, or not now
-    ├── LabelStudioError Label Studio cannot be reached, refuses, or holds what cannot become a dataset
-    │   └── NotSetUpError nobody has made the project yet, or said what is to be labelled
-    └── StageError       a stage cannot run or its result cannot be trusted
+    ├── ConfigError      params.yaml or conf/ violates the schema
+    ├── DatasetError     invalid dataset, label or picture
+    ├── StoreError       the store is unreachable, or refuses
+    │   └── ObjectError  an object is missing or invalid
+    │       └── MissingObjectError
+    ├── GitError         Git or the forge refuses
+    ├── ClusterError     the cluster is unreachable, or in the wrong state
+    │   └── UnreachableError  its API does not answer; retry
+    ├── LabelStudioError Label Studio is unreachable, refuses, or holds what no dataset can
+    │   └── NotSetUpError  no project, or no classes, yet
+    └── StageError       a stage cannot run, or its result is unreliable
 
 A message says where, what is wrong, what was expected and what to do.
 """
 
 
 class RunnerError(Exception):
-    """Base of every error the runner raises on purpose."""
+    """Base of every error that the runner raises on purpose."""
 
 
 class ConfigError(RunnerError):
-    """params.yaml or conf/ holds something the schema refuses."""
+    """params.yaml or conf/ violates the schema."""
 
 
 class DatasetError(RunnerError):
-    """A dataset, a label or a picture is not what it must be."""
+    """Invalid dataset, label or picture."""
 
 
 class StoreError(RunnerError):
-    """The store cannot be reached, or refuses."""
+    """The store is unreachable, or refuses."""
 
 
 class ObjectError(StoreError):
-    """An object is missing, or not what it must be: asking again would not help."""
+    """An object is missing or invalid; a retry would not help."""
 
 
 class MissingObjectError(ObjectError):
-    """There is no such object."""
+    """The object does not exist."""
 
 
 class LabelStudioError(RunnerError):
-    """Label Studio cannot be reached, refuses, or holds what cannot become a dataset."""
+    """Label Studio is unreachable, refuses, or holds what cannot become a dataset."""
 
 
 class NotSetUpError(LabelStudioError):
-    """Nobody has made the project in Label Studio yet, or said what is to be labelled."""
+    """Label Studio has no project yet, or there are no classes to label."""
 
 
 class GitError(RunnerError):
-    """Git or the server of pull requests refuses."""
+    """Git or the forge refuses."""
 
 
 class StageError(RunnerError):
-    """A stage cannot run here, or its result cannot be trusted."""
+    """A stage cannot run here, or its result is unreliable."""
 
 
 class ClusterError(RunnerError):
-    """The cluster cannot be reached, or is not as it must be."""
+    """The cluster is unreachable, or in the wrong state."""
 
 
 class UnreachableError(ClusterError):
-    """The cluster's API does not answer, or not now: asking again later may help."""
+    """The cluster's API does not answer; a retry may help."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 Row = tuple[str, ...]
-#: Keys of metrics.json, and how people call them.
+#: Keys of metrics.json → column headings.
 METRICS = {
     "map50": "mAP50",
     "map50_95": "mAP50-95",
@@ -17,23 +17,23 @@ METRICS = {
 
 
 class Table(NamedTuple):
-    """A titled table; the first row is its head. An empty title, and a head of empty cells, print nothing."""
+    """A titled table; the first row is its head. An empty title, or a head of empty cells, is not printed."""
 
     title: str
     rows: list[Row]
 
     def as_text(self, *, markdown: bool = False) -> str:
-        """Return what to print."""
+        """Return the table, aligned or as Markdown."""
         return _markdown(self) if markdown else _plain(self)
 
 
 def figure(value: float | None) -> str:
-    """Return a figure of 0 to 1 as people read it; `-` for none."""
+    """Format a figure of 0 to 1; `-` for None."""
     return "-" if value is None else f"{value:.3f}"
 
 
 def metric_rows(metrics: Mapping[str, Any]) -> list[Row]:
-    """Return a head, a row for all classes together, and one for each class, of what `evaluate` measured."""
+    """Return the metrics of `evaluate` as rows: a head, one for all classes together, one for each class."""
     rows: list[Row] = [("class", "test boxes", *METRICS.values())]
     for name, figures in [("all", metrics), *metrics["classes"].items()]:
         rows.append((name, str(figures["boxes"]), *(figure(figures[key]) for key in METRICS)))

@@ -1,8 +1,8 @@
-"""The folders of a project, and writing to them: outputs and files appear whole or not at all.
+"""Folders of a project, and atomic writes of outputs and files.
 
 A SIGKILL of `dvc` leaves the stage's process running, and a second `dvc repro` would write into the same folders. So a
-stage holds a lock, watches the process that started it, builds its outputs in `.work/` and renames them into
-`artifacts/` at the end. A killed process leaves no file that a later one trusts.
+stage holds a lock, watches its parent process, builds its outputs in `.work/` and renames them into `artifacts/` at the
+end. A killed process leaves no file that a later one trusts.
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ _POLL_SECONDS = 0.2
 def work_folder() -> Path:
     """Return the scratch folder: RUNNER_WORK, else `.work` of the project.
 
-    Queued experiments run in a folder of their own, where DVC_ROOT names the project, so they share its scratch.
+    Queued experiments run in a folder of their own, with DVC_ROOT set to the project, so they share its scratch folder.
     """
     folder = Path(os.environ.get("RUNNER_WORK") or ".work")
     return (project_root() / folder).resolve()
 
 
 def project_root() -> Path:
-    """Return the project: DVC_ROOT when DVC set it, else the current folder."""
+    """Return the project's folder: DVC_ROOT if DVC set it, else the current folder."""
     return Path(os.environ.get("DVC_ROOT") or Path.cwd())
 
 
 @contextmanager
 def writing(path: Path, *, durable: bool = True) -> Iterator[Path]:
-    """Give a temporary file beside `path` that takes its place when the block ends without an error.
+    """Give a temporary file beside `path` that replaces it when the block ends without an error.
 
     Args:
-        path: the file; its folder is made.
-        durable: wait for the disk, so that a power cut leaves the old file or the new one; costs milliseconds.
+        path: the file; its folder is created.
+        durable: fsync, so that a power cut leaves the old file or the new one; costs milliseconds.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=".", suffix=".part", dir=path.parent)
@@ -62,7 +62,7 @@ def writing(path: Path, *, durable: bool = True) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a UTF-8 text file, whole or not at all."""
+    """Write a UTF-8 text file atomically."""
     with writing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
@@ -74,15 +74,11 @@ def sha256_of(path: Path) -> str:
 
 
 def link(source: Path, target: Path) -> None:
-    """Give a file a second name; copy it where the file system cannot.
-
-    Raises:
-        FileExistsError: there is a file of this name.
-    """
+    """Hard-link a file; copy it where the file system cannot. FileExistsError if the target exists."""
     try:
         os.link(source.resolve(), target)
     except FileExistsError:
-        raise  # a copy would write into the file that is there, which may be a second name of another
+        raise  # a copy would overwrite the existing file, maybe a hard link to another
     except OSError:
         shutil.copyfile(source, target)
 
@@ -91,8 +87,8 @@ def link(source: Path, target: Path) -> None:
 def outputs(stage: str, *names: str) -> Iterator[list[Path]]:
     """Give an empty folder for each output of a stage; they become `artifacts/<name>` when the block ends well.
 
-    Waits while another process runs the same stage in this folder, and ends this process when the one that started it
-    dies. What was built is removed when the block fails.
+    Waits while another process runs the same stage in this folder, and exits when the parent process dies. The folders
+    are removed when the block fails.
     """
     _die_with_dvc()
     build = Path(".work", f"{stage}.build").absolute()  # beside artifacts/, so that a rename suffices
@@ -129,7 +125,7 @@ def _alone(stage: str) -> Iterator[None]:
 
 
 def _die_with_dvc() -> None:
-    """End this process and its children soon after the `dvc` that started it is gone."""
+    """Kill this process and its children soon after the parent `dvc` is gone."""
     if "DVC_STAGE" not in os.environ:
         return
     watched = []
@@ -150,7 +146,7 @@ def _die_with_dvc() -> None:
 
 
 def _is_shell(process: psutil.Process) -> bool:
-    """Whether this is the shell that DVC starts a stage's command with, and not DVC."""
+    """Whether a process is the shell that DVC starts a stage's command with, and not DVC."""
     try:
         return process.name() in ("sh", "bash", "dash", "zsh", "ksh", "fish", "busybox")
     except psutil.Error:

@@ -1,4 +1,4 @@
-"""The cluster: its facts, Argo CD, the first day, and the runs of the retrain pipeline.
+"""Cluster commands: facts in cluster.env, Argo CD, the first day, PipelineRuns of the retrain.
 
-From a workstation all of it goes through the user's own oc or kubectl; in a Pod api.py asks with its ServiceAccount.
+A workstation uses the user's own oc or kubectl; a Pod calls the API with its ServiceAccount (api.py).
 """

@@ -1,4 +1,4 @@
-"""The few calls of the cluster's API that a retrain needs: inside a Pod with its ServiceAccount, elsewhere by kubectl.
+"""Client of the cluster's API: with the ServiceAccount in a Pod, with kubectl elsewhere.
 
 Access from a Pod: https://kubernetes.io/docs/tasks/run-application/access-api-from-pod/#directly-accessing-the-rest-api
 """
@@ -32,30 +32,26 @@ Object = dict[str, Any]
 
 
 class MissingError(ClusterError):
-    """There is no such object."""
+    """The object does not exist."""
 
 
 class QuotaError(ClusterError):
-    """A ResourceQuota does not let the object be made now."""
+    """A ResourceQuota forbids the object for now."""
 
 
 class Cluster:
-    """The API of the namespace that retrains run in. Paths are the constants above, with `/name` where there is one.
+    """API of the namespace that retrains run in. Paths are the constants above, plus `/name` for one object.
 
-    In a Pod, whatever changes nothing when it is done twice is asked again while the API is away; elsewhere its
-    absence may as well be a wrong login, so that the caller decides.
+    In a Pod, idempotent calls are retried while the API is unreachable. Elsewhere the caller decides, as the cause may
+    be a wrong login.
     """
 
     def __init__(self, account: Path = ACCOUNT, *, patience_s: float = AWAY_S, pause_s: float = 5) -> None:
-        """Take the ServiceAccount of this Pod; where this is none, kubectl's configuration.
+        """Use the ServiceAccount of this Pod, else kubectl's configuration.
 
         Args:
             account: folder of the ServiceAccount's token.
-            patience_s: how long the API may be away, for a Pod.
-            pause_s: between two calls, then.
-
-        Raises:
-            ClusterError: neither is there.
+            patience_s: how long a Pod retries an unreachable API.
         """
         self.account = account if (account / "token").is_file() else None
         self._again = {"patience_s": patience_s, "pause_s": pause_s}
@@ -68,20 +64,15 @@ class Cluster:
         kubectl.command()
 
     def get(self, path: str, **query: str) -> Object:
-        """Return an object, or a list of some.
-
-        Raises:
-            MissingError: there is no such object.
-            ClusterError: the API cannot be reached, or refuses.
-        """
+        """Return an object, or a list object; MissingError when it does not exist."""
         return self._call("GET", path, query=query)
 
     def create(self, path: str, content: Object) -> Object:
-        """Make an object and return it."""
+        """Create an object and return it."""
         return self._call("POST", path, content)
 
     def delete(self, path: str) -> None:
-        """Remove an object at once; one that is not there is none."""
+        """Delete an object without grace period; a missing one is no error."""
         try:
             self._call("DELETE", path, {"kind": "DeleteOptions", "apiVersion": "v1", "gracePeriodSeconds": 0})
         except MissingError:
@@ -107,7 +98,7 @@ class Cluster:
         request.method = method
         kind = "application/merge-patch+json" if method == "PATCH" else "application/json"
         request.add_header("Content-Type", kind)
-        token = (self.account / "token").read_text(encoding="utf-8").strip()  # the kubelet renews it
+        token = (self.account / "token").read_text(encoding="utf-8").strip()  # read each time: the kubelet renews it
         request.add_unredirected_header("Authorization", f"Bearer {token}")
         trusted = ssl.create_default_context(cafile=str(self.account / "ca.crt"))
         try:
@@ -152,7 +143,7 @@ def _refusal(what: str, code: int, said: str) -> ClusterError:
 
 
 def _message(text: str) -> str:
-    """Return what the API says in a Status object."""
+    """Return the message of a Status object."""
     try:
         return " ".join(str(json.loads(text)["message"]).split())
     except (ValueError, KeyError, TypeError):

@@ -1,7 +1,7 @@
-"""Bring Argo CD and its root Application to the cluster that the user is logged in to; the rest comes by itself.
+"""Apply Argo CD and its root Application to the cluster that the user is logged in to; Argo CD syncs everything else.
 
-Idempotent: everything is applied on the server's side, and nothing is undone. It refuses where what it would apply by
-hand is not what Argo CD would read from Git, because the two would fight.
+Idempotent: objects are applied server-side, nothing is undone. Refuses while the work tree differs from the revision
+that Argo CD reads from Git, because the two would overwrite each other.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ ARGO_CD = {
     "applicationsets.argoproj.io": "ApplicationSet",
     "appprojects.argoproj.io": "AppProject",
 }
-# On OpenShift operators bring what is needed; elsewhere it must be there before, and this is who brings it.
+# CRD → who installs it. On OpenShift the operators do; elsewhere it must be installed before.
 PREREQUISITES = {
     **dict.fromkeys(ARGO_CD, "Argo CD, in the namespace argocd"),
     "certificates.cert-manager.io": "cert-manager",
@@ -42,16 +42,13 @@ def bootstrap(project: Path, platform: str, say: Say, *, patience_s: float = 900
     """Apply gitops/bootstrap/.
 
     Args:
-        project: the repository.
-        platform: `openshift` or `kubernetes`; must be what cluster.env says.
-        say: is told what happens.
-        patience_s: how long a thing may take that the cluster makes by itself.
-        pause_s: between two looks at it.
+        platform: `openshift` or `kubernetes`; must equal PLATFORM in cluster.env.
+        patience_s: longest wait for each thing that the cluster creates.
     Raises:
-        ConfigError: cluster.env is not complete, for another platform, or not pushed; or, on plain Kubernetes, where
+        ConfigError: cluster.env is incomplete, for another platform, or not pushed; or, on plain Kubernetes, where
             nothing builds them later, an image has no digest.
-        ClusterError: the cluster refuses, something did not come in time, OpenShift GitOps is there and will not do, or
-            an object is there that is not ours.
+        ClusterError: the cluster refuses, a wait timed out, the OpenShift GitOps that is installed is unusable, or an
+            object exists that is not ours.
     """
     values = cluster_env.check(project / cluster_env.PATH, complete=True)
     if values["PLATFORM"] != platform:
@@ -88,18 +85,14 @@ def bootstrap(project: Path, platform: str, say: Say, *, patience_s: float = 900
 
 
 def _lacking() -> str:
-    """Say which kind OpenShift GitOps has not brought yet, as `kubectl apply` sees it; empty when all are there."""
+    """Return the first kind that OpenShift GitOps has not brought yet, as `kubectl apply` sees it; empty for none."""
     served, needed = kubectl.kinds(["argoproj.io"]), ARGO_CD | {"argocds.argoproj.io": "ArgoCD"}
     lacking = [name for name, kind in needed.items() if ("argoproj.io", kind) not in served]
     return f"{lacking[0]}, which OpenShift GitOps brings" if lacking else ""
 
 
 def require_pushed(project: Path, values: dict[str, str]) -> None:
-    """Refuse where Argo CD would read something else than what stands here.
-
-    Raises:
-        ConfigError: the repository cannot be read, lacks a revision, or holds other manifests or facts there.
-    """
+    """Raise ConfigError when a revision that Argo CD reads is missing, or differs from the work tree."""
     url = values["REPO_URL"]
     for revision, paths in {
         values["PLATFORM_REVISION"]: ["gitops", ":(exclude)gitops/serving/overlays"],
@@ -113,11 +106,7 @@ def require_pushed(project: Path, values: dict[str, str]) -> None:
 
 
 def fetched(project: Path, url: str, revision: str) -> str:
-    """Return the id of the commit that a branch or tag of a repository names, fetched to here.
-
-    Raises:
-        ConfigError: the repository cannot be read, or lacks the revision.
-    """
+    """Fetch a branch or tag of a repository and return its commit id; ConfigError when that fails."""
     done = _git(project, "fetch", "--quiet", "--no-tags", url, revision)
     if done.returncode:
         raise ConfigError(
@@ -128,14 +117,14 @@ def fetched(project: Path, url: str, revision: str) -> str:
 
 
 def changed_since(project: Path, commit: str, paths: Sequence[str]) -> list[str]:
-    """Return the files of the work tree that are not as a commit has them."""
+    """Return the files of the work tree that differ from a commit, untracked ones too."""
     changed = _git(project, "diff", "--name-only", commit, "--", *paths).stdout.split()
     return changed + _git(project, "ls-files", "--others", "--exclude-standard", "--", *paths).stdout.split()
 
 
 def _apply(project: Path, folder: str, say: Say) -> None:
     path = Path("gitops/bootstrap") / folder
-    # --force-conflicts: operators make some of these objects themselves, and what stands in Git is laid over them.
+    # --force-conflicts: operators create some of these objects themselves; Git's fields must win.
     done = kubectl.run("apply", "--server-side", "--force-conflicts", "-k", str(path), folder=project)
     for line in done.stdout.splitlines():
         say(f"  {line}")

@@ -1,4 +1,4 @@
-"""The commands that know a cluster; what they do is imported when one is called."""
+"""Command line of the cluster commands; their modules are imported when one is called."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bring the digests of images that were built in the cluster into gitops/images/, the one place that names them."""
+"""Digests of the images built in the cluster, written to gitops/images/, the only place that names them."""
 
 from __future__ import annotations
 
@@ -17,20 +17,16 @@ OURS = ("flywheel-runner", "flywheel-serving", "flywheel-minio")
 
 
 def unbuilt_images(path: Path) -> list[str]:
-    """Return which of our images gitops/images names by no digest yet."""
+    """Return our images that have no digest in gitops/images yet."""
     listed = yaml.safe_load(path.read_text(encoding="utf-8"))["images"]
     return [str(image["name"]) for image in listed if set(image["digest"].removeprefix("sha256:")) == {"0"}]
 
 
 def update(project: Path, *, write: bool) -> str:
-    """Return what changed, or would.
+    """Return the changed digests as text; ClusterError when one of the images is not built yet.
 
     Args:
-        project: the repository.
-        write: put the digests into the file instead of only showing them; all or none, since a part that starts
-            without its image holds up the others.
-    Raises:
-        ClusterError: the cluster cannot be read, names something that is no image, or one is not built yet.
+        write: write them to the file; all or none, since a component that starts without its image holds up the others.
     """
     text = (project / PATH).read_text(encoding="utf-8")
     images = {name: _built(name) for name in OURS}
@@ -51,7 +47,7 @@ def update(project: Path, *, write: bool) -> str:
 
 
 def _built(name: str) -> str:
-    """Return the newest image of an ImageStream, by its digest; empty where there is none."""
+    """Return the newest image of an ImageStream with its digest; empty when there is none."""
     stream = kubectl.get(f"/apis/image.openshift.io/v1/namespaces/{NAMESPACE}/imagestreams/{name}") or {}
     status = stream.get("status") or {}
     items = [item for tag in status.get("tags") or () if tag["tag"] == TAG for item in tag.get("items") or ()]

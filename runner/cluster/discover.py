@@ -1,7 +1,7 @@
-"""Find out the facts of the cluster that the user is logged in to, and merge them into gitops/cluster/cluster.env.
+"""Facts of the cluster that the user is logged in to, merged into gitops/cluster/cluster.env.
 
-What the cluster alone decides (region, subnet, …) follows the cluster. What is a choice among what it has (the storage
-class, the zone, the kind of GPU nodes) stays as it stands in the file while the cluster still has it.
+Facts with one possible value (region, subnet, …) are overwritten. Choices (storage class, zone, kind of GPU nodes) keep
+the file's value while the cluster still offers it.
 """
 
 from __future__ import annotations
@@ -25,18 +25,17 @@ INGRESS_CONTROLLERS = (
 
 
 class Fact(NamedTuple):
-    """What was found for a key: a value with where it comes from, or none with the reason and what to do."""
+    """Value found for a key with its source, or no value with the reason and the remedy."""
 
     value: str | None
     why: str
 
 
 def discover(project: Path, *, write: bool) -> str:
-    """Return a report of what was found, after merging it into cluster.env when `write`.
+    """Return a report of the facts; with `write`, merge them into cluster.env first.
 
     Raises:
-        ClusterError: no client, no cluster, or one that must not be read.
-        ConfigError: cluster.env is broken, or would be with what was found; it stays as it is.
+        ConfigError: cluster.env is invalid, or would become so; it stays unchanged.
     """
     path = project / cluster_env.PATH
     current = cluster_env.read(path)
@@ -70,7 +69,7 @@ def discover(project: Path, *, write: bool) -> str:
 
 
 def find(current: Values, project: Path) -> tuple[dict[str, Fact], list[str]]:
-    """Return the facts of the cluster, keyed as in cluster.env, and notes on what they leave open."""
+    """Return the facts of the cluster, keyed as in cluster.env, and notes on what remains open."""
     if kubectl.get("/version") is None:
         raise ClusterError("the server answers, but not as a Kubernetes cluster does; log in to the cluster first")
     notes: list[str] = []
@@ -95,7 +94,7 @@ def _fork(current: Values, project: Path) -> dict[str, Fact]:
             ["git", "remote", "get-url", "origin"], cwd=project, capture_output=True, text=True, check=False
         )
         url = re.sub(r"^(https?://)[^/@]*@", r"\1", done.stdout.strip())  # never a user's token
-        # In the cluster nobody has a key for ssh.
+        # Pods have no ssh key.
         url = re.sub(r"^(?:ssh://)?[\w-]+@([\w.-]+)(?::\d+/|[:/])", r"https://\1/", url)
         if re.fullmatch(cluster_env.KEYS["REPO_URL"].pattern, url):
             facts["REPO_URL"] = Fact(url, "git's remote origin")
@@ -211,14 +210,14 @@ def _gpu(current: Values, infrastructure: Mapping[str, Any], notes: list[str]) -
 
 
 def _offers_gpu(node: Mapping[str, Any]) -> bool:
-    """Tell whether a node that stays has GPUs; those of our own MachineSet come and go."""
+    """Whether a permanent node has GPUs; nodes of our own MachineSet come and go."""
     machine = str((node["metadata"].get("annotations") or {}).get("machine.openshift.io/machine", ""))
     capacity = (node.get("status") or {}).get("capacity") or {}
     return capacity.get("nvidia.com/gpu", "0") != "0" and f"/{OURS}-" not in machine
 
 
 def _choose(standing: str | None, names: Sequence[str], why: str, preferred: Sequence[str] = ()) -> Fact:
-    """Keep what stands in the file while the cluster has it; else take the preferred one, or the only one."""
+    """Keep the file's value while the cluster offers it; else take the preferred one, or the only one."""
     best = [*preferred[:1], *(names if len(names) == 1 else ())][:1]
     if standing in names:
         return Fact(standing, why if [standing] == best else "as chosen")

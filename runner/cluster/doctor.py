@@ -1,6 +1,6 @@
-"""Examine the cluster of a fork: its Applications, Secrets, webhook, tokens, Label Studio, store and images.
+"""Doctor of a fork's cluster: Applications, Secrets, webhook, tokens, Label Studio, store and images.
 
-Whatever the user may not read is said and left out; nothing is changed.
+Read-only; what the user may not read is reported and skipped.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ from serving.storage.endpoint import tls_context
 
 Values = dict[str, str]
 LABELS = "flywheel-labels"
-#: Secrets that people supply, with the keys that must be there; gitops/README.md has the commands.
+#: Secrets that people supply, with their required keys; gitops/README.md has the commands.
 SUPPLIED = {f"{PIPELINES}/git": ("token",), f"{PIPELINES}/webhook": ("secret",)}
-#: Users of the store, by the Secret that has their key, and a prefix that each must be able to look into.
+#: Users of the store: the Secret with their key, and a prefix that each must be able to list.
 USERS = {
     f"{PIPELINES}/store": "datasets/",
     f"{PIPELINES}/store-publisher": "models/",
     f"{LABELS}/store": "datasets/",
 }
 INTERCEPTORS = ("tekton-pipelines", "openshift-pipelines")
-BY_HAND = "flywheel-serving-prod"  # waits for somebody to sync it
+BY_HAND = "flywheel-serving-prod"  # synced manually
 _TIMEOUT_S = 10
 
 
 def check_cluster(project: Path) -> Iterator[Finding]:
-    """Yield a finding for each thing of the cluster that the user is logged in to; one alone where there is none."""
+    """Yield the findings about the cluster that the user is logged in to; a single one when there is no cluster."""
     try:
         values = cluster_env.check(project / cluster_env.PATH, complete=True)
     except ConfigError as error:
@@ -70,7 +70,7 @@ def check_cluster(project: Path) -> Iterator[Finding]:
 
 
 def _applications(project: Path, values: Values) -> Iterator[Finding]:
-    """Say which Applications are not as Git has them, and why."""
+    """Yield the Applications that are not synced or not healthy, with the reason."""
     found = kubectl.items("/apis/argoproj.io/v1alpha1/applications")
     ours = [each for each in found if same_repository(_sources(each), values["REPO_URL"])]
     if not ours:
@@ -93,7 +93,7 @@ def _sources(application: Mapping[str, Any]) -> str:
 
 
 def _why(status: Mapping[str, Any]) -> str:
-    """Return what Argo CD says of an Application, and of its objects that are not well."""
+    """Return Argo CD's messages about an Application and its unhealthy objects."""
     operation = status.get("operationState") or {}
     said = [each.get("message", "") for each in status.get("conditions") or []]
     said += [operation.get("message", "")] if operation.get("phase") != "Succeeded" else []
@@ -105,7 +105,7 @@ def _why(status: Mapping[str, Any]) -> str:
 
 
 def _secrets(project: Path, values: Values) -> Iterator[Finding]:
-    """Say which Secrets are missing that people supply, or lack a key."""
+    """Yield user-supplied Secrets that are missing or lack a key."""
     wanted = dict(SUPPLIED)
     if kubectl.get(f"/apis/batch/v1/namespaces/{LABELS}/cronjobs/labels-pull"):
         wanted[f"{LABELS}/git"] = ("token",)
@@ -131,16 +131,16 @@ def _secrets(project: Path, values: Values) -> Iterator[Finding]:
 
 
 def secret(where: str) -> dict[str, str]:
-    """Return what a Secret, NAMESPACE/NAME, holds; nothing where there is none."""
+    """Return the data of a Secret, NAMESPACE/NAME; empty when there is none."""
     namespace, _, name = where.partition("/")
     found = (kubectl.get(f"/api/v1/namespaces/{namespace}/secrets/{name}") or {}).get("data") or {}
     return {key: base64.b64decode(text).decode(errors="replace") for key, text in found.items()}
 
 
 def _webhook(project: Path, values: Values) -> Iterator[Finding]:
-    """Say whether pushes arrive: by the forge's list of webhooks, and by the log of Tekton's interceptors.
+    """Yield whether pushes arrive, by the forge's webhooks and the log of Tekton's interceptors.
 
-    Tekton answers 202 to a wrong signature too. Only its interceptors log it, which all listeners of the cluster share.
+    Tekton answers 202 to a wrong signature too; only its interceptors, shared by all listeners of the cluster, log it.
     """
     token = secret(f"{PIPELINES}/git").get("token", "")
     yield from deliveries(values, token)
@@ -172,12 +172,12 @@ def _webhook(project: Path, values: Values) -> Iterator[Finding]:
 
 
 def _tokens(project: Path, values: Values) -> Iterator[Finding]:
-    """Say whether the forge lets each token do its work."""
+    """Yield whether the forge grants each token its rights."""
     yield from tokens(project, values, secret(f"{PIPELINES}/git"))
 
 
 def _label_studio(project: Path, values: Values) -> Iterator[Finding]:
-    """Say whether Label Studio runs and answers."""
+    """Yield whether Label Studio runs and answers."""
     path = f"/apis/apps/v1/namespaces/{LABELS}/deployments/label-studio"
     status = (kubectl.get(path) or {}).get("status") or {}
     if not status.get("availableReplicas"):
@@ -196,7 +196,7 @@ def _label_studio(project: Path, values: Values) -> Iterator[Finding]:
 
 
 def _store(project: Path, values: Values) -> Iterator[Finding]:
-    """Say what the store answers to each of its users."""
+    """Yield the store's answer to each of its users."""
     for where, prefix in USERS.items():
         namespace, _, name = where.partition("/")
         user = secret(where).get("AWS_ACCESS_KEY_ID", "?")
@@ -214,7 +214,7 @@ def _store(project: Path, values: Values) -> Iterator[Finding]:
 
 
 def _served(values: Values, environment: str, pin: Pin) -> Finding:
-    """Say whether an environment's server may read what it is pinned to."""
+    """Return whether an environment's server may read the pinned version."""
     namespace = f"flywheel-{environment}"
     what = f"the pin of {environment}, {pin.uri}, as its server reads it"
     try:
@@ -231,7 +231,7 @@ def _served(values: Values, environment: str, pin: Pin) -> Finding:
 
 
 def _images(project: Path, values: Values) -> Iterator[Finding]:
-    """Say which images are not built."""
+    """Yield images that are not built."""
     unbuilt = unbuilt_images(project / IMAGES)
     remedy = "once they are: `python -m runner images --write`, commit, push" if unbuilt else ""
     yield Finding(f"images not built: {', '.join(unbuilt)}" if unbuilt else "every image has a digest", remedy)

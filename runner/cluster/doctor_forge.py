@@ -1,7 +1,7 @@
-"""Examine the fork at its forge: the webhook as the forge knows it, and what the cluster's tokens may do.
+"""Doctor of a fork's forge: its webhook, and the rights of the cluster's tokens.
 
-Nothing is written: a push is tried with --dry-run, a status on a commit that there is none of.
-API: https://docs.github.com/en/rest, which Gitea and Forgejo have too in these parts.
+Nothing is written: the push is a --dry-run, the status is set on a commit that does not exist.
+API: https://docs.github.com/en/rest; Gitea and Forgejo have these endpoints too.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ NOBODY = "0" * 40
 
 
 def deliveries(values: Mapping[str, str], token: str) -> Iterator[Finding]:
-    """Say whether the forge has a webhook that sends pushes to the cluster, and how its last delivery went.
+    """Yield whether the forge has a webhook that sends pushes to the cluster, and the result of its last delivery.
 
     Args:
         values: of cluster.env.
-        token: the bot's; GITHUB_TOKEN is asked first, as listing webhooks takes an administrator of the repository.
+        token: the bot's; GITHUB_TOKEN is tried first, as listing webhooks needs an administrator of the repository.
     """
     where, host = remote_of(values["REPO_URL"]), f"retrain.{values['APPS_DOMAIN']}"
     token = os.environ.get("GITHUB_TOKEN") or token
@@ -62,12 +62,12 @@ def deliveries(values: Mapping[str, str], token: str) -> Iterator[Finding]:
 
 
 def tokens(project: Path, values: Mapping[str, str], secret: Mapping[str, str]) -> Iterator[Finding]:
-    """Say whether `token` may push, and `read-token` read and set statuses.
+    """Yield whether `token` may push, and `read-token` may read and set statuses.
 
     Args:
         project: a clone, from which the push is tried.
         values: of cluster.env.
-        secret: Secret git of flywheel-pipelines.
+        secret: data of Secret git in flywheel-pipelines.
     """
     url, branch = values["REPO_URL"], values["DETECTOR_REVISION"]
     if token := secret.get("token"):
@@ -100,7 +100,7 @@ def _statuses(url: str, token: str) -> Iterator[Finding]:
                 "read-token may not set statuses: commits get none", "give it the right to write commit statuses"
             )
             return
-        if code and code[1] == "422":  # it may; there is no such commit
+        if code and code[1] == "422":  # allowed; the commit does not exist
             yield Finding("read-token may set statuses")
             return
     yield Finding("nobody knows whether read-token may set statuses: the forge does not say")

@@ -1,8 +1,8 @@
 """gitops/cluster/cluster.env: the facts of a fork and its cluster, read, checked and merged.
 
 Format: `KEY=value`, one a line; lines that start with `#` are comments. kustomize takes everything behind `=` as the
-value, so quotes and comments there would reach the manifests. `REPLACE-ME` is a value that is not known yet, `unused`
-one that this cluster has no use for.
+value, so quotes and comments there would reach the manifests. `REPLACE-ME`: not known yet; `unused`: not needed by this
+cluster.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _AWS_NAME = r"[A-Za-z0-9._:/@+=-]+"
 
 
 class Key(NamedTuple):
-    """What a value must look like, and an example for the message when it does not."""
+    """Pattern of a key's value, and an example for the error message."""
 
     pattern: str
     example: str
@@ -61,11 +61,7 @@ FOR_KUBERNETES = ("INGRESS_CLASS", "CLUSTER_ISSUER")
 
 
 def read(path: Path) -> dict[str, str]:
-    """Return the values in the order of the file, whatever they are.
-
-    Raises:
-        ConfigError: the file cannot be read, or a line is neither `KEY=value` nor a comment, or a key stands twice.
-    """
+    """Return the values in file order, unchecked; ConfigError for an invalid line or a repeated key."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -84,12 +80,7 @@ def read(path: Path) -> dict[str, str]:
 
 
 def faults(values: Mapping[str, str], *, complete: bool) -> Iterator[str]:
-    """Yield what is wrong with the values, a line each.
-
-    Args:
-        values: key → value.
-        complete: whether `REPLACE-ME` is wrong too.
-    """
+    """Yield the faults of the values, a line each; with `complete`, `REPLACE-ME` is one too."""
     for key, (pattern, example) in KEYS.items():
         value = values.get(key)
         if value is None:
@@ -115,11 +106,7 @@ def faults(values: Mapping[str, str], *, complete: bool) -> Iterator[str]:
 
 
 def check(path: Path, *, complete: bool) -> dict[str, str]:
-    """Return the values of a file that has nothing wrong.
-
-    Raises:
-        ConfigError: naming every fault.
-    """
+    """Return the values of a file; ConfigError names every fault."""
     values = read(path)
     if found := list(faults(values, complete=complete)):
         raise ConfigError("\n".join([f"{path}: {len(found)} to mend:", *(f"  {fault}" for fault in found)]))
@@ -127,12 +114,12 @@ def check(path: Path, *, complete: bool) -> dict[str, str]:
 
 
 def merge(path: Path, values: Mapping[str, str]) -> bool:
-    """Set values in the file, whole or not at all; return whether it changed.
+    """Set values in the file atomically; return whether it changed.
 
-    Comments, order and every other line stay. A key that the file lacks comes at its end.
+    Comments, order and all other lines stay. A new key is appended.
 
     Raises:
-        ConfigError: the file cannot be read, or would be wrong afterwards; it stays as it is.
+        ConfigError: the file would become invalid; it stays unchanged.
     """
     merged = {**read(path), **values}
     if found := [fault for fault in faults(merged, complete=False) if "is missing" not in fault]:
@@ -149,7 +136,7 @@ def merge(path: Path, values: Mapping[str, str]) -> bool:
 
 
 def _needed(key: str, values: Mapping[str, str]) -> str:
-    """Say why a key must have a value here; empty when it need not."""
+    """Return why a key needs a value in this cluster; empty when it needs none."""
     if key in FOR_AWS:
         return "GPU is autoscaled" if values.get("GPU") == "autoscaled" else ""
     if key in FOR_KUBERNETES:

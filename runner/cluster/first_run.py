@@ -1,7 +1,7 @@
-"""The first day of a cluster: a dataset, a first training that dev serves, and a stock model to compare with.
+"""First day of a cluster: add a dataset, train a first model that dev serves, add a stock model for comparison.
 
-What it brings to the store it notes in params.yaml and in the baseline's pin, as `dataset add` and `promote` do, and it
-goes on once these are on the branch that the cluster follows. Run again it goes on where it stopped.
+Objects added to the store are recorded in params.yaml and in the baseline's pin, as `dataset add` and `promote` do; it
+goes on once these are on the branch that the cluster follows. Run again, it resumes where it stopped.
 """
 
 from __future__ import annotations
@@ -43,19 +43,16 @@ def first_run(
     patience_s: float = 900,
     pause_s: float = 5,
 ) -> None:
-    """Bring a cluster to its first model that is served.
+    """Bring a cluster to its first served model.
 
     Args:
-        project: the repository.
-        say: is told what happens.
-        dataset: as `dataset add` takes it; None: what params.yaml names.
-        baseline: a stock pretrained model, a .pt file; None: no other than is pinned.
-        patience_s: how long a thing may take that the cluster makes by itself; a training has no limit.
-        pause_s: between two looks.
+        dataset: source, as for `dataset add`; None: the dataset in params.yaml.
+        baseline: a stock pretrained .pt file; None: only what is pinned already.
+        patience_s: longest wait for each thing that the cluster creates; a training has no limit.
     Raises:
-        ConfigError: cluster.env or the images are not complete, or something is not pushed.
-        DatasetError, StoreError: what was given cannot be used, or the store does not take it.
-        ClusterError: something did not come in time, or the run failed, or its model was not pinned.
+        ConfigError: cluster.env or the images are incomplete, or something is not pushed.
+        DatasetError, StoreError: the dataset or baseline is unusable, or the store refuses it.
+        ClusterError: a wait timed out, the run failed, or its model was not pinned.
     """
     values = cluster_env.check(project / cluster_env.PATH, complete=True)
     unbuilt = unbuilt_images(project / IMAGES)
@@ -98,7 +95,7 @@ def _bring_baseline(project: Path, values: dict[str, str], file: Path, say: Say)
 
 
 def _train(project: Path, values: dict[str, str], say: Say, *, pause_s: float) -> None:
-    """Train what stands here, once it is on the branch, and see that dev is pinned to the model."""
+    """Train the current files once they are on the branch, and check that dev is pinned to the model."""
     url, branch = values["REPO_URL"], values["DETECTOR_REVISION"]
     commit = fetched(project, url, branch)
     if changed := changed_since(project, commit, [*sources(project), str(PINS["baseline"])]):
@@ -125,20 +122,20 @@ def _train(project: Path, values: dict[str, str], say: Say, *, pause_s: float) -
 
 
 def _trained(project: Path, commit: str) -> Pin | None:
-    """Return dev's pin where it names a model of a training with the inputs of a commit."""
+    """Return dev's pin if its model was trained with the same inputs as a commit, else None."""
     pin = _pin(project, commit, "dev")
     return pin if pin is not None and same_inputs(project, pin.commit, commit) else None
 
 
 def _is_stored(values: dict[str, str], pin: Pin) -> bool:
-    """Whether the cluster's store has the version that a pin names."""
+    """Whether the cluster's store has the pinned version."""
     with opened(values, "store") as store:
         key = pin.uri.removeprefix(f"{store.uri}/")
         return key != pin.uri and store.exists(key)
 
 
 def _pin(project: Path, commit: str, environment: str) -> Pin | None:
-    """Return the pin of an environment as a commit has it."""
+    """Return an environment's pin at a commit."""
     command = ["git", "show", f"{commit}:{PINS[environment].as_posix()}"]
     done = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
     return parse_pin(done.stdout, PINS[environment])

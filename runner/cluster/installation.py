@@ -1,7 +1,7 @@
-"""The objects that gitops/ brings to a cluster, and what of them is there already.
+"""Objects of gitops/, compared with those in the cluster.
 
-Two questions before anything is applied: is there an object of the same name that is not ours, and is there an
-installation of an earlier version, whose Applications had other names?
+Checked before anything is applied: does an object of the same name exist that is not ours, and is an earlier version
+installed, whose Applications had other names?
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ Kind = tuple[str, str]  # group and name
 LABEL, OURS = "app.kubernetes.io/part-of", "flywheel"
 SELECTOR = f"{LABEL}={OURS}"
 PREFIX = "flywheel-"
-SERVING = "serving-"  # and the environment: what the ApplicationSet names its Applications
+SERVING = "serving-"  # prefix of the ApplicationSet's Applications; the environment follows
 TRACKING = "argocd.argoproj.io/tracking-id"
 ARGO_CD = tuple(("argoproj.io", kind) for kind in ("Application", "ApplicationSet", "AppProject"))
-#: Argo CDs that ran an earlier version's Applications, and run this one's.
+#: Namespaces of the Argo CDs that ran an earlier version's Applications, and run this one's.
 NAMESPACES = {"openshift": ("openshift-gitops", "flywheel-gitops"), "kubernetes": ("argocd",)}
-#: Objects of others that are laid over on purpose, a few keys of each (gitops/README.md, "Who may change what").
+#: Objects of others that are patched on purpose, a few keys of each (gitops/README.md, "Who may change what").
 SHARED = (("ConfigMap", "argocd-cm"),)
-#: Kinds of which an earlier version left some without the label; those in namespaces of ours are ours.
+#: Kinds that an earlier version left partly unlabelled; those in our namespaces are ours.
 UNLABELLED = ("Certificate", "Ingress")
 DEFAULT = ("AppProject", "default")
-#: What Argo CD makes of it by itself, without what an earlier version left on it.
+#: Patch that restores Argo CD's own default project: an earlier version had changed it.
 DEFAULT_PROJECT = {
     "metadata": {"labels": {LABEL: None}, "annotations": {TRACKING: None}},
     "spec": {
@@ -44,11 +44,7 @@ DEFAULT_PROJECT = {
 
 
 def rendered(project: Path, platform: str) -> list[Manifest]:
-    """Return all objects: those that bootstrap applies, the Applications, and what these apply.
-
-    Raises:
-        ClusterError: a folder does not render.
-    """
+    """Return all rendered objects: bootstrap's, the Applications, and the objects of these."""
     found = _render(project, Path("gitops/bootstrap/root/overlays", platform))
     applications = _render(project, Path("gitops/argocd/overlays", platform))
     found += applications
@@ -58,11 +54,7 @@ def rendered(project: Path, platform: str) -> list[Manifest]:
 
 
 def require_ours(objects: list[Manifest]) -> None:
-    """Refuse to take over what others made: in namespaces that are not ours alone, or in none.
-
-    Raises:
-        ClusterError: naming each, or the cluster cannot be read.
-    """
+    """Raise ClusterError naming each object of others, in shared namespaces or cluster-scoped, that would change."""
     served = kubectl.kinds({_kind(obj)[0] for obj in objects})
     asked = [
         obj | {"apiVersion": served[_kind(obj)]}
@@ -79,19 +71,16 @@ def require_ours(objects: list[Manifest]) -> None:
 
 
 def lead_over(objects: list[Manifest], platform: str, say: Say) -> None:
-    """Hand what an earlier version's Applications applied to those of this one; no object of theirs goes.
+    """Move the objects of an earlier version's Applications to this version's; none is deleted.
 
-    Idempotent: it goes on where it stopped.
+    Idempotent: run again, it resumes where it stopped.
 
     Args:
         objects: of this version.
         platform: openshift or kubernetes.
-        say: is told what happens.
-    Raises:
-        ClusterError: the cluster refuses.
     """
     kinds = {_kind(obj) for obj in objects}
-    served = kubectl.kinds({group for group, _ in kinds})  # an operator may have brought some since
+    served = kubectl.kinds({group for group, _ in kinds})  # an operator may have added some since
     for namespace in NAMESPACES[platform]:
         there = _listed(served, ARGO_CD, "-n", namespace)
         for kind, name in _of_before(there):
@@ -121,11 +110,11 @@ def lead_over(objects: list[Manifest], platform: str, say: Say) -> None:
 
 
 def retracked(tracking: str, names: Container[str]) -> str:
-    """Return a tracking id with the Application's name of this version; empty where it has that, or is another's.
+    """Return a tracking id with this version's Application name; empty when it has that already, or is not ours.
 
     Args:
-        tracking: NAME:GROUP/KIND:NAMESPACE/NAME, as Argo CD writes it where it tracks by annotation; empty for none.
-        names: of this version's Applications and its ApplicationSet, which names one for each environment.
+        tracking: NAME:GROUP/KIND:NAMESPACE/NAME, as Argo CD writes it when it tracks by annotation; empty for none.
+        names: of this version's Applications and its ApplicationSet, which generates one for each environment.
     """
     name, _, rest = tracking.partition(":")
     is_known = f"{PREFIX}{name}" in names or (name.startswith(SERVING) and f"{PREFIX}{SERVING[:-1]}" in names)
@@ -133,21 +122,21 @@ def retracked(tracking: str, names: Container[str]) -> str:
 
 
 def _listed(served: Mapping[Kind, str], kinds: Iterable[Kind], *where: str) -> list[Manifest]:
-    """Return the objects of those kinds that the API server knows."""
+    """Return the objects of the kinds that the API server serves."""
     known = [_resource(served[kind], kind[1]) for kind in sorted(kinds) if kind in served]
     return kubectl.find(",".join(known), *where) if known else []
 
 
 def _of_before(there: list[Manifest]) -> list[tuple[str, str]]:
-    """Return kind and name of an earlier version's objects of Argo CD, so ordered that none brings another back."""
+    """Return kind and name of an earlier version's Argo CD objects, in an order in which none recreates another."""
     found = []
     for obj in there:
         kind, name = obj["kind"], str(obj["metadata"]["name"])
         if name.startswith(PREFIX) or (kind, name) == DEFAULT:
             continue
         if "deletionTimestamp" in obj["metadata"] and kind == "ApplicationSet":
-            continue  # the garbage collector is at it
-        # What the ApplicationSet made has no label of ours.
+            continue  # the garbage collector deletes it
+        # The ApplicationSet's Applications do not have our label.
         is_made = kind == "Application" and name.startswith(SERVING) and obj["spec"].get("project") == "detector"
         if _is_ours(obj) or is_made:
             found.append((kind, name))
@@ -156,10 +145,10 @@ def _of_before(there: list[Manifest]) -> list[tuple[str, str]]:
 
 
 def _delete_alone(kind: str, namespace: str, name: str) -> None:
-    """Delete an object of Argo CD, and nothing that it applied or made.
+    """Delete an Argo CD object, without the objects that it applied or owns.
 
-    A finalizer would let Argo CD delete what an Application applied. An ApplicationSet owns its Applications: orphaned,
-    they are here to be deleted in the same way.
+    A finalizer would make Argo CD delete what an Application applied. An ApplicationSet owns its Applications: they are
+    orphaned, to be deleted here in the same way.
     """
     resource = f"{kind}.argoproj.io"
     _patch(resource, namespace, name, {"metadata": {"finalizers": None}})
@@ -183,7 +172,7 @@ def _kind(obj: Manifest) -> Kind:
 
 
 def _resource(api_version: str, kind: str) -> str:
-    """Return KIND.VERSION.GROUP, as kubectl takes it."""
+    """Return KIND.VERSION.GROUP for kubectl."""
     group, _, version = api_version.rpartition("/")
     return f"{kind}.{version}.{group}"
 
@@ -194,7 +183,7 @@ def _name(obj: Manifest) -> str:
 
 
 def _may_be_laid_over(obj: Manifest) -> bool:
-    """Whether it does not matter who made an object: it is in a namespace of ours, or gets a few keys alone."""
+    """Whether an object may be applied whoever created it: it is in our namespaces, or only a few keys are set."""
     meta = obj["metadata"]
     return (obj["kind"], meta["name"]) in SHARED or (meta.get("namespace") or "").startswith(PREFIX)
 
@@ -204,7 +193,7 @@ def _is_ours(obj: Manifest) -> bool:
 
 
 def _paths(project: Path, objects: list[Manifest]) -> list[Path]:
-    """Return the folders that Applications apply, an ApplicationSet's too."""
+    """Return the folders that Applications and ApplicationSets apply."""
     found = [Path(obj["spec"]["source"]["path"]) for obj in objects if obj["kind"] == "Application"]
     for obj in objects:
         if obj["kind"] == "ApplicationSet":

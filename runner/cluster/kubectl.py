@@ -1,4 +1,4 @@
-"""The cluster that the user is logged in to, through his own `oc` or `kubectl`."""
+"""The user's own `oc` or `kubectl`, as a subprocess."""
 
 from __future__ import annotations
 
@@ -18,11 +18,7 @@ _AWAY = ("InternalError", "ServiceUnavailable", "Timeout", "ServerTimeout", "Too
 
 
 def command() -> str:
-    """Return the client's path: `oc` where it is installed, else `kubectl`.
-
-    Raises:
-        ClusterError: neither is installed.
-    """
+    """Return the client's path: `oc`, else `kubectl`; ClusterError when neither is installed."""
     found = shutil.which("oc") or shutil.which("kubectl")
     if not found:
         raise ClusterError("neither oc nor kubectl is on PATH; install one and log in to the cluster")
@@ -30,13 +26,11 @@ def command() -> str:
 
 
 def get(path: str, *, labels: str = "") -> dict[str, Any] | None:
-    """Return an object or a list as the API server has it; None when there is none, or no such kind.
+    """Return an object or a list from the API server; None when it or its kind does not exist.
 
     Args:
-        path: the API's path, such as `/api/v1/nodes`.
+        path: such as `/api/v1/nodes`.
         labels: a label selector.
-    Raises:
-        ClusterError: the cluster cannot be reached, or does not let the user read this.
     """
     query = f"?labelSelector={quote(labels)}" if labels else ""
     done = run("get", "--raw", path + query)
@@ -54,13 +48,11 @@ def get(path: str, *, labels: str = "") -> dict[str, Any] | None:
 
 
 def find(*arguments: str, stdin: str | None = None) -> list[dict[str, Any]]:
-    """Return the objects that one `kubectl get` finds; it leaves out those that are not there.
+    """Return the objects of one `kubectl get`; missing ones are left out, an unknown kind is a ClusterError.
 
     Args:
         arguments: kinds and where to look; or `-f -`.
         stdin: the objects to look for, as JSON.
-    Raises:
-        ClusterError: a kind is unknown, the cluster cannot be reached, or does not let the user read one of them.
     """
     done = run("get", *arguments, "--ignore-not-found", "-o", "json", stdin=stdin)
     if done.returncode:
@@ -69,12 +61,10 @@ def find(*arguments: str, stdin: str | None = None) -> list[dict[str, Any]]:
 
 
 def kinds(groups: Collection[str]) -> dict[tuple[str, str], str]:
-    """Return the kinds that the API server has: by group and kind, the apiVersion that it prefers.
+    """Return (group, kind) → preferred apiVersion of the kinds that the API server serves.
 
     Args:
-        groups: which must be told for sure; another's server may be away.
-    Raises:
-        ClusterError: the cluster cannot be reached, or one of the groups' servers.
+        groups: ClusterError when the server of one of them does not answer; those of other groups may be unreachable.
     """
     done = run("api-resources", "--no-headers")
     if done.returncode and (not done.stdout or any(f" {group}/v" in done.stderr for group in groups)):
@@ -84,18 +74,18 @@ def kinds(groups: Collection[str]) -> dict[tuple[str, str], str]:
 
 
 def is_away(said: str) -> bool:
-    """Whether the client says that the API server is not there now, rather than that it refuses."""
+    """Whether the client's message means an unreachable API server rather than a refusal."""
     answer = re.search(r"Error from server \((\w+)\)", said)
     return answer[1] in _AWAY if answer else "must be logged in" not in said
 
 
 def items(path: str, *, labels: str = "") -> list[dict[str, Any]]:
-    """Return the objects of a list; none when the cluster has no such kind."""
+    """Return the objects of a list; empty when the cluster has no such kind."""
     return list((get(path, labels=labels) or {}).get("items") or [])
 
 
 def _refusal(what: str, done: subprocess.CompletedProcess[str]) -> ClusterError:
-    """Return what to raise where the client says that something cannot be read."""
+    """Return the error for a failed read."""
     said = " ".join(done.stderr.split()) or f"exit status {done.returncode}"
     if "(Forbidden)" in said:
         return ClusterError(f"{what} may not be read; log in as a user who may (a cluster administrator): {said}")
@@ -106,11 +96,7 @@ def _refusal(what: str, done: subprocess.CompletedProcess[str]) -> ClusterError:
 
 
 def run(*arguments: str, folder: Path | None = None, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
-    """Run the client and return what it printed.
-
-    Raises:
-        ClusterError: no client, or no answer within a minute.
-    """
+    """Run the client; ClusterError when there is none, or no answer within a minute."""
     try:
         return subprocess.run(
             [command(), f"--request-timeout={TIMEOUT_S}s", *arguments],

@@ -1,8 +1,8 @@
-"""What a worker of an OpenShift cluster on AWS is made from, read from its MachineSets (machine.openshift.io/v1beta1).
+"""Worker settings of an OpenShift cluster on AWS, from its MachineSets (machine.openshift.io/v1beta1).
 
-Names are taken as they stand there, never put together from the infrastructure's id: installers before OpenShift 4.16
-made `<id>-worker-sg` and `<id>-private-<zone>`, those since make `<id>-node`, `<id>-lb` and
-`<id>-subnet-private-<zone>`, and a cluster in networks of its owner has ids instead.
+Names are read, never derived from the infrastructure's id: installers before OpenShift 4.16 made `<id>-worker-sg` and
+`<id>-private-<zone>`, later ones make `<id>-node`, `<id>-lb` and `<id>-subnet-private-<zone>`, and a cluster in its
+owner's networks has ids instead.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ EDGE = "machine.openshift.io/zone-type"  # Local Zones and the like: not every i
 
 
 class Worker(NamedTuple):
-    """The values that one MachineSet gives, and what of it cluster.env cannot hold."""
+    """Values of one MachineSet, and the parts that cluster.env cannot hold."""
 
     name: str
     zone: str
@@ -26,7 +26,7 @@ class Worker(NamedTuple):
 
 
 def workers(machine_sets: Sequence[Mapping[str, Any]]) -> list[Worker]:
-    """Return the installer's sets of plain workers in the order of their zones; others where there are none."""
+    """Return the installer's MachineSets of plain workers, ordered by zone; any others when there are none."""
     others = [item for item in machine_sets if item["metadata"]["name"] != OURS and not _is_edge(item)]
     plain = [item for item in others if _at(item, "spec", "template", "metadata", "labels", ROLE) == "worker"]
     return sorted((_worker(item) for item in plain or others), key=lambda worker: (worker.zone, worker.name))
@@ -60,7 +60,7 @@ def _worker(item: Mapping[str, Any]) -> Worker:
 
     groups = [found for found in (_reference(g, "group-id") for g in spec.get("securityGroups") or ()) if found]
     kinds = [kind for kind, _ in groups]
-    kind = "tag:Name" if "tag:Name" in kinds else "group-id"  # the installer's first; extra ones come as ids
+    kind = "tag:Name" if "tag:Name" in kinds else "group-id"  # the installer's own; extra groups come as ids
     names = [name for its_kind, found in groups if its_kind == kind for name in found]
     if names:
         values |= {
@@ -81,7 +81,7 @@ def _worker(item: Mapping[str, Any]) -> Worker:
 
 
 def _reference(reference: object, id_filter: str) -> tuple[str, list[str]] | None:
-    """Return an AWSResourceReference as the name of a filter and its values; None when it is none of one filter."""
+    """Return an AWSResourceReference as filter name and values; None unless it has exactly one filter."""
     if isinstance(identity := _at(reference, "id"), str) and identity:
         return id_filter, [identity]
     match _at(reference, "filters"):
@@ -91,7 +91,7 @@ def _reference(reference: object, id_filter: str) -> tuple[str, list[str]] | Non
 
 
 def _at(value: object, *path: str) -> Any:
-    """Return what stands at a path of an object; None where the path ends before."""
+    """Return the value at a path of an object; None when the path ends early."""
     for key in path:
         value = value.get(key) if isinstance(value, Mapping) else None
     return value

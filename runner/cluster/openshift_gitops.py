@@ -1,6 +1,6 @@
-"""OpenShift GitOps where others have installed it already: whether it will do, and the line with which it would.
+"""OpenShift GitOps that others installed: check that it is usable, and give the command that makes it so.
 
-A second OperatorGroup or Subscription of an operator breaks both, so where there is one nothing of ours is applied.
+A second OperatorGroup or Subscription of an operator breaks both, so nothing of ours is applied beside an existing one.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from runner.errors import ClusterError, ConfigError
 PACKAGE = "openshift-gitops-operator"
 NAMESPACE = "flywheel-gitops"
 VARIABLE = "ARGOCD_CLUSTER_CONFIG_NAMESPACES"
-ITS_DEFAULT = "openshift-gitops"  # what the operator takes where the variable is not set
+ITS_DEFAULT = "openshift-gitops"  # the operator's value when the variable is not set
 OLDEST = (1, 20)  # Argo CD 3.2: it retries with newer commits
 PARTS = Path("gitops/argocd/components/openshift/kustomization.yaml")
 LINE = "gitops-operator.yaml"
@@ -26,7 +26,7 @@ OURS = ("app.kubernetes.io/part-of", "flywheel")
 
 
 def others_subscription() -> dict[str, Any] | None:
-    """Return the Subscription of the operator that somebody else made, in any namespace; None where there is none."""
+    """Return the operator's Subscription that somebody else made, in any namespace; None when there is none."""
     found = kubectl.items("/apis/operators.coreos.com/v1alpha1/subscriptions")
     others = [
         each
@@ -38,14 +38,11 @@ def others_subscription() -> dict[str, Any] | None:
 
 
 def require_usable(project: Path, subscription: dict[str, Any]) -> None:
-    """Refuse where the operator that is there would not do as the manifests say.
+    """Refuse an installed operator that does not fit the manifests.
 
-    Args:
-        project: the repository.
-        subscription: of the operator, somebody else's.
     Raises:
-        ConfigError: gitops/ would have Argo CD install the operator once more.
-        ClusterError: the operator is too old, or keeps our Argo CD to its own namespace; with the line for its
+        ConfigError: gitops/ would have Argo CD install the operator a second time.
+        ClusterError: the operator is too old, or keeps our Argo CD to its own namespace; with the command for its
             administrator.
     """
     meta = subscription["metadata"]
@@ -68,7 +65,7 @@ def require_usable(project: Path, subscription: dict[str, Any]) -> None:
 
 
 def adding(subscription: dict[str, Any]) -> str:
-    """Return the command that lets an Argo CD in our namespace manage the cluster; the other variables stay."""
+    """Return the command that lets an Argo CD in our namespace manage the cluster and keeps the other variables."""
     meta = subscription["metadata"]
     kept = [each for each in _environment(subscription) if each["name"] != VARIABLE]
     namespaces = ",".join([*_namespaces(subscription), NAMESPACE])

@@ -1,6 +1,6 @@
-"""Who lets Argo CD's controller do everything, where people installed it themselves.
+"""cluster-admin bindings of an Argo CD controller that people installed themselves.
 
-Upstream's manifests do, and their ClusterRoleBinding is not ours to delete: Applications of others may live by it.
+Upstream's manifests create one. It is not ours to delete: Applications of others may depend on it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ CONTROLLER = ("argocd", "argocd-application-controller")  # namespace, ServiceAc
 
 
 def almighty_bindings() -> Iterator[str]:
-    """Yield the names of ClusterRoleBindings that let the controller do everything."""
+    """Yield the names of ClusterRoleBindings that grant the controller everything."""
     for binding in kubectl.items(f"{RBAC}/clusterrolebindings"):
         subjects = {(each.get("namespace"), each.get("name")) for each in binding.get("subjects") or ()}
         if CONTROLLER in subjects and _is_almighty(kubectl.get(f"{RBAC}/clusterroles/{binding['roleRef']['name']}")):
@@ -23,7 +23,7 @@ def almighty_bindings() -> Iterator[str]:
 
 
 def advice() -> list[str]:
-    """Return what to tell people about these bindings, a line each; empty where there is none."""
+    """Return advice about these bindings, a line each; empty when there are none."""
     names = list(almighty_bindings())
     if not names:
         return []

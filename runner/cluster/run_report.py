@@ -1,6 +1,6 @@
-"""What became of a run: for the log, for the run's folder in the store, and as a line on the commit.
+"""Report of a run: for the log, the run's folder in the store, and the commit status.
 
-The TaskRuns tell it, so it can be told whatever failed, and of a run that published also the version.
+It is made from the TaskRuns, so it works whatever failed; a published version adds its verdict.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ class Step(NamedTuple):
     Attributes:
         name: in the Pipeline.
         state: done, failed, cancelled, timed out or running.
-        seconds: that it took; None where nobody knows.
-        results: what it wrote, also when it failed.
+        seconds: duration; None when unknown.
+        results: also those of a failed Task.
     """
 
     name: str
@@ -37,13 +37,13 @@ class Step(NamedTuple):
 
 
 class Report(NamedTuple):
-    """What to tell of a run.
+    """Report of a run.
 
     Attributes:
-        state: GitHub's, of the commit.
-        line: in a few words.
-        text: the whole, as Markdown.
-        folder: of the run in the store; None when it did not publish.
+        state: of the commit status, in GitHub's terms.
+        line: one-line summary.
+        text: the whole report, as Markdown.
+        folder: of the run in the store; None when nothing was published.
     """
 
     state: str
@@ -53,19 +53,19 @@ class Report(NamedTuple):
 
 
 def steps_of(task_runs: list[Object]) -> list[Step]:
-    """Return the Tasks of a run, as their TaskRuns tell."""
+    """Return the steps of a run from its TaskRuns."""
     return [Step(task_of(each), _state(each), _seconds(each), results_of(each)) for each in task_runs]
 
 
 def report(run: str, revision: str, overrides: list[str], steps: list[Step], store: Store | None) -> Report:
-    """Return what to tell.
+    """Return the report of a run.
 
     Args:
-        run: its name.
-        revision: the commit.
+        run: name of the PipelineRun.
+        revision: the commit's id.
         overrides: values of this run alone.
-        steps: see `steps_of`, without the one that reports.
-        store: None where it cannot be reached.
+        steps: without the Task that reports.
+        store: None when it cannot be reached.
     """
     found = {step.name: step for step in steps}
     version = _version(found, store)
@@ -115,7 +115,7 @@ def _outcome(found: dict[str, Step], version: Version | None, *, is_trial: bool)
 
 
 def _facts(found: dict[str, Step]) -> list[Row]:
-    """Return what the Tasks say of the run: the plan's answer, the device, what became of the pin."""
+    """Return the Tasks' results as rows: the plan's answer, the device, the pin."""
     named = [
         ("plan", "plan", "answer"),
         ("device", "await-gpu", "device"),

@@ -1,4 +1,4 @@
-"""What an environment serves: whether its Deployment in the cluster is what its pin in Git says, and all of it runs."""
+"""Rollout of an environment's Deployment: it has the model that the pin in Git names, and every pod is ready."""
 
 from __future__ import annotations
 
@@ -9,14 +9,10 @@ NAME = "model"
 
 
 def await_served(environment: str, uri: str, say: Say, *, patience_s: float, pause_s: float) -> None:
-    """Wait until an environment's pods all serve the model that is pinned.
+    """Wait until all pods of an environment serve the pinned model; ClusterError when that takes too long.
 
     Args:
-        environment: such as dev.
-        uri: of the manifest, as the pin has it.
-        say, patience_s, pause_s: as `wait_until`.
-    Raises:
-        ClusterError: they do not in time.
+        uri: of the manifest, as in the pin.
     """
     namespace = f"flywheel-{environment}"
     remedy = (
@@ -31,7 +27,7 @@ def await_served(environment: str, uri: str, say: Say, *, patience_s: float, pau
             return f"Deployment {NAME} in {namespace}, which Argo CD applies"
         if (deployment["metadata"].get("annotations") or {}).get("flywheel/model") != uri:
             return f"{uri} in {namespace}, which Argo CD reads from Git within minutes"
-        # The conditions of `kubectl rollout status`: it is seen, every pod is of the newest kind, and all are ready.
+        # The conditions of `kubectl rollout status`: generation observed, every pod updated, all ready.
         wanted, status = int(deployment["spec"].get("replicas", 1)), deployment.get("status") or {}
         is_seen = status.get("observedGeneration", 0) >= deployment["metadata"]["generation"]
         counts = [status.get(count, 0) for count in ("replicas", "updatedReplicas", "availableReplicas")]

@@ -1,4 +1,4 @@
-"""Start a retrain by hand or by the clock: a PipelineRun from the same TriggerTemplate that a push uses."""
+"""Start a retrain by hand or on a schedule: a PipelineRun from the TriggerTemplate that a push uses."""
 
 from __future__ import annotations
 
@@ -20,18 +20,16 @@ PARAMS = Path("params.yaml")
 
 
 def start(cluster: Cluster, revision: str, values: list[str], params: dict[str, str], *, now: bool) -> str:
-    """Make a PipelineRun and return its name.
+    """Create a PipelineRun and return its name.
 
     Args:
-        cluster: its API.
         revision: the commit's id.
         values: of params.yaml for this run alone, each KEY=VALUE; such a model is published, never pinned.
         params: of the Pipeline, instead of the template's defaults: gpu, gpu-timeout.
-        now: also while another run is at work: a run without values of its own takes the place of such a run, one
-            with values runs beside it.
+        now: start although another run is active: a run without values of its own replaces such a run, one with
+            values runs beside it.
     Raises:
-        BusyError: another run is at work; trials do not count where this is none.
-        ClusterError: the API cannot be reached, or refuses.
+        BusyError: another run is active; for a run without values of its own, trials do not count.
     """
     at_work = [run for run in runs(cluster) if not has_ended(run)]
     disturbed = [run["metadata"]["name"] for run in at_work if values or not is_trial(run)]
@@ -45,11 +43,11 @@ def start(cluster: Cluster, revision: str, values: list[str], params: dict[str, 
 
 
 class BusyError(ClusterError):
-    """Another run is at work."""
+    """Another run is active."""
 
 
 def fill(template: Object, given: dict[str, str]) -> Object:
-    """Return the one resource of a TriggerTemplate with its params put in, as Tekton Triggers does.
+    """Return the one resource of a TriggerTemplate with its params replaced, as Tekton Triggers does.
 
     Raises:
         ConfigError: a param is not declared, or has no value.
@@ -76,12 +74,7 @@ def fill(template: Object, given: dict[str, str]) -> Object:
 
 
 def commit_values(project: Path, values: list[str]) -> str:
-    """Open a pull request with other values in params.yaml; return what was done, to print.
-
-    Raises:
-        ConfigError: a value is not allowed; params.yaml stays as it is, in any case.
-        GitError: the repository or its server cannot be reached, or refuses.
-    """
+    """Open a pull request with other values in params.yaml, which stays unchanged here; return the result, to print."""
     from runner.forge.pull_request import propose
 
     file = project / PARAMS
@@ -99,7 +92,7 @@ def commit_values(project: Path, values: list[str]) -> str:
 
 
 def check_values(project: Path, values: list[str]) -> None:
-    """Refuse values that would stop the run in a minute, where the project is here to ask."""
+    """Refuse values early that would fail the run, when the project's files are available."""
     with tempfile.TemporaryDirectory() as folder:
         shutil.copy2(project / "params.yaml", folder)
         shutil.copytree(project / "conf", Path(folder, "conf"))
@@ -107,7 +100,7 @@ def check_values(project: Path, values: list[str]) -> None:
 
 
 def followed_branch() -> tuple[str, str]:
-    """Return the repository's URL and the branch that retrains follow: the Task's, else as cluster.env says."""
+    """Return the repository's URL and the branch that retrains follow: from the Task's environment or cluster.env."""
     if url := os.environ.get("REPO_URL"):
         if branch := os.environ.get("BRANCH"):
             return url, branch
@@ -122,4 +115,4 @@ def followed_branch() -> tuple[str, str]:
 
 
 def _escaped(value: str | None) -> str:
-    return (value or "").replace("$(", "$$(")  # a text that looks like a variable of Tekton's stays a text
+    return (value or "").replace("$(", "$$(")  # a value that looks like a Tekton variable stays literal

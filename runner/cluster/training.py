@@ -1,7 +1,7 @@
-"""The training of a commit in the cluster: started unless somebody has, and looked after until it is through.
+"""Training of a commit in the cluster: start it unless one is running, and wait for its end.
 
-A run counts when its commit has the same inputs of a training: commits that change none of them, such as the bot's, may
-lie between. So a push that starts a run through the webhook, and `first-run`, look after one and the same.
+A run counts when its commit has the same training inputs; commits that change none of them, such as the bot's, may lie
+between. So `first-run` follows the run that a push started through the webhook instead of starting a second one.
 """
 
 from __future__ import annotations
@@ -24,18 +24,15 @@ Run = dict[str, Any]
 
 
 def train(project: Path, commit: str, say: Say, *, pause_s: float) -> str:
-    """Look after the training of a commit until it is through; return the PipelineRun's name.
+    """Wait for the training of a commit, started if necessary; return the PipelineRun's name.
 
-    Runs that had ended before do not count: whoever calls this again has mended the cause. Of several that count, the
-    newest does, since it cancels the others.
+    Runs that had ended before the call do not count: the caller has fixed the cause since. Of several, the newest
+    counts, since it cancels the others. A training has no time limit.
 
     Args:
         project: the repository, which knows the commits of the branch.
-        commit: its id.
-        say: is told what happens.
-        pause_s: between two looks. A training has no limit.
     Raises:
-        ClusterError: the run failed, or the cluster cannot be reached, for minutes once it was.
+        ClusterError: the run failed, or the cluster was unreachable: at the start, or later for minutes.
     """
     cluster, told = Cluster(), set[str]()
     past = {_name(run) for run in runs(cluster) if _condition(run).get("status") in ("True", "False")}
@@ -63,32 +60,26 @@ def train(project: Path, commit: str, say: Say, *, pause_s: float) -> str:
         else:
             try:
                 tell(_start(cluster, commit))
-            except UnreachableError as error:  # the next look shows whether the run was made
+            except UnreachableError as error:  # the next poll shows whether the run was created
                 tell(str(error))
         time.sleep(pause_s)
 
 
 def outcome(name: str, commit: str, store: Store | None = None) -> str:
-    """Return what became of a run that has ended, in a line, as its summary has it.
-
-    Args:
-        name: of the PipelineRun.
-        commit: that it was for.
-        store: where its version is, if it made one; without it the gate's reasons are not told.
-    """
+    """Return the one-line result of an ended PipelineRun, as in its summary; store None: without the gate's reasons."""
     steps = [step for step in steps_of(task_runs(Cluster(), name)) if step.name != "summary"]
     return report(name, commit, [], steps, store).line
 
 
 def same_inputs(project: Path, one: str, other: str) -> bool:
-    """Whether a training of two commits is the same; not, where the repository does not know one of them."""
+    """Whether two commits have the same training inputs; False when the repository lacks one of them."""
     paths = sources(project)
     command = ["git", "--literal-pathspecs", "diff", "--quiet", "--end-of-options", one, other, "--", *paths]
     return subprocess.run(command, cwd=project, capture_output=True, check=False).returncode == 0
 
 
 def _start(cluster: Cluster, commit: str) -> str:
-    """Start a run; say why not, where another is at work."""
+    """Start a run; return why not when another is active, else an empty text."""
     try:
         start(cluster, commit, [], {}, now=False)
     except BusyError as error:

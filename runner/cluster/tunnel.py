@@ -1,7 +1,7 @@
-"""The cluster's store from a workstation: with a key that its pods have, through a tunnel to its Service.
+"""The cluster's store from a workstation: with a key of its pods, through a port-forward to its Service.
 
-MinIO has no address outside of the cluster. The tunnel ends at a port of this machine, and the certificate is checked
-against the Service's name all the same.
+MinIO has no address outside of the cluster. The tunnel ends at a local port; the certificate is still verified against
+the Service's name.
 """
 
 from __future__ import annotations
@@ -27,14 +27,11 @@ _PATIENCE_S = 90  # kubectl itself waits a minute for a pod behind the Service
 
 @contextmanager
 def opened(values: Mapping[str, str], secret: str, namespace: str = PIPELINES) -> Iterator[S3Store]:
-    """Give the store that cluster.env names, until the block ends.
+    """Give the store of cluster.env until the block ends.
 
     Args:
         values: of cluster.env.
-        secret: with the user's key.
-        namespace: that it is in.
-    Raises:
-        ClusterError: the key is not there, or no tunnel can be made.
+        secret: with the user's key; ClusterError when it has none.
     """
     url = urlsplit(values["STORE_ENDPOINT"])
     user = _data("secrets", secret, namespace)
@@ -64,13 +61,9 @@ def opened(values: Mapping[str, str], secret: str, namespace: str = PIPELINES) -
 
 @contextmanager
 def tunnel(namespace: str, service: str, port: int) -> Iterator[str]:
-    """Give the address on this machine, host:port, at which a Service of the cluster answers until the block ends.
-
-    Raises:
-        ClusterError: there is no such Service, or no pod behind it.
-    """
+    """Forward a local port to a Service until the block ends; give its address, host:port."""
     where = ("--namespace", namespace, "--address", "127.0.0.1")
-    with tempfile.NamedTemporaryFile() as said:  # no pipe: it would fill, as every connection is told of
+    with tempfile.NamedTemporaryFile() as said:  # no pipe: it would fill, as every connection is logged
         process = subprocess.Popen(
             [kubectl.command(), "port-forward", *where, f"service/{service}", f":{port}"],
             stdin=subprocess.DEVNULL, stdout=said, stderr=subprocess.STDOUT,
@@ -92,6 +85,6 @@ def tunnel(namespace: str, service: str, port: int) -> Iterator[str]:
 
 
 def _data(kind: str, name: str, namespace: str = PIPELINES) -> dict[str, str]:
-    """Return what a Secret or a ConfigMap holds; nothing where there is none."""
+    """Return the data of a Secret (decoded) or ConfigMap; empty when there is none."""
     found = (kubectl.get(f"/api/v1/namespaces/{namespace}/{kind}/{name}") or {}).get("data") or {}
     return {key: base64.b64decode(text).decode() if kind == "secrets" else text for key, text in found.items()}

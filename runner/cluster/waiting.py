@@ -1,4 +1,4 @@
-"""Wait for what a cluster makes by itself, and say for what."""
+"""Wait loops with progress lines: retries while the API is unreachable, polls until a thing exists."""
 
 from __future__ import annotations
 
@@ -13,34 +13,26 @@ from runner.errors import ClusterError, ConfigError, UnreachableError
 Say = Callable[[str], None]
 Answer = TypeVar("Answer")
 _UNITS_S = {"s": 1, "m": 60, "h": 3600}
-AWAY_S = 600.0  # how long the cluster's API may be away, as it is when a control plane is updated or starts again
-_TELL_S = 60  # between two lines about the same thing
+AWAY_S = 600.0  # how long the API may be unreachable, as while a control plane is updated or restarted
+_TELL_S = 60  # between two lines about the same wait
 OPERATORS = "look at the operators (kubectl get subscriptions,csv -A)"
 
 
 def seconds(text: str) -> float:
-    """Return a duration such as 20m, 1h30m or 45s in seconds.
-
-    Raises:
-        ConfigError: not a duration.
-    """
+    """Convert a duration such as 20m, 1h30m or 45s to seconds; ConfigError for anything else."""
     if not re.fullmatch(r"(\d+[hms])+", text):
         raise ConfigError(f"gpu-timeout: found {text!r}, expected a duration such as 20m, 1h30m or 45s")
     return sum(int(number) * _UNITS_S[unit] for number, unit in re.findall(r"(\d+)([hms])", text))
 
 
 def while_away(ask: Callable[[], Answer], say: Say, *, patience_s: float = AWAY_S, pause_s: float = 5) -> Answer:
-    """Return what `ask` returns; ask again while the cluster's API is away.
+    """Return the result of `ask`; retry while the cluster's API is unreachable, at most for `patience_s`.
 
-    An API server that starts knows no user's rights for a moment, so a refusal counts as being away once it was.
+    An API server that starts knows no user's rights for a moment, so after an outage a refusal is retried too.
 
     Args:
-        ask: asks the API; several calls of it must end as one.
-        say: is told that the API is away, at once and then every minute, and that it is back.
-        patience_s: how long it may be away.
-        pause_s: between two calls.
-    Raises:
-        ClusterError: the API refuses, or was away too long.
+        ask: calls the API; must be idempotent.
+        say: receives a line when the outage begins, every minute, and when it ends.
     """
     since: float | None = None
     told_at = 0.0
@@ -65,16 +57,13 @@ def while_away(ask: Callable[[], Answer], say: Say, *, patience_s: float = AWAY_
 
 
 def wait_until(lacking: Callable[[], str], say: Say, *, remedy: str, patience_s: float, pause_s: float) -> None:
-    """Wait until nothing is lacking.
+    """Wait until nothing is lacking; ClusterError after `patience_s`.
 
     Args:
-        lacking: says what is not there yet; empty when all is. Once it could say so, the API may be away for minutes.
-        say: is told what is waited for, at once and then every minute.
-        remedy: what people should look at when it does not come.
-        patience_s: how long it may take.
-        pause_s: between two looks at it.
-    Raises:
-        ClusterError: it has not come in time.
+        lacking: returns the missing thing; empty when all is there. After its first answer the API may be unreachable
+            for minutes.
+        say: receives what is waited for, at once and then every minute.
+        remedy: what people should look at after a timeout.
     """
     what = lacking()
     start, told, told_at = time.monotonic(), "", 0.0
@@ -92,13 +81,10 @@ def wait_until(lacking: Callable[[], str], say: Say, *, remedy: str, patience_s:
 
 
 def wait_for(path: str, what: str, say: Say, *, patience_s: float, pause_s: float) -> None:
-    """Wait until the API server has an object.
+    """Wait as `wait_until` until an object exists.
 
     Args:
-        path: the API's.
-        what: it is, and who brings it.
-        say, patience_s, pause_s: as `wait_until`.
-    Raises:
-        ClusterError: it has not come in time.
+        path: of the API.
+        what: the object and who creates it, for messages.
     """
     wait_until(lambda: "" if kubectl.get(path) else what, say, remedy=OPERATORS, patience_s=patience_s, pause_s=pause_s)

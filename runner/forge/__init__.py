@@ -1,1 +1,1 @@
-"""Git, and the forge that the repository is at: its API, commit statuses, pull requests."""
+"""Git and the forge (GitHub or compatible): its API, commit statuses, pull requests."""

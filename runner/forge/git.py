@@ -1,7 +1,4 @@
-"""Git in a process of its own, and the token that it shows over https.
-
-GITHUB_TOKEN proves who asks when Git fetches or pushes.
-"""
+"""Git as a subprocess, authenticated over https with GITHUB_TOKEN."""
 
 from __future__ import annotations
 
@@ -21,11 +18,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 def git(
     project: Path, *arguments: str, stdin: bytes | None = None, environment: Mapping[str, str] | None = None
 ) -> str:
-    """Run Git and return what it prints.
-
-    Raises:
-        GitError: it fails; with the line that says why.
-    """
+    """Run Git and return its stdout; GitError has the line of stderr that gives the reason."""
     settings = {**os.environ, "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C", **(environment or {})}
     try:
         done = subprocess.run(
@@ -42,11 +35,7 @@ def git(
 
 
 def head_of(url: str, branch: str) -> str:
-    """Return the commit that a branch is at.
-
-    Raises:
-        GitError: it cannot be reached, or there is no such branch.
-    """
+    """Return the commit id of a remote branch; GitError when there is no such branch."""
     found = git(Path.cwd(), "ls-remote", url, f"refs/heads/{branch}", environment=credentials(url)).split()
     if not found:
         raise GitError(f"{url}: there is no branch {branch}; correct DETECTOR_REVISION in gitops/cluster/cluster.env")
@@ -54,11 +43,11 @@ def head_of(url: str, branch: str) -> str:
 
 
 def credentials(url: str, token: str | None = None) -> dict[str, str]:
-    """Return what lets Git use a token over https, as environment so that no process list shows it.
+    """Return Git's configuration for a token over https, as environment variables so that no process list shows it.
 
     Args:
         url: of the repository.
-        token: GITHUB_TOKEN where it is None.
+        token: None: GITHUB_TOKEN.
     """
     token, address = os.environ.get("GITHUB_TOKEN") if token is None else token, urlsplit(url)
     is_safe = address.scheme == "https" or (address.scheme == "http" and address.hostname in LOOPBACK)
@@ -73,5 +62,5 @@ def credentials(url: str, token: str | None = None) -> dict[str, str]:
 
 
 def shown(text: str) -> str:
-    """Return a text without the password of a URL in it."""
+    """Return a text with user and password removed from its URLs."""
     return re.sub(r"(\w+://)[^/\s@]*@", r"\1", text)

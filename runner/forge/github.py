@@ -1,7 +1,6 @@
-"""GitHub's API behind the address of a repository.
+"""GitHub's API for the address of a repository.
 
-GITHUB_API_URL and GITHUB_REPOSITORY (owner/name) are told from the repository's address unless they are set, as they
-are in GitHub's own jobs.
+GITHUB_API_URL and GITHUB_REPOSITORY (owner/name), which GitHub's own jobs set, override the values from the address.
 
 API: https://docs.github.com/en/rest
 """
@@ -25,13 +24,13 @@ _TIMEOUT_SECONDS = 60
 
 
 class Remote(NamedTuple):
-    """A repository on a server.
+    """A repository on a server. api, page and repository are empty when the address does not give them.
 
     Attributes:
-        url: that Git knows it by.
-        api: GitHub's API, such as https://api.github.com; empty where none can be told from the address.
-        page: of the repository, for people; empty as well.
-        repository: owner/name; empty as well.
+        url: as in Git.
+        api: GitHub's API, such as https://api.github.com.
+        page: of the repository, for people.
+        repository: owner/name.
     """
 
     url: str
@@ -41,9 +40,9 @@ class Remote(NamedTuple):
 
 
 def remote_of(url: str) -> Remote:
-    """Tell the server from an address: https://host/owner/name, ssh://… or git@host:owner/name.
+    """Parse an address: https://host/owner/name, ssh://… or git@host:owner/name.
 
-    A host that is not github.com is taken for a GitHub Enterprise Server, whose API is at /api/v3.
+    A host other than github.com counts as a GitHub Enterprise Server, with its API at /api/v3.
     """
     found = re.fullmatch(r"(?:https?://|ssh://)?(?:[^@/]*@)?([\w.-]+)(:\d+)?[:/](.+?/.+?)(\.git)?/?", url)
     is_file = url.startswith(("file:", "/", "."))
@@ -56,10 +55,10 @@ def remote_of(url: str) -> Remote:
 
 
 def ask(method: str, url: str, token: str, content: Mapping[str, str] | None = None) -> Any:
-    """Call the API, which must be https:// unless it is on this machine, as the token goes with it.
+    """Call the API and return its JSON.
 
     Raises:
-        GitError: it does not answer, or refuses.
+        GitError: it does not answer, refuses, or is neither https:// nor on this machine: the token would be readable.
     """
     address = urlsplit(url)
     if address.scheme != "https" and not (address.scheme == "http" and address.hostname in LOOPBACK):
@@ -82,7 +81,7 @@ def ask(method: str, url: str, token: str, content: Mapping[str, str] | None = N
 
 
 def same_repository(one: str, other: str) -> bool:
-    """Whether two addresses are of one repository, in whatever form each is."""
+    """Whether two addresses, in any form, are of the same repository."""
     pages = [urlsplit(remote_of(each).page) for each in (one, other)]
     (host, path), (other_host, other_path) = ((page.hostname, page.path.lower()) for page in pages)
     return one == other or (bool(host) and (host, path) == (other_host, other_path))

@@ -1,8 +1,8 @@
-"""A pull request with new contents of a few files, made beside the checkout: no branch is switched, nothing is staged.
+"""Pull request with new contents of a few files, made beside the checkout: no branch is switched, nothing is staged.
 
-The branch has one commit on top of HEAD, and is replaced when the same is proposed again; a pull request that is open
-for it then shows the new commit, so there is one at a time. GITHUB_TOKEN opens it by GitHub's API;
-without one, the link that opens it by hand is returned (see runner/forge/github.py).
+The branch has one commit on top of HEAD and is overwritten by the next proposal; its open pull request then shows the
+new commit, so there is one at a time. GITHUB_TOKEN opens it by GitHub's API; without a token, the link that opens it by
+hand is returned (see runner/forge/github.py).
 
 API: https://docs.github.com/en/rest/pulls/pulls
 """
@@ -32,20 +32,19 @@ def propose(
     base: str | None = None,
     remote: str = "origin",
 ) -> str:
-    """Commit new contents of files on a branch, push it, and open a pull request, or bring the open one up to date.
+    """Commit new contents of files on a branch, push it, and open or update its pull request.
 
     Args:
-        project: a folder in the repository, whose HEAD the commit stands on.
-        files: path relative to `project`, and what the file is to hold.
-        branch: to push to; replaced where it exists.
+        project: a folder in the repository, whose HEAD is the commit's parent.
+        files: path relative to `project` → new content.
+        branch: to push to; overwritten when it exists.
         title: of the commit and of the pull request.
         body: of both, as Markdown.
         base: the branch to merge into; None: the remote's default branch.
-        remote: of Git.
     Returns:
-        What became of it, with the address, to print.
+        The result with the address, to print.
     Raises:
-        GitError: Git or the server refuses. What was pushed stays, and the next run goes on with it.
+        GitError: Git or the server refuses. A pushed branch stays, and the next call continues with it.
     """
     where = _remote(project, remote)
     commit = _commit(project, files, f"{title}\n\n{body}".strip())
@@ -62,18 +61,18 @@ def propose(
 
 
 def changed_files(project: Path, paths: Sequence[str]) -> list[str]:
-    """Return those of the files that are not as HEAD has them."""
+    """Return those of the files that differ from HEAD."""
     listed = git(project, "diff", "--name-only", "--relative", "-z", "HEAD", "--", *paths)
     return [path for path in listed.split("\0") if path]
 
 
 def _remote(project: Path, remote: str) -> Remote:
-    git(project, "remote", "get-url", remote)  # complains if there is none
-    return remote_of(git(project, "config", f"remote.{remote}.url"))  # as it is written, whatever Git makes of it
+    git(project, "remote", "get-url", remote)  # fails if there is none
+    return remote_of(git(project, "config", f"remote.{remote}.url"))  # as configured, before Git's url.insteadOf
 
 
 def _commit(project: Path, files: Mapping[str, str | bytes], message: str) -> str:
-    """Return a commit on HEAD that changes the files, made with an index of its own."""
+    """Return a commit on HEAD that changes the files, made with a separate index."""
     prefix = git(project, "rev-parse", "--show-prefix")
     with tempfile.TemporaryDirectory() as folder:
         index = {"GIT_INDEX_FILE": str(Path(folder, "index"))}
@@ -88,7 +87,7 @@ def _commit(project: Path, files: Mapping[str, str | bytes], message: str) -> st
 
 
 def _push(project: Path, where: Remote, remote: str, branch: str, commit: str) -> bool:
-    """Push a commit to a branch unless the branch has the same one already; return whether it was pushed."""
+    """Push a commit unless the branch has the same one already; return whether it was pushed."""
     known = git(project, "ls-remote", remote, f"refs/heads/{branch}", environment=credentials(where.url)).split("\t")[0]
     if known:
         git(project, "fetch", "--quiet", remote, f"refs/heads/{branch}", environment=credentials(where.url))
@@ -100,7 +99,7 @@ def _push(project: Path, where: Remote, remote: str, branch: str, commit: str) -
 
 
 def _content(project: Path, commit: str) -> str:
-    """Return what tells a commit from others except its date: tree, parents and message."""
+    """Return a commit's tree, parents and message, which identify it apart from its dates."""
     return git(project, "show", "--no-patch", "--format=%T %P%n%B", commit)
 
 
@@ -113,7 +112,7 @@ def _default_branch(project: Path, where: Remote, remote: str) -> str:
 
 
 def _open(where: Remote, token: str, *, branch: str, base: str, title: str, body: str) -> str:
-    """Open the pull request of a branch, or give the open one this title and text."""
+    """Open a branch's pull request, or update title and text of the open one."""
     pulls = f"{where.api.rstrip('/')}/repos/{where.repository}/pulls"
     owner = where.repository.partition("/")[0]
     head = quote(f"{owner}:{branch}", safe="")
@@ -126,10 +125,10 @@ def _open(where: Remote, token: str, *, branch: str, base: str, title: str, body
 
 
 def _ask(method: str, url: str, token: str, content: Mapping[str, str] | None = None) -> Any:
-    """Return the pull requests that there are, or the one that was made or changed.
+    """Call the API; return a list of pull requests (GET), or the created or changed one.
 
     Raises:
-        GitError: the server does not answer, refuses, or is none of GitHub's.
+        GitError: the server does not answer, refuses, or is not GitHub's API.
     """
     answer = ask(method, url, token, content)
     expected = list if method == "GET" else dict

@@ -1,7 +1,7 @@
-"""Finished annotations, from Label Studio's JSON export: what people drew, and nothing that only looks like it.
+"""Finished annotations, from Label Studio's JSON export.
 
 The export in YOLO's format is not used: it numbers classes by the alphabet, takes the oldest of several annotations,
-forgets that boxes are turned, and leaves out pictures that it cannot load without a word.
+ignores that boxes are turned, and silently leaves out pictures that it cannot load.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from runner.errors import LabelStudioError
 from runner.label_studio.project import Project
 from runner.label_studio.regions import Box, labels_of, read_regions
 
-_TRIES = 3  # people go on drawing while the export is made
+_TRIES = 3  # people may annotate while the export is made
 
 
 @dataclass(frozen=True)
@@ -25,10 +25,8 @@ class Annotated:
     """The newest annotation of a task.
 
     Attributes:
-        task: its number.
-        data: the task's data.
-        boxes: what was drawn, in the picture as a person sees it; None: the task was skipped.
-        time: when it was last changed.
+        boxes: in the picture as a person sees it; None: the task was skipped.
+        time: of the last change.
     """
 
     task: int
@@ -38,11 +36,7 @@ class Annotated:
 
 
 def exported(its: Project) -> list[dict[str, Any]]:
-    """Return all tasks that have an annotation, with all annotations, skipped ones too.
-
-    Raises:
-        LabelStudioError: what came is not what the server counts.
-    """
+    """Return all tasks with annotations, skipped ones too; LabelStudioError when the server counts other numbers."""
     for _ in range(_TRIES):
         before = _counted(its)
         raw = b"".join(its.server.client.projects.exports.download_sync(its.id, export_type="JSON"))
@@ -63,10 +57,10 @@ def exported(its: Project) -> list[dict[str, Any]]:
 def newest_annotations(
     its: Project, classes: Collection[str], rotated: Literal["box", "refuse"]
 ) -> tuple[list[Annotated], list[str]]:
-    """Return the newest annotation of each task that has one, and what was clipped, straightened or left out of them.
+    """Return the newest annotation of each annotated task, and notes on boxes clipped, straightened or left out.
 
     Raises:
-        LabelStudioError: some hold what is no box of a known class; all of them are named.
+        LabelStudioError: naming every region that is no box of a known class.
     """
     newest: list[Annotated] = []
     problems: list[str] = []
@@ -87,12 +81,12 @@ def newest_annotations(
 
 
 def labels_used(its: Project) -> set[str]:
-    """Return the labels that annotations use, old ones too."""
+    """Return the labels that annotations use, old annotations too."""
     return {label for task in exported(its) for each in task["annotations"] for label in labels_of(each["result"])}
 
 
 def _counted(its: Project) -> tuple[int, int]:
-    """Return how many annotations there are, and how many tasks were skipped.
+    """Return the numbers of annotations and of skipped tasks.
 
     `num_tasks_with_annotations` would leave out those that count as ground truth, as imported ones do.
     """

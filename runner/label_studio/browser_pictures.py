@@ -1,4 +1,4 @@
-"""Pictures as people see them in a browser: which kinds are shown, and how EXIF turns them."""
+"""Pictures as browsers show them: supported formats, EXIF orientation."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ SUFFIXES = {
     "GIF": ".gif",
     "BMP": ".bmp",
     "AVIF": ".avif",
-}  # what browsers show
+}  # formats that browsers show
 _ORIENTATION_TAG = 0x0112
-_INVERSE = {6: 8, 8: 6}  # what undoes a turn; the others undo themselves
+_INVERSE = {6: 8, 8: 6}  # the inverse orientation; the others are their own inverse
 
 
 class Look(NamedTuple):
-    """What a task needs to know of a picture.
+    """Properties of a picture for its task.
 
     Attributes:
         size_px: width and height as a person sees it.
         turn: EXIF orientation, 1 to 8.
         suffix: for a browser.
-        dhash: 64 bits that few differ in for pictures that look alike.
+        dhash: 64 bits; similar pictures differ in few.
     """
 
     size_px: tuple[int, int]
@@ -44,7 +44,7 @@ class Look(NamedTuple):
 
 
 def look_at(data: bytes) -> Look | str:
-    """Return what a task needs to know of a picture; why it can have none, where browsers would not show it."""
+    """Return the properties of a picture; a text with the reason when browsers would not show it."""
     try:
         picture = decode(data, fit=64)
     except PictureError as error:
@@ -57,12 +57,12 @@ def look_at(data: bytes) -> Look | str:
 
 
 def turn_of(picture: Path) -> int:
-    """Return the EXIF orientation of a picture, 1 to 8, from its header; 1 where there is none."""
+    """Return the EXIF orientation of a picture, 1 to 8, from its header; 1 when it has none."""
     try:
         with warnings.catch_warnings(), Image.open(picture) as image:
-            warnings.simplefilter("ignore")  # of many pixels, or of odd metadata
+            warnings.simplefilter("ignore")  # about many pixels, or odd metadata
             turn = image.getexif().get(_ORIENTATION_TAG)
-    except Exception:  # noqa: BLE001 - what Pillow raises on damaged bytes has no common base; `prepare` says it
+    except Exception:  # noqa: BLE001 - Pillow's errors on damaged bytes have no common base; `prepare` reports them
         return 1
     return turn if isinstance(turn, int) and 1 <= turn <= 8 else 1
 
@@ -71,15 +71,14 @@ def as_seen(boxes: Sequence[Box], turn: int, frame: Literal["stored", "seen"]) -
     """Map boxes of a dataset to the picture as a person sees it.
 
     Args:
-        boxes: of one picture.
-        turn: its EXIF orientation.
-        frame: that the dataset's boxes are in (`prepare.exif_boxes`).
+        turn: EXIF orientation, 1 to 8.
+        frame: of the dataset's boxes (`prepare.exif_boxes`).
     """
     return _turned(boxes, turn if frame == "stored" else 1)
 
 
 def as_kept(boxes: Sequence[Box], turn: int, frame: Literal["stored", "seen"]) -> list[Box]:
-    """Map boxes of the picture as a person sees it to the frame of the dataset: what undoes `as_seen`."""
+    """Map boxes of the picture as a person sees it to the dataset's frame: the inverse of `as_seen`."""
     return _turned(boxes, _INVERSE.get(turn, turn) if frame == "stored" else 1)
 
 

@@ -1,4 +1,4 @@
-"""What the model server kept, as it lies in the store: captures and what people said about them.
+"""Captures of the model server in the store, with people's feedback.
 
 Written by serving/capture.py and serving/feedback.py:
 
@@ -57,12 +57,11 @@ class Said(BaseModel):
 
 @dataclass(frozen=True)
 class Capture:
-    """A picture that the server kept, and why.
+    """A captured picture with the model's answer.
 
     Attributes:
         stem: its key in the store, without a suffix.
-        answered: what the model found.
-        said: what a person said, if anyone did.
+        said: the feedback, if any.
     """
 
     stem: str
@@ -71,29 +70,29 @@ class Capture:
 
     @property
     def origin(self) -> Literal["capture", "feedback"]:
-        """What the task's origin is."""
+        """Origin of the task."""
         return "feedback" if self.said else "capture"
 
     @property
     def model(self) -> str:
-        """Name and version of the model, as a prediction carries them."""
+        """Name and version of the model, as in a prediction."""
         return f"{self.answered.model.name} {self.answered.model.version or self.answered.model.sha256[:12]}"
 
     def found(self) -> list[Scored]:
-        """Return the boxes that the model drew, those just below its thresholds too."""
+        """Return the model's boxes, those just below its thresholds too."""
         return [
             (self._box(each.label, each.box), each.confidence)
             for each in [*self.answered.detections, *self.answered.almost]
         ]
 
     def corrected(self) -> list[Scored] | None:
-        """Return the boxes that a person drew instead; None where nobody did."""
+        """Return a person's corrected boxes; None when there are none."""
         if self.said is None or self.said.boxes is None:
             return None
         return [(self._box(each.label, each.box), 1.0) for each in self.said.boxes]
 
     def rank(self) -> tuple[int, float]:
-        """Return what sorts the most useful first: feedback, nothing found, low confidence; last, what was right."""
+        """Return the sort key, most useful first: feedback, nothing found, low confidence; last, confirmed answers."""
         if self.said:
             return (0, 0.0) if self.said.verdict != "correct" else (3, 0.0)
         if not self.answered.detections:
@@ -112,9 +111,8 @@ class Found:
     """Captures in a store.
 
     Attributes:
-        captures: those that can be used.
-        unusable: `key: reason` for the others.
-        without_picture: how many people said something about a picture that was not kept.
+        unusable: `key: reason` of captures that cannot be used.
+        without_picture: number of feedbacks whose picture was not captured.
     """
 
     captures: list[Capture]
@@ -123,42 +121,32 @@ class Found:
 
 
 class Place:
-    """Where captures/ is: a store, or below a prefix of its bucket."""
+    """Location of captures/: a store, or a prefix of its bucket."""
 
     def __init__(self, project: Path, uri: str | None = None) -> None:
-        """Take what the server's CAPTURE_URI is, a folder or s3://bucket[/prefix]; None: the store of STORE_URI.
-
-        Raises:
-            StoreError: it names no store.
-        """
+        """Open the server's CAPTURE_URI, a folder or s3://bucket[/prefix]; None: the store of STORE_URI."""
         found = re.fullmatch(r"(s3://[^/]+)/+(.*?)/*", uri or "")
         self._prefix = f"{found[2]}/" if found and found[2] else ""
         self._store = open_store(project, found[1] if found else uri)
 
     def list(self) -> list[str]:
-        """Return the keys of all that was kept, from captures/ on."""
+        """Return the keys of all captures' objects, from captures/ on."""
         return [key.removeprefix(self._prefix) for key in self._store.list(f"{self._prefix}captures/")]
 
     def read(self, key: str) -> bytes:
-        """Return an object.
-
-        Raises:
-            StoreError: it is missing, or cannot be read.
-        """
+        """Return an object's content."""
         return self._store.read(self._prefix + key)
 
     def uri_of(self, key: str) -> str:
-        """Return how a task names an object."""
+        """Return an object's address in a task."""
         return self._store.uri_of(self._prefix + key)
 
 
 def read_captures(place: Place, since: date, leave_out: Collection[str] = ()) -> Found:
-    """Return the captures that are not older than a day.
+    """Return the captures since a day.
 
     Args:
-        place: where they are.
-        since: the first day.
-        leave_out: request ids of those that are of no interest, unless somebody said something about them.
+        leave_out: request ids to skip unless they have feedback.
     """
     files: dict[str, set[str]] = {}
     for key in place.list():
@@ -191,10 +179,7 @@ def read_captures(place: Place, since: date, leave_out: Collection[str] = ()) ->
 
 
 def count_captures(place: Place, model: str) -> Counter[tuple[str, str]]:
-    """Return how many captures and verdicts there are of each version of a model: (version, kind) → count.
-
-    Kinds are `captured` and `feedback`.
-    """
+    """Return the captures and feedbacks of each version of a model: (version, `captured` | `feedback`) → count."""
     counts: Counter[tuple[str, str]] = Counter()
     for key in place.list():
         match = _KEY.fullmatch(key)

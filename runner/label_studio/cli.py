@@ -1,4 +1,4 @@
-"""The commands around Label Studio; what they do is imported when one is called."""
+"""Command line of labels, captures and flywheel; their modules are imported when one is called."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The dataset that params.yaml names, as a pull starts from it: each picture by its digest, with its boxes."""
+"""Current dataset: the version in params.yaml that a pull starts from, each picture with its digest and boxes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from runner.workspace import sha256_of
 
 @contextmanager
 def scratch(project: Path) -> Iterator[Path]:
-    """Give an empty folder in the project's scratch space; it is gone after the block."""
+    """Give an empty folder in the project's scratch space, removed after the block."""
     work = _work(project)
     work.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="labels-", dir=work) as folder:
@@ -36,10 +36,9 @@ class Picture:
 
     Attributes:
         name: of its file in the dataset.
-        image: the file.
-        sha256: of it.
+        sha256: of the picture's bytes, in hex.
         text: its label file, byte for byte; None: it has none.
-        boxes: what stands there, in the frame that `prepare.exif_boxes` says.
+        boxes: from the label file, in the frame of `prepare.exif_boxes`.
         part: train, val, test, or None.
     """
 
@@ -67,15 +66,11 @@ class Dataset:
 
 
 def current_dataset(config: Config, store: Store, project: Path, folder: Path) -> Dataset:
-    """Return the version that params.yaml names; the drawn sample is nobody's data and counts as none.
+    """Return the version in params.yaml; the generated sample counts as none.
 
     Args:
-        config: the composed configuration.
-        store: where the version is.
-        project: whose scratch space keeps a download that was killed.
-        folder: gets its files; new.
-    Raises:
-        StoreError, DatasetError: it is missing or damaged.
+        project: its scratch space keeps an interrupted download.
+        folder: gets the files; must not exist.
     """
     if config.dataset.url == "sample":
         return Dataset(config.dataset.classes, [], {})
@@ -84,11 +79,7 @@ def current_dataset(config: Config, store: Store, project: Path, folder: Path) -
 
 
 def read_dataset(folder: Path) -> Dataset:
-    """Return a dataset on disk, in any layout that `dataset add` takes.
-
-    Raises:
-        DatasetError: it is none.
-    """
+    """Return a dataset on disk, in any layout that `dataset add` takes."""
     layout = read_layout(folder)
     digests = list(threads(sha256_of, [picture.image for picture in layout.pictures], "reading"))
     pictures = []
@@ -100,18 +91,14 @@ def read_dataset(folder: Path) -> Dataset:
 
 
 def boxes_in(text: bytes, classes: list[str]) -> list[Box]:
-    """Return the boxes of a label file that `prepare` takes."""
+    """Return the boxes of a label file that `prepare` accepts."""
     labels = parse_labels(text, where="", classes=len(classes))
     rows = zip(labels.class_ids.tolist(), labels.boxes_xywhn.tolist(), strict=True)
     return [Box(classes[number], (x, y, w, h)) for number, (x, y, w, h) in rows]
 
 
 def class_list(config: Config, dataset: Dataset) -> list[str]:
-    """Return the classes that annotators choose from: those of the configuration, else the dataset's own.
-
-    Raises:
-        NotSetUpError: neither names any.
-    """
+    """Return the classes for annotators: the configuration's, else the dataset's; NotSetUpError if neither has any."""
     if classes := config.dataset.classes or dataset.classes:
         return classes
     raise NotSetUpError(
@@ -121,7 +108,7 @@ def class_list(config: Config, dataset: Dataset) -> list[str]:
 
 
 def dataset_name(config: Config) -> str:
-    """Return the name of the folder of the dataset's versions: the current one's, else after the project's title."""
+    """Return the folder name of the dataset's versions: the current dataset's, else from the project's title."""
     return config.dataset.name if config.dataset.url != "sample" else slug(config.labels.title) or "labels"
 
 

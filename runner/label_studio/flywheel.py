@@ -1,8 +1,8 @@
-"""Is the wheel turning? Round by round: what was captured, annotated and added, and what it did to the metrics.
+"""Flywheel report: for each round the captured, annotated and added pictures, and the metrics.
 
 A round is one version of the dataset and the models that were trained on it. All of it is read from the store: captures
-lie under the model that answered, a version of the dataset has a record of how `labels pull` made it, and a model's
-manifest names its dataset and its metrics.
+are filed under the model that answered, a version of the dataset has a record of its `labels pull`, and a model's
+manifest names its dataset and metrics.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from runner.store.published import Version, numbers, read_version
 from runner.tables import Row, Table, figure
 from runner.workspace import writing
 
-MOST_CLASSES = 12  # with more, the picture shows them thin and grey, without names
+MOST_CLASSES = 12  # more are drawn thin and grey, without names
 
 
 @dataclass
 class Round:
-    """A version of the dataset, and what came of it.
+    """A version of the dataset, and the models trained on it.
 
     Attributes:
         dataset: its sha256, in hex.
-        versions: of the model that were trained on it, ascending; at least one.
-        record: how `labels pull` made the version; empty where a person added it.
-        captured: pictures that the models of the round before had kept.
-        feedback: verdicts of people on those models' answers.
+        versions: of the model, ascending; at least one.
+        record: of the `labels pull` that made the version; empty when a person added it.
+        captured: number of captures of the previous round's models.
+        feedback: number of feedbacks on those models' answers.
     """
 
     dataset: str
@@ -47,23 +47,18 @@ class Round:
 
     @property
     def model(self) -> Version:
-        """The newest that passed the gate, else the newest."""
+        """The newest version that passed the gate, else the newest."""
         return next((each for each in reversed(self.versions) if each.passed), self.versions[-1])
 
     @property
     def returned(self) -> int:
-        """How many of the pictures that are new or relabelled the model server had kept."""
+        """Number of new or relabelled pictures that come from captures."""
         origins = self.record.get("origins", {})
         return int(origins.get("capture", 0)) + int(origins.get("feedback", 0))
 
 
 def report(project: Path, *, markdown: bool = False) -> str:
-    """Return the rounds as tables, and draw them.
-
-    Raises:
-        StageError: no model was published yet.
-        StoreError, ConfigError: the store or the configuration cannot be read.
-    """
+    """Return the rounds as tables, and draw them; StageError when no model was published yet."""
     config, _ = compose(project)
     store = open_store(project)
     counts = count_captures(Place(project), config.model.name)
@@ -78,13 +73,7 @@ def report(project: Path, *, markdown: bool = False) -> str:
 
 
 def rounds_of(store: Store, model: str, counts: Counter[tuple[str, str]]) -> list[Round]:
-    """Return the rounds of a model, the first one first.
-
-    Args:
-        store: where its versions are.
-        model: its name.
-        counts: (version, captured | feedback) → how many were kept of its answers.
-    """
+    """Return the rounds of a model, the first one first; `counts` is (version, captured | feedback) → count."""
     rounds: list[Round] = []
     for number in numbers(store, model):
         version = read_version(store, model, number)
@@ -97,7 +86,7 @@ def rounds_of(store: Store, model: str, counts: Counter[tuple[str, str]]) -> lis
 
 
 def draw(rounds: Sequence[Round], file: Path) -> None:
-    """Draw what went around beside what it did to the metrics, as a PNG."""
+    """Draw captures and added pictures beside the metrics, as a PNG."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
@@ -168,7 +157,7 @@ def _classes(rounds: Sequence[Round]) -> Table:
 
 
 def _judge(rounds: Sequence[Round], waiting: Round) -> str:
-    """Say in a sentence whether pictures go around, and what to look at if they do not."""
+    """Return a sentence: whether captures return as training pictures, and what to check if not."""
     turned = sum(each.returned > 0 for each in rounds)
     kept = f"{waiting.captured} captures and {waiting.feedback} verdicts since the last round"
     if turned:
@@ -179,7 +168,7 @@ def _judge(rounds: Sequence[Round], waiting: Round) -> str:
 
 
 def _kept(before: Round, counts: Counter[tuple[str, str]]) -> tuple[int, int]:
-    """Return how many pictures, and how many verdicts, were kept of a round's models' answers."""
+    """Return the numbers of captures and feedbacks of a round's models."""
     versions = [str(version.number) for version in before.versions]
     captured, feedback = (sum(counts[version, kind] for version in versions) for kind in ("captured", "feedback"))
     return captured, feedback

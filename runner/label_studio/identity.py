@@ -1,4 +1,4 @@
-"""Which picture a task shows: its digest, and its bytes where the dataset does not have them yet."""
+"""Identity of a task's picture: its digest, and its bytes when the dataset lacks them."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from runner.workspace import sha256_of
 from serving.vision.picture import PictureError, decode
 
 _SHA256 = re.compile("[0-9a-f]{64}")
-_UPLOADED = re.compile("^[0-9a-f]{8}-")  # what Label Studio writes before the name of an upload
+_UPLOADED = re.compile("^[0-9a-f]{8}-")  # Label Studio's prefix of an upload's name
 _SUFFIX = {"MPO": ".jpg", "JPEG": ".jpg", "JPEG2000": ".jp2"}
 
 
 @dataclass
 class Identified:
-    """What was annotated, by picture.
+    """Annotations by picture.
 
     Attributes:
-        findings: sha256 → the newest that was drawn.
-        skipped: sha256 of pictures that were skipped last.
-        tasks: how many tasks show a picture that another, annotated later, shows too.
+        findings: sha256 → the newest annotation.
+        skipped: sha256 of pictures whose newest annotation is a skip.
+        tasks: number of tasks whose picture another task, annotated later, shows too.
     """
 
     findings: dict[str, Finding] = field(default_factory=dict)
@@ -39,15 +39,13 @@ class Identified:
 
 
 def identify(annotated: Sequence[Annotated], known: Collection[str], shelf: Shelf, folder: Path) -> Identified:
-    """Find out which picture each annotation is about; of several about one picture, the newest counts.
+    """Find the picture of each annotation; of several for one picture, the newest counts.
 
     Args:
         annotated: the newest annotation of each task.
-        known: sha256 of pictures whose bytes are here already; no other picture is believed to be what its task says.
-        shelf: fetches pictures.
-        folder: gets them.
+        known: sha256 of pictures whose bytes are here. Others are fetched, and their digests computed.
     Raises:
-        LabelStudioError: a picture cannot be fetched, is none, or is another than it was when it became a task.
+        LabelStudioError: a picture cannot be fetched, is none, or changed since it became a task.
     """
     new = [each for each in annotated if each.boxes is not None and digest_in(each.data) not in known]
     folder.mkdir()
@@ -59,7 +57,7 @@ def identify(annotated: Sequence[Annotated], known: Collection[str], shelf: Shel
         picture = fetched.get(each.task)
         sha256 = picture[0] if picture else digest_in(each.data)
         if not sha256:
-            continue  # skipped, and never one of the dataset's
+            continue  # skipped, and not in the dataset
         found.doubles += sha256 in found.findings or sha256 in found.skipped
         found.findings.pop(sha256, None)
         found.skipped.discard(sha256)
@@ -72,13 +70,13 @@ def identify(annotated: Sequence[Annotated], known: Collection[str], shelf: Shel
 
 
 def digest_in(data: dict[str, object]) -> str:
-    """Return the digest that a task's data names; empty where it names none."""
+    """Return the digest in a task's data; empty when there is none."""
     sha256 = data.get("sha256")
     return sha256 if isinstance(sha256, str) and _SHA256.fullmatch(sha256) else ""
 
 
 def _fetch(shelf: Shelf, folder: Path, each: Annotated) -> tuple[str, Path, str]:
-    """Return digest, file and name of the picture of a task."""
+    """Fetch the picture of a task; return its digest, file and name."""
     image = each.data.get("image")
     if not isinstance(image, str):
         raise LabelStudioError(f"task {each.task}: its data name no image, expected one; delete the task")
@@ -98,6 +96,6 @@ def _fetch(shelf: Shelf, folder: Path, each: Annotated) -> tuple[str, Path, str]
 
 
 def _name(given: object, image: str, kind: str) -> str:
-    """Return the name of a picture's file: the task's, else that of its address, with a suffix that fits."""
+    """Return a picture's file name: the task's, else from its address, with the suffix of its format."""
     name = given if isinstance(given, str) and given else _UPLOADED.sub("", basename(image))
     return name if is_picture(name) else f"{name}{_SUFFIX.get(kind, f'.{kind.lower()}')}"

@@ -1,4 +1,4 @@
-"""`labels import`: pictures become tasks, and a dataset's boxes finished annotations; each picture once."""
+"""`labels import`: pictures become tasks, a dataset's boxes become finished annotations; each picture once."""
 
 from __future__ import annotations
 
@@ -38,8 +38,7 @@ class Picture:
 
     Attributes:
         name: for people, and for the dataset.
-        path: the file.
-        boxes: of the dataset that it came in, in that dataset's frame; None: nobody labelled it yet.
+        boxes: of its dataset, in that dataset's frame; None: not labelled.
     """
 
     name: str
@@ -48,17 +47,14 @@ class Picture:
 
 
 def import_pictures(source: str, *, project: Path, predict: bool = False) -> str:
-    """Make a task of each picture that has none yet; pictures of a dataset with its boxes as finished annotations.
+    """Make a task of each picture that has none yet; a dataset's boxes become finished annotations. Return the counts.
 
     Args:
         source: a folder or a zip, of pictures or of a dataset, or s3://bucket/prefix with either.
-        project: the folder that holds params.yaml.
-        predict: let the deployed model draw its boxes on those that nobody labelled.
-    Returns:
-        What was found and made, to print.
+        predict: add the deployed model's predictions to unlabelled pictures.
     Raises:
-        DatasetError: there is no such source, or it has no pictures, or it would do harm.
-        LabelStudioError: the server is not to be reached or refuses; what was made stays, and is not made again.
+        DatasetError: there is no such source, it has no pictures, or it is unsafe to unpack.
+        LabelStudioError: the server cannot be reached or refuses; run again, it continues after the tasks already made.
     """
     config, _ = compose(project)
     store = open_store(project)
@@ -145,10 +141,10 @@ class _Import:
 
 
 class Alike:
-    """Finds pictures that look like one of those before."""
+    """Finds near-duplicates of earlier pictures."""
 
     def __init__(self, bits: int, tasks: Iterable[Task]) -> None:
-        """Take how many of the 64 bits may differ, and the tasks that are there."""
+        """Start with the existing tasks; near-duplicates differ in at most `bits` of 64 hash bits."""
         self._bits = bits
         hashes = [(str(task.data.get("dhash")), str(task.data.get("name"))) for task in tasks]
         known = [(int(text, 16), name) for text, name in hashes if len(text) == 16 and _is_hex(text)]
@@ -156,7 +152,7 @@ class Alike:
         self._hashes = np.array([number for number, _ in known], np.uint64)
 
     def find(self, dhash: int, name: str) -> str | None:
-        """Return the name of a picture that looks like this one, and remember this one."""
+        """Return the name of an earlier near-duplicate, and remember this picture."""
         bits = np.bitwise_count(self._hashes ^ np.uint64(dhash))
         nearest = int(bits.argmin()) if len(bits) else 0
         found = self._names[nearest] if len(bits) and bits[nearest] <= self._bits else None

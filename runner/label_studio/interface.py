@@ -1,4 +1,4 @@
-"""The labelling configuration of a project: a picture, and a rectangle for each class in a colour of its own.
+"""Labelling configuration of a project: a picture, and a rectangle label with its own colour for each class.
 
 Format: https://labelstud.io/tags/rectanglelabels
 """
@@ -13,15 +13,15 @@ from xml.etree import ElementTree
 
 from runner.label_studio.regions import FROM_NAME, TO_NAME
 
-_GOLDEN = 0.6180339887  # of a circle: each hue is far from those before it
+_GOLDEN = 0.6180339887  # golden-ratio step of the hue: each is far from those before it
 
 
 def labelling_configuration(classes: Sequence[str], rotated: Literal["box", "refuse"]) -> str:
-    """Return the configuration for a class list; the colour of a class depends on its place alone.
+    """Return the configuration for a class list; the colour of a class depends only on its id.
 
     Args:
         classes: names in id order.
-        rotated: with `refuse`, the editor offers no handle to turn a box with.
+        rotated: `refuse`: the editor has no handle to turn a box.
     """
     view = ElementTree.Element("View")
     ElementTree.SubElement(view, "Image", {"name": TO_NAME, "value": "$image", "zoom": "true", "zoomControl": "true"})
@@ -35,7 +35,7 @@ def labelling_configuration(classes: Sequence[str], rotated: Literal["box", "ref
 
 
 def labels_in(configuration: str) -> list[str]:
-    """Return the labels that a configuration offers for rectangles; none where it is not one of ours at all."""
+    """Return the rectangle labels of a configuration; empty when it is not one of ours."""
     try:
         view = ElementTree.fromstring(configuration)
     except ElementTree.ParseError:
@@ -44,7 +44,7 @@ def labels_in(configuration: str) -> list[str]:
 
 
 def difference(found: str, wanted: str) -> list[str]:
-    """Return the lines that differ between two configurations, `-` found and `+` wanted; none if they mean the same."""
+    """Return the differing lines of two configurations, `-` found and `+` wanted; empty when they are equivalent."""
     lines = difflib.ndiff(_lines(found), _lines(wanted))
     return [line.rstrip() for line in lines if line.startswith(("- ", "+ "))]
 
@@ -65,6 +65,6 @@ def _written(view: ElementTree.Element) -> str:
 
 
 def _colour(number: int) -> str:
-    """Return #rrggbb for the class with this id."""
+    """Return #rrggbb for a class id."""
     red, green, blue = colorsys.hsv_to_rgb((0.58 + number * _GOLDEN) % 1, 0.85, 0.9)
     return f"#{round(255 * red):02x}{round(255 * green):02x}{round(255 * blue):02x}"

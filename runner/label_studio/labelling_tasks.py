@@ -1,11 +1,11 @@
-"""What a task of ours holds, which tasks there are, and new ones: each picture once.
+"""Tasks in Label Studio: their data, reading and creating them; each picture once.
 
-A task's `data` says where its picture is and what it is, so that every later run recognises it:
+A task's `data` identifies its picture for later runs:
 
-    image       what Label Studio shows: s3://bucket/key, or /data/upload/… where it holds the file itself
+    image       address for Label Studio: s3://bucket/key, or /data/upload/… for a file that it holds itself
     sha256      of the picture's bytes, in hex: the picture's identity everywhere
     name        of its file, for people and for the dataset
-    dhash       16 hex digits that look-alikes share most bits of
+    dhash       16 hex digits; near-duplicates share most bits
     origin      dataset | import | capture | feedback
     reason, model, environment, request_id, verdict, comment, pushed      of captures
 """
@@ -22,18 +22,17 @@ from runner.label_studio.project import Project
 from runner.label_studio.regions import Box, Scored, region
 from runner.label_studio.server import ONCE
 
-PAGE = 200  # [tasks] asked for at a time
-BATCH = 50  # [tasks] made at a time: all of them or none
+PAGE = 200  # [tasks] per request
+BATCH = 50  # [tasks] created per request: all or none
 
 
 @dataclass(frozen=True)
 class Task:
-    """A task that is there.
+    """An existing task.
 
     Attributes:
-        id: its number.
-        data: see the head of this file; whatever anyone put there.
-        labelled: whether an annotation was finished or the task skipped.
+        data: see the module; unchecked, anyone can edit it.
+        labelled: an annotation was finished, or the task skipped.
     """
 
     id: int
@@ -43,13 +42,12 @@ class Task:
 
 @dataclass(frozen=True)
 class NewTask:
-    """A task to make.
+    """A task to create.
 
     Attributes:
-        image: as Label Studio is to show it.
-        look: of the picture.
-        data: the rest of its data.
-        boxes: what is drawn already, as a finished annotation; None: nobody looked at it yet.
+        image: address for Label Studio.
+        data: further keys of its data.
+        boxes: of a finished annotation; None: not annotated.
         predictions: model version → its boxes.
     """
 
@@ -61,11 +59,7 @@ class NewTask:
 
 
 def tasks_of(its: Project) -> list[Task]:
-    """Return all tasks of a project.
-
-    Raises:
-        LabelStudioError: fewer came than there are.
-    """
+    """Return all tasks of a project; LabelStudioError when fewer came than there are."""
     listed: Any = its.server.client.tasks.list(
         project=its.id,
         fields="task_only",
@@ -78,20 +72,17 @@ def tasks_of(its: Project) -> list[Task]:
         Task(task.id, dict(task.data), bool((task.total_annotations or 0) + (task.cancelled_annotations or 0)))
         for task in listed
     ]
-    if len(found) < total:  # the client takes a page that is not found for the end
+    if len(found) < total:  # the client takes a missing page (404) for the end
         raise LabelStudioError(f"{its.address}: {len(found)} of {total} tasks came, expected all; run this again")
     return found
 
 
 def create_tasks(its: Project, tasks: Sequence[NewTask]) -> None:
-    """Make tasks with their annotations and predictions; all of them, or none.
+    """Create at most BATCH tasks with their annotations and predictions; all of them, or none.
 
-    Args:
-        its: the project.
-        tasks: at most BATCH, none of which is there.
     Raises:
         ApiError: the server refuses.
-        LabelStudioError: it made another number of them.
+        LabelStudioError: it created another number of tasks.
     """
     made = its.server.client.projects.import_tasks(
         its.id, request=[_request(task) for task in tasks], request_options=ONCE
@@ -101,7 +92,7 @@ def create_tasks(its: Project, tasks: Sequence[NewTask]) -> None:
 
 
 def prediction(model: str, boxes: Sequence[Scored], size_px: tuple[int, int]) -> dict[str, Any]:
-    """Return a prediction as Label Studio takes it; its score is the least confidence: doubtful ones sort first."""
+    """Return a prediction in Label Studio's form; its score is the lowest confidence, so uncertain ones sort first."""
     return {
         "model_version": model,
         "score": min((confidence for _, confidence in boxes), default=0.0),

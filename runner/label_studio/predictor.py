@@ -1,4 +1,4 @@
-"""The deployed model, to draw its boxes on pictures that nobody labelled yet."""
+"""Predictions of the deployed model on unlabelled pictures."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from runner.release.pin import read_pin
 from serving.storage.endpoint import endpoint_of_environment
 from serving.storage.model import LoadingError, Model, load_model
 
-ENVIRONMENT = "dev"  # whose model is the deployed one
+ENVIRONMENT = "dev"  # environment of the deployed model
 
 
 class Predictor:
-    """Draws boxes as the model server would."""
+    """Predicts boxes as the model server would."""
 
     def __init__(self, model: Model) -> None:
-        """Take a model that is ready."""
+        """Wrap a loaded model."""
         self._model = model
         self.name = f"{model.name.name} {model.name.version or model.name.sha256[:12]}"
 
     def boxes(self, data: bytes) -> list[Scored]:
-        """Return the boxes on a picture as a person sees it, each with its confidence, the surest first."""
+        """Return the boxes on a picture as a person sees it, with their confidences, highest first."""
         found = self._model.detector.detect(data, confidence=self._model.thresholds)
         size = (found.width, found.height)
         return [
@@ -35,12 +35,7 @@ class Predictor:
 
 
 def deployed(project: Path) -> Predictor:
-    """Return the model that MODEL_URI names, else the one that dev is pinned to.
-
-    Raises:
-        LabelStudioError: there is none, or it cannot be loaded.
-        ConfigError: the pin is not what `promote` writes.
-    """
+    """Return the model of MODEL_URI, else of dev's pin; LabelStudioError when there is none, or it cannot be loaded."""
     uri, sha256 = os.environ.get("MODEL_URI"), os.environ.get("MODEL_SHA256")
     if not uri:
         pin = read_pin(project, ENVIRONMENT)

@@ -1,4 +1,4 @@
-"""The project in Label Studio, found by its title."""
+"""Project in Label Studio, found by its title."""
 
 from __future__ import annotations
 
@@ -15,13 +15,10 @@ SETTINGS = ("enable_empty_annotation", "show_collab_predictions", "show_skip_but
 
 @dataclass(frozen=True)
 class Project:
-    """A project that is there.
+    """An existing project.
 
     Attributes:
-        server: where.
-        id: its number.
-        title: what it is found by.
-        configuration: its labelling configuration, as XML.
+        configuration: labelling configuration, as XML.
         off: those of SETTINGS that are off.
     """
 
@@ -33,20 +30,16 @@ class Project:
 
     @property
     def address(self) -> str:
-        """Its page, for people."""
+        """URL of its page."""
         return f"{self.server.url}/projects/{self.id}/data"
 
     def task_address(self, task: int) -> str:
-        """The page of one of its tasks."""
+        """URL of a task's page."""
         return f"{self.address}?task={task}"
 
 
 def project_named(server: Server, title: str) -> Project | None:
-    """Return the project with this title; None where there is none.
-
-    Raises:
-        LabelStudioError: there are several.
-    """
+    """Return the project with this title; None when there is none, LabelStudioError when there are several."""
     listed: Iterable[Any] = server.client.projects.list(title=title)
     found = [each for each in listed if each.title == title]
     if len(found) > 1:
@@ -60,12 +53,7 @@ def project_named(server: Server, title: str) -> Project | None:
 
 
 def existing_project(server: Server, title: str) -> Project:
-    """Return the project with this title.
-
-    Raises:
-        NotSetUpError: there is none.
-        LabelStudioError: there are several.
-    """
+    """Return the project with this title; NotSetUpError when there is none."""
     if its := project_named(server, title):
         return its
     raise NotSetUpError(

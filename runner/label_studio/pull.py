@@ -34,13 +34,11 @@ BRANCH = "labels"
 
 @dataclass(frozen=True)
 class Pulled:
-    """What a pull found.
+    """Result of a pull.
 
     Attributes:
-        before: the current dataset.
-        union: the next one, and what is different in it.
-        counts: what Label Studio holds: tasks, finished, skipped, and tasks that show a picture twice.
-        staying: pictures that Label Studio has skipped or no longer has, but that stay for want of --remove.
+        counts: of Label Studio: tasks, finished, skipped, and tasks whose picture another task shows too.
+        staying: pictures skipped or gone in Label Studio that stay because --remove was not given.
         notes: boxes that were clipped, straightened or left out.
     """
 
@@ -52,17 +50,14 @@ class Pulled:
 
 
 def pull(project: Path, *, remove: bool = False) -> str:
-    """Make the next version of the dataset, and let params.yaml name it; where nothing is new, nothing changes.
+    """Add the next version of the dataset and name it in params.yaml, if anything changed; return the changes as text.
 
     Args:
-        project: the folder that holds params.yaml.
         remove: also leave out the pictures that were skipped, or whose task was deleted.
-    Returns:
-        What became different, to print.
     Raises:
-        LabelStudioError: an annotation cannot be taken, a picture cannot be fetched, or the counts do not agree; then
-            nothing is written.
-        DatasetError, StoreError, ConfigError: the current dataset is missing, or the next one cannot be kept.
+        LabelStudioError: an annotation is invalid, a picture cannot be fetched, or the counts disagree; then nothing
+            is written.
+        DatasetError, StoreError, ConfigError: the current dataset is missing, or the next one cannot be stored.
     """
     config, _ = compose(project)
     store = open_store(project)
@@ -74,12 +69,12 @@ def pull(project: Path, *, remove: bool = False) -> str:
 
 
 def propose_pull(project: Path, *, remove: bool = False) -> str:
-    """Pull, and open a pull request with the new version; the checkout stays as it was.
+    """Pull, and open a pull request with the new version when at least `labels.min_new` pictures changed.
 
-    With fewer news than `labels.min_new`, nothing is done.
+    The checkout stays as it was.
 
     Raises:
-        GitError: params.yaml has changes of its own, or Git or the server of pull requests refuses.
+        GitError: params.yaml has uncommitted changes, or Git or the forge refuses.
         LabelStudioError, DatasetError, StoreError, ConfigError: as `pull`.
     """
     if changed_files(project, [PARAMS]):
@@ -100,13 +95,13 @@ def propose_pull(project: Path, *, remove: bool = False) -> str:
         finally:
             write_text(params, as_it_was)
     title = f"Labels: {', '.join(f'{count} {what}' for what, count in _news(pulled.union).items() if count)}"
-    body, base = describe(pulled, markdown=True), os.environ.get("BRANCH")  # as the cluster's pods have it
+    body, base = describe(pulled, markdown=True), os.environ.get("BRANCH")  # set in the cluster's pods
     made = propose(project, {PARAMS: now}, branch=BRANCH, title=title, body=body, base=base)
     return f"{text}\n{made}"
 
 
 def describe(pulled: Pulled, *, markdown: bool = False) -> str:
-    """Return a table of what became different, and the names of the pictures."""
+    """Return a table of the changes, and the names of the pictures."""
     before, after = pulled.before, pulled.union.dataset
     rows: list[Row] = [("", "before", "after", "change")]
     rows.append(_row("pictures", len(before.pictures), len(after.pictures)))
@@ -155,7 +150,7 @@ def _gather(server: Server, config: Config, store: Store, project: Path, folder:
 
 
 def _deal(union: Union, before: Dataset, settings: Split) -> None:
-    """Give new pictures a part where the dataset has parts of its own: their group's, else as `split` would deal."""
+    """Assign new pictures to parts when the dataset has parts of its own: their group's part, else as `split` would."""
     if not any(picture.part for picture in before.pictures):
         return
     keys = {_key(picture, settings): picture.part for picture in before.pictures}
@@ -172,11 +167,7 @@ def _key(picture: Picture, settings: Split) -> str:
 
 
 def _check(union: Union, before: Dataset, found: int) -> None:
-    """Compare what is about to be written with what was read: pictures, label files and boxes.
-
-    Raises:
-        LabelStudioError: they do not agree.
-    """
+    """Compare counts of pictures, label files and boxes before writing; LabelStudioError when they disagree."""
     pictures = union.dataset.pictures
     expected = len(before.pictures) + len(union.added) - len(union.removed)
     names = {picture.name for picture in pictures}
@@ -215,7 +206,7 @@ def _keep(project: Path, config: Config, pulled: Pulled, scratch_folder: Path) -
 
 
 def _record(config: Config, pulled: Pulled) -> Mapping[str, Any]:
-    """Return what the report of the wheel needs to know of this version."""
+    """Return the record of this version for the flywheel report."""
     return {
         "made_by": "labels pull",
         "time": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -1,4 +1,4 @@
-"""`captures push`: what the model server kept becomes tasks, the most useful first, each once."""
+"""`captures push`: the model server's captures become tasks, the most useful first, each once."""
 
 from __future__ import annotations
 
@@ -21,20 +21,16 @@ from runner.label_studio.server import ONCE, Server, connected
 from runner.label_studio.shelf import File, Shelf
 from runner.store import open_store
 
-CALLER = "a person"  # the model version of boxes that a caller of the server sent
+CALLER = "a person"  # model version for boxes in a person's feedback
 
 
 def push_captures(project: Path, source: str | None = None) -> str:
-    """Make tasks of captures, with the model's boxes on them, or those that a person sent with the feedback.
+    """Make tasks of captures, with the feedback's boxes as prediction, else the model's; return the counts, to print.
 
     Args:
-        project: the folder that holds params.yaml.
         source: the folder or s3://bucket[/prefix] that has captures/ (the server's CAPTURE_URI); None: the store.
-    Returns:
-        What was found and made, to print.
     Raises:
-        LabelStudioError: the server is not to be reached or refuses; what was made stays, and is not made again.
-        StoreError: the captures cannot be read.
+        LabelStudioError: the server cannot be reached or refuses; run again, it continues after the tasks already made.
     """
     config, _ = compose(project)
     store, kept = open_store(project), Place(project, source)
@@ -76,7 +72,7 @@ def _batches(
     today: str,
     room: int,
 ) -> Iterator[list[NewTask]]:
-    """Yield tasks to make, until there is room for no more; pictures that a task shows already are left."""
+    """Yield batches of tasks to create, at most `room` in all; pictures that have a task already are skipped."""
     batch: list[tuple[Capture, str, Look, Path]] = []
     for capture in captures:
         if not room:
@@ -102,7 +98,7 @@ def _tasks(
     batch: Sequence[tuple[Capture, str, Look, Path]], kept: Place, shelf: Shelf, labels: Sequence[str], today: str
 ) -> list[NewTask]:
     places = [kept.uri_of(f"{capture.stem}.jpg") for capture, *_ in batch]
-    if not all(shelf.key_of(place) for place in places):  # Label Studio reads the store's bucket alone
+    if not all(shelf.key_of(place) for place in places):  # Label Studio reads only the store's bucket
         places = shelf.place([File(path, path.name) for *_, path in batch])
     return [
         NewTask(
@@ -126,7 +122,7 @@ def _tasks(
 
 
 def _hear(server: Server, task: Task, capture: Capture, labels: Sequence[str]) -> bool:
-    """Add what somebody said about a picture later to its task, unless that was annotated; whether there was any."""
+    """Add later feedback to a picture's task, unless it was annotated; return whether there was any."""
     said = _said(capture)
     if task.labelled or not said or said.items() <= task.data.items():
         return False
@@ -138,7 +134,7 @@ def _hear(server: Server, task: Task, capture: Capture, labels: Sequence[str]) -
             server.client.predictions.create(
                 task=task.id, **prediction(CALLER, corrected, size_px), request_options=ONCE
             )
-        for each in there:  # of several, Label Studio would draw any
+        for each in there:  # of several predictions, Label Studio would show an arbitrary one
             if each.model_version != CALLER and each.id is not None:
                 server.client.predictions.delete(each.id)
     server.client.tasks.update(str(task.id), data={**task.data, **said, "origin": capture.origin})
@@ -146,7 +142,7 @@ def _hear(server: Server, task: Task, capture: Capture, labels: Sequence[str]) -
 
 
 def _predictions(capture: Capture, labels: Sequence[str]) -> dict[str, Sequence[Scored]]:
-    """Return what is drawn on the task: what a person sent, else what the model found."""
+    """Return the task's predictions: the feedback's boxes, else the model's."""
     corrected = _known(capture.corrected(), labels)
     if corrected is not None:
         return {CALLER: corrected}
@@ -154,7 +150,7 @@ def _predictions(capture: Capture, labels: Sequence[str]) -> dict[str, Sequence[
 
 
 def _known(boxes: Sequence[Scored] | None, labels: Sequence[str]) -> list[Scored] | None:
-    """Leave out boxes of classes that the project no longer has, and empty ones."""
+    """Leave out empty boxes, and boxes of classes that the project no longer has."""
     if boxes is None:
         return None
     return [(box, score) for box, score in boxes if box.label in labels and min(box.xywhn[2:]) > 0]

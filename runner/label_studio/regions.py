@@ -1,4 +1,4 @@
-"""Boxes as Label Studio has them: regions, in percent of the picture as a person sees it.
+"""Regions: Label Studio's boxes, in percent of the picture as a person sees it.
 
 Format: https://labelstud.io/tags/rectanglelabels and https://labelstud.io/guide/export (units of image annotations).
 """
@@ -12,8 +12,8 @@ from typing import Any, Literal, NamedTuple
 
 from runner.dataset.labels import SMALLEST
 
-FROM_NAME, TO_NAME = "label", "image"  # the names of the tags in the labelling configuration
-ALIGNED = 0.01  # [degrees] a box turned by less than this off the axes is upright
+FROM_NAME, TO_NAME = "label", "image"  # tag names in the labelling configuration
+ALIGNED = 0.01  # [degrees] a box turned by less than this from an axis is upright
 _KIND = "rectanglelabels"
 
 
@@ -29,11 +29,11 @@ Scored = tuple[Box, float]  # a model's box and its confidence, 0 to 1
 
 @dataclass
 class Drawn:
-    """What a person or a model drew on one picture.
+    """Boxes of one picture, from its regions.
 
     Args:
-        boxes: inside the picture.
-        problems: regions that are no box of a known class; a pull must not go on with them.
+        boxes: clipped to the picture.
+        problems: regions that are no box of a known class; a pull must not continue with them.
         notes: regions that were clipped, straightened or, outside of the picture, left out.
     """
 
@@ -43,13 +43,12 @@ class Drawn:
 
 
 def region(box: Box, size_px: tuple[int, int], number: int, confidence: float | None = None) -> dict[str, Any]:
-    """Return a box as Label Studio keeps it.
+    """Return a box in Label Studio's form.
 
     Args:
-        box: to write.
         size_px: width and height of the picture as a person sees it.
         number: of the box in its picture, for its id.
-        confidence: 0 to 1, of a model's box.
+        confidence: 0 to 1; None: drawn by a person.
     """
     x, y, w, h = box.xywhn
     value = {
@@ -74,12 +73,11 @@ def region(box: Box, size_px: tuple[int, int], number: int, confidence: float | 
 
 
 def read_regions(result: object, classes: Collection[str], rotated: Literal["box", "refuse"]) -> Drawn:
-    """Read the regions of an annotation; every one of them becomes a box, a problem, or is noted as left out.
+    """Read the regions of an annotation; each becomes a box, a problem, or a note that it was left out.
 
     Args:
-        result: the annotation's `result`, as it came.
-        classes: the names that may be used.
-        rotated: what becomes of a turned box: the upright box around it, or a problem.
+        result: the annotation's `result`, unchecked.
+        rotated: `box`: replace a turned box by the upright box around it; `refuse`: a problem.
     """
     drawn = Drawn()
     if not isinstance(result, list):
@@ -94,14 +92,14 @@ def read_regions(result: object, classes: Collection[str], rotated: Literal["box
 
 
 def labels_of(result: object) -> set[str]:
-    """Return the labels that the regions of an annotation use, whatever else they are."""
+    """Return the labels that the regions of an annotation use, of any region type."""
     values = [each.get("value") for each in _mappings(result)]
     named = [label for value in _mappings(values) for labels in value.values() for label in _texts(labels)]
     return set(named)
 
 
 class _RegionError(Exception):
-    """This region is no box of ours; the message says why and what to do."""
+    """A region that is no box of ours; the message says why and what to do."""
 
 
 def _read(each: object, classes: Collection[str], rotated: str, notes: list[str]) -> list[Box]:
@@ -149,7 +147,7 @@ def _around(xywh: tuple[float, ...], degrees: float, size_px: tuple[float, float
 
 
 def _clip(label: str, corners: tuple[float, float, float, float], notes: list[str]) -> list[Box]:
-    """Return the part of a box that is inside of the picture, if any, and note what was cut off."""
+    """Clip a box to the picture, if any of it is inside, and note it."""
     x1, y1, x2, y2 = (min(max(corner, 0.0), 1.0) for corner in corners)
     if min(x2 - x1, y2 - y1) < SMALLEST:
         notes.append(f"{label}: empty or outside of the picture, left out")

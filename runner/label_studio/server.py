@@ -1,4 +1,4 @@
-"""The connection to Label Studio, and the few calls that its own client does not have."""
+"""Connection to Label Studio, and the few calls that its own client lacks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from label_studio_sdk.core.request_options import RequestOptions
 from runner.errors import LabelStudioError
 from serving.storage.endpoint import tls_context
 
-#: For calls that make something: the client would send them again after an answer that got lost, and make it twice.
+#: For calls that create something: the client would retry after a lost answer, and create it twice.
 ONCE: RequestOptions = {"max_retries": 0}
 TIMEOUT_SECONDS = 120.0
 _AGAIN = "run this again when it is: what is done is not done twice"
@@ -26,12 +26,12 @@ _AGAIN = "run this again when it is: what is done is not done twice"
 
 @dataclass(frozen=True)
 class Server:
-    """A Label Studio that answers.
+    """A connected Label Studio.
 
     Attributes:
         url: of its page, without a slash at the end.
-        client: its own client, for all that it has a call for.
-        http: the connection under it.
+        client: its own SDK client.
+        http: the connection under the client.
     """
 
     url: str
@@ -39,19 +39,14 @@ class Server:
     http: httpx.Client
 
     def get(self, path: str) -> bytes:
-        """Return what is under a path of the server, such as a picture that it holds or fetches from its storage.
-
-        Raises:
-            ApiError: there is nothing, or nothing for us.
-        """
+        """Return the content of a path, such as a picture that the server holds or fetches from its storage."""
         answer = self.http.get(self.url + path, headers=self._headers(), follow_redirects=True)
         return _checked(answer).content
 
     def upload(self, project_id: int, files: Sequence[tuple[str, bytes]]) -> dict[str, str]:
-        """Give files to the server, which keeps them; return for each name what a task calls it.
+        """Upload files, without making tasks of them; return name → address in a task.
 
         Args:
-            project_id: whose files they become; no task is made of them.
             files: name and content; at most 100, and 250 MB together (the server's own limits).
         """
         path = f"{self.url}/api/projects/{project_id}/import?commit_to_project=false"
@@ -61,17 +56,17 @@ class Server:
         return {name: f"/data/{path}" for name, _ in files for path in kept if path.endswith(name)}
 
     def _headers(self) -> Mapping[str, str]:
-        """What proves who we are: the client exchanges a personal access token for one of five minutes."""
+        """Authorization headers: the client exchanges a personal access token for one of five minutes."""
         headers: dict[str, str] = self.client._client_wrapper.get_headers()
         return {"Authorization": headers["Authorization"]}
 
 
 @contextmanager
 def connected() -> Iterator[Server]:
-    """Give the server that LABEL_STUDIO_URL names, as the user of LABEL_STUDIO_API_KEY (of either kind of token).
+    """Connect to LABEL_STUDIO_URL as the user of LABEL_STUDIO_API_KEY (of either kind of token).
 
     Raises:
-        LabelStudioError: it is not set, does not answer or refuses, at any time until the block ends.
+        LabelStudioError: either is not set; or, until the block ends, the server does not answer or refuses.
     """
     url, key = (os.environ.get(name, "").rstrip("/") for name in ("LABEL_STUDIO_URL", "LABEL_STUDIO_API_KEY"))
     if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).netloc:

@@ -1,4 +1,4 @@
-"""`labels setup`: the project in Label Studio as Git describes it, again and again."""
+"""`labels setup`: bring the project in Label Studio to the state in Git; idempotent."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from runner.label_studio.server import Server, connected
 from runner.store import Store, open_store
 
 WEBHOOK_ACTIONS = ("ANNOTATIONS_DELETED", "ANNOTATION_CREATED", "ANNOTATION_UPDATED")  # sorted
-_PREFIX = "datasets/"  # what Label Studio tries its keys on; it reads the whole bucket, as far as they reach
-_SIGN = f"{_PREFIX}README"  # so that there is something below it
-_NOTHING = "^$"  # pressing Sync in Label Studio would make tasks that nobody knows the origin of
+_PREFIX = "datasets/"  # Label Studio checks its keys here; it reads all of the bucket that they allow
+_SIGN = f"{_PREFIX}README"  # so that the prefix is not empty
+_NOTHING = "^$"  # matches no key: Sync in Label Studio would make tasks of unknown origin
 
 
 def set_up(project: Path) -> str:
-    """Make the project, its labels, its storage and its webhook what they should be; change only what differs.
+    """Create or update the project, its labels, storage and webhook; change only what differs.
 
     Returns:
-        What was found and changed, `-` before and `+` after, to print.
+        The changes, `-` before and `+` after, to print.
     Raises:
-        LabelStudioError: the server is not to be reached, refuses, or a label would go that annotations still use.
+        LabelStudioError: the server cannot be reached, refuses, or a label would be removed that annotations still use.
     """
     config, _ = compose(project)
     store = open_store(project)
@@ -60,7 +60,7 @@ def _project(server: Server, config: Config, classes: list[str]) -> tuple[Projec
 
 
 def _refuse_to_lose(its: Project, going: set[str]) -> None:
-    """Label Studio itself would drop the label and keep the annotations, which no longer fit."""
+    """Refuse to remove used labels: Label Studio would keep the annotations, which no longer fit."""
     if going and (used := going & labels_used(its)):
         raise LabelStudioError(
             f"{', '.join(sorted(used))}: annotations still use it, but dataset.classes does not list it; change those "
@@ -69,7 +69,7 @@ def _refuse_to_lose(its: Project, going: set[str]) -> None:
 
 
 def _storage(its: Project, store: Store) -> list[str]:
-    """Let Label Studio read the store's bucket, if it is one; it passes pictures on itself, so browsers need no S3."""
+    """Connect the store's bucket, if it is one; Label Studio proxies the pictures, so browsers need no S3."""
     address = urlsplit(store.uri)
     if address.scheme != "s3":
         return []
@@ -99,9 +99,9 @@ def _storage(its: Project, store: Store) -> list[str]:
 
 
 def _works(its: Project, storage_id: int, wanted: dict[str, Any]) -> bool:
-    """Whether Label Studio can read the bucket with the keys that it has, which it never shows.
+    """Whether Label Studio can read the bucket with its stored keys, which it never shows.
 
-    Asking writes what is given, and Label Studio's defaults for the rest: so all of it is given.
+    Validation also writes the given values, and Label Studio's defaults for the rest: so all values are given.
     """
     try:
         its.server.client.import_storage.s3.validate(id=storage_id, project=its.id, **wanted)
@@ -113,7 +113,7 @@ def _works(its: Project, storage_id: int, wanted: dict[str, Any]) -> bool:
 
 
 def _webhook(its: Project) -> list[str]:
-    """Let Label Studio tell LABEL_STUDIO_WEBHOOK_URL that something was annotated: only that, it is no secret."""
+    """Register LABEL_STUDIO_WEBHOOK_URL for annotation events, without their payload."""
     url = os.environ.get("LABEL_STUDIO_WEBHOOK_URL")
     if not url:
         return []
@@ -138,5 +138,5 @@ def _webhook(its: Project) -> list[str]:
 
 
 def _theirs(name: str) -> str:
-    """Return a setting of the store as Label Studio is to use it, where that differs from ours."""
+    """Return a store setting for Label Studio: LABEL_STUDIO_<name>, else <name>."""
     return os.environ.get(f"LABEL_STUDIO_{name}") or os.environ.get(name) or ""

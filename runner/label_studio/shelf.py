@@ -1,4 +1,4 @@
-"""Where the pictures of tasks are: in the bucket of the store, which Label Studio reads; without one, in itself."""
+"""Storage of the tasks' pictures: the store's bucket, which Label Studio reads; without a bucket, in Label Studio."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from runner.label_studio.project import Project
 from runner.store import Store, is_key
 from runner.workspace import writing
 
-_MOST_BYTES = 100 * 2**20  # of an upload; Label Studio refuses 250 MB
+_MOST_BYTES = 100 * 2**20  # [bytes] of an upload; Label Studio refuses 250 MB
 
 
 class File(NamedTuple):
-    """A picture to put on the shelf: `name` is <sha256>.<suffix>."""
+    """A picture to store: `name` is <sha256>.<suffix>."""
 
     path: Path
     name: str
 
 
 class Shelf:
-    """Puts pictures where Label Studio finds them, and fetches those of any task."""
+    """Stores pictures for Label Studio, and fetches those of any task."""
 
     def __init__(self, its: Project, store: Store, dataset: str) -> None:
-        """Take the dataset's name for the folder of its pictures in the store."""
+        """Use the folder of the dataset's pictures in the store."""
         self._its, self._store = its, store
         self._prefix = f"datasets/{dataset}/pictures/"
         self._base = store.uri_of("x").removesuffix("x")  # s3://bucket/, or a folder
@@ -40,7 +40,7 @@ class Shelf:
         return self._base.startswith("s3://")
 
     def place(self, files: Sequence[File]) -> list[str]:
-        """Put pictures on the shelf; return for each what a task calls it. Pictures that are there already stay."""
+        """Store pictures; return the address of each in a task. Existing ones stay."""
         if self.in_bucket:
             keys = [f"{self._prefix}{file.name}" for file in files]
             for key, file in zip(keys, files, strict=True):
@@ -59,16 +59,12 @@ class Shelf:
         return [places[file.name] for file in files]
 
     def key_of(self, image: str) -> str | None:
-        """Return the key in the store of what a task calls `image`; None where it is elsewhere."""
+        """Return the store key of a task's `image`; None when it is not in the store's bucket."""
         key = image.removeprefix(self._base)
         return key if self.in_bucket and image.startswith(self._base) and is_key(key) else None
 
     def fetch(self, task: int, image: str, path: Path) -> None:
-        """Write the picture of a task to a file: from the store, else through Label Studio.
-
-        Raises:
-            LabelStudioError: it is not to be had; the message names the task.
-        """
+        """Write a task's picture to a file, from the store or through Label Studio; LabelStudioError names the task."""
         where = self._its.task_address(task)
         try:
             if key := self.key_of(image):

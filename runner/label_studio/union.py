@@ -1,4 +1,4 @@
-"""The current dataset and what was annotated, joined by the digest of each picture."""
+"""Union of the current dataset and the annotations, joined by the digest of each picture."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from runner.label_studio.browser_pictures import as_kept, turn_of
 from runner.label_studio.current import Dataset, Picture
 from runner.label_studio.regions import Box
 
-SAME = 1e-5  # [fraction] of a picture: boxes closer than this are one, whatever writing and reading did to them
+SAME = 1e-5  # [fraction] of a picture: boxes closer than this are equal, as writing and reading round them
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What a person drew on a picture.
+    """A person's annotation of a picture.
 
     Attributes:
-        image: the file; None where the dataset has the picture already.
-        name: of its file, as the task says; anyone may have written it.
+        image: None when the dataset has the picture already.
+        name: of its file, from the task; untrusted.
         boxes: in the picture as a person sees it.
         origin: of the task: dataset, import, capture, feedback, or empty.
-        part: for a picture that is new to a dataset with parts of its own.
+        part: for a new picture of a dataset with parts of its own.
     """
 
     image: Path | None
@@ -39,12 +39,11 @@ class Finding:
 
 @dataclass
 class Union:
-    """A dataset, and what became different in it.
+    """The next dataset, and the changes.
 
     Attributes:
-        dataset: the new one.
         added, relabelled, removed: names of pictures.
-        origins: origin → how many of the added and relabelled ones.
+        origins: origin → number of added and relabelled pictures.
     """
 
     dataset: Dataset
@@ -55,7 +54,7 @@ class Union:
 
     @property
     def news(self) -> int:
-        """How many pictures are different."""
+        """Number of changed pictures."""
         return len(self.added) + len(self.relabelled) + len(self.removed)
 
 
@@ -66,16 +65,13 @@ def unite(
     classes: list[str],
     frame: Literal["stored", "seen"],
 ) -> Union:
-    """Return the dataset with what was found; a picture whose boxes are the same keeps its label file, byte for byte.
+    """Return the dataset with the annotations; a picture with unchanged boxes keeps its label file, byte for byte.
 
     Args:
-        before: the current dataset.
-        findings: sha256 → what was drawn.
+        findings: sha256 → annotation.
         gone: sha256 of pictures to leave out.
-        classes: of the new dataset, in id order.
-        frame: that the dataset's boxes are in (`prepare.exif_boxes`).
-    Raises:
-        LabelStudioError: the dataset has boxes of a class that is no longer listed.
+        classes: of the new dataset, in id order; LabelStudioError when they lack a class that has boxes.
+        frame: of the dataset's boxes (`prepare.exif_boxes`).
     """
     _check_classes(before, classes)
     same_ids = classes[: len(before.classes)] == before.classes
@@ -109,15 +105,15 @@ def unite(
 
 
 def same_boxes(one: Sequence[Box], other: Sequence[Box]) -> bool:
-    """Whether two pictures' boxes are the same, in any order; a box that stands there twice counts once."""
+    """Whether two pictures have the same boxes, in any order; duplicates count once."""
     return _within(one, other) and _within(other, one)
 
 
 def free_name(name: str, sha256: str, taken: set[str]) -> str:
-    """Return a file name that is safe on every disk and whose stem is not taken, and take it.
+    """Return a file name that is safe on every disk and whose stem is not taken, and add the stem to `taken`.
 
-    The own name where that is possible; else with eight or more digits of the picture's digest behind the stem. So a
-    picture keeps its name when others are added later.
+    The picture's own name if possible, else with eight or more digits of its digest behind the stem. So a picture keeps
+    its name when others are added later.
     """
     (safe,) = name_pictures([name]).values()
     stem, _, suffix = safe.rpartition(".")
@@ -130,7 +126,7 @@ def free_name(name: str, sha256: str, taken: set[str]) -> str:
 
 
 def label_text(boxes: Sequence[Box], classes: list[str]) -> bytes:
-    """Return a label file's content; the order in which boxes were drawn does not matter."""
+    """Return a label file's content; independent of the order in which boxes were drawn."""
     rows = sorted((classes.index(box.label), box.xywhn) for box in boxes)
     return format_labels([number for number, _ in rows], [xywhn for _, xywhn in rows]).encode()
 

@@ -1,1 +1,1 @@
-"""The pipeline as a whole: which stages would run, what the run cache has, a summary, and the doctor."""
+"""The whole pipeline: plan, run cache, summary, doctor."""

@@ -1,4 +1,4 @@
-"""Explain a broken set-up: one line for each thing that the pipeline needs, with the remedy."""
+"""Doctor of the set-up: one line for each thing that the pipeline needs, with the remedy."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ASKED = ("dvc", "dvc-s3", "hydra-core", "torch", "torchvision", "ultralytics", "
 
 
 class Finding(NamedTuple):
-    """One examined thing; `remedy` is empty when it is well."""
+    """Result of one check; `remedy` is empty when it is fine."""
 
     what: str
     remedy: str = ""
@@ -32,7 +32,7 @@ Check = Callable[[Path], Iterator[Finding]]
 
 
 def examine(project: Path, *more: Check) -> tuple[str, bool]:
-    """Return a line for each finding, of more checks too, and whether all is well."""
+    """Return a line for each finding, of `more` checks too, and whether all are fine."""
     findings = [finding for check in (*CHECKS, *more) for finding in check(project)]
     lines = [f"FAIL  {f.what}\n      {f.remedy}" if f.remedy else f"ok    {f.what}" for f in findings]
     return "\n".join(lines), not any(finding.remedy for finding in findings)
@@ -78,11 +78,7 @@ def _packages(project: Path) -> Iterator[Finding]:
 
 
 def check_image(project: Path) -> None:
-    """Refuse to run where other packages are installed than this commit pins: an image that is older than it.
-
-    Raises:
-        StageError: some package has another version.
-    """
+    """Raise StageError when an installed package differs from the commit's pin: the image is older than the commit."""
     pins = {_normal(name): versions for name, versions in _pins(project).items()}
     installed = {_normal(each.name): each.version for each in importlib.metadata.distributions()}
     others = [
@@ -102,7 +98,7 @@ def _normal(name: str) -> str:
 
 
 def _pins(project: Path) -> dict[str, list[str]]:
-    """Return the tested versions of each package; several where they differ between Pythons."""
+    """Return the pinned versions of each package; several when they differ between Pythons."""
     pins: dict[str, list[str]] = {}
     for file in ("constraints.txt", "constraints-train.txt"):
         if (project / file).is_file():
@@ -140,7 +136,7 @@ def _configuration(project: Path) -> Iterator[Finding]:
 
 
 def data(project: Path, url: str) -> Iterator[Finding]:
-    """Say what the store can do, and whether it has the dataset's version."""
+    """Yield the store's capabilities, and whether it has the dataset's version."""
     from runner.store import key_of, open_store
 
     try:
@@ -157,11 +153,7 @@ def data(project: Path, url: str) -> Iterator[Finding]:
 
 
 def _describe(store: Store) -> str:
-    """Say where a store is and what it can do.
-
-    Raises:
-        StoreError: it does not answer.
-    """
+    """Return a store's address and capabilities; StoreError when it does not answer."""
     from runner.store.folder import FolderStore
 
     if isinstance(store, FolderStore):
@@ -190,7 +182,7 @@ def _device(batch: int) -> Iterator[Finding]:
 
         check_device(os.environ.get("RUNNER_DEVICE", ""), batch)
     except ImportError:
-        return  # named above
+        return  # reported above
     except RunnerError as error:
         yield Finding("the device", str(error))
 

@@ -1,9 +1,9 @@
-"""Say which stages `dvc repro` would run, and because of which keys, without running any.
+"""Plan: the stages that `dvc repro` would run and the keys that cause it, without running any.
 
-`dvc repro --dry` cannot be asked: it needs every output to be here. The plan composes for real, in memory, asks
-`dvc status` about the repository's files, and follows dvc.yaml from what changed. Data that are not here are no change.
-The answer is an upper bound: a stage that runs may come out the same, and then the ones behind it do not run. What the
-run cache holds need not run (runner/pipeline/run_cache.py).
+`dvc repro --dry` needs every output to be here, so the plan composes in memory, asks `dvc status` about the
+repository's files, and follows dvc.yaml from the changes. Missing data are no change. The answer is an upper bound: the
+stages after one whose output comes out the same do not run. Nor does a stage whose result the run cache has
+(runner/pipeline/run_cache.py).
 
 dvc.lock: https://dvc.org/doc/user-guide/project-structure/dvcyaml-files#dvclock-file
 """
@@ -32,17 +32,17 @@ if TYPE_CHECKING:
 
 TRAIN = "train"
 GATE = ARTIFACTS / "config" / "gate.yaml"
-Entry = dict[str, Any]  # a stage as dvc.yaml or dvc.lock writes it
+Entry = dict[str, Any]  # a stage in dvc.yaml or dvc.lock
 
 
 class Plan(NamedTuple):
-    """The stages whose inputs are not those of dvc.lock, in order, each with its reasons; and all stages.
+    """Stages whose inputs differ from dvc.lock.
 
     Attributes:
-        reasons: stage → why it is not up to date.
+        reasons: stage → why it is not up to date; in order.
         stages: all, in order.
-        cached: those with reasons whose result is in the run cache, so that it is taken from there.
-        gate: why the model is to be judged anew, though no stage depends on it.
+        cached: those with reasons whose result is in the run cache.
+        gate: why the model is to be judged again, though no stage depends on it.
     """
 
     reasons: dict[str, list[str]]
@@ -52,7 +52,7 @@ class Plan(NamedTuple):
 
     @property
     def answer(self) -> str:
-        """What a retrain has to do: `train`, `gate-only` (the model is there) or `nothing`."""
+        """`train`, `gate-only` (the model exists) or `nothing`."""
         if TRAIN in self.reasons and TRAIN not in self.cached:
             return "train"
         return "gate-only" if self.gate or self.reasons.keys() - {COMPOSE} else "nothing"
@@ -67,7 +67,7 @@ class Plan(NamedTuple):
         return "\n".join([*lines, f"answer: {self.answer}"])
 
     def as_json(self) -> str:
-        """Return the answer, the reasons, and what the run cache holds as JSON."""
+        """Return the answer, the reasons and the cached stages as JSON."""
         content = {
             "answer": self.answer,
             "reasons": self.reasons,
@@ -81,15 +81,14 @@ class Plan(NamedTuple):
 
 
 def make_plan(project: Path, *, remote: bool = False) -> Plan:
-    """Return what `dvc repro` would do here.
+    """Return the plan of `dvc repro` in a project, whose data need not be here.
 
     Args:
-        project: the project's folder; its data need not be here.
-        remote: fetch the run cache from the DVC remote first, and count a training, or a stage behind it, whose result
-            is not there as one that would run; a remote that cannot be reached is said, and not asked.
+        remote: fetch the run cache from the DVC remote first, and count a training, or a stage after it, whose result
+            is not there as one that would run. An unreachable remote is reported and ignored.
     Raises:
-        ConfigError: params.yaml or conf/ is wrong; then nothing would run behind `compose`.
-        StageError: this is no DVC project, or another `dvc` is at work in it.
+        ConfigError: params.yaml or conf/ is wrong; then nothing would run after `compose`.
+        StageError: this is no DVC project, or another `dvc` is running in it.
     """
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
@@ -98,7 +97,7 @@ def make_plan(project: Path, *, remote: bool = False) -> Plan:
     config, _ = compose(project)
     reasons: dict[str, list[str]] = {}
     try:
-        with chdir(project), Repo() as repo:  # DVC's answers are relative to the current folder
+        with chdir(project), Repo() as repo:  # DVC's paths are relative to the current folder
             why_not = fetch_run_cache(repo) if remote else ""
             if why_not:
                 print(f"the run cache of the store was not asked: {why_not}", flush=True)
@@ -126,7 +125,7 @@ def make_plan(project: Path, *, remote: bool = False) -> Plan:
 
 @dataclass(frozen=True)
 class _Changes:
-    """What is otherwise than dvc.lock says."""
+    """Differences from dvc.lock."""
 
     project: Path
     repo: Repo
@@ -157,12 +156,12 @@ class _Changes:
         return reasons + [f"{path} was changed by hand" for path in outs if status.get(path) == "modified"]
 
     def gate(self) -> tuple[str, ...]:
-        """Return the keys by which the model would be judged or pinned otherwise than dvc.lock says."""
+        """Return the changed keys that the gate and the pin depend on."""
         known = _digests(self.lock.get(COMPOSE, {}), "outs")
         return tuple(self._changed_keys(GATE, known[str(GATE)])) if str(GATE) in known else ()
 
     def _changed_keys(self, path: Path, md5: str | None) -> list[str]:
-        """Return the keys of a composed file whose values are others than when the stage last ran."""
+        """Return the keys of a composed file that changed since the stage last ran."""
         text = stage_text(self.config, path.stem)
         if md5 == _md5(text.encode()):
             return []
@@ -177,7 +176,7 @@ class _Changes:
         ]
 
     def _old_texts(self, path: Path, md5: str | None) -> Iterator[str]:
-        """Yield what may be the composed file as the stage last saw it; which one it is, its digest tells."""
+        """Yield candidates for the composed file of the stage's last run; the caller compares digests."""
         places = [self.project / path]
         if md5 is not None:
             places.append(Path(self.repo.cache.local.oid_to_path(md5)))
@@ -190,7 +189,7 @@ class _Changes:
 
 
 def _by_stage(status: dict[str, list[Any]]) -> dict[str, dict[str, str]]:
-    """Flatten what `dvc status` says to {stage: {path: how it changed}}, with `command` where that did."""
+    """Flatten the result of `dvc status` to {stage: {path: how it changed}}, with `command` when that changed."""
     flat: dict[str, dict[str, str]] = {}
     for stage, findings in status.items():
         flat[stage] = {}
@@ -209,7 +208,7 @@ def _stages(file: Path) -> dict[str, Entry]:
 
 
 def _in_order(pipeline: dict[str, Entry]) -> list[str]:
-    """Return the stages so that each stands behind those it depends on."""
+    """Return the stages in topological order."""
     sorter: TopologicalSorter[str] = TopologicalSorter()
     for name, entry in pipeline.items():
         producers = (_producer(pipeline, path) for path in _paths(entry, "deps"))
@@ -218,7 +217,7 @@ def _in_order(pipeline: dict[str, Entry]) -> list[str]:
 
 
 def _from(pipeline: dict[str, Entry], first: str) -> frozenset[str]:
-    """Return a stage and all that depend on its outputs, at once or by others."""
+    """Return a stage and all that depend on its outputs, directly or not."""
     found = {first} & pipeline.keys()
     for name in _in_order(pipeline):
         if found & {_producer(pipeline, path) for path in _paths(pipeline[name], "deps")}:
@@ -232,7 +231,7 @@ def _producer(pipeline: dict[str, Entry], path: str) -> str | None:
 
 
 def _paths(entry: Entry, what: str) -> list[str]:
-    """Return the paths that dvc.yaml lists, each alone or with settings."""
+    """Return the paths in a list of dvc.yaml, whose entries may have settings."""
     return [path for each in entry.get(what, []) for path in ([each] if isinstance(each, str) else each)]
 
 

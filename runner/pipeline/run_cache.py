@@ -1,9 +1,8 @@
-"""What DVC's run cache knows: the results of stages that ran before on the same inputs, here or elsewhere.
+"""DVC's run cache: results of stages that ran on the same inputs before, here or elsewhere.
 
-`dvc repro` looks there before it runs a stage. A plan has to look as well, or a second run of a commit would ask for a
-GPU. The keys are DVC's own (dvc/stage/cache.py): a digest of a stage's command, of its dependencies' digests and of its
-outputs' paths. A dependency that another stage makes need not be here: its digest is that stage's, by dvc.lock or by
-the run cache in its turn.
+`dvc repro` looks there before it runs a stage. The plan must too, or a second run of a commit would request a GPU. The
+keys are DVC's own (dvc/stage/cache.py): a digest of a stage's command, its dependencies' digests and its outputs'
+paths. A dependency that another stage makes need not be here: dvc.lock or that stage's cached run has its digest.
 """
 
 from __future__ import annotations
@@ -16,12 +15,12 @@ if TYPE_CHECKING:
     from dvc.repo import Repo
     from dvc.stage import PipelineStage
 
-COMPOSE = "compose"  # it is at once what it is, and needs nothing of the cache
+COMPOSE = "compose"  # runs in an instant, needs no cache
 Outputs = Mapping[str, str]  # path of an output → md5 of its content
 
 
 def fetch_run_cache(repo: Repo) -> str:
-    """Fetch the entries, small files without data, from the DVC remote; return why not, or an empty text."""
+    """Fetch the run cache's entries, small files without data, from the DVC remote; return the error, else ""."""
     from botocore.exceptions import BotoCoreError
     from dvc.exceptions import DvcException
 
@@ -35,14 +34,13 @@ def fetch_run_cache(repo: Repo) -> str:
 def cached_stages(
     repo: Repo, order: Iterable[str], locked: Mapping[str, Outputs], composed: Outputs, *, remote: bool
 ) -> frozenset[str]:
-    """Return the stages whose result on today's inputs is known, and whose outputs are there to be taken.
+    """Return the stages with a cached result for the current inputs, and outputs that can be fetched.
 
     Args:
-        repo: the DVC repository.
-        order: all stages, each behind those it depends on.
+        order: all stages, in topological order.
         locked: the outputs of the stages that are up to date.
-        composed: what `compose` writes today.
-        remote: outputs may be in the DVC remote; else they must be in the cache here.
+        composed: the current outputs of `compose`.
+        remote: outputs may be in the DVC remote; else they must be in the local cache.
     """
     from dvc_data.hashfile.hash_info import HashInfo
     from dvc_data.hashfile.meta import Meta
@@ -61,7 +59,7 @@ def cached_stages(
             if dep.def_path in made:
                 dep.hash_info, dep.meta = HashInfo("md5", digests.get(dep.def_path)), Meta()
         if not all(dep.hash_info for dep in stage.deps if dep.def_path in made):
-            continue  # it depends on one that has to run first, and comes out nobody knows how
+            continue  # it depends on a stage that must run first, with unknown outputs
         entry = _entry(repo, stage, made)
         if entry is None:
             continue
@@ -72,10 +70,7 @@ def cached_stages(
 
 
 def lacks_outputs(repo: Repo, name: str) -> bool:
-    """Whether what a stage gave when it last ran, as dvc.lock says, is neither here nor in the DVC remote.
-
-    Not where nobody knows, since the remote does not answer.
-    """
+    """Whether a stage's outputs in dvc.lock are neither here nor in the DVC remote; False if it does not answer."""
     from botocore.exceptions import BotoCoreError
     from dvc.exceptions import DvcException
     from dvc_objects.errors import ObjectFormatError
@@ -85,7 +80,7 @@ def lacks_outputs(repo: Repo, name: str) -> bool:
         return False
     try:
         return not all(_remote_has(repo, out.hash_info) for out in stage.outs)
-    except (FileNotFoundError, ObjectFormatError):  # a folder's list
+    except (FileNotFoundError, ObjectFormatError):  # the list of a folder output
         return True
     except (DvcException, BotoCoreError, OSError) as error:
         print(f"the store was not asked for the outputs of {name}: {error}", flush=True)
@@ -93,7 +88,7 @@ def lacks_outputs(repo: Repo, name: str) -> bool:
 
 
 def _entry(repo: Repo, stage: PipelineStage, made: set[str]) -> dict[str, Any] | None:
-    """Return what DVC noted when the stage last ran on these inputs; its own look-up needs them all to be here."""
+    """Return DVC's cache entry for a stage with these inputs; DVC's own look-up needs them all to be here."""
     from dvc.exceptions import DvcException
     from dvc.stage.cache import _get_cache_hash
     from dvc.stage.serialize import to_single_stage_lockfile
@@ -119,7 +114,7 @@ def _outputs_are_there(repo: Repo, stage: PipelineStage, entry: dict[str, Any], 
 
 
 def _is_in_remote(repo: Repo, digest: Any) -> bool:
-    """Whether the remote has an output; not where it does not answer."""
+    """Whether the remote has an output; False when it does not answer."""
     from botocore.exceptions import BotoCoreError
     from dvc.exceptions import DvcException
     from dvc_objects.errors import ObjectFormatError
@@ -131,7 +126,7 @@ def _is_in_remote(repo: Repo, digest: Any) -> bool:
 
 
 def _remote_has(repo: Repo, digest: Any) -> bool:
-    """Whether the remote has an output: a file, or a folder's list and every file on it."""
+    """Whether the remote has an output: a file, or a folder's list and every file in it."""
     from dvc_data.hashfile import load
 
     odb: Any = repo.cloud.get_remote_odb(None, "plan")

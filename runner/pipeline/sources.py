@@ -1,7 +1,7 @@
-"""The inputs of a training: the repository's files that decide a model, which dvc.yaml names.
+"""Training inputs: the repository's files that decide a model, as listed in dvc.yaml.
 
-A commit that changes one of them is trained and takes the place of an older one; any other commit does not. The filter
-of gitops/pipelines/base/trigger/event-listener.yaml has the same list; tests/contract holds both equal.
+A commit that changes one of them is trained and supersedes older ones; any other commit is not. The filter of
+gitops/pipelines/base/trigger/event-listener.yaml has the same list; tests/contract holds both equal.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ ALWAYS = ("conf", "constraints-train.txt", "dvc.yaml", "params.yaml")
 
 
 def sources(project: Path) -> list[str]:
-    """Return the files and folders, relative to the project, sorted.
+    """Return the training inputs: files and folders, relative to the project, sorted.
 
-    Those that stages depend on and no stage makes, and ALWAYS, which is all where dvc.yaml cannot be read: then it was
-    changed, and is in ALWAYS itself. A file of a folder that is named too is left out.
+    These are the dependencies that no stage makes, and ALWAYS. If dvc.yaml cannot be read, only ALWAYS, which includes
+    dvc.yaml itself. A file inside a listed folder is left out.
     """
     try:
         stages = yaml.safe_load((project / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
@@ -30,5 +30,5 @@ def sources(project: Path) -> list[str]:
 
 
 def _paths(entries: list[str | dict[str, object]]) -> list[str]:
-    """Return the paths of a list in dvc.yaml, each alone or with settings."""
+    """Return the paths in a list of dvc.yaml, whose entries may have settings."""
     return [path for entry in entries for path in ([entry] if isinstance(entry, str) else entry)]

@@ -1,4 +1,4 @@
-"""What went in, what came out, how long each stage took: for the terminal or as Markdown."""
+"""Summary of the last run: inputs, results, and time of each stage, for the terminal or as Markdown."""
 
 from __future__ import annotations
 
@@ -15,11 +15,7 @@ from runner.workspace import ARTIFACTS
 
 
 def summarize(project: Path, *, markdown: bool) -> str:
-    """Return the summary of the last run.
-
-    Raises:
-        StageError: there was no run to the end, or its outputs are not here.
-    """
+    """Return the summary of the last run; StageError when it did not finish, or its outputs are not here."""
     folder = project / ARTIFACTS
     try:
         found, metrics = _json(folder / "report/report.json"), _json(folder / "evaluation/metrics.json")

@@ -1,4 +1,1 @@
-"""A trained model on its way to those who use it.
-
-It is judged by the gate, published as a version, pinned to environments.
-"""
+"""Release of a trained model: gate, published version, pins of the environments."""

@@ -1,4 +1,4 @@
-"""The model that the last `dvc repro` made: what `gate` judges and `publish` publishes."""
+"""Candidate: the model of the last `dvc repro`, which `gate` judges and `publish` publishes."""
 
 from __future__ import annotations
 
@@ -13,13 +13,12 @@ from runner.workspace import ARTIFACTS
 
 
 class Candidate(NamedTuple):
-    """A model that was trained and measured.
+    """A trained and measured model.
 
     Attributes:
-        config: what params.yaml says, which is what the stages were given.
-        folder: their outputs.
-        onnx: the model file.
-        metrics: what `evaluate` measured.
+        config: of params.yaml, equal to the stages' configuration.
+        folder: the stages' outputs.
+        metrics: of `evaluate`.
     """
 
     config: Config
@@ -29,12 +28,7 @@ class Candidate(NamedTuple):
 
 
 def load_candidate(project: Path) -> Candidate:
-    """Return the model in artifacts/, if it is what params.yaml describes.
-
-    Raises:
-        ConfigError: params.yaml or conf/ is wrong.
-        StageError: there is none, or params.yaml was changed since.
-    """
+    """Return the model in artifacts/; StageError when there is none, or params.yaml was changed since."""
     config, _ = compose(project)
     folder = project / ARTIFACTS
     try:

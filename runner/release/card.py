@@ -1,4 +1,4 @@
-"""The model card: what a version is for, how good it is, and where it comes from, in Markdown.
+"""Model card of a version in Markdown: intended use, quality, limits, provenance.
 
 The headings follow Mitchell and others 2019, Model Cards for Model Reporting (https://arxiv.org/abs/1810.03993).
 Everything in it follows from the manifest.
@@ -10,18 +10,14 @@ from typing import Any
 
 from runner.tables import Row, Table, metric_rows
 
-FEW_BOXES = 30  # in test: a class with fewer has figures that say little
-LOW_RECALL = 0.7  # of a class: it is named among the limits
+FEW_BOXES = 30  # boxes in test; figures of a class with fewer are unreliable
+LOW_RECALL = 0.7  # recall below which a class is listed among the limits
 
 Manifest = dict[str, Any]
 
 
 def model_card(manifest: Manifest) -> str:
-    """Return the card of a version, ending with a newline.
-
-    Args:
-        manifest: as `publish` writes it.
-    """
+    """Return the card of a version, ending with a newline, from its manifest as `publish` writes it."""
     sections = [
         f"# {_plain(manifest['name'])} {manifest['version']}\n\n{_opening(manifest)}",
         f"## Intended use\n\n{_intended_use(manifest)}",
@@ -118,5 +114,5 @@ def _bullets(lines: list[str]) -> str:
 
 
 def _plain(text: str) -> str:
-    """Return a text that Markdown shows as it is: class names come from annotators."""
+    """Escape Markdown in a text: class names come from annotators."""
     return "".join(f"\\{letter}" if letter in "\\`*_[]<>#~" else letter for letter in " ".join(text.split()))

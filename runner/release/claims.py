@@ -1,8 +1,8 @@
-"""Who publishes a version, and under which number: `runs/<model>/<n>/claim.json`, taken with `Store.create`.
+"""Claims of version numbers: `runs/<model>/<n>/claim.json`, taken with `Store.create`.
 
-A claim holds the manifest that will be, with everything in it that another try would find otherwise (time, commit,
-measured times). So whoever comes back after a kill, or comes second with the same model, writes the same bytes under
-the same number, and a number is never used for two things.
+A claim holds the future manifest, with everything that another try would compute differently (time, commit, measured
+times). So a retry after a kill, or a second publisher of the same model, writes the same bytes under the same number,
+and a number is never used for two things.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ VERDICT = "verdict.json"  # follows from the manifest, unlike the other files of
 
 
 class Claim(NamedTuple):
-    """What takes a number: the manifest that will be, and `Release.same`."""
+    """Content of claim.json: the future manifest, and `Release.same`."""
 
     same: dict[str, Any]
     manifest: dict[str, Any]
 
 
 def claim(store: Store, release: Release) -> tuple[dict[str, Any], bool]:
-    """Return the manifest that a release has or will have, its number taken, and whether its version exists.
+    """Return the manifest of a release, with its number claimed, and whether the version exists already.
 
     Raises:
         StoreError: the store cannot be reached, or a claim in it is damaged.
@@ -50,7 +50,7 @@ def claim(store: Store, release: Release) -> tuple[dict[str, Any], bool]:
 
 
 def _find(known: dict[int, Claim], existing: set[int], release: Release) -> int | None:
-    """Return the number of a version that exists, else of one that can be completed; None where there is neither."""
+    """Return the number of an existing version, else of one that can be completed, else None."""
     same = [number for number, each in sorted(known.items(), reverse=True) if _is_same(each, release)]
     candidates = [
         *(number for number in same if number in existing),
@@ -60,7 +60,7 @@ def _find(known: dict[int, Claim], existing: set[int], release: Release) -> int 
 
 
 def _numbers(store: Store, model: str) -> tuple[set[int], set[int], set[int]]:
-    """Return the numbers that were ever used, those that have a claim, and those of the versions that exist."""
+    """Return the numbers in use, those with a claim, and those of existing versions."""
     keys = [*store.list(f"runs/{model}/"), *store.list(f"models/{model}/")]
     matches = [match for key in keys if (match := re.fullmatch(r"[^/]+/[^/]+/([1-9][0-9]*)/(.+)", key))]
     claimed = {int(match[1]) for match in matches if match[0] == _key(model, int(match[1]))}
@@ -85,8 +85,8 @@ def _new_claim(release: Release, number: int) -> Claim:
 def _is_same(there: Claim, release: Release) -> bool:
     """Whether a claim is for the same model with the same verdict, whoever made it, when and from which commit.
 
-    The deployed model counts too, unless that is the claimed version itself: it was published, promoted, and is now
-    judged beside itself.
+    The deployed model counts too, unless it is the claimed version itself, which was promoted and is now compared with
+    itself.
     """
     manifest = there.manifest
     if (there.same, manifest["onnx_sha256"]) != (release.same, release.manifest["onnx_sha256"]):
@@ -98,7 +98,7 @@ def _is_same(there: Claim, release: Release) -> bool:
 
 
 def _outcome(verdict: dict[str, Any] | None) -> dict[str, Any]:
-    """Return what makes it the same verdict, whatever the clock measured; empty where the gate was not asked."""
+    """Return the part of a verdict that identifies it, without measured times; empty for None."""
     if verdict is None:
         return {}
     against = verdict["deployed"] and verdict["deployed"]["manifest_sha256"]
@@ -106,7 +106,7 @@ def _outcome(verdict: dict[str, Any] | None) -> dict[str, Any]:
 
 
 def _has_files(there: Claim, release: Release) -> bool:
-    """Whether the files of a run are those of a claim, so that it can be completed from here."""
+    """Whether a release has the claim's files, so that the claimed version can be completed from here."""
     claimed: dict[str, str] = there.manifest["files"]
     return {name: sha256 for name, sha256 in claimed.items() if name != VERDICT} == _digests(release)
 

@@ -1,4 +1,4 @@
-"""The commands that judge, publish and pin a model; what they do is imported when one is called."""
+"""Command line of gate, publish, promote and models; their modules are imported when one is called."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 NAMES = ("gate", "publish", "promote", "models")
-NO = 3  # exit status of `gate --exit-code` when the answer is no
+NO = 3  # exit status of `gate --exit-code` when the model does not pass
 
 
 def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

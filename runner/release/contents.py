@@ -1,4 +1,4 @@
-"""What a version of a model is made of: the model in artifacts/ with its run, or a stock pretrained model."""
+"""Contents of a version: the model in artifacts/ with its run, or a stock pretrained model."""
 
 from __future__ import annotations
 
@@ -32,14 +32,12 @@ LIBRARIES = ("ultralytics", "torch", "torchvision", "onnx", "onnxruntime", "nump
 
 
 class Release(NamedTuple):
-    """What is to be published.
+    """A model with everything to be published.
 
     Attributes:
-        model: its name.
-        onnx: the model file.
-        files: of the run, by the name that they get.
+        files: of the run, by their name in the store.
         manifest: as `serving.storage.manifest` reads it, without the version; verdict.json and the model card follow.
-        same: what makes it the same version when it is published again, apart from the verdict.
+        same: identifies the version when it is published again, apart from the verdict.
     """
 
     model: str
@@ -51,13 +49,10 @@ class Release(NamedTuple):
 
 @contextmanager
 def releasing(project: Path, baseline: Path | None = None) -> Iterator[Release]:
-    """Give what is to be published, until the block ends.
+    """Give the release until the block ends, with the errors of `release_of_run` and `release_of_baseline`.
 
     Args:
-        project: the folder that holds params.yaml.
-        baseline: a stock pretrained model, a .pt file; None: the model in artifacts/.
-    Raises:
-        RunnerError: as `release_of_run` and `release_of_baseline` say.
+        baseline: a stock pretrained .pt file; None: the model in artifacts/.
     """
     work = work_folder()
     work.mkdir(parents=True, exist_ok=True)
@@ -69,15 +64,7 @@ def releasing(project: Path, baseline: Path | None = None) -> Iterator[Release]:
 
 
 def release_of_run(project: Path, scratch: Path) -> Release:
-    """Return the model in artifacts/, which the gate has judged.
-
-    Args:
-        project: the folder that holds params.yaml.
-        scratch: a folder for files that are written for the occasion.
-    Raises:
-        ConfigError: params.yaml or conf/ is wrong.
-        StageError: there is no such model, or the gate was not asked about this one.
-    """
+    """Return the model in artifacts/ as a release; StageError when there is none, or the gate has not judged it."""
     config, folder, onnx, metrics = load_candidate(project)
     sha256 = sha256_of(onnx)
     verdict = read_verdict(work_folder(), sha256, criteria_of(config.gate))
@@ -120,15 +107,12 @@ def release_of_run(project: Path, scratch: Path) -> Release:
 
 
 def release_of_baseline(file: Path, project: Path, scratch: Path) -> Release:
-    """Return a stock pretrained model, exported to ONNX, under its file's name; the gate has no say about it.
+    """Return a stock pretrained model, exported to ONNX and named after its file; the gate does not judge it.
 
     Args:
-        file: a .pt file of Ultralytics' that finds boxes.
-        project: the folder that holds params.yaml.
-        scratch: a folder for the export.
+        file: an Ultralytics .pt file of a detector; StoreError for another file.
     Raises:
-        StoreError: it is not such a file.
-        StageError: it does something else than finding boxes, or its name is not one for a model.
+        StageError: it is no detector, or its name is not valid for a model.
     """
     check_weights(file)
     config, _ = compose(project)
@@ -138,7 +122,7 @@ def release_of_baseline(file: Path, project: Path, scratch: Path) -> Release:
             f"{file}: {name!r} is no name for a model, expected small letters, digits, '.', '_', '-': rename"
         )
     onnx, sha256 = scratch / "model.onnx", sha256_of(file)
-    with redirect_stdout(sys.stderr):  # where Ultralytics may say what it likes
+    with redirect_stdout(sys.stderr):  # Ultralytics prints; stdout is for our output
         from runner.stages.offline import ultralytics_offline
 
         ultralytics_offline(work_folder())
@@ -160,7 +144,7 @@ def release_of_baseline(file: Path, project: Path, scratch: Path) -> Release:
 
 
 def _about(onnx: Path, sha256: str) -> dict[str, Any]:
-    """Return what the model file says of itself."""
+    """Return the metadata of the model file."""
     try:
         detector = Detector(onnx)
     except ModelError as error:
@@ -175,7 +159,7 @@ def _about(onnx: Path, sha256: str) -> dict[str, Any]:
 
 
 def _commit(project: Path) -> dict[str, str | None]:
-    """Return the commit of the work tree, and in words whether that is all there is to know."""
+    """Return the commit of the work tree, and in words whether it has uncommitted changes."""
     commit, problem = _git(project, "rev-parse", "HEAD")
     if commit is None:
         return {"commit": None, "work_tree": f"no commit: {problem}"}
@@ -188,7 +172,7 @@ def _commit(project: Path) -> dict[str, str | None]:
 
 
 def _git(project: Path, *arguments: str) -> tuple[str | None, str]:
-    """Return what git says, else None and why."""
+    """Return git's stdout, else None and the reason."""
     try:
         done = subprocess.run(["git", *arguments], cwd=project, capture_output=True, text=True, check=False)
     except OSError as error:

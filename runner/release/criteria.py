@@ -1,4 +1,4 @@
-"""What a model must show: quality, no class clearly worse than the deployed model's, time and size in budget."""
+"""Gate criteria: quality, per-class AP50 against the deployed model, budgets of time and size."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from runner.release.verdict import Finding
 
 
 class Shown(NamedTuple):
-    """What a model showed on the test part.
+    """Detections of a model on the test part.
 
     Attributes:
-        classes: what it found of each class of the dataset that it knows, by name.
-        others: classes that it knows and the dataset does not.
+        classes: those of the dataset that the model knows, by name.
+        others: classes that the model knows and the dataset does not.
     """
 
     classes: dict[str, Ranked]
@@ -31,7 +31,7 @@ def map50(classes: Mapping[str, Ranked]) -> float | None:
 
 
 def absolute(candidate: Shown, rules: Gate) -> Finding:
-    """Judge a model by itself."""
+    """Judge a model without a deployed one."""
     found = map50(candidate.classes)
     return Finding(
         criterion="mAP50",
@@ -43,7 +43,7 @@ def absolute(candidate: Shown, rules: Gate) -> Finding:
 
 
 def per_class(candidate: Shown, deployed: Shown, rules: Gate) -> tuple[list[Finding], list[str]]:
-    """Compare the classes that both models know; return a finding for each, and a line for each that is left out."""
+    """Compare the classes that both models know; return a finding for each, and a line for each class left out."""
     findings: list[Finding] = []
     left_out = [f"{name}: the deployed model knows this class, the dataset does not" for name in deployed.others]
     draws = draw(max(len(each.labelled) for each in candidate.classes.values()), rules.resamples)
@@ -76,9 +76,9 @@ def budgets(milliseconds: Sequence[float], sizes: Sequence[int], rules: Gate) ->
     """Judge time and size as ratios to the deployed model's.
 
     Args:
-        milliseconds: the candidate's median per picture, and the deployed model's.
-        sizes: bytes of the one's model.onnx, and of the other's.
-        rules: how large the ratios may be.
+        milliseconds: median per picture, of the candidate and of the deployed model.
+        sizes: bytes of model.onnx, in the same order.
+        rules: limits of the ratios.
     """
     megabytes = [size / 1e6 for size in sizes]
     judged = ("latency", "ms", milliseconds, rules.max_latency), ("size", "MB", megabytes, rules.max_size)

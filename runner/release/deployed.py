@@ -1,4 +1,4 @@
-"""The model that an environment runs: from its pin to a detector."""
+"""Deployed model: from an environment's pin to a detector."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from serving.vision.metadata import ModelError
 
 
 class Deployed(NamedTuple):
-    """A model that is served; `size` is of its model.onnx, in bytes."""
+    """A deployed model; `size` is of its model.onnx, in bytes."""
 
     version: Version
     detector: Detector
@@ -21,20 +21,15 @@ class Deployed(NamedTuple):
 
 
 class NotDeployedError(Exception):
-    """There is no deployed model to compare with; the text says why."""
+    """No deployed model to compare with; the message says why."""
 
 
 def load_deployed(project: Path, environment: str, work: Path) -> Deployed:
-    """Fetch and load what an environment's pin names, each digest checked.
+    """Fetch and load the pinned model of an environment, each digest checked.
 
-    Args:
-        project: the folder that holds gitops/.
-        environment: such as dev.
-        work: the scratch folder.
     Raises:
-        NotDeployedError: nothing is pinned, or what is pinned is gone, damaged or no detector.
-        ConfigError: the pin is not what `promote` writes.
-        StoreError: the store cannot be reached, so nobody knows what is there.
+        NotDeployedError: nothing is pinned, or the pinned model is gone, damaged or no detector.
+        StoreError: the store cannot be reached.
     """
     pin = read_pin(project, environment)
     if pin is None:

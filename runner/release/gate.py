@@ -1,7 +1,7 @@
-"""May this model be served? The candidate and the model that dev runs, on the same test part, in the same run.
+"""Gate: compare the candidate with dev's model on the same test part, in the same run.
 
-Both go through `serving.vision.detector`, as the server runs them. The answer is a file with every reason; a no is an
-answer.
+Both go through `serving.vision.detector`, as in the server. The verdict is a file with every reason; not passing is a
+verdict, no error.
 """
 
 from __future__ import annotations
@@ -28,20 +28,19 @@ from serving.vision.detector import Detector
 
 ENVIRONMENT = "dev"  # whose model the candidate is compared with
 PAIRS = 40  # pictures that each model is timed on
-AGREES = 0.01  # by which the mAP50 may differ from what `evaluate` wrote, on another machine
+AGREES = 0.01  # allowed difference from `evaluate`'s mAP50, which may be of another machine
 
 
 def gate(project: Path, *, alone: bool = False) -> Verdict:
     """Judge the model in artifacts/ and write the verdict to .work/verdict.json.
 
     Args:
-        project: the folder that holds params.yaml.
-        alone: do not ask for the deployed model; absolute criteria only.
+        alone: absolute criteria only, without the deployed model.
     Raises:
         ConfigError: params.yaml, conf/ or dev's pin is wrong.
         StageError: there is no model, or it is not what params.yaml describes.
         DatasetError: a picture or its labels cannot be read.
-        StoreError: the store that dev's pin names cannot be reached.
+        StoreError: the store of dev's pin cannot be reached.
     """
     work = work_folder()
     candidate = load_candidate(project)
@@ -63,7 +62,7 @@ def _judge(candidate: Candidate, deployed: Deployed | None, left_out: list[str])
     names = (folder / "dataset/classes.txt").read_text(encoding="utf-8").splitlines()
     test = read_part("test", folder / "raw", folder / "dataset", folder / "split")
     detector = load(candidate.onnx)
-    class_ids(detector.classes, names)  # refuses other classes than the dataset's
+    class_ids(detector.classes, names)  # raises for classes other than the dataset's
     shown = _shown(detector, names, test, config)
     _check_evaluation(map50(shown.classes), candidate)
     findings = [absolute(shown, config.gate)]
@@ -89,10 +88,10 @@ def _judge(candidate: Candidate, deployed: Deployed | None, left_out: list[str])
 
 
 def another_deal(manifest: dict[str, Any], config: Config) -> str:
-    """Say why the deployed model may have been trained on pictures that are in test now; empty where it was not.
+    """Return why the deployed model may have been trained on pictures that are now in test; empty when it was not.
 
-    A picture's part follows from the section `split` and its own key, so with the same section what is in test now was
-    in test then, or nowhere. Parts that the dataset gave say so only for the same dataset.
+    A picture's part follows from the section `split` and its own key. So with the same section, a picture in test now
+    was in test then, or absent. For parts that the dataset gave, this holds only for the same dataset.
     """
     params = manifest.get("params")
     then = params.get("split") if isinstance(params, dict) else None
@@ -110,11 +109,11 @@ def another_deal(manifest: dict[str, Any], config: Config) -> str:
 def milliseconds(detectors: Sequence[Detector], test: Sequence[Example]) -> list[float]:
     """Return each model's median time for a picture, decoding and suppression included.
 
-    They take turns, and who begins alternates, so whatever else the machine does meets all alike.
+    The models take turns and alternate who begins, so other load on the machine affects all alike.
     """
     pictures = [example.source.read_bytes() for example in test[:PAIRS]]
     times: list[list[float]] = [[] for _ in detectors]
-    for turn in range(-1, PAIRS):  # the first warms up
+    for turn in range(-1, PAIRS):  # the first turn is warm-up
         order = range(len(detectors)) if turn % 2 else reversed(range(len(detectors)))
         for number in order:
             start = perf_counter()
@@ -124,7 +123,7 @@ def milliseconds(detectors: Sequence[Detector], test: Sequence[Example]) -> list
 
 
 def _shown(detector: Detector, names: list[str], test: Sequence[Example], config: Config) -> Shown:
-    """Run a model over the test part; classes are matched by name."""
+    """Run a model on the test part; classes are matched by name."""
     ids: Ids = np.array([names.index(name) if name in names else -1 for name in detector.classes], np.int64)
     found = [each.everything for each in detect(detector, ids, test, config.evaluate)]
     known = [each.take(np.flatnonzero(each.class_ids >= 0)) for each in found]

@@ -1,4 +1,4 @@
-"""What is in the store: versions of models with their figures, and which environment runs which."""
+"""List of the store's model versions, with their figures and the environments that run them."""
 
 from __future__ import annotations
 
@@ -24,11 +24,7 @@ def list_models(project: Path, store: Store, model: str | None = None) -> list[E
 
     Args:
         project: the folder that holds gitops/.
-        store: where the versions are.
-        model: only of this one.
-    Raises:
-        StoreError: the store cannot be reached.
-        ConfigError: a pin is not what `promote` writes.
+        model: None: all models.
     """
     pins = {name: pin.sha256 for name in environments(project) if (pin := read_pin(project, name))}
     return [entry for name in ([model] if model else model_names(store)) for entry in _entries(store, name, pins)]

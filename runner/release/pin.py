@@ -1,7 +1,7 @@
-"""The pin: `gitops/serving/overlays/<environment>/model.env`, the only thing that says which model an environment runs.
+"""Pin: `gitops/serving/overlays/<environment>/model.env`, the only place that says which model an environment runs.
 
 kustomize makes a ConfigMap of it: lines of KEY=value, where everything behind the `=` is the value. Lines that begin
-with `#` are skipped, so a note can stand there (kustomize: api/kv/kv.go, keyValuesFromLine).
+with `#` are skipped, so they can hold a note (kustomize: api/kv/kv.go, keyValuesFromLine).
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ KEYS = ("MODEL_URI", "MODEL_SHA256", "MODEL_VERSION", "MODEL_COMMIT", "MODEL_MAP
 
 
 class Pin(NamedTuple):
-    """What model.env says.
+    """Content of model.env.
 
     Attributes:
         uri: of the manifest: s3://bucket/key, or a path.
         sha256: of the manifest, in hex.
         version: its number.
-        commit: that it was trained from; empty where nobody knows.
-        map50: on test; empty where it was not measured.
-        note: why a version is here that the gate would not let through; else empty.
+        commit: that it was trained from; empty when unknown.
+        map50: on test; empty when not measured.
+        note: why a version is pinned that the gate rejected; else empty.
     """
 
     uri: str
@@ -43,11 +43,7 @@ def environments(project: Path) -> list[str]:
 
 
 def read_pin(project: Path, environment: str) -> Pin | None:
-    """Return what an environment runs; None where there is no pin, or an empty one.
-
-    Raises:
-        ConfigError: it is not what `promote` writes.
-    """
+    """Return an environment's pin; None when it is missing or empty, ConfigError when `promote` did not write it."""
     file = project / OVERLAYS / environment / "model.env"
     try:
         return parse_pin(file.read_text(encoding="utf-8"), file)
@@ -60,13 +56,10 @@ def read_pin(project: Path, environment: str) -> Pin | None:
 
 
 def parse_pin(text: str, file: Path) -> Pin | None:
-    """Return what the text of a model.env says; None where it names no model.
+    """Parse a model.env; None when it names no model, ConfigError when `promote` did not write it.
 
     Args:
-        text: of the file.
-        file: where it stands, in the folder of its environment; for errors.
-    Raises:
-        ConfigError: it is not what `promote` writes.
+        file: its path, in the folder of its environment; for errors.
     """
     lines = [line.strip() for line in text.splitlines()]
     values: dict[str, str] = {}
@@ -90,11 +83,7 @@ def parse_pin(text: str, file: Path) -> Pin | None:
 
 
 def write_pin(project: Path, environment: str, pin: Pin) -> bool:
-    """Write an environment's pin, whole or not at all; return whether it changed.
-
-    Raises:
-        ConfigError: there is no such environment.
-    """
+    """Write an environment's pin atomically; return whether it changed. ConfigError: there is no such environment."""
     file = project / OVERLAYS / environment / "model.env"
     if not file.parent.is_dir():
         there = ", ".join(sorted(folder.name for folder in (project / OVERLAYS).glob("*/"))) or "none"

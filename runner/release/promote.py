@@ -1,6 +1,6 @@
-"""Decide what an environment runs: check a version's objects, then write them into its pin.
+"""Promote a version to an environment: check its objects, then write the pin.
 
-Nothing is deployed here. Argo CD reads the pin from Git: commit it, and `git revert` takes it back.
+Nothing is deployed here. Argo CD reads the pin from Git: commit it to deploy, `git revert` to undo.
 """
 
 from __future__ import annotations
@@ -25,25 +25,19 @@ from runner.store.published import (
 )
 from runner.tables import METRICS, Row, Table, figure
 
-BASELINE = "baseline"  # the environment of a stock model that no gate judged
+BASELINE = "baseline"  # environment of a stock model, which the gate does not judge
 
 
 def promote(project: Path, store: Store, environment: str, version: Version, *, force: bool, allow_local: bool) -> str:
-    """Write an environment's model.env.
+    """Write an environment's model.env; return the result, to print.
 
     Args:
-        project: the folder that holds gitops/.
-        store: where the version is.
         environment: such as dev; a folder of gitops/serving/overlays.
-        version: see `choose`.
-        force: also when the gate did not let it pass; a note in the pin says so.
+        force: also when the gate rejected it or was not asked; a note in the pin says so.
         allow_local: also when the store is a folder, which no cluster can read.
-    Returns:
-        What was done, to print.
     Raises:
-        StageError: the gate did not let it pass, or was not asked.
+        StageError: the gate rejected it, or was not asked.
         StoreError: an object is missing or damaged, or the store is a folder.
-        ConfigError: there is no such environment.
     """
     name = f"{version.model} {version.number}"
     reason = _objection(version, environment)
@@ -71,11 +65,11 @@ def promote(project: Path, store: Store, environment: str, version: Version, *, 
 
 
 def choose(project: Path, store: Store, environment: str, model: str | None, number: int | None) -> Version:
-    """Return a version: the one that is asked for, else the newest that passed; for the baseline the newest.
+    """Return the requested version, else the newest that passed; for the baseline the newest.
 
-    Raises:
-        ConfigError: no model is named, and params.yaml is wrong.
-        ObjectError: there is no such version.
+    Args:
+        model: None: the model of params.yaml.
+        number: None: the newest, as above; ObjectError when there is none.
     """
     model = model or compose(project)[0].model.name
     there = numbers(store, model)
@@ -94,11 +88,7 @@ def choose(project: Path, store: Store, environment: str, model: str | None, num
 
 
 def difference(project: Path, environment: str, version: Version, *, markdown: bool) -> str:
-    """Return what an environment runs and what it would run, side by side.
-
-    Raises:
-        ConfigError: the pin is not what `promote` writes.
-    """
+    """Return the current and the new model of an environment, side by side."""
     now, notes = _pinned(project, environment)
     old, new = _facts(now), _facts(version)
     about: list[Row] = [("", "now", "then"), *((key, old.get(key, "-"), new[key]) for key in new)]
@@ -114,7 +104,7 @@ def difference(project: Path, environment: str, version: Version, *, markdown: b
 
 
 def side_by_side(now: Version | None, then: Version) -> list[Row]:
-    """Return metrics, now → then: a row for all classes together, one for each; `-` is no figure."""
+    """Return metrics, now → then: a row for all classes together, one for each class; `-` means no figure."""
     old, new = (dict(_figures(version)) for version in (now, then))
     rows: list[Row] = []
     for name in new | old:
@@ -124,7 +114,7 @@ def side_by_side(now: Version | None, then: Version) -> list[Row]:
 
 
 def _objection(version: Version, environment: str) -> str:
-    """Say why the gate would not have a version in an environment; empty where it would."""
+    """Return why the gate objects to a version in an environment; empty when it does not."""
     if version.passed is None:
         return "" if environment == BASELINE else "the gate was not asked"
     if version.passed:

@@ -1,10 +1,10 @@
-"""Bring a version of a model into the store: whole or not to be seen, once, under a number that is used once.
+"""Publish a version of a model to the store: atomically, once, under a number that is used once.
 
 runs/<model>/<n>/claim.json         takes the number (`runner.release.claims`)
 runs/<model>/<n>/…                  the run: report, params, metrics, verdict, weights, curves, dvc.lock, model card
 models/<model>/<n>/model.onnx
 models/<model>/<n>/manifest.json    from here on the version exists
-models/<model>/latest.json          names it, if it passed the gate and nothing newer did
+models/<model>/latest.json          the newest version that passed the gate
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from runner.store import Store
 from runner.store.published import Version, key_of, latest, numbers, parse_version, read_version, to_json
 
 CARD = "README.md"
-_AT_ONCE = 4  # files of a run
+_AT_ONCE = 4  # parallel uploads of a run's files
 
 
 class Published(NamedTuple):
-    """A version that exists now; `is_new` when it did not before, `uri` names its manifest."""
+    """A published version; `is_new` when it did not exist before, `uri` is its manifest's."""
 
     version: Version
     uri: str
@@ -36,7 +36,7 @@ class Published(NamedTuple):
     is_latest: bool
 
     def as_text(self) -> str:
-        """Return what was done."""
+        """Return the result, to print."""
         said = {True: "passed the gate", False: "did not pass the gate", None: "the gate was not asked"}
         latest = ", now the latest" if self.is_latest else ""
         name = f"{self.version.model} {self.version.number}"
@@ -51,10 +51,10 @@ class Published(NamedTuple):
 
 
 def publish(store: Store, release: Release) -> Published:
-    """Publish a release, or complete it; the same again is the same version.
+    """Publish a release, or complete it; publishing the same again returns the same version.
 
     Raises:
-        StoreError: the store cannot be reached, or an object in it is damaged or another than it should be.
+        StoreError: the store cannot be reached, or has a damaged or different object.
     """
     manifest, exists = claim(store, release)
     key = key_of(release.model, manifest["version"])
@@ -67,7 +67,7 @@ def publish(store: Store, release: Release) -> Published:
 
 
 def _write(store: Store, release: Release, manifest: dict[str, Any]) -> None:
-    """Put the objects of a version in their order; those that are there already stay."""
+    """Put the objects of a version in order; existing ones stay."""
     number = manifest["version"]
     run = f"runs/{release.model}/{number}"
     with tempfile.TemporaryDirectory(prefix="flywheel-publish-") as scratch:
@@ -80,7 +80,7 @@ def _write(store: Store, release: Release, manifest: dict[str, Any]) -> None:
         files = dict(release.files)
         if manifest["verdict"] is not None:
             files[VERDICT] = written(VERDICT, to_json(manifest["verdict"]))
-        if not store.exists(f"{run}/{CARD}"):  # its words may be newer than those of the first try
+        if not store.exists(f"{run}/{CARD}"):  # keep the first try's card: a newer runner may word it differently
             files[CARD] = written(CARD, model_card(manifest).encode())
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             digests = manifest["files"]
@@ -90,9 +90,9 @@ def _write(store: Store, release: Release, manifest: dict[str, Any]) -> None:
 
 
 def _point(store: Store, version: Version) -> bool:
-    """Let latest.json name the newest version that passed, and tag it so; return whether that is this one.
+    """Point latest.json at the newest version that passed, and tag it so; return whether that is this one.
 
-    Looks again after each change: of several publishers the one that changes something last sees what the others did.
+    Checks again after each change: of several publishers, the last to change something sees the others' changes.
     """
     model = version.model
     tagged: int | None = -1  # none yet
@@ -107,7 +107,7 @@ def _point(store: Store, version: Version) -> bool:
 
 
 def _newer(store: Store, model: str, former: int | None) -> Version | None:
-    """Return the newest version that may be the latest, if it is newer than the one that latest.json names."""
+    """Return the newest version that may be the latest, if it is newer than latest.json's; else None."""
     for number in reversed(numbers(store, model)):
         if number <= (former or 0):
             break
@@ -120,7 +120,7 @@ def _newer(store: Store, model: str, former: int | None) -> Version | None:
 def _tag(store: Store, model: str, newest: int | None, *, since: int) -> None:
     """Tag the versions from the last down to the one that was the latest before `since`."""
     for number in reversed(numbers(store, model)):
-        with suppress(ObjectError):  # someone removed it
+        with suppress(ObjectError):  # removed meanwhile
             version = read_version(store, model, number)
             tags = {"training-run": str(number), **({"stage": "latest"} if number == newest else {})}
             for file, sha256 in (("model.onnx", version.manifest.onnx_sha256), ("manifest.json", version.sha256)):

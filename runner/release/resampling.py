@@ -1,8 +1,7 @@
-"""How much of a difference between two models is chance: AP50 on test pictures that are drawn again and again.
+"""Bootstrap of AP50 differences between two models, over resampled test pictures.
 
-Found boxes are matched to labelled ones once. A draw only weighs the pictures anew, so a thousand of them cost a few
-cumulative sums each. The average precision is COCO's, as in `runner.stages.evaluate.metrics`: a test holds one against
-the other.
+Found boxes are matched to labelled ones once; a draw only changes the pictures' weights, so a thousand draws cost a few
+cumulative sums each. The average precision is COCO's, as in `runner.stages.evaluate.metrics`; a test compares both.
 """
 
 from __future__ import annotations
@@ -16,17 +15,17 @@ from numpy.typing import NDArray
 
 from runner.stages.evaluate.metrics import Boxes, Floats, Ids, match
 
-RECALLS = np.linspace(0, 1, 101)  # at which COCO reads the precision
-_CELLS = 4_000_000  # of the largest array of counts: right boxes x pictures
+RECALLS = np.linspace(0, 1, 101)  # recalls at which COCO samples the precision
+_CELLS = 4_000_000  # largest array of counts: right boxes x pictures
 
 
 @dataclass(frozen=True)
 class Ranked:
-    """What was found of one class in all pictures, the most confident first.
+    """Found boxes of one class in all pictures, the most confident first.
 
     Attributes:
-        pictures: (D,) position of each found box's picture. D may be 0.
-        right: (D,) whether it stands for a labelled box, at an overlap of 0.5.
+        pictures: (D,) index of each found box's picture. D may be 0.
+        right: (D,) whether it matches a labelled box, at an overlap of 0.5.
         labelled: (P,) labelled boxes of the class in each picture.
     """
 
@@ -36,19 +35,19 @@ class Ranked:
 
 
 class Drop(NamedTuple):
-    """What a class lost: AP50 before less AP50 after, and how much of it may be chance (0 or more)."""
+    """AP50 that a class lost: before minus after, and the margin that may be chance (0 or more)."""
 
     drop: float
     margin: float
 
 
 def rank(labelled: Sequence[Boxes], found: Sequence[Boxes], classes: int) -> list[Ranked]:
-    """Match each picture once; return what was found of each class, in the order of the ids.
+    """Match each picture once; return the ranked boxes of each class, by class id.
 
     Args:
         labelled: boxes of each picture.
-        found: the same pictures, the most confident box first.
-        classes: how many there are; found boxes of other ids count for none.
+        found: boxes of the same pictures, the most confident first.
+        classes: number of classes; found boxes of other ids are ignored.
     """
     pictures = np.repeat(np.arange(len(found)), [len(each.class_ids) for each in found])
     class_ids = np.concatenate([np.zeros(0, np.int64), *(each.class_ids for each in found)])
@@ -72,14 +71,13 @@ def ap50(ranked: Ranked, weights: Ids) -> Floats:
     """Return (draws,) average precision at an overlap of 0.5, 0 to 1; nan for a draw without a labelled box.
 
     Args:
-        ranked: one class.
         weights: (draws, P) how often each picture counts; all ones give the average precision itself.
     """
     labelled = weights @ ranked.labelled
     hits = np.flatnonzero(ranked.right)
     right = np.cumsum(weights[:, ranked.pictures[hits]], axis=1)
     precision = right / np.maximum(np.cumsum(_found_between(ranked, hits, weights), axis=1), 1)
-    # COCO's rule: at each of 101 recalls the best precision of that or a higher recall, and the mean of these.
+    # COCO's rule: at each of 101 recalls the best precision at that or a higher recall; then the mean.
     best = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
     reached = np.searchsorted(RECALLS, right / np.maximum(labelled, 1)[:, None], side="right")
     mean: Floats = (best * np.diff(reached, axis=1, prepend=0)).sum(axis=1) / len(RECALLS)
@@ -87,12 +85,12 @@ def ap50(ranked: Ranked, weights: Ids) -> Floats:
 
 
 def _found_between(ranked: Ranked, hits: NDArray[np.intp], weights: Ids) -> Floats:
-    """Return (draws, hits): how many boxes each draw holds from behind one right box up to and with the next.
+    """Return (draws, hits): boxes in each draw after one right box, up to and including the next.
 
     As a product with the (hits, P) counts: for many pictures much faster than sums over all boxes in each draw.
     """
     pictures, between = weights.shape[1], np.zeros((len(weights), len(hits)))
-    floats = weights.astype(np.float32)  # exact: they are small whole numbers
+    floats = weights.astype(np.float32)  # exact: small whole numbers
     step = max(1, _CELLS // pictures)
     for start in range(0, len(hits), step):
         part = hits[start : start + step]
@@ -104,7 +102,7 @@ def _found_between(ranked: Ranked, hits: NDArray[np.intp], weights: Ids) -> Floa
 
 
 def drop_of(before: Ranked, after: Ranked, weights: Ids, confidence: float) -> Drop:
-    """Return what a class lost between two models that looked at the same pictures, and what of it may be chance.
+    """Return the AP50 that a class lost between two models on the same pictures, and its bootstrap margin.
 
     The paired bootstrap: both models are measured on the same draws of the pictures (Koehn 2004, Statistical
     Significance Tests for Machine Translation Evaluation, section 3; https://aclanthology.org/W04-3250), and the margin
@@ -114,11 +112,11 @@ def drop_of(before: Ranked, after: Ranked, weights: Ids, confidence: float) -> D
         drop = AP50(before) - AP50(after)
         margin = max(0, drop - quantile(drop of each draw, 1 - confidence))
 
-    So `drop - margin` is what was lost at least, with that confidence.
+    So `drop - margin` is the least loss, with that confidence.
 
     Args:
-        before: the class as one model found it, with one labelled box or more.
-        after: as the other did.
+        before: of the first model; one labelled box or more.
+        after: of the second.
         weights: (draws, P), see `draw`.
         confidence: 0.5 to 1.
     """

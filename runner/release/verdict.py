@@ -1,4 +1,4 @@
-"""The gate's verdict on a model: yes or no, with every reason, as a file and as a table."""
+"""Verdict of the gate on a model: passed or not, with every reason, as a file and as a table."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Verdict(BaseModel):
     deploy: bool
 
     def as_text(self, *, markdown: bool = False) -> str:
-        """Return a table of the criteria, what was left out, and the outcome."""
+        """Return a table of the criteria, the parts not judged, and the outcome."""
         rows: list[Row] = [("criterion", "found", "verdict")]
         rows += [(each.criterion, each.said, "yes" if each.passed else "NO") for each in self.findings]
         against = f"against {self.deployed.model} {self.deployed.version}" if self.deployed else "alone"
@@ -80,21 +80,17 @@ class Verdict(BaseModel):
 
 
 def criteria_of(rules: Gate) -> dict[str, int | float]:
-    """Return what a verdict is given by: the section `gate` without `deploy`, which is no criterion."""
+    """Return the criteria of a verdict: the section `gate` without `deploy`, which is no criterion."""
     return rules.model_dump(exclude={"deploy"})
 
 
 def verdict_file(work: Path) -> Path:
-    """Return where the last verdict stands."""
+    """Return the path of the last verdict."""
     return work / "verdict.json"
 
 
 def read_verdict(work: Path, onnx_sha256: str, criteria: dict[str, int | float]) -> Verdict:
-    """Return the verdict on a model file by these criteria.
-
-    Raises:
-        StageError: the gate was not asked about it, or by other criteria.
-    """
+    """Return the verdict on a model file; StageError when the gate has not judged it by these criteria."""
     file, remedy = verdict_file(work), "run `python -m runner gate` first"
     try:
         verdict = Verdict.model_validate_json(file.read_bytes())

@@ -1,8 +1,8 @@
-"""Tell Argo CD of the bot's commit, so that a pin is served in seconds and not after Argo CD's next poll.
+"""Webhook event to Argo CD for the bot's commit, so that a pin is served in seconds, not after Argo CD's next poll.
 
-The event is a push in GitHub's form, which Argo CD takes at /api/webhook when it is signed with its key
-`webhook.github.secret`. Argo CD then looks at the Applications whose repository is that of `html_url`. It compares host
-and path, in any form of a URL, with or without `.git`; so the host need not be GitHub's.
+The event is a GitHub push, sent to /api/webhook and signed with the key `webhook.github.secret`. Argo CD then refreshes
+the Applications whose repository matches `html_url`. It compares host and path, in any form of a URL, with or without
+`.git`; so the host need not be GitHub's.
 
 Form: https://docs.github.com/en/webhooks/webhook-events-and-payloads#push
 Argo CD: util/webhook/webhook.go, affectedRevisionInfo and GetWebURLRegex
@@ -28,15 +28,14 @@ _TIMEOUT_SECONDS = 10
 
 
 def tell(repository: str, branch: str, commit: str, files: Sequence[str], environment: Mapping[str, str]) -> str:
-    """Send the event; return in words what became of it. A failure is not an error: Argo CD polls all the same.
+    """Send the push event; return the result as text. A failure is no error: Argo CD polls all the same.
 
     Args:
-        repository: its URL, as Argo CD's Applications have it.
-        branch: that was pushed to.
-        commit: its head now.
+        repository: its URL, as in Argo CD's Applications.
+        commit: head of the branch after the push.
         files: that the commit changes.
-        environment: ARGOCD_WEBHOOK_URL, ARGOCD_WEBHOOK_SECRET; and ARGOCD_WEBHOOK_CA, certificates in PEM form that
-            are trusted beside those of CA_BUNDLE.
+        environment: ARGOCD_WEBHOOK_URL, ARGOCD_WEBHOOK_SECRET; and ARGOCD_WEBHOOK_CA, PEM certificates that are trusted
+            beside those of CA_BUNDLE.
     """
     polls = "it polls within minutes"
     url, secret = environment.get(URL), environment.get(SECRET)
@@ -67,11 +66,10 @@ def tell(repository: str, branch: str, commit: str, files: Sequence[str], enviro
 
 
 def event(page: str, branch: str, commit: str, files: Sequence[str]) -> dict[str, Any]:
-    """Return a push event, as far as Argo CD reads it.
+    """Return a push event with the fields that Argo CD reads.
 
     Args:
         page: of the repository, such as https://github.com/owner/name.
-        branch, commit, files: as `tell`.
     """
     return {
         "ref": f"refs/heads/{branch}",

@@ -1,6 +1,6 @@
-"""Wait for a GPU with a Pod that asks for one, so that the cluster makes a node and the image is pulled meanwhile.
+"""Wait for a GPU with a probe Pod that requests one; meanwhile the autoscaler adds a node and the image is pulled.
 
-The Pod is what the PodTemplate `gpu-probe` says. The time that another of our runs holds a GPU does not count.
+The Pod comes from the PodTemplate `gpu-probe`. Time while another of our runs holds a GPU does not count.
 """
 
 from __future__ import annotations
@@ -19,24 +19,22 @@ MODES = ("auto", "require", "off")
 
 
 class Device(NamedTuple):
-    """Where to train: `gpu` or `cpu`; `is_fallback` when a GPU was wanted and none came."""
+    """Training device, `gpu` or `cpu`; `is_fallback` when a GPU was wanted but none came."""
 
     name: str
     is_fallback: bool = False
 
 
 def await_gpu(cluster: Cluster, run: str, *, mode: str, kind: str, timeout: float, poll: float = 5) -> Device:
-    """Return where to train.
+    """Return the training device, after waiting for a GPU where one may come.
 
     Args:
-        cluster: its API.
-        run: name of this run.
+        run: name of the PipelineRun.
         mode: auto (a GPU, else the CPU), require (fail without one) or off.
-        kind: what the cluster has, as cluster.env says: autoscaled, fixed or none.
+        kind: GPU in cluster.env: autoscaled, fixed or none.
         timeout: seconds to wait.
-        poll: seconds between two looks.
+        poll: seconds between two polls.
     Raises:
-        ConfigError: another mode.
         ClusterError: the API refuses, or a GPU is required and none came.
     """
     if mode not in MODES:
@@ -51,9 +49,9 @@ def await_gpu(cluster: Cluster, run: str, *, mode: str, kind: str, timeout: floa
     name = f"{PROBE}-{run}"[:63].rstrip("-.")
     probe = cluster.get(f"{POD_TEMPLATES}/{PROBE}")["template"]
     probe = {"apiVersion": "v1", "kind": "Pod", **probe, "metadata": {**probe["metadata"], "name": name}}
-    cluster.delete(f"{PODS}/{name}")  # of a try before
+    cluster.delete(f"{PODS}/{name}")  # left by an earlier try
     try:
-        with suppress(QuotaError, UnreachableError):  # it is made while waiting
+        with suppress(QuotaError, UnreachableError):  # _wait creates it then
             cluster.create(PODS, probe)
         came = _wait(cluster, probe, timeout=timeout, poll=poll)
     finally:
@@ -64,7 +62,7 @@ def await_gpu(cluster: Cluster, run: str, *, mode: str, kind: str, timeout: floa
 
 
 def _wait(cluster: Cluster, probe: Object, *, timeout: float, poll: float) -> bool:
-    """Whether the probe ran within the time."""
+    """Whether the probe ran within the timeout."""
     waited, since, said = 0.0, time.monotonic(), ""
     while True:
         try:
@@ -76,7 +74,7 @@ def _wait(cluster: Cluster, probe: Object, *, timeout: float, poll: float) -> bo
             why = f"{holder} holds the GPU" if holder else _why(pod)
         except QuotaError as error:
             holder, why = _held(str(error)), str(error)
-        except ClusterError as error:  # in so long a time an API server is replaced, or a node goes with the Pod
+        except ClusterError as error:  # during long waits API servers are replaced, and nodes removed with their Pods
             holder, why = "", str(error)
         now = time.monotonic()
         waited, since = waited + (0 if holder else now - since), now
@@ -90,7 +88,7 @@ def _wait(cluster: Cluster, probe: Object, *, timeout: float, poll: float) -> bo
 
 
 def _pod(cluster: Cluster, probe: Object) -> Object:
-    """Return the probe's Pod; made anew where it failed or went with its node."""
+    """Return the probe's Pod; recreate it when it failed or was removed with its node."""
     path = f"{PODS}/{probe['metadata']['name']}"
     try:
         pod = cluster.get(path)
@@ -103,7 +101,7 @@ def _pod(cluster: Cluster, probe: Object) -> Object:
 
 
 def _holder(cluster: Cluster, name: str) -> str:
-    """Return the Pod of another run that holds a GPU; empty where none does."""
+    """Return the Pod of another run that holds a GPU; empty when none does."""
     for pod in cluster.get(PODS, fieldSelector="status.phase=Running")["items"]:
         wants = any(GPU in each.get("resources", {}).get("limits", {}) for each in pod["spec"]["containers"])
         if wants and pod["metadata"]["name"] != name:
@@ -112,7 +110,7 @@ def _holder(cluster: Cluster, name: str) -> str:
 
 
 def _held(said: str) -> str:
-    """Return the refusal of a ResourceQuota when GPUs are in use, so that one will be free; empty when none is.
+    """Return the quota refusal when GPUs are in use, so that one will become free; else an empty text.
 
     The API server says: exceeded quota: gpu, requested: …=1, used: requests.nvidia.com/gpu=1, limited: ….
     """
@@ -121,7 +119,7 @@ def _held(said: str) -> str:
 
 
 def _why(pod: Object) -> str:
-    """Return what the scheduler or the kubelet says about a Pod that does not run."""
+    """Return the scheduler's or the kubelet's message about a Pod that does not run."""
     status = pod.get("status", {})
     reasons = [each.get("message", "") for each in status.get("conditions", []) if each.get("status") == "False"]
     states = [each.get("state", {}).get("waiting", {}) for each in status.get("containerStatuses", [])]

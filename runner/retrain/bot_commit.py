@@ -1,8 +1,8 @@
-"""One commit by the bot: dvc.lock, and dev's pin when the gate let the model pass; nothing else, or nothing at all.
+"""The bot's commit: dvc.lock, and dev's pin when the model passed the gate; no other file.
 
-The branch moves while a training runs, so the commit is made on its head, and made again when someone else was faster.
-A model is only pinned when it was made from the committed params.yaml: a run with other values, or one that fell back
-to the CPU's limits, has another file.
+The branch moves while a training runs, so the commit is made on its head, and made again after a lost race. A model is
+only pinned when it was trained with the committed params.yaml: a run with other values, or one that fell back to the
+CPU's limits, has another file.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from runner.store.published import Version, read_version
 ENVIRONMENT = "dev"
 LOCK = "dvc.lock"
 MINE = (LOCK, str(OVERLAYS / ENVIRONMENT / "model.env"))
-TRAILER = "Flywheel-Pin"  # the trigger knows the bot's commits by it
+TRAILER = "Flywheel-Pin"  # by which the trigger recognises the bot's commits
 
 
 class Run(NamedTuple):
-    """What ran: the PipelineRun's name, the commit it was for, the repository and its branch."""
+    """A run: PipelineRun name, commit id, repository URL and branch."""
 
     name: str
     revision: str
@@ -38,7 +38,7 @@ class Run(NamedTuple):
 
 
 class Pinned(NamedTuple):
-    """What became of it: `commit` is empty when there is nothing to commit, `said` is why."""
+    """Result of `pin`: `commit` is empty when there was nothing to commit, `said` is why."""
 
     commit: str
     said: str
@@ -47,19 +47,17 @@ class Pinned(NamedTuple):
 def pin(
     run: Run, store: Store, model: str, number: int, *, mode: str, pause: Callable[[float], None] = time.sleep
 ) -> Pinned:
-    """Bring a run's result to the branch.
+    """Commit a run's result to the branch.
 
     Args:
-        run: what ran.
-        store: where it left its files.
-        model: its name.
-        number: the version that was published.
+        store: where the run left its files.
+        number: the published version.
         mode: push, or pull-request where the branch is protected.
-        pause: waits some seconds before another try.
+        pause: sleeps for some seconds before a retry.
     Raises:
-        GitError: the repository cannot be reached, or refuses, again and again.
-        StageError: another file than the bot's would change.
-        StoreError: the version is not there, or damaged.
+        GitError: the repository cannot be reached, or refuses, after all retries.
+        StageError: a file other than the bot's would change.
+        StoreError: the version is missing or damaged.
     """
     version = read_version(store, model, number)
     lock, params = (store.read(f"pipeline/{run.name}/{name}") for name in (LOCK, "params.yaml"))
@@ -87,7 +85,7 @@ def _check_lock(lock: bytes, run: Run) -> None:
 
 
 def _not_now(clone: Path, run: Run, params: bytes) -> str:
-    """Say why this run must not be committed; empty when it may."""
+    """Return why this run must not be committed; empty when it may."""
     if reason := newer(clone, run.revision):
         return reason
     committed = git(clone, "show", f"{run.revision}:params.yaml")
@@ -98,7 +96,7 @@ def _not_now(clone: Path, run: Run, params: bytes) -> str:
 
 
 def _write(clone: Path, store: Store, lock: bytes, version: Version) -> list[str]:
-    """Write what the bot may write; return the files that changed."""
+    """Write the bot's files; return those that changed."""
     (clone / LOCK).write_bytes(lock)
     if version.passed and _was_taken_back(clone, version):
         print(f"{ENVIRONMENT} ran this before, and somebody took it back: that stays until a training's input changes")
@@ -114,10 +112,10 @@ def _write(clone: Path, store: Store, lock: bytes, version: Version) -> list[str
 
 
 def _was_taken_back(clone: Path, version: Version) -> bool:
-    """Whether this version was pinned before, and no commit since then changed an input of a training.
+    """Whether this version was pinned before, and no commit since then changed a training input.
 
-    Where the pin is another now, somebody reverted it; a nightly run must not bring it back. In a store that was made
-    anew a version of the same number is another one.
+    Somebody reverted the pin then, and a nightly run must not restore it. After the store was recreated, the number is
+    that of another version.
     """
     now = read_pin(clone, ENVIRONMENT)
     if now is not None and now.sha256 == version.sha256:

@@ -1,6 +1,4 @@
-"""The branch that retrains follow: a clone of it, whether a commit is still the newest that changes a training, and the
-patience with a server that is away, or with somebody who was faster.
-"""
+"""Clone the branch that retrains follow, check for newer commits, retry on conflict."""
 
 from __future__ import annotations
 
@@ -17,19 +15,17 @@ from runner.pipeline.sources import sources
 
 BOT = ("-c", "user.name=flywheel", "-c", "user.email=flywheel@users.noreply.github.com")
 TRIES, FIRST_PAUSE, LONGEST_PAUSE = 8, 1.0, 60.0
-LINE = 300  # characters of a Task's result, of which all together have 4 KiB
+LINE = 300  # characters of a Task's result; all results share 4 KiB
 Result = TypeVar("Result")
 
 
 def insist(do: Callable[[], Result], *, tries: int = TRIES, pause: Callable[[float], None] = time.sleep) -> Result:
-    """Return what `do` returns; it is called again while Git or its server refuses.
+    """Return the result of `do`; retry while Git or its server refuses, then raise its last GitError.
 
     Args:
-        do: several calls of it must end as one.
+        do: must be idempotent.
         tries: at most; eight take two minutes.
-        pause: waits some seconds before another try.
-    Raises:
-        GitError: of the last try.
+        pause: sleeps for some seconds before a retry.
     """
     seconds = FIRST_PAUSE
     for attempt in range(1, tries):
@@ -44,11 +40,7 @@ def insist(do: Callable[[], Result], *, tries: int = TRIES, pause: Callable[[flo
 
 @contextmanager
 def cloned(url: str, branch: str) -> Iterator[Path]:
-    """Give a clone of a branch with its history, in which the bot commits, until the block ends.
-
-    Raises:
-        GitError: it cannot be reached, or there is no such branch.
-    """
+    """Give a clone of a branch with its history, for the bot's commit, until the block ends."""
     with tempfile.TemporaryDirectory(prefix="flywheel-clone-") as folder:
         clone = Path(folder, "repository")
         options = ("--quiet", "--single-branch", "--branch", branch, *BOT)
@@ -57,13 +49,11 @@ def cloned(url: str, branch: str) -> Iterator[Path]:
 
 
 def newer(clone: Path, revision: str) -> str:
-    """Say which later commit of the branch changes a training's inputs; empty when `revision` is still the newest.
+    """Return the later commit of the branch that changes a training input, as text; empty when there is none.
 
     Args:
         clone: of the branch, with its history.
         revision: a commit's id.
-    Raises:
-        GitError: the clone cannot be read.
     """
     try:
         git(clone, "merge-base", "--is-ancestor", revision, "HEAD")
@@ -74,20 +64,12 @@ def newer(clone: Path, revision: str) -> str:
 
 
 def changes(clone: Path, commits: str) -> list[str]:
-    """Return the commits of a range that change an input of a training, newest first: id and subject.
-
-    Raises:
-        GitError: the clone cannot be read.
-    """
+    """Return the commits of a range that change a training input, newest first: id and subject."""
     log = ("--literal-pathspecs", "log", "--format=%h %s", commits, "--", *sources(clone))
     return git(clone, *log).splitlines()
 
 
 def newer_on(url: str, branch: str, revision: str) -> str:
-    """Say the same of a branch on a server.
-
-    Raises:
-        GitError: it cannot be reached, or there is no such branch.
-    """
+    """As `newer`, for a branch on a server."""
     with cloned(url, branch) as clone:
         return newer(clone, revision)

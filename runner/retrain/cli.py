@@ -1,7 +1,7 @@
-"""The commands that the Tasks of gitops/pipelines call.
+"""Command line of the Tasks of gitops/pipelines.
 
-What belongs to the run comes from the environment, where the Tasks put it: RUN (the PipelineRun's name), REVISION,
-REPO_URL, BRANCH, and OVERRIDES (a JSON list of KEY=VALUE).
+The Tasks set the environment: RUN (the PipelineRun's name), REVISION, REPO_URL, BRANCH, and OVERRIDES (a JSON list of
+KEY=VALUE).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from runner.errors import ConfigError, RunnerError, StoreError
 
 NAMES = ("supersede", "await-gpu", "task", "pin", "report")
-_WITH_STORE = ("task", "pin", "report")  # without STORE_URI the store would be a folder that goes with the Task's pod
+_WITH_STORE = ("task", "pin", "report")  # without STORE_URI the store would be a folder, lost with the Task's pod
 
 
 def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -58,11 +58,7 @@ def _add_tasks(parser: argparse.ArgumentParser) -> None:
 
 
 def run(given: argparse.Namespace) -> int:
-    """Run one of the commands; return its exit status.
-
-    Raises:
-        RunnerError: as the modules behind say, or a Task does not name its store.
-    """
+    """Run one of the commands; return its exit status. A Task without STORE_URI is an error."""
     if given.command in _WITH_STORE:
         _env("STORE_URI")
     {
@@ -117,7 +113,7 @@ def _task(given: argparse.Namespace) -> None:
 def _publish(given: argparse.Namespace, name: str) -> None:
     from runner.retrain import tasks
 
-    reason = "" if _overrides() else _newer_commit()  # nothing takes the place of a trial
+    reason = "" if _overrides() else _newer_commit()  # a trial is never superseded
     print(reason or "still the newest", flush=True)
     given.superseded.write_text(reason)
     published = ("", "", "") if reason else tasks.publish(name)
@@ -126,7 +122,7 @@ def _publish(given: argparse.Namespace, name: str) -> None:
 
 
 def _newer_commit() -> str:
-    """Say which newer commit takes the place of the run's; empty where none does."""
+    """Return the newer commit that supersedes the run's; empty when there is none."""
     from runner.retrain.branch import insist, newer_on
 
     return insist(lambda: newer_on(_env("REPO_URL"), _env("BRANCH"), _env("REVISION")))
@@ -175,7 +171,7 @@ def _report(given: argparse.Namespace) -> None:
         print("\nno status on the commit: it needs a GitHub repository, and the key read-token of the Secret git")
         return
     line = told.line if len(told.line) <= 140 else f"{told.line[:139]}…"  # GitHub's limit
-    context = "flywheel/try" if _overrides() else "flywheel/retrain"  # other values say nothing of the commit's
+    context = "flywheel/try" if _overrides() else "flywheel/retrain"  # a trial's result is not the commit's
     status = {"state": told.state, "description": line, "context": context}
     address = f"{where.api.rstrip('/')}/repos/{where.repository}/statuses/{revision}"
     insist(lambda: ask("POST", address, token, status), tries=4)

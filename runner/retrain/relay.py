@@ -1,4 +1,4 @@
-"""What a run's Tasks hand on to each other through the store: `pipeline/<run>/`, each file replaced by the next."""
+"""Files handed from Task to Task through the store: `pipeline/<run>/`, each overwritten by the next Task."""
 
 from __future__ import annotations
 
@@ -10,11 +10,7 @@ from runner.workspace import work_folder, writing
 
 
 def give(store: Store, project: Path, run: str) -> list[str]:
-    """Put params.yaml, dvc.lock and the verdict, where they are here, into the store; return their names.
-
-    Raises:
-        StoreError: it cannot be reached.
-    """
+    """Put params.yaml, dvc.lock and the verdict, those that exist, into the store; return their names."""
     given = []
     for name, path in _files(project).items():
         if path.is_file():
@@ -24,11 +20,7 @@ def give(store: Store, project: Path, run: str) -> list[str]:
 
 
 def take(store: Store, project: Path, run: str) -> list[str]:
-    """Put what the Tasks before have given in its place; return the names.
-
-    Raises:
-        StoreError: it cannot be reached.
-    """
+    """Write the files of earlier Tasks to the project; return their names."""
     there = store.list(f"pipeline/{run}/")
     taken = []
     for name, path in _files(project).items():

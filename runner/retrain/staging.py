@@ -1,4 +1,4 @@
-"""`gate.deploy`: what passed the gate and runs in dev is proposed for staging, with the metrics side by side."""
+"""`gate.deploy`: pull request that pins dev's model, which passed the gate, to staging, with both models' metrics."""
 
 from __future__ import annotations
 
@@ -12,12 +12,7 @@ STAGING = "staging"
 
 
 def propose_for_staging(url: str, branch: str, store: Store, model: str, number: int) -> str:
-    """Open a pull request that pins a version to staging, or bring the open one up to date; return what was done.
-
-    Raises:
-        GitError: the repository or its server cannot be reached, or refuses.
-        StoreError: the version is not there, or damaged.
-    """
+    """Open or update the pull request that pins a version to staging; return the result, to print."""
     from runner.forge.pull_request import propose
 
     version = read_version(store, model, number)

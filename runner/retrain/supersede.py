@@ -1,7 +1,7 @@
-"""The newest commit wins: its run cancels the older ones that have not begun to publish, and waits for one that has.
+"""Supersede older runs: the newest commit's run cancels those that have not begun to publish, and waits for others.
 
-Newer means newer in the branch's history: a delivery may come late, or again, and its run cancels nothing. Trials, runs
-with values of their own, neither cancel nor are cancelled: they are never pinned, so they take nobody's place.
+Newer means newer in the branch's history: a webhook delivery may come late or twice, and its run cancels nothing.
+Trials, runs with values of their own, neither cancel nor are cancelled, because they are never pinned.
 """
 
 from __future__ import annotations
@@ -17,17 +17,15 @@ PUBLISH = "publish"
 
 
 def supersede(cluster: Cluster, name: str, newer: Callable[[], str], *, patience: float, poll: float = 5) -> str:
-    """Wait until no older run is at work; return the newer commit that takes this run's place, in words, or nothing.
+    """Wait until no older run is active; return the newer commit that supersedes this run, as text, or an empty text.
 
     Args:
-        cluster: its API.
         name: of this run, which is no trial.
-        newer: says which newer commit of the branch changes an input of a training; empty where none does.
+        newer: returns the newer commit of the branch that changes a training input; empty when there is none.
         patience: seconds to wait for older runs to end.
-        poll: seconds between two looks.
+        poll: seconds between two polls.
     Raises:
         ClusterError: the API refuses, or an older run does not end.
-        GitError: `newer` does not know.
     """
     if reason := newer():
         return reason

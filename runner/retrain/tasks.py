@@ -1,6 +1,6 @@
-"""The Tasks that work on a run's data, each one process, as every start of DVC takes a second or two.
+"""Tasks on a run's data, each one process, as every start of DVC takes a second or two.
 
-Each takes what the Tasks before handed on, lets DVC do its work, and hands on what came of it.
+Each takes the earlier Tasks' files, runs DVC, and hands on the results.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from runner.store.use import use_store
 from runner.workspace import ARTIFACTS
 
 LOCK = "dvc.lock"
-_ROOM = 0.2  # of the cache's volume, before a training
+_ROOM = 0.2  # free share of the cache's volume before a training
 
 
 class Published(NamedTuple):
-    """A version in the store, and how it is to be pinned: push or pull-request."""
+    """A version in the store, and its pin mode: push or pull-request."""
 
     model: str
     version: int
@@ -36,7 +36,7 @@ class Published(NamedTuple):
 
 
 def plan(run: str, values: Sequence[str]) -> str:
-    """Return what there is to do: train, gate-only or nothing, which is said only where the store has such a version.
+    """Return what to do: train, gate-only or nothing; nothing only when the store has such a version.
 
     Args:
         run: the PipelineRun's name.
@@ -62,7 +62,7 @@ def plan(run: str, values: Sequence[str]) -> str:
 
 
 def _is_published(store: Store, project: Path) -> bool:
-    """Whether the store has a version of what dvc.lock says, with values of a commit: a trial's has another verdict."""
+    """Whether the store has a version of dvc.lock's results with a commit's values: a trial's verdict differs."""
     config, _ = compose(project)
     results = _results((project / LOCK).read_bytes())
     for number in reversed(numbers(store, config.model.name)):
@@ -74,7 +74,7 @@ def _is_published(store: Store, project: Path) -> bool:
 
 
 def _results(lock: bytes) -> dict[str, str]:
-    """Return the digests of the model and of what was measured, by their paths."""
+    """Return path → digest of the model and its metrics."""
     stages: dict[str, dict[str, list[dict[str, str]]]] = yaml.safe_load(lock)["stages"]
     wanted = {str(ARTIFACTS / name) for name in ("model", "export", "evaluation")}
     outs = [out for stage in stages.values() for out in stage.get("outs", [])]
@@ -82,22 +82,22 @@ def _results(lock: bytes) -> dict[str, str]:
 
 
 def prepare(run: str) -> None:
-    """Fetch, check and deal the pictures."""
+    """Fetch, check and split the pictures."""
     with _handing_on(run):
         _dvc("repro", "--pull", "split")
         _dvc("push", "--run-cache", "compose", "prepare", "split")
 
 
 def train(run: str, *, cache: Path, fallback: bool) -> None:
-    """Train; of the stages before it only the outputs are fetched, none is run again.
+    """Train; earlier stages are not run, only their outputs fetched.
 
-    A whole `dvc repro` would: fetch's output is not in the store, as the dataset's version is. And export and evaluate,
-    which need it, use no GPU: they wait for `gate`.
+    A whole `dvc repro` would run fetch, whose output is not in the store, as the dataset's version is. Export and
+    evaluate need that output too, and use no GPU: they are left to `gate`.
 
     Args:
         run: the PipelineRun's name.
         cache: folder of DVC's cache.
-        fallback: within the limits of a training that wanted a GPU and got none.
+        fallback: use the limits for a training that wanted a GPU and got none.
     """
     from runner.config.override import limit
 
@@ -112,7 +112,7 @@ def train(run: str, *, cache: Path, fallback: bool) -> None:
 
 @contextmanager
 def _using(cache: Path) -> Iterator[None]:
-    """Keep other runs from emptying DVC's cache until the block ends; first make room in it, where no other uses it."""
+    """Keep other runs from emptying DVC's cache until the block ends; first make room, unless another run uses it."""
     cache.parent.mkdir(parents=True, exist_ok=True)
     with (cache.parent / f"{cache.name}.used").open("ab") as used:
         try:
@@ -125,14 +125,14 @@ def _using(cache: Path) -> Iterator[None]:
 
 
 def _make_room(cache: Path) -> None:
-    """Empty DVC's cache before its volume is full: all of it is in the store too."""
+    """Empty DVC's cache before its volume is full; the store has all of it too."""
     if cache.is_dir() and (room := shutil.disk_usage(cache)).free < room.total * _ROOM:
         print(f"{cache}: {room.free >> 20:,} MiB are left, so it is emptied; DVC fetches what is needed", flush=True)
         shutil.rmtree(cache)
 
 
 def gate(run: str) -> None:
-    """Export, measure and judge the model: the stages behind train, as far as the store has not their results."""
+    """Export, measure and judge the model: run the stages after train unless the store has their results."""
     from runner.release.gate import gate as judge
 
     with _handing_on(run):
@@ -145,7 +145,7 @@ def gate(run: str) -> None:
 
 
 def publish(run: str) -> Published:
-    """Bring the model into the store as a version; the data that dvc.lock names and it is made of come from there."""
+    """Publish the model as a version, with the data of dvc.lock from the store."""
     from runner.config.compose import write_stage_files
     from runner.release.contents import releasing
     from runner.release.publish import publish as bring
@@ -176,11 +176,7 @@ def _take(run: str) -> Store:
 
 
 def _dvc(*arguments: str) -> None:
-    """Run a command of DVC's in this process.
-
-    Raises:
-        StageError: it fails; what it said is in the log.
-    """
+    """Run a DVC command in this process; StageError when it fails, with its output in the log."""
     from dvc.cli import main
 
     command = f"dvc {' '.join(arguments)}"
