@@ -47,11 +47,7 @@ def set_params(path: Path, values: Mapping[Key, str]) -> bool:
 
 
 def get_param(path: Path, key: Key) -> str | None:
-    """Return a value's text from params.yaml; None when it is missing or empty.
-
-    Raises:
-        ConfigError: the file cannot be read.
-    """
+    """Return a value's text from params.yaml; None when it is missing or empty."""
     try:
         return _value(yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader), key) or None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:

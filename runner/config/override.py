@@ -64,11 +64,7 @@ def set_values(project: Path, values: Sequence[str]) -> None:
 
 
 def limit(project: Path) -> list[str]:
-    """Apply the `fallback` limits for training on a CPU; return the values set.
-
-    Raises:
-        ConfigError: params.yaml or conf/ is wrong.
-    """
+    """Apply the `fallback` limits for training on a CPU; return the values set."""
     config, _ = compose(project)
     limits, train = config.fallback, config.train
     batch = limits.max_batch if train.batch == -1 else min(train.batch, limits.max_batch)
