@@ -11,14 +11,14 @@ _MAX_BYTES = 2_000_000_000
 
 
 class StorageError(Exception):
-    """Something could not be read or written; the text says what and why, and holds no secret."""
+    """Something could not be read or written; the text has the object and the cause, and no secret."""
 
 
 def read(uri: str, endpoint: Endpoint) -> bytes:
-    """Return what a URI names.
+    """Return the content of a URI.
 
     Raises:
-        StorageError: it is not there, too large, or not to be reached.
+        StorageError: it does not exist, is too large, or cannot be reached.
     """
     try:
         if not uri.startswith("s3://"):
@@ -29,7 +29,7 @@ def read(uri: str, endpoint: Endpoint) -> bytes:
             size = int(response.headers.get("Content-Length", -1))
             if not 0 <= size <= _MAX_BYTES:
                 raise StorageError(f"{uri}: has {size:,} bytes; expected at most {_MAX_BYTES:,}")
-            data: bytes = response.read(decode_content=False)  # all at once: in pieces it takes thrice as long
+            data: bytes = response.read(decode_content=False)  # all at once: chunks take three times as long
         finally:
             response.close()
             response.release_conn()
@@ -38,12 +38,12 @@ def read(uri: str, endpoint: Endpoint) -> bytes:
         return data
     except StorageError:
         raise
-    except Exception as error:  # the client's, urllib3's and the system's errors have no common base
+    except Exception as error:  # errors of the client, urllib3 and the system have no common base
         raise StorageError(f"{uri}: cannot be read: {_said(error, endpoint)}") from error
 
 
 def write(base: str, key: str, data: bytes, content_type: str, endpoint: Endpoint) -> None:
-    """Keep data under a key below a folder or s3://bucket[/prefix], whole or not at all.
+    """Write data under a key below a folder or s3://bucket[/prefix], atomically.
 
     Raises:
         StorageError: it cannot be written.
@@ -64,7 +64,7 @@ def write(base: str, key: str, data: bytes, content_type: str, endpoint: Endpoin
 
 
 def beside(uri: str, name: str) -> str:
-    """The URI of another file in the same folder."""
+    """Return the URI of another file in the same folder."""
     folder, slash, _ = uri.rpartition("/")
     return f"{folder}{slash}{name}"
 
