@@ -65,11 +65,7 @@ class Look:
 
 
 def look(state: State, model: Model, options: Options) -> Look:
-    """Resolve the options for a model.
-
-    Raises:
-        Refused: a class that the model does not have.
-    """
+    """Resolve the options for a model; raise Refused for a class that the model does not have."""
     known = model.detector.classes
     if unknown := [name for name in options.classes if name not in known]:
         raise Refused(422, "invalid", f"classes: {unknown[0][:100]!r} is no class of this model; expected {known}")

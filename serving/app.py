@@ -31,8 +31,7 @@ the answer's `request_id`."""
 def create_app(settings: Settings | None = None) -> FastAPI:
     """Create the server; settings come from the environment unless given.
 
-    Raises:
-        SystemExit: a setting is wrong; the text names it and what is expected.
+    A wrong setting raises SystemExit; the text names it and what is expected.
     """
     settings = settings or _settings()
     logs.configure(settings.log_level)

@@ -161,20 +161,11 @@ class Capturer:
         self._queue.put((capture, reasons))
 
     def keep(self, capture: Capture, reasons: list[str]) -> None:
-        """Write a capture now.
-
-        Raises:
-            StorageError: it cannot be written.
-            PictureError: its picture cannot be read.
-        """
+        """Write a capture now, or raise StorageError, or PictureError if its picture cannot be read."""
         self._write(capture, reasons, _jpeg(capture.data))
 
     def keep_feedback(self, request_id: str, name: ModelName, time: datetime, content: Mapping[str, Any]) -> None:
-        """Write feedback now.
-
-        Raises:
-            StorageError: it cannot be written.
-        """
+        """Write feedback now, or raise StorageError."""
         self._put(f"{self._place(name, time)}/{request_id}.feedback.json", _json(content), "application/json")
 
     def _run(self) -> None:
@@ -252,11 +243,7 @@ class Capturer:
 
 
 def _jpeg(data: bytes) -> bytes:
-    """Return the picture as an upright JPEG: the original bytes if they are one, because boxes are in its pixels.
-
-    Raises:
-        PictureError: it cannot be read.
-    """
+    """Return the picture as an upright JPEG: the original bytes if they are one, because boxes are in its pixels."""
     picture = decode(data)
     if picture.format == "JPEG" and picture.plain:
         return data

@@ -15,11 +15,7 @@ _FIRST_DELAY_SECONDS, _LAST_DELAY_SECONDS = 1.0, 60.0
 
 
 def load(settings: Settings) -> Model:
-    """Fetch, check and load the model of the settings.
-
-    Raises:
-        LoadingError: with the reason.
-    """
+    """Fetch, check and load the model of the settings, or raise LoadingError with the reason."""
     if not settings.model_uri:
         raise LoadingError("MODEL_URI is not set; expected a manifest.json or an .onnx, by path or s3://")
     return load_model(

@@ -51,11 +51,7 @@ class State:
         return self.loader.model is not None and not self.draining
 
     def model(self) -> tuple[Model, Batcher]:
-        """Return the model and its batcher.
-
-        Raises:
-            Refused: the model is not loaded yet.
-        """
+        """Return the model and its batcher, or raise Refused while the model is not loaded."""
         model, batcher = self.loader.model, self.batcher
         if model is None or batcher is None:
             raise Refused(503, "not_ready", "the model is not loaded yet; /readyz says why, try again later")

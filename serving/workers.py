@@ -47,8 +47,7 @@ class Workers:
     async def run(self, work: Callable[[], T]) -> tuple[T, float]:
         """Run work on a thread; return its result, and the milliseconds that it waited.
 
-        Raises:
-            Refused: the queue is full, or the time is over; work not begun by then is dropped.
+        A full queue or the time limit raises Refused; work not begun by then is dropped.
         """
         self.check()
         start = perf_counter()

@@ -108,9 +108,6 @@ def fetch_dataset(url: str, sha256: str | None, store: Store, out: Path, *, work
         work: scratch folder, where a killed download resumes.
     Returns:
         The files left out or renamed, to print; empty for a version that `dataset add` wrote.
-    Raises:
-        StoreError: there is no such object, or its digest differs.
-        DatasetError: it is not a dataset, or is unsafe.
     """
     key = key_of(url)
     if sha256 is None:

@@ -52,9 +52,7 @@ def fetch_weights(name: str, sha256: str, store: Store, work: Path) -> Path:
 
     Args:
         name: value of `model.base`, such as yolo11n.pt.
-        sha256: hex digest.
-    Raises:
-        StoreError: the store lacks the file, or its digest differs.
+        sha256: hex digest, which is checked.
     """
     file = work / "weights" / sha256[:12] / name
     if not file.is_file() or sha256_of(file) != sha256:

@@ -29,11 +29,7 @@ _TIMEOUT_SECONDS = 10
 
 
 def workers() -> int:
-    """Return the number of threads or processes for a stage: RUNNER_WORKERS, else the available cores.
-
-    Raises:
-        StageError: RUNNER_WORKERS is not a whole number above 0.
-    """
+    """Return RUNNER_WORKERS, a whole number above 0, or the number of available cores."""
     text = os.environ.get("RUNNER_WORKERS") or str(_cores())
     if not text.isdecimal() or int(text) < 1:
         raise StageError(f"RUNNER_WORKERS: found {text!r}, expected a whole number above 0")

@@ -47,11 +47,7 @@ class Trainer(DetectionTrainer):  # type: ignore[misc]
             torch.set_num_threads(workers())  # Ultralytics' own default leaves one core idle
 
     def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> Any:
-        """Load all pictures of one list.
-
-        Raises:
-            StageError: Ultralytics left some out.
-        """
+        """Load the pictures of one list, or raise StageError if Ultralytics left some out."""
         dataset = super().build_dataset(img_path, mode, batch)
         listed = len(Path(img_path).read_text(encoding="utf-8").splitlines())
         if len(dataset) != listed:

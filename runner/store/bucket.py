@@ -95,11 +95,7 @@ class Bucket:
         return self.insist(f"{key} cannot be examined", lambda: self._head(key))
 
     def get(self, key: str, most: int) -> bytes | None:
-        """Return a small object; None if there is none.
-
-        Raises:
-            StoreError: it has more than `most` bytes, or differs from its stored digest.
-        """
+        """Return a small object of at most `most` bytes, checked against its stored digest; None if there is none."""
 
         def get() -> tuple[bytes, str | None] | None:
             try:

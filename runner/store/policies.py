@@ -22,8 +22,6 @@ def policy_of(user: str, bucket: str) -> dict[str, Any]:
     Args:
         user: one of USERS. `runner` and `publisher` read everything, write the prefixes in WRITES, and remove nothing;
             `server-<environment>` reads models and writes its captures; `labels` reads datasets and captures.
-    Raises:
-        StoreError: there is no such user.
     """
     whole = f"arn:aws:s3:::{bucket}"
 
@@ -61,11 +59,7 @@ def policy_of(user: str, bucket: str) -> dict[str, Any]:
 
 
 def policy_text(user: str, uri: str) -> str:
-    """Return a policy as JSON, for an endpoint whose users are managed with its own tools.
-
-    Raises:
-        StoreError: the store is no bucket, or there is no such user.
-    """
+    """Return a policy as JSON, for an endpoint whose users are managed with its own tools."""
     if not uri.startswith("s3://"):
         raise StoreError(f"{uri} is a folder, which has no users; set STORE_URI=s3://bucket")
     return json.dumps(policy_of(user, uri.removeprefix("s3://")), indent=2)

@@ -16,11 +16,7 @@ _FIRST, _SECOND = b"first", b"second"
 
 
 def probe(store: S3Store, *, versioning: bool) -> Capabilities:
-    """Test a conditional PUT and tags on scratch objects.
-
-    Raises:
-        StoreError: the endpoint cannot be reached.
-    """
+    """Test a conditional PUT and tags on scratch objects."""
     bucket, prefix = store.bucket, f"scratch/{uuid.uuid4().hex}/"
     try:
         return bucket.insist(

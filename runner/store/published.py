@@ -75,11 +75,7 @@ def numbers(store: Store, model: str) -> list[int]:
 
 
 def latest(store: Store, model: str) -> int | None:
-    """Return the newest version that passed the gate, from latest.json; None if there is none.
-
-    Raises:
-        ObjectError: latest.json is damaged.
-    """
+    """Return the newest version that passed the gate, from latest.json; None if there is none."""
     key = f"models/{model}/latest.json"
     content = _read(store, key)
     if content is None:
@@ -94,11 +90,7 @@ def latest(store: Store, model: str) -> int | None:
 
 
 def read_version(store: Store, model: str, number: int) -> Version:
-    """Return a version after checking its manifest.
-
-    Raises:
-        ObjectError: it does not exist, or its manifest is invalid.
-    """
+    """Return a version after checking its manifest; raise ObjectError if it is missing or invalid."""
     key = key_of(model, number)
     content = _read(store, key)
     if content is None:
@@ -138,11 +130,7 @@ def parse_version(content: bytes, where: str, expected: tuple[str, int] | None =
 
 
 def fetch_onnx(store: Store, version: Version, work: Path) -> Path:
-    """Return the path of a version's model.onnx, fetched unless it is in `work` already; its digest is checked.
-
-    Raises:
-        ObjectError: it is missing, or its digest differs.
-    """
+    """Return the path of a version's model.onnx, fetched unless it is in `work` already; its digest is checked."""
     file = work / "models" / version.manifest.onnx_sha256 / "model.onnx"
     if not file.is_file() or sha256_of(file) != version.manifest.onnx_sha256:
         store.fetch(key_of(version.model, version.number, "model.onnx"), file, version.manifest.onnx_sha256)

@@ -33,9 +33,6 @@ def verify_store(store: Store) -> tuple[str, bool]:
     """Hash every object with a known digest; return a line for each finding, and whether there is no error.
 
     A version left by a killed `publish` is a note, not an error: it is invisible, and the next `publish` completes it.
-
-    Raises:
-        StoreError: the store cannot be reached.
     """
     errors: list[str] = []
     keys = store.list("")

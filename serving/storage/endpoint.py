@@ -88,11 +88,7 @@ def connect(endpoint: Endpoint) -> "Minio":
 
 @lru_cache(maxsize=8)
 def pool_of(endpoint: Endpoint) -> "PoolManager":
-    """Return the connection pool of a client, for the few requests that it cannot make.
-
-    Raises:
-        OSError: CA_BUNDLE cannot be read.
-    """
+    """Return the connection pool of a client, for the few requests that it cannot make."""
     import urllib3  # only where s3:// is used: urllib3 and the client take 0.3 s to import
 
     bundle = endpoint.ca_bundle or os.environ.get("SSL_CERT_FILE")
@@ -116,11 +112,7 @@ def pool_of(endpoint: Endpoint) -> "PoolManager":
 
 
 def tls_context() -> ssl.SSLContext:
-    """Return a TLS context: system CAs plus CA_BUNDLE.
-
-    Raises:
-        OSError: CA_BUNDLE cannot be read.
-    """
+    """Return a TLS context: system CAs plus CA_BUNDLE; raise OSError if that cannot be read."""
     trusted = ssl.create_default_context()
     if bundle := os.environ.get("CA_BUNDLE"):
         trusted.load_verify_locations(bundle)

@@ -15,11 +15,7 @@ class StorageError(Exception):
 
 
 def read(uri: str, endpoint: Endpoint) -> bytes:
-    """Return the content of a URI.
-
-    Raises:
-        StorageError: it does not exist, is too large, or cannot be reached.
-    """
+    """Return the content of a URI, or raise StorageError if it is missing, too large, or unreachable."""
     try:
         if not uri.startswith("s3://"):
             return Path(uri.removeprefix("file://")).read_bytes()
@@ -43,11 +39,7 @@ def read(uri: str, endpoint: Endpoint) -> bytes:
 
 
 def write(base: str, key: str, data: bytes, content_type: str, endpoint: Endpoint) -> None:
-    """Write data under a key below a folder or s3://bucket[/prefix], atomically.
-
-    Raises:
-        StorageError: it cannot be written.
-    """
+    """Write data under a key below a folder or s3://bucket[/prefix] atomically, or raise StorageError."""
     try:
         if not base.startswith("s3://"):
             target = Path(base.removeprefix("file://")) / key

@@ -165,8 +165,7 @@ class Detector:
     def infer(self, pictures: Sequence[bytes | Picture], *, max_pixels: int = MAX_PIXELS) -> list[Inference]:
         """Run the model; `select` then extracts detections from each output, repeatedly if needed.
 
-        Raises:
-            PictureError: one of the pictures cannot be read, or is larger than max_pixels.
+        A picture that cannot be read or is larger than max_pixels raises PictureError.
         """
         start = perf_counter()
         prepared = [self.prepare(picture, max_pixels=max_pixels) for picture in pictures]
@@ -198,11 +197,7 @@ class Detector:
         return inputs, place
 
     def select(self, inferred: Inference, **wanted: Unpack[Wanted]) -> Detections:
-        """Extract detections from the model's output; `max_pixels` has no effect here.
-
-        Raises:
-            ValueError: an argument is out of its range.
-        """
+        """Extract detections from the model's output; `max_pixels` has no effect here."""
         start = perf_counter()
         thresholds, limit, place = self._thresholds(wanted), wanted.get("max_detections", 300), inferred.place
         if self.end2end:

@@ -39,11 +39,7 @@ class Found(NamedTuple):
 
 
 def load(onnx: Path) -> Detector:
-    """Load the model.
-
-    Raises:
-        StageError: it is no detector, or cannot be loaded.
-    """
+    """Load the model, or raise StageError if it is not a detector or cannot be loaded."""
     try:
         return Detector(onnx)
     except ModelError as error:
@@ -51,11 +47,7 @@ def load(onnx: Path) -> Detector:
 
 
 def class_ids(known: Sequence[str], names: Sequence[str]) -> Ids:
-    """Return the dataset's class id for each of the model's classes, matched by name.
-
-    Raises:
-        StageError: the names differ.
-    """
+    """Return the dataset's class id for each of the model's classes, or raise StageError if the names differ."""
     if set(known) != set(names):
         only_model = ", ".join(sorted(set(known) - set(names))) or "none"
         only_dataset = ", ".join(sorted(set(names) - set(known))) or "none"

@@ -149,8 +149,7 @@ def _without_duplicates(
 ) -> list[Path]:
     """Keep one of equal pictures: the one in test before val before train, then the first by name.
 
-    Raises:
-        DatasetError: equal pictures have different labels, so one is wrong.
+    Equal pictures with different labels raise DatasetError, because one of them is wrong.
     """
 
     def rank(path: Path) -> tuple[int, str]:
