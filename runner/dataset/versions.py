@@ -108,6 +108,9 @@ def fetch_dataset(url: str, sha256: str | None, store: Store, out: Path, *, work
         work: scratch folder, where a killed download resumes.
     Returns:
         The files left out or renamed, to print; empty for a version that `dataset add` wrote.
+    Raises:
+        StoreError: no such object, no digest given, or another digest.
+        DatasetError: not a dataset, or unsafe.
     """
     key = key_of(url)
     if sha256 is None:

@@ -59,7 +59,7 @@ def policy_of(user: str, bucket: str) -> dict[str, Any]:
 
 
 def policy_text(user: str, uri: str) -> str:
-    """Return a policy as JSON, for an endpoint whose users are managed with its own tools."""
+    """Return a policy as JSON, for endpoints with their own user management; raise StoreError for a folder."""
     if not uri.startswith("s3://"):
         raise StoreError(f"{uri} is a folder, which has no users; set STORE_URI=s3://bucket")
     return json.dumps(policy_of(user, uri.removeprefix("s3://")), indent=2)

@@ -75,7 +75,7 @@ def numbers(store: Store, model: str) -> list[int]:
 
 
 def latest(store: Store, model: str) -> int | None:
-    """Return the newest version that passed the gate, from latest.json; None if there is none."""
+    """Return the newest version that passed the gate, or None; raise ObjectError if latest.json is damaged."""
     key = f"models/{model}/latest.json"
     content = _read(store, key)
     if content is None:

@@ -88,7 +88,7 @@ def connect(endpoint: Endpoint) -> "Minio":
 
 @lru_cache(maxsize=8)
 def pool_of(endpoint: Endpoint) -> "PoolManager":
-    """Return the connection pool of a client, for the few requests that it cannot make."""
+    """Return a client's connection pool, for requests it cannot make; raise OSError if CA_BUNDLE cannot be read."""
     import urllib3  # only where s3:// is used: urllib3 and the client take 0.3 s to import
 
     bundle = endpoint.ca_bundle or os.environ.get("SSL_CERT_FILE")

@@ -197,7 +197,10 @@ class Detector:
         return inputs, place
 
     def select(self, inferred: Inference, **wanted: Unpack[Wanted]) -> Detections:
-        """Extract detections from the model's output; `max_pixels` has no effect here."""
+        """Extract detections from the model's output; `max_pixels` has no effect here.
+
+        An argument out of its range raises ValueError.
+        """
         start = perf_counter()
         thresholds, limit, place = self._thresholds(wanted), wanted.get("max_detections", 300), inferred.place
         if self.end2end:
