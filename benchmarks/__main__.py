@@ -4,7 +4,7 @@ import argparse
 import importlib
 
 NAMES = ("prepare", "growth", "training", "evaluate", "server", "store", "labels")
-ON_THE_CLUSTER = ("retrain",)  # by name alone
+ON_THE_CLUSTER = ("retrain",)  # run only when named
 
 
 def main() -> None:

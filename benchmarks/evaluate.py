@@ -24,7 +24,7 @@ PARAMS = {"split": {"val": 0.1, "test": 0.6}, "presets": {"augment": "light"}}
 
 
 def project(folder: Path, pictures: int, imgsz: int, epochs: int) -> Path:
-    """Return a copy of the project that stands just before `evaluate`."""
+    """Copy the project and run all stages before `evaluate`."""
     copy_project(PROJECT, folder, shell())
     changes = {"dataset": {"sample": {"pictures": pictures}}, "model": {"imgsz": imgsz}, "train": {"epochs": epochs}}
     set_params(folder, {**PARAMS, **changes})
@@ -38,13 +38,13 @@ def project(folder: Path, pictures: int, imgsz: int, epochs: int) -> Path:
 
 
 def ours(folder: Path) -> tuple[float, float]:
-    """Run the stage; return its seconds with and without the start of Python."""
+    """Run the stage; return seconds with and without the start of Python."""
     whole = took(sys.executable, "-m", "runner", "evaluate", cwd=folder)
     return whole, json.loads((folder / ".work/seconds/evaluate.json").read_text())
 
 
 def ultralytics(folder: Path, imgsz: int) -> tuple[float, float]:
-    """Run `yolo val`; return its seconds with and without the start of Python and its imports."""
+    """Run `yolo val`; return seconds with and without the start of Python and its imports."""
     peer = folder / ".work/peer"
     for cache in peer.rglob("*.cache"):
         cache.unlink()

@@ -29,7 +29,7 @@ SHRUNK = 0.5
 
 
 class Ran(NamedTuple):
-    """One `dvc repro`: seconds of all and of the stage alone, and the stage's peak memory."""
+    """One `dvc repro`: seconds in total and of the stage alone, and the stage's peak memory in MB."""
 
     seconds: float
     stage: float
@@ -37,12 +37,12 @@ class Ran(NamedTuple):
 
     @property
     def dvc(self) -> float:
-        """Seconds beyond the stage's own."""
+        """Seconds in addition to the stage's own."""
         return self.seconds - self.stage
 
 
 def project(folder: Path, width: int) -> Path:
-    """Return a copy of the project whose pictures of a width are all written anew."""
+    """Copy the project with settings that re-encode all pictures of a width."""
     copy_project(PROJECT, folder, shell())
     set_params(folder, {"prepare": {"max_width": int(width * SHRUNK)}})
     repro(folder, "compose")
@@ -50,7 +50,7 @@ def project(folder: Path, width: int) -> Path:
 
 
 def repro(folder: Path, stage: str, *options: str) -> Ran:
-    """Run one stage by `dvc`, and look at its memory all the while."""
+    """Run one stage with `dvc` and track its memory."""
     noted = folder / ".work/seconds" / f"{stage}.json"
     noted.unlink(missing_ok=True)
     command = [sys.executable, "-m", "dvc", "repro", "--single-item", *options, stage]
@@ -68,12 +68,12 @@ def repro(folder: Path, stage: str, *options: str) -> Ran:
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """DVC's memory of digests stands in the folder, so that forgetting it makes a first run."""
+    """Return an environment with DVC's digest cache in the folder, so that deleting it makes a first run."""
     return shell(DVC_SITE_CACHE_DIR=str(folder / ".dvc/site"))
 
 
 def stage_mb(pid: int, stage: str) -> float:
-    """Memory of the stage that `dvc` runs just now, with its children."""
+    """Return the memory in MB of the stage that `dvc` runs now, with its children."""
     with contextlib.suppress(psutil.Error):
         for process in psutil.Process(pid).children(recursive=True):
             if process.cmdline()[-2:] == ["runner", stage]:
@@ -83,7 +83,7 @@ def stage_mb(pid: int, stage: str) -> float:
 
 
 def forget(folder: Path) -> None:
-    """Leave nothing of the stages behind `fetch`: the next run is the first."""
+    """Delete all results of the stages after `fetch`: the next run is a first run."""
     stale = [".work", "artifacts/dataset", "artifacts/report", "artifacts/split"]
     for name in (*stale, ".dvc/cache", ".dvc/site", ".dvc/tmp"):
         shutil.rmtree(folder / name, ignore_errors=True)
@@ -91,12 +91,12 @@ def forget(folder: Path) -> None:
 
 
 def median(ran: Iterable[float]) -> float:
-    """Return the median of what an iterator gives."""
+    """Return the median of an iterable."""
     return statistics.median(ran)
 
 
 def growth(sizes: list[int], rounds: int) -> str:
-    """Markdown: a row for each size, first runs only; the no-op is the second `dvc repro` of both stages."""
+    """Return Markdown: a row per size, first runs only; the no-op is the second `dvc repro` of both stages."""
     folder = FOLDER / "growth"
     shutil.rmtree(folder, ignore_errors=True)
     project(folder, 320)
@@ -125,7 +125,7 @@ def growth(sizes: list[int], rounds: int) -> str:
 
 
 def change(pictures: int, added: int, rounds: int) -> str:
-    """Markdown: pictures added to a prepared dataset, beside nothing changed and beside everything anew."""
+    """Return Markdown: pictures added to a prepared dataset, beside no change and beside a first run."""
     folder = FOLDER / "change"
     shutil.rmtree(folder, ignore_errors=True)
     project(folder, 640)
@@ -156,7 +156,7 @@ def change(pictures: int, added: int, rounds: int) -> str:
 
 
 def known(folder: Path) -> int:
-    """How many pictures were ever prepared."""
+    """Return the number of pictures in the cache of `prepare`."""
     return sum(bool(line.strip()) for file in (folder / ".work").rglob("known.jsonl") for line in file.open())
 
 

@@ -40,7 +40,7 @@ def project(folder: Path) -> str:
 
 
 def change(server: LabelStudio, number: int) -> None:
-    """Annotate one task anew, as a person would."""
+    """Annotate one task again, as a user would."""
     (found,) = server.ask("GET", "/api/projects/", params={"title": TITLE})["results"]
     options = {"project": found["id"], "page": number + 1, "page_size": 1}
     (task,) = server.ask("GET", "/api/tasks/", params=options)["tasks"]
@@ -51,10 +51,10 @@ def change(server: LabelStudio, number: int) -> None:
 
 
 def export(server: LabelStudio, folder: Path, tasks: int) -> float:
-    """Let Label Studio export pictures and labels, and unpack them; return the seconds.
+    """Export pictures and labels from Label Studio and unpack them; return the seconds.
 
     Raises:
-        RuntimeError: it lost pictures, as it does in silence.
+        RuntimeError: pictures are missing, which Label Studio does not report.
     """
     (found,) = server.ask("GET", "/api/projects/", params={"title": TITLE})["results"]
     shutil.rmtree(folder, ignore_errors=True)

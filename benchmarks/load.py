@@ -1,4 +1,4 @@
-"""Clients that ask a server on this machine as fast as it answers; what that took, in time and in CPU time."""
+"""Load generator: clients that send requests to a local server as fast as it answers; latency and CPU time."""
 
 import http.client
 import threading
@@ -14,14 +14,14 @@ BOUNDARY = "picture-boundary"
 
 @dataclass(frozen=True)
 class Measured:
-    """One round.
+    """Result of one round.
 
     Attributes:
         per_second: requests answered.
-        cpu_ms: of the server and its children, for each request.
-        p50_ms: median time of a request.
-        p99_ms: the time that 99 of 100 were below.
-        errors: requests that were not answered with 200.
+        cpu_ms: CPU time of the server and its children per request.
+        p50_ms: median latency.
+        p99_ms: 99th percentile of the latency.
+        errors: responses with another status than 200.
     """
 
     per_second: float
@@ -32,13 +32,13 @@ class Measured:
 
 
 def multipart(data: bytes, *, name: str = "file", filename: str = "picture.jpg") -> bytes:
-    """A form with one file."""
+    """Return a form with one file."""
     head = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{name}"; filename="{filename}"\r\n'
     return head.encode() + b"Content-Type: image/jpeg\r\n\r\n" + data + f"\r\n--{BOUNDARY}--\r\n".encode()
 
 
 def post(connection: http.client.HTTPConnection, path: str, body: bytes) -> int:
-    """Send a form and read the answer; its status."""
+    """Send a form and read the answer; return its status."""
     connection.request("POST", path, body, {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"})
     response = connection.getresponse()
     response.read()
@@ -46,7 +46,7 @@ def post(connection: http.client.HTTPConnection, path: str, body: bytes) -> int:
 
 
 def ask(port: int, path: str, body: bytes, *, clients: int, seconds: float, pid: int) -> Measured:
-    """Let clients ask a server for some time, each on a connection of its own."""
+    """Run clients for `seconds`, each on its own connection."""
     times: list[float] = []
     errors: list[int] = []
     end = time.perf_counter() + seconds
@@ -74,7 +74,7 @@ def ask(port: int, path: str, body: bytes, *, clients: int, seconds: float, pid:
 
 
 def in_threads(work: Callable[[], None], count: int) -> None:
-    """Do the same in several threads, and wait for them."""
+    """Run the same work in several threads, and wait for them."""
     threads = [threading.Thread(target=work) for _ in range(count)]
     for thread in threads:
         thread.start()
@@ -83,14 +83,14 @@ def in_threads(work: Callable[[], None], count: int) -> None:
 
 
 def cpu_seconds(pid: int) -> float:
-    """CPU time of a process and its children, so far."""
+    """Return the CPU time of a process and its children so far."""
     process = psutil.Process(pid)
     family = [process, *process.children(recursive=True)]
     return sum(sum(member.cpu_times()[:2]) for member in family)
 
 
 def resident_mb(pid: int) -> float:
-    """Memory that a process has in use, in MB."""
+    """Return the resident memory of a process in MB."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("VmRSS:"):
             return int(line.split()[1]) / 1024

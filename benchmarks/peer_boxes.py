@@ -1,4 +1,4 @@
-"""The boxes that Ultralytics finds in a file, as the peers of benchmarks/server.py answer them."""
+"""Ultralytics' boxes for a file, in the response format of the peers in benchmarks/server.py."""
 
 import io
 from typing import Any
@@ -7,7 +7,7 @@ from PIL import Image
 
 
 def found(model: Any, data: bytes, imgsz: int) -> list[dict[str, Any]]:
-    """What Ultralytics finds in a file."""
+    """Return Ultralytics' detections in a file."""
     result = model.predict(Image.open(io.BytesIO(data)), imgsz=imgsz, verbose=False, device="cpu")[0]
     return [
         {"label": result.names[int(box.cls)], "confidence": float(box.conf), "box": box.xyxy[0].tolist()}

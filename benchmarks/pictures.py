@@ -1,4 +1,4 @@
-"""Pictures with the detail of photos, made here; the same bytes at every call."""
+"""Generated pictures with the detail of photos; the same bytes in every run."""
 
 import io
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ def photos(count: int, width: int, height: int, *, seed: int = 0) -> Iterator[by
 
 
 def dataset(folder: Path, count: int, width: int, height: int, *, start: int = 0) -> None:
-    """Write or extend a dataset as `fetch` leaves it, with a box in each picture."""
+    """Write or extend a dataset in the form of `fetch`, with a box in each picture."""
     for name in ("images", "labels"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     (folder / "classes.txt").write_text("thing\n")

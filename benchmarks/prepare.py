@@ -28,20 +28,20 @@ PEERS = {
 
 
 def settings() -> dict[str, object]:
-    """Return the product's own settings of `prepare`, with a width."""
+    """Return the product's settings of `prepare`, with another width."""
     values: dict[str, object] = yaml.safe_load((PROJECT / "conf/config.yaml").read_text(encoding="utf-8"))["prepare"]
     return values | {"max_width": WIDTH}
 
 
 def ours(folder: Path) -> float:
-    """Run the stage in a fresh work folder; return its seconds."""
+    """Run the stage with an empty cache; return the seconds."""
     for stale in (".work", "artifacts/dataset", "artifacts/report"):
         shutil.rmtree(folder / stale, ignore_errors=True)
     return took(sys.executable, "-m", "runner", "prepare", cwd=folder, PYTHONPATH=str(PROJECT))
 
 
 def peer(name: str, folder: Path) -> float:
-    """Run a peer; return its seconds."""
+    """Run a peer; return the seconds."""
     out = folder / name
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir()

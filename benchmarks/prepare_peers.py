@@ -28,7 +28,7 @@ def vips(path: Path, *, out: Path, width: int, quality: int) -> None:
     import pyvips
 
     small = pyvips.Image.thumbnail(str(path), width, height=10_000_000)
-    small.write_to_file(str(out / path.name), Q=quality, subsample_mode="on")  # 4:2:0, as the others write
+    small.write_to_file(str(out / path.name), Q=quality, subsample_mode="on")  # 4:2:0, like the others
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""How long it takes from a push to a served model, by Task, and from the pin to a pod that answers with the new model.
+"""Duration from a push to a served model, by Task, and from the pin to a pod that serves the new model.
 
 `tests/cluster/desk .venv/bin/python -m benchmarks retrain` needs the cluster (`make cluster`) with its installation
-(`make cluster-test ARGS="-m 'not faults'"`). Every round is a push of other training values through the forge's own
-webhook. Training itself is the smallest there is: what is measured is everything around it.
+(`make cluster-test ARGS="-m 'not faults'"`). Every round pushes other training values through the forge's own webhook.
+The training is the smallest possible, so that everything around it is measured.
 """
 
 import argparse
@@ -43,12 +43,12 @@ def one(desk: Desk, number: int) -> dict[str, float]:
 
 
 def pin_time(desk: Desk, before: list[str]) -> float:
-    """Return when the bot's commit came to the branch, by this machine's clock; 0 before that."""
+    """Return when the bot's commit reached the branch, by this machine's clock; 0 before that."""
     return datetime.now(UTC).timestamp() if len(pins(desk)) > len(before) else 0.0
 
 
 def main(arguments: list[str]) -> None:
-    """Measure."""
+    """Run the rounds and print the result."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=5)
     rounds = parser.parse_args(arguments).rounds

@@ -1,4 +1,4 @@
-"""Contestants in turn, round after round, so that whatever else the machine does meets all alike."""
+"""Rounds of contestants in turn, so that other load on the machine affects all alike."""
 
 import os
 import statistics
@@ -18,7 +18,7 @@ CORES = len(os.sched_getaffinity(0))
 
 
 def in_turn(contestants: Mapping[str, Callable[[], Result]], rounds: int) -> dict[str, list[Result]]:
-    """Let each run once a round; who begins changes from round to round."""
+    """Run each contestant once per round; another one starts in each round."""
     names = list(contestants)
     results: dict[str, list[Result]] = {name: [] for name in names}
     for number in range(rounds):
@@ -29,13 +29,13 @@ def in_turn(contestants: Mapping[str, Callable[[], Result]], rounds: int) -> dic
 
 
 def table(title: str, seconds: Seconds, *, amount: int = 0, of: str = "") -> str:
-    """Markdown: the median and the range of each, and the median of the rounds' ratios to the first.
+    """Return Markdown: median and range of each, and the median of the rounds' ratios to the first.
 
     Args:
         title: of the first column.
         seconds: of each round, by contestant; ours is the first.
-        amount: how much was done each time; gives a column of what was done a second.
-        of: what the amount counts.
+        amount: work per run; adds a column of work per second. 0: no column.
+        of: unit of the amount.
     """
     ours = next(iter(seconds.values()))
     rate = [f" {of}/s |", "---|"] if amount else ["", ""]
@@ -49,11 +49,7 @@ def table(title: str, seconds: Seconds, *, amount: int = 0, of: str = "") -> str
 
 
 def took(*command: str, cwd: Path, **environment: str) -> float:
-    """Run a command; return its seconds.
-
-    Raises:
-        RuntimeError: it failed.
-    """
+    """Run a command; return the seconds. A failure raises RuntimeError."""
     start = time.perf_counter()
     done = subprocess.run(command, cwd=cwd, env=shell(**environment), capture_output=True, text=True, check=False)
     seconds = time.perf_counter() - start
@@ -63,7 +59,7 @@ def took(*command: str, cwd: Path, **environment: str) -> float:
 
 
 def shell(**environment: str) -> dict[str, str]:
-    """Return the environment of a user's shell: this Python first, nothing that a caller set for this run."""
+    """Return a user's environment: this Python first in PATH, without this run's variables."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("DVC_", "RUNNER_", "PYTHON"))}
     path = os.pathsep.join([str(Path(sys.executable).parent), kept["PATH"]])
     return {**kept, "PATH": path, "DVC_NO_ANALYTICS": "1", **environment}

@@ -35,7 +35,7 @@ CORES = len(os.sched_getaffinity(0))
 
 
 def picture() -> bytes:
-    """A JPEG of 810 x 1080 pixels with the detail of a photo, about 200 kB; the same at every call."""
+    """Return a JPEG of 810 x 1080 pixels with the detail of a photo, about 200 kB; the same in every run."""
     random = np.random.default_rng(0)
     layers = np.zeros((1080, 810, 3), np.float32)
     for cells, weight in ((6, 60), (24, 30), (120, 16), (400, 7)):
@@ -50,7 +50,7 @@ def picture() -> bytes:
 
 
 def models(sizes: list[int]) -> dict[int, Path]:
-    """yolo11n with random weights, exported for each size as our stage does; the weights that peers load beside it."""
+    """Export yolo11n with random weights for each size as our stage does; the weights for the peers are beside it."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     weights = FOLDER / "yolo11n.pt"
     paths = {size: FOLDER / f"yolo11n-{size}-free.onnx" for size in sizes}
@@ -65,7 +65,7 @@ def models(sizes: list[int]) -> dict[int, Path]:
 
 
 def bare_loop(detector: Detector, data: bytes, workers: int, seconds: float) -> Measured:
-    """Decode, letterbox, inference, suppression, in threads that have nothing else to do: no HTTP."""
+    """Measure decode, letterbox, inference and suppression in threads without HTTP."""
     times: list[float] = []
     end = time.perf_counter() + seconds
 
@@ -85,7 +85,7 @@ def bare_loop(detector: Detector, data: bytes, workers: int, seconds: float) -> 
 
 @contextlib.contextmanager
 def started(command: list[str], port: int, ready: str, **environment: str) -> Iterator[int]:
-    """A server in a process group of its own, until the block ends; its process id."""
+    """Run a server in its own process group until the block ends; yield its process id."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     with (FOLDER / f"{port}.log").open("wb") as log:
         process = subprocess.Popen(
@@ -106,10 +106,10 @@ def started(command: list[str], port: int, ready: str, **environment: str) -> It
 
 
 def wait_until_ready(process: subprocess.Popen[bytes], port: int, path: str, seconds: float = 120) -> None:
-    """Ask until the answer is not a refusal.
+    """Poll until the server answers.
 
     Raises:
-        RuntimeError: the server ended, or does not answer in time.
+        RuntimeError: the server exited, or does not answer in time.
     """
     end = time.monotonic() + seconds
     while time.monotonic() < end and process.poll() is None:
@@ -123,7 +123,7 @@ def wait_until_ready(process: subprocess.Popen[bytes], port: int, path: str, sec
 
 
 def free_port() -> int:
-    """A port of this machine that nobody listens on."""
+    """Return an unused port of this machine."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]
@@ -131,7 +131,7 @@ def free_port() -> int:
 
 
 def ours(port: int) -> list[str]:
-    """The command that serves."""
+    """Return the command of our server."""
     return [
         *(sys.executable, "-m", "uvicorn", "serving.app:create_app", "--factory"),
         *("--port", str(port), "--no-server-header"),
@@ -139,7 +139,7 @@ def ours(port: int) -> list[str]:
 
 
 def peers(size: int, names: list[str]) -> dict[str, tuple[list[str], int]]:
-    """Commands of the peers that can run here, and their ports."""
+    """Return the commands of the peers that can run here, and their ports."""
     python = os.environ.get("PEERS_PYTHON", sys.executable)
     commands = {}
     for name in names:
@@ -153,9 +153,9 @@ def peers(size: int, names: list[str]) -> dict[str, tuple[list[str], int]]:
 
 
 def compare(size: int, model: Path, names: list[str], rounds: int, seconds: float) -> dict[str, list[Measured]]:
-    """Rounds in turn, so that whatever else the machine does meets all alike; who waits is stopped."""
+    """Measure the servers in turn, so that other load affects all alike; idle servers are stopped."""
     data = picture()
-    bodies = {PEERS["litserve"]: multipart(data, name="request")}  # so does LitServe call the field
+    bodies = {PEERS["litserve"]: multipart(data, name="request")}  # LitServe's name of the field
     usual = multipart(data)
     results: dict[str, list[Measured]] = {}
     detector, wide = Detector(model, threads=1), Detector(model, threads=CORES)
@@ -167,7 +167,7 @@ def compare(size: int, model: Path, names: list[str], rounds: int, seconds: floa
             path = "/health" if name == "litserve" else "/openapi.json"
             servers[PEERS[name]] = (stack.enter_context(started(command, peer_port, path)), peer_port)
         for name, (pid, port) in servers.items():
-            ask(port, "/detect", bodies.get(name, usual), clients=2, seconds=1, pid=pid)  # warm
+            ask(port, "/detect", bodies.get(name, usual), clients=2, seconds=1, pid=pid)  # warm-up
             os.killpg(pid, signal.SIGSTOP)
         for _ in range(rounds):
             results.setdefault(LOOP, []).append(bare_loop(detector, data, CORES, seconds))
@@ -184,7 +184,7 @@ def compare(size: int, model: Path, names: list[str], rounds: int, seconds: floa
 
 
 def table(size: int, results: dict[str, list[Measured]]) -> str:
-    """Markdown: medians of the rounds, and the median of the rounds' ratios to our server."""
+    """Return Markdown: medians of the rounds, and the median of the rounds' ratios to our server."""
     lines = [
         f"| {size} px, 4 clients | requests/s | CPU-ms each | p50 ms | p99 ms | ours is … times |",
         "|---|---|---|---|---|---|",

@@ -1,4 +1,4 @@
-"""LitServe and Ultralytics, as its documentation shows, with as many worker processes as there are cores."""
+"""LitServe with Ultralytics, as in its documentation, with one worker process per core."""
 
 import os
 from typing import Any
@@ -10,7 +10,7 @@ from benchmarks.peer_boxes import found
 
 
 class Detect(litserve.LitAPI):  # type: ignore[misc]
-    """One worker: a model of its own, with one thread."""
+    """Worker with its own model and one thread."""
 
     def __init__(self, path: str, imgsz: int) -> None:
         """Take the weights and the side of the input in pixels."""
@@ -26,15 +26,15 @@ class Detect(litserve.LitAPI):  # type: ignore[misc]
         self.yolo = YOLO(self.path, task="detect")
 
     def decode_request(self, request: UploadFile) -> bytes:
-        """The bytes of the file."""
+        """Return the bytes of the file."""
         return request.file.read()
 
     def predict(self, data: bytes) -> list[dict[str, Any]]:
-        """What is in it."""
+        """Return the detections."""
         return found(self.yolo, data, self.imgsz)
 
     def encode_response(self, output: list[dict[str, Any]]) -> dict[str, Any]:
-        """As JSON."""
+        """Return the response as JSON."""
         return {"detections": output}
 
 

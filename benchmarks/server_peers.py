@@ -14,7 +14,7 @@ from benchmarks.peer_boxes import found
 
 
 def fastapi(port: int, path: str, imgsz: int, *, each: bool) -> None:
-    """FastAPI, with the model loaded once or for each request."""
+    """Serve with FastAPI; the model is loaded once or for each request."""
     import uvicorn
     from fastapi import FastAPI, UploadFile
     from ultralytics import YOLO
@@ -22,7 +22,7 @@ def fastapi(port: int, path: str, imgsz: int, *, each: bool) -> None:
     app = FastAPI()
     kept = None if each else YOLO(path, task="detect")
 
-    # On the event loop: one Ultralytics model must not be used by several threads at a time.
+    # On the event loop, because an Ultralytics model is not thread-safe.
     @app.post("/detect")
     async def detect(file: UploadFile) -> list[dict[str, Any]]:
         return found(kept or YOLO(path, task="detect"), await file.read(), imgsz)

@@ -40,18 +40,18 @@ from tests.support.s3 import S3, free_port, serving_s3
 MODELS = {"yolo11n": (10_500_000, 5_500_000), "yolo11m": (80_400_000, 40_700_000)}  # bytes of .onnx and .pt
 SMALL = {"config.yaml": 2_000, "params.yaml": 1_500, "dvc.lock": 5_000, "report.json": 60_000, "metrics.json": 3_000}
 PICTURE = 60_000  # bytes
-DELAY_SECONDS = 0.001  # each way
+DELAY_SECONDS = 0.001  # per direction
 
 
 def write(path: Path, size: int, seed: int) -> Path:
-    """Write so many random bytes."""
+    """Write a file of random bytes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(random.Random(seed).randbytes(size))
     return path
 
 
 def release(model: str, folder: Path) -> Release:
-    """Return a release of the size of a real one, with bytes that were never published before."""
+    """Return a release with the sizes of a real one, and bytes that were never published before."""
     onnx, weights = (
         write(folder / name, size, random.randrange(1 << 30))
         for name, size in zip(("model.onnx", "best.pt"), MODELS[model], strict=True)
@@ -65,20 +65,20 @@ def release(model: str, folder: Path) -> Release:
 
 
 def timed(work: Callable[[], object]) -> float:
-    """Return the seconds of some work."""
+    """Return the seconds of a call."""
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
 
 
 def ours_publishes(model: str, folder: Path) -> float:
-    """Publish; making the bytes does not count."""
+    """Publish; return the seconds without the generation of the bytes."""
     made = release(model, folder)
     return timed(partial(publish, open_store(PROJECT), made))
 
 
 def bare_puts(model: str, folder: Path, client: Minio, bucket: str) -> float:
-    """Put the same files, and nothing else, one after the other."""
+    """Put the same files one after the other, and nothing else."""
     made = release(model, folder)
     key = f"bare/{random.randrange(1 << 60)}"
 
@@ -97,7 +97,7 @@ def fresh(folder: Path) -> Path:
 
 
 def models(server: S3, bucket: str, folder: Path, rounds: int) -> None:
-    """Measure publishing and fetching models."""
+    """Measure publishing and fetching of models."""
     client = server.client()
     for model in MODELS:
         onnx, weights = MODELS[model]
@@ -143,7 +143,7 @@ def models(server: S3, bucket: str, folder: Path, rounds: int) -> None:
 
 
 def bare_fetch(client: Minio, bucket: str, key: str, target: Path, *, digest: bool = False) -> None:
-    """Fetch an object into a file, and digest that where asked to."""
+    """Download an object into a file, and hash it if asked."""
     client.fget_object(bucket, key, str(target))
     if digest:
         sha256_of(target)
@@ -160,7 +160,7 @@ def bare_read(client: Minio, bucket: str, key: str) -> bytes:
 
 
 def prefix(server: S3, bucket: str, folder: Path, pictures: int, rounds: int, line: str) -> None:
-    """Measure fetching a prefix of pictures; the environment says over which line."""
+    """Measure the download of a prefix of pictures; the environment has the endpoint."""
     url = os.environ["AWS_ENDPOINT_URL"]
     client = Minio(urlsplit(url).netloc, server.user, server.password, secure=False)
 
@@ -182,7 +182,7 @@ def prefix(server: S3, bucket: str, folder: Path, pictures: int, rounds: int, li
 
 
 async def delay(port: int, target: int) -> None:
-    """Hand on what comes at a port, each way a moment later."""
+    """Forward the traffic of a port with a delay in each direction."""
 
     async def hand_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         loop, waiting = asyncio.get_running_loop(), asyncio.Queue[tuple[float, bytes]]()
@@ -213,7 +213,7 @@ async def delay(port: int, target: int) -> None:
 
 @contextlib.contextmanager
 def delayed(server: S3) -> Iterator[str]:
-    """Give the URL of a server behind a line with a delay, in a process of its own, until the block ends."""
+    """Run a proxy with a delay in its own process until the block ends; yield its URL."""
     port = free_port()
     command = [sys.executable, "-m", "benchmarks.store", "--delay", json.dumps([port, server.port])]
     with subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE) as process:

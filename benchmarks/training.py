@@ -25,7 +25,7 @@ DVC = (sys.executable, "-m", "dvc")
 
 
 def project(folder: Path, pictures: int, epochs: int) -> Path:
-    """Return a copy of the project that stands just before the training."""
+    """Copy the project and run all stages before the training."""
     copy_project(PROJECT, folder, shell())
     set_params(folder, {"dataset": {"sample": {"pictures": pictures}}, "train": {"epochs": epochs}})
     took(*DVC, "repro", "split", cwd=folder)
@@ -33,7 +33,7 @@ def project(folder: Path, pictures: int, epochs: int) -> Path:
 
 
 def ours(folder: Path) -> float:
-    """Train through DVC, from nothing; return the seconds."""
+    """Train with DVC from scratch; return the seconds."""
     shutil.rmtree(folder / ".work/train", ignore_errors=True)
     shutil.rmtree(folder / ".dvc/cache/runs", ignore_errors=True)
     return took(*DVC, "repro", "--single-item", "--force", "train", cwd=folder)
@@ -65,7 +65,7 @@ def yolo(folder: Path, threads: str) -> float:
 
 
 def as_ultralytics(folder: Path, data: Path, parts: list[str]) -> Path:
-    """Copy pictures and labels to where Ultralytics may leave its caches; return a data.yaml with the parts."""
+    """Copy pictures and labels to where Ultralytics may write its caches; return a data.yaml with the parts."""
     shutil.copytree(folder / "artifacts/dataset", data)
     described = yaml.safe_load((folder / "artifacts/split/data.yaml").read_text(encoding="utf-8")) | {"path": str(data)}
     for part in parts:
@@ -76,7 +76,7 @@ def as_ultralytics(folder: Path, data: Path, parts: list[str]) -> Path:
 
 
 def empty_graph(folder: Path) -> Path:
-    """Return a copy of the project whose stages only write a line, and have run: DVC's own time for this graph."""
+    """Copy the project with stages that only write a line, and run them: DVC's own time for this graph."""
     copy_project(PROJECT, folder, shell())
     pipeline = yaml.safe_load((folder / "dvc.yaml").read_text(encoding="utf-8"))
     for stage in pipeline["stages"].values():
@@ -89,7 +89,7 @@ def empty_graph(folder: Path) -> Path:
 
 
 def last_map50(results: Path) -> str:
-    """Return mAP50 after the last epoch, as Ultralytics wrote it."""
+    """Return mAP50 of the last epoch, as Ultralytics wrote it."""
     with results.open(encoding="utf-8") as file:
         return [row["metrics/mAP50(B)"] for row in csv.DictReader(file)][-1]
 

@@ -1,7 +1,7 @@
-"""Ultralytics' own command line, as benchmarks run it: kept from the network, with as many threads as are asked for.
+"""Ultralytics' command line for benchmarks: offline, with a chosen number of threads.
 
 `python -m benchmarks.yolo SETTINGS THREADS ARGUMENT…`: SETTINGS is a folder for Ultralytics' settings; THREADS is a
-number, or `own` for what Ultralytics takes (on a CPU all cores but one); the arguments are those of `yolo`.
+number, or `own` for Ultralytics' default (on a CPU all cores but one); the arguments are those of `yolo`.
 """
 
 import os
@@ -12,7 +12,7 @@ if __name__ == "__main__":
     settings, threads, *arguments = sys.argv[1:]
     sys.argv = ["yolo", *arguments]
     if threads == "own":
-        os.environ["OMP_NUM_THREADS"] = "1"  # what Ultralytics sets itself
+        os.environ["OMP_NUM_THREADS"] = "1"  # Ultralytics' own default
     from runner.stages.offline import ultralytics_offline
 
     ultralytics_offline(Path(settings))

@@ -2,5 +2,5 @@
 
 import os
 
-# ONNX Runtime's builds for Linux send usage data to their maker, and keep a file in the temporary folder for it.
+# ONNX Runtime's Linux builds send telemetry to their maker, and keep a file for it in the temporary folder.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

@@ -1,4 +1,4 @@
-"""One picture answered: what the caller asked for, the detector's arrays, and the types that go out."""
+"""Answer to one picture: the request's options, the detector's arrays, and the response types."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -51,12 +51,12 @@ Asked = Annotated[Options, Query()]
 
 @dataclass(frozen=True)
 class Look:
-    """How to look at pictures: options, made definite for a model.
+    """Options of a request, resolved for a model.
 
     Attributes:
-        wanted: for the detector.
-        thresholds: for each class, above which confidence a detection is shown.
-        usual: the model's own thresholds and all classes: then an answer says something about the model.
+        wanted: arguments of the detector.
+        thresholds: confidence per class; a detection must be above it to be shown.
+        usual: the model's own thresholds and all classes, so that the answer tells how well the model does.
     """
 
     wanted: Wanted
@@ -65,11 +65,7 @@ class Look:
 
 
 def look(state: State, model: Model, options: Options) -> Look:
-    """Make options definite.
-
-    Raises:
-        Refused: a class that the model does not know.
-    """
+    """Resolve the options for a model; raise Refused for a class that the model does not have."""
     known = model.detector.classes
     if unknown := [name for name in options.classes if name not in known]:
         raise Refused(422, "invalid", f"classes: {unknown[0][:100]!r} is no class of this model; expected {known}")
@@ -89,22 +85,20 @@ def look(state: State, model: Model, options: Options) -> Look:
 
 @dataclass(frozen=True)
 class Seen:
-    """What was seen in one picture: the answer, and what was almost in it."""
+    """Answer to one picture, and the detections just below their threshold."""
 
     found: Found
     almost: list[Detection]
 
 
 async def see(state: State, data: bytes, how: Look, since: float) -> Seen:
-    """Look at one picture on a worker, and count it.
+    """Detect objects in one picture on a worker, and count it.
 
     Args:
-        state: of the server.
         data: the file.
-        how: from `look`.
-        since: perf_counter() when the request was there in full.
+        since: perf_counter() when the request was complete.
     Raises:
-        Refused: no picture, or too busy.
+        Refused: not a picture, or too busy.
     """
     model, batcher = state.model()
     try:
@@ -128,7 +122,7 @@ async def see(state: State, data: bytes, how: Look, since: float) -> Seen:
 
 
 def see_frame(state: State, batcher: Batcher, model: Model, picture: Picture, how: Look) -> list[Detection]:
-    """Look at one decoded frame on this thread, and count it."""
+    """Detect objects in one decoded frame on the calling thread, and count it."""
     detections = batcher.detect(picture, **how.wanted)
     shown, _ = detections_of(detections, model, how.thresholds)
     state.metrics.answered(shown, detections.timings._asdict())
@@ -138,7 +132,7 @@ def see_frame(state: State, batcher: Batcher, model: Model, picture: Picture, ho
 def detections_of(
     found: Detections, model: Model, thresholds: Sequence[float]
 ) -> tuple[list[Detection], list[Detection]]:
-    """Those above their class's threshold, and the rest."""
+    """Return the detections above their class's threshold, and the rest."""
     shown: list[Detection] = []
     almost: list[Detection] = []
     rows = zip(found.boxes_xyxy_px.tolist(), found.confidences.tolist(), found.class_ids.tolist(), strict=True)
@@ -154,12 +148,12 @@ def detections_of(
 
 
 def counts_of(detections: Sequence[Detection]) -> dict[str, int]:
-    """How many of each class, the most frequent first."""
+    """Return the number of detections of each class, the most frequent first."""
     return dict(Counter(detection.label for detection in detections).most_common())
 
 
 def remember(state: State, model: Model, request_id: str, data: bytes, seen: Seen, how: Look) -> None:
-    """Give an answered picture to capture, where that is on; never waits, never fails."""
+    """Give an answered picture to capture if that is on; never blocks, never raises."""
     if not state.capturer.on:
         return
     capture = Capture(

@@ -1,4 +1,4 @@
-"""The model server: `MODEL_URI=… uvicorn serving.app:create_app --factory --port 8080`."""
+"""Model server: `MODEL_URI=… uvicorn serving.app:create_app --factory --port 8080`."""
 
 import asyncio
 import importlib.util
@@ -22,17 +22,16 @@ from serving.middleware import RequestMiddleware
 from serving.settings import Settings
 from serving.state import State
 
-_CLIENT_CLOSED = 499  # nobody reads it; nginx's number, for the log and the metrics
+_CLIENT_CLOSED = 499  # nginx's status for a closed connection, only for the log and the metrics
 _ABOUT = """Finds objects in pictures. **To try it**: open `POST /detect/image`, choose a file, press *Execute*: the
 picture comes back with boxes. `POST /detect` gives the same as numbers. Missed something? Tell `POST /feedback`, with
 the answer's `request_id`."""
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
-    """Make a server; its settings come from the environment unless they are given.
+    """Create the server; settings come from the environment unless given.
 
-    Raises:
-        SystemExit: a setting is wrong; the text says which and what is expected.
+    A wrong setting raises SystemExit; the text names it and what is expected.
     """
     settings = settings or _settings()
     logs.configure(settings.log_level)
@@ -51,7 +50,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         ],
     )
     app.state.server = state
-    # The gate checks the key; here it is told to the page, which then has a button for it.
+    # RequestMiddleware checks the key; this only gives the docs page its "Authorize" button.
     locks = [Security(APIKeyHeader(name="X-API-Key", auto_error=False))] if settings.api_key else []
     app.include_router(detect.router, dependencies=locks)
     if importlib.util.find_spec("av"):
@@ -95,9 +94,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 def _drain_at_sigterm(state: State) -> Callable[[], None]:
-    """At SIGTERM, first say "not ready" and go on answering; then let uvicorn stop, which finishes what is in flight.
+    """At SIGTERM, report "not ready" but keep answering; then let uvicorn finish the requests in flight and stop.
 
-    A cluster goes on sending requests for a moment after it has told a server to stop.
+    A cluster keeps sending requests for a moment after it has told a server to stop.
     """
     stop = signal.getsignal(signal.SIGTERM)
     if threading.current_thread() is not threading.main_thread() or not callable(stop):

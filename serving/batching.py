@@ -1,4 +1,4 @@
-"""Several threads' pictures in one inference: pays on a GPU, and is off on a CPU."""
+"""Batching of concurrent calls into one inference: pays on a GPU, off on a CPU."""
 
 import threading
 from typing import Unpack
@@ -11,12 +11,12 @@ from serving.vision.picture import MAX_PIXELS, Picture, decode
 class Batcher:
     """A detector whose concurrent calls share inferences.
 
-    While one inference runs, the pictures of other calls gather; the next call to get its turn takes them all along. So
-    nothing ever waits for a batch to fill, and no thread of its own is needed.
+    While one inference runs, the pictures of other calls queue; the next call takes them all along. So no call waits
+    for a batch to fill, and no extra thread is needed.
     """
 
     def __init__(self, detector: Detector, size: int) -> None:
-        """Take the detector and the most pictures of one inference; with 1, calls go straight to the detector."""
+        """Take the detector and the largest batch; with 1, calls go straight to the detector."""
         self.size = size
         self._detector = detector
         self._lock = threading.Lock()
@@ -50,7 +50,7 @@ class Batcher:
             found = self._detector.detect_batch([each.picture for each in calls], **call.wanted)
             for each, detections in zip(calls, found, strict=True):
                 each.found = detections
-        except Exception as error:  # noqa: BLE001 - goes to each caller whose picture was in it
+        except Exception as error:  # noqa: BLE001 - raised in each caller of the batch
             for each in calls:
                 each.error = error
         finally:

@@ -1,7 +1,7 @@
-"""Answered pictures that are kept for people to label, written by a thread of their own: no answer waits for it.
+"""Capture of answered pictures for labelling, written by a background thread, so that no answer waits.
 
-`<CAPTURE_URI>/captures/<environment>/<model>/<version>/<date>/<request id>.jpg` and `.json` make a capture; what a
-person said about a request is beside them, `<request id>.feedback.json`.
+A capture is `<CAPTURE_URI>/captures/<environment>/<model>/<version>/<date>/<request id>.jpg` and `.json`; feedback
+about the request is beside them, `<request id>.feedback.json`.
 """
 
 import io
@@ -39,13 +39,13 @@ class Capture:
     Attributes:
         request_id: of the answer.
         data: the file as it was sent.
-        model: what answered.
-        width: pixels of the picture as a person sees it.
-        height: the same, downwards.
-        detections: what was found, `almost` included.
-        almost: how many of them, at the end, were below their threshold and not answered.
+        model: the model that answered.
+        width: pixels of the upright picture.
+        height: pixels of the upright picture.
+        detections: all detections, `almost` included.
+        almost: number of detections, at the end, below their threshold and not in the answer.
         thresholds: class name → confidence.
-        time: when.
+        time: of the answer.
     """
 
     request_id: str
@@ -60,20 +60,20 @@ class Capture:
 
     @property
     def size(self) -> int:
-        """Bytes of memory, about: many small pictures weigh by their detections."""
+        """Approximate bytes of memory; in many small pictures the detections weigh most."""
         return len(self.data) + _BASE_BYTES + _DETECTION_BYTES * len(self.detections)
 
 
 class Limits:
-    """At most so many in a minute, an hour and a day, by the clock."""
+    """Rate limits per minute, hour and day of the clock."""
 
     def __init__(self, most: Mapping[str, int]) -> None:
-        """Take the most for "minute", "hour" and "day"."""
+        """Take the limits for "minute", "hour" and "day"."""
         self._most = most
         self._counts: dict[str, tuple[int, int]] = {}
 
     def reached(self, now: float) -> str | None:
-        """The period whose limit is reached, or None, and one more is counted."""
+        """Return the period whose limit is reached; None: one more is counted."""
         counts = {}
         for period, seconds in _PERIODS.items():
             number = int(now // seconds)
@@ -87,7 +87,7 @@ class Limits:
 
 
 class Recent:
-    """The last answered pictures, so that feedback about them need not bring them again; bounded in bytes."""
+    """The last answered pictures, so that feedback need not send them again; bounded in bytes."""
 
     def __init__(self, limit: int) -> None:
         """Take the limit in bytes."""
@@ -96,7 +96,7 @@ class Recent:
         self._lock = threading.Lock()
 
     def add(self, capture: Capture) -> None:
-        """Remember one, and forget the oldest beyond the limit."""
+        """Add a capture, and drop the oldest beyond the limit."""
         with self._lock:
             self._captures[capture.request_id] = capture
             self._held += capture.size
@@ -105,16 +105,16 @@ class Recent:
                 self._held -= oldest.size
 
     def get(self, request_id: str) -> Capture | None:
-        """What is remembered of a request."""
+        """Return the capture of a request; None when it was dropped."""
         with self._lock:
             return self._captures.get(request_id)
 
 
 class Capturer:
-    """Keeps captures where CAPTURE_URI says."""
+    """Writes captures to CAPTURE_URI."""
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
-        """Take the settings; nothing runs before `start`."""
+        """Take the settings; the thread begins with `start`."""
         self._uri = settings.capture_uri
         self._environment = settings.environment
         self._endpoint = endpoint_of(settings)
@@ -136,16 +136,16 @@ class Capturer:
 
     @property
     def on(self) -> bool:
-        """Whether anything is kept at all."""
+        """Whether CAPTURE_URI is set."""
         return self._uri is not None
 
     def start(self) -> None:
-        """Begin to write."""
+        """Start the writer thread."""
         if self.on:
             self._thread.start()
 
     def stop(self, seconds: float = 5.0) -> None:
-        """Write what waits, for so long at most; what is left then is dropped and counted."""
+        """Write the queue for at most `seconds`; what is left is dropped and counted."""
         if not self._thread.is_alive():
             return
         self._queue.put(None)
@@ -154,27 +154,18 @@ class Capturer:
         self._thread.join(1)
 
     def offer(self, capture: Capture, reasons: list[str]) -> None:
-        """Queue a capture; full queues drop it. Returns at once."""
+        """Queue a capture without waiting; a full queue drops it."""
         if not self._budget.take(capture.size):
             self._metrics.captures_dropped.labels("queue_full").inc()
             return
         self._queue.put((capture, reasons))
 
     def keep(self, capture: Capture, reasons: list[str]) -> None:
-        """Write a capture now.
-
-        Raises:
-            StorageError: it cannot be written.
-            PictureError: its picture cannot be read.
-        """
+        """Write a capture now, or raise StorageError, or PictureError if its picture cannot be read."""
         self._write(capture, reasons, _jpeg(capture.data))
 
     def keep_feedback(self, request_id: str, name: ModelName, time: datetime, content: Mapping[str, Any]) -> None:
-        """Write what a person said now.
-
-        Raises:
-            StorageError: it cannot be written.
-        """
+        """Write feedback now, or raise StorageError."""
         self._put(f"{self._place(name, time)}/{request_id}.feedback.json", _json(content), "application/json")
 
     def _run(self) -> None:
@@ -208,7 +199,7 @@ class Capturer:
             self._metrics.captures.labels(reason.partition(":")[0]).inc()
 
     def _insist(self, capture: Capture, asked: list[str], jpeg: bytes) -> bool:
-        """Write until it works; while the store is away the queue fills, and then drops."""
+        """Write, and retry until it works; meanwhile the queue fills, and then drops captures."""
         delay, said, began = 0.5, "", monotonic()
         while True:
             try:
@@ -241,7 +232,7 @@ class Capturer:
             "almost": [detection.model_dump() for detection in capture.detections[answered:]],
         }
         self._put(f"{place}.jpg", jpeg, "image/jpeg")
-        self._put(f"{place}.json", _json(content), "application/json")  # last: with it the capture exists
+        self._put(f"{place}.json", _json(content), "application/json")  # last: it marks the capture as complete
 
     def _place(self, model: ModelName, time: datetime) -> str:
         return f"captures/{self._environment}/{folder_of(model)}/{time:%Y-%m-%d}"
@@ -252,11 +243,7 @@ class Capturer:
 
 
 def _jpeg(data: bytes) -> bytes:
-    """The picture as an upright JPEG: the very bytes where they are one, as boxes are in its pixels.
-
-    Raises:
-        PictureError: it cannot be read.
-    """
+    """Return the picture as an upright JPEG: the original bytes if they are one, because boxes are in its pixels."""
     picture = decode(data)
     if picture.format == "JPEG" and picture.plain:
         return data

@@ -1,4 +1,4 @@
-"""The routes that look at pictures: /detect, /detect/image, /detect/batch."""
+"""Routes for pictures: /detect, /detect/image, /detect/batch."""
 
 import asyncio
 from functools import partial
@@ -91,7 +91,7 @@ async def detect_batch(request: Request, state: Shared, options: Asked, no_captu
                 f"{len(files)} pictures; expected at most {settings.max_batch_pictures} in one request",
             )
         since = perf_counter()
-        turns = asyncio.Semaphore(state.workers.count)  # one batch does not fill the queue that others wait in
+        turns = asyncio.Semaphore(state.workers.count)  # one batch must not fill the queue for others
 
         async def result(place: int, part: Part) -> FileResult:
             name = (part.filename or "")[:255]
@@ -115,12 +115,12 @@ async def detect_batch(request: Request, state: Shared, options: Asked, no_captu
 
 
 def keeps(no_capture: str | None) -> bool:
-    """Whether the caller lets a picture be kept."""
+    """Whether the caller allows capture of the picture."""
     return no_capture is None or no_capture.strip().lower() in ("", "0", "false", "no")
 
 
 def _begin(state: State, options: Asked) -> tuple[Model, Look]:
-    """What can be refused before the body is read, is."""
+    """Check everything that can be refused before the body is read."""
     model, _ = state.model()
     how = look(state, model, options)
     state.workers.check()
@@ -153,7 +153,7 @@ def _prefers_png(accept: str) -> bool:
 
 
 async def _all(work: list[Any]) -> list[FileResult]:
-    """Wait for all; the first failure ends the others and is the answer."""
+    """Wait for all tasks; the first failure cancels the others and is raised."""
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(each) for each in work]

@@ -1,4 +1,4 @@
-"""The page where people try the server, from files of an installed package: it works without the internet."""
+"""API page with Swagger UI, from the files of an installed package: it works without the internet."""
 
 from importlib.resources import as_file, files
 
@@ -12,7 +12,7 @@ router = APIRouter(include_in_schema=False)
 
 
 def mount(app: FastAPI) -> None:
-    """Serve Swagger UI's own files: version 5, since 4 cannot show OpenAPI 3.1."""
+    """Serve the files of Swagger UI: version 5, because 4 cannot show OpenAPI 3.1."""
     with as_file(files("fastapi_offline") / "static") as folder:
         app.mount(STATIC, StaticFiles(directory=folder), name="static")
 
@@ -39,7 +39,7 @@ async def docs(request: Request) -> HTMLResponse:
             "displayRequestDuration": True,
             "defaultModelsExpandDepth": 0,
             "persistAuthorization": True,
-            "validatorUrl": None,  # else the page asks a server on the internet
+            "validatorUrl": None,  # otherwise the page calls a server on the internet
             "docExpansion": "list",
         },
     )

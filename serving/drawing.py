@@ -8,11 +8,11 @@ from PIL import Image, ImageDraw, ImageFont
 
 from serving.storage.detections import Detection
 
-_READABLE = 480  # pixels of the longer side; smaller pictures are enlarged, or a label would cover them
-_TEXT_SHARE = 36  # of the square root of the area
+_READABLE = 480  # pixels of the longer side; smaller pictures are enlarged, because a label would cover them
+_TEXT_SHARE = 36  # text height in pixels is the square root of the picture's area divided by this
 _SMALLEST_TEXT = 13
 _JPEG_QUALITY = 90
-# Okabe and Ito's colours, which people with any colour vision tell apart, without black.
+# Okabe and Ito's palette for any colour vision, without black.
 _COLOURS = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7")
 _DARK = frozenset(("#0072b2", "#d55e00", "#009e73"))
 
@@ -20,7 +20,7 @@ Rectangle = tuple[float, float, float, float]
 
 
 def annotate(image: Image.Image, detections: Sequence[Detection]) -> Image.Image:
-    """A copy of a picture with each detection's box, class and confidence.
+    """Return a copy of a picture with each detection's box, class and confidence.
 
     Small pictures come back enlarged, and very thin ones on a grey ground, so that labels can be read.
     """
@@ -50,7 +50,7 @@ def annotate(image: Image.Image, detections: Sequence[Detection]) -> Image.Image
 
 
 def encode(image: Image.Image, kind: str) -> bytes:
-    """The bytes of a file: `kind` is "image/jpeg" or "image/png"."""
+    """Encode a picture; `kind` is "image/jpeg" or "image/png"."""
     out = io.BytesIO()
     if kind == "image/png":
         image.save(out, "PNG", compress_level=3)
@@ -70,7 +70,7 @@ def _scaled(detection: Detection, scale: float) -> Rectangle:
 
 
 def _place(box: Rectangle, label: tuple[float, float], canvas: tuple[int, int], taken: list[Rectangle]) -> Rectangle:
-    """Above the box, else below it, else inside: the first that is on the picture and covers no other label."""
+    """Return the label's place: above the box, else below, else inside; on the picture and clear of other labels."""
     width, height = label
     x = min(max(0.0, box[0]), max(0.0, canvas[0] - width))
     tops = (box[1] - height, box[3], box[1], box[3] - height)

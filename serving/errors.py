@@ -1,27 +1,27 @@
-"""How requests are refused: always with a reason that a person can act on."""
+"""Refused requests: the status, and a reason that the client can act on."""
 
 from serving.vision.picture import PictureError, TooLargeError, UnsupportedError
 
 RETRY_AFTER_SECONDS = 1
 
 
-class Refused(Exception):  # noqa: N818 - a refusal is an answer, not an error of ours
-    """A request that is not answered.
+class Refused(Exception):  # noqa: N818 - an answer to the client, not an error of the server
+    """A request that is refused.
 
     Attributes:
-        status: of HTTP.
+        status: HTTP status.
         reason: for the metrics: unsupported, unreadable, too_large, invalid, slow, busy or not_ready.
         message: for people.
     """
 
     def __init__(self, status: int, reason: str, message: str) -> None:
-        """Take what the attributes say."""
+        """Take the attributes."""
         super().__init__(message)
         self.status, self.reason, self.message = status, reason, message
 
 
 def refusal(error: PictureError) -> Refused:
-    """What a picture that cannot be used means to its sender."""
+    """Return the refusal for a picture that cannot be used."""
     if isinstance(error, UnsupportedError):
         return Refused(415, "unsupported", str(error))
     if isinstance(error, TooLargeError):

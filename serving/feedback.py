@@ -1,4 +1,4 @@
-"""The route by which people say what the model missed or got wrong: the seed of the next dataset."""
+"""Route for feedback: corrections of an answer, stored for the next dataset."""
 
 import asyncio
 import re

@@ -1,4 +1,4 @@
-"""How a model comes to serve: loaded on a thread of its own, tried again until it is."""
+"""Model loading on a background thread, with retries until it works."""
 
 import logging
 import re
@@ -15,11 +15,7 @@ _FIRST_DELAY_SECONDS, _LAST_DELAY_SECONDS = 1.0, 60.0
 
 
 def load(settings: Settings) -> Model:
-    """Fetch, check and load the model that the settings name.
-
-    Raises:
-        LoadingError: with the reason.
-    """
+    """Fetch, check and load the model of the settings, or raise LoadingError with the reason."""
     if not settings.model_uri:
         raise LoadingError("MODEL_URI is not set; expected a manifest.json or an .onnx, by path or s3://")
     return load_model(
@@ -32,21 +28,21 @@ def load(settings: Settings) -> Model:
 
 
 def folder_of(model: ModelName) -> str:
-    """`<model>/<version>` as a path that is safe whatever the names hold."""
+    """Return `<model>/<version>` as a safe path, whatever the names contain."""
     parts = (model.name, model.version or model.sha256[:12])
     return "/".join(re.sub(r"[^A-Za-z0-9._-]|^\.+", "_", part)[:100] or "_" for part in parts)
 
 
 class Loader:
-    """Loads the model on a thread of its own and keeps trying; a server without a model is alive but not ready.
+    """Loads the model on a background thread and keeps retrying; a server without a model is alive but not ready.
 
     Attributes:
-        model: None until it is ready.
-        problem: why it is not, for people.
+        model: None until it is loaded.
+        problem: why it is not loaded, for people.
     """
 
     def __init__(self, settings: Settings, loaded: Callable[[Model], None] = lambda model: None) -> None:
-        """Take the settings, and what to tell when the model is ready."""
+        """Take the settings, and a callback for the loaded model."""
         self.model: Model | None = None
         self.problem = "the model is being loaded"
         self._settings = settings
@@ -55,11 +51,11 @@ class Loader:
         self._thread = threading.Thread(target=self._run, name="loader", daemon=True)
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Give up."""
+        """Stop retrying."""
         self._stop.set()
 
     def _run(self) -> None:
@@ -68,9 +64,9 @@ class Loader:
             start = perf_counter()
             try:
                 model = load(self._settings)
-            except Exception as error:  # noqa: BLE001 - a model of any kind must never end this thread
+            except Exception as error:  # noqa: BLE001 - no model may end this thread
                 said = str(error) if isinstance(error, LoadingError) else f"{type(error).__name__}: {error}"
-                if said != self.problem:  # once, not at every try
+                if said != self.problem:  # log each new problem once, not at every retry
                     log.error("not ready, will try again: %s", said)
                 self.problem = said
                 self._stop.wait(delay)

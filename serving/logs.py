@@ -1,4 +1,4 @@
-"""Logs as one JSON object a line; whatever a message holds, it cannot forge a line."""
+"""Logs as one JSON object per line; no message can forge a line."""
 
 import json
 import logging
@@ -9,10 +9,10 @@ _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime
 
 
 class JsonFormatter(logging.Formatter):
-    """time, level, logger, message, whatever was given as `extra`, and the traceback of an error."""
+    """Formats time, level, logger, message, the keys of `extra`, and the traceback of an error."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """One line."""
+        """Return one line of JSON."""
         line = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname,
@@ -26,7 +26,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def configure(level: str) -> None:
-    """Send every library's logs to standard error as JSON; a second call changes the level only."""
+    """Send all libraries' logs to standard error as JSON; a second call only changes the level."""
     logging.getLogger("serving").setLevel(level)
     root = logging.getLogger()
     if any(isinstance(handler.formatter, JsonFormatter) for handler in root.handlers):
@@ -37,7 +37,7 @@ def configure(level: str) -> None:
     for name in ("uvicorn", "uvicorn.error"):
         logging.getLogger(name).handlers.clear()
         logging.getLogger(name).propagate = True
-    # Requests are logged by the gate, with their id and without what the sender chose; damaged forms are refused.
+    # RequestMiddleware logs requests, with their id and without text of the sender; damaged forms are refused.
     for name in ("uvicorn.access", "python_multipart"):
         logging.getLogger(name).handlers.clear()
         logging.getLogger(name).propagate = False

@@ -1,4 +1,4 @@
-"""What every request passes: it gets an id, shows its key, is counted and logged, and its answer names the model."""
+"""Middleware of every request: request id, API key, metrics, log, and model headers of the answer."""
 
 import hmac
 import json
@@ -19,22 +19,22 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 _OPEN = frozenset(("/", "/docs", "/openapi.json", "/healthz", "/readyz"))
-_GUARDED = frozenset(("/feedback", "/metrics"))  # what needs the key even where anyone may detect
-_QUIET = frozenset(("/healthz", "/readyz", "/metrics"))  # probes would fill the log
+_GUARDED = frozenset(("/feedback", "/metrics"))  # paths that need the key even where /detect does not
+_QUIET = frozenset(("/healthz", "/readyz", "/metrics"))  # not logged: probes would fill the log
 
 
 class RequestMiddleware:
     """ASGI middleware around the whole application."""
 
     def __init__(self, app: ASGIApp, state: "State") -> None:
-        """Take the application, and what it shares."""
+        """Take the application and its shared state."""
         self._app, self._state = app, state
         key = state.settings.api_key
         self._key = key.get_secret_value().encode() if key else None
         self._all = state.settings.api_key_for == "all"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let one request through."""
+        """Handle one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -56,7 +56,7 @@ class RequestMiddleware:
                 status = message["status"]
                 model = self._state.loader.model
                 names = model_headers(model.name) if model else []
-                # Where an answer comes before the body is read, the rest of it is not waited for.
+                # After an early answer, do not wait for the rest of the body.
                 close = [] if whole else [(b"connection", b"close")]
                 ours = [(b"x-request-id", request_id.encode()), *names, *close]
                 message = {**message, "headers": [*message["headers"], *ours]}
@@ -107,7 +107,7 @@ class RequestMiddleware:
 
 
 def model_headers(model: ModelName) -> list[tuple[bytes, bytes]]:
-    """X-Model-Name, -Version, -SHA256, -Commit; what is not plain ASCII is percent-encoded."""
+    """Return X-Model-Name, -Version, -SHA256, -Commit; characters outside plain ASCII are percent-encoded."""
     values = {
         b"x-model-name": model.name,
         b"x-model-version": model.version,
@@ -118,7 +118,7 @@ def model_headers(model: ModelName) -> list[tuple[bytes, bytes]]:
 
 
 async def respond(send: Send, status: int, error: str, request_id: str) -> None:
-    """Answer with an error as JSON."""
+    """Send an error as JSON."""
     body = json.dumps({"error": error, "request_id": request_id}).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     if status == 401:

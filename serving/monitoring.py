@@ -1,4 +1,4 @@
-"""What Prometheus scrapes at /metrics."""
+"""Prometheus metrics of /metrics."""
 
 from collections.abc import Callable, Sequence
 
@@ -22,11 +22,11 @@ CONTENT_TYPE = CONTENT_TYPE_LATEST
 
 
 class Metrics:
-    """All of them; each server has its own registry, so that several can live in one process."""
+    """All metrics of a server; each has its own registry, so that several servers can live in one process."""
 
     def __init__(self) -> None:
-        """Make them, at zero."""
-        disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each, that nobody asks for
+        """Create the metrics, at zero."""
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # a second, unused series for each metric
         self._registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
@@ -57,11 +57,11 @@ class Metrics:
         self.model = Info("flywheel_model", "the model that answers", registry=registry)
 
     def watch(self, gauge: Gauge, read: Callable[[], float]) -> None:
-        """Ask for a gauge's value when it is scraped."""
+        """Read a gauge's value at each scrape."""
         gauge.set_function(read)
 
     def loaded(self, name: ModelName, classes: Sequence[str], provider: str) -> None:
-        """Name the model, and show its classes at zero before the first detection."""
+        """Set the model's name, and its classes at zero before the first detection."""
         self.model.info({key: str(value or "") for key, value in name.model_dump().items()} | {"provider": provider})
         for label in classes:
             self.detections.labels(label)
@@ -78,5 +78,5 @@ class Metrics:
             self.phase_seconds.labels(phase).observe(milliseconds / 1e3)
 
     def text(self) -> bytes:
-        """The exposition format."""
+        """Return the exposition format."""
         return generate_latest(self._registry)

@@ -1,4 +1,4 @@
-"""Pieces of the OpenAPI page that types alone do not give: forms with files, and what refusals look like."""
+"""OpenAPI pieces that types cannot express: forms with files, and refusals."""
 
 from typing import Any
 
@@ -26,6 +26,6 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
 
 
 def form_body(properties: dict[str, Any], required: list[str] | None = None) -> dict[str, Any]:
-    """The OpenAPI text of a multipart form; fields are required unless `required` lists fewer."""
+    """Return the OpenAPI schema of a multipart form; None: all fields are required."""
     schema = {"type": "object", "properties": properties, "required": required or list(properties)}
     return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}

@@ -1,4 +1,4 @@
-"""The routes for whoever runs the server: /model, /healthz, /readyz, /metrics."""
+"""Routes for operators: /model, /healthz, /readyz, /metrics."""
 
 from fastapi import APIRouter, Response
 

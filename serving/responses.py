@@ -1,4 +1,4 @@
-"""What the server answers, as types: the models behind its OpenAPI page."""
+"""Response types of the server, shown on its OpenAPI page."""
 
 from typing import Any, Literal
 

@@ -1,4 +1,4 @@
-"""Everything that can be set about the server, by environment variables; serving/README.md lists them."""
+"""Settings of the server, from environment variables; serving/README.md lists them."""
 
 from typing import Annotated
 
@@ -18,7 +18,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True, extra="ignore", populate_by_name=True)
 
-    # Which model
+    # Model
     model_uri: str | None = Field(default=None, description="manifest.json or .onnx: a path or s3://bucket/key")
     model_sha256: str | None = Field(
         default=None, pattern="^[0-9a-f]{64}$", description="digest of what MODEL_URI names"
@@ -26,14 +26,14 @@ class Settings(BaseSettings):
     model_version: str | None = Field(default=None, description="version to report where MODEL_URI is a bare .onnx")
     model_commit: str | None = Field(default=None, description="Git commit to report where MODEL_URI is a bare .onnx")
 
-    # Where s3:// is
+    # Endpoint of s3://
     aws_endpoint_url: str | None = Field(default=None, description="URL of the object store")
     aws_access_key_id: str | None = Field(default=None, description="its user")
     aws_secret_access_key: SecretStr | None = Field(default=None, description="and password")
     aws_default_region: str | None = Field(default=None, description="its region; asked for where empty")
     ca_bundle: str | None = Field(default=None, description="file of certificates to trust instead of the system's")
 
-    # Who may ask
+    # Access
     api_key: SecretStr | None = Field(default=None, min_length=1, description="key that callers send as X-API-Key")
     api_key_for: str = Field(
         default="all",
@@ -41,7 +41,7 @@ class Settings(BaseSettings):
         description="all | feedback: what needs the key; /metrics always does",
     )
 
-    # How much at once
+    # Concurrency
     workers: int = Field(default=0, ge=0, le=256, description="pictures worked on at a time; 0: one per core")
     batch: int = Field(default=0, ge=0, le=64, description="pictures in one inference; 0: 1 on a CPU, 8 on a GPU")
     max_waiting: int = Field(default=32, ge=0, description="pictures that may wait for a worker before 503")
@@ -56,7 +56,7 @@ class Settings(BaseSettings):
         default=3, ge=0, description="time between not ready and refusing connections at SIGTERM"
     )
 
-    # How large
+    # Size limits
     max_picture_bytes: _Bytes = Field(default=20 * MEGABYTE, description="one picture file")
     max_picture_pixels: int = Field(default=50_000_000, ge=1, description="width x height of one picture or frame")
     max_batch_pictures: int = Field(default=32, ge=1, description="pictures in one /detect/batch")
@@ -66,7 +66,7 @@ class Settings(BaseSettings):
     max_video_frames: int = Field(default=300, ge=1, description="frames of a video that are looked at")
     video_work_seconds: _Seconds = Field(default=120, description="time that one video may take")
 
-    # What is kept for people to label
+    # Capture for labelling
     capture_uri: str | None = Field(
         default=None, description="folder or s3://bucket[/prefix] that captures/ goes under; off"
     )
@@ -99,7 +99,7 @@ class Settings(BaseSettings):
 
 
 def endpoint_of(settings: Settings) -> Endpoint:
-    """The endpoint that the settings name."""
+    """Return the S3 endpoint of the settings."""
     secret = settings.aws_secret_access_key
     return Endpoint(
         settings.aws_endpoint_url,

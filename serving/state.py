@@ -1,4 +1,4 @@
-"""What the routes of one server share."""
+"""State shared by the routes of a server."""
 
 from dataclasses import dataclass, field
 from typing import Annotated
@@ -20,7 +20,7 @@ _GPU_BATCH = 8
 
 @dataclass
 class State:
-    """Made once for each server."""
+    """State of one server."""
 
     settings: Settings
     metrics: Metrics = field(init=False)
@@ -32,7 +32,7 @@ class State:
     draining: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
-        """Make what the settings ask for; threads start with the server."""
+        """Create the parts from the settings; threads start with the server."""
         settings = self.settings
         self.metrics = Metrics()
         self.workers = Workers(
@@ -47,15 +47,11 @@ class State:
 
     @property
     def ready(self) -> bool:
-        """Whether requests should come here."""
+        """Whether the server should get requests."""
         return self.loader.model is not None and not self.draining
 
     def model(self) -> tuple[Model, Batcher]:
-        """What answers.
-
-        Raises:
-            Refused: it is not loaded yet.
-        """
+        """Return the model and its batcher, or raise Refused while the model is not loaded."""
         model, batcher = self.loader.model, self.batcher
         if model is None or batcher is None:
             raise Refused(503, "not_ready", "the model is not loaded yet; /readyz says why, try again later")
@@ -63,14 +59,14 @@ class State:
 
     def _loaded(self, model: Model) -> None:
         on_gpu = model.detector.provider != "CPUExecutionProvider"
-        fixed = model.detector.batch == 1  # such a model takes no more at once
+        fixed = model.detector.batch == 1  # a model with a fixed batch of 1
         size = 1 if fixed else self.settings.batch or (_GPU_BATCH if on_gpu else 1)
         self.batcher = Batcher(model.detector, size)
         self.metrics.loaded(model.name, model.detector.classes, model.detector.provider)
 
 
 async def _state_of(request: Request) -> State:
-    # async, else FastAPI would take a thread of its own for this
+    # async, because FastAPI would run a plain function on a thread
     state = request.app.state.server
     assert isinstance(state, State)
     return state

@@ -1,4 +1,4 @@
-"""Which answered pictures are worth a person's look: the strategies of capture, as text in a setting."""
+"""Capture strategies: which answered pictures are worth labelling, as text in a setting."""
 
 import random
 from collections.abc import Sequence
@@ -11,24 +11,24 @@ _EXPECTED = "expected nothing_found | below:CONFIDENCE | near_threshold:EPSILON 
 
 @dataclass(frozen=True)
 class Strategy:
-    """One reason to keep a picture.
+    """Reason to capture a picture.
 
-    nothing_found: nothing was.
-    below: something was found with a confidence below `value`.
-    near_threshold: something was found within `value` of its class's threshold, above or below it.
-    random: this fraction of all.
+    nothing_found: no detections.
+    below: a detection with a confidence below `value`.
+    near_threshold: a detection within `value` of its class's threshold, above or below.
+    random: this fraction of all pictures.
     """
 
     name: Name
     value: float = 0.0
 
     def __str__(self) -> str:
-        """As in the setting."""
+        """Return the strategy as in the setting."""
         return self.name if self.name == "nothing_found" else f"{self.name}:{self.value:g}"
 
 
 def parse_strategies(text: str) -> tuple[Strategy, ...]:
-    """Read `nothing_found,below:0.4`.
+    """Parse `nothing_found,below:0.4`.
 
     Raises:
         ValueError: an unknown name, or a number that is missing or not 0 to 1.
@@ -50,16 +50,15 @@ def _parse(part: str) -> Strategy:
 
 
 def margin(strategies: Sequence[Strategy]) -> float:
-    """How far below the thresholds a detection still matters to these strategies."""
+    """Return how far below the thresholds, in confidence, these strategies look."""
     return max((strategy.value for strategy in strategies if strategy.name == "near_threshold"), default=0.0)
 
 
 def reasons(strategies: Sequence[Strategy], confidences: Sequence[float], thresholds: Sequence[float]) -> list[str]:
-    """The strategies that ask for a picture, as text; none where it need not be kept.
+    """Return the strategies that select a picture, as text; empty when it need not be kept.
 
     Args:
-        strategies: those to ask.
-        confidences: of what was found, `margin` below the thresholds included.
+        confidences: of the detections, down to `margin` below the thresholds.
         thresholds: of each detection's class.
     """
     pairs = list(zip(confidences, thresholds, strict=True))

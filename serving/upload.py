@@ -1,4 +1,4 @@
-"""How files come in: multipart bodies, read in memory, bounded in bytes and in time; nothing touches the disk."""
+"""Multipart uploads, parsed in memory, bounded in bytes and time; nothing is written to disk."""
 
 import asyncio
 import threading
@@ -12,18 +12,16 @@ from starlette.requests import Request
 
 from serving.errors import Refused
 
-_ENVELOPE_BYTES = 65_536  # boundaries, part headers and small fields around the files
+_ENVELOPE_BYTES = 65_536  # allowance for boundaries, part headers and small fields
 _MAX_PARTS = 1_000
 
 
 @dataclass(frozen=True)
 class Part:
-    """One field of a form.
+    """Field of a form.
 
     Attributes:
-        name: of the field.
-        filename: as the sender says it; None where the field is no file.
-        data: its bytes.
+        filename: as sent; None where the field is not a file.
     """
 
     name: str
@@ -32,7 +30,7 @@ class Part:
 
 
 class Budget:
-    """Bytes that may be held at once; safe from many threads."""
+    """Limit of the bytes held at once; thread-safe."""
 
     def __init__(self, limit: int) -> None:
         """Take the limit in bytes."""
@@ -41,7 +39,7 @@ class Budget:
         self._lock = threading.Lock()
 
     def take(self, count: int) -> bool:
-        """Hold more, unless that would pass the limit."""
+        """Reserve bytes; False if that would exceed the limit."""
         with self._lock:
             if self.held + count > self._limit:
                 return False
@@ -49,19 +47,19 @@ class Budget:
             return True
 
     def give_back(self, count: int) -> None:
-        """Hold less."""
+        """Release bytes."""
         with self._lock:
             self.held -= count
 
 
 @asynccontextmanager
 async def form(request: Request, limit: int, budget: Budget, seconds: float) -> AsyncIterator[list[Part]]:
-    """The parts of a request's multipart body, whose bytes count against the budget until the block ends.
+    """Yield the parts of a multipart body; its bytes count against the budget until the block ends.
 
     Args:
-        request: whose body has not been read.
-        limit: bytes of all files together. A longer body is refused by its Content-Length, or where it passes it.
-        budget: what all requests hold together.
+        request: its body must not have been read.
+        limit: bytes of all files together; enforced by Content-Length and while reading.
+        budget: shared by all requests.
         seconds: time for the body to arrive.
     Raises:
         Refused: too large, too slow, too much at once, or not a multipart form.
@@ -100,7 +98,7 @@ async def form(request: Request, limit: int, budget: Budget, seconds: float) -> 
 
 
 class _Reader:
-    """Collects parts as the body comes in."""
+    """Collects parts as the body arrives."""
 
     def __init__(self, boundary: bytes) -> None:
         self.parts: list[Part] = []

@@ -1,4 +1,4 @@
-"""/detect/video: objects in the frames of a video. Needs the extra `video` (PyAV)."""
+"""Route /detect/video: objects in the frames of a video. Needs the extra `video` (PyAV)."""
 
 import asyncio
 import io
@@ -29,12 +29,12 @@ from serving.storage.detections import Detection
 from serving.upload import form
 from serving.vision.picture import Picture
 
-# The demuxer is named, so that nothing in a file can choose one that opens other files or addresses.
+# A fixed demuxer, so that a file cannot select one that opens other files or addresses.
 _DEMUXER = "mov"
 _EXPECTED = "expected an mp4, mov or m4v video"
 _TURNS = {90: Image.Transpose.ROTATE_90, 180: Image.Transpose.ROTATE_180, 270: Image.Transpose.ROTATE_270}
 router = APIRouter(tags=["Detect"], responses=REFUSALS)
-# One at a time: a video takes as long as hundreds of pictures, and they must not wait for it.
+# One at a time: a video takes as long as hundreds of pictures, which must not wait for it.
 _thread = ThreadPoolExecutor(1, thread_name_prefix="video")
 _turn = asyncio.Semaphore(1)
 
@@ -47,7 +47,7 @@ class VideoOptions(Options):
 
 @dataclass
 class Result:
-    """What was seen so far."""
+    """Detections so far."""
 
     frames: list[Frame] = field(default_factory=list)
     width: int = 0
@@ -105,16 +105,15 @@ async def detect_video(request: Request, state: Shared, options: Annotated[Video
 def watch(
     data: bytes, see: Callable[[Image.Image], list[Detection]], every: int, settings: Settings, drawn: bool
 ) -> tuple[Result, bytes]:
-    """Look at every n-th frame until the video or a limit ends.
+    """Detect objects in every n-th frame until the end of the video or a limit.
 
     Args:
         data: the file.
-        see: what finds objects in a frame.
+        see: detector of one frame.
         every: n.
-        settings: the limits.
         drawn: whether to make a video with the boxes.
     Returns:
-        what was seen, and the file of the new video (empty without `drawn`).
+        The detections, and the new video file (empty without `drawn`).
     Raises:
         Refused: not a video, damaged, or frames that are too large.
     """
@@ -147,7 +146,7 @@ def _is_video(data: bytes) -> bool:
 
 
 def _frames(source: InputContainer, stream: VideoStream, max_pixels: int) -> Iterator[tuple[VideoFrame, float]]:
-    """Decoded frames and their times in seconds."""
+    """Yield decoded frames and their times in seconds."""
     context = stream.codec_context
     if context.width * context.height > max_pixels:
         raise Refused(
@@ -155,7 +154,7 @@ def _frames(source: InputContainer, stream: VideoStream, max_pixels: int) -> Ite
             "too_large",
             f"frames of {context.width}x{context.height} pixels; expected at most {max_pixels:,} in all",
         )
-    context.options = {"max_pixels": str(max_pixels)}  # the size may change on the way
+    context.options = {"max_pixels": str(max_pixels)}  # the frame size may change inside a video
     context.thread_count = 1
     rate = float(stream.average_rate or 25)
     for index, frame in enumerate(source.decode(stream)):
@@ -170,7 +169,7 @@ def _look(
     settings: Settings,
     result: Result,
 ) -> Iterator[tuple[VideoFrame, list[Detection]]]:
-    """Fill the result; each frame comes out with the boxes that were seen last."""
+    """Fill the result; yield each frame with the latest detections."""
     end = monotonic() + settings.video_work_seconds
     detections: list[Detection] = []
     for index, (frame, seconds) in enumerate(frames):
@@ -193,7 +192,7 @@ def _look(
 
 
 def _upright(frame: VideoFrame) -> Image.Image:
-    """A frame as players show it: phones store films sideways, with a note."""
+    """Return a frame as players show it: phones store videos sideways, with a rotation in the metadata."""
     image: Image.Image = frame.to_image()  # type: ignore[no-untyped-call]
     turn = _TURNS.get(frame.rotation % 360)
     return image if turn is None else image.transpose(turn)

@@ -1,4 +1,4 @@
-"""The threads that look at pictures: as many as there are cores, with a bounded queue before them."""
+"""Worker threads for detection: one per core, with a bounded queue."""
 
 import asyncio
 import os
@@ -15,18 +15,18 @@ _QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 
 class Workers:
-    """Runs work off the event loop; what finds the queue full is refused at once instead of waiting for long.
+    """Runs work off the event loop; a full queue refuses work at once.
 
-    ONNX Runtime, Pillow's decoders and numpy let other threads run meanwhile, so threads use all cores.
+    ONNX Runtime, Pillow's decoders and numpy release the GIL, so threads use all cores.
     """
 
     def __init__(self, count: int, *, waiting: int, seconds: float) -> None:
-        """Start them.
+        """Start the threads.
 
         Args:
             count: threads.
-            waiting: pieces of work that may wait for a thread.
-            seconds: how long one may take, waiting included.
+            waiting: most tasks in the queue.
+            seconds: time limit of a task, waiting included.
         """
         self.count = count
         self._pending = 0
@@ -36,25 +36,18 @@ class Workers:
 
     @property
     def waiting(self) -> int:
-        """How many pieces of work wait for a thread now."""
+        """Number of tasks in the queue."""
         return max(0, self._pending - self.count)
 
     def check(self) -> None:
-        """Refuse early what would be refused after its body was read.
-
-        Raises:
-            Refused: the queue is full.
-        """
+        """Raise Refused if the queue is full, before the body is read."""
         if self._pending >= self._limit:
             raise Refused(503, "busy", f"{self.waiting} pictures are waiting already; try again in a second")
 
     async def run(self, work: Callable[[], T]) -> tuple[T, float]:
-        """Do work on a thread.
+        """Run work on a thread; return its result, and the milliseconds that it waited.
 
-        Returns:
-            its result, and the milliseconds that it waited for a thread.
-        Raises:
-            Refused: the queue is full, or the time is over; work that has not begun by then is dropped.
+        A full queue or the time limit raises Refused; work not begun by then is dropped.
         """
         self.check()
         start = perf_counter()
@@ -73,15 +66,15 @@ class Workers:
             self._pending -= 1
 
     def stop(self) -> None:
-        """Finish what is running and drop what waits."""
+        """Finish running tasks and drop queued ones."""
         self._threads.shutdown(wait=True, cancel_futures=True)
 
 
 def cores() -> int:
-    """Cores that this process may use: of the machine, of its affinity, and of the container's quota."""
+    """Return the cores available to this process: its affinity, limited by the container's CPU quota."""
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
         quota, period = _QUOTA.read_text().split()
         return max(1, min(count, round(int(quota) / int(period))))
-    except (OSError, ValueError):  # no quota, or none that is told here
+    except (OSError, ValueError):  # no cgroup quota
         return max(1, count)

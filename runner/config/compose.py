@@ -1,7 +1,7 @@
-"""Lay params.yaml over the presets that it picks from conf/, check the result, write one file per stage.
+"""Compose params.yaml with the presets of conf/, check the result, write one file per stage.
 
-DVC does not compose Hydra's configuration in `dvc repro`, so this is a stage like any other: it runs when params.yaml,
-conf/ or the schema changed, and the stages behind it run when their own file came out different.
+`dvc repro` does not compose Hydra's configuration, so this is a stage of its own: it runs when params.yaml, conf/ or
+the schema changed, and later stages run only when their composed file changed.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Values = dict[str, Any]
 
 
 class Hidden(NamedTuple):
-    """A key of a preset that params.yaml sets to something else."""
+    """Preset value that params.yaml overrides with another value."""
 
     key: str
     preset: object
@@ -38,13 +38,12 @@ class Hidden(NamedTuple):
 
 
 def compose(project: Path, params: Values | None = None) -> tuple[Config, list[Hidden]]:
-    """Return the checked configuration, and what params.yaml hides of the presets.
+    """Return the checked configuration and the preset values that params.yaml overrides.
 
-    A key of params.yaml without a value leaves the preset's value.
+    A key without a value keeps the preset's value.
 
     Args:
-        project: the folder that holds params.yaml and conf/.
-        params: what to take instead of params.yaml.
+        params: replaces the content of params.yaml; None: read the file.
     Raises:
         ConfigError: a file cannot be read, a preset does not exist, or a key or value is not allowed.
     """
@@ -73,18 +72,18 @@ def compose(project: Path, params: Values | None = None) -> tuple[Config, list[H
 
 
 def write_stage_files(config: Config, folder: Path) -> None:
-    """Write `<stage>.yaml` for every stage, and gate.yaml, into `folder`, each whole or not at all."""
+    """Write `<stage>.yaml` for every stage, and gate.yaml, into `folder`, each atomically."""
     for stage in COMPOSED:
         write_text(folder / f"{stage}.yaml", stage_text(config, stage))
 
 
 def stage_text(config: Config, stage: str) -> str:
-    """Return what `<stage>.yaml` holds."""
+    """Return the content of `<stage>.yaml`."""
     return yaml.safe_dump(stage_values(config, stage), allow_unicode=True, sort_keys=False)
 
 
 def _read_params(project: Path) -> Values:
-    try:  # as DVC reads it: YAML 1.2
+    try:  # YAML 1.2, as DVC reads it
         return _mapping(YAML(typ="safe", pure=True).load((project / PARAMS).read_text(encoding="utf-8")), str(PARAMS))
     except (YAMLError, UnicodeDecodeError) as error:
         raise not_yaml(PARAMS, error) from error
@@ -133,7 +132,7 @@ def _check_presets(chosen: object, project: Path) -> dict[str, str]:
 
 
 def _compose_presets(presets: Mapping[str, str], project: Path) -> Values:
-    """Return what conf/ gives for the presets, values that refer to others not yet resolved."""
+    """Return the values of the chosen presets, interpolations not yet resolved."""
     try:
         with initialize_config_dir(str((project / CONF).resolve()), version_base="1.3"):
             overrides = [f'{group}="{preset}"' for group, preset in presets.items()]
@@ -154,13 +153,13 @@ def _refuse_broken_presets(project: Path) -> None:
 
 
 def _without_empty(values: Values) -> Values:
-    """Drop empty values, however deep."""
+    """Drop empty values at every depth."""
     kept = {key: _without_empty(value) if isinstance(value, dict) else value for key, value in values.items()}
     return {key: value for key, value in kept.items() if value not in (None, {})}
 
 
 def _merge(base: Values, values: Values) -> Values:
-    """Return `base` with `values` laid over it, section by section; the schema refuses what does not fit."""
+    """Return `base` overridden by `values`, section by section; the schema rejects wrong types later."""
     merged = dict(base)
     for key, value in values.items():
         old = base.get(key)

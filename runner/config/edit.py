@@ -1,7 +1,7 @@
-"""Commands that write values into params.yaml, where people write too: nothing else of the file changes.
+"""Edits of single values in params.yaml that leave the rest of the file, which people also edit, unchanged.
 
-The text of a value is replaced where it stands, so comments, order, quotes and line ends stay to the last byte, which
-no YAML writer promises. A key that is missing becomes the first of its section.
+The value's text is replaced in place, so comments, order, quotes and line ends stay byte for byte, which no YAML writer
+guarantees. A missing key becomes the first of its section.
 """
 
 import json
@@ -16,17 +16,16 @@ from runner.workspace import write_text
 
 Key = tuple[str, str]  # section, key
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:-]*[A-Za-z0-9]|[A-Za-z]")
-_NUMBER = re.compile(r"[0-9._]+(e[-+]?[0-9]+)?", re.IGNORECASE)  # some YAML reader takes it for one
+_NUMBER = re.compile(r"[0-9._]+(e[-+]?[0-9]+)?", re.IGNORECASE)  # a number to at least one YAML reader
 
 
 def set_params(path: Path, values: Mapping[Key, str]) -> bool:
-    """Set values in params.yaml, whole or not at all; return whether the file changed.
+    """Set values in params.yaml atomically; return whether the file changed.
 
     Args:
-        path: params.yaml.
-        values: section, key → text.
+        values: (section, key) → text.
     Raises:
-        ConfigError: the file cannot be read, or is written in a way that cannot be edited; it stays as it is.
+        ConfigError: the file cannot be read, or its YAML style cannot be edited; the file is unchanged.
     """
     try:
         with path.open(encoding="utf-8", newline="") as file:
@@ -48,11 +47,7 @@ def set_params(path: Path, values: Mapping[Key, str]) -> bool:
 
 
 def get_param(path: Path, key: Key) -> str | None:
-    """Return a value of params.yaml as it is written; None when there is none.
-
-    Raises:
-        ConfigError: the file cannot be read.
-    """
+    """Return a value's text from params.yaml; None when it is missing or empty."""
     try:
         return _value(yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader), key) or None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -66,7 +61,7 @@ def _value(content: object, key: Key) -> str | None:
 
 
 def _set(text: str, key: Key, value: str) -> str:
-    """Set one value; a text that cannot take it comes back without it."""
+    """Set one value; return the text unchanged when its YAML style cannot be edited."""
     section = _child(yaml.compose(text, Loader=yaml.BaseLoader), key[0])
     if section is None:
         line_end = "\r\n" if "\r\n" in text else "\n"
@@ -94,7 +89,7 @@ def _child(node: yaml.Node | None, key: str) -> yaml.Node | None:
 
 
 def _replace(text: str, node: yaml.Node, value: str) -> str:
-    """Put a value in the place of another; a comment behind it keeps its column where there is room."""
+    """Replace a value; a comment after it keeps its column if there is room."""
     start, end = node.start_mark.index, node.end_mark.index
     if not isinstance(node, yaml.ScalarNode) or node.value == value:
         return text
@@ -107,12 +102,12 @@ def _replace(text: str, node: yaml.Node, value: str) -> str:
 
 
 def _insert(text: str, index: int, line: str, indent: str) -> str:
-    """Put a line before the one that begins, behind its indent, at `index`."""
+    """Insert a line before the one whose first key is at `index`."""
     line_end = "\r\n" if "\r\n" in text else "\n"
     return f"{text[:index]}{line}{line_end}{indent}{text[index:]}"
 
 
 def _scalar(value: str) -> str:
-    """Write a text so that every YAML reader takes it for one."""
+    """Return the text as a YAML scalar that every reader parses as a string."""
     plain = _PLAIN.fullmatch(value) and not _NUMBER.fullmatch(value)
     return value if plain and yaml.safe_load(value) == value else json.dumps(value, ensure_ascii=False)

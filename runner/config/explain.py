@@ -1,4 +1,4 @@
-"""Why a configuration is refused, in words: the file, the key, what was found, what is allowed."""
+"""Error messages for a rejected configuration: file, key, value found, values allowed."""
 
 from __future__ import annotations
 
@@ -18,12 +18,11 @@ CONF = Path("conf")
 
 @dataclass(frozen=True)
 class Refusals:
-    """Finds the file behind a key, and words what pydantic found there.
+    """Finds the file that sets a key, and turns pydantic's errors into messages.
 
     Attributes:
-        project: the folder that holds params.yaml and conf/.
-        values: what params.yaml sets, without presets and empty values.
-        presets: the preset that each group starts from.
+        values: content of params.yaml without presets and empty values.
+        presets: group → its chosen preset.
     """
 
     project: Path
@@ -31,8 +30,8 @@ class Refusals:
     presets: Mapping[str, str]
 
     def explain(self, detail: Mapping[str, Any]) -> str:
-        """Turn one of pydantic's findings into `file: key: found …, expected …`."""
-        location = [part for part in detail["loc"] if isinstance(part, str)]  # without places in lists
+        """Turn one pydantic error into `file: key: found …, expected …`."""
+        location = [part for part in detail["loc"] if isinstance(part, str)]  # without list indices
         where = f"{self.file_of(location)}: {'.'.join(location)}"
         if detail["type"] == "missing":
             return f"{where}: is missing; give it a value"
@@ -46,15 +45,15 @@ class Refusals:
             message = f"expected keys ({', '.join(_keys(location))})"
         elif (
             isinstance(detail["input"], Mapping) and detail["type"] == "value_error"
-        ):  # about several keys of a section
+        ):  # a check over several keys of a section
             return f"{where}: {message}"
         return f"{where}: found {detail['input']!r}, {message}"
 
     def file_of(self, location: list[str]) -> Path:
-        """Name the file that holds a key: params.yaml, a preset or what it extends, else config.yaml."""
+        """Return the file that sets a key: params.yaml, a preset or its parent, else config.yaml."""
         if _holds(self.values, location):
             return PARAMS
-        last = CONF / "config.yaml"  # is laid over the presets
+        last = CONF / "config.yaml"  # overrides the presets
         whole_section = len(location) == 1
         if (group := location[0]) not in self.presets or (not whole_section and _holds(self._content(last), location)):
             return last
@@ -73,14 +72,14 @@ class Refusals:
 
 
 def not_yaml(file: Path, error: Exception) -> ConfigError:
-    """Say where a file stops being YAML."""
+    """Return the error for a file that is not YAML, with the line."""
     mark = getattr(error, "problem_mark", None)
     where = f"{file}:{mark.line + 1}" if mark else f"{file}"
     return ConfigError(f"{where}: not YAML: {first_line(getattr(error, 'problem', None) or error)}")
 
 
 def first_line(error: object) -> str:
-    """Return the first line of an error's text, or its type where it says nothing."""
+    """Return the first line of an error's text, or its type when the text is empty."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 

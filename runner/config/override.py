@@ -1,7 +1,7 @@
-"""Other values for one run: written into the clone's params.yaml, in the syntax of `dvc exp run -S`.
+"""Override values for one run: written into the clone's params.yaml, in the syntax of `dvc exp run -S`.
 
-The file then says so in its first line, so it is never the committed one, and a model that was made of it is never
-pinned (see retrain/bot_commit.py).
+The first line of the file marks it, so it differs from every committed params.yaml and its model is never pinned
+(see retrain/bot_commit.py).
 """
 
 from __future__ import annotations
@@ -17,12 +17,10 @@ NOTE = "# Of one run, not of the repository: "
 
 
 def override(project: Path, values: Sequence[str], why: str) -> None:
-    """Set values in params.yaml, and say why in its first line; whole or not at all.
+    """Set values in params.yaml and the reason in its first line, atomically.
 
     Args:
-        project: the folder that holds params.yaml.
         values: each KEY=VALUE; `+KEY=VALUE` for a key that params.yaml does not name.
-        why: in a few words.
     Raises:
         ConfigError: a value is not allowed.
     """
@@ -39,7 +37,7 @@ def override(project: Path, values: Sequence[str], why: str) -> None:
 
 
 def tried(project: Path) -> str:
-    """Return what params.yaml says of values for one run alone; empty where it is the repository's."""
+    """Return the note about this run's overrides in params.yaml; empty when there are none."""
     first = (project / "params.yaml").read_text(encoding="utf-8").partition("\n")[0]
     return first.removeprefix(NOTE) if first.startswith(NOTE) else ""
 
@@ -48,7 +46,7 @@ def set_values(project: Path, values: Sequence[str]) -> None:
     """Set values in params.yaml as DVC does; comments stay.
 
     Raises:
-        ConfigError: a value cannot be read, or params.yaml does not name the key.
+        ConfigError: a value cannot be parsed, or params.yaml does not name the key.
     """
     from dvc.exceptions import DvcException
     from dvc.utils.hydra import apply_overrides
@@ -66,11 +64,7 @@ def set_values(project: Path, values: Sequence[str]) -> None:
 
 
 def limit(project: Path) -> list[str]:
-    """Shrink a training that wanted a GPU to what a CPU does in reasonable time; return what was set.
-
-    Raises:
-        ConfigError: params.yaml or conf/ is wrong.
-    """
+    """Apply the `fallback` limits for training on a CPU; return the values set."""
     config, _ = compose(project)
     limits, train = config.fallback, config.train
     batch = limits.max_batch if train.batch == -1 else min(train.batch, limits.max_batch)

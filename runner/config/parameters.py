@@ -1,4 +1,4 @@
-"""The workshop's pipeline parameters, and what they are here."""
+"""Pipeline parameters of the workshop, mapped to keys of params.yaml and params of the Pipeline."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NAMES = (*KEYS, *SWITCHES, "GPU_TIMEOUT")
 
 
 class Wanted(NamedTuple):
-    """Values for one run: of params.yaml, each KEY=VALUE as `dvc exp run -S` takes it, and of the Pipeline."""
+    """Values for one run: KEY=VALUE for params.yaml as in `dvc exp run -S`, and params of the Pipeline."""
 
     values: list[str]
     params: dict[str, str]
@@ -30,9 +30,9 @@ def parse_overrides(given: Iterable[str]) -> Wanted:
     """Sort NAME=VALUE into values of params.yaml and params of the Pipeline.
 
     Args:
-        given: the workshop's names, or keys of params.yaml.
+        given: NAME is the workshop's name of a parameter, or a key of params.yaml.
     Raises:
-        ConfigError: no NAME=VALUE, or a switch that is neither Y nor N.
+        ConfigError: not NAME=VALUE, or a switch that is neither Y nor N.
     """
     values: dict[str, str] = {}
     params: dict[str, str] = {}

@@ -1,7 +1,7 @@
-"""What each stage may read: type, unit, range and meaning of every key, and never a value.
+"""Schema of the configuration: type, unit, range and meaning of every key.
 
-Values stand in params.yaml and conf/. No field has a default here, so a change of the schema cannot silently change a
-model, and a stage is given only the keys that `STAGE_KEYS` lists for it, so it cannot read what DVC does not track.
+Values are in params.yaml and conf/. No field has a default, so a change of the schema cannot silently change a model.
+A stage gets only the keys that `STAGE_KEYS` lists for it, so it cannot read a value that DVC does not track.
 The head of each description (up to the first semicolon) is also the comment beside the key in conf/; a test compares.
 """
 
@@ -21,7 +21,7 @@ class Section(BaseModel):
 
 
 def _like(pattern: str, expected: str) -> AfterValidator:
-    """Return a check of a text against a pattern, whose message says in words what is expected."""
+    """Return a validator for a regular expression; its message describes the expected text."""
 
     def check(text: str) -> str:
         if not re.fullmatch(pattern, text, re.ASCII):
@@ -40,7 +40,7 @@ def _regular_expression(pattern: str) -> str:
 
 
 def _class_names(names: list[str]) -> list[str]:
-    """Return the names in Unicode's composed form, as `dataset add` writes them, so that equal names are equal text."""
+    """Return the names in Unicode NFC, as `dataset add` writes them, so that equal names compare equal."""
     for name in names:
         if not name.isprintable() or not name or name != name.strip():
             raise ValueError(f"expected names of printable characters, with no blanks around them; {name!r} is none")
@@ -274,8 +274,7 @@ class Config(Section):
     labels: Labels
 
 
-#: The keys that each stage is given, and so exactly what makes it run again. No stage is given `model.name`, `gate` and
-#: `labels`.
+#: Keys that each stage reads; a change of one re-runs the stage. No stage reads `model.name`, `gate` and `labels`.
 STAGE_KEYS: dict[str, tuple[str, ...]] = {
     "fetch": ("dataset.url", "dataset.sha256", "dataset.sample"),
     "prepare": ("dataset.classes", "prepare"),
@@ -284,13 +283,13 @@ STAGE_KEYS: dict[str, tuple[str, ...]] = {
     "export": ("model.imgsz", "export"),
     "evaluate": ("evaluate",),
 }
-#: The composed files: one for each stage, and what a model is judged and pinned by. No stage depends on that one; it is
-#: there so that dvc.lock says by which values the model was judged, and a retrain sees when they changed.
+#: Composed files: one per stage, and gate.yaml. No stage depends on gate.yaml; it records in dvc.lock the values by
+#: which the model was judged, so that a retrain sees when they changed.
 COMPOSED: dict[str, tuple[str, ...]] = STAGE_KEYS | {"gate": ("model.name", "gate", "pin")}
 
 
 def stage_values(config: Config, stage: str) -> dict[str, Any]:
-    """Return the part of the configuration that a composed file holds, as plain nested values."""
+    """Return the part of the configuration in a composed file, as plain nested values."""
     whole = config.model_dump(mode="json")
     part: dict[str, Any] = {}
     for dotted in COMPOSED[stage]:

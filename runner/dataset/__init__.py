@@ -1,1 +1,1 @@
-"""Datasets as people have them, and as immutable versions in the store."""
+"""Datasets on disk in the layouts that people use, and as immutable versions in the store."""

@@ -1,4 +1,4 @@
-"""Zip files from strangers, unpacked safely; zip files of ours, the same bytes for the same content."""
+"""Zip files: safe unpacking of untrusted ones, and reproducible writing of our own."""
 
 import lzma
 import re
@@ -15,18 +15,18 @@ from runner.dataset.names import fold, shown
 from runner.errors import DatasetError
 from runner.workspace import writing
 
-MAX_BYTES = 200 * 2**30  # [bytes] of all files together
-MAX_RATIO = 100  # [-] unpacked to packed size; pictures hardly shrink, so a dataset stays far below
+MAX_BYTES = 200 * 2**30  # [bytes] unpacked, all files together
+MAX_RATIO = 100  # [-] unpacked to packed size; pictures hardly compress, so real datasets are far below
 MAX_FILES = 1_000_000  # [files]
 MAX_PATH = 1000  # [bytes of UTF-8]
-MAX_NAME = 255  # [bytes of UTF-8] what disks allow for one file or folder
-ALWAYS_ALLOWED = 16 * 2**20  # [bytes] unpacked, whatever the ratio: small zips of repetitive text are no bombs
+MAX_NAME = 255  # [bytes of UTF-8] of one path component; the limit of most file systems
+ALWAYS_ALLOWED = 16 * 2**20  # [bytes] unpacked, whatever the ratio: a small zip of repetitive text is not a bomb
 
 _CHUNK = 1 << 20
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
 _UTF8_FLAG = 0x800
 _ENCRYPTED_FLAGS = 0x1 | 0x40
-# What zipfile and the decompressors raise on damaged bytes; bz2 and a bad offset give a plain OSError or ValueError.
+# Errors of zipfile and the decompressors on damaged bytes; bz2 and a bad offset raise plain OSError or ValueError.
 _DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, struct.error, OSError, ValueError, RuntimeError)
 
 
@@ -38,18 +38,16 @@ def unpack(
     max_ratio: float = MAX_RATIO,
     max_files: int = MAX_FILES,
 ) -> None:
-    """Unpack a zip into a folder that is new or empty; on any refusal nothing is left of it.
+    """Unpack a zip into a new or empty folder; on any error nothing of it remains.
 
-    Names are taken as UTF-8 where they are, else as code page 437, which zip prescribes.
+    Names are decoded as UTF-8 where they are valid UTF-8, else as code page 437, the zip default.
 
     Args:
-        zip_path: the zip.
-        folder: where its files go; appears when all of them are there.
-        max_bytes: [bytes] of all files, counted as they are written.
-        max_ratio: unpacked to packed size, above the first 16 MiB.
-        max_files: most files.
+        folder: appears once all files are written.
+        max_bytes: [bytes] of all files, counted while they are written.
+        max_ratio: unpacked to packed size; not checked for the first 16 MiB.
     Raises:
-        DatasetError: not a whole zip, or one whose files could do harm.
+        DatasetError: not a complete zip, or one with unsafe files.
     """
     where = shown(zip_path.name)
     limit = min(max_bytes, max(int(max_ratio * zip_path.stat().st_size), ALWAYS_ALLOWED))
@@ -61,7 +59,9 @@ def unpack(
                 raise DatasetError(f"{where}: holds no files, expected a dataset")
             if len(members) > max_files:
                 raise DatasetError(f"{where}: holds {len(members)} files, expected at most {max_files}")
-            _check_size(sum(info.file_size for info, _ in members), limit, where)  # what it says; below, what it does
+            _check_size(
+                sum(info.file_size for info, _ in members), limit, where
+            )  # the declared size; _write checks the real one
             partial.mkdir(parents=True)
             _write(archive, members, partial, limit, where)
         partial.replace(folder)
@@ -70,15 +70,14 @@ def unpack(
 
 
 def write_zip(files: Iterable[tuple[str, Path | bytes]], path: Path) -> None:
-    """Write a zip whose bytes follow from names and contents alone, whole or not at all.
+    """Write a zip atomically; its bytes depend only on names and contents.
 
-    Files are sorted by name and stored, not compressed: pictures would not shrink, and no version of zlib matters.
+    Files are sorted by name and stored uncompressed: pictures would not shrink, and zlib versions cannot differ.
 
     Args:
-        files: name in the zip, with `/`, and the content or the file that has it.
-        path: where the zip goes.
+        files: name in the zip, with `/`, and its content or the file to read it from.
     Raises:
-        DatasetError: a name is not safe to unpack, or two are the same to some disks.
+        DatasetError: a name is unsafe to unpack, or two names collide on some file systems.
     """
     chosen = sorted(files, key=lambda file: file[0])
     _check_collisions([name for name, _ in chosen], shown(path.name))
@@ -86,7 +85,7 @@ def write_zip(files: Iterable[tuple[str, Path | bytes]], path: Path) -> None:
         for name, content in chosen:
             _check_name(name, shown(path.name))
             info = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
-            info.create_system = 3  # Unix: so the permissions count
+            info.create_system = 3  # Unix: readers then use the permissions
             info.external_attr = (stat.S_IFREG | 0o644) << 16
             if isinstance(content, bytes):
                 archive.writestr(info, content)
@@ -97,13 +96,11 @@ def write_zip(files: Iterable[tuple[str, Path | bytes]], path: Path) -> None:
 
 
 def check_names(paths: list[str], where: str) -> None:
-    """Refuse paths that could leave a folder, or that some disks take for one another.
+    """Reject paths that leave the folder or collide on some file systems.
 
     Args:
         paths: relative, with `/`.
-        where: they come from, for errors.
-    Raises:
-        DatasetError: with the first that is not safe.
+        where: their source, for error messages.
     """
     for path in paths:
         _check_name(path, where)
@@ -125,7 +122,7 @@ def _open(zip_path: Path, where: str) -> zipfile.ZipFile:
 
 
 def _members(archive: zipfile.ZipFile, where: str) -> list[tuple[zipfile.ZipInfo, str]]:
-    """Return the files of a zip with their paths, all of them safe; refuse before anything is written."""
+    """Return the files of a zip with their paths, after checking all of them, before anything is written."""
     members = []
     for info in archive.infolist():
         name = _name(info)
@@ -146,8 +143,8 @@ def _members(archive: zipfile.ZipFile, where: str) -> list[tuple[zipfile.ZipInfo
 
 
 def _name(info: zipfile.ZipInfo) -> str:
-    """Return the name as its writer meant it: macOS and others write UTF-8 without saying so."""
-    name = info.orig_filename  # the other one ends at a NUL
+    """Return the decoded name; macOS and others write UTF-8 without setting its flag."""
+    name = info.orig_filename  # info.filename is cut at a NUL
     if info.flag_bits & _UTF8_FLAG:
         return name
     try:
@@ -157,7 +154,7 @@ def _name(info: zipfile.ZipInfo) -> str:
 
 
 def _check_name(name: str, where: str) -> None:
-    """Refuse a name that could leave the folder, or that disks refuse."""
+    """Reject a name that leaves the folder or that file systems refuse."""
     parts = name.split("/")
     reason = None
     if name.startswith("/") or re.match(r"[A-Za-z]:", name):
@@ -178,7 +175,7 @@ def _check_name(name: str, where: str) -> None:
 
 
 def _check_collisions(paths: list[str], where: str) -> None:
-    """Refuse paths that are one file, or a file and a folder, on a disk without case or with one Unicode form."""
+    """Reject paths that collide on a case-insensitive or Unicode-normalising file system."""
     spelling: dict[str, str] = {}
     files: set[str] = set()
     folders: set[str] = set()
@@ -205,7 +202,7 @@ def _check_spelling(first: str, second: str, where: str) -> None:
 
 
 def _heads(path: str) -> Iterator[str]:
-    """Give the folders that a path leads through: a, a/b for a/b/c."""
+    """Yield the parent folders of a path: a, a/b for a/b/c."""
     end = path.find("/")
     while end >= 0:
         yield path[:end]
@@ -223,7 +220,7 @@ def _check_size(size: int, limit: int, where: str) -> None:
 def _write(
     archive: zipfile.ZipFile, members: list[tuple[zipfile.ZipInfo, str]], folder: Path, limit: int, where: str
 ) -> None:
-    """Write the files, and stop as soon as they are more than `limit` bytes together."""
+    """Write the files; fail as soon as they exceed `limit` bytes together."""
     written = 0
     for info, path in members:
         target = folder / path
@@ -236,7 +233,7 @@ def _write(
 
 
 def _chunks(archive: zipfile.ZipFile, info: zipfile.ZipInfo, where: str) -> Iterator[bytes]:
-    """Read a file of a zip; its CRC is checked with the last chunk."""
+    """Read a file of a zip in chunks; the last one checks its CRC."""
     try:
         with archive.open(info) as source:
             while chunk := source.read(_CHUNK):

@@ -1,4 +1,4 @@
-"""A first look at a dataset: counts, and what `prepare` will leave out or repair."""
+"""Summary of a dataset: counts, and the pictures and labels that `prepare` will leave out or repair."""
 
 import warnings
 from collections import Counter
@@ -18,16 +18,16 @@ SHOWN = 10  # [lines] of each list that are printed
 
 @dataclass(frozen=True)
 class Check:
-    """What is in a dataset.
+    """Counts and findings of a dataset.
 
     Args:
         boxes: boxes of each class, by id.
         pictures: pictures with a box of each class, by id.
         backgrounds: pictures without a box.
-        unlabelled: those of them that have no label file at all.
+        unlabelled: backgrounds without a label file.
         parts: pictures of each part; empty where there are none.
-        doubtful: `file: reason` for each picture that is none, and each label line that is wrong.
-        repaired: `file:line: what` for each label line that is not taken as it is written.
+        doubtful: `file: reason` for each unreadable picture and each wrong label line.
+        repaired: `file:line: what` for each label line that was changed when read.
     """
 
     boxes: list[int]
@@ -40,13 +40,12 @@ class Check:
 
 
 def check_dataset(layout: Layout, folder: Path) -> Check:
-    """Parse every label file and open every picture; pixels are left to `prepare`.
+    """Parse every label file and open every picture without decoding its pixels, which `prepare` does.
 
     Args:
-        layout: the dataset.
-        folder: that its files are named relative to.
+        folder: base of the relative file names in the findings.
     Raises:
-        DatasetError: there is not one good box.
+        DatasetError: no valid box at all.
     """
     boxes: Counter[int] = Counter()
     pictures: Counter[int] = Counter()
@@ -84,7 +83,7 @@ def check_dataset(layout: Layout, folder: Path) -> Check:
 
 
 def describe(layout: Layout, check: Check, name: str, limit: int | None = SHOWN) -> str:
-    """Return a table for people: counts, and the first `limit` lines of each list of findings (None: all)."""
+    """Return a table of counts and the first `limit` lines of each list of findings (None: all)."""
     wide = max(len("backgrounds"), *map(len, layout.classes))
     high = max(len(f"{count:,}") for count in [*check.boxes, check.backgrounds])
     lines = [f"{name}: {len(layout.pictures):,} pictures, {sum(check.boxes):,} boxes"]
@@ -103,7 +102,7 @@ def describe(layout: Layout, check: Check, name: str, limit: int | None = SHOWN)
 
 
 def listed(title: str, findings: list[str], limit: int | None = SHOWN) -> list[str]:
-    """Return a title with the number of findings, the first `limit` of them, and how many more there are."""
+    """Return a title with the number of findings, the first `limit` of them, and the number of the rest."""
     if not findings:
         return []
     more = len(findings) - len(findings[:limit])
@@ -112,18 +111,18 @@ def listed(title: str, findings: list[str], limit: int | None = SHOWN) -> list[s
 
 
 def _reason_to_doubt(picture: Path) -> str | None:
-    """Say why a file does not even look like a picture; how large one may be is for `prepare` to say."""
+    """Return why a file is not a picture; `prepare` checks the size."""
     if not picture.stat().st_size:
         return "empty, expected a picture"
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of many pixels, or of odd metadata
+            warnings.simplefilter("ignore")  # about large pictures or odd metadata
             Image.open(picture).close()
     except PermissionError:
         raise
     except Image.DecompressionBombError:
         return None
-    except Exception:  # noqa: BLE001 - what Pillow raises on damaged bytes has no common base
+    except Exception:  # noqa: BLE001 - Pillow's errors on damaged bytes have no common base
         return "cannot be opened, expected a picture"
     return None
 

@@ -1,4 +1,4 @@
-"""The class list of a dataset, from classes.txt, notes.json or data.yaml: names in id order."""
+"""Class list of a dataset, from classes.txt, notes.json or data.yaml: names in id order."""
 
 import codecs
 import json
@@ -10,13 +10,13 @@ from runner.errors import DatasetError
 
 
 def parse_classes(text: bytes, where: str) -> list[str]:
-    """Read classes.txt: a name a line, the first has id 0.
+    """Read classes.txt: one name per line, the first has id 0.
 
-    The last line needs no line end; Windows line ends, a BOM and blank lines at the end are fine. A blank line between
-    names is not: nobody can tell whether it takes an id.
+    A missing last line end, Windows line ends, a BOM and blank lines at the end are accepted. A blank line between
+    names is not, because it may or may not take an id.
 
     Raises:
-        DatasetError: not text, empty, a blank line between names, or a name that appears twice.
+        DatasetError: not text, empty, a blank line between names, or a name twice.
     """
     utf16 = text.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
@@ -27,12 +27,11 @@ def parse_classes(text: bytes, where: str) -> list[str]:
 
 
 def check_classes(names: Sequence[str], where: str, *, line: bool = False) -> list[str]:
-    """Return the names stripped and in Unicode's composed form, so that equal names are equal text.
+    """Return the names stripped and in Unicode NFC, so that equal names compare equal.
 
     Args:
-        names: class names in id order.
-        where: the file they come from, for the messages.
-        line: say `file:line`, for a file with a name a line.
+        where: the file, for error messages.
+        line: report `file:line`, for a file with one name per line.
     Raises:
         DatasetError: no names, or one that is blank, unprintable, or appears twice.
     """
@@ -55,11 +54,7 @@ def check_classes(names: Sequence[str], where: str, *, line: bool = False) -> li
 
 
 def check_notes(text: bytes, where: str, classes: list[str]) -> None:
-    """Check that the categories of notes.json, if it has any, are the class list.
-
-    Raises:
-        DatasetError: not JSON, or other categories than `classes`.
-    """
+    """Check that the categories of notes.json, if any, match the class list; raise DatasetError if not."""
     try:
         notes = json.loads(text.decode("utf-8-sig"))
         categories = notes.get("categories") if isinstance(notes, dict) else None
@@ -80,6 +75,6 @@ def check_notes(text: bytes, where: str, classes: list[str]) -> None:
 
 
 def format_notes(classes: list[str]) -> bytes:
-    """Write notes.json with the class list as its categories."""
+    """Return notes.json with the class list as its categories."""
     categories = [{"id": number, "name": name} for number, name in enumerate(classes)]
     return (json.dumps({"categories": categories}, ensure_ascii=False, indent=2) + "\n").encode()

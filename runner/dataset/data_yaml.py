@@ -1,8 +1,8 @@
-"""Ultralytics' data.yaml: the class names, and where each part's pictures stand.
+"""data.yaml of Ultralytics: the class names and the picture folders of each part.
 
-What exporters write into it rarely fits where the files are: Roboflow names `../train/images` beside `train/images`,
-others an absolute path of the machine that exported. So a place is looked up among the files that are really there,
-first as written, then without what leads out of the dataset; nothing outside of it can be reached.
+Exporters often write paths that do not fit: Roboflow names `../train/images` beside `train/images`, others an absolute
+path of the exporting machine. So a path is matched against the files that exist, first as written, then without the
+leading folders; it cannot leave the dataset.
 Format: https://docs.ultralytics.com/datasets/detect/ (names, nc, path, train, val, test).
 """
 
@@ -23,11 +23,11 @@ PART_KEYS = {"train": "train", "val": "val", "valid": "val", "validation": "val"
 
 @dataclass(frozen=True)
 class DataYaml:
-    """What data.yaml says.
+    """Content of data.yaml.
 
     Args:
         classes: class names in id order.
-        base: the folder that places are relative to, as written; empty: the one that data.yaml stands in.
+        base: folder that places are relative to, as written; empty: the folder of data.yaml.
         places: part (train, val or test) → folders or lists of pictures, as written.
     """
 
@@ -37,13 +37,12 @@ class DataYaml:
 
 
 def read_data_yaml(path: Path, where: str) -> DataYaml:
-    """Read data.yaml; `names` may be a list or id: name, a part may be one place or several.
+    """Read data.yaml; `names` may be a list or id: name, a part may have one place or several.
 
     Args:
-        path: the file.
-        where: its name for the messages.
+        where: the file's name, for error messages.
     Raises:
-        DatasetError: not YAML, no or unclear `names`, or `nc` that counts otherwise.
+        DatasetError: not YAML, `names` missing or unclear, or `nc` differs from their number.
     """
     content = load_mapping(path)
     if content is None:
@@ -66,11 +65,11 @@ def read_data_yaml(path: Path, where: str) -> DataYaml:
 
 
 def load_mapping(path: Path) -> dict[str, object] | None:
-    """Return a YAML file's top level, every scalar as the text that was written; None where there is no such thing."""
+    """Return the top-level mapping of a YAML file with every scalar as text; None if there is none."""
     try:
         if path.stat().st_size > MAX_BYTES:
             return None
-        # BaseLoader: neither objects nor guesses, so a class called `no`, `1` or `null` stays what it is
+        # BaseLoader: no objects, no type guessing, so a class called `no`, `1` or `null` stays text
         content = yaml.load(path.read_text(encoding="utf-8-sig"), Loader=yaml.BaseLoader)
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError):
         return None
@@ -78,12 +77,12 @@ def load_mapping(path: Path) -> dict[str, object] | None:
 
 
 def find_place(place: str, bases: list[str], known: Container[str]) -> str | None:
-    """Return which of the `known` paths a place means; None when it means none of them.
+    """Return the path in `known` that a place refers to; None if there is none.
 
     Args:
-        place: a path as written: relative, absolute, with `..`, or of another machine.
+        place: path as written: relative, absolute, with `..`, or of another machine.
         bases: folders of the dataset that it may be relative to, in order.
-        known: the files and folders that exist, relative to the dataset, with `/`; the empty text is the dataset.
+        known: existing files and folders, relative to the dataset, with `/`; the empty text is the dataset.
     """
     written = re.sub(r"^[A-Za-z]:", "/", place.strip().replace("\\", "/"))
     if not written:
@@ -92,12 +91,12 @@ def find_place(place: str, bases: list[str], known: Container[str]) -> str | Non
 
 
 def _readings(written: str, bases: list[str]) -> Iterator[str]:
-    """Give each way to read a place, the likeliest first."""
+    """Yield the candidate paths of a place, the likeliest first."""
     if not written.startswith("/"):
         yield from (_joined(base, written) for base in bases)
     parts = [part for part in normpath(written).split("/") if part not in ("", ".", "..")]
     for start in range(len(parts)):
-        if start == 0 or parts[start:] != ["images"]:  # a missing test/images does not mean the images of all parts
+        if start == 0 or parts[start:] != ["images"]:  # a missing test/images must not match the images/ of all parts
             yield from (_joined(base, "/".join(parts[start:])) for base in bases)
 
 

@@ -1,6 +1,6 @@
-"""The files of a dataset on disk, before anybody says what they mean: what is there, which label goes with a picture.
+"""Files of a dataset on disk, and the label file of each picture.
 
-Links are not followed, so nothing outside of the folder is ever read.
+Links are not followed, so nothing outside the folder is read.
 """
 
 import os
@@ -23,18 +23,17 @@ _DROPPINGS = frozenset({"__MACOSX", "Thumbs.db", "desktop.ini", ".DS_Store"})
 
 @dataclass
 class DatasetFiles:
-    """The files below a folder, and what a layout made of them.
+    """Files below a folder, and their role in the dataset.
 
     Every path is relative to `folder`, with `/`; the folder itself is the empty text.
 
     Args:
-        folder: where the files are.
-        files: all of them, sorted, without links, hidden files and droppings.
-        ignored: `file: reason` for each file that is left out; droppings (of macOS, Windows) are not listed.
+        files: sorted, without links, hidden files and system files (of macOS, Windows).
+        ignored: `file: reason` for each file left out; system files are not listed.
         root: the folder that holds the dataset.
         parts: picture → train, val, test, or None where the dataset has no parts.
         described: files that describe the dataset: class list, notes, lists.
-        notes: what was read otherwise than written.
+        notes: values that were read differently from how they are written.
     """
 
     folder: Path
@@ -46,14 +45,14 @@ class DatasetFiles:
     notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        """Note which folders there are."""
+        """Collect the folders of the files."""
         self.known = set(self.files)
         for file in self.files:
             while (file := dirname(file)) not in self.known:
                 self.known.add(file)
 
     def at_root(self, name: str) -> str:
-        """Return the path of a file of the dataset."""
+        """Return the path of a file in the dataset's root."""
         return f"{self.root}/{name}" if self.root else name
 
     def read(self, path: str) -> bytes:
@@ -62,16 +61,15 @@ class DatasetFiles:
         return (self.folder / path).read_bytes()
 
     def pictures_below(self, folder: str) -> list[str]:
-        """Return the pictures in a folder and the folders in it."""
+        """Return the pictures below a folder, at any depth."""
         inside = f"{folder}/" if folder else ""
         return [file for file in self.files if file.startswith(inside) and is_picture(file)]
 
     def pictures_listed(self, listing: str, bases: list[str]) -> Iterator[str]:
-        """Return the pictures that a list names, a path a line; lines that name none are noted as ignored.
+        """Yield the pictures of a list file, one path per line; other lines are added to `ignored`.
 
         Args:
-            listing: the list.
-            bases: the folders that its lines may be relative to, in order, before the list's own.
+            bases: folders that its lines may be relative to, in order, before the list's own folder.
         """
         lines = self.read(listing).decode("utf-8-sig", errors="replace").splitlines()
         for number, line in enumerate(lines, start=1):
@@ -82,7 +80,7 @@ class DatasetFiles:
                 self.ignored.append(f"{shown(listing)}:{number}: {shown(line.strip())} is no picture of the dataset")
 
     def put(self, pictures: Iterator[str] | list[str], part: str) -> None:
-        """Put pictures into a part, out of the one they were in: no picture is in two."""
+        """Assign pictures to a part, replacing their earlier part."""
         for picture in pictures:
             before = self.parts.get(picture)
             if before not in (None, part):
@@ -90,12 +88,12 @@ class DatasetFiles:
             self.parts[picture] = part
 
     def label_of(self, picture: str) -> str | None:
-        """Return the label file of a picture, if it has one."""
+        """Return the label file of a picture; None if it has none."""
         return next((place for place in label_places(picture) if place in self.known), None)
 
 
 def list_files(folder: Path) -> DatasetFiles:
-    """List what is below a folder."""
+    """List the files below a folder."""
     files: list[str] = []
     ignored: list[str] = []
     for here, folders, names in os.walk(folder):
@@ -110,14 +108,14 @@ def list_files(folder: Path) -> DatasetFiles:
 
 
 def is_picture(path: str) -> bool:
-    """Whether the suffix is one of a picture; whether its content is one too, `prepare` finds out."""
+    """Whether the suffix is that of a picture; `prepare` checks the content."""
     return path.lower().endswith(PICTURE_SUFFIXES)
 
 
 def label_places(picture: str) -> list[str]:
-    """Return where a picture's label file may stand, the likeliest first.
+    """Return the candidate label files of a picture, the likeliest first.
 
-    The last folder called images becomes labels, as in Ultralytics; else it stands beside the picture.
+    The last folder called images is replaced by labels, as in Ultralytics; else the label is beside the picture.
     """
     beside = f"{picture.rpartition('.')[0]}.txt"
     *folders, name = beside.split("/")
@@ -129,7 +127,7 @@ def label_places(picture: str) -> list[str]:
 
 
 def _reason_to_skip(path: Path) -> str | None:
-    """Say why a file or folder is left out; empty: not worth a word."""
+    """Return why a file or folder is left out; empty: left out without a note; None: kept."""
     if path.name in _DROPPINGS or path.name.startswith("._"):
         return ""
     if path.is_symlink():

@@ -1,7 +1,7 @@
-"""YOLO label files: read what people really write, and say what was left out or repaired.
+"""YOLO label files: a tolerant parser that reports every line left out or repaired.
 
 A label line is `class x y w h`: the class id, then the box's centre and size as fractions of the picture (0-1).
-Also understood: a confidence as a sixth column, and a polygon `class x1 y1 x2 y2 x3 y3 …` of three points or more.
+Also accepted: a confidence as a sixth column, and a polygon `class x1 y1 x2 y2 x3 y3 …` of three points or more.
 Format: https://docs.ultralytics.com/datasets/detect/
 """
 
@@ -17,24 +17,22 @@ ClassIds = NDArray[np.int64]
 Boxes = NDArray[np.float64]
 _Box = tuple[float, float, float, float]  # xywhn
 
-ROUNDING = (
-    1e-4  # [fraction] a box this far over the frame was rounded by the tool that wrote it: clipped without a note
-)
-SMALLEST = 1e-6  # [fraction] anything thinner is written as 0.000000
-LARGEST = 3.0  # [fraction] a number beyond this is no fraction of a picture: pixels, most likely
+ROUNDING = 1e-4  # [fraction] a box over the frame by no more is a rounding error of its tool: clipped without a note
+SMALLEST = 1e-6  # [fraction] a smaller side is written as 0.000000
+LARGEST = 3.0  # [fraction] a larger number is most likely in pixels
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[+-]?(nan|inf(inity)?)", re.ASCII | re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Labels:
-    """The boxes of one picture, and what was wrong with its label file.
+    """Boxes of one picture, and the problems of its label file.
 
     Args:
         class_ids: (N,) int64, 0 to classes - 1. N may be 0: a background picture.
         boxes_xywhn: (N, 4) float64, centre and size, inside [0, 1].
-        problems: one message for each line that was left out.
-        notes: one message for each repair; the line is kept, or stands already in an earlier line.
+        problems: one message for each line left out.
+        notes: one message for each repaired line, and for each duplicate of an earlier line.
     """
 
     class_ids: ClassIds
@@ -44,18 +42,17 @@ class Labels:
 
 
 class _LineError(Exception):
-    """This line is left out; the message says what was found and what was expected."""
+    """A line is left out; the message says what was found and what was expected."""
 
 
 def parse_labels(text: bytes | str, *, where: str, classes: int) -> Labels:
-    """Read one label file; lines stay in order, blank lines, tabs, Windows line ends and a BOM are fine.
+    """Parse a label file in line order; accepts blank lines, tabs, Windows line ends and a BOM.
 
-    Nothing is dropped in silence: every line that is left out is a problem, every line that is changed a note,
-    each of the form `file:line: what, expected`.
+    Every line left out is a problem and every line changed a note, each as `file:line: what, expected`.
 
     Args:
-        text: the file's content. Bytes are taken as UTF-8, or as UTF-16 when they begin with its mark.
-        where: the file's name, for the messages.
+        text: bytes are decoded as UTF-8, or as UTF-16 when they begin with its BOM.
+        where: the file's name, for error messages.
         classes: number of classes of the dataset.
     """
     class_ids: list[int] = []
@@ -86,7 +83,7 @@ def parse_labels(text: bytes | str, *, where: str, classes: int) -> Labels:
 
 
 def format_labels(class_ids: ArrayLike, boxes_xywhn: ArrayLike) -> str:
-    """Write label lines with six decimals, each with its line end; no boxes give an empty text.
+    """Return label lines with six decimals, each with its line end; empty without boxes.
 
     Args:
         class_ids: (N,) int. N may be 0.
@@ -101,13 +98,13 @@ def format_labels(class_ids: ArrayLike, boxes_xywhn: ArrayLike) -> str:
 
 
 def turn_boxes(boxes_xywhn: ArrayLike, orientation: int) -> Boxes:
-    """Map boxes of the stored picture to the picture as a person sees it.
+    """Map boxes of the stored picture to the upright picture.
 
     Args:
         boxes_xywhn: (N, 4) float, centre and size in the stored picture, 0-1. N may be 0.
-        orientation: EXIF tag 0x0112, 1-8; anything else means 1, as it does to PIL.ImageOps.exif_transpose.
+        orientation: EXIF tag 0x0112, 1-8; other values count as 1, as in PIL.ImageOps.exif_transpose.
     Returns:
-        (N, 4) float64, centre and size in the turned picture, 0-1; row i stays row i.
+        (N, 4) float64, centre and size in the upright picture, 0-1; row i stays row i.
     """
     x, y, w, h = np.asarray(boxes_xywhn, dtype=np.float64).reshape(-1, 4).T
     turned = {
@@ -130,7 +127,7 @@ def _decode(text: bytes | str) -> str:
 
 
 def _read_line(columns: list[str], classes: int) -> tuple[int, _Box, list[str]]:
-    """Turn the columns of one line into class id, box inside the frame, and what was repaired."""
+    """Parse the columns of a line into class id, box inside the frame, and repairs."""
     count = len(columns)
     if count < 5:
         raise _LineError(f"{count} column{'s' * (count > 1)}, expected 5: class x y w h")
@@ -153,7 +150,7 @@ def _read_line(columns: list[str], classes: int) -> tuple[int, _Box, list[str]]:
 
 
 def _clip(box: _Box) -> tuple[_Box, list[str]]:
-    """Clip a box to the frame and say so; a box inside it stays as it is, to the last bit."""
+    """Clip a box to the frame and report it; a box inside is returned bit for bit."""
     x, y, w, h = box
     if min(w, h) < SMALLEST:
         raise _LineError(f"width {w:g}, height {h:g}, expected both above 0")
@@ -184,7 +181,7 @@ def _read_number(column: str) -> float:
 
 
 def _read_class(number: float, column: str, classes: int) -> int:
-    if not number.is_integer():  # neither are nan and inf
+    if not number.is_integer():  # also refuses nan and inf
         raise _LineError(f"class id {column[:40]}, expected a whole number")
     if not 0 <= number < classes:
         listed = f"{classes} classes (0-{classes - 1})" if classes > 1 else "one class (0)"

@@ -1,12 +1,12 @@
-"""Datasets as people have them on disk: which layout it is, and which picture goes with which label file.
+"""Dataset layouts: detect the layout on disk and pair each picture with its label file.
 
 Two layouts are known, each at the root or in any number of top folders:
 
     workshop (Label Studio's export)   Ultralytics (Roboflow, CVAT, made by hand)
-    classes.txt                        data.yaml              names, and where train, val and test are
-    notes.json                         train/images/…         or images/train/…, or train.txt with a path a line
+    classes.txt                        data.yaml              names, and paths of train, val and test
+    notes.json                         train/images/…         or images/train/…, or train.txt with one path per line
     images/…   labels/…                train/labels/…         or labels/train/…
-    train.txt  val.txt  test.txt       (here optional: which `images/<name>` belongs to which part)
+    train.txt  val.txt  test.txt       (here optional: the part of each `images/<name>`)
 """
 
 import re
@@ -30,12 +30,11 @@ _ABOUT = re.compile(r"(licen[cs]e|copying|notice|source|readme|citation)[^/]*", 
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture of a dataset.
+    """Picture of a dataset.
 
     Args:
-        name: its file name in the dataset: safe, and its stem is unique (see `runner.dataset.names`).
-        image: the file.
-        label: its label file; None: it has none and counts as background.
+        name: file name in the dataset: safe, with a unique stem (see `runner.dataset.names`).
+        label: None: no label file, so it counts as background.
         part: train, val or test; None where the dataset has no parts.
     """
 
@@ -47,14 +46,14 @@ class Picture:
 
 @dataclass(frozen=True)
 class Layout:
-    """A dataset as found on disk.
+    """Dataset as found on disk.
 
     Args:
         classes: class names in id order.
         pictures: sorted by name; at least one, and at least one with a label file.
-        about: name → licence, source and read-me files at the dataset's root; they stay with it.
-        ignored: `file: reason` for each file that is left out; what macOS and Windows drop everywhere is not listed.
-        notes: what was read otherwise than written, such as pictures that got another name.
+        about: name → licence, source and read-me files in the dataset's root; they stay with it.
+        ignored: `file: reason` for each file left out; system files of macOS and Windows are not listed.
+        notes: values that were read differently from how they are written, such as renamed pictures.
     """
 
     classes: list[str]
@@ -65,7 +64,7 @@ class Layout:
 
 
 def read_layout(folder: Path) -> Layout:
-    """Recognise the layout of a dataset and pair its pictures with their label files.
+    """Detect the layout of a dataset and pair its pictures with their label files.
 
     Raises:
         DatasetError: no known layout or several datasets, an unclear class list, no pictures, no labels.
@@ -101,7 +100,7 @@ def read_layout(folder: Path) -> Layout:
 
 
 def _find_root(files: DatasetFiles) -> tuple[str, str | None]:
-    """Return the folder that holds the dataset, and its data.yaml if that is what describes it."""
+    """Return the folder that holds the dataset, and its data.yaml if it has the Ultralytics layout."""
     yamls = [file for file in files.files if file.lower().endswith((".yaml", ".yml")) and _describes(files, file)]
     lists = [file for file in files.files if _name(file) == "classes.txt" and f"{file[:-11]}images" in files.known]
     candidates = yamls + lists
@@ -120,7 +119,7 @@ def _find_root(files: DatasetFiles) -> tuple[str, str | None]:
 
 
 def _describes(files: DatasetFiles, file: str) -> bool:
-    """Whether a YAML file describes a dataset; data.yaml is not asked for more than its name."""
+    """Whether a YAML file describes a dataset; data.yaml always does, by its name."""
     if _name(file) == "data.yaml":
         return True
     content = load_mapping(files.folder / file) or {}
@@ -136,7 +135,7 @@ def _explain_unknown(files: DatasetFiles) -> str:
 
 
 def _read_workshop(files: DatasetFiles) -> list[str]:
-    """Take the pictures in images/, with the parts that train.txt, val.txt and test.txt or their folders give."""
+    """Read the pictures in images/; their parts come from train.txt, val.txt and test.txt, or from folders."""
     images = files.at_root("images")
     for picture in files.pictures_below(images):
         first, inner, _ = picture.removeprefix(f"{images}/").partition("/")
@@ -149,7 +148,7 @@ def _read_workshop(files: DatasetFiles) -> list[str]:
 
 
 def _read_ultralytics(files: DatasetFiles, data_yaml: str) -> list[str]:
-    """Take the pictures that data.yaml names; of a picture in several parts, the last of train, val, test has it."""
+    """Read the pictures that data.yaml names; one named for several parts is kept in the last of train, val, test."""
     files.described.add(data_yaml)
     data = read_data_yaml(files.folder / data_yaml, shown(data_yaml))
     base = find_place(data.base, [files.root], files.known) if data.base else None
@@ -174,7 +173,7 @@ def _read_ultralytics(files: DatasetFiles, data_yaml: str) -> list[str]:
 
 
 def _take_about(files: DatasetFiles) -> dict[str, Path]:
-    """Take the papers that belong to the dataset, one of those that some disks take for the same."""
+    """Return the licence, source and read-me files, one of those whose names collide on some file systems."""
     papers = {
         fold(_name(file)): file
         for file in reversed(files.files)
@@ -185,7 +184,7 @@ def _take_about(files: DatasetFiles) -> dict[str, Path]:
 
 
 def _ignore_the_rest(files: DatasetFiles, labels: set[str]) -> None:
-    """Give a reason for every file that is not taken."""
+    """Add every unused file to `ignored`, with a reason."""
     taken = files.described | labels | files.parts.keys()
     rest = [file for file in files.files if file not in taken]
     pictures = [file for file in rest if is_picture(file)]

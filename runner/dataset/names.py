@@ -1,9 +1,8 @@
-"""Names of pictures inside a dataset: safe on every disk, unique, and the original ones wherever that is possible.
+"""File names of pictures in a dataset: safe on every file system, unique, and unchanged where possible.
 
-A name is the file's own name, without its folders, so that a regular expression on clip or camera names still works.
-What a disk or a list of names could trip over becomes `_`. Pictures whose names differ only in their folder, their
-suffix or their case would share a label file: the first by path keeps its name, the others get `-` and eight hex
-digits of their path's SHA-256 behind the stem.
+A name is the file's own name without folders, so a regular expression on clip or camera names still works. Unsafe
+characters become `_`. Pictures whose names differ only in folder, suffix or case would share a label file: the first
+by path keeps its name, the others get `-` and eight hex digits of their path's SHA-256 after the stem.
 """
 
 import hashlib
@@ -11,13 +10,13 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
-MAX_BYTES = 200  # [bytes of UTF-8] of a name; disks allow 255, and a temporary file's name is longer
+MAX_BYTES = 200  # [bytes of UTF-8] of a name; disks allow 255, and temporary files have longer names
 
 _UNSAFE = re.compile(r'[<>:"/\\|?*]')
 
 
 def name_pictures(paths: Iterable[str]) -> dict[str, str]:
-    """Return the name of each picture in the dataset; the same paths give the same names, in any order.
+    """Return the name of each picture in the dataset; the order of the paths has no effect.
 
     Args:
         paths: files relative to the dataset, with `/`; each with a suffix.
@@ -42,12 +41,12 @@ def name_pictures(paths: Iterable[str]) -> dict[str, str]:
 
 
 def fold(path: str) -> str:
-    """Return what is equal for names that a case-insensitive or Unicode-normalising disk takes for one."""
+    """Return a key that is equal for names that collide on a case-insensitive or Unicode-normalising file system."""
     return unicodedata.normalize("NFD", unicodedata.normalize("NFD", path).casefold())
 
 
 def shown(path: str) -> str:
-    """Return a path that any terminal can print."""
+    """Return a path with unprintable characters replaced."""
     return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in path)
 
 

@@ -1,4 +1,4 @@
-"""What s3:// names, on this disk: one object, or all that lie under a prefix, many at a time."""
+"""Download of s3:// URIs: one object, or all objects under a prefix in parallel."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _AT_ONCE = min(16, CONNECTIONS)
 
 
 def fetch_uri(uri: str, folder: Path) -> Path:
-    """Fetch what a URI names on the endpoint of the environment; return the file or the folder that it is now.
+    """Download an s3:// URI from the endpoint of the environment; return the local file or folder.
 
     Args:
         uri: s3://bucket/key of a zip, or s3://bucket/prefix/ of a folder's files.
-        folder: new or empty; gets it.
+        folder: target, new or empty.
     Raises:
-        DatasetError: there is nothing, or it has names that could do harm, or too much of it.
-        StoreError: the endpoint is not to be reached, or refuses.
+        DatasetError: no objects, unsafe names, or too many files or bytes.
+        StoreError: the endpoint cannot be reached, or refuses.
     """
     name, _, key = uri.removeprefix("s3://").partition("/")
     if not is_bucket(name):
@@ -52,7 +52,7 @@ def fetch_uri(uri: str, folder: Path) -> Path:
 
 
 def _fetch(bucket: Bucket, objects: dict[str, Found], targets: dict[str, Path], what: str) -> None:
-    """Fetch objects into files, with a bar where someone looks on."""
+    """Download objects in parallel, with a progress bar on a terminal."""
     for parent in {target.parent for target in targets.values()}:
         parent.mkdir(parents=True, exist_ok=True)
     total = sum(found.size for found in objects.values())

@@ -1,12 +1,12 @@
-"""Datasets in the store: `dataset add` makes a version of one, the stage `fetch` unpacks it.
+"""Dataset versions in the store: `dataset add` writes one, the stage `fetch` unpacks it.
 
-A version is a zip whose name and digest follow from its content, so params.yaml names exact bytes for ever. Its files
-are those of one layout, whatever the source looked like:
+A version is a zip whose name and digest depend only on its content, so params.yaml names exact bytes. Its files have
+one layout, whatever the source looked like:
 
 classes.txt  notes.json                the class names in id order, as lines and as Label Studio's categories
 images/<name>  labels/<stem>.txt       pictures and label files, byte for byte; no label file: background
-train.txt  val.txt  test.txt           `images/<name>` a line, where the source has parts
-LICENSE… SOURCE… README…               as they were
+train.txt  val.txt  test.txt           one `images/<name>` per line, where the source has parts
+LICENSE… SOURCE… README…               unchanged
 """
 
 import json
@@ -43,27 +43,24 @@ def add_dataset(
     store: Store | None = None,
     record: Mapping[str, Any] | None = None,
 ) -> str:
-    """Check a dataset, put it into the store as a version, and let params.yaml name it.
+    """Check a dataset, store it as a version, and set it in params.yaml; return a text to print.
 
     The same dataset, as zip or folder, from any machine, gives the same version; adding it again changes nothing.
 
     Args:
         source: a zip or a folder in one of the layouts that `runner.dataset.layouts` knows; also s3://bucket/key of a
             zip, or s3://bucket/prefix/ of a folder's files, on the endpoint of the environment.
-        project: the folder that holds params.yaml.
-        name: of the folder of its versions; by default from the source's name.
-        store: instead of STORE_URI's.
-        record: how a new version came about; kept beside it as <sha12>.json.
-    Returns:
-        What was found and done, to print.
+        name: folder of its versions in the store; None: from the source's name.
+        store: None: the store of STORE_URI.
+        record: origin of a new version, stored beside it as <sha12>.json.
     Raises:
-        DatasetError: the source is not a dataset, or would do harm; nothing is changed.
-        StoreError, ConfigError: the store or params.yaml cannot take it.
+        DatasetError: the source is not a dataset, or is unsafe; nothing is changed.
+        StoreError, ConfigError: the store or params.yaml cannot be written.
     """
     is_remote = str(source).startswith("s3://")
     path = Path(source).expanduser()
     name = _checked_name(name, path)
-    get_param(project / PARAMS, ("dataset", "url"))  # complains now rather than after the work
+    get_param(project / PARAMS, ("dataset", "url"))  # fails before the work, not after it
     store = store or open_store(project)
     if not is_remote and not path.exists():
         raise DatasetError(f"{source}: there is no such file or folder, expected a zip or a folder with a dataset")
@@ -71,7 +68,7 @@ def add_dataset(
     work.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="dataset-add-", dir=work) as scratch:
         if is_remote:
-            from runner.dataset.prefix import fetch_uri  # the client takes a third of a second to import
+            from runner.dataset.prefix import fetch_uri  # importing the client takes 0.3 s
 
             path = fetch_uri(str(source), Path(scratch, "fetched"))
         folder = path if path.is_dir() else Path(scratch, "files")
@@ -97,24 +94,23 @@ def add_dataset(
 
 
 def record_key(key: str) -> str:
-    """Return the key of the record of how a version came about, which only versions from Label Studio have."""
+    """Return the key of a version's record of origin; only versions from Label Studio have one."""
     return key.removesuffix(".zip") + ".json"
 
 
 def fetch_dataset(url: str, sha256: str | None, store: Store, out: Path, *, work: Path) -> str:
-    """Unpack a version from the store; a zip that was put there by hand is brought to the same layout.
+    """Unpack a version from the store; a zip that was uploaded by hand is converted to the same layout.
 
     Args:
         url: store:datasets/<name>/<sha12>.zip.
-        sha256: digest of the zip, in hex.
-        store: where it is.
-        out: gets the files that `runner.dataset.versions` lists; new or empty, and filled at once or not at all.
-        work: the scratch folder, where a download that was killed goes on.
+        sha256: hex digest of the zip.
+        out: new or empty; gets the files listed in `runner.dataset.versions`, all at once.
+        work: scratch folder, where a killed download resumes.
     Returns:
-        What was left out or renamed, to print; empty for a version that `dataset add` wrote.
+        The files left out or renamed, to print; empty for a version that `dataset add` wrote.
     Raises:
-        StoreError: there is no such object, or its digest differs.
-        DatasetError: it is not a dataset, or would do harm.
+        StoreError: no such object, no digest given, or another digest.
+        DatasetError: not a dataset, or unsafe.
     """
     key = key_of(url)
     if sha256 is None:
@@ -144,7 +140,7 @@ def fetch_dataset(url: str, sha256: str | None, store: Store, out: Path, *, work
 
 
 def _name_version(params: Path, name: str, url: str, sha256: str) -> str:
-    """Let params.yaml name a version; the preset of the sample makes way for that of real datasets."""
+    """Set the version in params.yaml; the preset `sample` is replaced by `store`."""
     values: dict[Key, str] = {("dataset", "name"): name, ("dataset", "url"): url, ("dataset", "sha256"): sha256}
     if get_param(params, ("presets", "dataset")) == "sample":
         values["presets", "dataset"] = "store"
@@ -161,7 +157,7 @@ def _read(folder: Path, where: str) -> Layout:
 
 
 def _checked_name(name: str | None, source: Path) -> str:
-    """Return the name of the dataset: what was given, else what can be made of the source's name."""
+    """Return the dataset name: the given one, else one derived from the source's name."""
     if name is not None:
         if not _NAME.fullmatch(name) or len(name) > _MAX_NAME:
             raise DatasetError(
@@ -175,15 +171,15 @@ def _checked_name(name: str | None, source: Path) -> str:
 
 
 def slug(text: str) -> str:
-    """Return a name for a dataset made of a text; empty where it has no letters and digits of ASCII."""
+    """Return a dataset name derived from a text; empty if it has no ASCII letters or digits."""
     plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
     return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:_MAX_NAME].strip("-")
 
 
 def version_files(layout: Layout) -> list[tuple[str, Path | bytes]]:
-    """Return the files of a version: name with `/`, and the content or the file that has it.
+    """Return the files of a version: name with `/`, and its content or the file to read it from.
 
-    A version that is read and written again comes out the same.
+    Reading a version and writing it again gives the same files.
     """
     files: list[tuple[str, Path | bytes]] = [
         ("classes.txt", "".join(f"{name}\n" for name in layout.classes).encode()),

@@ -1,7 +1,7 @@
-"""Pretrained weights in the store: `weights add` puts them there, the stage `train` fetches them.
+"""Pretrained weights in the store: `weights add` uploads them, the stage `train` fetches them.
 
-A .pt file is a pickle, and unpickling runs whatever it says. Nothing here opens one: the first bytes and the list of
-files in the zip that it usually is tell enough. Format: https://pytorch.org/docs/stable/notes/serialization.html
+A .pt file is a pickle, and unpickling can run any code. So nothing here unpickles one: the first bytes and the file
+list of torch's zip are enough. Format: https://pytorch.org/docs/stable/notes/serialization.html
 """
 
 import re
@@ -21,17 +21,14 @@ _EXPECTED = "expected a .pt file that torch.save wrote, such as yolo11n.pt"
 
 
 def add_weights(path: str | Path, *, project: Path, store_uri: str | None = None) -> str:
-    """Put a .pt file into the store and its digest into params.yaml, under `weights`.
+    """Put a .pt file into the store and its digest into params.yaml, under `weights`; return a text to print.
 
     Args:
-        path: the file. Its name is what `model.base` will say.
-        project: the folder that holds params.yaml.
-        store_uri: the store instead of STORE_URI's.
-    Returns:
-        What was done and what to set next, to print.
+        path: the file; its name is the value of `model.base`.
+        store_uri: None: STORE_URI.
     Raises:
-        StoreError: it is not such a file, or the store cannot take it.
-        ConfigError: params.yaml cannot take it.
+        StoreError: it is not a .pt file of torch, or the store cannot be written.
+        ConfigError: params.yaml cannot be written.
     """
     file = Path(path).expanduser()
     check_weights(file)
@@ -51,15 +48,11 @@ def add_weights(path: str | Path, *, project: Path, store_uri: str | None = None
 
 
 def fetch_weights(name: str, sha256: str, store: Store, work: Path) -> Path:
-    """Return a file with the weights, fetched from the store unless it is there already.
+    """Return the path of a weights file, fetched from the store unless it is in `work` already.
 
     Args:
-        name: as in `model.base`, such as yolo11n.pt.
-        sha256: their digest, in hex.
-        store: where `weights add` put them.
-        work: the scratch folder.
-    Raises:
-        StoreError: the store does not have them, or they have another digest.
+        name: value of `model.base`, such as yolo11n.pt.
+        sha256: hex digest, which is checked.
     """
     file = work / "weights" / sha256[:12] / name
     if not file.is_file() or sha256_of(file) != sha256:
@@ -72,11 +65,7 @@ def _key(name: str, sha256: str) -> str:
 
 
 def check_weights(file: Path) -> None:
-    """Refuse a file that is not weights, without unpickling it.
-
-    Raises:
-        StoreError: it is no .pt file that torch.save wrote.
-    """
+    """Reject a file that is not a .pt file of torch.save, without unpickling it."""
     if file.suffix.lower() in (".yaml", ".yml"):
         raise StoreError(
             f"{file}: an architecture, not weights, {_EXPECTED}; to train it from scratch, no file is added: set "
@@ -94,7 +83,7 @@ def check_weights(file: Path) -> None:
 
 
 def _reason_to_refuse(file: Path) -> str | None:
-    """Say what a file is when it is not weights: neither torch's zip nor its older plain pickle."""
+    """Return why a file is not weights; None for torch's zip and for its older plain pickle."""
     with file.open("rb") as opened:
         beginning = opened.read(64)
     if beginning.startswith(_LEGACY):
@@ -114,7 +103,7 @@ def _reason_to_refuse(file: Path) -> str | None:
 
 
 def _how_to_use(name: str, project: Path) -> str:
-    """Name the presets that start from these weights; where there are none, the key."""
+    """Return the presets that start from these weights, or else the key `model.base`."""
     presets = [
         preset.stem
         for preset in sorted((project / "conf" / "model").glob("*.yaml"))

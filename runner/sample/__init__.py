@@ -1,6 +1,6 @@
-"""The drawn sample dataset: airplanes and helicopters on skies of many kinds, for a demo that needs no download.
+"""Synthetic sample dataset: airplanes and helicopters before varied skies, for a demo without a download.
 
-Picture i follows from (seed, i) alone, so asking for more pictures never changes earlier ones.
+Picture i depends only on (seed, i), so asking for more pictures never changes earlier ones.
 """
 
 import json
@@ -23,11 +23,11 @@ Random = np.random.Generator
 AIRCRAFT = {"airplane": airplane, "helicopter": helicopter}
 CLASSES = tuple(AIRCRAFT)
 AIRCRAFT_SHARES = (0.1, 0.6, 0.2, 0.07, 0.03)  # of pictures with 0, 1, 2, 3, 4 aircraft
-VISIBLE_ALPHA = 48  # of 255: the fainter rim of a blurred rotor does not count
+VISIBLE_ALPHA = 48  # of 255: excludes the faint rim of a blurred rotor
 MIN_SIDE_PX = 7
-MIN_SHOWN = 0.7  # of an aircraft's pixels: the rest may be behind something or out of the picture
-MAX_OVERLAP = 0.1  # of the smaller of two boxes: aircraft keep clear of each other
-MIN_CONTRAST = 20.0  # of 255: less cannot be seen, so it is not drawn
+MIN_SHOWN = 0.7  # of an aircraft's pixels: the rest may be hidden or outside the picture
+MAX_OVERLAP = 0.1  # of the smaller of two boxes
+MIN_CONTRAST = 20.0  # of 255: an aircraft with less is hardly visible, so it is not drawn
 NOTES = {
     "categories": [{"id": number, "name": name} for number, name in enumerate(CLASSES)],
     "info": {"version": "1.0", "contributor": "Flywheel's drawn sample"},
@@ -36,7 +36,7 @@ NOTES = {
 
 @dataclass(frozen=True)
 class Placed:
-    """An aircraft on the picture: its class, its pixels that show, and how many there are with nothing before it."""
+    """Aircraft on a picture: its class, its visible pixels, and its number of pixels when nothing hides it."""
 
     class_id: int
     shown: Mask
@@ -50,7 +50,7 @@ def draw_sample(folder: Path, *, pictures: int, seed: int) -> None:
 
     Args:
         folder: an existing, empty folder.
-        pictures: how many; may be 0.
+        pictures: number of pictures; may be 0.
         seed: 0 or more.
     """
     (folder / "images").mkdir()
@@ -68,7 +68,7 @@ def draw_sample(folder: Path, *, pictures: int, seed: int) -> None:
 
 
 def draw_picture(random: Random) -> tuple[Image.Image, list[Placed]]:
-    """One picture and the aircraft on it."""
+    """Draw a picture; return it with the aircraft on it."""
     size = picture_size(random)
     weather = pick_weather(random)
     picture = sky(random, size, weather)
@@ -89,7 +89,7 @@ def draw_picture(random: Random) -> tuple[Image.Image, list[Placed]]:
 
 
 def picture_size(random: Random) -> tuple[int, int]:
-    """Landscape from 320 x 240 to 480 x 360, now and then portrait."""
+    """Return (width, height) in pixels: 320 x 240 to 480 x 360, 15 % of them portrait."""
     width = int(random.integers(40, 61)) * 8
     height = int(width * random.choice((0.75, 0.75, 0.667)))
     return (height, width) if random.random() < 0.15 else (width, height)
@@ -98,11 +98,11 @@ def picture_size(random: Random) -> tuple[int, int]:
 def add_aircraft(
     random: Random, picture: Image.Image, placed: list[Placed], hidden: Mask, weather: Weather, count: int
 ) -> tuple[Image.Image, list[Placed]]:
-    """Put one more aircraft before the others; where none can be seen well, try elsewhere, then leave it out.
+    """Paste one more aircraft over the others; after four hardly visible placements, leave it out.
 
     Args:
-        hidden: (H, W), where the land will be drawn over it.
-        count: how many share the picture; the more, the smaller each.
+        hidden: (H, W), pixels that the land will cover.
+        count: aircraft on the picture; the more, the smaller each.
     """
     for _ in range(4):
         class_id = int(random.integers(len(CLASSES)))
@@ -126,7 +126,7 @@ def add_aircraft(
 def aircraft_layer(
     random: Random, picture: Image.Image, name: str, weather: Weather, count: int
 ) -> tuple[Image.Image, tuple[int, int]]:
-    """An aircraft, RGBA, in the light and haze of the place it comes to, and that place."""
+    """Return an RGBA aircraft with the light and haze of its place, and its upper left corner in pixels."""
     yaw, pitch, roll = heading(random), random.normal(0, 7), random.normal(0, 11 if name == "airplane" else 6)
     elevation = random.uniform(-15, 45) if random.random() < 0.9 else random.uniform(-80, 85)
     turn = rotation(*(radians(angle) for angle in (yaw, pitch, roll, elevation)))
@@ -151,21 +151,21 @@ def aircraft_layer(
 
 
 def heading(random: Random) -> float:
-    """Degrees; 0 flies to the right, 180 to the left. Mostly seen from the side, as people take such pictures."""
+    """Return a heading in degrees; 0 flies to the right, 180 to the left. Mostly side views, as in typical photos."""
     if random.random() < 0.25:
         return float(random.uniform(0, 360))
     return float(random.normal(0, 28) + 180 * random.integers(2))
 
 
 def shows(aircraft: Placed) -> bool:
-    """Whether enough of it can be seen to be labelled."""
+    """Whether enough of the aircraft is visible to be labelled."""
     left, top, right, bottom = box_xyxy_px(aircraft.shown)
     large = max(right - left, bottom - top) >= 2 * MIN_SIDE_PX and min(right - left, bottom - top) >= MIN_SIDE_PX // 2
     return large and aircraft.shown.sum() >= MIN_SHOWN * aircraft.whole_px
 
 
 def keeps_clear(aircraft: list[Placed]) -> bool:
-    """Whether the last one's box overlaps no other's by much."""
+    """Whether the box of the last aircraft overlaps the others by at most MAX_OVERLAP."""
     *others, last = (box_xyxy_px(each.shown) for each in aircraft)
     for other in others:
         width = min(other[2], last[2]) - max(other[0], last[0])
@@ -177,13 +177,13 @@ def keeps_clear(aircraft: list[Placed]) -> bool:
 
 
 def contrast(before: Image.Image, after: Image.Image, mask: Mask) -> float:
-    """How much, of 255, the pixels under the mask changed on average."""
+    """Return the mean change of the pixels under the mask, 0-255."""
     change = np.abs(np.asarray(after, np.int16) - np.asarray(before, np.int16))
     return float(change[mask].mean()) if mask.any() else 0.0
 
 
 def box_xyxy_px(mask: Mask) -> tuple[int, int, int, int]:
-    """The tight box around a mask, right and bottom exclusive; zeros when it is empty."""
+    """Return the tight box around a mask, right and bottom exclusive; zeros for an empty mask."""
     columns, rows = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
     if not len(columns):
         return 0, 0, 0, 0
@@ -191,7 +191,7 @@ def box_xyxy_px(mask: Mask) -> tuple[int, int, int, int]:
 
 
 def label_line(aircraft: Placed) -> str:
-    """The line of a YOLO label file: class, then the box's centre and size as shares of the picture."""
+    """Return a YOLO label line: class, then the box's centre and size as fractions of the picture."""
     height, width = aircraft.shown.shape
     left, top, right, bottom = box_xyxy_px(aircraft.shown)
     centre_and_size = (
@@ -204,7 +204,7 @@ def label_line(aircraft: Placed) -> str:
 
 
 def photographed(random: Random, picture: Image.Image) -> Image.Image:
-    """The picture as a plain camera gives it: a little soft, a little noisy."""
+    """Return the picture with the slight blur and noise of a camera."""
     if random.random() < 0.4:
         picture = picture.filter(ImageFilter.GaussianBlur(random.uniform(0.3, 1.1)))
     noise = random.normal(0, random.uniform(0.5, 7), (picture.height, picture.width, 1)).astype(np.float32)

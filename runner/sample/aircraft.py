@@ -1,4 +1,4 @@
-"""Parts and paints that the drawn sample's airplanes and helicopters share."""
+"""Parts and paints shared by the sample's airplanes and helicopters."""
 
 import numpy as np
 
@@ -24,12 +24,12 @@ BLADE: Colour = (48, 48, 52)
 
 
 def pick(random: Random, paints: tuple[Colour, ...]) -> Colour:
-    """One of the paints."""
+    """Return a random paint."""
     return paints[int(random.integers(len(paints)))]
 
 
 def livery(random: Random, *, military: bool = False) -> tuple[Colour, Colour]:
-    """The colours of hull and trim."""
+    """Return random colours of hull and trim."""
     if military:
         return (paint := pick(random, DULL_PAINT)), paint
     hull = pick(random, LIGHT_PAINT if random.random() < 0.7 else BOLD_PAINT)
@@ -37,7 +37,7 @@ def livery(random: Random, *, military: bool = False) -> tuple[Colour, Colour]:
 
 
 def hull_colours(hull: Colour, trim: Colour, *, belly: bool, windows: bool = True) -> list[Colour]:
-    """Twelve strips around a hull: the sides carry the windows or a stripe, the belly may have the trim's colour."""
+    """Return the colours of a hull's twelve strips: windows or a stripe at the sides; a belly in the trim's colour."""
     side = GLASS if windows else trim
     low = trim if belly else hull
     return [side, hull, hull, hull, hull, side, hull, low, low, low, low, hull]
@@ -46,7 +46,7 @@ def hull_colours(hull: Colour, trim: Colour, *, belly: bool, windows: bool = Tru
 def wing(
     root: tuple[float, float, float], chord: float, tip: tuple[float, float, float], tip_chord: float, colour: Colour
 ) -> Shape:
-    """A tapered wing or tailplane from root to tip (their leading edges), in three spans so that depth sorts well."""
+    """Build a tapered wing or tailplane from root to tip (leading edges), in three spans for correct depth sorting."""
     start, end = np.array(root), np.array(tip)
     shape: Shape = []
     for near, far in ((0.0, 0.33), (0.33, 0.67), (0.67, 1.0)):
@@ -58,7 +58,7 @@ def wing(
 
 
 def fin(x: float, z: float, chord: float, height: float, sweep: float, colour: Colour, *, y: float = 0.0) -> Shape:
-    """An upright tail fin that starts at (x, y, z) and leans back by `sweep`."""
+    """Build an upright tail fin that starts at (x, y, z) and leans back by `sweep`."""
     tip_chord = 0.5 * chord
     outline = [(x, y, z), (x - sweep, y, z + height), (x - sweep - tip_chord, y, z + height), (x - chord, y, z)]
     return slab(outline, (0, 0.08 * chord, 0), colour)

@@ -1,4 +1,4 @@
-"""The airplanes of the drawn sample: four families, each drawing of its own proportions and paint."""
+"""Airplanes of the sample dataset: four families with random proportions and paint."""
 
 from collections.abc import Callable
 
@@ -7,7 +7,7 @@ from runner.sample.mesh import Ring, disc, mirrored, slab, tube
 
 
 def airliner(random: Random) -> Shape:
-    """Low swept wings, two or four engines under them or two at the tail."""
+    """Build an airliner: low swept wings, two or four engines under them or two at the tail."""
     hull, trim = livery(random)
     radius = random.uniform(0.085, 0.125)
     rings = [Ring(1.0, 0.01, 0.01, -0.03), Ring(0.93, 0.6 * radius, 0.55 * radius, -0.02), Ring(0.8, radius, radius)]
@@ -36,7 +36,7 @@ def airliner(random: Random) -> Shape:
 
 
 def fighter(random: Random) -> Shape:
-    """A pointed hull, delta or swept wings, one or two fins."""
+    """Build a fighter: pointed hull, delta or swept wings, one or two fins."""
     hull, trim = livery(random, military=random.random() < 0.75)
     rings = [
         Ring(1.0, 0.005, 0.005),
@@ -57,7 +57,7 @@ def fighter(random: Random) -> Shape:
 
 
 def propeller_plane(random: Random) -> Shape:
-    """A light single or twin with straight wings, high or low (or both: a biplane), and fixed wheels."""
+    """Build a light single or twin: straight wings, high or low (or both: a biplane), and fixed wheels."""
     hull, trim = livery(random)
     rings = [
         Ring(0.72, 0.05, 0.05),
@@ -97,7 +97,7 @@ def propeller_plane(random: Random) -> Shape:
 
 
 def glider(random: Random) -> Shape:
-    """A slim hull under very long wings and a T-tail."""
+    """Build a glider: slim hull, very long wings, T-tail."""
     hull, trim = livery(random)
     rings = [
         Ring(0.6, 0.01, 0.01),
@@ -124,7 +124,7 @@ FAMILIES: tuple[tuple[Callable[[Random], Shape], float], ...] = (
 
 
 def airplane(random: Random) -> Shape:
-    """A new airplane of any family."""
+    """Build an airplane of a random family."""
     families, shares = zip(*FAMILIES, strict=True)
     family: Callable[[Random], Shape] = families[int(random.choice(len(families), p=shares))]
     return family(random)

@@ -1,4 +1,4 @@
-"""The helicopters of the drawn sample: three families, each drawing of its own proportions, paint and rotor."""
+"""Helicopters of the sample dataset: three families with random proportions, paint and rotor."""
 
 from collections.abc import Callable
 from math import cos, pi, sin
@@ -8,7 +8,7 @@ from runner.sample.mesh import Colour, Ring, disc, mirrored, slab, tube
 
 
 def light_helicopter(random: Random) -> Shape:
-    """A glass nose, a round cabin, a thin boom with a tail rotor, skids, a rotor of two to four blades."""
+    """Build a light helicopter: glass nose, round cabin, thin boom with a tail rotor, skids, two to four blades."""
     hull, trim = livery(random)
     fat = random.uniform(0.85, 1.15)
     rings = [
@@ -29,7 +29,7 @@ def light_helicopter(random: Random) -> Shape:
 
 
 def transport_helicopter(random: Random) -> Shape:
-    """A long cabin with windows, engines on the roof, wheels in sponsons, four to six blades."""
+    """Build a transport helicopter: long cabin with windows, engines on the roof, wheels in sponsons, 4 to 6 blades."""
     hull, trim = livery(random, military=random.random() < 0.5)
     rings = [
         Ring(0.68, 0.04, 0.05, -0.08),
@@ -55,7 +55,7 @@ def transport_helicopter(random: Random) -> Shape:
 
 
 def tandem_helicopter(random: Random) -> Shape:
-    """A long box with a rotor at each end, the rear one on a pylon."""
+    """Build a tandem helicopter: long box with a rotor at each end, the rear one on a pylon."""
     hull, trim = livery(random, military=random.random() < 0.8)
     rings = [
         Ring(0.85, 0.05, 0.06, -0.08),
@@ -73,7 +73,7 @@ def tandem_helicopter(random: Random) -> Shape:
 
 
 def tail_boom(random: Random, colour: Colour, *, start: float, end: float, z: float) -> Shape:
-    """The boom with its fin, stabiliser and tail rotor."""
+    """Build the boom with its fin, stabiliser and tail rotor."""
     shape = tube([Ring(start, 0.055, 0.06, z), Ring(end, 0.025, 0.03, z + 0.03)], [colour])
     shape += fin(end + 0.12, z, 0.16, random.uniform(0.16, 0.26), 0.12, colour)
     shape += mirrored(wing((end + 0.3, 0.02, z + 0.02), 0.1, (end + 0.28, 0.17, z + 0.02), 0.08, colour))
@@ -81,13 +81,13 @@ def tail_boom(random: Random, colour: Colour, *, start: float, end: float, z: fl
 
 
 def main_rotor(random: Random, x: float, z: float, radius: float, blades: int) -> Shape:
-    """The rotor on its mast."""
+    """Build the main rotor on its mast."""
     mast = tube([Ring(x + 0.02, 0.02, 0.08, z - 0.07), Ring(x - 0.02, 0.02, 0.08, z - 0.07)], [METAL])
     return mast + rotor(random, (x, 0.0, z), radius, "z", blades)
 
 
 def rotor(random: Random, centre: tuple[float, float, float], radius: float, normal: str, blades: int) -> Shape:
-    """A turning rotor: a blurred disc, blades that the shutter froze, or both."""
+    """Build a turning rotor: a blurred disc, sharp blades, or both."""
     look = random.random()
     shape: Shape = []
     if look < 0.75:
@@ -109,7 +109,7 @@ def rotor(random: Random, centre: tuple[float, float, float], radius: float, nor
 
 
 def skids(y: float, colour: Colour) -> Shape:
-    """Two runners on struts."""
+    """Build two skids on struts."""
     runner = tube(
         [Ring(0.45, 0.012, 0.012, -0.33), Ring(0.38, 0.016, 0.016, -0.36), Ring(-0.32, 0.016, 0.016, -0.36)],
         [colour],
@@ -134,7 +134,7 @@ FAMILIES: tuple[tuple[Callable[[Random], Shape], float], ...] = (
 
 
 def helicopter(random: Random) -> Shape:
-    """A new helicopter of any family."""
+    """Build a helicopter of a random family."""
     families, shares = zip(*FAMILIES, strict=True)
     family: Callable[[Random], Shape] = families[int(random.choice(len(families), p=shares))]
     return family(random)

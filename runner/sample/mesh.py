@@ -1,6 +1,6 @@
-"""Small lit meshes: what the sample's aircraft are built of, and how they come onto a picture.
+"""Meshes of the sample's aircraft, and their rendering with one light.
 
-Body axes: x forward, y left, z up. Lengths are relative; `render` scales the shape to the asked number of pixels.
+Body axes: x forward, y left, z up. Lengths are relative; `render` scales the shape to a number of pixels.
 """
 
 from collections.abc import Sequence
@@ -17,12 +17,12 @@ Points = NDArray[np.float64]
 
 SUPERSAMPLING = 4
 LIGHT_FROM = (0.3, -0.45, 0.85)  # viewer's axes: right, towards the viewer is -y, up
-SIDES = 12  # of a tube
+SIDES = 12  # of a tube's circumference
 
 
 @dataclass(frozen=True)
 class Face:
-    """A flat polygon.
+    """Flat polygon.
 
     corners: (N, 3) body coordinates. alpha below 1 is a blurred disc, drawn after everything solid.
     """
@@ -34,7 +34,7 @@ class Face:
 
 @dataclass(frozen=True)
 class Ring:
-    """One cross-section of a tube: where along x, its half width and half height, the height of its centre."""
+    """Cross-section of a tube: position along x, half width, half height, height of its centre."""
 
     x: float
     half_width: float
@@ -43,11 +43,11 @@ class Ring:
 
 
 def tube(rings: Sequence[Ring], colours: Sequence[Colour], *, y: float = 0.0) -> list[Face]:
-    """Skin a row of rings, nose to tail.
+    """Build a tube through a row of rings, nose to tail.
 
     Args:
         colours: one for each twelfth of the circumference, from the left side over the top; shorter rows repeat.
-        y: where the tube's axis lies beside the aircraft's.
+        y: offset of the tube's axis from the aircraft's.
     """
     angles = [2 * pi * k / SIDES for k in range(SIDES + 1)]
     faces = []
@@ -69,7 +69,7 @@ def tube(rings: Sequence[Ring], colours: Sequence[Colour], *, y: float = 0.0) ->
 def slab(
     outline: Sequence[tuple[float, float, float]], thickness: tuple[float, float, float], colour: Colour
 ) -> list[Face]:
-    """A flat plate with an edge, so that a wing seen from the front is still there."""
+    """Build a flat plate with thickness, so that a wing is visible from the front."""
     middle = np.array(outline)
     half = np.array(thickness) / 2
     top, bottom = middle + half, middle - half
@@ -78,12 +78,12 @@ def slab(
 
 
 def mirrored(faces: Sequence[Face]) -> list[Face]:
-    """The faces and their mirror images on the other side of the aircraft."""
+    """Return the faces and their mirror images on the other side of the aircraft."""
     return [*faces, *(replace(face, corners=face.corners * np.array([1.0, -1.0, 1.0])) for face in faces)]
 
 
 def disc(centre: tuple[float, float, float], radius: float, normal: str, colour: Colour, alpha: float) -> Face:
-    """A blurred rotor or propeller; `normal` is the axis it turns about: x, y or z."""
+    """Build a blurred rotor or propeller; `normal` is its axis of rotation: x, y or z."""
     turn = np.linspace(0, 2 * pi, 25)[:-1]
     flat = np.zeros((len(turn), 3))
     first, second = {"x": (1, 2), "y": (0, 2), "z": (0, 1)}[normal]
@@ -92,7 +92,7 @@ def disc(centre: tuple[float, float, float], radius: float, normal: str, colour:
 
 
 def rotation(yaw: float, pitch: float, roll: float, elevation: float) -> Points:
-    """Body to viewer. Angles in radians; elevation is how far below the aircraft (negative: above) the viewer is."""
+    """Return the (3, 3) rotation from body to viewer axes; radians, elevation above 0: seen from below."""
     about_z = np.array([[cos(yaw), -sin(yaw), 0], [sin(yaw), cos(yaw), 0], [0, 0, 1]])
     about_y = np.array([[cos(pitch), 0, -sin(pitch)], [0, 1, 0], [sin(pitch), 0, cos(pitch)]])
     about_x = np.array([[1, 0, 0], [0, cos(roll), -sin(roll)], [0, sin(roll), cos(roll)]])
@@ -101,14 +101,12 @@ def rotation(yaw: float, pitch: float, roll: float, elevation: float) -> Points:
 
 
 def render(faces: Sequence[Face], turn: Points, longest_px: float, ambient: float) -> Image.Image:
-    """Light, project and draw a shape.
+    """Light, project and draw a shape; return it as RGBA, cropped with a small margin.
 
     Args:
         turn: (3, 3) from `rotation`.
         longest_px: the longer side of the shape's box on the picture.
         ambient: 0-1, light that reaches every face; the less, the more the shape is a silhouette.
-    Returns:
-        RGBA, cut to the shape with a small margin.
     """
     turned = [face.corners @ turn.T for face in faces]
     flat = np.concatenate(turned)[:, [0, 2]] * np.array([1.0, -1.0])
@@ -133,7 +131,7 @@ def render(faces: Sequence[Face], turn: Points, longest_px: float, ambient: floa
 
 
 def lit(colour: Colour, corners: Points, ambient: float) -> Colour:
-    """The colour of a face, both of whose sides are painted, under the one light."""
+    """Return the shaded colour of a two-sided face under the one light."""
     (ax, ay, az), (bx, by, bz), (cx, cy, cz) = corners[:3].tolist()
     ux, uy, uz, vx, vy, vz = bx - ax, by - ay, bz - az, cx - ax, cy - ay, cz - az
     nx, ny, nz = uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx

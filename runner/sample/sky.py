@@ -1,4 +1,4 @@
-"""The skies of the drawn sample, what stands before them, and what flies or hangs there without being an aircraft."""
+"""Backgrounds of the sample dataset: skies, terrain, and distractors that are not aircraft."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,14 +15,14 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Weather:
-    """A kind of sky: colours above and at the horizon, of its clouds and of the ground, and how much of each."""
+    """Kind of sky: colours of zenith, horizon, clouds and ground, and amounts of clouds, light and stars."""
 
     above: Colour
     horizon: Colour
     cloud: Colour
     ground: Colour
     cloudiness: float
-    light: float  # 0-1: how well an aircraft's colours show; the rest is silhouette
+    light: float  # 0-1: ambient light on aircraft; the less, the more they are silhouettes
     stars: int = 0
 
 
@@ -38,7 +38,7 @@ WEATHERS: tuple[tuple[Weather, float], ...] = (
 
 
 def smooth_noise(random: Random, size: tuple[int, int], cell_px: int) -> Floats:
-    """Clouds' raw material: octaves of random grids, enlarged smoothly, 0-1."""
+    """Return (H, W) smooth noise, 0-1: octaves of random grids, upscaled."""
     width, height = size
     total = np.zeros((height, width), np.float32)
     for octave in range(4):
@@ -51,14 +51,14 @@ def smooth_noise(random: Random, size: tuple[int, int], cell_px: int) -> Floats:
 
 
 def pick_weather(random: Random) -> Weather:
-    """One of the weathers, by its share."""
+    """Return a random weather, by its share."""
     weathers, shares = zip(*WEATHERS, strict=True)
     weather: Weather = weathers[int(random.choice(len(weathers), p=shares))]
     return weather
 
 
 def sky(random: Random, size: tuple[int, int], weather: Weather) -> Image.Image:
-    """A gradient from zenith to horizon, in a tint of its own, with the weather's clouds."""
+    """Draw a gradient from zenith to horizon, randomly tinted, with the weather's clouds."""
     width, height = size
     tint = random.uniform(-14, 14, 3)
     depth = np.linspace(0, 1, height, dtype=np.float32)[:, None, None] ** random.uniform(0.7, 1.6)
@@ -80,7 +80,7 @@ def sky(random: Random, size: tuple[int, int], weather: Weather) -> Image.Image:
 
 
 def disc_of_light(random: Random, picture: Image.Image, weather: Weather) -> None:
-    """The sun with its glare, or the moon."""
+    """Draw the sun with its glare, or the moon."""
     width, height = picture.size
     x, y, radius = random.uniform(0, width), random.uniform(0, 0.7 * height), random.uniform(6, 16)
     glow = Image.new("L", picture.size)
@@ -94,7 +94,7 @@ def disc_of_light(random: Random, picture: Image.Image, weather: Weather) -> Non
 
 
 def contrail(random: Random, picture: Image.Image, weather: Weather) -> None:
-    """One old, widening trail, without the aircraft that left it."""
+    """Draw one old, wide contrail without an aircraft."""
     width, height = picture.size
     x, y, angle = random.uniform(0, width), random.uniform(0, 0.7 * height), random.uniform(0, pi)
     reach = random.uniform(0.3, 1.2) * width
@@ -105,7 +105,7 @@ def contrail(random: Random, picture: Image.Image, weather: Weather) -> None:
 
 
 def birds(random: Random, picture: Image.Image, weather: Weather) -> None:
-    """A loose flock of dark wings."""
+    """Draw a loose flock of dark birds."""
     width, height = picture.size
     draw = ImageDraw.Draw(picture)
     x, y = random.uniform(0.1, 0.9) * width, random.uniform(0.1, 0.7) * height
@@ -120,7 +120,7 @@ def birds(random: Random, picture: Image.Image, weather: Weather) -> None:
 
 
 def balloon(random: Random, picture: Image.Image, weather: Weather) -> None:
-    """A striped hot-air balloon with its basket."""
+    """Draw a striped hot-air balloon with its basket."""
     width, height = picture.size
     radius = random.uniform(6, 0.1 * width)
     x, y = random.uniform(0, width), random.uniform(0.1, 0.6) * height
@@ -138,7 +138,7 @@ def balloon(random: Random, picture: Image.Image, weather: Weather) -> None:
 
 
 def crane(random: Random, picture: Image.Image, weather: Weather) -> None:
-    """A tower crane: mast, jib with lattice, counterweight and hook."""
+    """Draw a tower crane: mast, jib with lattice, counterweight and hook."""
     width, height = picture.size
     draw = ImageDraw.Draw(picture)
     x, top, side = random.uniform(0.1, 0.9) * width, random.uniform(0.3, 0.7) * height, random.choice((-1, 1))
@@ -152,12 +152,12 @@ def crane(random: Random, picture: Image.Image, weather: Weather) -> None:
 
 
 def sorted_box(x1: float, y1: float, x2: float, y2: float) -> tuple[float, float, float, float]:
-    """The same rectangle, left before right."""
+    """Return the rectangle with x1 <= x2 and y1 <= y2."""
     return min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2)
 
 
 def wires(random: Random, picture: Image.Image, weather: Weather) -> None:
-    """A pole with cross-arms and the sagging wires between it and the picture's edges."""
+    """Draw a pole with cross-arms and sagging wires to the picture's edges."""
     width, height = picture.size
     draw = ImageDraw.Draw(picture)
     x, top = random.uniform(0.05, 0.95) * width, random.uniform(0.25, 0.65) * height
@@ -182,12 +182,12 @@ DISTRACTORS: tuple[tuple[Callable[[Random, Image.Image, Weather], None], float],
 
 
 def ridge(random: Random, width: int, roughness: int) -> Floats:
-    """A height for every column, 0-1: hills when smooth, tree tops when rough."""
+    """Return a height for every column, 0-1: hills when smooth, tree tops when rough."""
     return np.asarray(smooth_noise(random, (width, 4), roughness)[1])
 
 
 def terrain(random: Random, size: tuple[int, int], weather: Weather) -> Image.Image:
-    """What lies at the bottom, RGBA: hills, woods, a town's roofs or the sea, in one or two layers."""
+    """Return the land at the bottom, RGBA: hills, woods, a town's roofs or the sea, in one or two layers."""
     width, height = size
     kind = str(random.choice(("hills", "woods", "town", "sea")))
     rise = random.uniform(0.06, 0.22) * height

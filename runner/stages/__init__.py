@@ -1,1 +1,1 @@
-"""The stages of dvc.yaml: a module or a folder for each, and beside them what several share."""
+"""Stages of dvc.yaml: a module or a folder for each, and the code that several share."""

@@ -1,4 +1,4 @@
-"""Checkpoints of a training: whole or not there, so that the newest one can be trusted after a kill.
+"""Checkpoints of a training, written atomically, so that the newest one is intact after a kill.
 
 Ultralytics writes `last.pt` in place. So the state after each epoch is copied, with its results.csv, into a folder that
 appears by a rename and lists the digests of its files.
@@ -15,15 +15,14 @@ from typing import Any
 from runner.workspace import sha256_of, write_text, writing
 
 KEPT = 2
-KEPT_DAYS = 14  # checkpoints of other inputs, such as an interrupted experiment
+KEPT_DAYS = 14  # for checkpoints of other inputs, such as an interrupted experiment
 
 
 def keep_checkpoint(run: Path, checkpoints: Path, epoch: int, *, finished: bool) -> None:
-    """Copy a run's state into `checkpoints/<epoch>`, which appears whole or not at all; forget older ones.
+    """Copy a run's state into `checkpoints/<epoch>` atomically; remove older checkpoints.
 
     Args:
         run: Ultralytics' folder: weights/last.pt, weights/best.pt, results.csv.
-        checkpoints: a folder, made when missing.
         epoch: counted from 0.
         finished: whether this was the last epoch.
     """
@@ -46,7 +45,7 @@ def keep_checkpoint(run: Path, checkpoints: Path, epoch: int, *, finished: bool)
 
 
 def newest_checkpoint(checkpoints: Path) -> Path | None:
-    """Return the newest checkpoint whose files are what they were; None when there is none."""
+    """Return the newest checkpoint whose files match their digests; None when there is none."""
     for folder in sorted(checkpoints.glob("[0-9]*"), reverse=True):
         try:
             intact = all(
@@ -67,14 +66,14 @@ def read_checkpoint(checkpoint: Path) -> dict[str, Any]:
 
 
 def restore_checkpoint(checkpoint: Path, run: Path) -> None:
-    """Lay the files of a checkpoint where Ultralytics looks for them: `run` must not exist."""
+    """Copy the files of a checkpoint to where Ultralytics reads them; `run` must not exist."""
     (run / "weights").mkdir(parents=True)
     for name in read_checkpoint(checkpoint)["sha256"]:
         shutil.copyfile(checkpoint / Path(name).name, run / name)
 
 
 def forget_old(folder: Path, keep: Path) -> None:
-    """Remove the checkpoints of other inputs that nobody came back to."""
+    """Remove checkpoints of other inputs that are older than KEPT_DAYS."""
     for other in folder.glob("*"):
         if other.is_dir() and other != keep and time.time() - other.stat().st_mtime > KEPT_DAYS * 86400:
             shutil.rmtree(other, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Where a training runs, and whether it can."""
+"""Training device: check that it exists and fits the batch."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from runner.errors import StageError
 
 
 def check_device(device: str, batch: int) -> None:
-    """Refuse what Ultralytics would only warn of.
+    """Reject devices and batches that Ultralytics would only warn about.
 
     Args:
         device: RUNNER_DEVICE: empty (the first GPU, else the CPU), `cpu`, `mps`, `0`, or `0,1` for several.
         batch: pictures, or -1 to fill one GPU.
     Raises:
-        StageError: the device is not there, or the batch does not suit it.
+        StageError: the device does not exist, or the batch does not suit it.
     """
     import torch
 

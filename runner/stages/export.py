@@ -1,7 +1,7 @@
-"""Export the trained weights to ONNX with Ultralytics, and prove that the file computes the same.
+"""Export of the trained weights to ONNX with Ultralytics, compared with the weights on pictures of val.
 
-Batch, height and width are free, so that the server's input hugs each picture (`serving.vision.detector`, `rect`). The
-date that Ultralytics stamps into the metadata goes: equal weights give equal bytes.
+Batch, height and width are dynamic, so that the server can fit the input to each picture (`serving.vision.detector`,
+`rect`). Ultralytics' date in the metadata is removed: equal weights give equal bytes.
 """
 
 from __future__ import annotations
@@ -33,21 +33,17 @@ Batch = NDArray[np.float32]
 def export(
     model: Path, raw: Path, dataset: Path, split: Path, imgsz: int, settings: Export, out: Path, *, work: Path
 ) -> str:
-    """Fill `out` with model.onnx and difference.json.
+    """Fill `out` with model.onnx and difference.json; return a line with the differences.
 
     Args:
-        model: the folder with best.pt.
-        raw: the pictures as they came.
+        model: folder of best.pt.
+        raw: source pictures, unchanged.
         dataset: index.json and classes.txt.
-        split: val.txt names the pictures on which ONNX and weights are compared.
+        split: its val.txt names the pictures on which ONNX and weights are compared.
         imgsz: pixels, side of the square input.
-        settings: operator set and the bound on the difference.
-        out: an empty folder.
-        work: where Ultralytics writes.
-    Returns:
-        A line that says how far ONNX and weights are apart.
+        work: scratch folder of Ultralytics.
     Raises:
-        StageError: the classes are not those of the dataset, or the difference is too large.
+        StageError: other classes than the dataset's, or the difference is too large.
     """
     weights = _open(model / "best.pt", work)
     expected = (dataset / "classes.txt").read_text(encoding="utf-8").splitlines()
@@ -61,17 +57,13 @@ def export(
 
 
 def export_stock(file: Path, settings: Export, onnx_file: Path, *, work: Path) -> str:
-    """Export a pretrained model as it comes, at its own input size, and compare it on a picture of noise.
+    """Export a pretrained model at its own input size, and compare it on a picture of noise; return the differences.
 
     Args:
-        file: weights of Ultralytics', a .pt file.
-        settings: operator set and the bound on the difference.
-        onnx_file: what is written.
-        work: where Ultralytics writes.
-    Returns:
-        A line that says how far ONNX and weights are apart.
+        file: .pt file of Ultralytics.
+        work: scratch folder of Ultralytics.
     Raises:
-        StageError: it does not find boxes, or the difference is too large.
+        StageError: not a detector, or the difference is too large.
     """
     weights = _open(file, work)
     if (task := getattr(weights.model, "task", None) or weights.task) != "detect":
@@ -84,7 +76,7 @@ def export_stock(file: Path, settings: Export, onnx_file: Path, *, work: Path) -
 
 
 def _open(file: Path, work: Path) -> Any:
-    """Load weights from a copy in the scratch folder, since Ultralytics writes beside them."""
+    """Load weights from a copy in the scratch folder, because Ultralytics writes beside them."""
     folder = work / "export"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -109,9 +101,9 @@ def _accepted(difference: dict[str, float], settings: Export) -> str:
 
 
 def _finish(graph: Any) -> Any:
-    """Fold what is constant, drop the date."""
+    """Fold constants and remove the date."""
     slim = onnxslim.slim(graph)
-    del slim.graph.value_info[:]  # names of free dimensions, which follow the order of a Python set
+    del slim.graph.value_info[:]  # names of dynamic dimensions, in the random order of a Python set
     metadata = {entry.key: entry.value for entry in slim.metadata_props if entry.key != "date"}
     del slim.metadata_props[:]
     onnx.helper.set_model_props(slim, dict(sorted(metadata.items())))
@@ -120,21 +112,21 @@ def _finish(graph: Any) -> Any:
 
 
 def _pictures(raw: Path, dataset: Path, split: Path, count: int) -> list[bytes]:
-    """Return pictures of val, as they came."""
+    """Return the source bytes of pictures of val."""
     index = {entry["image"]: entry for entry in json.loads((dataset / "index.json").read_text(encoding="utf-8"))}
     images = (split / "val.txt").read_text(encoding="utf-8").splitlines()[:count]
     return [(raw / index[image]["source"]).read_bytes() for image in images]
 
 
 def compare(onnx_file: Path, weights: Path, pictures: Sequence[bytes]) -> dict[str, float]:
-    """Return the largest differences between the ONNX file and the weights, fed as the server feeds it.
+    """Return the largest differences between ONNX and weights, with the server's preprocessing.
 
     Args:
         onnx_file: output (N, 4 + classes, anchors), cxcywh in input pixels and confidences, or (N, 300, 6).
-        weights: the .pt it came from.
-        pictures: encoded; those of one shape are fed as one batch.
+        weights: the .pt file that it was exported from.
+        pictures: encoded; pictures of the same shape are one batch.
     Returns:
-        box (share of the input's longer side), confidence (0-1), pictures.
+        box (fraction of the input's longer side), confidence (0-1), pictures.
     """
     detector = Detector(onnx_file)
     batches: dict[tuple[int, ...], list[Batch]] = {}
@@ -154,5 +146,5 @@ def compare(onnx_file: Path, weights: Path, pictures: Sequence[bytes]) -> dict[s
         apart = np.abs(found - reference)
         boxes, rest = (apart[:, :4], apart[:, 4:]) if found.shape[2] != 6 else (apart[:, :, :4], apart[:, :, 4:])
         box, confidence = max(box, boxes.max() / max(detector.input_hw)), max(confidence, rest.max())
-    # Two digits: the rest is rounding noise.
+    # Two digits; the rest is rounding noise.
     return {"box": float(f"{box:.1e}"), "confidence": float(f"{confidence:.1e}"), "pictures": len(pictures)}

@@ -1,4 +1,4 @@
-"""The stage fetch: draw the sample, or unpack the dataset's version from the store."""
+"""Stage fetch: draw the sample, or unpack the dataset's version from the store."""
 
 from __future__ import annotations
 
@@ -8,19 +8,15 @@ from runner.config.schema import Sample
 
 
 def fetch(url: str, sha256: str | None, sample: Sample, raw: Path, *, project: Path, work: Path) -> str:
-    """Fill `raw` with classes.txt, images/, labels/ and notes.json.
+    """Fill `raw` with classes.txt, images/, labels/ and notes.json; return a line to print.
 
     Args:
         url: `sample`, or the dataset's version in the store.
-        sha256: of the version; None for the sample.
-        sample: how many pictures the sample has, and its seed.
+        sha256: hex digest of the version; None for the sample.
         raw: an empty folder.
-        project: the folder that a relative STORE_URI resolves against.
-        work: the scratch folder.
-    Returns:
-        A line for people.
+        project: base folder of a relative STORE_URI.
     Raises:
-        DatasetError: the version is not what it says it is.
+        DatasetError: the version is not a valid dataset.
         StoreError: the store cannot be reached, or lacks the version.
     """
     if url == "sample":

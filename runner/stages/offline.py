@@ -1,7 +1,7 @@
-"""Keep Ultralytics from the network and from the user's own settings.
+"""Offline mode of Ultralytics: no network, and not the user's own settings.
 
-Everything here is what Ultralytics offers for it: environment variables, and a settings folder of our own. Must be
-called before ultralytics or torch is imported.
+Uses environment variables of Ultralytics and a settings folder of our own. Call it before ultralytics or torch is
+imported.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ def ultralytics_offline(work: Path) -> None:
     settings.mkdir(parents=True, exist_ok=True)
     os.environ |= {
         "YOLO_CONFIG_DIR": str(folder),
-        "YOLO_OFFLINE": "true",  # no look-ups, no telemetry, no downloads
+        "YOLO_OFFLINE": "true",  # no requests, telemetry or downloads
         "YOLO_AUTOINSTALL": "false",
-        "ULTRALYTICS_SAFE_LOAD": "true",  # weights are foreign files: only known classes are unpickled
+        "ULTRALYTICS_SAFE_LOAD": "true",  # weights are untrusted: unpickle known classes only
         "NO_ALBUMENTATIONS_UPDATE": "1",
         "ORT_DISABLE_TELEMETRY": "1",
         "PYTHONPATH": os.pathsep.join(
             filter(None, (str(Path.cwd()), os.environ.get("PYTHONPATH")))
-        ),  # for its processes
-        "GOMP_SPINCOUNT": "10000",  # threads that wait soon sleep: on a shared machine, spinning ones starve the rest
+        ),  # for its subprocesses
+        "GOMP_SPINCOUNT": "10000",  # waiting threads soon sleep; spinning ones starve others on a shared machine
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS") or str(workers()),  # Ultralytics would set 1
     }
     for key in ("ULTRALYTICS_API_KEY", "WANDB_API_KEY", "COMET_API_KEY", "MLFLOW_TRACKING_URI"):
@@ -43,7 +43,7 @@ def ultralytics_offline(work: Path) -> None:
 
 
 def _fonts(settings: Path) -> None:
-    """Lay matplotlib's font where Ultralytics looks for Arial, which it would ask the network for."""
+    """Copy matplotlib's font to where Ultralytics looks for Arial, or else it would download that."""
     import matplotlib
 
     font = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"

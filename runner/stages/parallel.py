@@ -1,9 +1,9 @@
-"""Work over all cores, or over a Dask cluster when RUNNER_PARALLEL=dask.
+"""Parallel map over all cores, or over a Dask cluster when RUNNER_PARALLEL=dask.
 
-The work is done in threads: what takes time in a picture (decode, resize, encode) lets other threads run, and processes
-cost a second to start and their own memory each. `RUNNER_PARALLEL=processes` is for what brings the interpreter down.
-`RUNNER_WORKERS` limits both (default: the cores this process may use). With Dask, `DASK_SCHEDULER_ADDRESS` names the
-scheduler, and its workers must see the project's folder under the same path.
+Threads by default: decoding, resizing and encoding release the GIL, and each process would cost a second to start and
+its own memory. `RUNNER_PARALLEL=processes` helps when the interpreter crashes. `RUNNER_WORKERS` limits both (default:
+the cores this process may use). With Dask, `DASK_SCHEDULER_ADDRESS` names the scheduler, and its workers must see the
+project's folder under the same path.
 """
 
 from __future__ import annotations
@@ -29,11 +29,7 @@ _TIMEOUT_SECONDS = 10
 
 
 def workers() -> int:
-    """Return how many processes or threads a stage may use.
-
-    Raises:
-        StageError: RUNNER_WORKERS is not a whole number above 0.
-    """
+    """Return RUNNER_WORKERS, a whole number above 0, or the number of available cores."""
     text = os.environ.get("RUNNER_WORKERS") or str(_cores())
     if not text.isdecimal() or int(text) < 1:
         raise StageError(f"RUNNER_WORKERS: found {text!r}, expected a whole number above 0")
@@ -41,7 +37,7 @@ def workers() -> int:
 
 
 def parallel(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
-    """Yield the results in the order of the items, as they come.
+    """Yield the results in the order of the items, as they become ready.
 
     Raises:
         StageError: RUNNER_WORKERS or RUNNER_PARALLEL is wrong, no scheduler answers, or a worker was killed.
@@ -57,13 +53,13 @@ def parallel(function: Callable[[Item], Result], items: Sequence[Item]) -> Itera
 
 
 def threads(function: Callable[[Item], Result], items: Sequence[Item], what: str) -> Iterator[Result]:
-    """Yield the results in the order of the items, from threads: for work that waits for disk or network."""
+    """Yield the results in the order of the items, from threads; for work that waits for disk or network."""
     with ThreadPoolExecutor(2 * workers()) as pool:
         yield from tqdm(pool.map(function, items), total=len(items), desc=what, disable=None)
 
 
 def _elsewhere(function: Callable[[Item], Result], items: Sequence[Item], kind: str) -> Iterator[Result]:
-    """Yield the results from other processes, of this machine or of a cluster."""
+    """Yield the results from other processes, local or of a cluster."""
     import joblib
 
     with ExitStack() as stack:
@@ -81,14 +77,14 @@ def _elsewhere(function: Callable[[Item], Result], items: Sequence[Item], kind: 
 
 
 def _cores() -> int:
-    """Return the cores this process may use: those it is bound to, and in a container no more than its share."""
+    """Return the cores available to this process: its affinity, limited by the container's CPU quota."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    for files in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):  # cgroups, version 2 and 1
+    for files in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):  # cgroup v2 and v1
         try:
             quota, period = " ".join((CGROUP / file).read_text() for file in files).split()
         except (OSError, ValueError):
             continue
-        if quota.isdecimal():  # else max, or -1: no limit
+        if quota.isdecimal():  # otherwise `max` or -1: no limit
             cores = min(cores, max(1, math.ceil(int(quota) / int(period))))
     return cores
 

@@ -1,7 +1,7 @@
-"""The stages of dvc.yaml: what each reads, which function does the work, what it writes.
+"""Registry of the stages of dvc.yaml: inputs, the function that does the work, and outputs.
 
-Reading the composed file and writing outputs happens here; the functions behind know nothing of DVC. They are imported
-when their stage runs, since torch alone takes seconds.
+Composed files are read and outputs written only here; the functions do not know DVC. A function is imported when its
+stage runs, because torch alone takes seconds.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ PINS = Path("constraints-train.txt")
 
 
 class Stage(NamedTuple):
-    """A stage: its outputs under artifacts/, and what fills them and returns a line or table for people."""
+    """A stage: its outputs under artifacts/, and the function that fills them and returns a text to print."""
 
     outputs: tuple[str, ...]
     fill: Callable[..., str | None]
@@ -32,7 +32,7 @@ def run_stage(name: str) -> None:
     """Run one stage as DVC does: from artifacts/config/<name>.yaml to its folders under artifacts/.
 
     Raises:
-        RunnerError: the stage cannot run, or refuses its input; its outputs are as before.
+        RunnerError: the stage fails or rejects its input; its outputs are unchanged.
     """
     stage, started = STAGES[name], time.monotonic()
     with outputs(name, *stage.outputs) as folders:
@@ -43,7 +43,7 @@ def run_stage(name: str) -> None:
 
 
 def seconds_file(name: str) -> Path:
-    """Return where the duration of a stage's last run stands, in seconds; not an output, or no two runs were equal."""
+    """Return the file with a stage's last duration in seconds; not an output, because it differs in every run."""
     return work_folder() / "seconds" / f"{name}.json"
 
 
@@ -110,7 +110,7 @@ def _train(values: dict[str, Any], model: Path) -> None:
 
 
 def _weights(model: Model, work: Path) -> Path | None:
-    """Fetch the pretrained weights from the store, when the model starts from some."""
+    """Fetch the pretrained weights from the store; None when the model starts from scratch."""
     if model.sha256 is None:
         return None
     from runner.dataset.weights import fetch_weights

@@ -1,7 +1,7 @@
-"""Deal the pictures to train, val and test, so that a picture never moves when others are added.
+"""Split of the pictures into train, val and test that stays stable when pictures are added.
 
-The part follows from a hash of the picture's key and the seed alone. The key is what `split.group` matches in the file
-name, so that frames of one clip stay together, else the digest of the picture's bytes.
+The part depends only on a hash of the picture's key and the seed. The key is the match of `split.group` in the file
+name, so that frames of one clip stay together, or else the digest of the picture's bytes.
 """
 
 from __future__ import annotations
@@ -26,13 +26,12 @@ def split(dataset: Path, settings: Split, out: Path) -> str:
     """Write train.txt, val.txt and test.txt, each a list of `images/<name>`, and data.yaml for Ultralytics.
 
     Args:
-        dataset: what `prepare` made: index.json, labels/ and classes.txt.
-        settings: shares, seed and grouping.
+        dataset: output of `prepare`: index.json, labels/ and classes.txt.
         out: an empty folder.
     Returns:
         A table: pictures, groups and boxes of each class in each part.
     Raises:
-        DatasetError: a part is empty, or the dataset has no parts of its own and split.mode is `given`.
+        DatasetError: a part is empty, or split.mode is `given` and the dataset has no parts.
     """
     index: list[dict[str, Any]] = json.loads((dataset / "index.json").read_text(encoding="utf-8"))
     names = (dataset / "classes.txt").read_text(encoding="utf-8").splitlines()
@@ -51,9 +50,9 @@ def split(dataset: Path, settings: Split, out: Path) -> str:
 
 
 def key_of(entry: dict[str, Any], settings: Split) -> str:
-    """Return what decides a picture's part: its group, or the digest of its bytes.
+    """Return the key that decides a picture's part: its group, or the digest of its bytes.
 
-    A pattern with a group `(…)` gives what the group matched. A name without a match stands alone.
+    A pattern with a group `(…)` gives the text of that group. A name without a match is its own group.
     """
     if settings.group:
         match = re.search(settings.group, Path(entry["source"]).name)
@@ -63,7 +62,7 @@ def key_of(entry: dict[str, Any], settings: Split) -> str:
 
 
 def part_of(key: str, settings: Split) -> str:
-    """Return train, val or test. Equal keys get equal parts, whatever else is in the dataset."""
+    """Return train, val or test; equal keys get equal parts, whatever else is in the dataset."""
     digest = hashlib.sha256(f"{settings.seed}:{key}".encode()).digest()
     share = int.from_bytes(digest[:8], "big") / 2**64
     if share < settings.test:
@@ -96,7 +95,7 @@ def _remedy(empty: list[str], index: list[dict[str, Any]], settings: Split) -> s
 
 
 def _table(index: list[dict[str, Any]], parts: dict[str, str], names: list[str], dataset: Path, settings: Split) -> str:
-    """Return a line for pictures, groups and each class, a column for each part."""
+    """Return a row for pictures, groups and each class, with a column for each part."""
     pictures = Counter(parts.values())
     groups = {part: set[str]() for part in PARTS}
     boxes = {part: Counter[int]() for part in PARTS}

@@ -1,6 +1,6 @@
-"""Train a YOLO detector with Ultralytics, so that a kill costs at most the epoch that was under way.
+"""Training of a YOLO detector with Ultralytics; a kill loses at most the current epoch.
 
-Checkpoints live in `.work/train/<digest of all inputs>/`: the same inputs continue, any other start anew.
+Checkpoints are in `.work/train/<digest of all inputs>/`: a run with the same inputs resumes, others start anew.
 """
 
 from __future__ import annotations
@@ -35,23 +35,19 @@ from runner.workspace import link, sha256_of, write_text
 
 
 class Trainer(DetectionTrainer):  # type: ignore[misc]
-    """Ultralytics' own trainer that keeps whole checkpoints and refuses to drop a picture.
+    """Ultralytics' trainer with atomic checkpoints, which fails instead of dropping a picture.
 
-    A class of a module, so that Ultralytics' processes for several GPUs import it too.
+    At module level, so that Ultralytics' subprocesses for several GPUs can import it.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Take Ultralytics' arguments."""
         super().__init__(*args, **kwargs)
         if self.device.type == "cpu":
-            torch.set_num_threads(workers())  # Ultralytics leaves one core idle
+            torch.set_num_threads(workers())  # Ultralytics' own default leaves one core idle
 
     def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> Any:
-        """Load the pictures of one list; all of them.
-
-        Raises:
-            StageError: Ultralytics left some out.
-        """
+        """Load the pictures of one list, or raise StageError if Ultralytics left some out."""
         dataset = super().build_dataset(img_path, mode, batch)
         listed = len(Path(img_path).read_text(encoding="utf-8").splitlines())
         if len(dataset) != listed:
@@ -61,7 +57,7 @@ class Trainer(DetectionTrainer):  # type: ignore[misc]
         return dataset
 
     def save_model(self) -> bool:
-        """Save as Ultralytics does, then keep a copy that is never seen half-written."""
+        """Save as Ultralytics does, then copy the state into an atomic checkpoint."""
         saved = bool(super().save_model())
         keep_checkpoint(self.save_dir, self.save_dir.parent / "checkpoints", self.epoch, finished=bool(self.stop))
         return saved
@@ -83,18 +79,15 @@ def train(
     """Train and fill `out` with best.pt, results.csv and the curves.
 
     Args:
-        dataset: images/, labels/ and classes.txt of `prepare`.
+        dataset: output of `prepare`: images/, labels/ and classes.txt.
         split: train.txt and val.txt, lists of `images/<name>`, and data.yaml.
         seed: of weights, order and augmentation.
-        model: architecture and input size.
-        settings: Ultralytics' training arguments.
-        augment: Ultralytics' augmentation arguments.
         out: an empty folder.
-        work: where checkpoints outlive a kill.
-        pins: the file of package versions, part of what the result depends on.
-        weights: the file of `model.base` when that is a .pt.
+        work: folder of the checkpoints, which survive a kill.
+        pins: file of package versions, which are part of the inputs' digest.
+        weights: the file of `model.base` when that is a .pt; None: from scratch.
     Raises:
-        StageError: the device cannot do what is asked, memory does not suffice, or pictures were dropped.
+        StageError: the device is unusable, memory does not suffice, or pictures were dropped.
     """
     device = os.environ.get("RUNNER_DEVICE", "")
     check_device(device, settings.batch)
@@ -142,11 +135,7 @@ def train(
 
 
 def check_architecture(base: str) -> None:
-    """Refuse an architecture that Ultralytics does not bring along.
-
-    Raises:
-        StageError: no such architecture.
-    """
+    """Raise StageError unless Ultralytics ships the architecture."""
     try:
         yaml_model_load(base)
     except FileNotFoundError as error:
@@ -156,7 +145,7 @@ def check_architecture(base: str) -> None:
 
 
 def _digest(values: dict[str, Any], dataset: Path, split: Path, pins: Path) -> str:
-    """Return what names the inputs: settings, package versions, and every picture and label that is trained on."""
+    """Return a digest of the inputs: settings, package versions, and every training picture and label."""
     lists = [(split / f"{part}.txt").read_text(encoding="utf-8") for part in ("train", "val")]
     images = [dataset / line for text in lists for line in text.splitlines()]
     files = [pins, dataset / "classes.txt", *images, *(_label_of(image) for image in images)]
@@ -169,7 +158,7 @@ def _label_of(image: Path) -> Path:
 
 
 def _view(dataset: Path, split: Path, view: Path) -> Path:
-    """Link pictures and labels into a folder where Ultralytics may leave its caches; return its data.yaml."""
+    """Link pictures and labels into a folder where Ultralytics may write its caches; return its data.yaml."""
     shutil.rmtree(view, ignore_errors=True)
     for folder in ("images", "labels"):
         (view / folder).mkdir(parents=True)
@@ -197,9 +186,9 @@ def _fit(arguments: dict[str, Any]) -> None:
 
 
 def _collect(run: Path, out: Path) -> None:
-    """Put the best weights, the figures and the curves into `out`; nothing of this machine goes with them."""
+    """Copy the best weights, the figures and the curves into `out`, without paths of this machine."""
     best = run / "weights" / "best.pt"
-    if not best.exists():  # no epoch was better than none, so the last one counts
+    if not best.exists():  # no epoch improved the fitness: use the last one
         shutil.copyfile(run / "weights" / "last.pt", best)
     unknown: dict[str, Any] = {"date": None, "git": None, "train_args": {}, "train_results": None}
     if not strip_optimizer(best, str(out / "best.pt"), updates=unknown):

@@ -1,8 +1,7 @@
-"""The store: datasets, weights, runs and models under keys, in a folder or a bucket of any S3 endpoint.
+"""Store of datasets, weights, runs and models under keys, in a folder or a bucket of any S3 endpoint.
 
-An object never changes: its key holds a digest or a number that is used once. So putting the same again is nothing,
-and putting something else under a key that is taken is an error. Only a pointer, such as `models/<model>/latest.json`,
-is replaced.
+Objects are immutable, since a key holds a digest or a number that is used once: putting the same bytes again is a
+no-op, other bytes under a taken key are an error. Only pointers, such as `models/<model>/latest.json`, are replaced.
 """
 
 import os
@@ -16,77 +15,64 @@ from runner.errors import MissingObjectError, ObjectError, StoreError
 SCHEME = "store:"
 _KEY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
-_MAX_KEY = 1000  # [bytes] S3 allows 1,024
+_MAX_KEY = 1000  # [bytes] S3's own limit is 1,024
 
 
 class Store(Protocol):
-    """Where objects are kept. Keys are `/`-separated words of ASCII letters, digits, `-`, `_` and `.`."""
+    """Object store. Keys are `/`-separated words of ASCII letters, digits, `-`, `_` and `.`."""
 
     uri: str
 
     def put_file(self, key: str, path: Path, sha256: str | None = None) -> bool:
-        """Keep a file under a key, whole or not at all; return whether it is new.
+        """Store a file under a key atomically; return whether it is new.
 
         Args:
-            key: of the object.
-            path: the file.
-            sha256: its digest, in hex, where the caller knows it; None: made here.
+            sha256: hex digest of the file; None: computed here.
         Raises:
-            StoreError: the key is taken by other content, or not a key.
+            StoreError: the key is taken by other content, or is invalid.
         """
 
     def create(self, key: str, content: bytes) -> bool:
-        """Keep a small object unless the key is taken; of several callers at once, one is told True."""
+        """Store a small object unless the key is taken; of several concurrent callers, one gets True."""
 
     def replace(self, key: str, content: bytes) -> None:
-        """Keep a small object in the place of another, whole or not at all: for pointers alone."""
+        """Replace a small object atomically; only for pointers."""
 
     def read(self, key: str) -> bytes:
-        """Return a small object.
-
-        Raises:
-            MissingObjectError: there is no such object.
-        """
+        """Return a small object, or raise MissingObjectError."""
 
     def fetch(self, key: str, path: Path, sha256: str | None = None) -> None:
-        """Write an object to a file, whole or not at all.
+        """Download an object to a file atomically, creating its folder.
 
         Args:
-            key: of the object.
-            path: the file; its folder is made.
-            sha256: the digest that the object must have, in hex; None: not checked.
+            sha256: expected hex digest; None: not checked.
         Raises:
-            ObjectError: there is no such object, or it has another digest; then `path` is left as it was.
+            ObjectError: there is no such object, or its digest differs; `path` is then unchanged.
         """
 
     def digest(self, key: str) -> str:
-        """Return the SHA-256 of an object's bytes as they are now, in hex.
-
-        Raises:
-            StoreError: there is no such object.
-        """
+        """Return the SHA-256 of an object's current bytes, in hex, or raise MissingObjectError."""
 
     def exists(self, key: str) -> bool:
         """Whether there is an object under this key."""
 
     def list(self, prefix: str) -> list[str]:
-        """Return the keys that begin with `prefix`, sorted; the empty prefix gives all."""
+        """Return the keys that begin with `prefix`, sorted; an empty prefix lists all."""
 
     def tag(self, key: str, tags: dict[str, str]) -> bool:
-        """Give an object these tags instead of those it has; False, and nothing done, where the store keeps no tags."""
+        """Replace the tags of an object; False, and nothing done, where the store has no tags."""
 
     def uri_of(self, key: str) -> str:
-        """Return how the model server and a pin name an object: a path or s3://bucket/key."""
+        """Return an object's URI for the model server and for a pin: a path or s3://bucket/key."""
 
 
 def open_store(project: Path, uri: str | None = None) -> Store:
-    """Return the store that STORE_URI names: a folder, relative to the project, or s3://bucket; by default `store`.
+    """Return the store of STORE_URI: a folder, relative to the project, or s3://bucket; by default `store`.
 
     Args:
-        project: the project's folder.
         uri: overrides STORE_URI.
     Raises:
-        StoreError: a kind of store that is not supported, or an endpoint that cannot be used.
+        StoreError: an unsupported kind of store, or an unusable endpoint.
     """
     uri = uri or os.environ.get("STORE_URI") or "store"
     if uri.startswith("file://"):
@@ -109,20 +95,20 @@ def open_store(project: Path, uri: str | None = None) -> Store:
 
 
 def is_bucket(text: str) -> bool:
-    """Whether a text can be a bucket's name."""
+    """Whether a text is a valid bucket name."""
     return _BUCKET.fullmatch(text) is not None
 
 
 def is_key(text: str) -> bool:
-    """Whether a text can be a key."""
+    """Whether a text is a valid key."""
     return len(text) <= _MAX_KEY and _KEY.fullmatch(text) is not None
 
 
 def check_key(key: str) -> str:
-    """Return the key if it is one.
+    """Return the key if it is valid.
 
     Raises:
-        StoreError: absolute, with `..`, hidden, empty, too long or with other letters than keys have.
+        StoreError: absolute, with `..`, hidden, empty, too long, or with characters that keys cannot have.
     """
     if not is_key(key):
         raise StoreError(
@@ -132,11 +118,7 @@ def check_key(key: str) -> str:
 
 
 def key_of(url: str) -> str:
-    """Return the key that a `store:` URL names.
-
-    Raises:
-        StoreError: another kind of URL, or not a key behind it.
-    """
+    """Return the key of a `store:` URL; raise StoreError for other URLs and invalid keys."""
     if not url.startswith(SCHEME):
         raise StoreError(
             f"{url[:80]!r} is not in the store, expected store: and a key; `python -m runner dataset add` writes it"
@@ -145,7 +127,7 @@ def key_of(url: str) -> str:
 
 
 def mismatch(where: str, found: str, expected: str | None) -> ObjectError:
-    """Return what to raise where an object has another digest than it must have."""
+    """Return the error for an object whose digest differs from the expected one."""
     return ObjectError(
         f"{where}: its sha256 is {found}, but {expected} was expected: the object was replaced or damaged, or "
         "what names it (params.yaml, a manifest) has the digest of another; add it again, or correct that"
@@ -153,7 +135,7 @@ def mismatch(where: str, found: str, expected: str | None) -> ObjectError:
 
 
 def missing(uri: str, key: str) -> MissingObjectError:
-    """Return what to raise where a store has no such object."""
+    """Return the error for a missing object."""
     return MissingObjectError(
         f"{uri}: there is no {key}; expected an object that was added or published: "
         "check the key, and that STORE_URI names the store that has it"

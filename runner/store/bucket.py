@@ -1,4 +1,4 @@
-"""Objects of a bucket, whatever their names, over a network that fails: tried again, continued, or clearly refused."""
+"""Objects of a bucket over an unreliable network: retries, resumed downloads, and clear errors."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from runner.errors import ObjectError, StoreError
 from runner.store.sink import CHUNK, Sink
 from serving.storage.endpoint import Endpoint, code_of, connect, explain, is_missing, is_passing, is_unreadable
 
-PATIENCE = (0.5, 1, 2, 4, 8, 16)  # [seconds] before each further try
-_PART = 16 << 20  # [bytes] of an upload in parts
-_MOST_STUCK = 3  # times that an object may break off at the same byte
+PATIENCE = (0.5, 1, 2, 4, 8, 16)  # [seconds] wait before each retry
+_PART = 16 << 20  # [bytes] part size of a multipart upload
+_MOST_STUCK = 3  # failures at the same byte before a download gives up
 Result = TypeVar("Result")
 
 
 class Found(NamedTuple):
-    """What a bucket says of an object; `sha256` is what its writer noted, None where none did."""
+    """Properties of an object in a bucket; `sha256` is the digest in its metadata, None if there is none."""
 
     size: int
     etag: str
@@ -34,7 +34,7 @@ class Found(NamedTuple):
 
 
 def damaged(where: str, found: str, noted: str) -> ObjectError:
-    """Return what to raise where an object is not what it was when it was stored."""
+    """Return the error for an object whose bytes differ from its stored digest."""
     return ObjectError(
         f"{where}: its sha256 is {found}, but {noted} was noted when it was stored: it was damaged or replaced; "
         "restore an earlier version of the object, or remove it and add it again"
@@ -42,17 +42,15 @@ def damaged(where: str, found: str, noted: str) -> ObjectError:
 
 
 class Bucket:
-    """A bucket of an endpoint; threads may share it."""
+    """Bucket of an S3 endpoint; thread-safe."""
 
     def __init__(self, name: str, endpoint: Endpoint, patience: Sequence[float] = PATIENCE) -> None:
-        """Take its name; nothing is sent yet.
+        """Take a bucket's name; no request is sent yet.
 
         Args:
-            name: of the bucket.
-            endpoint: where it is.
-            patience: [seconds] to wait before each further try while the endpoint is away.
+            patience: [seconds] wait before each retry while the endpoint is unreachable.
         Raises:
-            StoreError: the endpoint's address or certificates are not usable.
+            StoreError: the endpoint's address or certificates are unusable.
         """
         self.name, self.endpoint, self.uri = name, endpoint, f"s3://{name}"
         self.patience = patience
@@ -62,14 +60,14 @@ class Bucket:
             raise StoreError(f"{self.uri}: {error}") from error
 
     def insist(self, what: str, do: Callable[[], Result]) -> Result:
-        """Return what `do` returns; it is called again while the endpoint is away or busy.
+        """Return the result of `do`; retry while the endpoint is unreachable or busy.
 
         Args:
-            what: fails if it fails, for people: "a/b cannot be read".
-            do: one or more requests; called several times, it must end as if called once.
+            what: the failure, for the error message: "a/b cannot be read".
+            do: one or more requests; must be idempotent.
         Raises:
-            ObjectError: the endpoint cannot read what it has.
-            StoreError: with what the endpoint or the network said, and what to do.
+            ObjectError: the endpoint cannot read the object.
+            StoreError: with the error of the endpoint or network, and what to do.
         """
         waits = iter(self.patience)
         told = False
@@ -93,15 +91,11 @@ class Bucket:
             time.sleep(delay)
 
     def find(self, key: str) -> Found | None:
-        """Return what is known of an object; None where there is none."""
+        """Return the properties of an object; None if there is none."""
         return self.insist(f"{key} cannot be examined", lambda: self._head(key))
 
     def get(self, key: str, most: int) -> bytes | None:
-        """Return a small object; None where there is none.
-
-        Raises:
-            StoreError: it has more than `most` bytes, or is not what its writer noted.
-        """
+        """Return a small object of at most `most` bytes, checked against its stored digest; None if there is none."""
 
         def get() -> tuple[bytes, str | None] | None:
             try:
@@ -127,7 +121,7 @@ class Bucket:
         return content
 
     def put(self, key: str, content: bytes) -> None:
-        """Keep a small object, with its digest."""
+        """Store a small object with its digest."""
         metadata = {"sha256": hashlib.sha256(content).hexdigest()}
         self.insist(
             f"{key} cannot be stored",
@@ -135,13 +129,13 @@ class Bucket:
         )
 
     def upload(self, key: str, path: Path, sha256: str) -> None:
-        """Keep a file as an object, with its digest; in parts where it is large."""
+        """Store a file with its digest; a large file is a multipart upload."""
         size, tried = path.stat().st_size, False
 
         def put() -> None:
             nonlocal tried
             if tried and (found := self._head(key)) and (found.size, found.sha256) == (size, sha256):
-                return  # it came through, only the answer was lost
+                return  # the upload succeeded, only its response was lost
             tried = True
             with path.open("rb") as file:
                 self.client.put_object(self.name, key, file, size, metadata={"sha256": sha256}, part_size=_PART)
@@ -149,10 +143,10 @@ class Bucket:
         self.insist(f"{key} cannot be stored", put)
 
     def download(self, key: str, found: Found, sink: Sink) -> None:
-        """Append to a sink what it lacks of an object, over as many connections as it takes.
+        """Append the missing bytes of an object to a sink, over several connections if needed.
 
         Raises:
-            StoreError: the object was replaced meanwhile, or breaks off again and again.
+            StoreError: the object was replaced meanwhile, or the connection breaks again and again.
         """
         if sink.size > found.size:
             sink.restart()
@@ -167,7 +161,7 @@ class Bucket:
                 )
 
     def list(self, prefix: str) -> list[tuple[str, Found]]:
-        """Return the objects whose keys begin with `prefix`, sorted by key; their writers' digests are not listed."""
+        """Return the objects whose keys begin with `prefix`, sorted by key, without the digests of their metadata."""
         return self.insist(
             f"{prefix or 'the bucket'} cannot be listed",
             lambda: sorted(
@@ -194,7 +188,7 @@ class Bucket:
         except MinioException as error:
             code = code_of(error)
             if code in ("InvalidRange", "416"):
-                return  # it is shorter than the endpoint said
+                return  # the object is shorter than the endpoint said
             if code in ("PreconditionFailed", "412") or is_missing(error):
                 raise StoreError(
                     f"{self.uri}: {key} was replaced or removed while it was fetched; try again"
@@ -202,11 +196,11 @@ class Bucket:
             raise
         try:
             if sink.size and not response.headers.get("Content-Range", "").startswith(f"bytes {sink.size}-"):
-                sink.restart()  # an endpoint that knows no ranges sends all of it
+                sink.restart()  # an endpoint without range requests sends the whole object
             for chunk in response.stream(CHUNK, decode_content=False):
                 sink.write(chunk)
         except HTTPError:
-            return  # what came is kept
+            return  # the sink keeps the bytes received
         finally:
             response.close()
             response.release_conn()

@@ -1,4 +1,4 @@
-"""`python -m runner store …`; what its actions do is imported when one is called."""
+"""`python -m runner store …`; the code of an action is imported when it runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a bucket forgets, and after how long: S3 lifecycle rules."""
+"""Expiry of objects in a bucket: S3 lifecycle rules."""
 
 from __future__ import annotations
 
@@ -13,20 +13,18 @@ from minio.lifecycleconfig import (
 )
 from minio.xml import marshal
 
-_OURS = "flywheel-"  # begins the name of each rule of ours; others stay
-_PIPELINE_DAYS = 30  # what the tasks of a pipeline's run hand each other
-_UPLOAD_DAYS = 7  # uploads in parts that nobody ended
+_OURS = "flywheel-"  # prefix of our rules' names; other rules stay
+_PIPELINE_DAYS = 30  # files that the tasks of a PipelineRun pass on
+_UPLOAD_DAYS = 7  # unfinished multipart uploads
 
 
 def set_expiry(client: Minio, bucket: str, captures_days: int, versions_days: int, *, minio: bool) -> str:
-    """Bring our rules to what they must be, and leave those of others; say what they are.
+    """Set our lifecycle rules, keeping those of others; return them as text.
 
     Args:
-        client: of the endpoint.
-        bucket: its name.
         captures_days: [days] after which captures expire.
         versions_days: [days] after which earlier versions of replaced and removed objects expire.
-        minio: whether it is MinIO, which removes unfinished uploads by itself, and refuses a rule for that.
+        minio: whether the endpoint is MinIO, which removes unfinished uploads itself and rejects a rule for them.
     """
     rules = [
         _rule("captures", "captures/", expiration=Expiration(days=captures_days)),

@@ -1,4 +1,4 @@
-"""A store in a folder."""
+"""Store in a folder."""
 
 import os
 import shutil
@@ -11,15 +11,15 @@ from runner.workspace import sha256_of, writing
 
 
 class FolderStore:
-    """A store in a folder: an object is a file, its key the path."""
+    """Store in a folder: an object is a file, its key the path."""
 
     def __init__(self, folder: Path) -> None:
-        """Take a folder; it need not exist before something is put into it."""
+        """Take a folder; it is created by the first write."""
         self.folder = folder
         self.uri = str(folder)
 
     def put_file(self, key: str, path: Path, sha256: str | None = None) -> bool:
-        """Keep a file under a key, whole or not at all; return whether it is new."""
+        """Store a file under a key atomically; return whether it is new."""
         target = self.folder / check_key(key)
         if not target.exists():
             with writing(target) as temporary:
@@ -33,7 +33,7 @@ class FolderStore:
         return False
 
     def create(self, key: str, content: bytes) -> bool:
-        """Keep a small object unless the key is taken; of several callers at once, one is told True."""
+        """Store a small object unless the key is taken; of several concurrent callers, one gets True."""
         target = self.folder / check_key(key)
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(prefix=".", suffix=".part", dir=target.parent) as temporary:
@@ -42,13 +42,13 @@ class FolderStore:
             os.fsync(temporary.fileno())
             Path(temporary.name).chmod(0o644)
             try:
-                os.link(temporary.name, target)  # fails where the name is taken, unlike a rename
+                os.link(temporary.name, target)  # fails if the name is taken, unlike a rename
             except FileExistsError:
                 return False
         return True
 
     def replace(self, key: str, content: bytes) -> None:
-        """Keep a small object in the place of another, whole or not at all: for pointers alone."""
+        """Replace a small object atomically; only for pointers."""
         with writing(self.folder / check_key(key)) as temporary:
             temporary.write_bytes(content)
 
@@ -57,7 +57,7 @@ class FolderStore:
         return self._existing(key).read_bytes()
 
     def fetch(self, key: str, path: Path, sha256: str | None = None) -> None:
-        """Write an object to a file, whole or not at all."""
+        """Copy an object to a file atomically."""
         source = self._existing(key)
         with writing(path) as temporary:
             shutil.copyfile(source, temporary)
@@ -65,7 +65,7 @@ class FolderStore:
                 raise mismatch(f"{self.uri}: {key}", found, sha256)
 
     def digest(self, key: str) -> str:
-        """Return the SHA-256 of an object's bytes as they are now, in hex."""
+        """Return the SHA-256 of an object's current bytes, in hex."""
         return sha256_of(self._existing(key))
 
     def exists(self, key: str) -> bool:
@@ -73,7 +73,7 @@ class FolderStore:
         return (self.folder / check_key(key)).is_file()
 
     def list(self, prefix: str) -> list[str]:
-        """Return the keys that begin with `prefix`, sorted; the empty prefix gives all."""
+        """Return the keys that begin with `prefix`, sorted; an empty prefix lists all."""
         top = prefix.rpartition("/")[0]
         start = self.folder / check_key(top) if top else self.folder
         keys = (
@@ -81,10 +81,10 @@ class FolderStore:
             for here, _, names in os.walk(start)
             for name in names
         )
-        return sorted(key for key in keys if key.startswith(prefix) and is_key(key))  # no unfinished files
+        return sorted(key for key in keys if key.startswith(prefix) and is_key(key))  # excludes unfinished files
 
     def tag(self, key: str, tags: dict[str, str]) -> bool:
-        """A folder keeps no tags."""
+        """Return False: a folder has no tags."""
         return False
 
     def uri_of(self, key: str) -> str:

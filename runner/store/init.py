@@ -1,4 +1,4 @@
-"""`store init`: make a store what the others expect, and find out what its endpoint can do. Again: nothing changes."""
+"""`store init`: prepare a store and detect the capabilities of its endpoint; idempotent."""
 
 from __future__ import annotations
 
@@ -23,14 +23,13 @@ from serving.storage.endpoint import code_of, explain
 
 
 def init_store(project: Path, *, captures_days: int = 90, versions_days: int = 30) -> str:
-    """Make the store that STORE_URI names ready; return a line for each thing that was changed or left.
+    """Prepare the store of STORE_URI; return a line for each thing that was changed or left.
 
     Args:
-        project: the project's folder.
         captures_days: [days] after which captures expire.
         versions_days: [days] after which earlier versions of replaced and removed objects expire.
     Raises:
-        StoreError: the store is not to be reached, or its user may not do this, or a number of days is below 1.
+        StoreError: the store cannot be reached, its user lacks a permission, or a number of days is below 1.
     """
     if min(captures_days, versions_days) < 1:
         raise StoreError("--captures-days and --versions-days: expected 1 or more")
@@ -93,7 +92,7 @@ def _expire(bucket: Bucket, captures_days: int, versions_days: int, *, minio: bo
 
 
 def _where_possible(bucket: Bucket, what: str, do: Callable[[], str], without: str) -> str:
-    """Return what `do` says; where the endpoint does not know such a thing, say so."""
+    """Return the result of `do`, or a line that the endpoint does not support it."""
 
     def attempt() -> str:
         try:

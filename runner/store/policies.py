@@ -1,4 +1,4 @@
-"""What each user of the store may do, as S3 policies."""
+"""S3 policies of the store's users."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from runner.errors import StoreError
 
 ENVIRONMENTS = ("dev", "staging", "prod", "baseline")
 USERS = ("runner", "publisher", *(f"server-{environment}" for environment in ENVIRONMENTS), "labels")
-# Where the two that make something write: what trains cannot touch a version of a model.
+# Prefixes that each may write: training cannot touch a version of a model.
 WRITES = {
     "runner": ("datasets", "dvc", "pipeline", "weights"),
     "publisher": ("models", "pipeline", "runs"),
@@ -17,14 +17,11 @@ WRITES = {
 
 
 def policy_of(user: str, bucket: str) -> dict[str, Any]:
-    """Return what a user may do, as an S3 policy document.
+    """Return the S3 policy document of a user.
 
     Args:
-        user: one of USERS. `runner` and `publisher` read everything, write what WRITES says, and remove nothing;
+        user: one of USERS. `runner` and `publisher` read everything, write the prefixes in WRITES, and remove nothing;
             `server-<environment>` reads models and writes its captures; `labels` reads datasets and captures.
-        bucket: the bucket's name.
-    Raises:
-        StoreError: there is no such user.
     """
     whole = f"arn:aws:s3:::{bucket}"
 
@@ -62,11 +59,7 @@ def policy_of(user: str, bucket: str) -> dict[str, Any]:
 
 
 def policy_text(user: str, uri: str) -> str:
-    """Return a policy as JSON, for a server whose users are made with its own tools.
-
-    Raises:
-        StoreError: the store is no bucket, or there is no such user.
-    """
+    """Return a policy as JSON, for endpoints with their own user management; raise StoreError for a folder."""
     if not uri.startswith("s3://"):
         raise StoreError(f"{uri} is a folder, which has no users; set STORE_URI=s3://bucket")
     return json.dumps(policy_of(user, uri.removeprefix("s3://")), indent=2)

@@ -1,4 +1,4 @@
-"""What an endpoint can do, tried on scratch objects that are removed again: no object of anybody is at risk."""
+"""Capabilities of an endpoint, tested on scratch objects that are removed afterwards."""
 
 from __future__ import annotations
 
@@ -16,11 +16,7 @@ _FIRST, _SECOND = b"first", b"second"
 
 
 def probe(store: S3Store, *, versioning: bool) -> Capabilities:
-    """Try a conditional PUT and tags on scratch objects.
-
-    Raises:
-        StoreError: the endpoint is not to be reached.
-    """
+    """Test a conditional PUT and tags on scratch objects."""
     bucket, prefix = store.bucket, f"scratch/{uuid.uuid4().hex}/"
     try:
         return bucket.insist(
@@ -36,7 +32,7 @@ def probe(store: S3Store, *, versioning: bool) -> Capabilities:
 
 
 def _refuses_second(bucket: Bucket, key: str) -> bool:
-    """Whether a PUT with If-None-Match does not replace an object, and says so."""
+    """Whether a PUT with If-None-Match fails on an existing object, and leaves it unchanged."""
     url = bucket.client.get_presigned_url("PUT", bucket.name, key, expires=timedelta(hours=1))
     answers = [
         pool_of(bucket.endpoint).request("PUT", url, body=body, headers={"If-None-Match": "*"}).status
@@ -46,7 +42,7 @@ def _refuses_second(bucket: Bucket, key: str) -> bool:
 
 
 def _keeps_tags(bucket: Bucket, key: str) -> bool:
-    """Whether an object has the tags that it was given, and is still what it was."""
+    """Whether an object keeps its tags, and its content while it is tagged."""
     bucket.put(key, _FIRST)
     tags = Tags.new_object_tags()
     tags["stage"] = "latest"

@@ -1,4 +1,4 @@
-"""Versions of models in the store: `models/<model>/<n>/`, each a model.onnx and the manifest that ties it together.
+"""Published model versions in the store: `models/<model>/<n>/` with model.onnx and its manifest.
 
 The manifest is written last: a version without it does not exist. `models/<model>/latest.json` names the newest that
 passed the gate: {"version": n, "sha256": digest of its manifest}.
@@ -21,13 +21,12 @@ from serving.storage.manifest import Manifest
 
 
 class Version(NamedTuple):
-    """A version that exists.
+    """Published version of a model.
 
     Attributes:
-        model: its name.
+        model: name of the model.
         number: 1, 2, 3…
-        manifest: what stands beside model.onnx.
-        sha256: digest of the manifest, in hex.
+        sha256: hex digest of the manifest.
     """
 
     model: str
@@ -37,13 +36,13 @@ class Version(NamedTuple):
 
     @property
     def passed(self) -> bool | None:
-        """What the gate said; None where it was not asked."""
+        """Whether the version passed the gate; None if it was not judged."""
         verdict = self.manifest.verdict
         return bool(verdict.get("passed")) if isinstance(verdict, dict) else None
 
     @property
     def may_be_latest(self) -> bool:
-        """Whether the gate let it pass, with values that are a commit's: what one run tried is never the latest."""
+        """Whether the version passed the gate with committed values; one with overrides of a run is never latest."""
         return bool(self.passed) and not (self.manifest.model_extra or {}).get("trial")
 
     @property
@@ -54,12 +53,12 @@ class Version(NamedTuple):
 
 
 def to_json(content: object) -> bytes:
-    """Return the bytes of a small object, the same for the same content."""
+    """Return a small object as JSON; equal content gives equal bytes."""
     return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
 
 
 def key_of(model: str, number: int, file: str = "manifest.json") -> str:
-    """Return the key of a version's file."""
+    """Return the key of a file of a version."""
     return f"models/{model}/{number}/{file}"
 
 
@@ -70,17 +69,13 @@ def model_names(store: Store) -> list[str]:
 
 
 def numbers(store: Store, model: str) -> list[int]:
-    """Return the versions of a model that exist, ascending."""
+    """Return the version numbers of a model, ascending."""
     pattern = re.compile(rf"models/{re.escape(model)}/([1-9][0-9]*)/manifest\.json")
     return sorted(int(match[1]) for key in store.list(f"models/{model}/") if (match := pattern.fullmatch(key)))
 
 
 def latest(store: Store, model: str) -> int | None:
-    """Return the newest version that passed the gate, as latest.json says; None where none did.
-
-    Raises:
-        ObjectError: latest.json is damaged.
-    """
+    """Return the newest version that passed the gate, or None; raise ObjectError if latest.json is damaged."""
     key = f"models/{model}/latest.json"
     content = _read(store, key)
     if content is None:
@@ -95,11 +90,7 @@ def latest(store: Store, model: str) -> int | None:
 
 
 def read_version(store: Store, model: str, number: int) -> Version:
-    """Return a version, its manifest checked.
-
-    Raises:
-        ObjectError: it does not exist, or its manifest is not what `publish` writes.
-    """
+    """Return a version after checking its manifest; raise ObjectError if it is missing or invalid."""
     key = key_of(model, number)
     content = _read(store, key)
     if content is None:
@@ -112,7 +103,7 @@ def read_version(store: Store, model: str, number: int) -> Version:
 
 
 def _read(store: Store, key: str) -> bytes | None:
-    """Return a small object; None where there is none."""
+    """Return a small object; None if there is none."""
     try:
         return store.read(key)
     except MissingObjectError:
@@ -120,14 +111,13 @@ def _read(store: Store, key: str) -> bytes | None:
 
 
 def parse_version(content: bytes, where: str, expected: tuple[str, int] | None = None) -> Version:
-    """Read a manifest.
+    """Parse a manifest.json.
 
     Args:
-        content: of manifest.json.
-        where: it is, for errors.
-        expected: model and number that it must be of.
+        where: its source, for error messages.
+        expected: required model and number; None: not checked.
     Raises:
-        ObjectError: it is not what `publish` writes.
+        ObjectError: it is invalid, or of another version.
     """
     try:
         manifest = Manifest.model_validate_json(content)
@@ -140,11 +130,7 @@ def parse_version(content: bytes, where: str, expected: tuple[str, int] | None =
 
 
 def fetch_onnx(store: Store, version: Version, work: Path) -> Path:
-    """Return a file with the version's model.onnx, its digest as the manifest says; fetched unless it is there already.
-
-    Raises:
-        ObjectError: it is missing, or has another digest.
-    """
+    """Return the path of a version's model.onnx, fetched unless it is in `work` already; its digest is checked."""
     file = work / "models" / version.manifest.onnx_sha256 / "model.onnx"
     if not file.is_file() or sha256_of(file) != version.manifest.onnx_sha256:
         store.fetch(key_of(version.model, version.number, "model.onnx"), file, version.manifest.onnx_sha256)
@@ -152,11 +138,11 @@ def fetch_onnx(store: Store, version: Version, work: Path) -> Path:
 
 
 def locate(project: Path, uri: str) -> tuple[Store, str]:
-    """Return the store that holds a manifest, and its key there.
+    """Return the store that holds a manifest, and the manifest's key.
 
     Args:
-        project: where a relative path begins.
-        uri: s3://bucket/models/<model>/<n>/manifest.json, or a path that ends so.
+        project: base folder of a relative path.
+        uri: s3://bucket/models/<model>/<n>/manifest.json, or a path with this ending.
     Raises:
         StoreError: not such a URI.
     """

@@ -1,7 +1,6 @@
-"""A store in a bucket of any S3 endpoint.
+"""Store in a bucket of any S3 endpoint.
 
-What endpoints differ in is in the object `store.json`, which `store init` writes after it tried; without it nothing is
-assumed.
+The object `store.json` lists the capabilities of the endpoint, which `store init` detects; without it none is assumed.
 """
 
 from __future__ import annotations
@@ -29,12 +28,12 @@ from runner.workspace import sha256_of
 from serving.storage.endpoint import Endpoint, endpoint_of_environment, pool_of
 
 CAPABILITIES = "store.json"
-_MAX_READ = 64 << 20  # [bytes] of what `read` returns
+_MAX_READ = 64 << 20  # [bytes] limit of `read`
 _SETTLE_SECONDS = 1.0
 
 
 class Capabilities(NamedTuple):
-    """What an endpoint does beyond plain objects."""
+    """Capabilities of an endpoint beyond plain objects."""
 
     conditional_put: bool = False
     tags: bool = False
@@ -42,20 +41,20 @@ class Capabilities(NamedTuple):
 
 
 class S3Store:
-    """A store in a bucket; its keys are the objects' names."""
+    """Store in a bucket; its keys are the objects' names."""
 
     def __init__(self, bucket: str, endpoint: Endpoint | None = None, patience: Sequence[float] = PATIENCE) -> None:
-        """Take a bucket, by default of the endpoint that the environment names; nothing is sent yet.
+        """Take a bucket, by default of the environment's endpoint; no request is sent yet.
 
         Raises:
-            StoreError: the endpoint's address or certificates are not usable.
+            StoreError: the endpoint's address or certificates are unusable.
         """
         self.bucket = Bucket(bucket, endpoint or endpoint_of_environment(), patience)
         self.uri = self.bucket.uri
 
     @cached_property
     def capabilities(self) -> Capabilities:
-        """What `store init` found; nothing where it has not run."""
+        """Capabilities that `store init` detected; none where it has not run."""
         if not self.exists(CAPABILITIES):
             return Capabilities()
         try:
@@ -67,7 +66,7 @@ class S3Store:
             ) from error
 
     def put_file(self, key: str, path: Path, sha256: str | None = None) -> bool:
-        """Keep a file under a key, whole or not at all; return whether it is new."""
+        """Store a file under a key atomically; return whether it is new."""
         found, sha256 = self.bucket.find(check_key(key)), sha256 or sha256_of(path)
         if found is None:
             self.bucket.upload(key, path, sha256)
@@ -80,9 +79,9 @@ class S3Store:
         return False
 
     def create(self, key: str, content: bytes) -> bool:
-        """Keep a small object unless the key is taken; of several callers at once, one is told True.
+        """Store a small object unless the key is taken; of several concurrent callers, one gets True.
 
-        Where the endpoint honours no condition, this holds for callers that do not come within a second of each other.
+        Without conditional PUT at the endpoint, this holds only for callers at least a second apart.
         """
         check_key(key)
         if self.capabilities.conditional_put:
@@ -94,7 +93,7 @@ class S3Store:
         return self.read(key) == content
 
     def replace(self, key: str, content: bytes) -> None:
-        """Keep a small object in the place of another, whole or not at all: for pointers alone."""
+        """Replace a small object atomically; only for pointers."""
         self.bucket.put(check_key(key), content)
 
     def read(self, key: str) -> bytes:
@@ -105,7 +104,7 @@ class S3Store:
         return content
 
     def fetch(self, key: str, path: Path, sha256: str | None = None) -> None:
-        """Write an object to a file, whole or not at all; goes on where a killed process stopped."""
+        """Download an object to a file atomically; resumes the download of a killed process."""
         found = self._existing(key)
         beginning = f".{path.name}.{hashlib.sha256(found.etag.encode()).hexdigest()[:16]}.part"
         with _appending(path.with_name(beginning)) as file:
@@ -114,7 +113,7 @@ class S3Store:
             self.bucket.download(key, found, sink)
             expected = sha256 or found.sha256 or sink.sha256
             if continued and sink.sha256 != expected:
-                sink.restart()  # the beginning may be what a power cut left
+                sink.restart()  # the beginning may be damaged by a power cut
                 self.bucket.download(key, found, sink)
             file.flush()
             if sink.sha256 != expected:
@@ -124,7 +123,7 @@ class S3Store:
             Path(file.name).replace(path)
 
     def digest(self, key: str) -> str:
-        """Return the SHA-256 of an object's bytes as they are now, in hex."""
+        """Return the SHA-256 of an object's current bytes, in hex."""
         sink = Sink()
         self.bucket.download(key, self._existing(key), sink)
         return sink.sha256
@@ -134,13 +133,13 @@ class S3Store:
         return self.bucket.find(check_key(key)) is not None
 
     def list(self, prefix: str) -> list[str]:
-        """Return the keys that begin with `prefix`, sorted; the empty prefix gives all."""
+        """Return the keys that begin with `prefix`, sorted; an empty prefix lists all."""
         if top := prefix.rpartition("/")[0]:
             check_key(top)
         return [key for key, _ in self.bucket.list(prefix) if is_key(key)]
 
     def tag(self, key: str, tags: dict[str, str]) -> bool:
-        """Give an object these tags instead of those it has; False, and nothing done, where the store keeps no tags."""
+        """Replace the tags of an object; False, and nothing done, where the endpoint has no tags."""
         if not self.capabilities.tags:
             return False
         given = Tags.new_object_tags()
@@ -160,7 +159,7 @@ class S3Store:
         return found
 
     def _create_at_once(self, key: str, content: bytes) -> bool:
-        """Create by a conditional PUT, which the client's put_object cannot send, but a presigned URL can."""
+        """Create by a conditional PUT through a presigned URL; the client's put_object cannot send the header."""
         name, client, pool = self.bucket.name, self.bucket.client, pool_of(self.bucket.endpoint)
         tries = 0
 
@@ -176,24 +175,24 @@ class S3Store:
 
         if self.bucket.insist(f"{key} cannot be created", put) == 200:
             return True
-        return tries > 1 and self.read(key) == content  # the first may have come through without its answer
+        return tries > 1 and self.read(key) == content  # the first request may have succeeded without its response
 
 
 @contextmanager
 def _appending(path: Path) -> Iterator[BinaryIO]:
-    """Open a file to read and append; a second process that wants the same waits.
+    """Open a file to read and append, locked; a second process waits.
 
-    It stays for another process to go on with, if this one is killed; an error removes it, but not one of the network.
+    The file stays for another process to resume if this one is killed or the network fails; a disk error removes it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     while True:
         with path.open("a+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             if not path.exists() or not os.path.samestat(path.stat(), os.fstat(file.fileno())):
-                continue  # whoever had the lock was done with it
+                continue  # another process finished with this file while we waited for the lock
             try:
                 yield file
             except OSError:
-                path.unlink(missing_ok=True)  # else a full disk stays full
+                path.unlink(missing_ok=True)  # otherwise a full disk stays full
                 raise
             return

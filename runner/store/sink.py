@@ -1,28 +1,28 @@
-"""Where a download goes: to the end of a file, or nowhere; its digest is made on the way."""
+"""Resumable download target that hashes as it writes."""
 
 import hashlib
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import BinaryIO
 
 CHUNK = 1 << 20  # [bytes]
-_hashing = ThreadPoolExecutor(4, thread_name_prefix="hash")  # beside the network: else a third of the time
+_hashing = ThreadPoolExecutor(4, thread_name_prefix="hash")  # hash while receiving: saves a third of the time
 
 
 class Sink:
-    """What a download is appended to, and the digest of it.
+    """Target of a download, and its digest.
 
     Attributes:
-        size: bytes that came so far.
+        size: bytes received so far.
     """
 
     def __init__(self, file: BinaryIO | None = None) -> None:
-        """Take a file to read and append, with the beginning that it has; None keeps the digest alone."""
+        """Take a file to read and append to, with its existing content; None: compute the digest only."""
         self._file = file
         self._hashed: Future[None] | None = None
         self.restart(keep=True)
 
     def write(self, data: bytes) -> None:
-        """Append."""
+        """Append and hash."""
         self._wait()
         if len(data) < CHUNK:
             self._hash.update(data)
@@ -33,7 +33,7 @@ class Sink:
         self.size += len(data)
 
     def restart(self, *, keep: bool = False) -> None:
-        """Begin anew, with what the file holds or with nothing."""
+        """Start again from the file's content (`keep`) or from nothing."""
         self._wait()
         self.size, self._hash = 0, hashlib.sha256()
         if self._file is None:
@@ -47,7 +47,7 @@ class Sink:
 
     @property
     def sha256(self) -> str:
-        """The digest of all that came, in hex."""
+        """Hex digest of all bytes."""
         self._wait()
         return self._hash.hexdigest()
 

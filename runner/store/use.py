@@ -1,4 +1,4 @@
-"""`store use`: let DVC's remote be in the same store, under dvc/; written to .dvc/config.local, which Git ignores."""
+"""`store use`: put DVC's remote into the same store, under dvc/; written to .dvc/config.local, which Git ignores."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from runner.store import open_store
 from runner.store.folder import FolderStore
 from runner.store.s3 import S3Store
 
-REMOTE = "store"  # as in .dvc/config
+REMOTE = "store"  # name of the remote in .dvc/config
 _OURS = ("url", "endpointurl", "ssl_verify")
 
 
 def use_store(project: Path) -> str:
-    """Let DVC's remote be in the store that STORE_URI names; return what was done, to print.
+    """Point DVC's remote to the store of STORE_URI; return a text to print.
 
     The user's own keys of the remote stay. Credentials are not written: DVC reads AWS_ACCESS_KEY_ID and
     AWS_SECRET_ACCESS_KEY itself.
 
     Raises:
-        StoreError: this is no project of DVC's, or a kind of store that is not supported.
+        StoreError: not a DVC project, or an unsupported kind of store.
     """
     dvc = project / ".dvc"
     if not dvc.is_dir():

@@ -1,4 +1,4 @@
-"""The users of the store, made on MinIO; elsewhere with the endpoint's own tools."""
+"""Users of the store on MinIO; other endpoints manage users with their own tools."""
 
 from __future__ import annotations
 
@@ -20,24 +20,23 @@ _FILES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 
 
 def is_minio(endpoint: Endpoint) -> bool:
-    """Whether an endpoint is MinIO, so that it has MinIO's administration."""
+    """Whether an endpoint is MinIO, and so has its admin API."""
     try:
         answer = pool_of(endpoint).request("GET", f"{(endpoint.url or '').rstrip('/')}/minio/health/live")
     except HTTPError:
-        return False  # what comes next says why
+        return False  # the next request reports the cause
     return answer.status == 200
 
 
 def set_users(bucket: Bucket, folder: str | None, *, minio: bool) -> list[str]:
-    """Make the users whose credentials are given, with their policies; return a line for each user.
+    """Create or update the users with given credentials, and their policies; return a line for each user.
 
     Args:
         bucket: the store's; its endpoint's user must be MinIO's root or an administrator.
         folder: has `<user>/AWS_ACCESS_KEY_ID` and `<user>/AWS_SECRET_ACCESS_KEY`, as mounted Secrets do; None: no
             user is touched.
-        minio: whether the endpoint is MinIO.
     Raises:
-        StoreError: credentials that are not usable, or the endpoint's user may not do this.
+        StoreError: unusable credentials, or the endpoint's user lacks the permission.
     """
     if not folder:
         return ["users: left as they are; STORE_USERS names the folder of their credentials"]
@@ -80,7 +79,7 @@ def _credentials(folder: Path) -> tuple[str, str]:
 
 
 def _set_user(admin: MinioAdmin, bucket: Bucket, user: str, name: str, password: str) -> str:
-    """Bring one user and its policy to what they must be; say what was changed."""
+    """Create or update one user and its policy; return a line with the changes."""
     policy, done = f"{bucket.name}-{user}", []
     wanted = policy_of(user, bucket.name)
     if _sorted(json.loads(admin.policy_list()).get(policy)) != _sorted(wanted):
@@ -97,7 +96,7 @@ def _set_user(admin: MinioAdmin, bucket: Bucket, user: str, name: str, password:
 
 
 def _knows(bucket: Bucket, name: str, password: str) -> bool | None:
-    """Whether the endpoint takes these credentials; None where it knows no such user, or has switched it off."""
+    """Whether the credentials are valid; None if there is no such user, or it is disabled."""
     endpoint = bucket.endpoint._replace(access_key=name, secret_key=password)
     try:
         next(connect(endpoint).list_objects(bucket.name, "models/"), None)
@@ -111,7 +110,7 @@ def _knows(bucket: Bucket, name: str, password: str) -> bool | None:
 
 
 def _sorted(policy: Any) -> Any:
-    """Return a policy with its lists in one order, which MinIO does not keep."""
+    """Return a policy with its lists sorted, because MinIO changes their order."""
     if isinstance(policy, dict):
         return {key: _sorted(value) for key, value in policy.items()}
     if isinstance(policy, list):

@@ -1,4 +1,4 @@
-"""`store verify`: whether everything in the store is what its name or a manifest says it is."""
+"""`store verify`: check the digest of every object against its name or a manifest."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NAMED_BY_DIGEST = re.compile(
 
 
 class Claim(NamedTuple):
-    """Something says that an object has this digest, or one that begins so."""
+    """Expected digest of an object, or the beginning of it."""
 
     key: str
     sha256: str
@@ -30,12 +30,9 @@ class Claim(NamedTuple):
 
 
 def verify_store(store: Store) -> tuple[str, bool]:
-    """Hash every object whose digest is known; return a line for each finding, and whether all is well.
+    """Hash every object with a known digest; return a line for each finding, and whether there is no error.
 
-    What a killed `publish` left is a note, not an error: nobody sees it, and the next `publish` completes it.
-
-    Raises:
-        StoreError: the store is not to be reached.
+    A version left by a killed `publish` is a note, not an error: it is invisible, and the next `publish` completes it.
     """
     errors: list[str] = []
     keys = store.list("")
@@ -60,7 +57,7 @@ def verify_store(store: Store) -> tuple[str, bool]:
 
 
 def _claims(version: Version) -> Iterator[Claim]:
-    """Yield what a manifest says of objects."""
+    """Yield the digests in a manifest."""
     model, number, manifest = version.model, version.number, version.manifest
     source = key_of(model, number)
     yield Claim(key_of(model, number, "model.onnx"), manifest.onnx_sha256, source)

@@ -1,4 +1,4 @@
-"""Detections, and the model that made them, as answers and captures write them."""
+"""Types of detections and of the model's name, shared by answers and captures."""
 
 from typing import Annotated
 

@@ -1,4 +1,4 @@
-"""The client of s3:// on any S3 endpoint, and what its errors mean; the pipeline's store uses it too."""
+"""Client of s3:// on any S3 endpoint, and the meaning of its errors; runner's store uses it too."""
 
 import os
 import re
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from minio import Minio
     from urllib3 import PoolManager
 
-CONNECTIONS = 32  # kept open at once
+CONNECTIONS = 32  # connections kept open per endpoint
 _CONNECT_SECONDS, _READ_SECONDS = 10, 30
-# Codes of https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html and MinIO's own that end by themselves.
+# Transient errors of https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html, and of MinIO.
 _PASSING = {
     "ConditionalRequestConflict",
     "InternalError",
-    "NoSuchUpload",  # an upload in parts was ended by a request whose answer did not come through
+    "NoSuchUpload",  # the request that ended a multipart upload succeeded, but its response was lost
     "OperationAborted",
     "RequestTimeout",
     "ServiceUnavailable",
@@ -31,15 +31,13 @@ _FULL = {"XMinioStorageFull", "InsufficientStorage", "QuotaExceeded", "XMinioAdm
 
 
 class Endpoint(NamedTuple):
-    """Where s3:// is.
+    """S3 endpoint.
 
     Attributes:
-        url: of the server.
-        access_key: the user; None with `secret_key`: nobody.
-        secret_key: of that user.
-        ca_bundle: file of certificates to trust; None: the system's.
-        region: asked for where it is None.
-        server_name: that the server's certificate must have; None: the host of `url`. A tunnel has another host.
+        access_key: None, as `secret_key`: anonymous.
+        ca_bundle: file of trusted certificates; None: the system's.
+        region: None: requested from the endpoint.
+        server_name: expected in the server's certificate; None: the host of `url`. A tunnel has another host.
     """
 
     url: str | None
@@ -51,16 +49,16 @@ class Endpoint(NamedTuple):
 
 
 def endpoint_of_environment(environment: Mapping[str, str] = os.environ) -> Endpoint:
-    """Return the endpoint that AWS_ENDPOINT_URL and its neighbours name; an empty variable is an unset one."""
+    """Return the endpoint of AWS_ENDPOINT_URL and related variables; an empty variable counts as unset."""
     names = ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "CA_BUNDLE", "AWS_DEFAULT_REGION")
     return Endpoint(*(environment.get(name) or None for name in names))
 
 
 def address_of(endpoint: Endpoint) -> tuple[str, bool]:
-    """Return host and port of an endpoint, and whether it is spoken to by TLS.
+    """Return host and port of an endpoint, and whether it uses TLS.
 
     Raises:
-        ValueError: it has no usable URL, or a user without a password.
+        ValueError: no usable URL, or a user without a password.
     """
     parts = urlsplit(endpoint.url or "")
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.path not in ("", "/") or parts.username:
@@ -75,7 +73,7 @@ def address_of(endpoint: Endpoint) -> tuple[str, bool]:
 
 @lru_cache(maxsize=8)
 def connect(endpoint: Endpoint) -> "Minio":
-    """Return a client, the same one for the same endpoint; threads may share it. Nothing is sent yet.
+    """Return a thread-safe client, cached per endpoint; no request is sent yet.
 
     Raises:
         ValueError: as `address_of`.
@@ -90,21 +88,17 @@ def connect(endpoint: Endpoint) -> "Minio":
 
 @lru_cache(maxsize=8)
 def pool_of(endpoint: Endpoint) -> "PoolManager":
-    """Return the connections of a client, for the few requests that it cannot make.
-
-    Raises:
-        OSError: CA_BUNDLE cannot be read.
-    """
-    import urllib3  # only where s3:// is used: with the client it takes a third of a second to import
+    """Return a client's connection pool, for requests it cannot make; raise OSError if CA_BUNDLE cannot be read."""
+    import urllib3  # only where s3:// is used: urllib3 and the client take 0.3 s to import
 
     bundle = endpoint.ca_bundle or os.environ.get("SSL_CERT_FILE")
     if bundle:
-        with open(bundle, "rb"):  # noqa: PTH123 - else a missing file comes to light as a failed connection
+        with open(bundle, "rb"):  # noqa: PTH123 - otherwise a missing file shows up as a failed connection
             pass
     return urllib3.PoolManager(
         maxsize=CONNECTIONS,
         timeout=urllib3.Timeout(connect=_CONNECT_SECONDS, read=_READ_SECONDS),
-        # MinIO says "retry after 60 s" of a damaged object too; the last answer is kept, since it says why.
+        # MinIO sends "retry after 60 s" for a damaged object too; keep the last response, which has the cause.
         retries=urllib3.Retry(
             total=2,
             backoff_factor=0.2,
@@ -118,11 +112,7 @@ def pool_of(endpoint: Endpoint) -> "PoolManager":
 
 
 def tls_context() -> ssl.SSLContext:
-    """Return a TLS context that trusts the system's authorities and those of CA_BUNDLE, a cluster's own perhaps.
-
-    Raises:
-        OSError: CA_BUNDLE cannot be read.
-    """
+    """Return a TLS context: system CAs plus CA_BUNDLE; raise OSError if that cannot be read."""
     trusted = ssl.create_default_context()
     if bundle := os.environ.get("CA_BUNDLE"):
         trusted.load_verify_locations(bundle)
@@ -130,25 +120,25 @@ def tls_context() -> ssl.SSLContext:
 
 
 def code_of(error: Exception) -> str:
-    """Return what S3 calls an error, such as NoSuchKey; where it has no name, the HTTP status; else nothing."""
+    """Return the S3 code of an error, such as NoSuchKey, or else its HTTP status; empty if it has neither."""
     from minio.error import MinioException
 
     if not isinstance(error, MinioException):
         return ""
     if code := getattr(error, "code", None):  # S3Error
         return str(code)
-    text = str(error)  # some servers send their XML as text/xml, which the client takes for no XML
+    text = str(error)  # some servers send XML as text/xml, which the client does not parse
     found = re.search(r"<Code>(\w+)</Code>", text) or re.search(r"(?:Response|status) code:? (\d+)", text)
     return found[1] if found else ""
 
 
 def is_missing(error: Exception) -> bool:
-    """Whether an error says that there is no such object."""
+    """Whether the error means that there is no such object."""
     return code_of(error) in ("NoSuchKey", "404")
 
 
 def is_passing(error: Exception) -> bool:
-    """Whether an error may be gone at the next try: the server is away, busy, or broke off."""
+    """Whether the error is transient: the server is unreachable or busy, or the connection broke."""
     from urllib3.exceptions import HTTPError, LocationParseError, SSLError
 
     if isinstance(error, HTTPError):
@@ -158,12 +148,12 @@ def is_passing(error: Exception) -> bool:
 
 
 def is_unreadable(error: Exception) -> bool:
-    """Whether the endpoint has the object, but cannot read it; MinIO calls damage and overload by one name."""
+    """Whether the endpoint has the object but cannot read it; MinIO has one code for damage and overload."""
     return code_of(error) == "SlowDownRead"
 
 
 def explain(error: Exception, endpoint: Endpoint) -> str:
-    """Say what an error means and what to do, without any secret."""
+    """Return what an error means and what to do, without secrets."""
     from urllib3.exceptions import HTTPError, SSLError
 
     code, user = code_of(error), endpoint.access_key

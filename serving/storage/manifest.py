@@ -1,4 +1,4 @@
-"""The part of a published model's manifest that the server reads; `publish` writes it (DESIGN: the store)."""
+"""Manifest of a published model, the part that the server reads; `publish` writes it (DESIGN: the store)."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""A model by its URI: fetched, its digests checked, loaded into a detector."""
+"""Model by URI: fetched, checked by digest, loaded into a detector."""
 
 import hashlib
 from collections.abc import Sequence
@@ -23,11 +23,10 @@ class LoadingError(Exception):
 
 @dataclass(frozen=True)
 class Model:
-    """A model that is ready.
+    """A loaded model.
 
     Attributes:
-        detector: what answers.
-        name: how answers call it.
+        name: its name in answers.
         manifest: None where MODEL_URI names a bare .onnx.
         thresholds: a confidence for each class, in the order of the detector's.
     """
@@ -45,9 +44,8 @@ def load_model(
 
     Args:
         uri: of a manifest.json or an .onnx: a path or s3://bucket/key.
-        endpoint: where s3:// is.
-        sha256: of what `uri` names; None: not checked.
-        version, commit: to report where `uri` names a bare .onnx, which knows none.
+        sha256: hex digest of the file at `uri`; None: not checked.
+        version, commit: reported for a bare .onnx, which has no manifest.
     Raises:
         LoadingError: with the reason.
     """

@@ -11,15 +11,11 @@ _MAX_BYTES = 2_000_000_000
 
 
 class StorageError(Exception):
-    """Something could not be read or written; the text says what and why, and holds no secret."""
+    """Something could not be read or written; the text has the object and the cause, and no secret."""
 
 
 def read(uri: str, endpoint: Endpoint) -> bytes:
-    """Return what a URI names.
-
-    Raises:
-        StorageError: it is not there, too large, or not to be reached.
-    """
+    """Return the content of a URI, or raise StorageError if it is missing, too large, or unreachable."""
     try:
         if not uri.startswith("s3://"):
             return Path(uri.removeprefix("file://")).read_bytes()
@@ -29,7 +25,7 @@ def read(uri: str, endpoint: Endpoint) -> bytes:
             size = int(response.headers.get("Content-Length", -1))
             if not 0 <= size <= _MAX_BYTES:
                 raise StorageError(f"{uri}: has {size:,} bytes; expected at most {_MAX_BYTES:,}")
-            data: bytes = response.read(decode_content=False)  # all at once: in pieces it takes thrice as long
+            data: bytes = response.read(decode_content=False)  # all at once: chunks take three times as long
         finally:
             response.close()
             response.release_conn()
@@ -38,16 +34,12 @@ def read(uri: str, endpoint: Endpoint) -> bytes:
         return data
     except StorageError:
         raise
-    except Exception as error:  # the client's, urllib3's and the system's errors have no common base
+    except Exception as error:  # errors of the client, urllib3 and the system have no common base
         raise StorageError(f"{uri}: cannot be read: {_said(error, endpoint)}") from error
 
 
 def write(base: str, key: str, data: bytes, content_type: str, endpoint: Endpoint) -> None:
-    """Keep data under a key below a folder or s3://bucket[/prefix], whole or not at all.
-
-    Raises:
-        StorageError: it cannot be written.
-    """
+    """Write data under a key below a folder or s3://bucket[/prefix] atomically, or raise StorageError."""
     try:
         if not base.startswith("s3://"):
             target = Path(base.removeprefix("file://")) / key
@@ -64,7 +56,7 @@ def write(base: str, key: str, data: bytes, content_type: str, endpoint: Endpoin
 
 
 def beside(uri: str, name: str) -> str:
-    """The URI of another file in the same folder."""
+    """Return the URI of another file in the same folder."""
     folder, slash, _ = uri.rpartition("/")
     return f"{folder}{slash}{name}"
 

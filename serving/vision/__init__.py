@@ -1,1 +1,1 @@
-"""A picture's bytes in, boxes out: numpy, Pillow and ONNX Runtime alone."""
+"""Detection from a picture's bytes to boxes, with numpy, Pillow and ONNX Runtime only."""

@@ -1,12 +1,12 @@
-"""The detector that the server runs and evaluate measures: bytes of a picture in, boxes in its pixels out.
+"""Detector of the server and of evaluate: bytes of a picture in, boxes in its pixels out.
 
     detector = Detector(Path("model.onnx"))
     found = detector.detect(Path("picture.jpg").read_bytes())
     for box, confidence, class_id in zip(found.boxes_xyxy_px, found.confidences, found.class_ids):
         print(detector.classes[class_id], confidence, box)
 
-Runs what Ultralytics' ONNX export writes, of YOLOv5u to YOLO26: boxes that need suppression, (N, 4 + classes, A), and
-end-to-end lists, (N, 300, 6).
+Runs Ultralytics' ONNX exports of YOLOv5u to YOLO26: boxes that need suppression, (N, 4 + classes, A), and end-to-end
+lists, (N, 300, 6).
 """
 
 from collections.abc import Collection, Sequence
@@ -24,19 +24,19 @@ from serving.vision.metadata import ModelError, read
 from serving.vision.picture import MAX_PIXELS, Picture, decode
 from serving.vision.suppression import from_grid, from_list, suppress
 
-# New shapes come with pictures of new proportions; by default each would be tried with every algorithm that there is.
+# New proportions bring new input shapes; the default would benchmark every algorithm for each.
 _CUDA = ("CUDAExecutionProvider", {"cudnn_conv_algo_search": "HEURISTIC"})
 _DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 
 
 class Wanted(TypedDict, total=False):
-    """What a caller may ask of a detection.
+    """Options of a detection.
 
     confidence: 0 to 1, one for all (0.25) or one per class: a detection must be above it.
-    iou: 0 to 1 (0.7): of two boxes of one class that overlap more, the less confident goes.
-    max_detections: how many to keep at most, 1 or more (300).
+    iou: 0 to 1 (0.7): of two boxes of one class that overlap more, the less confident is dropped.
+    max_detections: 1 or more (300).
     classes: ids to look for; None, the default, for all.
-    multi_label: a box may be of several classes at once, as Ultralytics validates; else (False) its best class counts.
+    multi_label: True: a box may have several classes, as in Ultralytics' `val`; False (default): its best class only.
     max_pixels: refuse larger pictures, from their header (`serving.vision.picture.MAX_PIXELS`).
     """
 
@@ -49,7 +49,7 @@ class Wanted(TypedDict, total=False):
 
 
 class Timings(NamedTuple):
-    """Where the time of a detection went, in milliseconds; in a batch each picture bears its share."""
+    """Times of a detection in milliseconds; in a batch each picture has its share."""
 
     decode: float
     inference: float
@@ -58,14 +58,14 @@ class Timings(NamedTuple):
 
 @dataclass(frozen=True)
 class Detections:
-    """What was found in one picture, the most confident first.
+    """Detections of one picture, the most confident first.
 
     Attributes:
-        boxes_xyxy_px: (N, 4) float32, pixels of the full picture as a person sees it, x1 y1 x2 y2. N may be 0.
+        boxes_xyxy_px: (N, 4) float32, pixels of the full upright picture, x1 y1 x2 y2. N may be 0.
         confidences: (N,) float32, 0 to 1.
-        class_ids: (N,) int64, places in `Detector.classes`.
+        class_ids: (N,) int64, indices of `Detector.classes`.
         width: pixels of the full picture.
-        height: the same, downwards.
+        height: pixels of the full picture.
         timings: milliseconds.
     """
 
@@ -79,11 +79,11 @@ class Detections:
 
 @dataclass(frozen=True)
 class Inference:
-    """What the model answered to one picture.
+    """Model output for one picture.
 
     Attributes:
         output: (4 + classes, A) or (K, 6) float32, as `serving.vision.suppression` reads it.
-        place: how the picture lay in the input.
+        place: position of the picture in the input.
         decode_ms: milliseconds, with the letterbox.
         inference_ms: milliseconds.
     """
@@ -95,18 +95,18 @@ class Inference:
 
 
 class Detector:
-    """One model, loaded once; every method may be called from many threads at a time.
+    """A loaded model; every method is thread-safe.
 
     Attributes:
-        classes: names, in the order of their ids.
+        classes: names in id order.
         input_hw: height and width of the model's input in pixels.
-        rect: whether the input may be smaller, to hug the picture: less padding, less work. So it is where height and
-            width are free in the graph.
+        rect: whether the input may be smaller, to fit the picture with less padding: true where height and width are
+            dynamic in the graph.
         stride: pixels per cell of the coarsest grid.
-        end2end: whether the model lists its detections itself, so that `iou` has no effect.
-        batch: how many pictures it takes at once, None where any number.
+        end2end: whether the model outputs final detections, so that `iou` has no effect.
+        batch: fixed number of pictures per inference, None where dynamic.
         metadata: everything that the export wrote, as text.
-        provider: what runs it: CPUExecutionProvider, CUDAExecutionProvider, ….
+        provider: its execution provider: CPUExecutionProvider, CUDAExecutionProvider, ….
     """
 
     def __init__(self, model: Path | bytes, *, threads: int = 1, providers: Sequence[str] | None = None) -> None:
@@ -114,9 +114,9 @@ class Detector:
 
         Args:
             model: an ONNX file, or its bytes.
-            threads: cores for one call. With 1, calls from as many threads as there are cores finish most pictures per
-                second; more cores shorten a single call, at more CPU time for each.
-            providers: ONNX Runtime's names in order of preference; by default CUDA where it is available, else the CPU.
+            threads: cores per call. 1, with as many calling threads as cores, gives the highest throughput; more cores
+                shorten a single call but cost more CPU time.
+            providers: ONNX Runtime's names in order of preference; None: CUDA where available, else the CPU.
         Raises:
             ModelError: not readable, not a detector, or its metadata and its graph disagree.
         """
@@ -141,32 +141,31 @@ class Detector:
         """Find objects in one picture.
 
         Args:
-            picture: the bytes of a file, or what `serving.vision.picture.decode` made of them.
+            picture: bytes of a file, or the result of `serving.vision.picture.decode`.
             wanted: see `Wanted`.
         Raises:
-            PictureError: the bytes are no picture that can be read.
+            PictureError: the bytes are not a readable picture.
             ValueError: an argument is out of its range.
         """
         return self.detect_batch([picture], **wanted)[0]
 
     def detect_batch(self, pictures: Sequence[bytes | Picture], **wanted: Unpack[Wanted]) -> list[Detections]:
-        """Find objects in several pictures by one inference, where the model's batch is dynamic; else one by one.
+        """Find objects in several pictures with one inference if the model's batch is dynamic, else one by one.
 
         Pays on a GPU. On a CPU, calls of `detect` from several threads are faster.
 
         Raises:
-            PictureError: one of the pictures cannot be read; nothing is found in the others either.
+            PictureError: one of the pictures cannot be read; the others get no result either.
             ValueError: an argument is out of its range.
         """
-        self._thresholds(wanted)  # refuses before it works
+        self._thresholds(wanted)  # rejects wrong arguments before the inference
         inferred = self.infer(pictures, max_pixels=wanted.get("max_pixels", MAX_PIXELS))
         return [self.select(each, **wanted) for each in inferred]
 
     def infer(self, pictures: Sequence[bytes | Picture], *, max_pixels: int = MAX_PIXELS) -> list[Inference]:
-        """Run the model; `select` then finds objects in each answer, more than once if it must.
+        """Run the model; `select` then extracts detections from each output, repeatedly if needed.
 
-        Raises:
-            PictureError: one of the pictures cannot be read, or is larger than max_pixels.
+        A picture that cannot be read or is larger than max_pixels raises PictureError.
         """
         start = perf_counter()
         prepared = [self.prepare(picture, max_pixels=max_pixels) for picture in pictures]
@@ -185,7 +184,7 @@ class Detector:
         """Make the input for one picture.
 
         Returns:
-            (1, 3, H, W) float32, 0 to 1, RGB; and how the picture lies in it.
+            (1, 3, H, W) float32, 0 to 1, RGB; and the picture's position in it.
         Raises:
             PictureError: it cannot be read, or is larger than max_pixels.
         """
@@ -198,10 +197,9 @@ class Detector:
         return inputs, place
 
     def select(self, inferred: Inference, **wanted: Unpack[Wanted]) -> Detections:
-        """Find objects in the model's answer; `max_pixels` has no effect here.
+        """Extract detections from the model's output; `max_pixels` has no effect here.
 
-        Raises:
-            ValueError: an argument is out of its range.
+        An argument out of its range raises ValueError.
         """
         start = perf_counter()
         thresholds, limit, place = self._thresholds(wanted), wanted.get("max_detections", 300), inferred.place
@@ -215,7 +213,7 @@ class Detector:
         return Detections(boxes, rows.confidences, rows.class_ids, place.width, place.height, timings)
 
     def _run_all(self, inputs: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
-        """The output for each of the inputs; those of one shape share an inference, where the model's batch is free."""
+        """Return the output for each input; inputs of one shape share an inference if the model's batch is dynamic."""
         if self.batch == 1 or len(inputs) < 2:
             return [self._run(each)[0] for each in inputs]
         outputs: dict[int, NDArray[np.float32]] = {}
@@ -229,7 +227,7 @@ class Detector:
         return np.asarray(output, np.float32)
 
     def _thresholds(self, wanted: Wanted) -> NDArray[np.float32]:
-        """(classes,) float32 from `confidence` and `classes`, inf for a class not wanted; checks the rest too."""
+        """Return (classes,) float32 from `confidence` and `classes`, inf for an unwanted class; check all options."""
         count = len(self.classes)
         confidence = np.asarray(wanted.get("confidence", 0.25), np.float32)
         if confidence.shape not in ((), (count,)) or not ((confidence >= 0) & (confidence <= 1)).all():
@@ -250,7 +248,7 @@ class Detector:
         return thresholds
 
     def _runs_when_small(self) -> bool:
-        """Whether the model runs on the smallest input: an end-to-end list of fixed length may be longer than that."""
+        """Whether the model runs on the smallest input; a fixed-length end-to-end list may be longer than its grid."""
         place = letterbox(self.input_hw[1], 1, self.input_hw, stride=self.stride)
         quiet = ort.RunOptions()
         quiet.log_severity_level = 4
@@ -263,10 +261,10 @@ class Detector:
         return True
 
     def _check_output(self, end2end: bool) -> bool:
-        """Run the model once; whether its output is an end-to-end list."""
+        """Run the model once; return whether its output is an end-to-end list."""
         try:
             shape = self._run(np.zeros((1, 3, *self.input_hw), np.float32)).shape
-        except Exception as error:  # ONNX Runtime's errors have no common base of their own
+        except Exception as error:  # ONNX Runtime's errors have no common base
             raise ModelError(f"the model does not run on an empty picture: {error}") from error
         grid = (1, 4 + len(self.classes))
         if len(shape) == 3 and shape[:2] == grid and not end2end:
@@ -284,7 +282,7 @@ def _session(model: Path | bytes, threads: int, providers: Sequence[str] | None)
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    # Waiting threads that spin doubled the CPU time of a call, and took the cores from the other calls.
+    # Spinning threads doubled the CPU time of a call, and took cores from other calls.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if providers is None:
         available = ort.get_available_providers()

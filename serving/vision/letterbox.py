@@ -1,4 +1,4 @@
-"""How a picture is laid into a model's input, and boxes brought back: the geometry of Ultralytics' LetterBox."""
+"""Letterbox: scale and pad a picture into a model's input, and map boxes back, as Ultralytics' LetterBox does."""
 
 import math
 from dataclasses import dataclass
@@ -10,23 +10,23 @@ from PIL import Image
 from serving.vision.picture import Picture
 
 PADDING = 114
-# A reduced JPEG keeps this many times the input's pixels, or exactly them: else `fill` would blur what remains.
+# A reduced JPEG has exactly the input's size or at least this many times it; `fill` would blur sizes between.
 SPARE = 2.0
 
 
 @dataclass(frozen=True)
 class Letterbox:
-    """Where a picture lies in the model's input: scaled evenly, centred, the rest padded.
+    """Position of a picture in the model's input: scaled evenly, centred, the rest padded.
 
     Attributes:
         width: pixels of the full picture.
-        height: the same, downwards.
+        height: pixels of the full picture.
         input_width: pixels of the model's input.
-        input_height: the same, downwards.
+        input_height: pixels of the model's input.
         inner_width: pixels of the input that the picture covers, at least 1.
-        inner_height: the same, downwards.
-        left: padding before the picture, in pixels of the input.
-        top: the same, downwards.
+        inner_height: pixels of the input that the picture covers, at least 1.
+        left: padding left of the picture, in pixels of the input.
+        top: padding above the picture, in pixels of the input.
     """
 
     width: int
@@ -40,16 +40,16 @@ class Letterbox:
 
 
 def letterbox(width: int, height: int, input_hw: tuple[int, int], *, stride: int | None = None) -> Letterbox:
-    """Where a picture of width x height lies in an input of input_hw (height, width) pixels.
+    """Return the position of a picture in a model's input.
 
-    Enlarges small pictures, as Ultralytics does when it predicts and validates.
+    Small pictures are enlarged, as in Ultralytics' predict and val.
 
     Args:
         width: pixels of the full picture.
-        height: the same, downwards.
-        input_hw: pixels.
-        stride: pixels. The input is then no larger than the picture needs: its sides are the next multiples of the
-            stride (Ultralytics' `rect`), but at least half of input_hw, so that there are not too many shapes.
+        height: pixels of the full picture.
+        input_hw: (height, width) in pixels.
+        stride: pixels. The input then shrinks to the next multiples of the stride that hold the picture (Ultralytics'
+            `rect`), but at least half of input_hw, to limit the number of shapes. None: full input.
     """
     input_height, input_width = input_hw
     scale = min(input_height / height, input_width / width)
@@ -68,13 +68,13 @@ def _hugging(inner: int, side: int, stride: int) -> int:
 def fill(picture: Picture, place: Letterbox, out: NDArray[np.float32]) -> None:
     """Write a picture into a model's input.
 
-    Each pixel is interpolated between its four neighbours, not averaged over the area that it stands for: that is
-    OpenCV's INTER_LINEAR, with which Ultralytics trains and validates. Pillow's `resize`, which averages when it
-    shrinks, moved confidences by 0.01 to 0.04; this moves them by 0.004 (285 pictures, a model of 320 px).
+    Each pixel is interpolated between its four neighbours, not averaged over its area, like OpenCV's INTER_LINEAR, with
+    which Ultralytics trains and validates. Pillow's `resize`, which averages when it shrinks, changed confidences by
+    0.01 to 0.04; this changes them by 0.004 (285 pictures, a model of 320 px).
 
     Args:
         picture: RGB of any size with the proportions of `place`.
-        place: what `letterbox` gave for the full picture.
+        place: result of `letterbox` for the full picture.
         out: (3, input_height, input_width) float32, is filled with values 0 to 1, RGB.
     """
     image, size = picture.image, (place.inner_width, place.inner_height)
@@ -93,11 +93,11 @@ def fill(picture: Picture, place: Letterbox, out: NDArray[np.float32]) -> None:
 def to_picture(boxes_xyxy_px: NDArray[np.float32], place: Letterbox) -> NDArray[np.float32]:
     """Map boxes from the model's input back to the full picture.
 
-    Boxes are clipped to the picture; degenerate ones are kept, so row i stays row i.
+    Boxes are clipped to the picture; degenerate boxes are kept, so row i stays row i.
 
     Args:
         boxes_xyxy_px: (N, 4) float32, pixels of the input, x1 y1 x2 y2. N may be 0.
-        place: what `letterbox` gave for this picture.
+        place: result of `letterbox` for this picture.
     Returns:
         (N, 4) float32, pixels of the full picture, x1 y1 x2 y2.
     """
@@ -108,7 +108,7 @@ def to_picture(boxes_xyxy_px: NDArray[np.float32], place: Letterbox) -> NDArray[
 
 
 def to_input(boxes_xyxy_px: NDArray[np.float32], place: Letterbox) -> NDArray[np.float32]:
-    """Map boxes from the full picture to the model's input: `to_picture` undone, for boxes inside the picture."""
+    """Map boxes from the full picture to the model's input, as the inverse of `to_picture` inside the picture."""
     offset = np.array([place.left, place.top] * 2, np.float32)
     scale = np.array([place.inner_width / place.width, place.inner_height / place.height] * 2, np.float32)
     return boxes_xyxy_px * scale + offset

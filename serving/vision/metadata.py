@@ -1,4 +1,4 @@
-"""What Ultralytics' export writes into a model about itself, read as the hostile text that it may be."""
+"""Metadata of an Ultralytics export, parsed as untrusted text."""
 
 import ast
 from dataclasses import dataclass
@@ -7,18 +7,18 @@ _MAX_LENGTH = 1_000_000  # characters
 
 
 class ModelError(Exception):
-    """The model cannot be loaded, or is not a detector of the form that Ultralytics exports."""
+    """The model cannot be loaded, or is not a detector exported by Ultralytics."""
 
 
 @dataclass(frozen=True)
 class Metadata:
-    """The part of the metadata that decides how the model is run.
+    """Metadata needed to run the model.
 
     Attributes:
-        classes: names, in the order of their ids.
+        classes: names in id order.
         input_hw: height and width of the input in pixels.
         stride: pixels per cell of the coarsest grid.
-        end2end: whether the model was trained to list its detections itself.
+        end2end: whether the model was trained to output final detections.
     """
 
     classes: tuple[str, ...]
@@ -28,12 +28,12 @@ class Metadata:
 
 
 def read(metadata: dict[str, str]) -> Metadata:
-    """Check the metadata of a detector.
+    """Check and parse the metadata of a detector.
 
     Args:
-        metadata: as ONNX Runtime gives it: `names`, `imgsz` and `stride` hold Python literals.
+        metadata: from ONNX Runtime: `names`, `imgsz` and `stride` hold Python literals.
     Raises:
-        ModelError: a key is missing or does not hold what the export writes, or the model is no detector.
+        ModelError: a key is missing or invalid, or the model is not a detector.
     """
     if (task := metadata.get("task")) != "detect":
         raise ModelError(f"task is {task!r} in the model's metadata; expected 'detect', as Ultralytics' export writes")
@@ -43,7 +43,7 @@ def read(metadata: dict[str, str]) -> Metadata:
 
 
 def _literal(metadata: dict[str, str], key: str) -> object:
-    """The Python literal that the export wrote under a key; nothing is executed."""
+    """Return the Python literal under a key; nothing is executed."""
     text = metadata.get(key)
     if text is None:
         raise ModelError(f"{key} is missing in the model's metadata; expected what Ultralytics' export writes")

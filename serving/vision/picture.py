@@ -1,14 +1,14 @@
-"""The one decode: what prepare checks, evaluate measures and the server answers all come through here.
+"""Decoding of pictures for prepare, evaluate and the server alike.
 
-Content decides, never the name. Every picture becomes 8-bit RGB, upright, its first frame only:
+The content decides, not the name. Every picture becomes 8-bit RGB, upright, its first frame only:
 
-- Alpha is dropped and the colours beneath a transparent hole are kept, as OpenCV, and so Ultralytics, reads them.
+- Alpha is dropped and the colours under transparent pixels are kept, as in OpenCV, which Ultralytics uses.
 - 16-bit values are divided by 256 (12-bit ones by 16), never clipped. Deeper ones have no agreed white and are refused.
 - Colour profiles are ignored, as in training.
 
 PictureError
-├── UnsupportedError   not a picture, or a kind that is not read here          (the server's 415)
-├── UnreadableError    a picture of a known kind that is truncated or damaged  (400)
+├── UnsupportedError   not a picture, or an unsupported format                 (the server's 415)
+├── UnreadableError    a supported format, but truncated or damaged            (400)
 └── TooLargeError      more pixels than allowed; known from the header alone   (413)
 """
 
@@ -45,7 +45,7 @@ _PLUGINS = (
 EXPECTED = "expected JPEG, PNG, WebP, GIF, BMP, TIFF, JPEG 2000 or AVIF"
 _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx")
 _ORIENTATION_TAG = 0x0112
-# EXIF orientation → what turns the stored picture upright (EXIF 2.32, 4.6.4 A).
+# EXIF orientation → transposition that turns the stored picture upright (EXIF 2.32, 4.6.4 A).
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -55,21 +55,21 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-# Memory that Pillow may keep for the next picture, in blocks of at most 16 MB: asking the system anew for each costs up
-# to a fifth of the time. https://pillow.readthedocs.io/en/stable/reference/block_allocator.html
+# Blocks of at most 16 MB that Pillow keeps for the next picture: allocating anew costs up to a fifth of the time.
+# https://pillow.readthedocs.io/en/stable/reference/block_allocator.html
 Image.core.set_blocks_max(8)  # type: ignore[attr-defined]
 
 
 class PictureError(Exception):
-    """Base of everything `decode` raises: the bytes are at fault, not the program."""
+    """Base of all errors of `decode`: the bytes are at fault, not the program."""
 
 
 class UnsupportedError(PictureError):
-    """Not a picture, or a kind of picture that is not read here."""
+    """Not a picture, or an unsupported format."""
 
 
 class UnreadableError(PictureError):
-    """A picture of a known kind that is truncated or damaged."""
+    """A supported format, but truncated or damaged."""
 
 
 class TooLargeError(PictureError):
@@ -82,11 +82,11 @@ class Picture:
 
     Attributes:
         image: 8-bit RGB, upright. Smaller than width x height where `fit` allowed a reduced decode.
-        width: pixels of the full picture as a person sees it (turned upright).
-        height: the same, downwards.
-        format: what the bytes are: JPEG, MPO, PNG, WEBP, GIF, BMP, TIFF, JPEG2000 or AVIF.
+        width: pixels of the full upright picture.
+        height: pixels of the full upright picture.
+        format: of the bytes: JPEG, MPO, PNG, WEBP, GIF, BMP, TIFF, JPEG2000 or AVIF.
         turn: the EXIF orientation that was undone, 1 (none) to 8.
-        plain: a whole JPEG or PNG that already was one upright frame of 8-bit RGB: any reader sees these very pixels.
+        plain: an intact JPEG or PNG with one upright frame of 8-bit RGB, in which any reader sees the same pixels.
     """
 
     image: Image.Image
@@ -105,18 +105,16 @@ def decode(
     spare: float = 1.0,
     max_pixels: int = MAX_PIXELS,
 ) -> Picture:
-    """Turn the bytes of a picture into upright 8-bit RGB.
-
-    Safe to call from many threads.
+    """Decode a picture to upright 8-bit RGB; thread-safe.
 
     Args:
         data: the whole file.
-        fit: pixels. A JPEG may be decoded at 1/2, 1/4 or 1/8, its long side still at least `fit`.
-        fit_width: pixels. The same for the width as a person sees it.
-        spare: 1 or more: what is still larger than the fit has at least `spare` times its pixels.
-        max_pixels: refuse a picture with more, from its header, before memory is taken for them.
+        fit: pixels. A JPEG may be decoded at 1/2, 1/4 or 1/8 with a long side of at least `fit`.
+        fit_width: pixels. The same for the width of the upright picture.
+        spare: 1 or more: a result larger than the fit has at least `spare` times its pixels.
+        max_pixels: refuse larger pictures from their header, before allocating memory.
     Raises:
-        UnsupportedError: not a picture, or a kind that is not read here.
+        UnsupportedError: not a picture, or an unsupported format.
         UnreadableError: truncated or damaged.
         TooLargeError: more than max_pixels pixels, or more than memory holds.
     """
@@ -130,16 +128,16 @@ def decode(
         raise
     except (MemoryError, Image.DecompressionBombError) as error:
         raise TooLargeError(f"{kind} picture needs more memory than there is; expected a smaller one") from error
-    except Exception as error:  # what Pillow's decoders raise on damaged bytes has no common base
+    except Exception as error:  # errors of Pillow's decoders on damaged bytes have no common base
         raise UnreadableError(
             f"damaged or truncated {kind} picture ({_said(error)}); expected one that opens in a picture viewer"
         ) from error
 
 
 def _kind_of(data: bytes) -> tuple[str, Callable[[IO[bytes], str], ImageFile.ImageFile]]:
-    """Name and opener of the format that the first bytes belong to.
+    """Return name and opener of the format of the first bytes.
 
-    The openers are called directly, since `Image.open` warns or refuses at a pixel limit that is process-wide.
+    The openers are called directly, because `Image.open` warns or refuses at a process-wide pixel limit.
     """
     if data[4:8] == b"ftyp" and any(brand in data[8:64] for brand in _HEIC_BRANDS):
         raise UnsupportedError(f"HEIC pictures are not supported; {EXPECTED}")
@@ -162,7 +160,9 @@ def _upright_rgb(
         reduced = {scale: -(-side // scale) for scale in (1, 2, 4, 8)}
         scale = max((s for s, pixels in reduced.items() if pixels == enough or pixels >= spare * enough), default=1)
         image.draft(None, (max(1, width // scale), max(1, height // scale)))
-    stored = _orientation(image) if kind == "TIFF" else 1  # Pillow turns a TIFF as it loads; its size is already turned
+    stored = (
+        _orientation(image) if kind == "TIFF" else 1
+    )  # Pillow turns a TIFF while loading; its size is of the turned picture
     image.load()
     left = _orientation(image)
     turn = max(stored, left)
@@ -176,7 +176,7 @@ def _upright_rgb(
 
 
 def _to_rgb(image: Image.Image, raw_mode: str) -> Image.Image:
-    image.info.pop("transparency", None)  # else Pillow warns about it, or recolours
+    image.info.pop("transparency", None)  # otherwise Pillow warns about it, or recolours
     if image.mode.startswith("I;16"):
         bits = 12 if raw_mode == "I;12" else 16
         image = Image.fromarray((np.asarray(image) >> (bits - 8)).astype(np.uint8))
@@ -190,23 +190,23 @@ def _to_rgb(image: Image.Image, raw_mode: str) -> Image.Image:
 
 
 def _orientation(image: Image.Image) -> int:
-    """EXIF orientation, 1 to 8; 1 where EXIF is missing or damaged, as viewers do."""
+    """Return the EXIF orientation, 1 to 8; 1 where EXIF is missing or damaged, as viewers do."""
     try:
         turn = image.getexif().get(_ORIENTATION_TAG)
-    except Exception:  # noqa: BLE001 - what Pillow raises on damaged EXIF has no common base
+    except Exception:  # noqa: BLE001 - Pillow's errors on damaged EXIF have no common base
         return 1
     return turn if isinstance(turn, int) and 1 <= turn <= 8 else 1
 
 
 def _raw_mode(image: ImageFile.ImageFile) -> str:
-    """How the file stores a pixel, in Pillow's words: "RGB", "RGB;16B", "I;12", "P;4"; "" where it does not say."""
+    """Return the pixel format of the file in Pillow's terms: "RGB", "RGB;16B", "I;12", "P;4"; "" where unknown."""
     arguments = image.tile[0].args if image.tile else ""
     first = arguments[0] if isinstance(arguments, tuple) and arguments else arguments
     return first if isinstance(first, str) else ""
 
 
 def _single(image: ImageFile.ImageFile, data: bytes) -> bool:
-    """Whether this is one frame of JPEG or PNG alone; Ultralytics rewrites a JPEG with more behind its end."""
+    """Whether the file is one frame of JPEG or PNG; Ultralytics rewrites a JPEG with data after its end."""
     if image.format == "JPEG":
         return data.endswith(b"\xff\xd9")
     return image.format == "PNG" and getattr(image, "n_frames", 1) == 1

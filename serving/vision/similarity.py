@@ -1,4 +1,4 @@
-"""Whether two pictures look alike: a difference hash of 64 bits (N. Krawetz, "Kind of Like That", 2013)."""
+"""Near-duplicate pictures by a difference hash of 64 bits (N. Krawetz, "Kind of Like That", 2013)."""
 
 from collections import deque
 
@@ -8,7 +8,7 @@ _SIDE = 8
 
 
 def difference_hash(image: Image.Image) -> int:
-    """64 bits: whether each of 8 x 8 cells is brighter than the cell at its left. Like pictures differ in few."""
+    """Return 64 bits: whether each of 8 x 8 cells is brighter than the one at its left; similar pictures share most."""
     grey = image.convert("L").resize((_SIDE + 1, _SIDE), Image.Resampling.BOX)
     values = grey.tobytes()
     bits = 0
@@ -20,17 +20,17 @@ def difference_hash(image: Image.Image) -> int:
 
 
 class Seen:
-    """The hashes of the pictures that were kept lately."""
+    """Hashes of the pictures kept recently."""
 
     def __init__(self, bits: int, remember: int = 1_000) -> None:
-        """Take how many of the 64 bits may differ in pictures that count as alike (-1: no two are)."""
+        """Take the largest Hamming distance, of 64 bits, of near-duplicates (-1: none are)."""
         self._bits = bits
         self._hashes: deque[int] = deque(maxlen=remember)
 
     def like(self, hashed: int) -> bool:
-        """Whether one of them looks like this."""
+        """Whether a recent picture is a near-duplicate."""
         return any((hashed ^ other).bit_count() <= self._bits for other in self._hashes)
 
     def add(self, hashed: int) -> None:
-        """Remember one."""
+        """Add a hash."""
         self._hashes.append(hashed)

@@ -1,6 +1,6 @@
-"""From a model's raw output to detections: which rows count, and which of several on one object stays.
+"""Non-maximum suppression: from a model's raw output to detections.
 
-The semantics are those of Ultralytics' `non_max_suppression` (8.4), with classes kept apart exactly instead of by an
+The semantics are those of Ultralytics' `non_max_suppression` (8.4), but classes are separated exactly instead of by an
 offset that costs precision.
 """
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 MAX_CANDIDATES = 30_000
-_BLOCK = 128  # candidates that are compared with each other at once
+_BLOCK = 128  # candidates compared with each other at once
 
 
 @dataclass(frozen=True)
@@ -28,21 +28,21 @@ class Rows:
     class_ids: NDArray[np.intp]
 
     def take(self, index: NDArray[np.intp]) -> "Rows":
-        """The rows at these positions."""
+        """Return the rows at these positions."""
         return Rows(self.boxes_xyxy_px[index], self.confidences[index], self.class_ids[index])
 
     def best(self, limit: int) -> "Rows":
-        """The `limit` most confident, in that order; equal ones stay in theirs."""
+        """Return the `limit` most confident rows, sorted; the sort is stable."""
         return self.take(np.argsort(-self.confidences, kind="stable")[:limit])
 
 
 def from_grid(output: NDArray[np.float32], thresholds: NDArray[np.float32], *, multi_label: bool) -> Rows:
-    """Rows above their threshold in the output of a model that needs suppression.
+    """Return rows above their threshold in the output of a model that needs suppression.
 
     Args:
         output: (4 + classes, A) float32: cx cy w h in pixels of the input, then a score per class.
-        thresholds: (classes,) float32; a score must be above its class's. inf leaves a class out.
-        multi_label: every class above its threshold counts, not the best class of a box alone.
+        thresholds: (classes,) float32; a score must be above its class's. inf excludes a class.
+        multi_label: True: every class above its threshold counts; False: a box's best class only.
     """
     scores = output[4:]
     lowest = thresholds.min()
@@ -51,7 +51,7 @@ def from_grid(output: NDArray[np.float32], thresholds: NDArray[np.float32], *, m
         ranks, class_ids = np.nonzero(np.greater(scores[:, anchors].T, thresholds))
         anchors = anchors[ranks]
     else:
-        # The best class is chosen among all, and only then asked whether it is wanted: as Ultralytics does.
+        # The best class is chosen among all classes, wanted or not, as in Ultralytics.
         anchors = np.flatnonzero(scores.max(axis=0) > lowest)
         class_ids = scores[:, anchors].argmax(axis=0)
         above = scores[class_ids, anchors] > thresholds[class_ids]
@@ -62,11 +62,11 @@ def from_grid(output: NDArray[np.float32], thresholds: NDArray[np.float32], *, m
 
 
 def from_list(output: NDArray[np.float32], thresholds: NDArray[np.float32]) -> Rows:
-    """Rows above their threshold in the output of an end-to-end model.
+    """Return rows above their threshold in the output of an end-to-end model.
 
     Args:
         output: (K, 6) float32: x1 y1 x2 y2 in pixels of the input, confidence, class id.
-        thresholds: (classes,) float32; a confidence must be above its class's. inf leaves a class out.
+        thresholds: (classes,) float32; a confidence must be above its class's. inf excludes a class.
     """
     known = (output[:, 5] >= 0) & (output[:, 5] < len(thresholds))
     output = output[known]
@@ -76,12 +76,12 @@ def from_list(output: NDArray[np.float32], thresholds: NDArray[np.float32]) -> R
 
 
 def suppress(rows: Rows, *, iou: float, limit: int) -> Rows:
-    """Keep the most confident of the boxes that overlap others of their class.
+    """Keep the most confident of overlapping boxes of a class.
 
     Args:
-        rows: candidates in any order; of more than 30,000 the most confident are looked at.
-        iou: 0 to 1. Of two boxes of one class whose overlap is above it, the less confident goes.
-        limit: how many to keep at most.
+        rows: candidates in any order; only the 30,000 most confident are used.
+        iou: 0 to 1. Of two boxes of one class whose overlap is above it, the less confident is dropped.
+        limit: largest number of rows kept.
     """
     rows = rows.best(MAX_CANDIDATES)
     kept: list[NDArray[np.intp]] = []
@@ -102,14 +102,14 @@ def suppress(rows: Rows, *, iou: float, limit: int) -> Rows:
 
 
 def _overlap(rows: Rows, these: NDArray[np.intp], those: NDArray[np.intp], iou: float) -> NDArray[np.bool_]:
-    """(these, those) bool: same class, and intersection over union above iou."""
+    """Return (these, those) bool: same class, and intersection over union above iou."""
     a, b = rows.boxes_xyxy_px[these], rows.boxes_xyxy_px[those]
     width = np.minimum.outer(a[:, 2], b[:, 2]) - np.maximum.outer(a[:, 0], b[:, 0])
     height = np.minimum.outer(a[:, 3], b[:, 3]) - np.maximum.outer(a[:, 1], b[:, 1])
     shared = np.maximum(width, 0, out=width)
     shared *= np.maximum(height, 0, out=height)
     union = np.add.outer(_areas(a), _areas(b)) - shared
-    # Not divided by the union, which may be 0.
+    # No division by the union, which may be 0.
     rivals: NDArray[np.bool_] = np.equal.outer(rows.class_ids[these], rows.class_ids[those])
     rivals &= shared > np.float32(iou) * union
     return rivals

@@ -1,1 +1,1 @@
-"""The stage evaluate: model.onnx measured through the server's own detector."""
+"""Stage evaluate: measure model.onnx with the server's own detector."""

@@ -1,4 +1,4 @@
-"""Curves and the confusion of classes, as tables for `dvc plots` and as pictures that need no network."""
+"""Curves and confusion matrix, as tables for `dvc plots` and as pictures."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from runner.stages.evaluate.misses import Answer
 from runner.workspace import writing
 
 RATES = ("precision", "recall", "f1")
-MOST_NAMED = 12  # with more classes than this, their curves are thin, grey and without names
+MOST_NAMED = 12  # classes; with more, the curves are thin, grey and unnamed
 
 
 def write_curves(test: AveragePrecision, val: Counts, names: Sequence[str], out: Path) -> None:
@@ -24,10 +24,9 @@ def write_curves(test: AveragePrecision, val: Counts, names: Sequence[str], out:
 
     pr.csv: recall 0 to 1 in 101 steps, precision (mean over the classes that have boxes), and `precision(<class>)` for
     each of these, on test at an overlap of 0.5. thresholds.csv: threshold in steps of 0.01, and precision, recall and
-    f1, means over the classes that have boxes, on val: what another threshold would give.
+    f1, means over the classes that have boxes, on val: the effect of another threshold.
 
     Args:
-        test: average precision on test.
         val: counts on val at each of THRESHOLDS.
         names: class names in id order.
         out: an existing folder.
@@ -62,9 +61,9 @@ def write_curves(test: AveragePrecision, val: Counts, names: Sequence[str], out:
 
 
 def write_confusion(answers: Sequence[Answer], names: Sequence[str], out: Path) -> None:
-    """Write confusion.csv, a row per object, labelled or found: actual, predicted; and confusion.png, the matrix.
+    """Write confusion.csv, a row (actual, predicted) per labelled or found object; and confusion.png, the matrix.
 
-    What was missed was predicted as background; what was invented is background.
+    A missed object has `predicted` background; a false detection has `actual` background.
 
     Args:
         answers: all test pictures.
@@ -100,7 +99,7 @@ def write_confusion(answers: Sequence[Answer], names: Sequence[str], out: Path) 
 
 
 def _plain(name: str) -> str:
-    """Return a name as matplotlib writes it letter by letter: `$` would start a formula."""
+    """Return a name escaped for matplotlib: `$` would start a formula."""
     return name.replace("$", r"\$")
 
 
@@ -113,7 +112,7 @@ def _finish(axes: Axes, title: str, x: str, y: str) -> None:
 
 def _save(figure: Figure, path: Path) -> None:
     with writing(path) as temporary, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing")  # scripts that the font does not write
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # scripts that the font lacks
         figure.savefig(temporary, format="png", dpi=110, metadata={"Software": None})
 
 

@@ -1,8 +1,8 @@
-"""Measure model.onnx as the server would run it, on the raw bytes of the pictures that users would send.
+"""Evaluation of model.onnx as the server runs it, on the source bytes of the pictures.
 
-Every picture passes through the model once, and its answer is read twice. Average precision takes all boxes above a
-confidence of 0.001, of several classes if need be: Ultralytics' `val` does so, and figures can be compared. Thresholds,
-precision, recall, confusion and misses take what the server answers: one class a box.
+Each picture is inferred once, and its output is used twice. Average precision uses all boxes above a confidence of
+0.001, with several classes per box allowed, as in Ultralytics' `val`, so that figures are comparable. Thresholds,
+precision, recall, confusion and misses use the server's answer: one class per box.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from runner.stages.evaluate.metrics import (
 from runner.stages.evaluate.misses import Answer, write_misses
 from runner.workspace import write_text
 
-LOWEST_PREDICTION = 0.01  # confidence above which boxes stand in predictions.json
+LOWEST_PREDICTION = 0.01  # lowest confidence of boxes in predictions.json
 
 
 def evaluate(onnx: Path, raw: Path, dataset: Path, split: Path, settings: Evaluate, out: Path) -> str:
@@ -41,19 +41,17 @@ def evaluate(onnx: Path, raw: Path, dataset: Path, split: Path, settings: Evalua
 
     metrics.json holds map50, map50_95, precision, recall, threshold, pictures, boxes, the same for each class under
     `classes`, and `notes`. Everything is measured on test. Each class's threshold has the best F1 of that class on val;
-    the overall threshold has the best mean F1 over the classes. Precision and recall, 0 to 1, are those at the
-    threshold beside them; the overall ones are means over the classes. A class without boxes in test has no figures
-    (null) and is left out of the means.
+    the overall threshold has the best mean F1 over the classes. Precision and recall, 0 to 1, are measured at the
+    threshold beside them; the overall ones are means over the classes. A class without boxes in test has null figures
+    and is left out of the means.
 
-    Beside it: pr.csv, thresholds.csv and curves.png, confusion.csv and confusion.png (see curves.py),
+    Also written: pr.csv, thresholds.csv and curves.png, confusion.csv and confusion.png (see curves.py),
     predictions.json (boxes per test picture as served, above a confidence of 0.01), misses/ (see misses.py).
 
     Args:
-        onnx: the model file.
-        raw: images/, the pictures as they came.
+        raw: images/, the source pictures, unchanged.
         dataset: index.json (image, source, width, height, labels), classes.txt and labels/.
         split: val.txt and test.txt, each a list of `images/<name>`.
-        settings: overlap for suppression, boxes per picture, number of misses to draw.
         out: an empty folder.
     Returns:
         A line with the figures, and a line for each note.
@@ -122,18 +120,18 @@ def _metrics(ranked: AveragePrecision, measured: Counts, thresholds: Floats, nam
 
 
 def _mean(values: Floats) -> float | None:
-    """Return the mean, rounded; None of nothing: a class without boxes has no figures."""
+    """Return the rounded mean; None for no values: a class without boxes has no figures."""
     return round(float(values.mean()), 6) if len(values) else None
 
 
 def _answer(example: Example, served: Boxes, thresholds: Floats) -> Answer:
-    """What the server would have drawn with each class's threshold, beside what is labelled."""
+    """Return the labelled boxes and the boxes that the server returns with each class's threshold."""
     shown = served.take(np.flatnonzero(served.confidences > thresholds[served.class_ids]))
     return Answer(example.image, example.source, example.labelled, shown, pairs(example.labelled, shown))
 
 
 def _predictions(examples: Sequence[Example], found: Sequence[Found], names: Sequence[str]) -> str:
-    """JSON: for each picture its boxes as served, [class, confidence, x1, y1, x2, y2] in pixels; a line a picture."""
+    """Return JSON, one picture per line: its boxes as served, [class, confidence, x1, y1, x2, y2] in pixels."""
     lines = []
     for example, each in zip(examples, found, strict=True):
         served = each.served.take(np.flatnonzero(each.served.confidences > LOWEST_PREDICTION))

@@ -1,4 +1,4 @@
-"""The pictures of a part, what is labelled in them, and what the model finds."""
+"""Pictures of a part with their labels, and the model's detections in them."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from serving.vision.detector import Detections, Detector
 from serving.vision.metadata import ModelError
 from serving.vision.picture import PictureError
 
-LOWEST = 0.001  # confidence above which boxes count for average precision: what Ultralytics validates with
+LOWEST = 0.001  # lowest confidence for average precision, as in Ultralytics' `val`
 
 
 class Example(NamedTuple):
-    """A picture as users would send it, and what is to be found in it."""
+    """A source picture with its labels."""
 
     image: str
     source: Path
@@ -32,18 +32,14 @@ class Example(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What the model found: everything, for average precision; and as served, for all else."""
+    """Detections of a picture: all boxes, for average precision, and the boxes as served."""
 
     everything: Boxes
     served: Boxes
 
 
 def load(onnx: Path) -> Detector:
-    """Load the model, or say how to make one that loads.
-
-    Raises:
-        StageError: it is no detector, or cannot be loaded.
-    """
+    """Load the model, or raise StageError if it is not a detector or cannot be loaded."""
     try:
         return Detector(onnx)
     except ModelError as error:
@@ -51,11 +47,7 @@ def load(onnx: Path) -> Detector:
 
 
 def class_ids(known: Sequence[str], names: Sequence[str]) -> Ids:
-    """Return the dataset's class id for each of the model's, matched by name.
-
-    Raises:
-        StageError: the names are not the same.
-    """
+    """Return the dataset's class id for each of the model's classes, or raise StageError if the names differ."""
     if set(known) != set(names):
         only_model = ", ".join(sorted(set(known) - set(names))) or "none"
         only_dataset = ", ".join(sorted(set(names) - set(known))) or "none"
@@ -71,11 +63,11 @@ def read_part(part: str, raw: Path, dataset: Path, split: Path) -> list[Example]
 
     Args:
         part: val or test.
-        raw: images/, the pictures as they came.
+        raw: images/, the source pictures, unchanged.
         dataset: index.json and labels/.
         split: <part>.txt, a list of `images/<name>`.
     Raises:
-        DatasetError: a label file is not what `prepare` writes, or the index lacks a picture.
+        DatasetError: a label file is not in the form of `prepare`, or the index lacks a picture.
     """
     index = {entry["image"]: entry for entry in json.loads((dataset / "index.json").read_text(encoding="utf-8"))}
     images = (split / f"{part}.txt").read_text(encoding="utf-8").splitlines()
@@ -103,7 +95,7 @@ def _example(entry: dict[str, Any], raw: Path, dataset: Path) -> Example:
 
 
 def detect(detector: Detector, ids: Ids, examples: Sequence[Example], settings: Evaluate) -> Iterator[Found]:
-    """Yield what is found in each picture, in order; as many at a time as there are cores.
+    """Yield the detections of each picture in order, with as many pictures at a time as there are cores.
 
     Raises:
         DatasetError: a picture cannot be read.
@@ -135,6 +127,6 @@ def detect(detector: Detector, ids: Ids, examples: Sequence[Example], settings: 
 
 
 def _boxes(found: Detections, ids: Ids) -> Boxes:
-    # Rounded as they are written, so that thresholds and figures follow from predictions.json too.
+    # Rounded as written, so that thresholds and figures can be recomputed from predictions.json.
     confidences: Floats = found.confidences.astype(np.float64).round(6)
     return Boxes(found.boxes_xyxy_px.astype(np.float64), ids[found.class_ids], confidences)

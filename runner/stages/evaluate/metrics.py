@@ -1,8 +1,8 @@
-"""How good found boxes are against labelled ones: the COCO protocol for average precision, and counts at thresholds.
+"""Detection metrics: COCO average precision, and counts at thresholds.
 
-Average precision comes from faster-coco-eval. Precision, recall and confusion at a threshold follow its matching at an
-overlap of 0.5: the most confident box chooses first, among the labelled boxes of its class that no other has taken, the
-one that it overlaps most.
+Average precision comes from faster-coco-eval. Precision, recall and confusion at a threshold use the same matching at
+an overlap of 0.5: in order of confidence, each found box takes the free labelled box of its class that it overlaps
+most.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import numpy as np
 from faster_coco_eval import COCO, COCOeval_faster
 from numpy.typing import NDArray
 
-OVERLAP = 0.5  # intersection over union from which a found box counts as the labelled one
-THRESHOLDS = np.arange(1, 1000) / 1000  # confidences among which the best threshold is looked for
-FALLBACK = 0.25  # threshold where nothing on val speaks for another: what Ultralytics predicts with
+OVERLAP = 0.5  # lowest intersection over union of a match
+THRESHOLDS = np.arange(1, 1000) / 1000  # candidate confidences for the best threshold
+FALLBACK = 0.25  # threshold without usable boxes in val: the default of Ultralytics' predict
 
 Floats = NDArray[np.float64]
 Ids = NDArray[np.int64]
@@ -24,10 +24,10 @@ Ids = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Boxes:
-    """Boxes of one picture, labelled or found; found ones the most confident first.
+    """Labelled or found boxes of one picture; found ones sorted by confidence, highest first.
 
     Attributes:
-        xyxy_px: (N, 4) float64, pixels of the picture as a person sees it. N may be 0.
+        xyxy_px: (N, 4) float64, pixels of the upright picture. N may be 0.
         class_ids: (N,) int64.
         confidences: (N,) float64, 0 to 1; 1 for labelled boxes.
     """
@@ -43,7 +43,7 @@ class Boxes:
 
 @dataclass(frozen=True)
 class AveragePrecision:
-    """Per class, nan where no box is labelled.
+    """Average precision per class, nan for a class without labelled boxes.
 
     Attributes:
         map50: (classes,) at an overlap of 0.5.
@@ -59,7 +59,7 @@ class AveragePrecision:
 def average_precision(
     labelled: Sequence[Boxes], found: Sequence[Boxes], classes: int, max_detections: int
 ) -> AveragePrecision:
-    """Average precision of many pictures by the COCO protocol (101 recalls; up to max_detections per picture)."""
+    """Return COCO average precision over many pictures (101 recalls; up to max_detections per picture)."""
     truth = COCO(
         {
             "images": [{"id": number} for number in range(len(labelled))],
@@ -80,7 +80,7 @@ def average_precision(
 
 def _annotations(pictures: Sequence[Boxes]) -> list[dict[str, object]]:
     rows: list[dict[str, object]] = []
-    outline: list[float] = []  # shared and empty: else the library draws one for each box, twice the memory
+    outline: list[float] = []  # shared and empty: otherwise the library makes one per box, which doubles the memory
     for picture, boxes in enumerate(pictures):
         sizes = boxes.xyxy_px[:, 2:] - boxes.xyxy_px[:, :2]
         xywh = np.concatenate([boxes.xyxy_px[:, :2], sizes], axis=1).tolist()
@@ -111,9 +111,9 @@ def overlaps(a_xyxy: Floats, b_xyxy: Floats) -> Floats:
 
 
 def match(labelled: Boxes, found: Boxes) -> NDArray[np.intp]:
-    """Return for each found box the position of the labelled box that it stands for, or -1.
+    """Return the position of the matched labelled box for each found box, or -1.
 
-    Dropping the least confident found boxes leaves the matches of the others as they are.
+    Dropping the least confident found boxes does not change the matches of the others.
     """
     matches = np.full(len(found.class_ids), -1, np.intp)
     close = overlaps(found.xyxy_px, labelled.xyxy_px)
@@ -128,9 +128,9 @@ def match(labelled: Boxes, found: Boxes) -> NDArray[np.intp]:
 
 
 def pairs(labelled: Boxes, found: Boxes) -> list[tuple[int, int]]:
-    """Return who was taken for whom: positions in labelled and found, -1 where there is no counterpart.
+    """Return pairs of positions in labelled and found, -1 where there is no counterpart.
 
-    First the matches within a class; what remains is paired across classes, the largest overlap first.
+    Matches within a class come first; the rest are paired across classes, the largest overlap first.
     """
     matches = match(labelled, found)
     taken = [(int(matches[position]), int(position)) for position in np.flatnonzero(matches >= 0)]
@@ -149,10 +149,10 @@ def pairs(labelled: Boxes, found: Boxes) -> list[tuple[int, int]]:
 
 @dataclass(frozen=True)
 class Counts:
-    """What was right at each of some thresholds, per class; a found box counts if its confidence is above it.
+    """Counts per class and threshold; a found box counts if its confidence is above the threshold.
 
     Attributes:
-        right: (classes, thresholds) found boxes that stand for a labelled one.
+        right: (classes, thresholds) found boxes that match a labelled one.
         found: (classes, thresholds) found boxes.
         labelled: (classes,) labelled boxes.
     """
@@ -163,25 +163,25 @@ class Counts:
 
     @property
     def precision(self) -> Floats:
-        """(classes, thresholds), 0 to 1: share of found boxes that are right; 0 where nothing was found."""
+        """Precision (classes, thresholds), 0 to 1: fraction of found boxes that are right; 0 for none found."""
         share: Floats = self.right / np.maximum(self.found, 1)
         return share
 
     @property
     def recall(self) -> Floats:
-        """(classes, thresholds), 0 to 1: share of labelled boxes that were found; 0 where none is labelled."""
+        """Recall (classes, thresholds), 0 to 1: fraction of labelled boxes that were found; 0 for none labelled."""
         share: Floats = self.right / np.maximum(self.labelled, 1)[:, None]
         return share
 
     @property
     def f1(self) -> Floats:
-        """(classes, thresholds), 0 to 1: harmonic mean of precision and recall."""
+        """F1 (classes, thresholds), 0 to 1: harmonic mean of precision and recall."""
         share: Floats = 2 * self.right / np.maximum(self.found + self.labelled[:, None], 1)
         return share
 
 
 def count(labelled: Sequence[Boxes], found: Sequence[Boxes], classes: int, thresholds: Floats) -> Counts:
-    """Count what is right above each threshold, over many pictures."""
+    """Count matches above each threshold, over many pictures."""
     class_ids = np.concatenate([np.zeros(0, np.int64), *(each.class_ids for each in found)])
     confidences = np.concatenate([np.zeros(0), *(each.confidences for each in found)])
     correct = np.concatenate(
@@ -197,12 +197,12 @@ def count(labelled: Sequence[Boxes], found: Sequence[Boxes], classes: int, thres
 
 
 def best_threshold(f1: Floats) -> float | None:
-    """Return the threshold of THRESHOLDS with the best F1: the middle of the plateau, the lowest of several.
+    """Return the threshold with the best F1, 0.001 to 0.999; None where F1 is 0 throughout.
+
+    It is the middle of the plateau; of several plateaus, the lowest.
 
     Args:
         f1: (999,) at each of THRESHOLDS.
-    Returns:
-        0.001 to 0.999, or None where F1 is 0 throughout.
     """
     if f1.max() <= 0:
         return None

@@ -1,4 +1,4 @@
-"""The pictures on which the model did worst, drawn for people: what it missed, what it invented, what it confused."""
+"""Drawings of the pictures with the worst errors: missed, false and confused boxes."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from runner.stages.evaluate.metrics import Boxes
 from runner.workspace import write_text
 from serving.vision.picture import decode
 
-SMALLEST_PX, LARGEST_PX = 720, 1280  # long side of the drawings
-MOST_LABELS = 24  # with more boxes than this, only the colours tell
+SMALLEST_PX, LARGEST_PX = 720, 1280  # long side of the drawings, in pixels
+MOST_LABELS = 24  # boxes; with more, they are drawn without text
 RIGHT, MISSED, FALSE, WRONG = "#2a8f3c", "#c96a00", "#d3203a", "#9d1c8f"
 LEGEND = ((RIGHT, "found"), (MISSED, "missed"), (FALSE, "false"), (WRONG, "wrong class"))
 
@@ -24,14 +24,13 @@ Area = tuple[float, float, float, float]  # pixels, x1 y1 x2 y2
 
 
 class Answer(NamedTuple):
-    """What was labelled and what was found in one picture.
+    """Labelled and found boxes of one picture.
 
     Attributes:
-        image: its name in the dataset.
-        source: the file as it came.
-        labelled: boxes that should have been found.
+        image: name in the dataset.
+        source: the source file.
         found: boxes above their class's threshold.
-        pairs: who was taken for whom: positions in labelled and found, -1 without a counterpart.
+        pairs: positions in labelled and found, -1 without a counterpart.
     """
 
     image: str
@@ -42,7 +41,7 @@ class Answer(NamedTuple):
 
 
 class Mark(NamedTuple):
-    """A box of a drawing; the class and confidence are None where there is no counterpart."""
+    """Box of a drawing; its class and confidence are None where there is no counterpart."""
 
     colour: str
     xyxy_px: list[float]
@@ -52,7 +51,7 @@ class Mark(NamedTuple):
 
     @property
     def text(self) -> str:
-        """What stands beside the box."""
+        """Text beside the box."""
         if self.predicted is None:
             return f"missed {self.actual}"
         text = f"{self.predicted} {self.confidence:.2f}"
@@ -60,15 +59,15 @@ class Mark(NamedTuple):
 
 
 def write_misses(answers: Sequence[Answer], names: Sequence[str], most: int, folder: Path) -> None:
-    """Draw the worst misses into `folder` and write index.json, which says why each is there.
+    """Draw the worst misses into `folder` and write index.json with the reason for each.
 
-    The more boxes were missed (or taken for another class), the worse; among equals, the more confident the false ones.
+    Pictures are ranked by the number of missed or confused boxes, then by the confidence of false ones.
 
     Args:
         answers: all pictures; those without a miss are never drawn.
         names: class names in id order.
-        most: how many to draw at most.
-        folder: is made.
+        most: largest number of drawings.
+        folder: is created.
     """
     folder.mkdir()
     marked = [(answer, _marks(answer, names)) for answer in answers]
@@ -102,7 +101,7 @@ def _badness(marks: Sequence[Mark]) -> tuple[int, float]:
 
 
 def _why(marks: Sequence[Mark]) -> str:
-    """In words: `2 of 3 missed, 1 taken for another class, 1 false (0.83)`."""
+    """Return the reason: `2 of 3 missed, 1 taken for another class, 1 false (0.83)`."""
     labelled = sum(mark.actual is not None for mark in marks)
     missed, wrong = (sum(mark.colour == colour for mark in marks) for colour in (MISSED, WRONG))
     false = [mark.confidence or 0.0 for mark in marks if mark.colour == FALSE]
@@ -124,7 +123,7 @@ def _entry(mark: Mark) -> dict[str, Any]:
 
 
 def _draw(source: Path, marks: Sequence[Mark], caption: str) -> Image.Image:
-    """Return the picture with its boxes, right ones first so that the others lie on top, and a caption below."""
+    """Draw the boxes, right ones first so that the others are on top, and a caption below."""
     picture = decode(source.read_bytes(), fit=LARGEST_PX, max_pixels=10**10)
     scale = min(
         max(1.0, SMALLEST_PX / max(picture.width, picture.height)), LARGEST_PX / max(picture.width, picture.height)
@@ -163,7 +162,7 @@ def _label(
     font: ImageFont.FreeTypeFont,
     written: Sequence[Area],
 ) -> Area:
-    """Write above a box, or below or beside it where there is no room; return what the writing covers."""
+    """Write above a box, or below or beside it where there is no room; return the area of the text."""
     x1, y1, x2, y2 = _pixels(mark, scale)
     width = font.getlength(mark.text) + 6
     places = [(x1, y1 - 20), (x1, y2), (x2, y1), (x1 - width, y1), (x1, y1 - 40), (x1, y2 + 20)]
@@ -186,7 +185,7 @@ def _touch(a: Area, b: Area) -> bool:
 
 
 def _shortened(text: str, width_px: float, font: ImageFont.FreeTypeFont) -> str:
-    """The end of a text that is too wide: there it says why."""
+    """Return the end of a text that is too wide, because the reason is at the end."""
     shown = text
     while font.getlength(shown) > width_px:
         text = text[1:]
@@ -195,5 +194,5 @@ def _shortened(text: str, width_px: float, font: ImageFont.FreeTypeFont) -> str:
 
 
 def _font(size: int) -> ImageFont.FreeTypeFont:
-    """DejaVu Sans, which matplotlib brings and which writes Cyrillic and Greek too."""
+    """Return DejaVu Sans, which matplotlib ships and which has Cyrillic and Greek too."""
     return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf"), size)

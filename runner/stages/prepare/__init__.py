@@ -1,1 +1,1 @@
-"""The stage prepare: pictures and labels checked and converted, and a report on what was found and left out."""
+"""Stage prepare: check and convert pictures and labels, and report the findings."""

@@ -1,4 +1,4 @@
-"""What `prepare` met in a dataset, and whether it may be trained on: the data gate."""
+"""Findings of `prepare`, and the data gate, which decides whether the dataset may be trained on."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from runner.dataset.labels import Labels
 
 @dataclass
 class Findings:
-    """Counts, and every thing that was left out or changed, with its reason."""
+    """Counts, and everything that was left out or changed, with its reason."""
 
     pictures: int = 0
     unusable_pictures: int = 0
@@ -23,15 +23,15 @@ class Findings:
     notes: list[str] = field(default_factory=list)
 
     def leave_out(self, file: str, reason: str) -> None:
-        """Note a file, or a line of one, that is not in the dataset."""
+        """Note a file, or a line of one, that is left out."""
         self.left_out.append({"file": file, "reason": reason})
 
     def summary(self, names: list[str], boxes: dict[str, Labels]) -> dict[str, Any]:
-        """Return what report.json holds.
+        """Return the content of report.json.
 
         Args:
             names: class names in id order.
-            boxes: the boxes of each picture that is kept.
+            boxes: boxes of each picture kept.
         """
         per_class = Counter(names[number] for labels in boxes.values() for number in labels.class_ids)
         return {
@@ -49,7 +49,7 @@ class Findings:
         }
 
     def refusals(self, summary: dict[str, Any], settings: Prepare) -> list[str]:
-        """Return why the dataset may not be trained on; empty when it may."""
+        """Return the reasons against training on the dataset; empty when it passes."""
         refusals = []
         if (kept := summary["pictures"]["kept"]) < settings.min_pictures:
             refusals.append(

@@ -1,7 +1,7 @@
-"""Prepared pictures: each decoded once, brought to one form, and kept in `.work/`.
+"""Prepared pictures: decoded once, converted to one form, and cached in `.work/`.
 
-A prepared picture follows from the bytes of its source, a few settings and the code that makes it, so it is kept under
-the digest of these: after a kill, or when pictures were added, only what is new is decoded again.
+A prepared picture depends only on its source's bytes, a few settings and this code, and is cached under the digest of
+these: after a kill, or when pictures are added, only new ones are decoded.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ from runner.stages.parallel import parallel
 from runner.workspace import writing
 from serving.vision.picture import PictureError, decode
 
-LOSSLESS = ("PNG", "GIF", "BMP", "TIFF")  # written anew as PNG; the others as JPEG
-SMALLEST_PX = 10  # Ultralytics leaves out what is smaller on a side: ultralytics/data/utils.py, verify_image
-KEPT_DAYS = 14  # pictures of settings that nobody came back to
+LOSSLESS = ("PNG", "GIF", "BMP", "TIFF")  # re-encoded as PNG; the others as JPEG
+SMALLEST_PX = 10  # Ultralytics drops pictures with a smaller side: ultralytics/data/utils.py, verify_image
+KEPT_DAYS = 14  # for pictures of other settings
 
 
 class Prepared(NamedTuple):
-    """What is known of a picture that can be used.
+    """Properties of a usable picture.
 
     Attributes:
-        width: pixels of the source as a person sees it (turned upright).
-        height: the same, downwards.
+        width: pixels of the upright source.
+        height: pixels of the upright source.
         turn: the source's EXIF orientation, 1 to 8.
-        suffix: .jpg or .png, as the prepared picture is encoded.
-        stored: the prepared picture, relative to the folder of such; None when the source serves as it is.
+        suffix: .jpg or .png, the encoding of the prepared picture.
+        stored: the prepared picture, relative to the cache folder; None when the source is used unchanged.
         size: bytes of the prepared picture.
     """
 
@@ -52,12 +52,11 @@ class Prepared(NamedTuple):
 
 
 def prepare_pictures(digests: Mapping[Path, str], settings: Prepare, folder: Path) -> dict[Path, Prepared | str]:
-    """Return what is known of each picture, or why it cannot be used; decode only those never seen with these settings.
+    """Return the properties of each picture, or why it cannot be used; cached pictures are not decoded again.
 
     Args:
-        digests: the sha256 of each picture's bytes.
-        settings: size, quality and limit.
-        folder: where prepared pictures outlive a kill.
+        digests: sha256 of each picture's bytes.
+        folder: cache of prepared pictures, which survives a kill.
     """
     recipe = _recipe(settings)
     (folder / recipe).mkdir(parents=True, exist_ok=True)
@@ -75,19 +74,20 @@ def prepare_pictures(digests: Mapping[Path, str], settings: Prepare, folder: Pat
         for (sha256, _), prepared in zip(new, done, strict=True):
             known[sha256] = prepared
             if isinstance(prepared, Prepared):
-                file.write(f"\n{json.dumps([sha256, *prepared])}")  # first the line end: the line before may be torn
+                file.write(
+                    f"\n{json.dumps([sha256, *prepared])}"
+                )  # begins with the line end: a kill may have truncated the line before
                 file.flush()
     return {path: known[sha256] for path, sha256 in digests.items()}
 
 
 def prepare_picture(source: tuple[str, Path], *, settings: Prepare, folder: Path, recipe: str) -> Prepared | str:
-    """Decode one picture and write it anew below `folder`, unless it serves as it is; or say why it cannot be used.
+    """Decode one picture and re-encode it below `folder` if needed; or return why it cannot be used.
 
     Args:
-        source: the sha256 of its bytes, and its file.
-        settings: size, quality and limit.
-        folder: where prepared pictures outlive a kill.
-        recipe: the folder below, which names all else that decides the result.
+        source: sha256 of its bytes, and its file.
+        folder: cache of prepared pictures, which survives a kill.
+        recipe: subfolder, named after all other inputs of the result.
     """
     sha256, path = source
     data = path.read_bytes()
@@ -110,7 +110,7 @@ def prepare_picture(source: tuple[str, Path], *, settings: Prepare, folder: Path
     image = picture.image if picture.image.size == size else picture.image.resize(size, Image.Resampling.BOX)
     suffix = ".png" if picture.format in LOSSLESS else ".jpg"
     stored = f"{recipe}/{sha256}{suffix}"
-    with writing(folder / stored, durable=False) as temporary:  # its size is noted, which a power cut would not keep
+    with writing(folder / stored, durable=False) as temporary:  # the size in the journal reveals a power cut
         if suffix == ".png":
             image.save(temporary, "PNG", compress_level=1)
         else:
@@ -120,14 +120,14 @@ def prepare_picture(source: tuple[str, Path], *, settings: Prepare, folder: Path
 
 
 def _recipe(settings: Prepare) -> str:
-    """Return what names all that decides a prepared picture but its source: settings, Pillow, and the code itself."""
+    """Return a digest of all inputs of a prepared picture but its source: settings, Pillow, and this code."""
     deciding = settings.model_dump(include={"max_width", "jpeg_quality", "max_pixels"})
     code = [Path(file).read_text(encoding="utf-8") for file in (__file__, serving.vision.picture.__file__)]
     return hashlib.sha256(json.dumps([deciding, PIL.__version__, code]).encode()).hexdigest()[:16]
 
 
 def _read(journal: Path) -> Iterator[tuple[str, Prepared]]:
-    """Yield what was prepared before; a line that a kill tore is passed over."""
+    """Yield the journal's entries; a line truncated by a kill is skipped."""
     if not journal.exists():
         return
     for line in journal.read_text(encoding="utf-8").splitlines():

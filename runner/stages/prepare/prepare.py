@@ -1,4 +1,4 @@
-"""Check every picture and label, bring all to one form, and say what was left out."""
+"""Check every picture and label, convert all to one form, and report what was left out."""
 
 from __future__ import annotations
 
@@ -20,33 +20,30 @@ from runner.stages.prepare.report import write_report
 from runner.workspace import link, sha256_of, write_text
 
 PARTS = ("train", "val", "test")
-SHOWN = 10  # conflicts in a message
+SHOWN = 10  # conflicts listed in a message
 
 
 def prepare(raw: Path, classes: list[str], settings: Prepare, dataset: Path, report: Path, *, work: Path) -> str:
-    """Fill `dataset` with checked pictures and labels, and `report` with what was found.
+    """Fill `dataset` with checked pictures and labels, and `report` with the findings; return a line of counts.
 
     Args:
         raw: classes.txt, images/, labels/; with parts of its own also train.txt, val.txt, test.txt.
-        classes: the class names in id order; empty takes those of `raw`. Ids are matched by name.
-        settings: sizes, quality and the limits of the data gate.
+        classes: class names in id order; empty: those of `raw`. Ids are matched by name.
         dataset: an empty folder; gets images/, labels/, classes.txt and index.json, a list of
-            {image, source, sha256, width, height, labels, part}: width and height in pixels of the source as a
-            person sees it, image and labels relative to `dataset`, source relative to `raw`.
+            {image, source, sha256, width, height, labels, part}: width and height in pixels of the upright source,
+            image and labels relative to `dataset`, source relative to `raw`.
         report: an empty folder; gets report.json, index.html and the contact sheet.
-        work: where prepared pictures outlive a kill.
-    Returns:
-        A line that says how much was found and kept.
+        work: cache of prepared pictures, which survives a kill.
     Raises:
-        DatasetError: the classes do not fit, two equal pictures carry different labels, or the data gate is not
-            passed; then the report is left in `work`/report.
+        DatasetError: the classes do not fit, equal pictures have different labels, or the data gate fails; then the
+            report is in `work`/report.
     """
     own_classes = (raw / "classes.txt").read_text(encoding="utf-8").splitlines()
     class_ids = _match_classes(own_classes, classes)
     names = classes or own_classes
     findings = Findings()
 
-    sources = sorted((raw.resolve() / "images").iterdir())  # whole paths: workers may stand elsewhere
+    sources = sorted((raw.resolve() / "images").iterdir())  # absolute paths: workers may have another working directory
     findings.pictures = len(sources)
     digests = dict(zip(sources, threads(sha256_of, sources, "reading"), strict=True))
     kept = _usable(prepare_pictures(digests, settings, work / "prepare"), findings)
@@ -79,7 +76,7 @@ def prepare(raw: Path, classes: list[str], settings: Prepare, dataset: Path, rep
 
 
 def _match_classes(own: list[str], configured: list[str]) -> list[int]:
-    """Return for each of the dataset's class ids the id that it gets."""
+    """Return the configured id for each of the dataset's class ids."""
     if not configured:
         return list(range(len(own)))
     if missing := [name for name in own if name not in configured]:
@@ -104,7 +101,7 @@ def _usable(pictures: Mapping[Path, Prepared | str], findings: Findings) -> dict
 def _read_labels(
     raw: Path, picture: Path, turn: int, class_ids: list[int], settings: Prepare, findings: Findings
 ) -> Labels:
-    """Read a picture's labels, with the ids of the class list and turned as the picture was."""
+    """Read a picture's labels, with ids of the class list and turned as the picture was."""
     file = raw / "labels" / f"{picture.stem}.txt"
     text = file.read_bytes() if file.is_file() else b""
     labels = parse_labels(text, where=f"labels/{file.name}", classes=len(class_ids))
@@ -123,7 +120,7 @@ def _read_labels(
 
 
 def _leave_out_orphans(raw: Path, sources: list[Path], findings: Findings) -> None:
-    """Note the label files that belong to no picture; their lines count as ones that cannot be used."""
+    """Note the label files without a picture; their lines count as unusable."""
     for orphan in sorted({path.stem for path in (raw / "labels").glob("*.txt")} - {path.stem for path in sources}):
         lines = sum(bool(line.strip()) for line in (raw / "labels" / f"{orphan}.txt").read_bytes().splitlines())
         findings.label_lines += lines
@@ -134,7 +131,7 @@ def _leave_out_orphans(raw: Path, sources: list[Path], findings: Findings) -> No
 
 
 def _parts(raw: Path) -> dict[str, str]:
-    """Return the part that the dataset itself gives each `images/<name>`; empty when it came without."""
+    """Return the dataset's own part of each `images/<name>`; empty when it has no parts."""
     return {
         line: part
         for part in PARTS
@@ -150,10 +147,9 @@ def _without_duplicates(
     parts: dict[str, str],
     findings: Findings,
 ) -> list[Path]:
-    """Keep one of equal pictures: that of the test part before val before train, then the first by name.
+    """Keep one of equal pictures: the one in test before val before train, then the first by name.
 
-    Raises:
-        DatasetError: equal pictures carry different labels, so one of them is wrong.
+    Equal pictures with different labels raise DatasetError, because one of them is wrong.
     """
 
     def rank(path: Path) -> tuple[int, str]:
@@ -194,7 +190,7 @@ def _write(
     parts: dict[str, str],
     work: Path,
 ) -> list[dict[str, Any]]:
-    """Put pictures and labels into `dataset`; return the entries of index.json."""
+    """Write pictures and labels into `dataset`; return the entries of index.json."""
     (dataset / "images").mkdir()
     (dataset / "labels").mkdir()
     index = []

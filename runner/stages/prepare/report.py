@@ -1,4 +1,4 @@
-"""The dataset's report: what is in it and what was left out, as JSON and as a page to look at."""
+"""Report of a dataset: its content and the files left out, as JSON and as an HTML page."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from serving.vision.picture import decode
 SHEET_PICTURES = 24
 SHEET_COLUMNS = 6
 CELL_PX = 220
-SIZE_BINS = (0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # square root of the box's share of the picture
+SIZE_BINS = (0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # square root of the box's area as a fraction of the picture's
 COLOURS = ("#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4", "#008080", "#9a6324", "#808000")
 
 
@@ -34,8 +34,8 @@ def write_report(
 
     Args:
         report: an existing folder.
-        summary: what report.json holds.
-        dataset: where the pictures of `index` stand.
+        summary: content of report.json.
+        dataset: base folder of the pictures in `index`.
         index: the entries of dataset/index.json.
         labels: boxes by the stem of the picture's name.
         names: class names in id order.
@@ -60,7 +60,7 @@ def write_report(
 
 
 def _contact_sheet(dataset: Path, index: list[dict[str, Any]], labels: dict[str, Labels]) -> Image.Image:
-    """Draw pictures that stand evenly through the dataset, with their boxes."""
+    """Draw evenly spaced pictures of the dataset, with their boxes."""
     count = min(SHEET_PICTURES, len(index))
     rows = max(1, -(-count // SHEET_COLUMNS))
     sheet = Image.new("RGB", (SHEET_COLUMNS * CELL_PX, rows * CELL_PX), "white")
