@@ -118,8 +118,9 @@ def fetched(project: Path, url: str, revision: str) -> str:
 
 def changed_since(project: Path, commit: str, paths: Sequence[str]) -> list[str]:
     """Return the files of the work tree that differ from a commit, untracked ones too."""
-    changed = _git(project, "diff", "--name-only", commit, "--", *paths).stdout.split()
-    return changed + _git(project, "ls-files", "--others", "--exclude-standard", "--", *paths).stdout.split()
+    changed = _git(project, "diff", "--name-only", "-z", commit, "--", *paths).stdout
+    new = _git(project, "ls-files", "--others", "--exclude-standard", "-z", "--", *paths).stdout
+    return [name for name in f"{changed}{new}".split("\0") if name]
 
 
 def _apply(project: Path, folder: str, say: Say) -> None:
