@@ -30,7 +30,7 @@ from tests.support.projects import copy_project, set_params
 Object = dict[str, Any]
 ARGO_CD = "argocd"
 MINIO = "minio.flywheel-minio.svc"
-NOT_HIS = ("AWS_", "STORE_", "GIT_CONFIG", "MAKE", "MFLAGS")  # of the environment of `make cluster-test ARGS=…`
+NOT_HIS = ("AWS_", "STORE_", "GIT_CONFIG", "MAKE", "MFLAGS", "ARGS")  # of the environment of `make cluster-test ARGS=…`
 IMAGES = {
     **{name: f"flywheel/{name}" for name in ("flywheel-runner", "flywheel-serving", "flywheel-minio")},
     **{name: f"cluster/{name}" for name in ("label-studio", "postgresql")},
