@@ -93,7 +93,7 @@ EDITS = [
     Edit("the model's name", params(model={"name": "birds"}), [], gate=('model.name: "flyingthings" → "birds"',)),
     Edit("how it is pinned", params(pin={"mode": "pull-request"}), [], gate=('pin.mode: "push" → "pull-request"',)),
     Edit("the CPU's limits", params(fallback={"max_epochs": 3}), []),
-    Edit("code of prepare", append("runner/dataset/labels.py"), PREPARED, "runner/dataset/labels.py changed"),
+    Edit("code of prepare", append("runner/stages/prepare/report.py"), PREPARED, "runner/stages/prepare changed"),
     Edit("code of split", append("runner/stages/split.py"), DEALT, "runner/stages/split.py changed"),
     Edit("code of train", append("runner/stages/train.py"), TRAINED, "runner/stages/train.py changed"),
     Edit("code of compose", append("runner/config/schema.py"), []),
