@@ -32,7 +32,7 @@ SHARED = (("ConfigMap", "argocd-cm"),)
 #: Kinds that an earlier version left partly unlabelled; those in our namespaces are ours.
 UNLABELLED = ("Certificate", "Ingress")
 DEFAULT = ("AppProject", "default")
-#: Patch that restores Argo CD's own default project: an earlier version had changed it.
+#: Patch, printed for the user, that restores Argo CD's own default project: an earlier version had changed it.
 DEFAULT_PROJECT = {
     "metadata": {"labels": {LABEL: None}, "annotations": {TRACKING: None}},
     "spec": {

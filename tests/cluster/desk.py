@@ -30,7 +30,7 @@ from tests.support.projects import copy_project, set_params
 Object = dict[str, Any]
 ARGO_CD = "argocd"
 MINIO = "minio.flywheel-minio.svc"
-NOT_HIS = ("AWS_", "STORE_", "GIT_CONFIG", "MAKE", "MFLAGS", "ARGS")  # of the environment of `make cluster-test ARGS=…`
+DROPPED_VARIABLES = ("AWS_", "STORE_", "GIT_CONFIG", "MAKE", "MFLAGS", "ARGS")  # make exports its own, ARGS too
 IMAGES = {
     **{name: f"flywheel/{name}" for name in ("flywheel-runner", "flywheel-serving", "flywheel-minio")},
     **{name: f"cluster/{name}" for name in ("label-studio", "postgresql")},
@@ -95,7 +95,7 @@ class Desk:
         """Run a line in the clone as its owner does; return all that it prints."""
         token = b64encode(f"somebody:{self.forge.person}".encode()).decode()
         settings = {
-            **{key: value for key, value in os.environ.items() if not key.startswith(NOT_HIS)},
+            **{key: value for key, value in os.environ.items() if not key.startswith(DROPPED_VARIABLES)},
             **{"KUBECONFIG": str(KUBECONFIG), "PATH": f"{Path(sys.executable).parent}:{BIN}:{os.environ['PATH']}"},
             **{"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "http.extraHeader"},
             **{"GIT_CONFIG_VALUE_0": f"Authorization: Basic {token}", "DVC_NO_ANALYTICS": "1"},
