@@ -21,20 +21,22 @@ import psutil
 from filelock import FileLock, Timeout
 
 ARTIFACTS = Path("artifacts")
+CONF = Path("conf")
+PARAMS = Path("params.yaml")
 _POLL_SECONDS = 0.2
 
 
-def work_folder() -> Path:
-    """Return the scratch folder: RUNNER_WORK, else `.work` of the project.
+def work_folder(project: Path | None = None) -> Path:
+    """Return the scratch folder, which may not exist yet: RUNNER_WORK, else `.work`, relative to the project.
 
-    Queued experiments run in a folder of their own, with DVC_ROOT set to the project, so they share its scratch folder.
+    Args:
+        project: None: `project_root()`, so that queued experiments share the scratch folder of their project.
     """
-    folder = Path(os.environ.get("RUNNER_WORK") or ".work")
-    return (project_root() / folder).resolve()
+    return ((project or project_root()) / (os.environ.get("RUNNER_WORK") or ".work")).resolve()
 
 
 def project_root() -> Path:
-    """Return the project's folder: DVC_ROOT if DVC set it, else the current folder."""
+    """Return the project's folder: DVC_ROOT, which DVC sets for queued experiments, else the current folder."""
     return Path(os.environ.get("DVC_ROOT") or Path.cwd())
 
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from runner.cluster.api import Object
 from runner.cluster.runs import results_of, task_of
+from runner.config.compose import leaves
 from runner.release.promote import side_by_side
 from runner.store import Store
 from runner.store.published import Version, read_version
@@ -148,18 +149,13 @@ def _of_version(version: Version, store: Store) -> list[Table]:
     against = verdict.get("deployed")
     old = read_version(store, against["model"], against["version"]) if against else None
     params: list[Row] = [("key", "value")]
-    params += [(key, value) for key, value in _leaves((manifest.model_extra or {}).get("params", {}))]
+    for key, value in leaves((manifest.model_extra or {}).get("params", {})):
+        params.append((key, "" if value is None else json.dumps(value, ensure_ascii=False)))
     return [
         Table("The gate", rows),
         Table("Quality on test, deployed → this one", [("class", *METRICS.values()), *side_by_side(old, version)]),
         Table("Parameters", params),
     ]
-
-
-def _leaves(values: Any, prefix: str = "") -> list[tuple[str, str]]:
-    if not isinstance(values, dict):
-        return [(prefix.removesuffix("."), "" if values is None else json.dumps(values, ensure_ascii=False))]
-    return [leaf for key, value in values.items() for leaf in _leaves(value, f"{prefix}{key}.")]
 
 
 def _state(task_run: Object) -> str:

@@ -15,8 +15,7 @@ from runner.cluster.runs import PIPELINE, has_ended, is_trial, runs
 from runner.config.compose import compose
 from runner.config.override import override, set_values
 from runner.errors import ClusterError, ConfigError
-
-PARAMS = Path("params.yaml")
+from runner.workspace import PARAMS
 
 
 def start(cluster: Cluster, revision: str, values: list[str], params: dict[str, str], *, now: bool) -> str:
@@ -94,7 +93,7 @@ def commit_values(project: Path, values: list[str]) -> str:
 def check_values(project: Path, values: list[str]) -> None:
     """Refuse values early that would fail the run, when the project's files are available."""
     with tempfile.TemporaryDirectory() as folder:
-        shutil.copy2(project / "params.yaml", folder)
+        shutil.copy2(project / PARAMS, folder)
         shutil.copytree(project / "conf", Path(folder, "conf"))
         override(Path(folder), values, "tried")
 

@@ -21,10 +21,10 @@ from pydantic import ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from runner.config.explain import CONF, PARAMS, Refusals, first_line, not_yaml
+from runner.config.explain import Refusals, first_line, not_yaml
 from runner.config.schema import COMPOSED, Config, stage_values
 from runner.errors import ConfigError
-from runner.workspace import write_text
+from runner.workspace import CONF, PARAMS, write_text
 
 Values = dict[str, Any]
 
@@ -54,7 +54,7 @@ def compose(project: Path, params: Values | None = None) -> tuple[Config, list[H
     base = _compose_presets(presets, project)
     hidden = [
         Hidden(key, old, new)
-        for key, new in _leaves(values)
+        for key, new in leaves(values)
         if (old := _value_at(base, key.split("."))) not in (None, new)
     ]
     refusals = Refusals(project, values, presets)
@@ -167,10 +167,11 @@ def _merge(base: Values, values: Values) -> Values:
     return merged
 
 
-def _leaves(values: Values, prefix: str = "") -> Iterator[tuple[str, object]]:
+def leaves(values: Values, prefix: str = "") -> Iterator[tuple[str, object]]:
+    """Yield each dotted key with its value, depth first; an empty section yields nothing."""
     for key, value in values.items():
         if isinstance(value, dict):
-            yield from _leaves(value, f"{prefix}{key}.")
+            yield from leaves(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
 

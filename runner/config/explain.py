@@ -11,9 +11,7 @@ import yaml
 
 from runner.config.schema import Config
 from runner.errors import ConfigError
-
-PARAMS = Path("params.yaml")
-CONF = Path("conf")
+from runner.workspace import CONF, PARAMS
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from runner.config.compose import compose
 from runner.errors import ConfigError
-from runner.workspace import write_text
+from runner.workspace import PARAMS, write_text
 
 NOTE = "# Of one run, not of the repository: "
 
@@ -24,7 +24,7 @@ def override(project: Path, values: Sequence[str], why: str) -> None:
     Raises:
         ConfigError: a value is not allowed.
     """
-    params = project / "params.yaml"
+    params = project / PARAMS
     before = params.read_text(encoding="utf-8")
     try:
         set_values(project, values)
@@ -38,7 +38,7 @@ def override(project: Path, values: Sequence[str], why: str) -> None:
 
 def tried(project: Path) -> str:
     """Return the note about this run's overrides in params.yaml; empty when there are none."""
-    first = (project / "params.yaml").read_text(encoding="utf-8").partition("\n")[0]
+    first = (project / PARAMS).read_text(encoding="utf-8").partition("\n")[0]
     return first.removeprefix(NOTE) if first.startswith(NOTE) else ""
 
 
@@ -54,7 +54,7 @@ def set_values(project: Path, values: Sequence[str]) -> None:
     if not values:
         return
     try:
-        apply_overrides(project / "params.yaml", list(values))
+        apply_overrides(project / PARAMS, list(values))
     except DvcException as error:
         said = " ".join(str(error.__cause__ or error).split())
         raise ConfigError(

@@ -10,7 +10,6 @@ LICENSE… SOURCE… README…               unchanged
 """
 
 import json
-import os
 import re
 import tempfile
 import unicodedata
@@ -28,9 +27,8 @@ from runner.dataset.layouts import PARTS, Layout, read_layout
 from runner.dataset.names import shown
 from runner.errors import DatasetError, StoreError
 from runner.store import SCHEME, Store, key_of, open_store
-from runner.workspace import link, sha256_of, write_text
+from runner.workspace import PARAMS, link, sha256_of, work_folder, write_text
 
-PARAMS = "params.yaml"
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
 _MAX_NAME = 60  # [letters]
 
@@ -64,7 +62,7 @@ def add_dataset(
     store = store or open_store(project)
     if not is_remote and not path.exists():
         raise DatasetError(f"{source}: there is no such file or folder, expected a zip or a folder with a dataset")
-    work = project / (os.environ.get("RUNNER_WORK") or ".work")
+    work = work_folder(project)
     work.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="dataset-add-", dir=work) as scratch:
         if is_remote:

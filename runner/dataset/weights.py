@@ -12,9 +12,8 @@ from runner.config.edit import get_param, set_params
 from runner.dataset.data_yaml import load_mapping
 from runner.errors import StoreError
 from runner.store import SCHEME, Store, open_store
-from runner.workspace import sha256_of
+from runner.workspace import PARAMS, sha256_of
 
-PARAMS = "params.yaml"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\.pt")
 _LEGACY = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # torch's magic number, pickled
 _EXPECTED = "expected a .pt file that torch.save wrote, such as yolo11n.pt"

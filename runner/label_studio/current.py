@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,13 +17,13 @@ from runner.label_studio.regions import Box
 from runner.sample import CLASSES
 from runner.stages.parallel import threads
 from runner.store import Store
-from runner.workspace import sha256_of
+from runner.workspace import sha256_of, work_folder
 
 
 @contextmanager
 def scratch(project: Path) -> Iterator[Path]:
     """Give an empty folder in the project's scratch space, removed after the block."""
-    work = _work(project)
+    work = work_folder(project)
     work.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="labels-", dir=work) as folder:
         yield Path(folder)
@@ -74,7 +73,7 @@ def current_dataset(config: Config, store: Store, project: Path, folder: Path) -
     """
     if config.dataset.url == "sample":
         return Dataset(config.dataset.classes, [], {})
-    fetch_dataset(config.dataset.url, config.dataset.sha256, store, folder, work=_work(project))
+    fetch_dataset(config.dataset.url, config.dataset.sha256, store, folder, work=work_folder(project))
     return read_dataset(folder)
 
 
@@ -110,7 +109,3 @@ def class_list(config: Config, dataset: Dataset) -> list[str]:
 def dataset_name(config: Config) -> str:
     """Return the folder name of the dataset's versions: the current dataset's, else from the project's title."""
     return config.dataset.name if config.dataset.url != "sample" else slug(config.labels.title) or "labels"
-
-
-def _work(project: Path) -> Path:
-    return project / (os.environ.get("RUNNER_WORK") or ".work")

@@ -8,7 +8,6 @@ manifest names its dataset and metrics.
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -22,7 +21,7 @@ from runner.label_studio.captures import Place, count_captures
 from runner.store import SCHEME, Store, open_store
 from runner.store.published import Version, numbers, read_version
 from runner.tables import Row, Table, figure
-from runner.workspace import writing
+from runner.workspace import work_folder, writing
 
 MOST_CLASSES = 12  # more are drawn thin and grey, without names
 
@@ -65,7 +64,7 @@ def report(project: Path, *, markdown: bool = False) -> str:
     rounds = rounds_of(store, config.model.name, counts)
     if not rounds:
         raise StageError(f"no version of {config.model.name} was published yet; the wheel begins with the first one")
-    file = project / (os.environ.get("RUNNER_WORK") or ".work") / "flywheel.png"
+    file = work_folder(project) / "flywheel.png"
     draw(rounds, file)
     waiting = Round("", [], {}, *_kept(rounds[-1], counts))
     texts = [_rounds(rounds, waiting).as_text(markdown=markdown), _classes(rounds).as_text(markdown=markdown)]

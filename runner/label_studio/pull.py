@@ -13,7 +13,7 @@ from typing import Any
 from runner.config.compose import compose
 from runner.config.schema import Config, Split
 from runner.dataset.check import listed
-from runner.dataset.versions import PARAMS, add_dataset
+from runner.dataset.versions import add_dataset
 from runner.errors import GitError, LabelStudioError
 from runner.forge.pull_request import changed_files, propose
 from runner.label_studio.annotations import newest_annotations
@@ -27,7 +27,7 @@ from runner.label_studio.union import Union, same_boxes, unite
 from runner.stages.split import PARTS, key_of, part_of
 from runner.store import Store, open_store
 from runner.tables import Row, Table
-from runner.workspace import link, write_text
+from runner.workspace import PARAMS, link, write_text
 
 BRANCH = "labels"
 
@@ -77,7 +77,7 @@ def propose_pull(project: Path, *, remove: bool = False) -> str:
         GitError: params.yaml has uncommitted changes, or Git or the forge refuses.
         LabelStudioError, DatasetError, StoreError, ConfigError: as `pull`.
     """
-    if changed_files(project, [PARAMS]):
+    if changed_files(project, [str(PARAMS)]):
         raise GitError(f"{PARAMS} has changes that are not committed, and they would get into the pull request; commit")
     config, _ = compose(project)
     store = open_store(project)
@@ -96,7 +96,7 @@ def propose_pull(project: Path, *, remove: bool = False) -> str:
             write_text(params, as_it_was)
     title = f"Labels: {', '.join(f'{count} {what}' for what, count in _news(pulled.union).items() if count)}"
     body, base = describe(pulled, markdown=True), os.environ.get("BRANCH")  # set in the cluster's pods
-    made = propose(project, {PARAMS: now}, branch=BRANCH, title=title, body=body, base=base)
+    made = propose(project, {str(PARAMS): now}, branch=BRANCH, title=title, body=body, base=base)
     return f"{text}\n{made}"
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from runner.errors import RunnerError, StageError
+from runner.workspace import work_folder
 
 if TYPE_CHECKING:
     from runner.store import Store
@@ -111,7 +112,8 @@ def _repository(project: Path) -> Iterator[Finding]:
     for name, remedy in ((".git", "clone the repository, or `git init`"), (".dvc", "run `dvc init`")):
         there = (project / name).exists()
         yield Finding(f"{name} is {'here' if there else 'missing'}", "" if there else remedy)
-    for folder in dict.fromkeys((project, Path(os.environ.get("RUNNER_WORK") or project))):
+    work = work_folder(project)
+    for folder in dict.fromkeys((project, next(folder for folder in (work, *work.parents) if folder.exists()))):
         writable = os.access(folder, os.W_OK)
         yield Finding(
             f"{folder} can{'' if writable else 'not'} be written", "" if writable else "change its rights or its owner"

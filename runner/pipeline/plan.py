@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import yaml
 
-from runner.config.compose import compose, stage_text
+from runner.config.compose import compose, leaves, stage_text
 from runner.config.schema import Config
 from runner.errors import ConfigError, StageError
 from runner.pipeline.run_cache import COMPOSE, cached_stages, fetch_run_cache, lacks_outputs
@@ -168,7 +168,7 @@ class _Changes:
         old = next((old for old in self._old_texts(path, md5) if md5 == _md5(old.encode())), None)
         if old is None:
             return [f"{path} changed (the old values are not here)"]
-        before, after = dict(_leaves(yaml.safe_load(old))), dict(_leaves(yaml.safe_load(text)))
+        before, after = dict(leaves(yaml.safe_load(old))), dict(leaves(yaml.safe_load(text)))
         return [
             f"{key}: {_show(before.get(key))} → {_show(after.get(key))}"
             for key in before | after
@@ -241,12 +241,6 @@ def _digests(entry: Entry, what: str) -> dict[str, str]:
 
 def _md5(content: bytes) -> str:
     return hashlib.md5(content, usedforsecurity=False).hexdigest()
-
-
-def _leaves(values: object, prefix: str = "") -> list[tuple[str, object]]:
-    if not isinstance(values, dict):
-        return [(prefix.removesuffix("."), values)]
-    return [leaf for key, value in values.items() for leaf in _leaves(value, f"{prefix}{key}.")]
 
 
 def _show(value: object) -> str:

@@ -18,7 +18,7 @@ from runner.config.schema import Augment, Evaluate, Export, Model, Prepare, Samp
 from runner.errors import StageError
 from runner.workspace import ARTIFACTS, outputs, project_root, work_folder, write_text
 
-PINS = Path("constraints-train.txt")
+CONSTRAINTS = Path("constraints-train.txt")
 
 
 class Stage(NamedTuple):
@@ -104,7 +104,7 @@ def _train(values: dict[str, Any], model: Path) -> None:
         Augment.model_validate(values["augment"]),
         model,
         work=work,
-        pins=PINS,
+        pins=CONSTRAINTS,
         weights=_weights(base, work),
     )
 
