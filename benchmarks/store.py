@@ -35,7 +35,8 @@ from runner.store.init import init_store
 from runner.workspace import sha256_of
 from serving.storage.endpoint import endpoint_of_environment
 from serving.storage.objects import read
-from tests.support.s3 import S3, free_port, serving_s3
+from tests.support.processes import free_port
+from tests.support.s3 import S3, serving_s3
 
 MODELS = {"yolo11n": (10_500_000, 5_500_000), "yolo11m": (80_400_000, 40_700_000)}  # bytes of .onnx and .pt
 SMALL = {"config.yaml": 2_000, "params.yaml": 1_500, "dvc.lock": 5_000, "report.json": 60_000, "metrics.json": 3_000}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
@@ -14,17 +13,12 @@ import yaml
 
 from serving.monitoring import Metrics
 from tests.support.gitops import leaves
-from tests.support.s3 import CACHE
+from tests.support.processes import program
 
 
 @pytest.fixture(scope="module")
 def promtool() -> str:
-    if found := shutil.which("promtool", path=f"{os.environ['PATH']}{os.pathsep}{CACHE}"):
-        return found
-    message = "promtool is missing: it comes with Debian's package prometheus, and with Prometheus itself"
-    if os.environ.get("CI") == "true":
-        pytest.fail(message)
-    pytest.skip(message)
+    return program("promtool", "it comes with Debian's package prometheus, and with Prometheus itself")
 
 
 @pytest.fixture(scope="module")

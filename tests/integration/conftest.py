@@ -1,4 +1,4 @@
-"""A model that tells pictures apart by their brightness, a server that runs it, and the store of a cluster."""
+"""A model that tells pictures apart by their brightness, a server that runs it, and Kubernetes' own API server."""
 
 import io
 from collections.abc import Callable, Iterator
@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 from selenium import webdriver
 
+from tests.support.apiserver import ApiServer
 from tests.support.browsers import chromium
 from tests.support.servers import Server, running
-from tests.support.stores import Cluster, running_cluster, tagged
 from tests.unit.conftest import model
 
 #                        cx  cy  w   h  airplane, helicopter; input 32x32; brightness adds to the airplane
@@ -56,14 +56,8 @@ def browser(tmp_path: Path) -> Iterator[webdriver.Chrome]:
 
 
 @pytest.fixture(scope="session")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """The store that a cluster has, and the Secrets."""
-    with running_cluster(tmp_path_factory.mktemp("cluster")) as it:
-        yield it
-
-
-@pytest.fixture(scope="session")
-def inits(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """What the Job store-init printed, run twice: the store has its bucket and users."""
-    source = tagged(tmp_path_factory.mktemp("repository"))
-    return [cluster.store_init(source) for _ in range(2)]
+def api_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
+    """A Kubernetes API server that files share: each applies what it needs, and removes what another may have left."""
+    server = ApiServer(tmp_path_factory.mktemp("apiserver"))
+    yield server
+    server.stop()

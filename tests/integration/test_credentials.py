@@ -1,94 +1,123 @@
-"""The Job that makes every generated Secret: once, with rights that cannot do more."""
+"""The program that makes every generated Secret, with its Job's rights on Kubernetes' own API server."""
 
 from __future__ import annotations
 
+import base64
 import re
-from collections.abc import Iterator
+import subprocess
+import sys
+from typing import Any
 
 import pytest
 
-from tests.support.s3 import free_port
-from tests.support.secret_job import HOME, SecretJob
+from tests.support.apiserver import ApiServer
+from tests.support.gitops import GITOPS, render
+from tests.support.processes import free_port
 
-NAMESPACES = (HOME, *(f"flywheel-{name}" for name in ("labels", "pipelines", "dev", "staging", "prod", "baseline")))
 pytestmark = pytest.mark.slow
+HOME = "flywheel-minio"
+PROGRAM, TABLES = GITOPS / "credentials/make_secrets.py", sorted((GITOPS / "credentials/tables").glob("*.txt"))
+LINES = [line.split() for table in TABLES for line in table.read_text().splitlines() if line and line[0] != "#"]
+NOT_MADE = "flywheel-pipelines/argocd-webhook"  # there is no Argo CD whose key it shares
+Secrets = dict[str, dict[str, str]]  # NAMESPACE/NAME → data
+
+
+class Job:
+    """A cluster to which gitops/credentials is applied."""
+
+    def __init__(self, server: ApiServer) -> None:
+        self.server = server
+        objects = render("credentials").objects
+        self.namespaces = sorted({obj["metadata"]["namespace"] for obj in objects})
+        spaces = [{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}} for name in self.namespaces]
+        for applied in (spaces, objects):
+            done = server.apply(applied)
+            assert done.returncode == 0, done.stderr
+
+    def run(self, *, account: str = "credentials", port: int = 0) -> subprocess.CompletedProcess[str]:
+        """Run the program with the token of an account, against the API server or another port."""
+        folder = self.server.write_account(HOME, account)
+        where = {"KUBERNETES_SERVICE_HOST": "127.0.0.1", "KUBERNETES_SERVICE_PORT": str(port or self.server.port)}
+        environment = where | {"SERVICE_ACCOUNT": str(folder)}
+        command = [sys.executable, str(PROGRAM), *map(str, TABLES)]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+    def found(self) -> list[dict[str, Any]]:
+        listed: list[dict[str, Any]] = self.server.ask("GET", "/api/v1/secrets")["items"]
+        return [each for each in listed if each["metadata"]["namespace"] in self.namespaces]
+
+    def secrets(self) -> Secrets:
+        return {
+            "{namespace}/{name}".format(**each["metadata"]): {
+                key: base64.b64decode(value).decode() for key, value in each["data"].items()
+            }
+            for each in self.found()
+        }
+
+    def remove(self, namespace: str, name: str = "") -> None:
+        self.server.ask("DELETE", f"/api/v1/namespaces/{namespace}/secrets/{name}".rstrip("/"))
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecretJob]:
-    it = SecretJob(tmp_path_factory.mktemp("apiserver"))
-    yield it
-    it.stop()
+def applied(api_server: ApiServer) -> Job:
+    return Job(api_server)
 
 
 @pytest.fixture
-def job(shared: SecretJob) -> SecretJob:
+def job(applied: Job) -> Job:
     """With no Secret made yet."""
-    for namespace in NAMESPACES:
-        shared.remove(namespace)
-    return shared
+    for namespace in applied.namespaces:
+        applied.remove(namespace)
+    return applied
 
 
-def test_every_secret_made_when_there_is_none(job: SecretJob) -> None:
+def test_every_secret_is_made_once_when_the_job_runs_again_and_again(job: Job) -> None:
+    own = {"user": base64.b64encode(b"mine").decode()}
+    job.server.ask("POST", f"/api/v1/namespaces/{HOME}/secrets", {"metadata": {"name": "minio-root"}, "data": own})
     done = job.run()
     assert (done.returncode, done.stderr) == (0, "")
+    states = dict(line.split(": ", 1) for line in done.stdout.splitlines())
+    assert states.keys() == {name for name, *_ in LINES}
     secrets = job.secrets()
-    lines = done.stdout.splitlines()
-    assert {"/".join(name) for name in secrets} == {line.partition(":")[0] for line in lines if line.endswith(": made")}
-    assert [line for line in lines if not line.endswith(": made")] == [
-        "flywheel-pipelines/argocd-webhook: not made: argocd-secret may be read in none of argocd, flywheel-gitops, "
-        "openshift-gitops; `make bootstrap` gives the right"
-    ]
-    users = {name: data for (_, name), data in secrets.items() if name.startswith("store-user-")}
-    assert len(users) == 7
-    for name, data in users.items():
-        assert data["AWS_ACCESS_KEY_ID"] == name.removeprefix("store-user-")
-    assert secrets["flywheel-prod", "store"] == users["store-user-server-prod"]
-    assert secrets["flywheel-pipelines", "store"] == users["store-user-runner"]
-    assert secrets["flywheel-pipelines", "store-publisher"] == users["store-user-publisher"]
-    assert set(secrets["flywheel-labels", "label-studio"]) == {"password", "token", "secret-key"}
-    made = [value for data in secrets.values() for value in data.values() if len(value) == 40]
-    assert all(re.fullmatch("[0-9a-f]{40}", value) for value in made)
-    assert len(set(made)) == len(made) - 8  # the copies
-    assert not any(value in done.stdout for value in made)
+    assert secrets.pop(f"{HOME}/minio-root") == {"user": "mine"}
+    assert secrets.keys() == {name for name, said in states.items() if said == "made"}
+    assert states.keys() - secrets.keys() == {NOT_MADE, f"{HOME}/minio-root"}
+    drawn = []
+    for name, *words in (line for line in LINES if line[0] in secrets):
+        if words[0] == "from":
+            assert secrets[name] == secrets[words[1]]
+            continue
+        asked = dict(word.split("=", 1) for word in words)
+        assert secrets[name].keys() == asked.keys()
+        drawn += [secrets[name][key] for key, value in asked.items() if value == "?"]
+        assert {key: value for key, value in asked.items() if value != "?"}.items() <= secrets[name].items()
+    assert all(re.fullmatch("[0-9a-f]{40}", value) for value in drawn)
+    assert len(set(drawn)) == len(drawn)
+    assert not any(value in done.stdout for value in drawn)
     # Argo CD neither tracks nor prunes what has no label of its own.
-    assert not any({"labels", "annotations"} & it["metadata"].keys() for it in job.found())
+    assert not any({"labels", "annotations"} & each["metadata"].keys() for each in job.found())
 
-
-def test_nothing_changed_when_run_again(job: SecretJob) -> None:
-    mine = ["--from-literal=user=mine", "--from-literal=password=kept"]
-    job.server.kubectl("create", "secret", "generic", "minio-root", "--namespace", HOME, *mine)
-    job.run()
     before = job.found()
     again = job.run()
     assert again.returncode == 0
-    assert all(re.search(r": (is there, left alone|not made: .*)$", line) for line in again.stdout.splitlines())
+    assert not [line for line in again.stdout.splitlines() if line.endswith(": made")]
     assert job.found() == before
-    assert job.secrets()[HOME, "minio-root"] == {"user": "mine", "password": "kept"}
 
-
-def test_a_copy_made_again_when_someone_deleted_it(job: SecretJob) -> None:
-    job.run()
-    kept = job.secrets()["flywheel-dev", "store"]
     job.remove("flywheel-dev", "store")
     assert "flywheel-dev/store: made" in job.run().stdout
-    assert job.secrets()["flywheel-dev", "store"] == kept
+    assert job.secrets()["flywheel-dev/store"] == job.secrets()[f"{HOME}/store-user-server-dev"]
 
 
-def test_said_and_made_later_when_the_api_server_is_away(job: SecretJob) -> None:
-    failed = job.run(port=str(free_port()))
-    assert failed.returncode == 1
-    assert "error: flywheel-minio/minio-root: <urlopen error [Errno 111] Connection refused>" in failed.stderr
-    assert job.secrets() == {}
-    assert job.run().returncode == 0
-    assert (HOME, "minio-root") in job.secrets()
-
-
-def test_refused_when_the_account_is_another(job: SecretJob) -> None:
+@pytest.mark.parametrize(("account", "is_away", "said"), [("credentials", True, "refused"), ("someone", False, "403")])
+def test_nothing_is_made_when_the_api_server_is_away_or_refuses(
+    job: Job, account: str, is_away: bool, said: str
+) -> None:
     job.server.kubectl("create", "serviceaccount", "someone", "--namespace", HOME)
-    done = job.run(account="someone")
-    assert done.returncode == 1
-    assert "error: flywheel-dev/model-api: 403" in done.stderr
+    failed = job.run(account=account, port=free_port() if is_away else 0)
+    assert failed.returncode == 1
+    errors = failed.stderr.splitlines()
+    assert [line.split(": ")[1] for line in errors] == [name for name, *_ in LINES]
+    assert all(said in line for line in errors)
     assert job.secrets() == {}
 
 
@@ -105,7 +134,6 @@ def test_refused_when_the_account_is_another(job: SecretJob) -> None:
         ("create", "", "kube-system", "no"),
     ],
 )
-def test_rights_end_at_making_when_asked(verb: str, secret: str, namespace: str, may: str, shared: SecretJob) -> None:
-    who = f"--as=system:serviceaccount:{HOME}:credentials"
-    what = f"secrets/{secret}" if secret else "secrets"
-    assert shared.server.kubectl("auth", "can-i", verb, what, "--namespace", namespace, who).stdout.strip() == may
+def test_rights_end_at_making_when_asked(verb: str, secret: str, namespace: str, may: str, applied: Job) -> None:
+    who, what = f"--as=system:serviceaccount:{HOME}:credentials", f"secrets/{secret}".rstrip("/")
+    assert applied.server.kubectl("auth", "can-i", verb, what, "--namespace", namespace, who).stdout.strip() == may

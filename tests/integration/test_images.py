@@ -1,25 +1,23 @@
-"""Our images, really built, and run as a cluster runs them: any user id, a root that nobody can write to."""
+"""An image really built and run as OpenShift runs it: any user id, a root that nobody can write to.
+
+The test cluster (tests/cluster/images.py) builds and runs all of them, as the user that each names.
+"""
 
 from __future__ import annotations
 
-import hashlib
-import os
 import shutil
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.support import images
-from tests.support.s3 import free_port
+from tests.support.processes import free_port, start, stop
 
 pytestmark = pytest.mark.slow
-GO = Path("/usr/local/go")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -27,50 +25,10 @@ def base() -> None:
     images.require()
 
 
-def digest(project: Path) -> str:
-    """What the label of the runner's image says."""
-    pins = [(project / name).read_bytes() for name in ("constraints.txt", "constraints-train.txt")]
-    return hashlib.sha256(b"".join(pins)).hexdigest()
-
-
-@pytest.fixture(scope="module")
-def runner(project: Path) -> Iterator[images.Container]:
-    """Without PyTorch, which takes minutes: what it adds to this is a longer list of packages."""
-    given: dict[str, Any] = {"BASE": images.BASE, "EXTRAS": "runner", "CONSTRAINTS": digest(project)}
-    image = images.build(images.containerfile("runner"), project, "flywheel-test-runner", **given)
-    assert images.labels(image)["flywheel.constraints"] == digest(project)
-    container = images.Container(image)
-    yield container
-    container.remove()
-
-
-def test_commands_run_from_a_clone_when_the_user_is_any(
-    runner: images.Container, project: Path, tmp_path: Path
-) -> None:
-    work = tmp_path / "work"
-    work.mkdir()
-    work.chmod(0o777)
-    subprocess.run(["git", "clone", "--quiet", "--bare", project, tmp_path / "origin"], check=True)
-    script = "cd /work; git clone --quiet --depth 1 file:///origin flywheel; cd flywheel; python3 -m runner compose"
-    (work / ".gitconfig").write_text("[safe]\ndirectory = *\n")  # the clone's source is another user's here
-    volumes = {work: "/work", tmp_path / "origin": "/origin"}
-    status, printed = runner.run("bash", "-euc", script, volumes=volumes, HOME="/work")
-    assert status == 0, printed
-    assert (work / "flywheel/artifacts/config/train.yaml").is_file()
-    assert (work / "flywheel/params.yaml").stat().st_uid == 1000650000
-
-
-def test_its_constraints_known_when_the_image_runs(runner: images.Container, project: Path) -> None:
-    status, printed = runner.run("sh", "-c", 'cat "$FLYWHEEL_CONSTRAINTS_FILE"; touch /x')
-    assert printed.splitlines()[0] == digest(project)
-    assert status != 0
-    assert "Read-only file system" in printed
-
-
 def test_no_image_when_the_constraints_are_others(project: Path) -> None:
-    given: dict[str, Any] = {"BASE": images.BASE, "EXTRAS": "runner", "CONSTRAINTS": "0" * 64}
-    with pytest.raises(RuntimeError, match=r"CONSTRAINTS is 0000.*but the digest of the files is"):
-        images.build(images.containerfile("runner"), project, "flywheel-test-refused", **given)
+    recipe, other = images.containerfile("runner"), "0" * 64
+    with pytest.raises(RuntimeError, match=f"CONSTRAINTS is {other}"):
+        images.build(recipe, project, "flywheel-test-refused", BASE=images.BASE, EXTRAS="runner", CONSTRAINTS=other)
 
 
 def test_every_package_found_when_the_whole_image_is_resolved(project: Path, tmp_path: Path) -> None:
@@ -87,44 +45,10 @@ def test_every_package_found_when_the_whole_image_is_resolved(project: Path, tmp
 
 
 @pytest.fixture(scope="module")
-def minio(project: Path) -> Iterator[images.Container]:
-    if not GO.is_dir():
-        pytest.skip(f"{GO} is missing: MinIO's image is built with it")
-    cached = [
-        subprocess.run(["go", "env", name], capture_output=True, text=True, check=True).stdout.strip()
-        for name in ("GOMODCACHE", "GOCACHE")
-    ]
-    volumes = [f"{GO}:{GO}:ro", f"{cached[0]}:/root/go/pkg/mod", f"{cached[1]}:/root/.cache/go-build"]
-    image = images.build(
-        images.containerfile("gitops/minio"),
-        project / "gitops/minio",
-        "flywheel-test-minio",
-        volumes=volumes,
-        GO=images.BASE,
-    )
-    container = images.Container(image)
-    yield container
-    container.remove()
-
-
-def test_minio_answers_when_the_user_is_any(minio: images.Container, tmp_path: Path) -> None:
-    assert "GNU AFFERO" in (minio.root / "licenses/LICENSE").read_text()
-    data = tmp_path / "data"
-    data.mkdir()
-    data.chmod(0o777)
-    port = free_port()
-    secrets = {"MINIO_ROOT_USER": "root", "MINIO_ROOT_PASSWORD": os.urandom(16).hex(), "HOME": "/"}
-    command = [*minio.entry_point, "server", "--address", f"127.0.0.1:{port}", "/data"]
-    process = minio.start(*command, volumes={data: "/data"}, **secrets)
-    answered(process, f"http://127.0.0.1:{port}/minio/health/ready")
-    assert (data / ".minio.sys").stat().st_uid == 1000650000
-
-
-@pytest.fixture(scope="module")
 def serving(project: Path) -> Iterator[images.Container]:
-    given: dict[str, Any] = {"BASE": images.BASE, "EXTRAS": "serve"}
+    recipe = images.containerfile("serving")
     container = images.Container(
-        images.build(images.containerfile("serving"), project, "flywheel-test-serving", **given)
+        images.build(recipe, project, "flywheel-test-serving", BASE=images.BASE, EXTRAS="serve")
     )
     yield container
     container.remove()
@@ -136,27 +60,21 @@ def test_server_ready_when_the_user_is_any(serving: images.Container, bright_mod
     model.chmod(0o755)  # pytest's own folders are for their owner alone
     shutil.copy(bright_model, model / "model.onnx")
     port = free_port()
-    command = [word if word != "8080" else str(port) for word in serving.command]
-    command[command.index("0.0.0.0")] = "127.0.0.1"
-    process = serving.start(*command, volumes={model: "/model"}, MODEL_URI="/model/model.onnx", DRAIN_SECONDS="0")
-    answered(process, f"http://127.0.0.1:{port}/readyz")
-    status, printed = serving.run("python3", "-c", "import torch")
-    assert status == 1
-    assert "No module named 'torch'" in printed
+    swapped = {"8080": str(port), "0.0.0.0": "127.0.0.1"}
+    command = [swapped.get(word, word) for word in serving.command]
+    settings = {"MODEL_URI": "/model/model.onnx", "DRAIN_SECONDS": "0"}
 
+    def is_ready() -> bool:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5) as answer:
+            return bool(answer.status == 200)
 
-def answered(process: subprocess.Popen[str], url: str, seconds: float = 60) -> None:
-    """Wait for an answer, then end the process."""
-    end = time.monotonic() + seconds
-    try:
-        while process.poll() is None and time.monotonic() < end:
-            try:
-                urllib.request.urlopen(url, timeout=5).close()
-            except OSError:
-                time.sleep(0.2)
-            else:
-                return
-    finally:
-        process.terminate()
-        printed, _ = process.communicate(timeout=30)
-    raise AssertionError(printed)
+    entered = serving.enter(*command, volumes={model: "/model"})
+    stop(start(entered, tmp_path / "log", is_ready, env=serving.environment | settings))
+    tried = "import os; print(os.getuid()); import torch"
+    done = subprocess.run(
+        serving.enter("python3", "-c", tried), env=serving.environment, capture_output=True, text=True
+    )
+    assert done.stdout.split() == [images.USER.partition(":")[0]]
+    assert "No module named 'torch'" in done.stderr
+    done = subprocess.run(serving.enter("touch", "/x"), env=serving.environment, capture_output=True, text=True)
+    assert "Read-only file system" in done.stderr

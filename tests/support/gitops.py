@@ -21,7 +21,7 @@ import pytest
 import yaml
 
 from runner.cluster import facts as cluster_env
-from tests.support.s3 import CACHE
+from tests.support.processes import CACHE
 
 PROJECT = Path(__file__).resolve().parents[2]
 GITOPS = PROJECT / "gitops"
@@ -150,7 +150,7 @@ def render_text(path: Path) -> str:
 @functools.cache
 def renderer() -> list[str]:
     """Return the command that renders; tests are skipped where there is none, but not in CI."""
-    kustomize = shutil.which("kustomize") or shutil.which("kustomize", path=CACHE)
+    kustomize = shutil.which("kustomize") or shutil.which("kustomize", path=CACHE / "bin")
     if kustomize:
         return [kustomize, "build"]
     if not shutil.which("kubectl") and not os.environ.get("CI"):

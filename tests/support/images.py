@@ -11,15 +11,12 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
-import pytest
-
 from tests.conftest import PROJECT
-from tests.support.s3 import CACHE
+from tests.support.processes import CACHE, unavailable
 
-FOLDER = CACHE.parent / "images"
+FOLDER = CACHE / "images"
 BASE = "localhost/flywheel-test-base"
 PACKAGES = "python3,python3-venv,python3-pip,ca-certificates,git"
 PATH = "/usr/local/go/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -46,10 +43,7 @@ def require() -> None:
     """Make the base image; skip where that is not possible, but fail in CI."""
     missing = [name for name in ("buildah", "debootstrap") if not shutil.which(name)]
     if missing or os.geteuid() != 0:
-        message = f"building images needs root, buildah and debootstrap (missing: {', '.join(missing) or 'root'})"
-        if os.environ.get("CI") == "true":
-            pytest.fail(message)
-        pytest.skip(message)
+        unavailable(f"building images needs root, buildah and debootstrap (missing: {', '.join(missing) or 'root'})")
     make_base()
 
 
@@ -72,7 +66,6 @@ def build(
     context: Path,
     tag: str,
     *,
-    volumes: Sequence[str] = (),
     with_roots: bool = True,
     **arguments: str,
 ) -> str:
@@ -82,24 +75,16 @@ def build(
         containerfile: its recipe.
         context: the folder that COPY sees.
         tag: a name for it.
-        volumes: FOLDER:FOLDER of this machine that RUN sees.
         with_roots: RUN sees ROOTS too, and cannot change them.
         arguments: what ARG asks for.
     Raises:
         RuntimeError: the build failed.
     """
     mounts = [f"--volume={path}:{path}:ro" for path in ROOTS if with_roots and Path(path).exists()]
-    mounts += [f"--volume={volume}" for volume in volumes]
     given = [f"--build-arg={name}={value}" for name, value in arguments.items()]
     options = ["--isolation=chroot", "--pull-never", *mounts, *given, f"--file={containerfile}", f"--tag={tag}"]
     buildah("build", *options, context)
     return f"localhost/{tag}"
-
-
-def labels(image: str) -> dict[str, str]:
-    """Return the labels of an image."""
-    found: dict[str, str] = json.loads(buildah("inspect", "--type", "image", image))["OCIv1"]["config"]["Labels"]
-    return found
 
 
 class Container:
@@ -110,19 +95,16 @@ class Container:
         self._name = buildah("from", "--pull-never", image)
         self.root = Path(buildah("mount", self._name))
         config = json.loads(buildah("inspect", "--type", "image", image))["OCIv1"]["config"]
-        self._environment = dict(pair.split("=", 1) for pair in config.get("Env", ()))
-        self.entry_point: list[str] = config.get("Entrypoint") or []
+        self.environment = dict(pair.split("=", 1) for pair in config.get("Env", ()))
         self.command: list[str] = config.get("Cmd") or []
 
-    def start(self, *command: str, volumes: dict[Path, str], **environment: str) -> subprocess.Popen[str]:
-        """Start a command in it.
+    def enter(self, *command: str, volumes: dict[Path, str] | None = None) -> list[str]:
+        """Return what runs a command in it.
 
         Args:
-            command: instead of the image's own.
             volumes: folders of this machine, and where they are seen.
-            environment: beside the image's own.
         """
-        mounts = [*((path, path) for path in RUNTIME), *((str(here), there) for here, there in volumes.items())]
+        mounts = [*((path, path) for path in RUNTIME), *((str(here), there) for here, there in (volumes or {}).items())]
         for here, there in mounts:
             point = self.root / there.lstrip("/")
             (point if Path(here).is_dir() else point.parent).mkdir(parents=True, exist_ok=True)
@@ -131,19 +113,7 @@ class Container:
         script = ['mount --bind "$0" "$0"', 'mount -o remount,bind,ro "$0"']
         script += [f'mount --rbind "{here}" "$0{there}"' for here, there in mounts]
         script += [f'exec chroot --userspec={USER} "$0" "$@"']
-        return subprocess.Popen(
-            ["unshare", "--mount", "sh", "-euc", "\n".join(script), self.root, *command],
-            env=self._environment | environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-
-    def run(self, *command: str, volumes: dict[Path, str] | None = None, **environment: str) -> tuple[int, str]:
-        """Run a command to its end; return its exit status and what it printed."""
-        process = self.start(*command, volumes=volumes or {}, **environment)
-        printed, _ = process.communicate(timeout=300)
-        return process.returncode, printed
+        return ["unshare", "--mount", "sh", "-euc", "\n".join(script), str(self.root), *command]
 
     def remove(self) -> None:
         """Forget it."""

@@ -8,20 +8,17 @@ import secrets
 import shutil
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx
-import pytest
 
-from tests.support.s3 import free_port
+from tests.support.processes import CACHE, free_port, start, stop, unavailable
 
-HOME = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "flywheel" / "label-studio"
+HOME = CACHE / "label-studio"
 PROGRAM = HOME / "venv" / "bin" / "label-studio"
-_READY_SECONDS = 120
 
 
 @dataclass
@@ -56,36 +53,20 @@ class LabelStudio:
             shutil.copytree(_fresh(), data)
         self.port = self.port or free_port()
         command = [str(PROGRAM), "start", "--no-browser", "--internal-host", "127.0.0.1", "--port", str(self.port)]
-        with (self.folder / "log").open("ab") as log:
-            self.process = subprocess.Popen(
-                command,
-                cwd=self.folder,
-                env=plain_environment() | self._settings(),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        end = time.monotonic() + _READY_SECONDS
-        while time.monotonic() < end and self.process.poll() is None:
-            with contextlib.suppress(httpx.HTTPError):
-                if httpx.get(f"{self.url}/health", timeout=5).status_code == 200:
-                    return self
-            time.sleep(0.2)
-        self.stop()
-        raise AssertionError(f"Label Studio does not answer: {(self.folder / 'log').read_text()[-3000:]}")
+        options: dict[str, Any] = {"env": plain_environment() | self._settings(), "start_new_session": True}
+        self.process = start(command, self.folder / "log", self._answers, cwd=self.folder, **options)
+        return self
 
     def stop(self, *, kill: bool = False) -> None:
         """End it; `kill` gives it no time to finish anything."""
-        if self.process is None:
-            return
-        (self.process.kill if kill else self.process.terminate)()
-        try:
-            self.process.wait(20)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        stop(self.process, kill=kill)
         self.process = None
+
+    def _answers(self) -> bool:
+        try:
+            return httpx.get(f"{self.url}/health", timeout=5).status_code == 200
+        except httpx.HTTPError:
+            return False
 
     def personal_token(self) -> str:
         """A personal access token; the user has one at a time."""
@@ -115,9 +96,8 @@ class LabelStudio:
             "LABEL_STUDIO_ENABLE_LEGACY_API_TOKEN": "true",
             "LABEL_STUDIO_HOST": self.url,
             "LABEL_STUDIO_DISABLE_SIGNUP_WITHOUT_LINK": "true",
-            "USE_DEFAULT_BANNED_SUBNETS": str(
-                self.guarded
-            ).lower(),  # they include loopback, where the store of the tests is
+            # The default ones include loopback, where the store of the tests is.
+            "USE_DEFAULT_BANNED_SUBNETS": str(self.guarded).lower(),
             "USER_ADDITIONAL_BANNED_SUBNETS": "10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,169.254.0.0/16,fc00::/7",
         }
 
@@ -126,8 +106,7 @@ class LabelStudio:
 def labelling(folder: Path) -> Iterator[LabelStudio]:
     """A server until the block ends; skips where it is not installed, but fails in CI."""
     if not PROGRAM.exists():
-        message = "the tests of labels need Label Studio: run `make label-studio`"
-        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(message)
+        unavailable("the tests of labels need Label Studio: run `make label-studio`")
     server = LabelStudio(folder)
     try:
         yield server.start()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-import os
 import subprocess
 import urllib.error
 import urllib.request
@@ -15,24 +14,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-import pytest
 import yaml
 
-from tests.cluster.places import BIN
 from tests.support.gitops import Manifest
+from tests.support.processes import program, stop
 
 SECRET = "what GitHub and we know"
 
 
-def tekton_program() -> Path:
-    """Return Tekton's code as a program, which `make tekton` builds; skip without it, but in CI fail."""
-    program = BIN / "tekton"
-    if program.is_file():
-        return program
-    reason = f"{program} is missing; `make tekton` builds it (needs Go)"
-    if os.environ.get("CI") == "true":
-        pytest.fail(reason)
-    pytest.skip(reason)
+def tekton_program() -> str:
+    """Return Tekton's code as a program; skip without it, but in CI fail."""
+    return program("tekton", "`make tekton` builds it (needs Go)")
 
 
 @dataclass
@@ -75,12 +67,11 @@ def listening(rendered: list[Manifest], folder: Path) -> Iterator[Listener]:
     file.write_text(yaml.safe_dump_all([*rendered, secret]), encoding="utf-8")
     with (folder / "listener.log").open("wb") as log:
         process = subprocess.Popen(
-            [str(tekton_program()), "listen", str(file)], stdout=subprocess.PIPE, stderr=log, text=True
+            [tekton_program(), "listen", str(file)], stdout=subprocess.PIPE, stderr=log, text=True
         )
         assert process.stdout
         try:
             yield Listener(json.loads(process.stdout.readline())["port"], process.stdout)
         finally:
-            process.terminate()
-            process.wait()
+            stop(process)
             process.stdout.close()

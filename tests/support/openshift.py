@@ -7,23 +7,18 @@ cluster-autoscaler-operator. The CRDs lie in the modules it is built from.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 import yaml
 
 from tests.cluster.modules import module
-from tests.cluster.places import BIN
 from tests.support.apiserver import ApiServer
 from tests.support.gitops import Manifest
+from tests.support.processes import program, start, stop
 
 MACHINES = "openshift-machine-api"
-_READY_SECONDS = 60
 _CRDS = {
     "github.com/openshift/machine-api-operator": (
         "install/0000_30_machine-api-operator_02_machine.Default.crd.yaml",
@@ -48,15 +43,9 @@ _MONITORING = [
 ]
 
 
-def openshift_program() -> Path:
-    """Return OpenShift's code as a program, which `make openshift` builds; skip without it, but in CI fail."""
-    program = BIN / "openshift"
-    if program.is_file():
-        return program
-    reason = f"{program} is missing; `make openshift` builds it (needs Go)"
-    if os.environ.get("CI") == "true":
-        pytest.fail(reason)
-    pytest.skip(reason)
+def openshift_program() -> str:
+    """Return OpenShift's code as a program; skip without it, but in CI fail."""
+    return program("openshift", "`make openshift` builds it (needs Go)")
 
 
 class OpenShift:
@@ -77,19 +66,19 @@ class OpenShift:
         assert done.returncode != 0, done.stdout
         return done.stderr
 
-    def get(self, kind: str, name: str, namespace: str = MACHINES) -> Manifest:
+    def get(self, kind: str, name: str) -> Manifest:
         """Return an object as the server keeps it."""
-        done = self.server.kubectl("get", kind, name, f"--namespace={namespace}", "--output=json")
-        assert done.returncode == 0, done.stderr
-        found: Manifest = json.loads(done.stdout)
+        found: Manifest = self.server.ask("GET", f"{path(kind)}/{name}")
         return found
 
     def list(self, kind: str) -> list[Manifest]:
         """Return the objects of a kind beside the machines."""
-        done = self.server.kubectl("get", kind, f"--namespace={MACHINES}", "--output=json")
-        assert done.returncode == 0, done.stderr
-        found: list[Manifest] = json.loads(done.stdout)["items"]
+        found: list[Manifest] = self.server.ask("GET", path(kind))["items"]
         return found
+
+    def merge(self, kind: str, name: str, content: Manifest) -> None:
+        """Change an object as its owner does."""
+        self.server.ask("PATCH", f"{path(kind)}/{name}", content)
 
     def install(self, values: dict[str, str]) -> None:
         """Bring what the installer leaves on AWS, for a cluster.env."""
@@ -123,6 +112,18 @@ class OpenShift:
         assert done.returncode == 0, done.stderr
 
 
+def path(kind: str) -> str:
+    """Return the API's path of a kind beside the machines, or of one that has no namespace."""
+    machines = f"namespaces/{MACHINES}"
+    groups = {
+        **dict.fromkeys(("Machine", "MachineSet"), f"machine.openshift.io/v1beta1/{machines}"),
+        "MachineAutoscaler": f"autoscaling.openshift.io/v1beta1/{machines}",
+        "ClusterAutoscaler": "autoscaling.openshift.io/v1",
+        "Deployment": f"apps/v1/{machines}",
+    }
+    return f"/apis/{groups[kind]}/{kind.lower()}s"
+
+
 @contextlib.contextmanager
 def api_server(folder: Path, values: dict[str, str]) -> Iterator[OpenShift]:
     """Run the API server with OpenShift's kinds; nobody acts on them."""
@@ -139,25 +140,14 @@ def api_server(folder: Path, values: dict[str, str]) -> Iterator[OpenShift]:
 @contextlib.contextmanager
 def controllers(folder: Path, values: dict[str, str]) -> Iterator[OpenShift]:
     """Run the API server and OpenShift's controllers with their webhooks."""
-    with api_server(folder, values) as it, (folder / "controllers").open("wb") as log:
+    log = folder / "controllers"
+    with api_server(folder, values) as it:
         environment = os.environ | {"KUBECONFIG": str(it.server.kubeconfig), "TMPDIR": str(folder)}
-        process = subprocess.Popen([openshift_program()], env=environment, stdout=log, stderr=subprocess.STDOUT)
+        process = start([openshift_program()], log, lambda: "\nready\n" in log.read_text(), env=environment)
         try:
-            path = folder / "controllers"
-            eventually(lambda: "\nready\n" in path.read_text() or process.poll() is not None, _READY_SECONDS)
-            assert process.poll() is None, path.read_text()[-4000:]
             yield it
         finally:
-            process.terminate()
-            process.wait(timeout=60)
-
-
-def eventually(what: Callable[[], bool], seconds: float = 30) -> None:
-    """Wait until something is so."""
-    give_up = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < give_up, f"not so after {seconds} s"
-        time.sleep(0.2)
+            stop(process)
 
 
 def _config(kind: str, spec: Manifest) -> Manifest:

@@ -7,16 +7,11 @@ import os
 import shutil
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
-
-from tests.support.s3 import free_port
-
-_READY_SECONDS = 30
+from tests.support.processes import free_port, start, stop, unavailable
 
 
 @dataclass
@@ -59,8 +54,7 @@ def serving_postgresql() -> Iterator[PostgreSQL]:
     """A server until the block ends; skips where it is not installed, but fails in CI."""
     programs = max(Path("/usr/lib/postgresql").glob("*/bin"), default=None)
     if programs is None:
-        message = "the test needs PostgreSQL: Debian's package postgresql"
-        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(message)
+        unavailable("the test needs PostgreSQL: Debian's package postgresql")
     # It refuses to run as root, and pytest's own folders are open to their owner alone.
     user = "postgres" if os.geteuid() == 0 else None
     with tempfile.TemporaryDirectory(prefix="postgresql-") as name:
@@ -74,15 +68,9 @@ def serving_postgresql() -> Iterator[PostgreSQL]:
         settings = {"listen_addresses": "127.0.0.1", "unix_socket_directories": name, "fsync": "off"}
         command = [str(programs / "postgres"), "-D", f"{name}/data", "-p", str(server.port)]
         command += [f"--{key}={value}" for key, value in settings.items()]
-        with (folder / "log").open("wb") as log:
-            process = subprocess.Popen(command, user=user, cwd=folder, stdout=log, stderr=log)
+        ready = [str(programs / "pg_isready"), "-q", "-h", name, "-p", str(server.port)]
+        process = start(command, folder / "log", lambda: not subprocess.call(ready), user=user, cwd=folder)
         try:
-            end = time.monotonic() + _READY_SECONDS
-            ready = [str(programs / "pg_isready"), "-q", "-h", name, "-p", str(server.port)]
-            while subprocess.run(ready, check=False).returncode:
-                assert process.poll() is None and time.monotonic() < end, (folder / "log").read_text()
-                time.sleep(0.1)
             yield server
         finally:
-            process.terminate()
-            process.wait(20)
+            stop(process)

@@ -5,18 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-import shutil
-import socket
 import subprocess
-import sys
-import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import pytest
 from minio import Minio
 from minio.credentials import StaticProvider
 from minio.error import MinioException
@@ -24,9 +19,10 @@ from minio.minioadmin import MinioAdmin
 from urllib3 import PoolManager
 from urllib3.exceptions import HTTPError
 
-CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "flywheel" / "bin"
+from tests.support.certificates import certificate
+from tests.support.processes import free_port, program, start, stop
+
 NAMES = ("minio", "rclone")
-_READY_SECONDS = 30
 
 
 @dataclass
@@ -60,35 +56,21 @@ class S3:
         """Begin, on a free port the first time; return when it answers."""
         self.data.mkdir(parents=True, exist_ok=True)
         self.port = self.port or free_port()
-        with (self.folder / "log").open("ab") as log:
-            self.process = subprocess.Popen(
-                self._command(),
-                cwd=self.folder,
-                env=os.environ | self._settings(),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
-        end = time.monotonic() + _READY_SECONDS
-        while time.monotonic() < end and self.process.poll() is None:
-            with contextlib.suppress(MinioException, HTTPError):
-                self.client(retries=False).list_buckets()
-                return self
-            time.sleep(0.05)
-        self.stop()
-        raise AssertionError(f"{self.name} does not answer: {(self.folder / 'log').read_text()[-3000:]}")
+        env = os.environ | self._settings()
+        self.process = start(self._command(), self.folder / "log", self._answers, cwd=self.folder, env=env)
+        return self
 
     def stop(self, *, kill: bool = False) -> None:
         """End it; `kill` gives it no time to finish anything."""
-        if self.process is None:
-            return
-        (self.process.kill if kill else self.process.terminate)()
-        try:
-            self.process.wait(20)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        stop(self.process, kill=kill)
         self.process = None
+
+    def _answers(self) -> bool:
+        try:
+            self.client(retries=False).list_buckets()
+        except (MinioException, HTTPError):
+            return False
+        return True
 
     def client(self, *, retries: bool = True) -> Minio:
         """A bare client of the root user."""
@@ -97,13 +79,11 @@ class S3:
         pool = PoolManager(retries=None if retries else False, timeout=10, ca_certs=trust)
         return Minio(urlsplit(self.url).netloc, self.user, self.password, secure=tls, http_client=pool)
 
-    def certify(self) -> None:
-        """Make a certificate of its own, so that it speaks TLS from the next start on."""
-        self.certificate.parent.mkdir(parents=True, exist_ok=True)
-        subject = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "2"]
-        files = ["-keyout", str(self.certificate.with_name("private.key")), "-out", str(self.certificate)]
-        command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", *subject, *files]
-        subprocess.run(command, check=True, capture_output=True)
+    def certify(self, *names: str) -> None:
+        """Make a certificate of its own, for more names than its address; it speaks TLS from the next start on."""
+        made, key = certificate(self.certificate.parent, "127.0.0.1", *names)
+        key.rename(self.certificate.with_name("private.key"))
+        made.rename(self.certificate)
 
     def admin(self) -> MinioAdmin:
         """A client of MinIO's administration."""
@@ -145,30 +125,13 @@ class S3:
 
 
 @contextlib.contextmanager
-def serving_s3(name: str, folder: Path) -> Iterator[S3]:
-    """A server of one of NAMES until the block ends."""
-    server = S3(name, folder, program_of(name))
+def serving_s3(name: str, folder: Path, tls: Sequence[str] | None = None) -> Iterator[S3]:
+    """A server of one of NAMES until the block ends; `tls`: MinIO speaks it, under these names too."""
+    remedy = {"minio": "run `make minio`, which needs Go", "rclone": "run `make setup`"}
+    server = S3(name, folder, program(name, remedy[name]))
+    if tls is not None:
+        server.certify(*tls)
     try:
         yield server.start()
     finally:
         server.stop()
-
-
-def program_of(name: str) -> str:
-    """Return the path of one of NAMES; skips where it is missing, but fails in CI."""
-    folders = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", ""), str(CACHE)])
-    if program := shutil.which(name, path=folders):
-        return program
-    remedy = "run `make minio`, which needs Go" if name == "minio" else "run `make setup`"
-    message = f"the S3 tests need {name}: {remedy}"
-    if os.environ.get("CI") == "true":
-        pytest.fail(message)
-    pytest.skip(message)
-
-
-def free_port() -> int:
-    """Return a port on loopback that nobody uses now."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port

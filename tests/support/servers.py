@@ -6,17 +6,16 @@ import contextlib
 import http.client
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tests.conftest import PROJECT
+from tests.support.processes import free_port, start, stop
 
 BOUNDARY = "of-the-form"
 
@@ -48,13 +47,7 @@ class Server:
         return self.ask("POST", path, form(parts), kind | {key.replace("_", "-"): it for key, it in headers.items()})
 
     def ask(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> Answer:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
-        try:
-            connection.request(method, path, body, headers)
-            response = connection.getresponse()
-            return Answer(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())
-        finally:
-            connection.close()
+        return ask(self.port, method, path, body, headers)
 
     def connect(self) -> socket.socket:
         return socket.create_connection(("127.0.0.1", self.port), timeout=30)
@@ -66,6 +59,13 @@ class Server:
     def resident_mb(self) -> float:
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return next(int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmRSS:"))
+
+
+def ask(port: int, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> Answer:
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as connection:
+        connection.request(method, path, body, headers)
+        response = connection.getresponse()
+        return Answer(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())
 
 
 def form(parts: Sequence[tuple[str, str | None, bytes]]) -> bytes:
@@ -88,36 +88,15 @@ def running(folder: Path, *, until: str = "/readyz", **environment: str) -> Iter
         until: what must answer before the block begins.
         environment: its settings, by their names as environment variables.
     """
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
-    log = folder / "server.log"
-    temporary = folder / "tmp"
+    log, temporary = folder / "server.log", folder / "tmp"
     temporary.mkdir(exist_ok=True)
+    log.unlink(missing_ok=True)
     settings = {"DRAIN_SECONDS": "0.2", "WORKERS": "2", "TMPDIR": str(temporary)} | environment
+    port = free_port()
     command = (sys.executable, "-m", "uvicorn", "serving.app:create_app", "--factory", "--port", str(port))
-    with log.open("wb") as stream:
-        process = subprocess.Popen(
-            command, cwd=PROJECT, env=os.environ | settings, stdout=stream, stderr=subprocess.STDOUT
-        )
-    server = Server(port, process, log)
+    env = os.environ | settings
+    process = start(command, log, lambda: ask(port, "GET", until, None, {}).status == 200, cwd=PROJECT, env=env)
     try:
-        _wait(server, until)
-        yield server
+        yield Server(port, process, log)
     finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-def _wait(server: Server, path: str, seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end and server.process.poll() is None:
-        with contextlib.suppress(OSError):
-            if server.get(path).status == 200:
-                return
-        time.sleep(0.05)
-    raise AssertionError(f"the server is not ready: {server.log.read_text()}")
+        stop(process)

@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 
 from tests.support import gitops
-from tests.support.gitops import Manifest
-from tests.support.openshift import OpenShift, api_server, eventually, openshift_program
+from tests.support.openshift import OpenShift, api_server, openshift_program
 
 pytestmark = pytest.mark.slow
 KINDS = ("Subscription", "OperatorGroup")
@@ -26,20 +25,11 @@ MODES = {
 }
 GLOBAL = "openshift-operators"  # OpenShift's own OperatorGroup is there, for all namespaces
 
-#: The fields of a NodeFeatureDiscovery, manifests/stable of openshift/cluster-nfd-operator; a list's items are any.
-OPERAND_4_16 = {"image": "string", "imagePullPolicy": "string", "servicePort": "integer"}
-OPERAND_4_20 = OPERAND_4_16 | {
-    **dict.fromkeys(("masterEnvs", "masterTolerations", "workerEnvs", "workerTolerations"), "array"),
-    "workerNodeSelector": "object",
-}
-SPEC_4_16: dict[str, Any] = {
-    **{"extraLabelNs": "array", "instance": "string", "labelWhiteList": "string", "resourceLabels": "array"},
-    **{"operand": OPERAND_4_16, "topologyUpdater": "boolean", "workerConfig": {"configData": "string"}},
-}
-SPEC = {
-    "4.16": SPEC_4_16,  # 1536f9efbd73
-    "4.20": SPEC_4_16
-    | {"operand": OPERAND_4_20, "enableTaints": "boolean", "prunerOnDelete": "boolean"},  # ae32881102fc
+#: The fields of a NodeFeatureDiscovery in 4.16, manifests/stable of openshift/cluster-nfd-operator (1536f9efbd73); 4.20
+#: has these and more.
+SPEC: dict[str, Any] = {
+    **{"extraLabelNs": list, "instance": str, "labelWhiteList": str, "resourceLabels": list, "topologyUpdater": bool},
+    **{"operand": {"image": str, "imagePullPolicy": str, "servicePort": int}, "workerConfig": {"configData": str}},
 }
 
 
@@ -50,28 +40,34 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def openshift(tmp_path_factory: pytest.TempPathFactory, root: Path) -> Iterator[OpenShift]:
+def leaves(root: Path) -> dict[str, gitops.Leaf]:
+    return {path: gitops.render(path, root) for path in LEAVES}
+
+
+@pytest.fixture(scope="module")
+def openshift(tmp_path_factory: pytest.TempPathFactory, leaves: dict[str, gitops.Leaf]) -> Iterator[OpenShift]:
     """A cluster with the namespaces of operators."""
     with api_server(tmp_path_factory.mktemp("openshift"), gitops.SAMPLE) as it:
-        found = {obj["metadata"].get("namespace") for path in LEAVES for obj in gitops.render(path, root).objects}
-        names = sorted(found - {None})
-        it.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}} for name in names])
+        names = {obj["metadata"].get("namespace") for leaf in leaves.values() for obj in leaf.objects} - {None}
+        it.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}} for name in sorted(names)])
         yield it
 
 
 @pytest.mark.parametrize("path", LEAVES)
-def test_olm_takes_a_subscription_when_fields_are_strict(openshift: OpenShift, root: Path, path: str) -> None:
-    leaf = gitops.render(path, root)
-    assert openshift.apply(list(leaf.of_kind(*KINDS)), "--dry-run=server") == ""
-    (subscription,) = leaf.of_kind("Subscription")
+def test_olm_takes_a_subscription_when_fields_are_strict(
+    openshift: OpenShift, leaves: dict[str, gitops.Leaf], path: str
+) -> None:
+    assert openshift.apply(list(leaves[path].of_kind(*KINDS)), "--dry-run=server") == ""
+    (subscription,) = leaves[path].of_kind("Subscription")
     spoilt = subscription | {"spec": subscription["spec"] | {"chanel": "stable"}}
     assert re.search("unknown field .*chanel", openshift.refusal([spoilt]))
 
 
 @pytest.mark.parametrize("path", LEAVES)
-def test_olm_installs_an_operator_when_its_group_is_one_that_it_supports(root: Path, path: str) -> None:
-    leaf = gitops.render(path, root)
-    (subscription,), groups = leaf.of_kind("Subscription"), list(leaf.of_kind("OperatorGroup"))
+def test_olm_installs_an_operator_when_its_group_is_one_that_it_supports(
+    leaves: dict[str, gitops.Leaf], path: str
+) -> None:
+    (subscription,), groups = leaves[path].of_kind("Subscription"), list(leaves[path].of_kind("OperatorGroup"))
     if subscription["metadata"]["namespace"] == GLOBAL:
         assert groups == []
         return
@@ -86,61 +82,28 @@ def test_olm_installs_an_operator_when_its_group_is_one_that_it_supports(root: P
 
 def supports(namespace: str, targets: list[str], modes: str) -> str:
     """Return why OLM does not install an operator of these modes, and nothing where it does."""
-    command = [str(openshift_program()), "supports", namespace, ",".join(targets), modes]
+    command = [openshift_program(), "supports", namespace, ",".join(targets), modes]
     return subprocess.run(command, capture_output=True, text=True, check=False).stderr
 
 
-@pytest.mark.parametrize("release", SPEC)
-def test_nfd_takes_its_instance_when_fields_are_those_of_a_release(
-    openshift: OpenShift, root: Path, release: str
-) -> None:
-    define(openshift, SPEC[release])
-    try:
-        instances = [instance(root, with_image=with_image) for with_image in (False, True)]
-        for one in instances:
-            assert openshift.apply([one], "--dry-run=server") == ""
-        tolerating = instances[0]
-        tolerating["spec"]["operand"]["workerTolerations"] = []  # came with 4.19
-        if release == "4.16":
-            assert re.search("unknown field .*workerTolerations", openshift.refusal([tolerating]))
-        else:
-            assert openshift.apply([tolerating], "--dry-run=server") == ""
-    finally:
-        done = openshift.server.kubectl("delete", "crd/nodefeaturediscoveries.nfd.openshift.io")
-        assert done.returncode == 0, done.stderr
-
-
-def instance(root: Path, *, with_image: bool) -> Manifest:
-    """Return our NodeFeatureDiscovery, with the component of 4.16 or without."""
+@pytest.mark.parametrize("with_image", [False, True])
+def test_nfd_knows_every_field_of_its_instance(root: Path, with_image: bool) -> None:
+    """With the component of 4.16, which names an image, or without."""
     path = root / "operators/nfd/instance/kustomization.yaml"
     before, line = path.read_text(), "- components/openshift-4.16"
-    try:
-        if with_image:
-            path.write_text(before.replace(f"# {line}", line))
-        (found,) = gitops.render("operators/nfd/instance", root).objects
-    finally:
-        path.write_text(before)
+    path.write_text(before.replace(f"# {line}", line) if with_image else before)
+    (found,) = gitops.render("operators/nfd/instance", root).objects
+    path.write_text(before)
     assert ("image" in found["spec"]["operand"]) == with_image
-    return found
+    assert misfits(found["spec"], SPEC) == []
+    assert misfits({"operand": {"workerTolerations": []}, "instance": 1}, SPEC) == [
+        *(".operand.workerTolerations", ".instance")  # the former came with 4.19
+    ]
 
 
-def define(openshift: OpenShift, fields: dict[str, Any]) -> None:
-    """Make the kind known with these fields of its spec alone."""
-    names = {"kind": "NodeFeatureDiscovery", "plural": "nodefeaturediscoveries", "singular": "nodefeaturediscovery"}
-    content = schema({"spec": fields})
-    version = {"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": content}}
-    definition = {
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": {"name": "nodefeaturediscoveries.nfd.openshift.io"},
-        "spec": {"group": "nfd.openshift.io", "scope": "Namespaced", "names": names, "versions": [version]},
-    }
-    openshift.apply([definition])
-    eventually(lambda: openshift.server.kubectl("get", "nodefeaturediscoveries.v1.nfd.openshift.io").returncode == 0)
-
-
-def schema(fields: Any) -> dict[str, Any]:
-    """Return the schema of fields: names and types, one inside of another."""
-    if isinstance(fields, dict):
-        return {"type": "object", "properties": {name: schema(each) for name, each in fields.items()}}
-    return {"type": fields} | ({"items": {"x-kubernetes-preserve-unknown-fields": True}} if fields == "array" else {})
+def misfits(content: Any, form: Any, where: str = "") -> list[str]:
+    """Return the paths of fields that are unknown or of another type."""
+    if not isinstance(form, dict):
+        return [] if isinstance(content, form) else [where]
+    found = [misfits(value, form.get(key, ()), f"{where}.{key}") for key, value in content.items()]
+    return [path for paths in found for path in paths]

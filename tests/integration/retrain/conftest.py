@@ -5,10 +5,9 @@ There is no scheduler, no kubelet and no controller behind it: a test writes the
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from urllib.parse import urlsplit
+from collections.abc import Callable
+from contextlib import suppress
+from urllib.error import HTTPError
 
 import pytest
 
@@ -19,17 +18,16 @@ from tests.support.gitops import Manifest
 
 KINDS = ("ServiceAccount", "Role", "RoleBinding", "PodTemplate", "TriggerTemplate")
 RUN_KINDS = [{"apiVersion": "tekton.dev/v1", "kind": kind} for kind in ("PipelineRun", "TaskRun")]
-HERE = f"--namespace={PIPELINES}"
+FORCED = {"kind": "DeleteOptions", "apiVersion": "v1", "gracePeriodSeconds": 0}
 
 Login = Callable[[str], Cluster]
 
 
 class Namespace:
-    """What the administrator sees and changes in the namespace."""
+    """The objects of the namespace, as its administrator sees and changes them; a kind by its plural."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.server = ApiServer(folder)
+    def __init__(self, server: ApiServer) -> None:
+        self.server = server
         objects = list(gitops.leaf("pipelines/overlays/openshift").of_kind(*KINDS))
         self.server.know([*objects, *RUN_KINDS], ())
         home = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": PIPELINES}}
@@ -37,79 +35,48 @@ class Namespace:
             done = self.server.apply(each)
             assert done.returncode == 0, done.stderr
 
-    @property
-    def url(self) -> str:
-        """The server's address."""
-        content = json.loads(self.server.kubeconfig.read_text())
-        return str(content["clusters"][0]["cluster"]["server"])
-
-    def kubectl(self, *arguments: str, stdin: Manifest | None = None) -> str:
-        """Run kubectl; return what it prints."""
-        done = self.server.kubectl(*arguments, stdin=stdin)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    def list(self, resource: str) -> list[Manifest]:
-        """Return the objects of a resource."""
-        found: list[Manifest] = json.loads(self.kubectl("get", resource, HERE, "--output=json"))["items"]
+    def list(self, kind: str) -> list[Manifest]:
+        found: list[Manifest] = self.server.ask("GET", path(kind))["items"]
         return found
 
-    def create(self, content: Manifest) -> None:
-        """Make an object."""
-        self.kubectl("create", HERE, "--filename=-", stdin=content)
+    def names(self, kind: str) -> set[str]:
+        return {each["metadata"]["name"] for each in self.list(kind)}
+
+    def create(self, kind: str, content: Manifest) -> None:
+        self.server.ask("POST", path(kind), content)
 
     def set_status(self, kind: str, name: str, status: Manifest) -> None:
         """Write the status of an object, as its controller does."""
-        patch = json.dumps({"status": status})
-        self.kubectl("patch", kind, name, HERE, "--subresource=status", "--type=merge", f"--patch={patch}")
+        self.server.ask("PATCH", f"{path(kind)}/{name}/status", {"status": status})
 
     def delete(self, kind: str, name: str) -> None:
         """Remove an object at once."""
-        self.kubectl("delete", kind, name, HERE, "--grace-period=0", "--force")
-
-    def account(self, name: str) -> Path:
-        """Return a folder as a Pod of a ServiceAccount finds its token in."""
-        folder = self.folder / "accounts" / name
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "token").write_text(self.kubectl("create", "token", name, HERE))
-        (folder / "namespace").write_text(PIPELINES)
-        (folder / "ca.crt").write_bytes((self.folder / "certificates/apiserver.crt").read_bytes())
-        return folder
-
-    def kubeconfig(self, name: str, **changes: str) -> Path:
-        """Return the kubeconfig of somebody who has a ServiceAccount's rights; `changes` are server and token."""
-        account = self.account(name)
-        cluster = {"server": changes.get("server", self.url), "certificate-authority": str(account / "ca.crt")}
-        config = {
-            "clusters": [{"name": "here", "cluster": cluster}],
-            "users": [{"name": "me", "user": {"token": changes.get("token", (account / "token").read_text())}}],
-            "contexts": [{"name": "here", "context": {"cluster": "here", "user": "me"}}],
-            "current-context": "here",
-        }
-        file = account / "kubeconfig"
-        file.write_text(json.dumps({"apiVersion": "v1", "kind": "Config", **config}))
-        return file
+        self.server.ask("DELETE", f"{path(kind)}/{name}", FORCED)
 
 
-@pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Namespace]:
-    made = Namespace(tmp_path_factory.mktemp("apiserver"))
-    yield made
-    made.server.stop()
+def path(kind: str) -> str:
+    group = "apis/tekton.dev/v1" if kind == "pipelineruns" else "api/v1"
+    return f"/{group}/namespaces/{PIPELINES}/{kind}"
+
+
+@pytest.fixture(scope="module")
+def applied(api_server: ApiServer) -> Namespace:
+    return Namespace(api_server)
 
 
 @pytest.fixture
-def namespace(server: Namespace) -> Iterator[Namespace]:
-    """The namespace without runs, Pods and quotas; it is left so."""
-    yield server
+def namespace(applied: Namespace) -> Namespace:
+    """The namespace without runs, Pods and quotas."""
     for kind in ("pipelineruns", "pods", "resourcequotas"):
-        server.kubectl("delete", kind, HERE, "--all", "--grace-period=0", "--force")
+        for name in applied.names(kind):
+            with suppress(HTTPError):  # it is gone
+                applied.delete(kind, name)
+    return applied
 
 
 @pytest.fixture
 def login(namespace: Namespace, monkeypatch: pytest.MonkeyPatch) -> Login:
     """Return the client of a Pod that runs as a ServiceAccount."""
-    here = urlsplit(namespace.url)
-    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", str(here.hostname))
-    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(here.port))
-    return lambda name: Cluster(namespace.account(name))
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(namespace.server.port))
+    return lambda name: Cluster(namespace.server.write_account(PIPELINES, name))

@@ -13,30 +13,25 @@ import pytest
 from runner.cluster.api import POD_TEMPLATES, PODS, RUNS, TASK_RUNS, Cluster, MissingError
 from runner.errors import ClusterError, UnreachableError
 from tests.integration.retrain.conftest import Login, Namespace
+from tests.support.certificates import certificate
 
-POD = {
-    **{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}},
-    "spec": {"containers": [{"name": "it", "image": "none"}]},
-}
-
-
-def run(name: str) -> dict[str, Any]:
-    labels = {"flywheel/pipeline": "retrain"}
-    return {
-        **{"apiVersion": "tekton.dev/v1", "kind": "PipelineRun"},
-        **{"metadata": {"name": name, "labels": labels}, "spec": {}},
-    }
+POD = {"kind": "Pod", "metadata": {"name": "p"}, "spec": {"containers": [{"name": "it", "image": "none"}]}}
+RUN: dict[str, Any] = {"apiVersion": "tekton.dev/v1", "kind": "PipelineRun", "spec": {}}
+RUN |= {"metadata": {"name": "a", "labels": {"flywheel/pipeline": "retrain"}}}
 
 
 def test_objects_are_made_found_changed_and_removed_when_allowed(namespace: Namespace, login: Login) -> None:
     cluster = login("supervisor")
-    assert cluster.get(RUNS, labelSelector="flywheel/pipeline=retrain")["items"] == []
-    assert cluster.get(TASK_RUNS)["items"] == []
-    namespace.create(run("a"))
-    assert [each["metadata"]["name"] for each in cluster.get(RUNS)["items"]] == ["a"]
+    assert cluster.get(RUNS)["items"] == cluster.get(TASK_RUNS)["items"] == []
+    namespace.create("pipelineruns", RUN)
+    for label, found in (("retrain", ["a"]), ("other", [])):
+        listed = cluster.get(RUNS, labelSelector=f"flywheel/pipeline={label}")["items"]
+        assert [each["metadata"]["name"] for each in listed] == found
     cancelled = {"status": "CancelledRunFinally"}
     assert cluster.patch(f"{RUNS}/a", {"spec": cancelled})["spec"] == cancelled
     assert cluster.create(PODS, POD)["metadata"]["uid"]
+    with pytest.raises(ClusterError, match='409: pods "p" already exists'):
+        cluster.create(PODS, POD)
     cluster.delete(f"{PODS}/p")
     cluster.delete(f"{PODS}/p")  # gone is gone
     with pytest.raises(MissingError, match='pods "p" not found'):
@@ -47,9 +42,7 @@ def test_objects_are_made_found_changed_and_removed_when_allowed(namespace: Name
 
 @pytest.mark.parametrize("account", ["trainer", "publisher", "pinner"])
 def test_refused_when_the_account_has_no_right(login: Login, account: str) -> None:
-    with pytest.raises(
-        ClusterError, match=rf"403: pods is forbidden: .*:{account}\" cannot list .*; the Role in gitops"
-    ):
+    with pytest.raises(ClusterError, match=rf"403: .*:{account}\" cannot list .*; the Role in gitops/pipelines"):
         login(account).get(PODS)
 
 
@@ -59,29 +52,15 @@ def test_refused_when_it_is_another_object_than_the_named_one(login: Login) -> N
         login("supervisor").get(f"{POD_TEMPLATES}/another")
 
 
-def test_refused_when_the_object_is_there_already(login: Login) -> None:
-    cluster = login("supervisor")
-    cluster.create(PODS, POD)
-    with pytest.raises(ClusterError, match='409: pods "p" already exists'):
-        cluster.create(PODS, POD)
-
-
-def test_refused_when_the_token_is_wrong(login: Login) -> None:
+def test_refused_when_token_or_certificate_is_wrong(login: Login, tmp_path: Path) -> None:
     cluster = login("supervisor")
     assert cluster.account
     (cluster.account / "token").write_text("another")
     with pytest.raises(ClusterError, match="401: Unauthorized"):
         cluster.get(RUNS)
-
-
-def test_refused_when_the_server_has_another_certificate(login: Login) -> None:
-    from botocore.httpsession import get_cert_path
-
-    cluster = login("supervisor")
-    assert cluster.account
-    (cluster.account / "ca.crt").write_bytes(Path(str(get_cert_path(True))).read_bytes())
+    certificate(tmp_path, "127.0.0.1")[0].replace(cluster.account / "ca.crt")
     with pytest.raises(ClusterError, match="certificate verify failed"):
-        cluster.create(RUNS, run("a"))
+        cluster.create(RUNS, RUN)
 
 
 @pytest.mark.parametrize(
@@ -102,17 +81,26 @@ def test_a_look_succeeds_when_the_api_was_away_for_a_while(
 
     monkeypatch.setattr("urllib.request.urlopen", flaky)
     assert cluster.get(RUNS)["items"] == []
-    said = capsys.readouterr().out.splitlines()
-    assert "does not answer" in said[0]
-    assert "answers again" in said[1]
+    away, back = capsys.readouterr().out.splitlines()
+    assert "does not answer" in away
+    assert "answers again" in back
 
 
-def test_kubectl_is_asked_when_this_is_no_pod(
-    namespace: Namespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("KUBECONFIG", str(namespace.kubeconfig("supervisor")))
+@pytest.fixture
+def kubeconfig(namespace: Namespace, login: Login, monkeypatch: pytest.MonkeyPatch, request: Any) -> None:
+    """kubectl is logged in: the fixture's parameter is an account, and where its kubeconfig differs."""
+    name, changes = request.param
+    account = login(name).account
+    assert account
+    token = changes.get("token") or (account / "token").read_text()
+    cluster = {key: value for key, value in changes.items() if key != "token"}
+    monkeypatch.setenv("KUBECONFIG", str(namespace.server.write_kubeconfig(name, token, **cluster)))
+
+
+@pytest.mark.parametrize("kubeconfig", [("supervisor", {})], indirect=True)
+def test_kubectl_is_asked_when_this_is_no_pod(namespace: Namespace, tmp_path: Path, kubeconfig: None) -> None:
     cluster = Cluster(tmp_path / "no account")
-    assert cluster.create(PODS, POD)["metadata"]["uid"]
+    assert cluster.create(PODS, POD | {"apiVersion": "v1"})["metadata"]["uid"]
     assert [each["metadata"]["name"] for each in cluster.get(PODS)["items"]] == ["p"]
     cluster.delete(f"{PODS}/p")
     cluster.delete(f"{PODS}/p")
@@ -120,25 +108,19 @@ def test_kubectl_is_asked_when_this_is_no_pod(
 
 
 @pytest.mark.parametrize(
-    ("account", "changes", "kind", "said"),
+    ("kubeconfig", "kind", "said"),
     [
-        ("supervisor", {}, MissingError, "NotFound"),
-        ("trainer", {}, ClusterError, "Forbidden"),
-        ("supervisor", {"token": "another"}, ClusterError, "Unauthorized"),
-        ("supervisor", {"server": "https://127.0.0.1:9"}, UnreachableError, "refused"),
+        (("supervisor", {}), MissingError, "NotFound"),
+        (("trainer", {}), ClusterError, "Forbidden"),
+        (("supervisor", {"token": "another"}), ClusterError, "Unauthorized"),
+        (("supervisor", {"server": "https://127.0.0.1:9"}), UnreachableError, "refused"),
     ],
     ids=["missing", "no right", "no login", "nobody answers"],
+    indirect=["kubeconfig"],
 )
 def test_what_kubectl_says_is_told_when_it_fails(
-    namespace: Namespace,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    account: str,
-    changes: dict[str, str],
-    kind: type[Exception],
-    said: str,
+    tmp_path: Path, kubeconfig: None, kind: type[Exception], said: str
 ) -> None:
-    monkeypatch.setenv("KUBECONFIG", str(namespace.kubeconfig(account, **changes)))
     with pytest.raises(ClusterError, match=said) as caught:
         Cluster(tmp_path / "no account").get(f"{PODS}/p")
     assert type(caught.value) is kind

@@ -22,39 +22,32 @@ def params_of(run: dict[str, Any]) -> dict[str, str]:
     return {each["name"]: each["value"] for each in run["spec"]["params"]}
 
 
-def test_a_run_has_the_templates_defaults_when_nothing_is_given(namespace: Namespace, login: Login) -> None:
-    name = start(login("starter"), SHA, [], {}, now=False)
-    (run,) = namespace.list("pipelineruns")
-    assert run["metadata"]["name"] == name
-    assert params_of(run) == {"revision": SHA, "overrides": "[]", "gpu": "auto", "gpu-timeout": "20m"}
-
-
 def test_values_reach_the_run_as_they_are_when_given(namespace: Namespace, login: Login) -> None:
     values = ['split.group="^a b"', "train.epochs=3", "model.name=$(params.revision)"]
-    start(login("starter"), SHA, values, {"gpu": "off"}, now=False)
-    params = params_of(namespace.list("pipelineruns")[0])
-    assert params["gpu"] == "off"
-    assert json.loads(params["overrides"].replace("$$(", "$(")) == values
+    name = start(login("starter"), SHA, values, {"gpu": "off"}, now=False)
+    (run,) = namespace.list("pipelineruns")
+    params = params_of(run)
+    assert json.loads(params.pop("overrides").replace("$$(", "$(")) == values
+    assert run["metadata"]["name"] == name
+    assert params == {"revision": SHA, "gpu": "off", "gpu-timeout": "20m"}
 
 
 def test_refused_when_another_run_is_at_work(namespace: Namespace, login: Login) -> None:
     cluster = login("starter")
-    first = start(cluster, SHA, [], {}, now=False)
+    trial = start(cluster, SHA, ["train.epochs=3"], {}, now=False)
+    first = start(cluster, SHA, [], {}, now=False)  # no trial is in its way
+    overrides = {each["metadata"]["name"]: params_of(each)["overrides"] for each in namespace.list("pipelineruns")}
+    assert overrides == {trial: '["train.epochs=3"]', first: "[]"}
     for values in ([], ["train.epochs=3"]):
-        with pytest.raises(BusyError, match=f"{first} is at work"):
+        with pytest.raises(BusyError, match=first):
             start(cluster, SHA, values, {}, now=False)
     second = start(cluster, SHA, [], {}, now=True)
-    assert {each["metadata"]["name"] for each in namespace.list("pipelineruns")} == {first, second}
-
-
-def test_a_run_of_the_commits_own_values_starts_when_a_trial_is_at_work(namespace: Namespace, login: Login) -> None:
-    trial = start(login("starter"), SHA, ["train.epochs=3"], {}, now=False)
-    name = start(login("starter"), SHA, [], {}, now=False)
-    assert {each["metadata"]["name"] for each in namespace.list("pipelineruns")} == {trial, name}
+    assert namespace.names("pipelineruns") == {trial, first, second}
 
 
 def test_the_branchs_head_is_trained_when_nothing_else_is_said(
     namespace: Namespace,
+    login: Login,
     tmp_path: Path,
     run: Run,
     monkeypatch: pytest.MonkeyPatch,
@@ -62,19 +55,19 @@ def test_the_branchs_head_is_trained_when_nothing_else_is_said(
 ) -> None:
     fork = make_fork(tmp_path, gitops.SAMPLE, run, monkeypatch, "params.yaml", "conf")
     monkeypatch.chdir(fork)
-    monkeypatch.setenv("KUBECONFIG", str(namespace.kubeconfig("starter")))
+    account = login("starter").account
+    assert account
+    kubeconfig = namespace.server.write_kubeconfig("starter", (account / "token").read_text())
+    monkeypatch.setenv("KUBECONFIG", str(kubeconfig))
     assert main(["retrain", "NUM_EPOCHS=3", "GPU_TIMEOUT=5m", "GPU=N"]) == 0
     (trial,) = namespace.list("pipelineruns")
-    assert params_of(trial) == {
-        "revision": run("git", "rev-parse", "HEAD", cwd=fork).stdout.strip(),
-        "overrides": '["train.epochs=3"]',
-        "gpu": "off",
-        "gpu-timeout": "5m",
-    }
-    assert "with train.epochs=3: published, never pinned" in capsys.readouterr().out
+    revision = run("git", "rev-parse", "HEAD", cwd=fork).stdout.strip()
+    asked = {"overrides": '["train.epochs=3"]', "gpu": "off", "gpu-timeout": "5m"}
+    assert params_of(trial) == {"revision": revision} | asked
+    assert "train.epochs=3: published, never pinned" in capsys.readouterr().out
     assert main(["retrain"]) == 0
-    there = namespace.list("pipelineruns")
+    there = namespace.names("pipelineruns")
     assert main(["retrain", "--if-idle"]) == 0
     assert "nothing started: retrain-" in capsys.readouterr().out
     assert main(["retrain"]) == 1
-    assert namespace.list("pipelineruns") == there
+    assert namespace.names("pipelineruns") == there
