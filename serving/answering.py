@@ -1,29 +1,30 @@
-"""Answer to one picture: the request's options, the detector's arrays, and the response types."""
+"""Answer to one picture: the request's parameters, the detector's arrays, the prediction, and its capture."""
 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
-from typing import Annotated
 
-from fastapi import Query
+from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
 from serving.batching import Batcher
-from serving.capture import Capture
-from serving.errors import Refused, refusal
-from serving.responses import Found, Timings
+from serving.errors import Refused
+from serving.prediction import Prediction
+from serving.responses import Result, Timings
 from serving.state import State
 from serving.storage.detections import Box, Detection
 from serving.storage.model import Model
 from serving.strategies import margin, reasons
-from serving.vision.detector import Detections, Wanted
-from serving.vision.picture import Picture, PictureError
+from serving.vision.detector import Detections, Options
+from serving.vision.picture import Picture, PictureError, TooLargeError, UnreadableError, UnsupportedError
+
+_STATUS = {UnreadableError: 400, TooLargeError: 413, UnsupportedError: 415}
 
 
-class Options(BaseModel):
-    """What can be asked for."""
+class Parameters(BaseModel):
+    """Parameters of a request for detections."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -31,119 +32,105 @@ class Options(BaseModel):
         default=None,
         ge=0,
         le=1,
-        description="Show only what the model is surer of than this, 0 to 1. Leave it empty for the thresholds that "
-        "were chosen when the model was measured (see /model). Lower finds more, and more that is wrong.",
+        description="Show only detections with a higher confidence, 0 to 1. Lower values show more objects and more "
+        "mistakes. Empty: the thresholds that were chosen when the model was measured (see /model).",
     )
     iou: float = Field(
         default=0.7,
         ge=0,
         le=1,
-        description="Of two boxes of one class that overlap by more than this (0 to 1), only the surer one is shown.",
+        description="Of two boxes of one class that overlap by more than this, 0 to 1, show only the more confident.",
     )
-    max_detections: int = Field(default=300, ge=1, le=1000, description="At most so many, the surest first.")
+    max_detections: int = Field(default=300, ge=1, le=1000, description="Show at most this many, the most confident.")
     classes: list[str] = Field(
-        default_factory=list, max_length=1000, description="Look for these classes only; empty for all."
+        default_factory=list, max_length=1000, description="Show only these classes. Empty: all."
     )
-
-
-Asked = Annotated[Options, Query()]
 
 
 @dataclass(frozen=True)
-class Look:
-    """Options of a request, resolved for a model.
+class Query:
+    """Parameters of a request, resolved for the loaded model.
 
     Attributes:
-        wanted: arguments of the detector.
+        options: of the detector.
         thresholds: confidence per class; a detection must be above it to be shown.
-        usual: the model's own thresholds and all classes, so that the answer tells how well the model does.
+        default: the model's own thresholds and all classes, so that the answer tells how well the model does.
     """
 
-    wanted: Wanted
+    model: Model
+    batcher: Batcher
+    options: Options
     thresholds: Sequence[float]
-    usual: bool
+    default: bool
 
 
-def look(state: State, model: Model, options: Options) -> Look:
-    """Resolve the options for a model; raise Refused for a class that the model does not have."""
+def resolve(state: State, parameters: Parameters) -> Query:
+    """Resolve the parameters for the loaded model; raise Refused for an unknown class, or if no model is loaded."""
+    model, batcher = state.model()
     known = model.detector.classes
-    if unknown := [name for name in options.classes if name not in known]:
-        raise Refused(422, "invalid", f"classes: {unknown[0][:100]!r} is no class of this model; expected {known}")
-    usual = options.confidence is None and not options.classes
-    thresholds = list(model.thresholds) if options.confidence is None else [options.confidence] * len(known)
-    below = margin(state.settings.capture_strategies) if usual and state.capturer.on else 0.0
-    wanted = Wanted(
+    if unknown := [name for name in parameters.classes if name not in known]:
+        raise Refused(422, f"classes: the model has no class {unknown[0][:100]!r}; expected {known}")
+    default = parameters.confidence is None and not parameters.classes
+    confidence = parameters.confidence
+    thresholds = list(model.thresholds) if confidence is None else [confidence] * len(known)
+    below = margin(state.settings.capture_strategies) if default and state.captures.on else 0.0
+    options = Options(
         confidence=[max(0.0, threshold - below) for threshold in thresholds],
-        iou=options.iou,
-        max_detections=options.max_detections,
+        iou=parameters.iou,
+        max_detections=parameters.max_detections,
+        classes=[known.index(name) for name in parameters.classes] or None,
         max_pixels=state.settings.max_picture_pixels,
     )
-    if options.classes:
-        wanted["classes"] = [known.index(name) for name in options.classes]
-    return Look(wanted, thresholds, usual)
+    return Query(model, batcher, options, thresholds, default)
 
 
-@dataclass(frozen=True)
-class Seen:
-    """Answer to one picture, and the detections just below their threshold."""
-
-    found: Found
-    almost: list[Detection]
-
-
-async def see(state: State, data: bytes, how: Look, since: float) -> Seen:
-    """Detect objects in one picture on a worker, and count it.
+async def predict(state: State, request_id: str, data: bytes, query: Query, since: float) -> Prediction:
+    """Detect objects in one picture on a worker, and count it; raise Refused if it is no picture, or when too busy.
 
     Args:
-        data: the file.
         since: perf_counter() when the request was complete.
-    Raises:
-        Refused: not a picture, or too busy.
     """
-    model, batcher = state.model()
     try:
-        detections, waited_ms = await state.workers.run(partial(batcher.detect, data, **how.wanted))
+        detections, waited_ms = await state.workers.run(partial(query.batcher.detect, data, query.options))
     except PictureError as error:
-        raise refusal(error) from error
-    shown, almost = detections_of(detections, model, how.thresholds)
+        raise Refused(_STATUS[type(error)], str(error)) from error
+    shown, almost = _split(detections, query)
     phases = {"waiting": waited_ms, **detections.timings._asdict()}
     state.metrics.answered(shown, phases)
     rounded = {phase: round(milliseconds, 2) for phase, milliseconds in phases.items()}
-    return Seen(
-        Found(
-            width=detections.width,
-            height=detections.height,
-            detections=shown,
-            counts=counts_of(shown),
-            timings_ms=Timings(**rounded, total=round((perf_counter() - since) * 1e3, 2)),
-        ),
-        almost,
+    result = Result(
+        width=detections.width,
+        height=detections.height,
+        detections=shown,
+        counts=counts_of(shown),
+        timings_ms=Timings(**rounded, total=round((perf_counter() - since) * 1e3, 2)),
     )
+    thresholds = dict(zip(query.model.detector.classes, query.thresholds, strict=True))
+    return Prediction(request_id, data, query.model.name, result, almost, thresholds)
 
 
-def see_frame(state: State, batcher: Batcher, model: Model, picture: Picture, how: Look) -> list[Detection]:
-    """Detect objects in one decoded frame on the calling thread, and count it."""
-    detections = batcher.detect(picture, **how.wanted)
-    shown, _ = detections_of(detections, model, how.thresholds)
+def predict_frame(state: State, image: Image.Image, query: Query) -> list[Detection]:
+    """Detect objects in one upright frame on the calling thread, and count it."""
+    picture = Picture(image, image.width, image.height, "VIDEO", 1, False)
+    detections = query.batcher.detect(picture, query.options)
+    shown, _ = _split(detections, query)
     state.metrics.answered(shown, detections.timings._asdict())
     return shown
 
 
-def detections_of(
-    found: Detections, model: Model, thresholds: Sequence[float]
-) -> tuple[list[Detection], list[Detection]]:
+def _split(found: Detections, query: Query) -> tuple[list[Detection], list[Detection]]:
     """Return the detections above their class's threshold, and the rest."""
     shown: list[Detection] = []
     almost: list[Detection] = []
     rows = zip(found.boxes_xyxy_px.tolist(), found.confidences.tolist(), found.class_ids.tolist(), strict=True)
     for (x1, y1, x2, y2), confidence, class_id in rows:
         detection = Detection(
-            label=model.detector.classes[class_id],
+            label=query.model.detector.classes[class_id],
             class_id=class_id,
             confidence=round(confidence, 4),
             box=Box(x1=round(x1, 2), y1=round(y1, 2), x2=round(x2, 2), y2=round(y2, 2)),
         )
-        (shown if confidence > thresholds[class_id] else almost).append(detection)
+        (shown if confidence > query.thresholds[class_id] else almost).append(detection)
     return shown, almost
 
 
@@ -152,23 +139,14 @@ def counts_of(detections: Sequence[Detection]) -> dict[str, int]:
     return dict(Counter(detection.label for detection in detections).most_common())
 
 
-def remember(state: State, model: Model, request_id: str, data: bytes, seen: Seen, how: Look) -> None:
-    """Give an answered picture to capture if that is on; never blocks, never raises."""
-    if not state.capturer.on:
+def remember(state: State, prediction: Prediction, query: Query) -> None:
+    """Keep a prediction for feedback, and offer it for capture if a strategy selects it; never blocks, never raises."""
+    if not state.captures.on:
         return
-    capture = Capture(
-        request_id=request_id,
-        data=data,
-        model=model.name,
-        width=seen.found.width,
-        height=seen.found.height,
-        detections=[*seen.found.detections, *seen.almost],
-        almost=len(seen.almost),
-        thresholds=dict(zip(model.detector.classes, how.thresholds, strict=True)),
-    )
-    state.capturer.recent.add(capture)
-    if how.usual:
-        confidences = [detection.confidence for detection in capture.detections]
-        thresholds = [how.thresholds[detection.class_id] for detection in capture.detections]
-        if asked := reasons(state.settings.capture_strategies, confidences, thresholds):
-            state.capturer.offer(capture, asked)
+    state.recent.add(prediction)
+    if query.default:
+        detections = [*prediction.result.detections, *prediction.almost]
+        confidences = [detection.confidence for detection in detections]
+        thresholds = [query.thresholds[detection.class_id] for detection in detections]
+        if selected := reasons(state.settings.capture_strategies, confidences, thresholds):
+            state.captures.offer(prediction, selected)

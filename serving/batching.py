@@ -1,11 +1,18 @@
 """Batching of concurrent calls into one inference: pays on a GPU, off on a CPU."""
 
 import threading
-from typing import Unpack
+from concurrent.futures import Future
+from dataclasses import dataclass, field
 
-from serving.vision.detector import Detections, Detector, Wanted
-from serving.vision.letterbox import SPARE
-from serving.vision.picture import MAX_PIXELS, Picture, decode
+from serving.vision.detector import DEFAULTS, Detections, Detector, Options
+from serving.vision.picture import Picture
+
+
+@dataclass(eq=False)
+class _Call:
+    picture: Picture
+    options: Options
+    answer: Future[Detections] = field(default_factory=Future)
 
 
 class Batcher:
@@ -23,44 +30,28 @@ class Batcher:
         self._turn = threading.Lock()
         self._waiting: list[_Call] = []
 
-    def detect(self, data: bytes | Picture, **wanted: Unpack[Wanted]) -> Detections:
+    def detect(self, picture: bytes | Picture, options: Options = DEFAULTS) -> Detections:
         """Find objects in one picture: `Detector.detect`."""
         if self.size == 1:
-            return self._detector.detect(data, **wanted)
-        fit = max(self._detector.input_hw)
-        limit = wanted.get("max_pixels", MAX_PIXELS)
-        picture = data if isinstance(data, Picture) else decode(data, fit=fit, spare=SPARE, max_pixels=limit)
-        call = _Call(picture, wanted)
+            return self._detector.detect(picture, options)
+        call = _Call(self._detector.decode(picture, options.max_pixels), options)
         with self._lock:
             self._waiting.append(call)
         with self._turn:
-            if not call.done:
+            if not call.answer.done():
                 self._run_with(call)
-        if call.error is not None:
-            raise call.error
-        assert call.found is not None
-        return call.found
+        return call.answer.result()
 
-    def _run_with(self, call: "_Call") -> None:
+    def _run_with(self, call: _Call) -> None:
         with self._lock:
-            others = [other for other in self._waiting if other is not call and other.wanted == call.wanted]
+            others = [other for other in self._waiting if other is not call and other.options == call.options]
             calls = [call, *others[: self.size - 1]]
             self._waiting = [other for other in self._waiting if other not in calls]
         try:
-            found = self._detector.detect_batch([each.picture for each in calls], **call.wanted)
-            for each, detections in zip(calls, found, strict=True):
-                each.found = detections
+            found = self._detector.detect_batch([each.picture for each in calls], call.options)
         except Exception as error:  # noqa: BLE001 - raised in each caller of the batch
             for each in calls:
-                each.error = error
-        finally:
-            for each in calls:
-                each.done = True
-
-
-class _Call:
-    def __init__(self, picture: Picture, wanted: Wanted) -> None:
-        self.picture, self.wanted = picture, wanted
-        self.found: Detections | None = None
-        self.error: Exception | None = None
-        self.done = False
+                each.answer.set_exception(error)
+        else:
+            for each, detections in zip(calls, found, strict=True):
+                each.answer.set_result(detections)

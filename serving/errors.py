@@ -1,29 +1,69 @@
-"""Refused requests: the status, and a reason that the client can act on."""
+"""Refused requests, and the JSON body of every error: `{"error": …, "request_id": …}`."""
 
-from serving.vision.picture import PictureError, TooLargeError, UnsupportedError
+from collections.abc import Mapping
 
-RETRY_AFTER_SECONDS = 1
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.responses import JSONResponse, Response
+
+_CLIENT_CLOSED = 499  # nginx's status for a closed connection, only for the log and the metrics
+_HEADERS = {401: {"WWW-Authenticate": "Bearer"}, 503: {"Retry-After": "1"}}  # seconds
+_REASONS = {
+    400: "unreadable",
+    408: "slow",
+    409: "invalid",
+    413: "too_large",
+    415: "unsupported",
+    422: "invalid",
+    503: "busy",
+}
 
 
-class Refused(Exception):  # noqa: N818 - an answer to the client, not an error of the server
-    """A request that is refused.
+class Refused(HTTPException):
+    """A refused request: the HTTP status and a message for people.
 
     Attributes:
-        status: HTTP status.
-        reason: for the metrics: unsupported, unreadable, too_large, invalid, slow, busy or not_ready.
-        message: for people.
+        reason: label of the metric `flywheel_rejects_total`.
     """
 
-    def __init__(self, status: int, reason: str, message: str) -> None:
-        """Take the attributes."""
-        super().__init__(message)
-        self.status, self.reason, self.message = status, reason, message
+    def __init__(self, status: int, message: str, reason: str | None = None) -> None:
+        """Create the refusal; reason None: it follows from the status."""
+        super().__init__(status, message)
+        self.reason = reason or _REASONS[status]
 
 
-def refusal(error: PictureError) -> Refused:
-    """Return the refusal for a picture that cannot be used."""
-    if isinstance(error, UnsupportedError):
-        return Refused(415, "unsupported", str(error))
-    if isinstance(error, TooLargeError):
-        return Refused(413, "too_large", str(error))
-    return Refused(400, "unreadable", str(error))
+def error_response(
+    status: int, message: str, request_id: str, headers: Mapping[str, str] | None = None
+) -> JSONResponse:
+    """Return the answer to a request that failed; 401 and 503 get the headers that HTTP wants of them."""
+    content = {"error": message, "request_id": request_id}
+    return JSONResponse(content, status, {**(headers or {}), **_HEADERS.get(status, {})})
+
+
+def add_handlers(app: FastAPI) -> None:
+    """Answer every error of a route in JSON, and count refusals."""
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(ClientDisconnect, _disconnected)
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if isinstance(error, Refused):
+        request.app.state.server.metrics.rejects.labels(error.reason).inc()
+    return error_response(error.status_code, error.detail, request.state.request_id, error.headers)
+
+
+async def _invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"][1:])
+    message = f"{where}: {first['msg']}; found {str(first.get('input'))[:100]!r}"
+    return await _http_error(request, Refused(422, message))
+
+
+async def _disconnected(request: Request, error: Exception) -> Response:
+    request.app.state.server.metrics.rejects.labels("disconnected").inc()
+    return Response(status_code=_CLIENT_CLOSED)

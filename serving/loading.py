@@ -1,13 +1,11 @@
 """Model loading on a background thread, with retries until it works."""
 
 import logging
-import re
 import threading
 from collections.abc import Callable
 from time import perf_counter
 
 from serving.settings import Settings, endpoint_of
-from serving.storage.detections import ModelName
 from serving.storage.model import LoadingError, Model, load_model
 
 log = logging.getLogger(__name__)
@@ -25,12 +23,6 @@ def load(settings: Settings) -> Model:
         version=settings.model_version,
         commit=settings.model_commit,
     )
-
-
-def folder_of(model: ModelName) -> str:
-    """Return `<model>/<version>` as a safe path, whatever the names contain."""
-    parts = (model.name, model.version or model.sha256[:12])
-    return "/".join(re.sub(r"[^A-Za-z0-9._-]|^\.+", "_", part)[:100] or "_" for part in parts)
 
 
 class Loader:

@@ -1,21 +1,18 @@
 """Middleware of every request: request id, API key, metrics, log, and model headers of the answer."""
 
 import hmac
-import json
 import logging
 import uuid
 from time import perf_counter
-from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serving.docs import STATIC
-from serving.errors import RETRY_AFTER_SECONDS
+from serving.errors import error_response
+from serving.routes.docs import STATIC
+from serving.state import State
 from serving.storage.detections import ModelName
-
-if TYPE_CHECKING:
-    from serving.state import State
 
 log = logging.getLogger(__name__)
 _OPEN = frozenset(("/", "/docs", "/openapi.json", "/healthz", "/readyz"))
@@ -26,7 +23,7 @@ _QUIET = frozenset(("/healthz", "/readyz", "/metrics"))  # not logged: probes wo
 class RequestMiddleware:
     """ASGI middleware around the whole application."""
 
-    def __init__(self, app: ASGIApp, state: "State") -> None:
+    def __init__(self, app: ASGIApp, state: State) -> None:
         """Take the application and its shared state."""
         self._app, self._state = app, state
         key = state.settings.api_key
@@ -65,28 +62,29 @@ class RequestMiddleware:
         try:
             if self._needs_key(scope["path"]) and not self._knows_key(scope):
                 self._state.metrics.rejects.labels("unauthorized").inc()
-                await respond(send_named, 401, "the X-API-Key header is missing or wrong; expected the key", request_id)
+                message = "the X-API-Key header is missing or wrong; expected the key"
+                await error_response(401, message, request_id)(scope, receive, send_named)
             else:
                 await self._app(scope, receive_noted, send_named)
         except Exception:
             log.exception("a bug", extra={"request_id": request_id})
             if status == 0:
-                await respond(send_named, 500, "the server failed; its log has the reason", request_id)
+                message = "the server failed; its log has the reason"
+                await error_response(500, message, request_id)(scope, receive, send_named)
         finally:
             self._note(scope, request_id, status, perf_counter() - start)
 
     def _needs_key(self, path: str) -> bool:
-        return self._key is not None and (not _is_open(path) if self._all else path in _GUARDED)
+        if self._key is None:
+            return False
+        return path not in _OPEN and not path.startswith(f"{STATIC}/") if self._all else path in _GUARDED
 
     def _knows_key(self, scope: Scope) -> bool:
         assert self._key is not None
-        sent = b""
-        for name, value in scope["headers"]:
-            if name == b"x-api-key":
-                sent = value
-            elif name == b"authorization" and value[:7].lower() == b"bearer ":
-                sent = value[7:].strip()
-        return hmac.compare_digest(sent, self._key)
+        headers = Headers(scope=scope)
+        scheme, _, token = headers.get("authorization", "").partition(" ")
+        sent = token.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
+        return hmac.compare_digest(sent.encode("latin-1"), self._key)
 
     def _note(self, scope: Scope, request_id: str, status: int, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", "other")
@@ -117,22 +115,6 @@ def model_headers(model: ModelName) -> list[tuple[bytes, bytes]]:
     return [(key, quote(value, safe=" /:+-_.,").encode()) for key, value in values.items() if value]
 
 
-async def respond(send: Send, status: int, error: str, request_id: str) -> None:
-    """Send an error as JSON."""
-    body = json.dumps({"error": error, "request_id": request_id}).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    if status == 401:
-        headers.append((b"www-authenticate", b"Bearer"))
-    if status == 503:
-        headers.append((b"retry-after", str(RETRY_AFTER_SECONDS).encode()))
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
-
-
 def _has_body(scope: Scope) -> bool:
-    headers = dict(scope["headers"])
-    return headers.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in headers
-
-
-def _is_open(path: str) -> bool:
-    return path in _OPEN or path.startswith(f"{STATIC}/")
+    headers = Headers(scope=scope)
+    return headers.get("content-length", "0") != "0" or "transfer-encoding" in headers

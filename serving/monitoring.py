@@ -1,6 +1,6 @@
 """Prometheus metrics of /metrics."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from prometheus_client import (
     CollectorRegistry,
@@ -37,28 +37,27 @@ class Metrics:
         def histogram(name: str, text: str, buckets: Sequence[float], *labels: str) -> Histogram:
             return Histogram(f"flywheel_{name}", text, labels, buckets=buckets, registry=registry)
 
+        def gauge(name: str, text: str) -> Gauge:
+            return Gauge(f"flywheel_{name}", text, registry=registry)
+
         self.requests = counter("requests", "requests by route and status", "route", "status")
         self.seconds = histogram("request_seconds", "time from a request's first byte to its answer", _SECONDS, "route")
         self.phase_seconds = histogram("phase_seconds", "time of one picture in each phase", _SECONDS, "phase")
         self.rejects = counter("rejects", "requests and files of batches that were refused", "reason")
-        self.pictures = counter("pictures", "pictures and frames that were looked at")
-        self.nothing_found = counter("nothing_found", "those of them in which nothing was found")
-        self.detections = counter("detections", "objects found", "class")
-        self.confidence = histogram("confidence", "confidences of what was found", _CONFIDENCES, "class")
-        self.captures = counter("captures", "pictures kept for labelling, by the strategy that asked", "strategy")
-        self.captures_dropped = counter("captures_dropped", "pictures that were asked for and not kept", "reason")
-        self.feedback = counter("feedback", "verdicts that people gave", "verdict")
-        self.queue_length = Gauge("flywheel_queue_length", "pictures waiting for a worker", registry=registry)
-        self.capture_queue_length = Gauge(
-            "flywheel_capture_queue_length", "captures waiting to be written", registry=registry
+        self.pictures = counter("pictures", "pictures and frames on which the model ran")
+        self.nothing_found = counter("nothing_found", "pictures and frames without a detection")
+        self.detections = counter("detections", "objects detected", "class")
+        self.confidence = histogram("confidence", "confidences of the detections", _CONFIDENCES, "class")
+        self.captures = counter("captures", "pictures kept for labelling, by strategy", "strategy")
+        self.captures_dropped = counter(
+            "captures_dropped", "pictures that a strategy selected but that were not kept", "reason"
         )
-        self.held_bytes = Gauge("flywheel_held_bytes", "request bodies in memory", registry=registry)
-        self.ready = Gauge("flywheel_ready", "1 while /readyz says so", registry=registry)
-        self.model = Info("flywheel_model", "the model that answers", registry=registry)
-
-    def watch(self, gauge: Gauge, read: Callable[[], float]) -> None:
-        """Read a gauge's value at each scrape."""
-        gauge.set_function(read)
+        self.feedback = counter("feedback", "verdicts of people", "verdict")
+        self.queue_length = gauge("queue_length", "pictures waiting for a worker")
+        self.capture_queue_length = gauge("capture_queue_length", "captures waiting to be written")
+        self.held_bytes = gauge("held_bytes", "request bodies in memory")
+        self.ready = gauge("ready", "1 while /readyz answers 200")
+        self.model = Info("flywheel_model", "the loaded model", registry=registry)
 
     def loaded(self, name: ModelName, classes: Sequence[str], provider: str) -> None:
         """Set the model's name, and its classes at zero before the first detection."""

@@ -1,9 +1,17 @@
-"""OpenAPI pieces that types cannot express: forms with files, and refusals."""
+"""OpenAPI pieces that types cannot express: the page's texts, forms with files, and refusals."""
 
 from typing import Any
 
 from serving.responses import Error
 
+DESCRIPTION = """Detects objects in pictures. **To try it**: open `POST /detect/image`, choose a file, press *Execute*:
+the picture comes back with boxes. `POST /detect` returns the same as numbers. Did the model miss something? Report it
+with `POST /feedback` and the answer's `request_id`."""
+TAGS = [
+    {"name": "Detect", "description": "find objects"},
+    {"name": "Feedback", "description": "report mistakes of the model"},
+    {"name": "Operate", "description": "for operators of the server"},
+]
 _BINARY = {"type": "string", "format": "binary"}
 FILE = {"file": {**_BINARY, "description": "the picture"}}
 FILES = {"files": {"type": "array", "items": _BINARY, "minItems": 1, "description": "the pictures"}}
@@ -19,7 +27,7 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
     401: _refusal("The key is missing or wrong"),
     408: _refusal("The file did not arrive in time"),
     413: _refusal("Too many bytes, pixels or files"),
-    415: _refusal("Not a picture of a kind that is read here"),
+    415: _refusal("Not a picture, or an unsupported format"),
     422: _refusal("A parameter is wrong or missing"),
     503: {**_refusal("Too busy, or not ready yet; try again"), "headers": _RETRY},
 }

@@ -1,49 +1,47 @@
 """State shared by the routes of a server."""
 
-from dataclasses import dataclass, field
 from typing import Annotated
 
 from fastapi import Depends, Request
 
 from serving.batching import Batcher
-from serving.capture import Capturer
+from serving.capture import CaptureWriter
 from serving.errors import Refused
+from serving.limits import Budget
 from serving.loading import Loader
 from serving.monitoring import Metrics
+from serving.prediction import RecentPredictions
 from serving.settings import Settings
 from serving.storage.model import Model
-from serving.upload import Budget
-from serving.workers import Workers, cores
+from serving.vision.cores import available_cores
+from serving.workers import Workers
 
 _GPU_BATCH = 8
 
 
-@dataclass
 class State:
-    """State of one server."""
+    """State of one server.
 
-    settings: Settings
-    metrics: Metrics = field(init=False)
-    workers: Workers = field(init=False)
-    budget: Budget = field(init=False)
-    capturer: Capturer = field(init=False)
-    loader: Loader = field(init=False)
-    batcher: Batcher | None = field(init=False, default=None)
-    draining: bool = field(init=False, default=False)
+    Attributes:
+        batcher: None until the model is loaded.
+        draining: whether the server was told to stop.
+    """
 
-    def __post_init__(self) -> None:
-        """Create the parts from the settings; threads start with the server."""
-        settings = self.settings
+    def __init__(self, settings: Settings) -> None:
+        """Create the parts from the settings; their threads start with the server."""
+        self.settings = settings
         self.metrics = Metrics()
-        self.workers = Workers(
-            settings.workers or cores(), waiting=settings.max_waiting, seconds=settings.request_seconds
-        )
+        threads = settings.workers or available_cores()
+        self.workers = Workers(threads, waiting=settings.max_waiting, seconds=settings.request_seconds)
         self.budget = Budget(settings.max_held_bytes)
-        self.capturer = Capturer(settings, self.metrics)
+        self.recent = RecentPredictions(settings.recent_bytes)
+        self.captures = CaptureWriter(settings, self.metrics)
         self.loader = Loader(settings, self._loaded)
-        self.metrics.watch(self.metrics.queue_length, lambda: self.workers.waiting)
-        self.metrics.watch(self.metrics.held_bytes, lambda: self.budget.held)
-        self.metrics.watch(self.metrics.ready, lambda: float(self.ready))
+        self.batcher: Batcher | None = None
+        self.draining = False
+        self.metrics.queue_length.set_function(lambda: self.workers.waiting)
+        self.metrics.held_bytes.set_function(lambda: self.budget.held)
+        self.metrics.ready.set_function(lambda: self.ready)
 
     @property
     def ready(self) -> bool:
@@ -54,14 +52,13 @@ class State:
         """Return the model and its batcher, or raise Refused while the model is not loaded."""
         model, batcher = self.loader.model, self.batcher
         if model is None or batcher is None:
-            raise Refused(503, "not_ready", "the model is not loaded yet; /readyz says why, try again later")
+            raise Refused(503, "the model is not loaded yet; /readyz gives the reason, try again later", "not_ready")
         return model, batcher
 
     def _loaded(self, model: Model) -> None:
-        on_gpu = model.detector.provider != "CPUExecutionProvider"
-        fixed = model.detector.batch == 1  # a model with a fixed batch of 1
-        size = 1 if fixed else self.settings.batch or (_GPU_BATCH if on_gpu else 1)
-        self.batcher = Batcher(model.detector, size)
+        default = 1 if model.detector.provider == "CPUExecutionProvider" else _GPU_BATCH
+        # A model with a fixed batch takes one picture at a time.
+        self.batcher = Batcher(model.detector, model.detector.batch or self.settings.batch or default)
         self.metrics.loaded(model.name, model.detector.classes, model.detector.provider)
 
 

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal, cast, get_args
 
@@ -38,34 +39,30 @@ def parse_strategies(text: str) -> tuple[Strategy, ...]:
 
 def _parse(part: str) -> Strategy:
     name, colon, number = part.partition(":")
-    if name not in get_args(Name) or bool(colon) == (name == "nothing_found"):
-        raise ValueError(f"{part!r} is no strategy; {_EXPECTED}")
-    try:
+    with suppress(ValueError):
         value = float(number) if colon else 0.0
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= 1:
-        raise ValueError(f"{part!r} has no number from 0 to 1; {_EXPECTED}")
-    return Strategy(cast(Name, name), value)
+        if name in get_args(Name) and bool(colon) != (name == "nothing_found") and 0 <= value <= 1:
+            return Strategy(cast(Name, name), value)
+    raise ValueError(f"{part!r} is not a strategy; {_EXPECTED}")
 
 
 def margin(strategies: Sequence[Strategy]) -> float:
-    """Return how far below the thresholds, in confidence, these strategies look."""
+    """Return the largest confidence below a threshold at which a strategy still needs a detection."""
     return max((strategy.value for strategy in strategies if strategy.name == "near_threshold"), default=0.0)
 
 
 def reasons(strategies: Sequence[Strategy], confidences: Sequence[float], thresholds: Sequence[float]) -> list[str]:
-    """Return the strategies that select a picture, as text; empty when it need not be kept.
+    """Return the strategies that select a picture, as text; empty if none does.
 
     Args:
         confidences: of the detections, down to `margin` below the thresholds.
         thresholds: of each detection's class.
     """
     pairs = list(zip(confidences, thresholds, strict=True))
-    return [str(strategy) for strategy in strategies if _asks(strategy, pairs)]
+    return [str(strategy) for strategy in strategies if _selects(strategy, pairs)]
 
 
-def _asks(strategy: Strategy, pairs: list[tuple[float, float]]) -> bool:
+def _selects(strategy: Strategy, pairs: list[tuple[float, float]]) -> bool:
     above = [confidence for confidence, threshold in pairs if confidence > threshold]
     match strategy.name:
         case "nothing_found":

@@ -1,16 +1,17 @@
 """Multipart uploads, parsed in memory, bounded in bytes and time; nothing is written to disk."""
 
 import asyncio
-import threading
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import MultipartParser, parse_options_header
+from python_multipart.multipart import Field, File, FormParser, parse_options_header
 from starlette.requests import Request
 
 from serving.errors import Refused
+from serving.limits import Budget
 
 _ENVELOPE_BYTES = 65_536  # allowance for boundaries, part headers and small fields
 _MAX_PARTS = 1_000
@@ -29,51 +30,24 @@ class Part:
     data: bytes
 
 
-class Budget:
-    """Limit of the bytes held at once; thread-safe."""
-
-    def __init__(self, limit: int) -> None:
-        """Take the limit in bytes."""
-        self.held = 0
-        self._limit = limit
-        self._lock = threading.Lock()
-
-    def take(self, count: int) -> bool:
-        """Reserve bytes; False if that would exceed the limit."""
-        with self._lock:
-            if self.held + count > self._limit:
-                return False
-            self.held += count
-            return True
-
-    def give_back(self, count: int) -> None:
-        """Release bytes."""
-        with self._lock:
-            self.held -= count
-
-
 @asynccontextmanager
 async def form(request: Request, limit: int, budget: Budget, seconds: float) -> AsyncIterator[list[Part]]:
     """Yield the parts of a multipart body; its bytes count against the budget until the block ends.
 
+    A body that is too large, too slow, too much at once, or not a multipart form raises Refused.
+
     Args:
-        request: its body must not have been read.
         limit: bytes of all files together; enforced by Content-Length and while reading.
-        budget: shared by all requests.
         seconds: time for the body to arrive.
-    Raises:
-        Refused: too large, too slow, too much at once, or not a multipart form.
     """
     kind, options = parse_options_header(request.headers.get("content-type"))
     boundary = options.get(b"boundary")
     if kind != b"multipart/form-data" or not boundary:
-        raise Refused(
-            415, "unsupported", "the body is no form; expected multipart/form-data with the picture as `file`"
-        )
+        raise Refused(415, "the body is not a form; expected multipart/form-data with the picture as `file`")
     most = limit + _ENVELOPE_BYTES
     length = request.headers.get("content-length", "")
     if length.isdecimal() and int(length) > most:
-        raise Refused(413, "too_large", f"the body has {length} bytes; expected at most {limit:,} of pictures")
+        raise Refused(413, f"the body has {length} bytes; expected at most {limit:,} of pictures")
     reader = _Reader(boundary)
     held = 0
     try:
@@ -81,20 +55,31 @@ async def form(request: Request, limit: int, budget: Budget, seconds: float) -> 
             async with asyncio.timeout(seconds):
                 async for chunk in request.stream():
                     if held + len(chunk) > most:
-                        raise Refused(
-                            413, "too_large", f"the body has more than {limit:,} bytes; expected at most that"
-                        )
+                        raise Refused(413, f"the body has more than {limit:,} bytes; expected at most that")
                     if not budget.take(len(chunk)):
-                        raise Refused(503, "busy", "too many uploads at once; try again in a second")
+                        raise Refused(503, "too many uploads at once; try again in a second")
                     held += len(chunk)
                     reader.feed(chunk)
         except TimeoutError as error:
-            raise Refused(408, "slow", f"the body did not arrive within {seconds:g} s; try again") from error
+            raise Refused(408, f"the body did not arrive within {seconds:g} s; try again") from error
         if not reader.finished:
-            raise Refused(400, "unreadable", "the form ends too early; expected a well-formed multipart body")
+            raise Refused(400, "the form ends too early; expected a well-formed multipart body")
         yield reader.parts
     finally:
         budget.give_back(held)
+
+
+def files_of(parts: list[Part], name: str) -> list[Part]:
+    """Return the files of a field."""
+    return [part for part in parts if part.name == name and part.filename is not None]
+
+
+def only_file(parts: list[Part]) -> bytes:
+    """Return the one file of the field `file`, or raise Refused."""
+    files = files_of(parts, "file")
+    if len(files) != 1:
+        raise Refused(422, f"the form has {len(files)} files in `file`; expected one")
+    return files[0].data
 
 
 class _Reader:
@@ -103,18 +88,9 @@ class _Reader:
     def __init__(self, boundary: bytes) -> None:
         self.parts: list[Part] = []
         self.finished = False
-        self.begin()
-        self._parser = MultipartParser(
-            boundary,
-            {
-                "on_part_begin": self.begin,
-                "on_header_field": self.header_field,
-                "on_header_value": self.header_value,
-                "on_header_end": self.header_end,
-                "on_part_data": self.part_data,
-                "on_part_end": self.end,
-                "on_end": self.finish,
-            },
+        in_memory = {"MAX_MEMORY_FILE_SIZE": math.inf}
+        self._parser = FormParser(
+            "multipart/form-data", self._add_field, self._add_file, self._finish, boundary, config=in_memory
         )
 
     def feed(self, chunk: bytes) -> None:
@@ -122,41 +98,20 @@ class _Reader:
             if chunk:
                 self._parser.write(chunk)
         except (FormParserError, ValueError) as error:
-            raise Refused(400, "unreadable", "the form is damaged; expected a well-formed multipart body") from error
+            raise Refused(400, "the form is damaged; expected a well-formed multipart body") from error
 
-    def begin(self) -> None:
-        self._field, self._value = b"", b""
-        self._disposition = b""
-        self._chunks: list[bytes] = []
+    def _add_field(self, field: Field) -> None:
+        self._add(field.field_name, None, field.value or b"")
 
-    def header_field(self, data: bytes, start: int, end: int) -> None:
-        self._field += data[start:end]
+    def _add_file(self, file: File) -> None:
+        file.file_object.seek(0)
+        self._add(file.field_name, file.file_name, file.file_object.read())
 
-    def header_value(self, data: bytes, start: int, end: int) -> None:
-        self._value += data[start:end]
-
-    def header_end(self) -> None:
-        if self._field.lower() == b"content-disposition":
-            self._disposition = self._value
-        self._field, self._value = b"", b""
-
-    def part_data(self, data: bytes, start: int, end: int) -> None:
-        self._chunks.append(data[start:end])
-
-    def end(self) -> None:
-        _, options = parse_options_header(self._disposition)
-        if b"name" not in options:
-            raise ValueError("a part without a name")
+    def _add(self, name: bytes | None, filename: bytes | None, data: bytes) -> None:
         if len(self.parts) >= _MAX_PARTS:
             raise ValueError("too many parts")
-        filename = options.get(b"filename")
-        self.parts.append(
-            Part(
-                options[b"name"].decode("utf-8", "replace"),
-                None if filename is None else filename.decode("utf-8", "replace"),
-                self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks),
-            )
-        )
+        shown = None if filename is None else filename.decode("utf-8", "replace")
+        self.parts.append(Part((name or b"").decode("utf-8", "replace"), shown, data))
 
-    def finish(self) -> None:
+    def _finish(self) -> None:
         self.finished = True

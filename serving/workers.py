@@ -1,17 +1,14 @@
 """Worker threads for detection: one per core, with a bounded queue."""
 
 import asyncio
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from time import perf_counter
 from typing import TypeVar
 
 from serving.errors import Refused
 
 T = TypeVar("T")
-_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 
 class Workers:
@@ -21,13 +18,7 @@ class Workers:
     """
 
     def __init__(self, count: int, *, waiting: int, seconds: float) -> None:
-        """Start the threads.
-
-        Args:
-            count: threads.
-            waiting: most tasks in the queue.
-            seconds: time limit of a task, waiting included.
-        """
+        """Start the threads, with at most `waiting` tasks in the queue and a time limit of a task, waiting included."""
         self.count = count
         self._pending = 0
         self._limit = count + waiting
@@ -42,7 +33,7 @@ class Workers:
     def check(self) -> None:
         """Raise Refused if the queue is full, before the body is read."""
         if self._pending >= self._limit:
-            raise Refused(503, "busy", f"{self.waiting} pictures are waiting already; try again in a second")
+            raise Refused(503, f"{self.waiting} pictures are waiting already; try again in a second")
 
     async def run(self, work: Callable[[], T]) -> tuple[T, float]:
         """Run work on a thread; return its result, and the milliseconds that it waited.
@@ -61,20 +52,10 @@ class Workers:
             async with asyncio.timeout(self._seconds):
                 return await asyncio.get_running_loop().run_in_executor(self._threads, timed)
         except TimeoutError as error:
-            raise Refused(503, "busy", f"no answer within {self._seconds:g} s; try again later") from error
+            raise Refused(503, f"no answer within {self._seconds:g} s; try again later") from error
         finally:
             self._pending -= 1
 
     def stop(self) -> None:
         """Finish running tasks and drop queued ones."""
         self._threads.shutdown(wait=True, cancel_futures=True)
-
-
-def cores() -> int:
-    """Return the cores available to this process: its affinity, limited by the container's CPU quota."""
-    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = _QUOTA.read_text().split()
-        return max(1, min(count, round(int(quota) / int(period))))
-    except (OSError, ValueError):  # no cgroup quota
-        return max(1, count)

@@ -10,6 +10,7 @@ from runner.label_studio.regions import Box, Scored
 from runner.release.pin import read_pin
 from serving.storage.endpoint import endpoint_of_environment
 from serving.storage.model import LoadingError, Model, load_model
+from serving.vision.detector import Options
 
 ENVIRONMENT = "dev"  # environment of the deployed model
 
@@ -24,7 +25,7 @@ class Predictor:
 
     def boxes(self, data: bytes) -> list[Scored]:
         """Return the boxes on a picture as a person sees it, with their confidences, highest first."""
-        found = self._model.detector.detect(data, confidence=self._model.thresholds)
+        found = self._model.detector.detect(data, Options(confidence=self._model.thresholds))
         size = (found.width, found.height)
         return [
             (_box(self._model.detector.classes[number], corners, size), round(confidence, 4))

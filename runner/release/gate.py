@@ -24,7 +24,7 @@ from runner.release.verdict import Against, Verdict, criteria_of, verdict_file
 from runner.stages.evaluate.examples import Example, class_ids, detect, load, read_part
 from runner.stages.evaluate.metrics import Ids
 from runner.workspace import sha256_of, work_folder, write_text
-from serving.vision.detector import Detector
+from serving.vision.detector import Detector, Options
 
 ENVIRONMENT = "dev"  # whose model the candidate is compared with
 PAIRS = 40  # pictures that each model is timed on
@@ -111,13 +111,14 @@ def milliseconds(detectors: Sequence[Detector], test: Sequence[Example]) -> list
 
     The models take turns and alternate who begins, so other load on the machine affects all alike.
     """
+    options = Options(max_pixels=10**10)
     pictures = [example.source.read_bytes() for example in test[:PAIRS]]
     times: list[list[float]] = [[] for _ in detectors]
     for turn in range(-1, PAIRS):  # the first turn is warm-up
         order = range(len(detectors)) if turn % 2 else reversed(range(len(detectors)))
         for number in order:
             start = perf_counter()
-            detectors[number].detect(pictures[turn % len(pictures)], max_pixels=10**10)
+            detectors[number].detect(pictures[turn % len(pictures)], options)
             times[number].append((perf_counter() - start) * 1e3)
     return [statistics.median(each[1:]) for each in times]
 

@@ -8,29 +8,27 @@ project's folder under the same path.
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
-from pathlib import Path
 from typing import TypeVar
 
 from tqdm import tqdm
 
 from runner.errors import StageError
+from serving.vision.cores import available_cores
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 KINDS = ("threads", "processes", "dask")
-CGROUP = Path("/sys/fs/cgroup")
 _TIMEOUT_SECONDS = 10
 
 
 def workers() -> int:
     """Return RUNNER_WORKERS, a whole number above 0, or the number of available cores."""
-    text = os.environ.get("RUNNER_WORKERS") or str(_cores())
+    text = os.environ.get("RUNNER_WORKERS") or str(available_cores())
     if not text.isdecimal() or int(text) < 1:
         raise StageError(f"RUNNER_WORKERS: found {text!r}, expected a whole number above 0")
     return int(text)
@@ -74,19 +72,6 @@ def _elsewhere(function: Callable[[Item], Result], items: Sequence[Item], kind: 
                 "a worker was killed, most likely because memory ran out; set RUNNER_WORKERS to fewer than "
                 f"{workers()} and run again: what was done is kept"
             ) from error
-
-
-def _cores() -> int:
-    """Return the cores available to this process: its affinity, limited by the container's CPU quota."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    for files in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):  # cgroup v2 and v1
-        try:
-            quota, period = " ".join((CGROUP / file).read_text() for file in files).split()
-        except (OSError, ValueError):
-            continue
-        if quota.isdecimal():  # otherwise `max` or -1: no limit
-            cores = min(cores, max(1, math.ceil(int(quota) / int(period))))
-    return cores
 
 
 def _dask_client() -> ExitStack:

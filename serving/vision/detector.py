@@ -13,7 +13,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import Any, NamedTuple, TypedDict, Unpack
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnxruntime as ort
@@ -29,23 +29,38 @@ _CUDA = ("CUDAExecutionProvider", {"cudnn_conv_algo_search": "HEURISTIC"})
 _DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 
 
-class Wanted(TypedDict, total=False):
-    """Options of a detection.
+@dataclass(frozen=True)
+class Options:
+    """Options of a detection; one out of its range raises ValueError.
 
-    confidence: 0 to 1, one for all (0.25) or one per class: a detection must be above it.
-    iou: 0 to 1 (0.7): of two boxes of one class that overlap more, the less confident is dropped.
-    max_detections: 1 or more (300).
-    classes: ids to look for; None, the default, for all.
-    multi_label: True: a box may have several classes, as in Ultralytics' `val`; False (default): its best class only.
-    max_pixels: refuse larger pictures, from their header (`serving.vision.picture.MAX_PIXELS`).
+    Attributes:
+        confidence: 0 to 1, one for all classes or one per class: a detection must be above it.
+        iou: 0 to 1: of two boxes of one class that overlap more, the less confident is dropped.
+        max_detections: 1 or more.
+        classes: ids to look for; None: all.
+        multi_label: True: a box may have several classes, as in Ultralytics' `val`; False: its best class only.
+        max_pixels: larger pictures are refused, from their header.
     """
 
-    confidence: float | Sequence[float]
-    iou: float
-    max_detections: int
-    classes: Collection[int] | None
-    multi_label: bool
-    max_pixels: int
+    confidence: float | Sequence[float] = 0.25
+    iou: float = 0.7
+    max_detections: int = 300
+    classes: Collection[int] | None = None
+    multi_label: bool = False
+    max_pixels: int = MAX_PIXELS
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        confidence = np.asarray(self.confidence, np.float32)
+        if not ((confidence >= 0) & (confidence <= 1)).all():
+            raise ValueError(f"confidence is {self.confidence}; expected 0 to 1")
+        if not 0 <= self.iou <= 1:
+            raise ValueError(f"iou is {self.iou}; expected 0 to 1")
+        if self.max_detections < 1:
+            raise ValueError(f"max_detections is {self.max_detections}; expected 1 or more")
+
+
+DEFAULTS = Options()
 
 
 class Timings(NamedTuple):
@@ -64,9 +79,7 @@ class Detections:
         boxes_xyxy_px: (N, 4) float32, pixels of the full upright picture, x1 y1 x2 y2. N may be 0.
         confidences: (N,) float32, 0 to 1.
         class_ids: (N,) int64, indices of `Detector.classes`.
-        width: pixels of the full picture.
-        height: pixels of the full picture.
-        timings: milliseconds.
+        width, height: pixels of the full picture.
     """
 
     boxes_xyxy_px: NDArray[np.float32]
@@ -84,8 +97,7 @@ class Inference:
     Attributes:
         output: (4 + classes, A) or (K, 6) float32, as `serving.vision.suppression` reads it.
         place: position of the picture in the input.
-        decode_ms: milliseconds, with the letterbox.
-        inference_ms: milliseconds.
+        decode_ms: includes the letterbox.
     """
 
     output: NDArray[np.float32]
@@ -137,30 +149,21 @@ class Detector:
         self.end2end = self._check_output(written.end2end)
         self.rect = not any(isinstance(side, int) for side in entry.shape[2:]) and self._runs_when_small()
 
-    def detect(self, picture: bytes | Picture, **wanted: Unpack[Wanted]) -> Detections:
-        """Find objects in one picture.
+    def detect(self, picture: bytes | Picture, options: Options = DEFAULTS) -> Detections:
+        """Find objects in one picture: the bytes of a file, or a decoded one; errors as in `detect_batch`."""
+        return self.detect_batch([picture], options)[0]
 
-        Args:
-            picture: bytes of a file, or the result of `serving.vision.picture.decode`.
-            wanted: see `Wanted`.
-        Raises:
-            PictureError: the bytes are not a readable picture.
-            ValueError: an argument is out of its range.
-        """
-        return self.detect_batch([picture], **wanted)[0]
-
-    def detect_batch(self, pictures: Sequence[bytes | Picture], **wanted: Unpack[Wanted]) -> list[Detections]:
+    def detect_batch(self, pictures: Sequence[bytes | Picture], options: Options = DEFAULTS) -> list[Detections]:
         """Find objects in several pictures with one inference if the model's batch is dynamic, else one by one.
 
         Pays on a GPU. On a CPU, calls of `detect` from several threads are faster.
 
         Raises:
-            PictureError: one of the pictures cannot be read; the others get no result either.
-            ValueError: an argument is out of its range.
+            PictureError: a picture cannot be read; the others get no result either.
+            ValueError: `confidence` or `classes` does not fit the model's classes.
         """
-        self._thresholds(wanted)  # rejects wrong arguments before the inference
-        inferred = self.infer(pictures, max_pixels=wanted.get("max_pixels", MAX_PIXELS))
-        return [self.select(each, **wanted) for each in inferred]
+        self._thresholds(options)  # rejects wrong options before the inference
+        return [self.select(each, options) for each in self.infer(pictures, max_pixels=options.max_pixels)]
 
     def infer(self, pictures: Sequence[bytes | Picture], *, max_pixels: int = MAX_PIXELS) -> list[Inference]:
         """Run the model; `select` then extracts detections from each output, repeatedly if needed.
@@ -178,36 +181,32 @@ class Detector:
             for output, (_, place) in zip(outputs, prepared, strict=True)
         ]
 
+    def decode(self, picture: bytes | Picture, max_pixels: int = MAX_PIXELS) -> Picture:
+        """Decode a picture no larger than the model needs, as `serving.vision.picture.decode`; a decoded one stays."""
+        if isinstance(picture, Picture):
+            return picture
+        return decode(picture, fit=max(self.input_hw), spare=SPARE, max_pixels=max_pixels)
+
     def prepare(
         self, picture: bytes | Picture, *, max_pixels: int = MAX_PIXELS
     ) -> tuple[NDArray[np.float32], Letterbox]:
-        """Make the input for one picture.
-
-        Returns:
-            (1, 3, H, W) float32, 0 to 1, RGB; and the picture's position in it.
-        Raises:
-            PictureError: it cannot be read, or is larger than max_pixels.
-        """
-        if not isinstance(picture, Picture):
-            picture = decode(picture, fit=max(self.input_hw), spare=SPARE, max_pixels=max_pixels)
+        """Return the input for one picture, (1, 3, H, W) float32, 0 to 1, RGB, and the picture's position in it."""
+        picture = self.decode(picture, max_pixels)
         stride = self.stride if self.rect else None
         place = letterbox(picture.width, picture.height, self.input_hw, stride=stride)
         inputs = np.empty((1, 3, place.input_height, place.input_width), np.float32)
         fill(picture, place, inputs[0])
         return inputs, place
 
-    def select(self, inferred: Inference, **wanted: Unpack[Wanted]) -> Detections:
-        """Extract detections from the model's output; `max_pixels` has no effect here.
-
-        An argument out of its range raises ValueError.
-        """
+    def select(self, inferred: Inference, options: Options = DEFAULTS) -> Detections:
+        """Extract detections from the model's output; `max_pixels` has no effect here."""
         start = perf_counter()
-        thresholds, limit, place = self._thresholds(wanted), wanted.get("max_detections", 300), inferred.place
+        thresholds, place = self._thresholds(options), inferred.place
         if self.end2end:
-            rows = from_list(inferred.output, thresholds).best(limit)
+            rows = from_list(inferred.output, thresholds).best(options.max_detections)
         else:
-            candidates = from_grid(inferred.output, thresholds, multi_label=wanted.get("multi_label", False))
-            rows = suppress(candidates, iou=wanted.get("iou", 0.7), limit=limit)
+            candidates = from_grid(inferred.output, thresholds, multi_label=options.multi_label)
+            rows = suppress(candidates, iou=options.iou, limit=options.max_detections)
         boxes = to_picture(rows.boxes_xyxy_px, place)
         timings = Timings(inferred.decode_ms, inferred.inference_ms, (perf_counter() - start) * 1e3)
         return Detections(boxes, rows.confidences, rows.class_ids, place.width, place.height, timings)
@@ -226,25 +225,17 @@ class Detector:
         output = self._session.run(None, {self._input: inputs.astype(self._dtype, copy=False)})[0]
         return np.asarray(output, np.float32)
 
-    def _thresholds(self, wanted: Wanted) -> NDArray[np.float32]:
-        """Return (classes,) float32 from `confidence` and `classes`, inf for an unwanted class; check all options."""
+    def _thresholds(self, options: Options) -> NDArray[np.float32]:
+        """Return (classes,) float32 from `confidence` and `classes`, inf for an unwanted class."""
         count = len(self.classes)
-        confidence = np.asarray(wanted.get("confidence", 0.25), np.float32)
-        if confidence.shape not in ((), (count,)) or not ((confidence >= 0) & (confidence <= 1)).all():
-            raise ValueError(
-                f"confidence is {wanted.get('confidence')}; expected 0 to 1, one for all or {count} of them"
-            )
-        if not 0 <= (iou := wanted.get("iou", 0.7)) <= 1:
-            raise ValueError(f"iou is {iou}; expected 0 to 1")
-        if (limit := wanted.get("max_detections", 300)) < 1:
-            raise ValueError(f"max_detections is {limit}; expected 1 or more")
-        thresholds = np.full(count, np.inf, np.float32)
-        ids = wanted.get("classes")
-        ids = range(count) if ids is None else sorted(ids)
+        confidence = np.asarray(options.confidence, np.float32)
+        if confidence.shape not in ((), (count,)):
+            raise ValueError(f"confidence is {options.confidence}; expected one for all classes, or {count}")
+        ids = list(range(count) if options.classes is None else options.classes)
         if not all(0 <= class_id < count for class_id in ids):
             raise ValueError(f"classes is {ids}; expected ids of 0 to {count - 1}")
-        for class_id in ids:
-            thresholds[class_id] = confidence if confidence.ndim == 0 else confidence[class_id]
+        thresholds = np.full(count, np.inf, np.float32)
+        thresholds[ids] = np.broadcast_to(confidence, count)[ids]
         return thresholds
 
     def _runs_when_small(self) -> bool:
@@ -252,10 +243,9 @@ class Detector:
         place = letterbox(self.input_hw[1], 1, self.input_hw, stride=self.stride)
         quiet = ort.RunOptions()
         quiet.log_severity_level = 4
+        empty = np.zeros((1, 3, place.input_height, place.input_width), self._dtype)
         try:
-            self._session.run(
-                None, {self._input: np.zeros((1, 3, place.input_height, place.input_width), self._dtype)}, quiet
-            )
+            self._session.run(None, {self._input: empty}, quiet)
         except Exception:  # noqa: BLE001 - as below
             return False
         return True

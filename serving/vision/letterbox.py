@@ -19,14 +19,10 @@ class Letterbox:
     """Position of a picture in the model's input: scaled evenly, centred, the rest padded.
 
     Attributes:
-        width: pixels of the full picture.
-        height: pixels of the full picture.
-        input_width: pixels of the model's input.
-        input_height: pixels of the model's input.
-        inner_width: pixels of the input that the picture covers, at least 1.
-        inner_height: pixels of the input that the picture covers, at least 1.
-        left: padding left of the picture, in pixels of the input.
-        top: padding above the picture, in pixels of the input.
+        width, height: pixels of the full picture.
+        input_width, input_height: pixels of the model's input.
+        inner_width, inner_height: pixels of the input that the picture covers, at least 1.
+        left, top: padding beside and above the picture, in pixels of the input.
     """
 
     width: int
@@ -45,8 +41,7 @@ def letterbox(width: int, height: int, input_hw: tuple[int, int], *, stride: int
     Small pictures are enlarged, as in Ultralytics' predict and val.
 
     Args:
-        width: pixels of the full picture.
-        height: pixels of the full picture.
+        width, height: pixels of the full picture.
         input_hw: (height, width) in pixels.
         stride: pixels. The input then shrinks to the next multiples of the stride that hold the picture (Ultralytics'
             `rect`), but at least half of input_hw, to limit the number of shapes. None: full input.
@@ -73,7 +68,7 @@ def fill(picture: Picture, place: Letterbox, out: NDArray[np.float32]) -> None:
     0.01 to 0.04; this changes them by 0.004 (285 pictures, a model of 320 px).
 
     Args:
-        picture: RGB of any size with the proportions of `place`.
+        picture: of any size with the proportions of `place`.
         place: result of `letterbox` for the full picture.
         out: (3, input_height, input_width) float32, is filled with values 0 to 1, RGB.
     """
@@ -105,10 +100,3 @@ def to_picture(boxes_xyxy_px: NDArray[np.float32], place: Letterbox) -> NDArray[
     scale = np.array([place.inner_width / place.width, place.inner_height / place.height] * 2, np.float32)
     limit = np.array([place.width, place.height] * 2, np.float32)
     return np.clip((boxes_xyxy_px - offset) / scale, 0, limit)
-
-
-def to_input(boxes_xyxy_px: NDArray[np.float32], place: Letterbox) -> NDArray[np.float32]:
-    """Map boxes from the full picture to the model's input, as the inverse of `to_picture` inside the picture."""
-    offset = np.array([place.left, place.top] * 2, np.float32)
-    scale = np.array([place.inner_width / place.width, place.inner_height / place.height] * 2, np.float32)
-    return boxes_xyxy_px * scale + offset

@@ -36,23 +36,25 @@ def read(metadata: dict[str, str]) -> Metadata:
         ModelError: a key is missing or invalid, or the model is not a detector.
     """
     if (task := metadata.get("task")) != "detect":
-        raise ModelError(f"task is {task!r} in the model's metadata; expected 'detect', as Ultralytics' export writes")
+        raise _wrong("task", task, "'detect', as Ultralytics' export writes")
     height, width = _positive(metadata, "imgsz", 2)
     (stride,) = _positive(metadata, "stride", 1)
     return Metadata(_classes(metadata), (height, width), stride, metadata.get("end2end") == "True")
 
 
+def _wrong(key: str, found: object, expected: str) -> ModelError:
+    return ModelError(f"{key} in the model's metadata is {repr(found)[:80]}; expected {expected}")
+
+
 def _literal(metadata: dict[str, str], key: str) -> object:
     """Return the Python literal under a key; nothing is executed."""
-    text = metadata.get(key)
-    if text is None:
-        raise ModelError(f"{key} is missing in the model's metadata; expected what Ultralytics' export writes")
+    text = metadata.get(key, "")
     try:
         if len(text) > _MAX_LENGTH:
             raise ValueError(f"{len(text)} characters")
         return ast.literal_eval(text)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
-        raise ModelError(f"{key} in the model's metadata is no Python literal: {text[:80]!r}") from error
+        raise _wrong(key, metadata.get(key), "a Python literal, as Ultralytics' export writes") from error
 
 
 def _positive(metadata: dict[str, str], key: str, count: int) -> list[int]:
@@ -60,21 +62,15 @@ def _positive(metadata: dict[str, str], key: str, count: int) -> list[int]:
     values = list(value) if isinstance(value, list | tuple) else [value] * count
     numbers = [number for number in values if type(number) is int and number > 0]
     if not len(numbers) == len(values) == count:
-        raise ModelError(
-            f"{key} in the model's metadata is {str(value)[:80]}; expected {count} whole number(s) above 0"
-        )
+        raise _wrong(key, value, f"{count} whole number(s) above 0")
     return numbers
 
 
 def _classes(metadata: dict[str, str]) -> tuple[str, ...]:
     names = _literal(metadata, "names")
     if not isinstance(names, dict) or not names or set(names) != set(range(len(names))):
-        raise ModelError(
-            f"names in the model's metadata is {str(names)[:80]}; expected {{0: 'name', 1: …}} without gaps"
-        )
+        raise _wrong("names", names, "{0: 'name', 1: …} without gaps")
     classes = [names[class_id] for class_id in range(len(names))]
     if not all(isinstance(name, str) and name for name in classes) or len(set(classes)) != len(classes):
-        raise ModelError(
-            f"names in the model's metadata is {str(names)[:80]}; expected a different text for each class"
-        )
+        raise _wrong("names", names, "a different text for each class")
     return tuple(classes)

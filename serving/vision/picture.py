@@ -12,36 +12,17 @@ PictureError
 └── TooLargeError      more pixels than allowed; known from the header alone   (413)
 """
 
+import importlib
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import IO
 
 import numpy as np
-from PIL import (
-    AvifImagePlugin,
-    BmpImagePlugin,
-    GifImagePlugin,
-    Image,
-    ImageFile,
-    Jpeg2KImagePlugin,
-    JpegImagePlugin,
-    PngImagePlugin,
-    TiffImagePlugin,
-    WebPImagePlugin,
-)
+from PIL import Image, ImageFile, JpegImagePlugin
 
 MAX_PIXELS = 100_000_000
-_PLUGINS = (
-    (JpegImagePlugin.JpegImageFile.format, JpegImagePlugin.jpeg_factory),
-    (PngImagePlugin.PngImageFile.format, PngImagePlugin.PngImageFile),
-    (WebPImagePlugin.WebPImageFile.format, WebPImagePlugin.WebPImageFile),
-    (GifImagePlugin.GifImageFile.format, GifImagePlugin.GifImageFile),
-    (BmpImagePlugin.BmpImageFile.format, BmpImagePlugin.BmpImageFile),
-    (TiffImagePlugin.TiffImageFile.format, TiffImagePlugin.TiffImageFile),
-    (Jpeg2KImagePlugin.Jpeg2KImageFile.format, Jpeg2KImagePlugin.Jpeg2KImageFile),
-    (AvifImagePlugin.AvifImageFile.format, AvifImagePlugin.AvifImageFile),
-)
+_KINDS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "JPEG2000", "AVIF")
 EXPECTED = "expected JPEG, PNG, WebP, GIF, BMP, TIFF, JPEG 2000 or AVIF"
 _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx")
 _ORIENTATION_TAG = 0x0112
@@ -58,6 +39,8 @@ _UPRIGHT = {
 # Blocks of at most 16 MB that Pillow keeps for the next picture: allocating anew costs up to a fifth of the time.
 # https://pillow.readthedocs.io/en/stable/reference/block_allocator.html
 Image.core.set_blocks_max(8)  # type: ignore[attr-defined]
+for _plugin in ("Avif", "Bmp", "Gif", "Jpeg2K", "Jpeg", "Png", "Tiff", "WebP"):
+    importlib.import_module(f"PIL.{_plugin}ImagePlugin")  # registers itself in Image.OPEN
 
 
 class PictureError(Exception):
@@ -82,8 +65,7 @@ class Picture:
 
     Attributes:
         image: 8-bit RGB, upright. Smaller than width x height where `fit` allowed a reduced decode.
-        width: pixels of the full upright picture.
-        height: pixels of the full upright picture.
+        width, height: pixels of the full upright picture.
         format: of the bytes: JPEG, MPO, PNG, WEBP, GIF, BMP, TIFF, JPEG2000 or AVIF.
         turn: the EXIF orientation that was undone, 1 (none) to 8.
         plain: an intact JPEG or PNG with one upright frame of 8-bit RGB, in which any reader sees the same pixels.
@@ -141,11 +123,11 @@ def _kind_of(data: bytes) -> tuple[str, Callable[[IO[bytes], str], ImageFile.Ima
     """
     if data[4:8] == b"ftyp" and any(brand in data[8:64] for brand in _HEIC_BRANDS):
         raise UnsupportedError(f"HEIC pictures are not supported; {EXPECTED}")
-    for kind, factory in _PLUGINS:
-        accept = Image.OPEN[kind][1]
+    for kind in _KINDS:
+        factory, accept = Image.OPEN[kind]
         if accept is not None and accept(data[:16]) is True:
             return kind, factory
-    raise UnsupportedError(f"{'empty file' if not data else 'not a picture of a known kind'}; {EXPECTED}")
+    raise UnsupportedError(f"{'not a picture of a known kind' if data else 'empty file'}; {EXPECTED}")
 
 
 def _upright_rgb(
@@ -160,9 +142,8 @@ def _upright_rgb(
         reduced = {scale: -(-side // scale) for scale in (1, 2, 4, 8)}
         scale = max((s for s, pixels in reduced.items() if pixels == enough or pixels >= spare * enough), default=1)
         image.draft(None, (max(1, width // scale), max(1, height // scale)))
-    stored = (
-        _orientation(image) if kind == "TIFF" else 1
-    )  # Pillow turns a TIFF while loading; its size is of the turned picture
+    # Pillow turns a TIFF while loading; its size is of the turned picture.
+    stored = _orientation(image) if kind == "TIFF" else 1
     image.load()
     left = _orientation(image)
     turn = max(stored, left)

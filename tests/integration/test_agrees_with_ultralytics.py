@@ -17,7 +17,7 @@ from PIL import Image
 from runner.config.schema import Evaluate
 from runner.stages.evaluate.evaluate import evaluate
 from runner.stages.evaluate.metrics import overlaps
-from serving.vision.detector import Detector
+from serving.vision.detector import Detector, Options
 
 pytestmark = pytest.mark.slow
 
@@ -108,7 +108,7 @@ def test_boxes_agree_when_both_predict(planes: Path, shared_data: Path, ultralyt
     detector = Detector(onnx)
     compared = 0
     for path in paths:
-        ours = detector.detect(Path(path).read_bytes(), confidence=0.1)
+        ours = detector.detect(Path(path).read_bytes(), Options(confidence=0.1))
         for *box, confidence, class_id in theirs[path]:
             same = np.flatnonzero(ours.class_ids == class_id)
             close = overlaps(np.array([box]), ours.boxes_xyxy_px[same].astype(np.float64))[0]
@@ -128,8 +128,8 @@ def test_boxes_agree_when_freshly_exported(
     assert detector.rect != end2end  # a list of as many boxes as the whole input has would not fit a smaller one
     picture = tmp_path / "picture.png"  # of the input's size: whatever differs is not the decode
     Image.open(shared_data / "same-picture/base.jpg").resize((64, 64)).save(picture)
-    lowest = float(detector.detect(picture.read_bytes(), confidence=0).confidences[min(9, 299)]) * 0.999
-    ours = detector.detect(picture.read_bytes(), confidence=lowest)
+    lowest = float(detector.detect(picture.read_bytes(), Options(confidence=0)).confidences[min(9, 299)]) * 0.999
+    ours = detector.detect(picture.read_bytes(), Options(confidence=lowest))
     theirs = np.array(ultralytics(PREDICT, onnx, 64, lowest, picture)[str(picture)])
     assert len(ours.confidences) == len(theirs) >= 5
     assert np.allclose(ours.confidences, theirs[:, 4], rtol=1e-3)

@@ -31,17 +31,23 @@ def small(tmp_path_factory: pytest.TempPathFactory, bright_model: Path) -> Itera
         yield started
 
 
-def first_answer(server: Server, sent: bytes) -> str:
-    """What comes back on a connection on which no more is sent."""
-    with server.connect() as connection:
-        connection.sendall(sent)
-        return connection.recv(65536).decode()
-
-
-def test_413_before_the_body_when_its_length_is_too_large(small: Server) -> None:
-    head = f"{HEAD}X-API-Key: geheim\r\nContent-Length: 999999999\r\nExpect: 100-continue\r\n\r\n"
-    answer = first_answer(small, head.encode())
-    assert answer.startswith("HTTP/1.1 413")  # not "100 Continue": nothing was asked for
+@pytest.mark.parametrize(
+    ("status", "head"),
+    [
+        (413, "X-API-Key: geheim\r\nContent-Length: 999999999\r\nExpect: 100-continue\r\n\r\n"),  # no "100 Continue"
+        (408, "X-API-Key: geheim\r\nContent-Length: 5000\r\n\r\n--"),
+        (400, "X-API-Key: geheim\r\nContent-Length: 90000\r\n\r\nthis is no form"),
+        (401, "Content-Length: 999999999\r\n\r\n"),
+    ],
+)
+def test_refused_and_closed_before_the_body_came(status: int, head: str, small: Server) -> None:
+    start = time.monotonic()
+    with small.connect() as connection:
+        connection.sendall(f"{HEAD}{head}".encode())
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))  # to its end
+    assert answer.startswith(f"HTTP/1.1 {status}".encode())
+    assert b"connection: close" in answer
+    assert status != 408 or 0.8 < time.monotonic() - start < 10
 
 
 def test_413_at_the_limit_when_the_body_has_no_length(small: Server) -> None:
@@ -59,15 +65,6 @@ def test_413_at_the_limit_when_the_body_has_no_length(small: Server) -> None:
             pass
         assert sent < 20_000_000
     assert b'flywheel_rejects_total{reason="too_large"}' in small.get("/metrics", **KEY).body
-
-
-def test_connection_closed_when_refused_before_the_body_came(small: Server) -> None:
-    with small.connect() as connection:
-        head = f"{HEAD}X-API-Key: geheim\r\nContent-Length: 90000\r\n\r\nthis is no form"
-        connection.sendall(head.encode())
-        answer = b"".join(iter(lambda: connection.recv(65536), b""))  # to its end
-    assert answer.startswith(b"HTTP/1.1 400")
-    assert b"connection: close" in answer
 
 
 def test_413_when_the_picture_is_a_bomb(small: Server, shade: Shade) -> None:
@@ -88,18 +85,10 @@ def test_413_when_a_batch_has_too_many(small: Server, shade: Shade) -> None:
     assert small.post_form("/detect/batch", [*parts], **KEY).status == 413
 
 
-def test_408_when_the_body_is_slow(small: Server) -> None:
-    head = f"{HEAD}X-API-Key: geheim\r\nContent-Length: 5000\r\n\r\n--"
-    start = time.monotonic()
-    assert first_answer(small, head.encode()).startswith("HTTP/1.1 408")
-    assert 0.8 < time.monotonic() - start < 10
-
-
 @pytest.mark.parametrize("headers", [{}, {"X-API-Key": "x"}, {"X-API-Key": "geheim2"}, {"Authorization": "Basic a"}])
-def test_401_before_the_body_when_the_key_is_wrong(headers: dict[str, str], small: Server) -> None:
-    answer = small.ask("POST", "/detect", None, {"Content-Length": "999999999", **headers})
-    assert answer.status == 401
-    assert small.get("/model", **headers).status == 401
+def test_401_when_the_key_is_wrong(headers: dict[str, str], small: Server) -> None:
+    answer = small.get("/model", **headers)
+    assert (answer.status, answer.headers["www-authenticate"]) == (401, "Bearer")
 
 
 def test_answered_when_the_key_is_right(small: Server, shade: Shade) -> None:
@@ -125,16 +114,12 @@ def test_only_feedback_and_metrics_guarded_when_anyone_may_detect(
         assert server.get("/metrics", **KEY).status == 200
 
 
-def test_button_for_the_key_when_there_is_one(small: Server) -> None:
-    page = small.get("/openapi.json").json()
-    assert page["components"]["securitySchemes"]["APIKeyHeader"]["name"] == "X-API-Key"
-    assert all("security" in page["paths"][path]["post"] for path in ("/detect", "/detect/image", "/feedback"))
-
-
-def test_nothing_from_elsewhere_when_the_page_is_read(small: Server) -> None:
+def test_button_for_the_key_and_nothing_from_elsewhere_when_the_page_is_read(small: Server) -> None:
+    api = small.get("/openapi.json").json()
+    assert api["components"]["securitySchemes"]["APIKeyHeader"]["name"] == "X-API-Key"
+    assert all("security" in api["paths"][path]["post"] for path in ("/detect", "/detect/image", "/feedback"))
     page = small.get("/docs").body.decode()
-    assert "https://" not in page
-    assert "http://" not in page
+    assert "https://" not in page and "http://" not in page
     assert '"validatorUrl": null' in page
 
 
@@ -149,11 +134,9 @@ def test_log_lines_stay_whole_when_the_sender_forges(small: Server) -> None:
     assert "FORGED" not in json.dumps(lines)
 
 
-def test_nothing_on_disk_when_large_pictures_came(tmp_path: Path, bright_model: Path, shade: Shade) -> None:
-    padded = shade(1) + bytes(8_000_000)
-    with running(tmp_path, MODEL_URI=str(bright_model)) as server:
-        assert server.post("/detect", padded).status == 200
-        assert not list((tmp_path / "tmp").iterdir())
+def test_nothing_on_disk_when_large_pictures_came(server: Server, shade: Shade) -> None:
+    assert server.post("/detect", shade(1) + bytes(8_000_000)).status == 200
+    assert not list((server.log.parent / "tmp").iterdir())
 
 
 def test_503_with_retry_after_when_the_queue_is_full(tmp_path: Path, bright_model: Path, shade: Shade) -> None:
@@ -188,23 +171,13 @@ def test_answer_comes_when_told_to_stop(tmp_path: Path, bright_model: Path, shad
     assert [answer.status for answer in answers] == [200] * 3
 
 
-@pytest.mark.parametrize(
-    ("uri", "message"),
-    [
-        ("missing.onnx", "cannot be read"),
-        ("broken.onnx", "not an ONNX model"),
-        ("s3://models/1/manifest.json", "AWS_ENDPOINT_URL is None"),
-        ("", "MODEL_URI is not set"),
-    ],
-)
-def test_alive_but_not_ready_when_there_is_no_model(uri: str, message: str, tmp_path: Path, shade: Shade) -> None:
+def test_alive_but_not_ready_when_the_model_is_broken(tmp_path: Path, shade: Shade) -> None:
     (tmp_path / "broken.onnx").write_bytes(b"no model")
-    named = uri if "://" in uri or not uri else str(tmp_path / uri)
-    with running(tmp_path, until="/healthz", MODEL_URI=named) as server:
+    with running(tmp_path, until="/healthz", MODEL_URI=str(tmp_path / "broken.onnx")) as server:
         end = time.monotonic() + 10
-        while message not in (problem := server.get("/readyz").json()["problem"]) and time.monotonic() < end:
+        while "broken.onnx" not in (problem := server.get("/readyz").json()["problem"]) and time.monotonic() < end:
             time.sleep(0.05)
-        assert message in problem
+        assert "broken.onnx" in problem
         time.sleep(1.5)  # a second try
         assert server.get("/readyz").status == 503
         answer = server.post("/detect", shade(1))

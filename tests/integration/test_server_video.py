@@ -10,10 +10,8 @@ from PIL import Image
 from tests.support.servers import Server
 
 av = pytest.importorskip("av")
-Shade = Callable[..., bytes]
 
 
-@pytest.fixture(scope="module")
 def film() -> bytes:
     """25 frames, of which those from 10 on are bright."""
     out = io.BytesIO()
@@ -27,25 +25,17 @@ def film() -> bytes:
     return out.getvalue()
 
 
-def test_detections_of_each_tenth_frame_when_asked(server: Server, film: bytes) -> None:
-    answer = server.post("/detect/video", film, filename="film.mp4")
+def test_detections_or_film_with_boxes_when_asked(server: Server, shade: Callable[..., bytes]) -> None:
+    answer = server.post("/detect/video", film(), filename="film.mp4")
     content = answer.json()
+    both = {"airplane": 1, "helicopter": 1}
     assert answer.status == 200
-    assert [frame["counts"] for frame in content["frames"]] == [
-        {"helicopter": 1},
-        *[{"airplane": 1, "helicopter": 1}] * 2,
-    ]
-    assert content["most"] == {"helicopter": 1, "airplane": 1}
-    assert (content["complete"], content["model"]["name"]) == (True, "bright")
-
-
-def test_film_with_boxes_when_asked(server: Server, film: bytes) -> None:
-    answer = server.post("/detect/video?every=5", film, Accept="video/mp4")
-    assert (answer.status, answer.headers["content-type"]) == (200, "video/mp4")
-    with av.open(io.BytesIO(answer.body)) as source:
+    assert [frame["counts"] for frame in content["frames"]] == [{"helicopter": 1}, both, both]
+    assert (content["most"], content["complete"], content["stopped_by"]) == (both, True, None)
+    assert (content["width"], content["height"], content["every"], content["model"]["name"]) == (64, 64, 10, "bright")
+    drawn = server.post("/detect/video?every=5", film(), Accept="video/mp4")
+    assert (drawn.status, drawn.headers["content-type"], drawn.headers["x-complete"]) == (200, "video/mp4", "true")
+    with av.open(io.BytesIO(drawn.body)) as source:
         assert len(list(source.decode(video=0))) == 25
-
-
-def test_clear_4xx_when_no_video(server: Server, shade: Shade) -> None:
     assert server.post("/detect/video", shade(1)).status == 415
     assert server.post("/detect/video?every=0", b"").status == 422

@@ -15,7 +15,7 @@ from runner.config.schema import Evaluate
 from runner.errors import DatasetError, StageError
 from runner.stages.evaluate.metrics import Boxes, Floats, Ids
 from runner.stages.parallel import workers
-from serving.vision.detector import Detections, Detector
+from serving.vision.detector import Detections, Detector, Options
 from serving.vision.metadata import ModelError
 from serving.vision.picture import PictureError
 
@@ -107,13 +107,7 @@ def detect(detector: Detector, ids: Ids, examples: Sequence[Example], settings: 
         except (PictureError, OSError) as error:
             raise DatasetError(f"{example.source}: {error}; it could be read when the dataset was prepared") from error
         everything, served = (
-            detector.select(
-                seen,
-                confidence=LOWEST,
-                iou=settings.iou,
-                max_detections=settings.max_detections,
-                multi_label=multi_label,
-            )
+            detector.select(seen, Options(LOWEST, settings.iou, settings.max_detections, multi_label=multi_label))
             for multi_label in (True, False)
         )
         return Found(_boxes(everything, ids), _boxes(served, ids))

@@ -1,25 +1,24 @@
 """Batching: concurrent calls share inferences, and each gets its own answer."""
 
-import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from serving.batching import Batcher
-from serving.vision.detector import Detector
-from serving.vision.picture import PictureError
+from serving.vision.detector import Detections, Detector, Options
+from serving.vision.picture import PictureError, TooLargeError
+from tests.support.pictures import encoded
 
 GRID = np.array([[16, 16, 8, 8, 0, 0]], np.float32).T
 Model = Callable[..., bytes]
 
 
 def shade(value: int) -> bytes:
-    out = io.BytesIO()
-    Image.new("RGB", (32, 32), (value, value, value)).save(out, "PNG")
-    return out.getvalue()
+    return encoded(Image.new("RGB", (32, 32), (value, value, value)), "PNG")
 
 
 @pytest.mark.parametrize("size", [1, 4])
@@ -27,9 +26,9 @@ def test_own_answer_when_eight_threads_ask(size: int, tiny_model: Model) -> None
     batcher = Batcher(Detector(tiny_model(GRID, bright=(4, 0))), size)
 
     def ask(value: int) -> None:
+        options = Options(confidence=0.3 if value % 40 else 0.35)  # calls with other options share nothing
         for _ in range(20):
-            confidence = 0.3 if value % 20 else 0.35  # some with other wishes, which share nothing
-            found = batcher.detect(shade(value), confidence=confidence)
+            found = batcher.detect(shade(value), options)
             assert found.confidences.tolist() == pytest.approx([value / 255], abs=0.002)
 
     with ThreadPoolExecutor(8) as pool:
@@ -41,9 +40,9 @@ def test_inference_shared_when_others_wait(tiny_model: Model, monkeypatch: pytes
     batcher, sizes = Batcher(detector, 4), []
     really = detector.detect_batch
 
-    def noted(pictures, **wanted):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN003, ANN202
+    def noted(pictures: Sequence[Any], options: Options) -> list[Detections]:
         sizes.append(len(pictures))
-        return really(pictures, **wanted)
+        return really(pictures, options)
 
     monkeypatch.setattr(detector, "detect_batch", noted)
     batcher._turn.acquire()
@@ -57,8 +56,15 @@ def test_inference_shared_when_others_wait(tiny_model: Model, monkeypatch: pytes
     assert not batcher._waiting
 
 
-def test_error_of_one_only_when_its_picture_is_damaged(tiny_model: Model) -> None:
-    batcher = Batcher(Detector(tiny_model(GRID)), 4)
-    with pytest.raises(PictureError, match="expected"):
+def test_error_passes_when_its_picture_or_the_inference_fails(
+    tiny_model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batcher = Batcher(detector := Detector(tiny_model(GRID)), 4)
+    with pytest.raises(PictureError):
         batcher.detect(b"no picture")
+    with pytest.raises(TooLargeError):
+        batcher.detect(shade(1), Options(max_pixels=100))
+    monkeypatch.setattr(detector, "infer", lambda *_, **__: 1 // 0)
+    with pytest.raises(ZeroDivisionError):
+        batcher.detect(shade(1))
     assert not batcher._waiting

@@ -1,45 +1,38 @@
-"""Strategies: their text, and what they ask for."""
+"""Strategies: their text, and the pictures that they select."""
 
 import pytest
 
-from serving.strategies import Strategy, margin, parse_strategies, reasons
+from serving.strategies import margin, parse_strategies, reasons
+
+ALL = "nothing_found, below:0.4,near_threshold:0.05,random:1"
 
 
-def test_nothing_asked_for_when_there_are_none() -> None:
-    assert parse_strategies("") == ()
-    assert margin(()) == 0
-    assert reasons((), [], []) == []
-
-
-def test_read_when_well_formed() -> None:
-    text = "nothing_found, below:0.4,near_threshold:0.05,random:1"
-    assert ",".join(map(str, parse_strategies(text))) == text.replace(" ", "")
-    assert margin(parse_strategies(text)) == 0.05
+@pytest.mark.parametrize(("text", "below"), [("", 0), (ALL, 0.05), ("near_threshold:0.1,near_threshold:0.3", 0.3)])
+def test_read_when_well_formed(text: str, below: float) -> None:
+    strategies = parse_strategies(text)
+    assert ",".join(map(str, strategies)) == text.replace(" ", "")
+    assert margin(strategies) == below
 
 
 @pytest.mark.parametrize("text", ["most", "below", "below:x", "below:2", "random:-1", "nothing_found:1", "below:nan"])
 def test_refused_when_malformed(text: str) -> None:
-    with pytest.raises(ValueError, match="expected nothing_found"):
+    with pytest.raises(ValueError, match=f"^'{text}' .*nothing_found"):
         parse_strategies(text)
 
 
 @pytest.mark.parametrize(
-    ("confidences", "asked"),
+    ("strategies", "confidences", "selected"),
     [
-        ([], ["nothing_found"]),
-        ([0.1], ["nothing_found"]),
-        ([0.9], []),
-        ([0.35], ["below:0.4"]),
-        ([0.26], ["below:0.4", "near_threshold:0.05"]),
-        ([0.22], ["nothing_found", "near_threshold:0.05"]),
-        ([0.9, 0.22], ["near_threshold:0.05"]),
+        ("", [], []),
+        (ALL, [], ["nothing_found", "random:1"]),
+        (ALL, [0.1], ["nothing_found", "random:1"]),
+        (ALL, [0.9], ["random:1"]),
+        (ALL, [0.35], ["below:0.4", "random:1"]),
+        (ALL, [0.26], ["below:0.4", "near_threshold:0.05", "random:1"]),
+        (ALL, [0.22], ["nothing_found", "near_threshold:0.05", "random:1"]),
+        (ALL, [0.9, 0.22], ["near_threshold:0.05", "random:1"]),
+        ("random:0", [0.9], []),
     ],
 )
-def test_asked_for_when_the_reason_holds(confidences: list[float], asked: list[str]) -> None:
-    strategies = parse_strategies("nothing_found,below:0.4,near_threshold:0.05")
-    assert reasons(strategies, confidences, [0.25] * len(confidences)) == asked
-
-
-def test_all_or_none_when_random_says_so() -> None:
-    assert reasons((Strategy("random", 1.0),), [0.9], [0.2]) == ["random:1"]
-    assert reasons((Strategy("random", 0.0),), [0.9], [0.2]) == []
+def test_selected_when_the_reason_holds(strategies: str, confidences: list[float], selected: list[str]) -> None:
+    assert reasons(parse_strategies(strategies), confidences, [0.25] * len(confidences)) == selected

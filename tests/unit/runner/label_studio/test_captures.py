@@ -12,9 +12,10 @@ import pytest
 
 from runner.label_studio.captures import Capture, Place, count_captures, read_captures
 from runner.label_studio.regions import Box
-from serving.capture import Capture as Kept
-from serving.capture import Capturer
+from serving.capture import CaptureWriter
 from serving.monitoring import Metrics
+from serving.prediction import Prediction
+from serving.responses import Result, Timings
 from serving.settings import Settings
 from serving.storage.detections import Box as Corners
 from serving.storage.detections import Detection, ModelName
@@ -29,7 +30,7 @@ Keep = Callable[..., str]
 def keep(tmp_path: Path) -> Keep:
     """Lets the server's own code keep a capture, with detections of these confidences, and what somebody said."""
     settings = Settings(capture_uri=str(tmp_path), environment="dev")
-    capturer = Capturer(settings, Metrics())
+    writer = CaptureWriter(settings, Metrics())
     numbers = iter(range(1000))
 
     def make(
@@ -44,10 +45,14 @@ def keep(tmp_path: Path) -> Keep:
         box = Corners(x1=10, y1=3, x2=20, y2=15)
         detections = [Detection(label="airplane", class_id=0, confidence=it, box=box) for it in confidences]
         time = time or datetime.now(UTC)
-        kept = Kept(request_id, encoded(gradient()), model, 40, 30, detections, almost, {"airplane": 0.3}, time)
-        capturer.keep(kept, reasons or ["nothing_found"])
+        shown = detections[: len(detections) - almost]
+        timings = Timings(waiting=0, decode=0, inference=0, suppression=0, total=0)
+        result = Result(width=40, height=30, detections=shown, counts={}, timings_ms=timings)
+        below, thresholds = detections[len(shown) :], {"airplane": 0.3}
+        prediction = Prediction(request_id, encoded(gradient()), model, result, below, thresholds, time)
+        writer.keep(prediction, reasons or ["nothing_found"])
         if said is not None:
-            capturer.keep_feedback(request_id, model, time, said)
+            writer.keep_feedback(request_id, model, time, said)
         return request_id
 
     return make

@@ -48,34 +48,12 @@ def test_results_come_in_order_when_threads_work(monkeypatch: pytest.MonkeyPatch
 
 
 def test_workers_are_the_cores_when_nothing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert 1 <= workers() <= (os.cpu_count() or 1)
+    monkeypatch.setattr(module, "available_cores", lambda: 5)
+    assert workers() == 5
     monkeypatch.setenv("RUNNER_WORKERS", "")
-    assert workers() >= 1
+    assert workers() == 5
     monkeypatch.setenv("RUNNER_WORKERS", "7")
     assert workers() == 7
-
-
-@pytest.mark.parametrize(
-    ("files", "expected"),
-    [
-        ({}, 8),
-        ({"cpu.max": "max 100000\n"}, 8),
-        ({"cpu.max": "250000 100000\n"}, 3),
-        ({"cpu.max": "50000 100000\n"}, 1),
-        ({"cpu.max": "nonsense\n"}, 8),
-        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, 8),
-        ({"cpu/cpu.cfs_quota_us": "200000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 2),
-    ],
-)
-def test_workers_are_the_containers_share_when_it_has_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str], expected: int
-) -> None:
-    (tmp_path / "cpu").mkdir()
-    for name, text in files.items():
-        (tmp_path / name).write_text(text)
-    monkeypatch.setattr(module, "CGROUP", tmp_path)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(8))
-    assert workers() == expected
 
 
 @pytest.mark.parametrize("wrong", ["0", "-1", "two", "1.5", " ", "²"])

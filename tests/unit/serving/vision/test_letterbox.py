@@ -1,12 +1,14 @@
 """letterbox: Ultralytics' geometry, and boxes that come back to where they were."""
 
+from dataclasses import astuple
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from serving.vision.letterbox import fill, letterbox, to_input, to_picture
+from serving.vision.letterbox import fill, letterbox, to_picture
 from serving.vision.picture import Picture
 
 SIDES = st.integers(1, 5000)
@@ -20,43 +22,29 @@ def picture_of(image: Image.Image) -> Picture:
 def test_no_boxes_when_none() -> None:
     place = letterbox(640, 480, (320, 320))
     assert to_picture(np.empty((0, 4), np.float32), place).shape == (0, 4)
-    assert to_input(np.empty((0, 4), np.float32), place).shape == (0, 4)
 
 
-# Width, height, input → inner width, inner height, left, top; the values of ultralytics.data.augment.LetterBox 8.4.
+# Width, height, input, stride → input width and height, inner width and height, left, top; the values of
+# ultralytics.data.augment.LetterBox 8.4, with a stride those of `auto=True`, but at least half of the input.
 @pytest.mark.parametrize(
-    ("width", "height", "input_hw", "expected"),
+    ("size", "input_hw", "stride", "expected"),
     [
-        (640, 512, (320, 320), (320, 256, 0, 32)),
-        (490, 412, (320, 320), (320, 269, 0, 25)),  # 51 rows of padding: 25 above, 26 below
-        (810, 1080, (640, 640), (480, 640, 80, 0)),
-        (20_000, 16, (320, 320), (320, 1, 0, 159)),
-        (1, 1, (320, 320), (320, 320, 0, 0)),
-        (1920, 1080, (384, 640), (640, 360, 0, 12)),
+        ((640, 512), (320, 320), None, (320, 320, 320, 256, 0, 32)),
+        ((490, 412), (320, 320), None, (320, 320, 320, 269, 0, 25)),  # 51 rows of padding: 25 above, 26 below
+        ((810, 1080), (640, 640), None, (640, 640, 480, 640, 80, 0)),
+        ((20_000, 16), (320, 320), None, (320, 320, 320, 1, 0, 159)),
+        ((1, 1), (320, 320), None, (320, 320, 320, 320, 0, 0)),
+        ((1920, 1080), (384, 640), None, (640, 384, 640, 360, 0, 12)),
+        ((810, 1080), (640, 640), 32, (480, 640, 480, 640, 0, 0)),
+        ((1920, 1080), (640, 640), 32, (640, 384, 640, 360, 0, 12)),
+        ((640, 640), (640, 640), 32, (640, 640, 640, 640, 0, 0)),
+        ((20_000, 16), (640, 640), 32, (640, 320, 640, 1, 0, 159)),
     ],
 )
 def test_geometry_of_ultralytics(
-    width: int, height: int, input_hw: tuple[int, int], expected: tuple[int, int, int, int]
+    size: tuple[int, int], input_hw: tuple[int, int], stride: int | None, expected: tuple[int, ...]
 ) -> None:
-    place = letterbox(width, height, input_hw)
-    assert (place.inner_width, place.inner_height, place.left, place.top) == expected
-
-
-# Width, height → input width and height, left, top; as above with `auto=True`, but never less than half of the input.
-@pytest.mark.parametrize(
-    ("width", "height", "expected"),
-    [
-        (810, 1080, (480, 640, 0, 0)),
-        (1920, 1080, (640, 384, 0, 12)),
-        (640, 640, (640, 640, 0, 0)),
-        (20_000, 16, (640, 320, 0, 159)),
-    ],
-)
-def test_no_more_padding_than_needed_when_the_input_is_free(
-    width: int, height: int, expected: tuple[int, int, int, int]
-) -> None:
-    place = letterbox(width, height, (640, 640), stride=32)
-    assert (place.input_width, place.input_height, place.left, place.top) == expected
+    assert astuple(letterbox(*size, input_hw, stride=stride)) == (*size, *expected)
 
 
 @given(SIDES, SIDES, INPUTS, st.sampled_from([None, 32]))
@@ -83,9 +71,8 @@ def test_boxes_return_when_mapped_there_and_back(
 ) -> None:
     place = letterbox(width, height, input_hw)
     boxes = np.array([corners], np.float32) * np.array([width, height, width, height], np.float32)
-    there = to_input(boxes, place)
-    assert (there >= 0).all()
-    assert (there <= np.array([input_hw[1], input_hw[0]] * 2) + 1e-3).all()
+    scale = np.array([place.inner_width / width, place.inner_height / height] * 2)
+    there = (boxes * scale + np.array([place.left, place.top] * 2)).astype(np.float32)
     coarseness = max(width / place.inner_width, height / place.inner_height)
     assert np.allclose(to_picture(there, place), boxes, atol=1e-3 * max(1, coarseness))
 

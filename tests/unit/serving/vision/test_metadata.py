@@ -7,11 +7,15 @@ from hypothesis import strategies as st
 from serving.vision.metadata import ModelError, read
 
 GOOD = {"task": "detect", "names": "{0: 'a', 1: 'b c'}", "stride": "32", "imgsz": "[320, 640]", "end2end": "False"}
-
-
-def test_task_is_named_when_empty() -> None:
-    with pytest.raises(ModelError, match="task is None in the model's metadata; expected 'detect'"):
-        read({})
+WRONG = {
+    "task": ["segment", ""],
+    "names": [
+        *("{0: 'a', 2: 'b'}", "{}", "['a', 'b']", "{0: 'a', 1: 'a'}", "{0: 'a', 1: ''}", "{0: 'a', 1: 5}"),
+        *("__import__('os').system('true')", "{0: 'a'", "(" * 5000, "[[]," * 300_000),
+    ],
+    "stride": ["0", "'32'", ""],
+    "imgsz": ["[320]", "[320, 320.0]", "[320, True]", "[]"],
+}
 
 
 def test_read_as_written_when_complete() -> None:
@@ -19,37 +23,19 @@ def test_read_as_written_when_complete() -> None:
     assert (written.classes, written.input_hw, written.stride) == (("a", "b c"), (320, 640), 32)
     assert not written.end2end
     assert read({**GOOD, "end2end": "True"}).end2end
+    assert read({**GOOD, "imgsz": "64"}).input_hw == (64, 64)
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"task": "segment"}, "task is 'segment'.*expected 'detect'"),
-        ({"names": "{0: 'a', 2: 'b'}"}, "names.*without gaps"),
-        ({"names": "{}"}, "names.*without gaps"),
-        ({"names": "['a', 'b']"}, "names.*without gaps"),
-        ({"names": "{0: 'a', 1: 'a'}"}, "names.*different text for each class"),
-        ({"names": "{0: 'a', 1: ''}"}, "names.*different text for each class"),
-        ({"names": "{0: 'a', 1: 5}"}, "names.*different text for each class"),
-        ({"names": "__import__('os').system('true')"}, "names.*no Python literal"),
-        ({"names": "{0: 'a'"}, "names.*no Python literal"),
-        ({"names": "(" * 5000}, "names.*no Python literal"),
-        ({"names": "[[]," * 300_000}, "names.*no Python literal"),
-        ({"stride": "0"}, "stride.*expected 1 whole number"),
-        ({"stride": "'32'"}, "stride.*expected 1 whole number"),
-        ({"imgsz": "[320]"}, "imgsz.*expected 2 whole number"),
-        ({"imgsz": "[320, 320.0]"}, "imgsz.*expected 2 whole number"),
-        ({"imgsz": "[320, True]"}, "imgsz.*expected 2 whole number"),
-    ],
-)
-def test_refused_when_wrong(change: dict[str, str], message: str) -> None:
-    with pytest.raises(ModelError, match=message):
-        read({**GOOD, **change})
+@pytest.mark.parametrize(("key", "text"), [(key, text) for key, texts in WRONG.items() for text in texts])
+def test_refused_when_wrong(key: str, text: str) -> None:
+    with pytest.raises(ModelError, match=f"^{key} ") as caught:
+        read({**GOOD, key: text})
+    assert len(str(caught.value)) < 300
 
 
-@pytest.mark.parametrize("key", ["names", "stride", "imgsz"])
+@pytest.mark.parametrize("key", WRONG)
 def test_refused_when_missing(key: str) -> None:
-    with pytest.raises(ModelError, match=f"{key} is missing in the model's metadata; expected what Ultralytics"):
+    with pytest.raises(ModelError, match=f"^{key} .* is None"):
         read({name: value for name, value in GOOD.items() if name != key})
 
 

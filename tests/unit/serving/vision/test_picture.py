@@ -1,9 +1,7 @@
 """decode: one upright 8-bit RGB picture whatever the encoding, and nothing but PictureError for whatever else."""
 
-import io
 import struct
 import zlib
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from serving.vision.picture import Picture, PictureError, TooLargeError, UnreadableError, UnsupportedError, decode
+from tests.support.pictures import encoded, gradient
 
 COLOUR = [
     *(f"exif{turn}.jpg" for turn in range(2, 9)),
@@ -24,20 +23,14 @@ COLOUR = [
 GREY = ["gray.jpg", "gray16.png", "la.png"]
 
 
-def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
-    out = io.BytesIO()
-    image.save(out, kind, **options)
-    return out.getvalue()
-
-
-def gradient(width: int = 40, height: int = 30) -> Image.Image:
-    columns, rows = np.meshgrid(np.arange(width), np.arange(height))
-    pixels = np.stack([columns * 255 // width, rows * 255 // height, columns + rows], axis=2)
-    return Image.fromarray(pixels.astype(np.uint8))
-
-
 def pixels_of(picture: Picture) -> NDArray[np.int64]:
     return np.asarray(picture.image).astype(np.int64)
+
+
+def turned_by(orientation: int) -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return exif
 
 
 def png_header(width: int, height: int, rest: bytes = b"") -> bytes:
@@ -53,32 +46,25 @@ def tiff_of(bits: int, sample_format: int, pixels: bytes, width: int, height: in
     return b"II*\0" + struct.pack("<I", 8 + len(pixels)) + pixels + directory + b"\0\0\0\0"
 
 
-def test_refused_as_unsupported_when_empty() -> None:
-    with pytest.raises(UnsupportedError, match="empty file; expected JPEG, PNG"):
-        decode(b"")
-
-
-@pytest.mark.parametrize("data", [b"x", b"hello, world" * 9, b"<svg xmlns='http://www.w3.org/2000/svg'/>", b"%PDF-1.7"])
-def test_refused_as_unsupported_when_not_a_picture(data: bytes) -> None:
-    with pytest.raises(UnsupportedError, match=r"not a picture of a known kind; expected JPEG"):
+@pytest.mark.parametrize("data", [b"", b"x", b"hello" * 9, b"<svg xmlns='http://www.w3.org/2000/svg'/>", b"%PDF-1.7"])
+def test_unsupported_when_not_a_picture(data: bytes) -> None:
+    with pytest.raises(UnsupportedError, match="expected JPEG"):
         decode(data)
 
 
-@pytest.mark.parametrize("name", COLOUR)
-def test_same_pixels_when_encoded_otherwise(name: str, shared_data: Path) -> None:
-    base = decode((shared_data / "same-picture" / "base.jpg").read_bytes())
+@pytest.mark.parametrize(("name", "error"), [("pic.heic", UnsupportedError), ("truncated_half.jpg", UnreadableError)])
+def test_refused_when_heic_or_truncated(name: str, error: type[PictureError], shared_data: Path) -> None:
+    with pytest.raises(error, match=r"HEIC|JPEG"):
+        decode((shared_data / "same-picture" / name).read_bytes())
+
+
+@pytest.mark.parametrize(("name", "mode"), [*((name, "RGB") for name in COLOUR), *((name, "L") for name in GREY)])
+def test_same_pixels_when_encoded_otherwise(name: str, mode: str, shared_data: Path) -> None:
+    base = decode((shared_data / "same-picture" / "base.jpg").read_bytes()).image.convert(mode).convert("RGB")
     picture = decode((shared_data / "same-picture" / name).read_bytes())
     assert (picture.width, picture.height) == picture.image.size == (490, 412)
     assert picture.image.mode == "RGB"
-    assert np.abs(pixels_of(picture) - pixels_of(base)).mean() < 1
-
-
-@pytest.mark.parametrize("name", GREY)
-def test_same_brightness_when_grey(name: str, shared_data: Path) -> None:
-    base = decode((shared_data / "same-picture" / "base.jpg").read_bytes())
-    picture = decode((shared_data / "same-picture" / name).read_bytes())
-    grey = np.asarray(base.image.convert("L")).astype(np.int64)[..., None]
-    assert np.abs(pixels_of(picture) - grey).mean() < 1
+    assert np.abs(pixels_of(picture) - np.asarray(base)).mean() < 1
 
 
 @pytest.mark.parametrize(
@@ -107,16 +93,6 @@ def test_says_what_was_converted(name: str, kind: str, turn: int, plain: bool, s
     assert (picture.format, picture.turn, picture.plain) == (kind, turn, plain)
 
 
-def test_refused_as_unsupported_when_heic(shared_data: Path) -> None:
-    with pytest.raises(UnsupportedError, match="HEIC pictures are not supported; expected JPEG"):
-        decode((shared_data / "same-picture" / "pic.heic").read_bytes())
-
-
-def test_refused_as_unreadable_when_truncated(shared_data: Path) -> None:
-    with pytest.raises(UnreadableError, match=r"damaged or truncated JPEG picture \(.*\); expected one that opens"):
-        decode((shared_data / "same-picture" / "truncated_half.jpg").read_bytes())
-
-
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "JPEG2000", "AVIF"])
 def test_whole_or_refused_when_cut_anywhere(kind: str) -> None:
     whole = encoded(gradient(), kind)
@@ -133,9 +109,7 @@ def test_whole_or_refused_when_cut_anywhere(kind: str) -> None:
 def test_upright_when_turned_by_exif(turn: int, kind: str) -> None:
     stored = Image.new("RGB", (40, 24))
     stored.paste((255, 255, 255), (0, 0, 20, 12))  # bright corner: top left as stored
-    exif = Image.Exif()
-    exif[0x0112] = turn
-    picture = decode(encoded(stored, kind, exif=exif))
+    picture = decode(encoded(stored, kind, exif=turned_by(turn)))
     corner = {1: (0, 0), 2: (1, 0), 3: (1, 1), 4: (0, 1), 5: (0, 0), 6: (1, 0), 7: (1, 1), 8: (0, 1)}[turn]
     width, height = (24, 40) if turn >= 5 else (40, 24)
     assert (picture.width, picture.height, picture.turn) == (width, height, turn)
@@ -147,21 +121,20 @@ def test_upright_when_turned_by_exif(turn: int, kind: str) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
-@pytest.mark.parametrize("exif", [b"Exif\0\0", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff", b"Exif\0\0II*\0\xff\xff\xff\x7f"])
-def test_upright_as_stored_when_exif_is_damaged(exif: bytes) -> None:
-    assert decode(encoded(gradient(), "JPEG", exif=exif)).turn == 1
-
-
-@pytest.mark.parametrize("turn", [0, 9, 65535])
-def test_upright_as_stored_when_orientation_is_out_of_range(turn: int) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = turn
+@pytest.mark.parametrize(
+    "exif",
+    [
+        *(b"Exif\0\0", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff", b"Exif\0\0II*\0\xff\xff\xff\x7f"),
+        *(turned_by(turn) for turn in (0, 9, 65535)),
+    ],
+)
+def test_upright_as_stored_when_exif_is_damaged_or_out_of_range(exif: bytes | Image.Exif) -> None:
     assert decode(encoded(gradient(), "JPEG", exif=exif)).turn == 1
 
 
 def test_scaled_and_not_clipped_when_sixteen_bit() -> None:
     deep = Image.fromarray((np.arange(256, dtype=np.uint16) * 257).reshape(16, 16))
-    for data in (encoded(deep), encoded(deep, "TIFF")):
+    for data in (encoded(deep, "PNG"), encoded(deep, "TIFF")):
         assert pixels_of(decode(data))[..., 0].ravel().tolist() == list(range(256))
 
 
@@ -172,7 +145,7 @@ def test_scaled_when_twelve_bit() -> None:
 
 @pytest.mark.parametrize(("bits", "sample_format"), [(32, 3), (32, 2), (16, 2)])
 def test_refused_as_unsupported_when_white_is_undefined(bits: int, sample_format: int) -> None:
-    with pytest.raises(UnsupportedError, match="expected 8- or 16-bit grey or colour"):
+    with pytest.raises(UnsupportedError, match="8- or 16-bit"):
         decode(tiff_of(bits, sample_format, bytes(bits // 8 * 16), 4, 4))
 
 
@@ -183,15 +156,12 @@ def test_white_stays_white_when_of_another_mode(mode: str) -> None:
 
 
 def test_colour_beneath_stays_when_transparent() -> None:
-    data = encoded(Image.new("RGBA", (5, 5), (10, 20, 30, 0)))
+    data = encoded(Image.new("RGBA", (5, 5), (10, 20, 30, 0)), "PNG")
     assert decode(data).image.getpixel((2, 2)) == (10, 20, 30)
 
 
-def test_readable_when_one_pixel() -> None:
-    assert decode(encoded(Image.new("RGB", (1, 1), (9, 9, 9)))).image.size == (1, 1)
-
-
-def test_readable_when_twenty_thousand_pixels_wide() -> None:
+def test_readable_when_tiny_or_twenty_thousand_pixels_wide() -> None:
+    assert decode(encoded(Image.new("RGB", (1, 1)), "PNG")).image.size == (1, 1)
     picture = decode(encoded(Image.new("RGB", (20_000, 16)), "JPEG"), fit=640)
     assert (picture.width, picture.height) == (20_000, 16)
     assert picture.image.size == (2_500, 2)
@@ -205,33 +175,23 @@ def test_readable_when_twenty_thousand_pixels_wide() -> None:
     ],
 )
 def test_refused_from_the_header_when_a_bomb(data: bytes) -> None:
-    with pytest.raises(TooLargeError, match="60000x60000 pixels; expected at most 100,000,000 in all"):
+    with pytest.raises(TooLargeError, match=r"60000x60000 .* 100,000,000 "):
         decode(data)
 
 
 def test_limit_is_the_callers_when_set() -> None:
     data = encoded(gradient())
     assert decode(data, max_pixels=40 * 30).width == 40
-    with pytest.raises(TooLargeError, match="40x30 pixels; expected at most 1,199"):
+    with pytest.raises(TooLargeError, match=r"40x30 .* 1,199 "):
         decode(data, max_pixels=40 * 30 - 1)
-    with pytest.raises(
-        UnreadableError, match="PNG"
-    ):  # past Pillow's own process-wide limit: neither warned of nor refused
+    # Past Pillow's own process-wide limit: neither warned of nor refused.
+    with pytest.raises(UnreadableError, match="PNG"):
         decode(png_header(200_000, 2_000, bytes(4) + b"IDAT"), max_pixels=10**9)
-
-
-def test_own_pixels_when_decoded_by_many_threads() -> None:
-    sources = [encoded(Image.new("RGB", (64, 48), (value, value, value)), "JPEG") for value in range(0, 240, 30)] * 8
-    with ThreadPoolExecutor(8) as pool:
-        pictures = list(pool.map(decode, sources))
-    assert [pixels_of(p).max() for p in pictures] == [pixels_of(decode(s)).max() for s in sources]
 
 
 @given(st.integers(1, 700), st.integers(1, 700), st.integers(1, 800), st.sampled_from([1, 6]))
 def test_never_smaller_than_needed_when_fitted(width: int, height: int, fit: int, turn: int) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = turn
-    picture = decode(encoded(Image.new("RGB", (width, height)), "JPEG", exif=exif), fit=fit)
+    picture = decode(encoded(Image.new("RGB", (width, height)), "JPEG", exif=turned_by(turn)), fit=fit)
     assert (picture.width, picture.height) == ((height, width) if turn == 6 else (width, height))
     assert max(picture.image.size) >= min(fit, max(width, height))
     if min(width, height) >= 8 * fit:
@@ -240,9 +200,7 @@ def test_never_smaller_than_needed_when_fitted(width: int, height: int, fit: int
 
 @pytest.mark.parametrize(("turn", "size"), [(1, (400, 200)), (6, (400, 800))])
 def test_width_as_seen_is_enough_when_fitted_by_width(turn: int, size: tuple[int, int]) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = turn
-    data = encoded(Image.new("RGB", (1600, 800)), "JPEG", exif=exif)
+    data = encoded(Image.new("RGB", (1600, 800)), "JPEG", exif=turned_by(turn))
     assert decode(data, fit_width=size[0] - 5).image.size == size
 
 

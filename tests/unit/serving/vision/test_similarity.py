@@ -1,9 +1,9 @@
-"""Pictures that look alike are told from others."""
+"""Near-duplicates: similar pictures are told from others."""
 
 import numpy as np
 from PIL import Image
 
-from serving.vision.similarity import Seen, difference_hash
+from serving.vision.similarity import RecentHashes, difference_hash
 
 
 def scene(seed: int, shift: int = 0) -> Image.Image:
@@ -12,27 +12,27 @@ def scene(seed: int, shift: int = 0) -> Image.Image:
     return large.convert("RGB").transform(large.size, Image.Transform.AFFINE, (1, 0, shift, 0, 1, 0))
 
 
-def test_nothing_alike_when_nothing_was_seen() -> None:
-    assert not Seen(64).like(0)
+def test_bits_are_brighter_cells_when_hashed() -> None:
+    rising = Image.fromarray(np.arange(9, dtype=np.uint8)[None].repeat(8, 0))
+    falling_row = np.asarray(rising).copy()
+    falling_row[0] = falling_row[0, ::-1]
+    assert difference_hash(rising) == 2**64 - 1
+    assert difference_hash(Image.fromarray(falling_row)) == 2**56 - 1  # the first row is the highest byte
 
 
-def test_alike_when_scaled_or_moved_a_little() -> None:
-    seen = Seen(6)
-    seen.add(difference_hash(scene(1)))
-    assert seen.like(difference_hash(scene(1)))
-    assert seen.like(difference_hash(scene(1).resize((320, 200))))
-    assert seen.like(difference_hash(scene(1, shift=4)))
-    assert not any(seen.like(difference_hash(scene(other))) for other in range(2, 30))
+def test_similar_when_scaled_or_moved_a_little() -> None:
+    recent = RecentHashes(6)
+    assert not recent.has_similar(difference_hash(scene(1)))
+    recent.add(difference_hash(scene(1)))
+    same = (scene(1), scene(1).resize((320, 200)), scene(1, shift=4))
+    assert all(recent.has_similar(difference_hash(image)) for image in same)
+    assert not any(recent.has_similar(difference_hash(scene(other))) for other in range(2, 30))
 
 
-def test_all_kept_when_switched_off() -> None:
-    seen = Seen(-1)
-    seen.add(7)
-    assert not seen.like(7)
-
-
-def test_forgotten_when_long_ago() -> None:
-    seen = Seen(0, remember=2)
+def test_only_the_last_are_held_and_none_when_switched_off() -> None:
+    recent, off = RecentHashes(0, remember=2), RecentHashes(-1)
     for hashed in (1, 2, 4):
-        seen.add(hashed)
-    assert [seen.like(hashed) for hashed in (1, 2, 4)] == [False, True, True]
+        recent.add(hashed)
+        off.add(hashed)
+    assert [recent.has_similar(hashed) for hashed in (1, 2, 4)] == [False, True, True]
+    assert not off.has_similar(4)

@@ -1,4 +1,4 @@
-"""API page with Swagger UI, from the files of an installed package: it works without the internet."""
+"""API page: Swagger UI from the files of an installed package, so that it works without the internet."""
 
 from importlib.resources import as_file, files
 
@@ -19,7 +19,7 @@ def mount(app: FastAPI) -> None:
 
 @router.get("/")
 async def home(request: Request) -> Response:
-    """Lead to the page."""
+    """Redirect to the page."""
     return RedirectResponse(f"{_root(request)}/docs")
 
 

@@ -10,9 +10,9 @@ from serving.state import Shared
 router = APIRouter(tags=["Operate"])
 
 
-@router.get("/model", responses={code: REFUSALS[code] for code in (401, 503)}, summary="The model that answers here")
+@router.get("/model", responses={code: REFUSALS[code] for code in (401, 503)}, summary="The loaded model")
 async def model(state: Shared) -> ModelInfo:
-    """Its version, classes and thresholds, what it was trained on and how well it did, and what runs it."""
+    """Version, classes, thresholds, training and metrics of the loaded model, and the device that it runs on."""
     loaded, batcher = state.model()
     detector = loaded.detector
     return ModelInfo(
@@ -32,17 +32,17 @@ async def model(state: Shared) -> ModelInfo:
 
 @router.get("/healthz", summary="Is the process alive?")
 async def healthz() -> Health:
-    """Yes, as long as this answers. A model that cannot be loaded does not make it no: a restart would not help."""
+    """200 while the process answers, even if the model cannot be loaded: a restart would not help."""
     return Health(status="alive", problem=None)
 
 
 @router.get(
     "/readyz",
     responses={503: {"model": Health, "description": "Not ready: loading, or about to stop"}},
-    summary="Should requests come here?",
+    summary="Is the server ready for requests?",
 )
 async def readyz(state: Shared, response: Response) -> Health:
-    """No while the model is being loaded, and no more once the server was told to stop."""
+    """503 while the model is being loaded, and once the server was told to stop."""
     if state.ready:
         return Health(status="ready", problem=None)
     response.status_code = 503
@@ -51,8 +51,11 @@ async def readyz(state: Shared, response: Response) -> Health:
 
 
 @router.get(
-    "/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}}, summary="For Prometheus"
+    "/metrics",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {}}}},
+    summary="Metrics for Prometheus",
 )
 async def metrics(state: Shared) -> Response:
-    """Requests, latencies, queue, detections, confidences, captures, refusals."""
+    """Metrics of requests, latencies, the queue, detections, confidences, captures and refusals."""
     return Response(state.metrics.text(), headers={"Content-Type": CONTENT_TYPE})

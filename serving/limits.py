@@ -1,0 +1,51 @@
+"""Limits of bytes held in memory and of captures per period; thread-safe where threads share them."""
+
+import threading
+from collections.abc import Mapping
+
+_PERIODS = {"minute": 60, "hour": 3_600, "day": 86_400}
+
+
+class Budget:
+    """Limit of the bytes held at once; thread-safe."""
+
+    def __init__(self, limit: int) -> None:
+        """Take the limit in bytes."""
+        self.held = 0
+        self._limit = limit
+        self._lock = threading.Lock()
+
+    def take(self, count: int) -> bool:
+        """Reserve bytes; False if that would exceed the limit."""
+        with self._lock:
+            if self.held + count > self._limit:
+                return False
+            self.held += count
+            return True
+
+    def give_back(self, count: int) -> None:
+        """Release bytes."""
+        with self._lock:
+            self.held -= count
+
+
+class RateLimits:
+    """Rate limits per minute, hour and day of the clock."""
+
+    def __init__(self, most: Mapping[str, int]) -> None:
+        """Take the limits for "minute", "hour" and "day"."""
+        self._most = most
+        self._counts: dict[str, tuple[int, int]] = {}
+
+    def reached(self, now: float) -> str | None:
+        """Return the period whose limit is reached; None: one more is counted."""
+        counts = {}
+        for period, seconds in _PERIODS.items():
+            number = int(now // seconds)
+            last, count = self._counts.get(period, (number, 0))
+            counts[period] = (number, (count if last == number else 0) + 1)
+        for period, (_, count) in counts.items():
+            if count > self._most[period]:
+                return period
+        self._counts = counts
+        return None

@@ -1,0 +1,76 @@
+"""Prediction for one picture, and the memory of the last ones."""
+
+import io
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from serving.responses import Result
+from serving.storage.detections import Detection, ModelName
+from serving.vision.picture import decode
+
+_JPEG_QUALITY = 95
+_BASE_BYTES, _DETECTION_BYTES = 2_000, 2_000
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Prediction for one picture, with all that a capture of it stores.
+
+    Attributes:
+        data: the file as it was sent.
+        result: width, height and detections as in the answer.
+        almost: detections just below their threshold, not in the answer.
+        thresholds: class name → confidence.
+    """
+
+    request_id: str
+    data: bytes
+    model: ModelName
+    result: Result
+    almost: Sequence[Detection]
+    thresholds: Mapping[str, float]
+    time: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+    @property
+    def size(self) -> int:
+        """Approximate bytes of memory; in many small pictures the detections weigh most."""
+        return len(self.data) + _BASE_BYTES + _DETECTION_BYTES * (len(self.result.detections) + len(self.almost))
+
+    def jpeg(self) -> bytes:
+        """Return the picture as an upright JPEG: the original bytes if they are one, because boxes are in its pixels.
+
+        A picture that cannot be read raises PictureError.
+        """
+        picture = decode(self.data)
+        if picture.format == "JPEG" and picture.plain:
+            return self.data
+        out = io.BytesIO()
+        picture.image.save(out, "JPEG", quality=_JPEG_QUALITY)
+        return out.getvalue()
+
+
+class RecentPredictions:
+    """The last predictions, so that feedback need not send the picture again; bounded in bytes, thread-safe."""
+
+    def __init__(self, limit: int) -> None:
+        """Take the limit in bytes."""
+        self._limit, self._held = limit, 0
+        self._predictions: OrderedDict[str, Prediction] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def add(self, prediction: Prediction) -> None:
+        """Add a prediction, and drop the oldest beyond the limit."""
+        with self._lock:
+            self._predictions[prediction.request_id] = prediction
+            self._held += prediction.size
+            while self._held > self._limit:
+                _, oldest = self._predictions.popitem(last=False)
+                self._held -= oldest.size
+
+    def get(self, request_id: str) -> Prediction | None:
+        """Return the prediction of a request; None when it was dropped."""
+        with self._lock:
+            return self._predictions.get(request_id)

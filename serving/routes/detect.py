@@ -1,0 +1,161 @@
+"""Routes for pictures: /detect, /detect/image, /detect/batch."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from time import perf_counter
+from typing import Annotated, Any
+
+import fastapi
+from fastapi import APIRouter, Depends, Header, Request, Response
+
+from serving.answering import Parameters, predict, remember, resolve
+from serving.drawing import annotate, encode
+from serving.errors import Refused
+from serving.openapi import FILE, FILES, REFUSALS, form_body
+from serving.prediction import Prediction
+from serving.responses import Answer, BatchAnswer, FileResult
+from serving.state import Shared, State
+from serving.upload import Part, files_of, form, only_file
+from serving.vision.picture import decode
+
+router = APIRouter(tags=["Detect"], responses=REFUSALS)
+Asked = Annotated[Parameters, fastapi.Query()]
+
+
+async def _may_keep(
+    no_capture: Annotated[
+        str | None,
+        Header(
+            alias="X-No-Capture", description="Any value but `0` or `false`: never keep this picture for labelling."
+        ),
+    ] = None,
+) -> bool:
+    """Whether the caller allows capture of the picture."""
+    return no_capture is None or no_capture.strip().lower() in ("", "0", "false", "no")
+
+
+MayKeep = Annotated[bool, Depends(_may_keep)]
+
+
+@router.post("/detect", openapi_extra=form_body(FILE), response_model=Answer, summary="Find objects in a picture")
+async def detect(request: Request, state: Shared, parameters: Asked, may_keep: MayKeep) -> Response:
+    """Send a picture; get boxes, classes and confidences of the objects in it.
+
+    JPEG, PNG, WebP, GIF, BMP, TIFF, JPEG 2000 and AVIF are read; the content decides, not the file's name. Boxes are in
+    pixels of the upright picture: a photo with an EXIF orientation is turned first.
+    """
+    async with _predicted(request, state, parameters, may_keep) as prediction:
+        answer = Answer(request_id=prediction.request_id, model=prediction.model, **dict(prediction.result))
+    return Response(answer.model_dump_json(), media_type="application/json")
+
+
+@router.post(
+    "/detect/image",
+    openapi_extra=form_body(FILE),
+    response_class=Response,
+    responses={200: {"description": "The picture", "content": {"image/jpeg": {}, "image/png": {}}}},
+    summary="Show the objects in a picture",
+)
+async def detect_image(request: Request, state: Shared, parameters: Asked, may_keep: MayKeep) -> Response:
+    """Send a picture; get it back with boxes, classes and confidences drawn on it.
+
+    The answer is a JPEG, or a PNG if the `Accept` header prefers it. Small pictures are enlarged, so that labels can be
+    read. The header `X-Detections` is the number of detections.
+    """
+    kind = "image/png" if _prefers_png(request.headers.get("accept", "")) else "image/jpeg"
+    async with _predicted(request, state, parameters, may_keep) as prediction:
+        detections = prediction.result.detections
+
+        def draw() -> bytes:
+            picture = decode(prediction.data, max_pixels=state.settings.max_picture_pixels)
+            return encode(annotate(picture.image, detections), kind)
+
+        drawn, _ = await state.workers.run(draw)
+    return Response(drawn, media_type=kind, headers={"X-Detections": str(len(detections))})
+
+
+@router.post(
+    "/detect/batch",
+    openapi_extra=form_body(FILES),
+    response_model=BatchAnswer,
+    summary="Find objects in several pictures",
+)
+async def detect_batch(request: Request, state: Shared, parameters: Asked, may_keep: MayKeep) -> Response:
+    """Send several pictures; get one result for each, in the same order.
+
+    A file that cannot be read gets an error of its own; the others are answered.
+    """
+    settings, request_id = state.settings, request.state.request_id
+    query = resolve(state, parameters)
+    state.workers.check()
+    async with form(request, settings.max_batch_bytes, state.budget, settings.upload_seconds) as parts:
+        files = files_of(parts, "files")
+        if not files:
+            raise Refused(422, "the form has no file in `files`; expected one or more pictures")
+        if len(files) > settings.max_batch_pictures:
+            raise Refused(413, f"the batch has {len(files)} pictures; expected at most {settings.max_batch_pictures}")
+        since = perf_counter()
+        turns = asyncio.Semaphore(state.workers.count)  # one batch must not fill the queue for others
+
+        async def result(number: int, part: Part) -> FileResult:
+            name = (part.filename or "")[:255]
+            file_id = f"{request_id}-{number}"
+            async with turns:
+                try:
+                    _check_size(part.data, settings.max_picture_bytes)
+                    prediction = await predict(state, file_id, part.data, query, since)
+                except Refused as error:
+                    if error.status_code == 503:
+                        raise
+                    state.metrics.rejects.labels(error.reason).inc()
+                    return FileResult(request_id=file_id, filename=name, status=error.status_code, error=error.detail)
+            if may_keep:
+                remember(state, prediction, query)
+            return FileResult(request_id=file_id, filename=name, status=200, found=prediction.result)
+
+        results = await _all([result(number, part) for number, part in enumerate(files)])
+    answer = BatchAnswer(request_id=request_id, model=query.model.name, results=results)
+    return Response(answer.model_dump_json(), media_type="application/json")
+
+
+@asynccontextmanager
+async def _predicted(
+    request: Request, state: State, parameters: Parameters, may_keep: bool
+) -> AsyncIterator[Prediction]:
+    """Yield the prediction for the picture of a form; after the block, remember the picture."""
+    query = resolve(state, parameters)
+    state.workers.check()
+    settings = state.settings
+    async with form(request, settings.max_picture_bytes, state.budget, settings.upload_seconds) as parts:
+        data = only_file(parts)
+        _check_size(data, settings.max_picture_bytes)
+        prediction = await predict(state, request.state.request_id, data, query, perf_counter())
+        result = prediction.result
+        request.state.notes = {"detections": len(result.detections), "pixels": result.width * result.height}
+        yield prediction
+        if may_keep:
+            remember(state, prediction, query)
+
+
+def _check_size(data: bytes, limit: int) -> None:
+    if len(data) > limit:
+        raise Refused(413, f"the picture has {len(data):,} bytes; expected at most {limit:,}")
+
+
+def _prefers_png(accept: str) -> bool:
+    accepted = [part.partition(";")[0].strip().lower() for part in accept.split(",")]
+    jpeg = next(
+        (place for place, kind in enumerate(accepted) if kind in ("image/jpeg", "image/*", "*/*")), len(accepted)
+    )
+    return "image/png" in accepted and accepted.index("image/png") < jpeg
+
+
+async def _all(work: list[Any]) -> list[FileResult]:
+    """Wait for all tasks; the first failure cancels the others and is raised."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(each) for each in work]
+    except ExceptionGroup as errors:
+        raise errors.exceptions[0] from errors
+    return [task.result() for task in tasks]
