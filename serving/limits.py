@@ -1,6 +1,7 @@
-"""Limits of bytes held in memory and of captures per period; thread-safe where threads share them."""
+"""Limits of bytes held in memory, and of captures per period."""
 
 import threading
+from collections import Counter
 from collections.abc import Mapping
 
 _PERIODS = {"minute": 60, "hour": 3_600, "day": 86_400}
@@ -35,17 +36,13 @@ class RateLimits:
     def __init__(self, most: Mapping[str, int]) -> None:
         """Take the limits for "minute", "hour" and "day"."""
         self._most = most
-        self._counts: dict[str, tuple[int, int]] = {}
+        self._counts: Counter[tuple[str, int]] = Counter()
 
     def reached(self, now: float) -> str | None:
         """Return the period whose limit is reached; None: one more is counted."""
-        counts = {}
-        for period, seconds in _PERIODS.items():
-            number = int(now // seconds)
-            last, count = self._counts.get(period, (number, 0))
-            counts[period] = (number, (count if last == number else 0) + 1)
-        for period, (_, count) in counts.items():
-            if count > self._most[period]:
+        current = {period: (period, int(now // seconds)) for period, seconds in _PERIODS.items()}
+        for period, key in current.items():
+            if self._counts[key] >= self._most[period]:
                 return period
-        self._counts = counts
+        self._counts = Counter({key: self._counts[key] + 1 for key in current.values()})
         return None

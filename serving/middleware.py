@@ -106,13 +106,8 @@ class RequestMiddleware:
 
 def model_headers(model: ModelName) -> list[tuple[bytes, bytes]]:
     """Return X-Model-Name, -Version, -SHA256, -Commit; characters outside plain ASCII are percent-encoded."""
-    values = {
-        b"x-model-name": model.name,
-        b"x-model-version": model.version,
-        b"x-model-sha256": model.sha256,
-        b"x-model-commit": model.commit,
-    }
-    return [(key, quote(value, safe=" /:+-_.,").encode()) for key, value in values.items() if value]
+    values = model.model_dump().items()
+    return [(f"x-model-{key}".encode(), quote(value, safe=" /:+-_.,").encode()) for key, value in values if value]
 
 
 def _has_body(scope: Scope) -> bool:

@@ -63,7 +63,7 @@ class Options:
 DEFAULTS = Options()
 
 
-class Timings(NamedTuple):
+class Phases(NamedTuple):
     """Times of a detection in milliseconds; in a batch each picture has its share."""
 
     decode: float
@@ -87,7 +87,7 @@ class Detections:
     class_ids: NDArray[np.int64]
     width: int
     height: int
-    timings: Timings
+    timings: Phases
 
 
 @dataclass(frozen=True)
@@ -208,7 +208,7 @@ class Detector:
             candidates = from_grid(inferred.output, thresholds, multi_label=options.multi_label)
             rows = suppress(candidates, iou=options.iou, limit=options.max_detections)
         boxes = to_picture(rows.boxes_xyxy_px, place)
-        timings = Timings(inferred.decode_ms, inferred.inference_ms, (perf_counter() - start) * 1e3)
+        timings = Phases(inferred.decode_ms, inferred.inference_ms, (perf_counter() - start) * 1e3)
         return Detections(boxes, rows.confidences, rows.class_ids, place.width, place.height, timings)
 
     def _run_all(self, inputs: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:

@@ -45,14 +45,12 @@ def from_grid(output: NDArray[np.float32], thresholds: NDArray[np.float32], *, m
         multi_label: True: every class above its threshold counts; False: a box's best class only.
     """
     scores = output[4:]
-    lowest = thresholds.min()
+    anchors = np.flatnonzero(scores.max(axis=0) > thresholds.min())
     if multi_label and len(scores) > 1:
-        anchors = np.flatnonzero(scores.max(axis=0) > lowest)
         ranks, class_ids = np.nonzero(np.greater(scores[:, anchors].T, thresholds))
         anchors = anchors[ranks]
     else:
         # The best class is chosen among all classes, wanted or not, as in Ultralytics.
-        anchors = np.flatnonzero(scores.max(axis=0) > lowest)
         class_ids = scores[:, anchors].argmax(axis=0)
         above = scores[class_ids, anchors] > thresholds[class_ids]
         anchors, class_ids = anchors[above], class_ids[above]

@@ -53,16 +53,6 @@ def test_same_as_one_by_one_when_suppressed(rows: Rows, iou: float, limit: int) 
     assert np.array_equal(found.class_ids, expected.class_ids)
 
 
-@given(candidates(), st.floats(0, 1))
-def test_apart_and_ranked_when_suppressed(rows: Rows, iou: float) -> None:
-    kept = suppress(rows, iou=iou, limit=300)
-    assert (np.diff(kept.confidences) <= 0).all()
-    pairs = [(i, j) for i in range(len(kept.confidences)) for j in range(i)][:2000]
-    assert not any(rivals(kept, i, j, iou + 1e-5) for i, j in pairs)
-    again = suppress(kept, iou=iou, limit=300)
-    assert np.array_equal(again.boxes_xyxy_px, kept.boxes_xyxy_px)
-
-
 def test_classes_do_not_compete_when_on_one_place() -> None:
     rows = Rows(np.array([[0, 0, 9, 9]] * 3, np.float32), np.array([0.5, 0.6, 0.7], np.float32), np.array([0, 1, 1]))
     assert suppress(rows, iou=0.5, limit=9).class_ids.tolist() == [1, 0]
