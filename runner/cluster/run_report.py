@@ -14,6 +14,7 @@ from runner.cluster.api import Object
 from runner.cluster.runs import results_of, task_of
 from runner.config.compose import leaves
 from runner.release.promote import side_by_side
+from runner.release.verdict import criteria_rows
 from runner.store import Store
 from runner.store.published import Version, read_version
 from runner.tables import METRICS, Row, Table
@@ -141,10 +142,7 @@ def _version(found: dict[str, Step], store: Store | None) -> Version | None:
 def _of_version(version: Version, store: Store) -> list[Table]:
     manifest = version.manifest
     verdict = manifest.verdict if isinstance(manifest.verdict, dict) else {}
-    rows: list[Row] = [("criterion", "found", "verdict")]
-    rows += [
-        (each["criterion"], each["said"], "yes" if each["passed"] else "NO") for each in verdict.get("findings", [])
-    ]
+    rows = criteria_rows(verdict.get("findings", []))
     rows += [("left out", line, "-") for line in verdict.get("left_out", [])]
     against = verdict.get("deployed")
     old = read_version(store, against["model"], against["version"]) if against else None

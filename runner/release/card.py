@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from runner.release.verdict import criteria_rows
 from runner.tables import Row, Table, metric_rows
 
 FEW_BOXES = 30  # boxes in test; figures of a class with fewer are unreliable
@@ -70,9 +71,8 @@ def _quality(manifest: Manifest) -> str:
     if not metrics:
         return f"Not measured. The threshold is {manifest['thresholds']['overall']:g} for every class."
     rows: list[Row] = [tuple(map(_plain, row)) for row in metric_rows(metrics)]
-    findings: list[Row] = [("criterion of the gate", "found", "verdict")]
-    for each in manifest["verdict"]["findings"]:
-        findings.append((_plain(each["criterion"]), _plain(each["said"]), "yes" if each["passed"] else "NO"))
+    (_, *head), *criteria = criteria_rows(manifest["verdict"]["findings"])
+    findings: list[Row] = [("criterion of the gate", *head), *(tuple(map(_plain, row)) for row in criteria)]
     left_out = [f"Left out: {_plain(line)}." for line in manifest["verdict"]["left_out"]]
     tables = [Table("", rows).as_text(markdown=True), Table("", findings).as_text(markdown=True)]
     return "\n\n".join([*tables, *([_bullets(left_out)] if left_out else [])])

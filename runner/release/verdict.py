@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -68,8 +70,7 @@ class Verdict(BaseModel):
 
     def as_text(self, *, markdown: bool = False) -> str:
         """Return a table of the criteria, the parts not judged, and the outcome."""
-        rows: list[Row] = [("criterion", "found", "verdict")]
-        rows += [(each.criterion, each.said, "yes" if each.passed else "NO") for each in self.findings]
+        rows = criteria_rows(each.model_dump() for each in self.findings)
         against = f"against {self.deployed.model} {self.deployed.version}" if self.deployed else "alone"
         table = Table(f"The gate: this model {against}, on {self.pictures} test pictures", rows)
         failed = [each.criterion for each in self.findings if not each.passed]
@@ -77,6 +78,16 @@ class Verdict(BaseModel):
         bullet = "- " if markdown else ""
         closing = [*(f"left out: {line}" for line in self.left_out), outcome]
         return "\n".join([table.as_text(markdown=markdown), "", *(f"{bullet}{line}" for line in closing)])
+
+
+def criteria_rows(findings: Iterable[Mapping[str, Any]]) -> list[Row]:
+    """Return the criteria of a verdict as rows under a head.
+
+    Args:
+        findings: as in a manifest: the fields of `Finding`.
+    """
+    rows: list[Row] = [("criterion", "found", "verdict")]
+    return rows + [(each["criterion"], each["said"], "yes" if each["passed"] else "NO") for each in findings]
 
 
 def criteria_of(rules: Gate) -> dict[str, int | float]:
