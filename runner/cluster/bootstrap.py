@@ -6,19 +6,19 @@ that Argo CD reads from Git, because the two would overwrite each other.
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
 from runner.cluster import facts as cluster_env
 from runner.cluster import kubectl
-from runner.cluster.container_images import PATH as IMAGES
-from runner.cluster.container_images import unbuilt_images
-from runner.cluster.installation import lead_over, rendered, require_ours
+from runner.cluster.api import PIPELINES
+from runner.cluster.container_images import require_built
+from runner.cluster.installation import migrate, rendered, require_ours
 from runner.cluster.openshift_gitops import NAMESPACE, others_subscription, require_usable
 from runner.cluster.rights import advice
 from runner.cluster.waiting import OPERATORS, Say, wait_until
-from runner.errors import ClusterError, ConfigError
+from runner.errors import ClusterError, ConfigError, GitError
+from runner.forge.git import git, paths_of
 
 CRD = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/"
 ARGO_CD = {
@@ -35,7 +35,8 @@ PREREQUISITES = {
     "servicemonitors.monitoring.coreos.com": "the Prometheus operator",
 }
 ARGO_CD_NAMESPACES = {"openshift": NAMESPACE, "kubernetes": "argocd"}
-PEOPLES = (("flywheel-pipelines", "git"), ("flywheel-pipelines", "webhook"))
+#: Secrets that people supply: namespace, name, required key. gitops/README.md has the commands.
+USER_SECRETS = ((PIPELINES, "git", "token"), (PIPELINES, "webhook", "secret"))
 
 
 def bootstrap(project: Path, platform: str, say: Say, *, patience_s: float = 900, pause_s: float = 5) -> None:
@@ -62,33 +63,30 @@ def bootstrap(project: Path, platform: str, say: Say, *, patience_s: float = 900
         require_ours(objects)
         if not there:
             _apply(project, "operator", say)
-        wait_until(_lacking, say, remedy=OPERATORS, patience_s=patience_s, pause_s=pause_s)
+        wait_until(_missing_kind, say, remedy=OPERATORS, patience_s=patience_s, pause_s=pause_s)
     else:
-        if unbuilt := unbuilt_images(project / IMAGES):
-            raise ConfigError(
-                f"{IMAGES}: {', '.join(unbuilt)} not built yet; gitops/README.md (The first day) says how to"
-            )
+        require_built(project)
         missing = sorted({who for name, who in PREREQUISITES.items() if kubectl.get(CRD + name) is None})
         if missing:
             raise ClusterError(
                 f"the cluster lacks {', '.join(missing)}; gitops/README.md (before) says how to install what is missing"
             )
         require_ours(objects)
-    lead_over(objects, platform, say)
+    migrate(objects, platform, say)
     _apply(project, f"root/overlays/{platform}", say)
     say(f"applied; Argo CD does the rest: kubectl -n {ARGO_CD_NAMESPACES[platform]} get applications -w")
     for line in advice() if platform == "kubernetes" else ():
         say(line)
-    for namespace, name in PEOPLES:
-        if kubectl.get(f"/api/v1/namespaces/{namespace}/secrets/{name}") is None:
-            say(f"yours to supply: Secret {name} in {namespace} (gitops/README.md has the command)")
+    for namespace, name, _ in USER_SECRETS:
+        if not kubectl.secret(namespace, name):
+            say(f"please create Secret {name} in {namespace}; gitops/README.md has the command")
 
 
-def _lacking() -> str:
+def _missing_kind() -> str:
     """Return the first kind that OpenShift GitOps has not brought yet, as `kubectl apply` sees it; empty for none."""
     served, needed = kubectl.kinds(["argoproj.io"]), ARGO_CD | {"argocds.argoproj.io": "ArgoCD"}
-    lacking = [name for name, kind in needed.items() if ("argoproj.io", kind) not in served]
-    return f"{lacking[0]}, which OpenShift GitOps brings" if lacking else ""
+    missing = [name for name, kind in needed.items() if ("argoproj.io", kind) not in served]
+    return f"{missing[0]}, which OpenShift GitOps brings" if missing else ""
 
 
 def require_pushed(project: Path, values: dict[str, str]) -> None:
@@ -107,20 +105,21 @@ def require_pushed(project: Path, values: dict[str, str]) -> None:
 
 def fetched(project: Path, url: str, revision: str) -> str:
     """Fetch a branch or tag of a repository and return its commit id; ConfigError when that fails."""
-    done = _git(project, "fetch", "--quiet", "--no-tags", url, revision)
-    if done.returncode:
+    try:
+        asking = {"GIT_TERMINAL_PROMPT": "1"}  # a person is there to type a password
+        git(project, "fetch", "--quiet", "--no-tags", url, revision, environment=asking)
+    except GitError as error:
         raise ConfigError(
-            f"{url} does not give {revision}: {' '.join(done.stderr.split())}; "
-            f"push it, or mend REPO_URL and the revisions in {cluster_env.PATH}"
-        )
-    return _git(project, "rev-parse", "FETCH_HEAD^{commit}").stdout.strip()
+            f"{revision} cannot be fetched from {url}: push it, or correct REPO_URL and the revisions in "
+            f"{cluster_env.PATH} ({error})"
+        ) from error
+    return git(project, "rev-parse", "FETCH_HEAD^{commit}")
 
 
 def changed_since(project: Path, commit: str, paths: Sequence[str]) -> list[str]:
     """Return the files of the work tree that differ from a commit, untracked ones too."""
-    changed = _git(project, "diff", "--name-only", "-z", commit, "--", *paths).stdout
-    new = _git(project, "ls-files", "--others", "--exclude-standard", "-z", "--", *paths).stdout
-    return [name for name in f"{changed}{new}".split("\0") if name]
+    changed = git(project, "diff", "--name-only", "-z", commit, "--", *paths)
+    return paths_of(changed + git(project, "ls-files", "--others", "--exclude-standard", "-z", "--", *paths))
 
 
 def _apply(project: Path, folder: str, say: Say) -> None:
@@ -131,7 +130,3 @@ def _apply(project: Path, folder: str, say: Say) -> None:
         say(f"  {line}")
     if done.returncode:
         raise ClusterError(f"{path} was not applied as a whole: {' '.join(done.stderr.split())}; run this again")
-
-
-def _git(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["git", *arguments], cwd=project, capture_output=True, text=True, check=False)

@@ -8,18 +8,16 @@ from pathlib import Path
 
 from runner.errors import ConfigError
 
-NAMES = ("discover", "bootstrap", "first-run", "images", "retrain")
-
 
 def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the commands to `python -m runner`."""
     discover = commands.add_parser("discover", help="find out the cluster's facts for gitops/cluster/cluster.env")
     discover.add_argument("--write", action="store_true", help="merge them into the file instead of only showing them")
-    bring = commands.add_parser("bootstrap", help="bring Argo CD and its root Application to the cluster")
-    bring.add_argument("--platform", required=True, choices=["openshift", "kubernetes"])
-    first = commands.add_parser("first-run", help="the first day of a cluster, until dev serves a model")
-    first.add_argument("--dataset", metavar="X", help="as `dataset add` takes it (default: what params.yaml names)")
-    first.add_argument("--baseline", type=Path, metavar="FILE.pt", help="a stock pretrained model to compare with")
+    bootstrap = commands.add_parser("bootstrap", help="bring Argo CD and its root Application to the cluster")
+    bootstrap.add_argument("--platform", required=True, choices=["openshift", "kubernetes"])
+    first_run = commands.add_parser("first-run", help="the first day of a cluster, until dev serves a model")
+    first_run.add_argument("--dataset", metavar="X", help="as `dataset add` takes it (default: that of params.yaml)")
+    first_run.add_argument("--baseline", type=Path, metavar="FILE.pt", help="a stock pretrained model to compare with")
     images = commands.add_parser("images", help="digests of images built in the cluster, for gitops/images/")
     images.add_argument("--write", action="store_true", help="put them into the file instead of only showing them")
     retrain = commands.add_parser("retrain", help="start a run in the cluster, with other values for it alone")
@@ -30,30 +28,40 @@ def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     retrain.add_argument("--now", action="store_true", help="also while another run is at work")
     retrain.add_argument("--if-idle", action="store_true", help="nothing, and no error, while another run is at work")
     retrain.add_argument("--commit", action="store_true", help="open a pull request with the values instead")
+    for parser, run in (
+        (discover, _discover),
+        (bootstrap, _bootstrap),
+        (first_run, _first_run),
+        (images, _images),
+        (retrain, _retrain),
+    ):
+        parser.set_defaults(run=run)
 
 
-def run(given: argparse.Namespace) -> int:
-    """Run one of the commands; return its exit status."""
-    project = Path.cwd()
-    if given.command == "discover":
-        from runner.cluster.discover import discover
+def _discover(given: argparse.Namespace) -> None:
+    from runner.cluster.discover import discover
 
-        print(discover(project, write=given.write))
-    elif given.command == "bootstrap":
-        from runner.cluster.bootstrap import bootstrap
+    print(discover(Path.cwd(), write=given.write))
 
-        bootstrap(project, given.platform, _say)
-    elif given.command == "first-run":
-        from runner.cluster.first_run import first_run
 
-        first_run(project, _say, dataset=given.dataset, baseline=given.baseline and given.baseline.expanduser())
-    elif given.command == "retrain":
-        _retrain(given)
-    else:
-        from runner.cluster.container_images import update
+def _bootstrap(given: argparse.Namespace) -> None:
+    from runner.cluster.bootstrap import bootstrap
+    from runner.cluster.waiting import say
 
-        print(update(project, write=given.write))
-    return 0
+    bootstrap(Path.cwd(), given.platform, say)
+
+
+def _first_run(given: argparse.Namespace) -> None:
+    from runner.cluster.first_run import first_run
+    from runner.cluster.waiting import say
+
+    first_run(Path.cwd(), say, dataset=given.dataset, baseline=given.baseline and given.baseline.expanduser())
+
+
+def _images(given: argparse.Namespace) -> None:
+    from runner.cluster.container_images import update
+
+    print(update(Path.cwd(), write=given.write))
 
 
 def _retrain(given: argparse.Namespace) -> None:
@@ -72,7 +80,7 @@ def _retrain(given: argparse.Namespace) -> None:
     if values:
         check_values(Path.cwd(), values)
     if "gpu-timeout" in params:
-        seconds(params["gpu-timeout"])
+        seconds(params["gpu-timeout"], "gpu-timeout")
     if given.revision and not re.fullmatch("[0-9a-f]{40}", given.revision):
         raise ConfigError(f"--revision: found {given.revision!r}, expected a commit's 40 hexadecimal digits")
     revision = given.revision or head_of(*followed_branch())
@@ -84,9 +92,4 @@ def _retrain(given: argparse.Namespace) -> None:
         print(f"nothing started: {error}")
         return
     with_values = f" with {' '.join(values)}: published, never pinned" if values else ""
-    look = f"tkn -n {PIPELINES} pipelinerun logs -f {name}"
-    print(f"{name} trains {revision[:12]}{with_values}; `{look}` shows it")
-
-
-def _say(line: str) -> None:
-    print(line, flush=True)
+    print(f"{name} trains {revision[:12]}{with_values}; `tkn -n {PIPELINES} pipelinerun logs -f {name}` shows it")

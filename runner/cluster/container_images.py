@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 
 from runner.cluster import kubectl
-from runner.errors import ClusterError
+from runner.errors import ClusterError, ConfigError
 
 PATH = Path("gitops/images/kustomization.yaml")
 NAMESPACE = "flywheel-builds"
@@ -22,11 +22,20 @@ def unbuilt_images(path: Path) -> list[str]:
     return [str(image["name"]) for image in listed if set(image["digest"].removeprefix("sha256:")) == {"0"}]
 
 
-def update(project: Path, *, write: bool) -> str:
-    """Return the changed digests as text; ClusterError when one of the images is not built yet.
+def require_built(project: Path) -> None:
+    """Raise ConfigError naming our images that have no digest yet."""
+    if unbuilt := unbuilt_images(project / PATH):
+        raise ConfigError(
+            f"{PATH}: no digest of {', '.join(unbuilt)}; build these images, write the digests (gitops/README.md, The "
+            "first day), commit and push, then run this again"
+        )
 
-    Args:
-        write: write them to the file; all or none, since a component that starts without its image holds up the others.
+
+def update(project: Path, *, write: bool) -> str:
+    """Return the changed digests as text; with `write`, write them to the file first.
+
+    All or none is written, since a component that starts without its image holds up the others: ClusterError when one
+    is not built yet.
     """
     text = (project / PATH).read_text(encoding="utf-8")
     images = {name: _built(name) for name in OURS}

@@ -5,10 +5,8 @@ Read-only; what the user may not read is reported and skipped.
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import re
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -17,6 +15,7 @@ from typing import Any
 from runner.cluster import facts as cluster_env
 from runner.cluster import kubectl
 from runner.cluster.api import PIPELINES
+from runner.cluster.bootstrap import USER_SECRETS
 from runner.cluster.container_images import PATH as IMAGES
 from runner.cluster.container_images import unbuilt_images
 from runner.cluster.doctor_forge import deliveries, tokens
@@ -29,14 +28,8 @@ from serving.storage.endpoint import tls_context
 
 Values = dict[str, str]
 LABELS = "flywheel-labels"
-#: Secrets that people supply, with their required keys; gitops/README.md has the commands.
-SUPPLIED = {f"{PIPELINES}/git": ("token",), f"{PIPELINES}/webhook": ("secret",)}
-#: Users of the store: the Secret with their key, and a prefix that each must be able to list.
-USERS = {
-    f"{PIPELINES}/store": "datasets/",
-    f"{PIPELINES}/store-publisher": "models/",
-    f"{LABELS}/store": "datasets/",
-}
+#: Users of the store: namespace and name of the Secret with their key, and a prefix that each must be able to list.
+USERS = [(PIPELINES, "store", "datasets/"), (PIPELINES, "store-publisher", "models/"), (LABELS, "store", "datasets/")]
 INTERCEPTORS = ("tekton-pipelines", "openshift-pipelines")
 BY_HAND = "flywheel-serving-prod"  # synced manually
 _TIMEOUT_S = 10
@@ -48,13 +41,13 @@ def check_cluster(project: Path) -> Iterator[Finding]:
         values = cluster_env.check(project / cluster_env.PATH, complete=True)
     except ConfigError as error:
         if (project / cluster_env.PATH).is_file():
-            yield Finding(f"no cluster is looked at: {str(error).splitlines()[0]}")
+            yield Finding(f"the cluster is not examined: {str(error).splitlines()[0]}")
         return
     try:
         kubectl.get("/version")
         is_there = kubectl.get(f"/api/v1/namespaces/{PIPELINES}") is not None
     except ClusterError as error:
-        yield Finding(f"no cluster is looked at: {error}")
+        yield Finding(f"the cluster is not examined: {error}")
         return
     if not is_there:
         yield Finding(
@@ -70,71 +63,58 @@ def check_cluster(project: Path) -> Iterator[Finding]:
 
 
 def _applications(project: Path, values: Values) -> Iterator[Finding]:
-    """Yield the Applications that are not synced or not healthy, with the reason."""
-    found = kubectl.items("/apis/argoproj.io/v1alpha1/applications")
-    ours = [each for each in found if same_repository(_sources(each), values["REPO_URL"])]
+    """Yield the state of each Application of the repository, with the reason where it is not synced or not healthy."""
+    ours = [
+        each
+        for each in kubectl.items("/apis/argoproj.io/v1alpha1/applications")
+        if same_repository(str((each["spec"].get("source") or {}).get("repoURL", "")), values["REPO_URL"])
+    ]
     if not ours:
         yield Finding("Argo CD has no Application of this repository", "`make bootstrap` makes them")
     for each in sorted(ours, key=lambda one: str(one["metadata"]["name"])):
-        name, namespace, status = each["metadata"]["name"], each["metadata"]["namespace"], each.get("status") or {}
-        sync = (status.get("sync") or {}).get("status", "Unknown")
-        health = (status.get("health") or {}).get("status", "Unknown")
-        what = f"Application {name}: {sync}, {health}"
-        if str(name).endswith(BY_HAND) and sync == "OutOfSync":
-            yield Finding(f"{what}; prod is synced by hand")
+        name, namespace, status = str(each["metadata"]["name"]), each["metadata"]["namespace"], each.get("status") or {}
+        sync, health = ((status.get(key) or {}).get("status", "Unknown") for key in ("sync", "health"))
+        state = f"Application {name}: {sync}, {health}"
+        if name.endswith(BY_HAND) and sync == "OutOfSync":
+            yield Finding(f"{state}; prod is synced by hand")
         elif (sync, health) == ("Synced", "Healthy"):
-            yield Finding(what)
+            yield Finding(state)
         else:
-            yield Finding(f"{what}{_why(status)}", f"kubectl -n {namespace} describe application {name}")
+            yield Finding(f"{state}{_reasons(status)}", f"kubectl -n {namespace} describe application {name}")
 
 
-def _sources(application: Mapping[str, Any]) -> str:
-    return str((application["spec"].get("source") or {}).get("repoURL", ""))
-
-
-def _why(status: Mapping[str, Any]) -> str:
+def _reasons(status: Mapping[str, Any]) -> str:
     """Return Argo CD's messages about an Application and its unhealthy objects."""
     operation = status.get("operationState") or {}
-    said = [each.get("message", "") for each in status.get("conditions") or []]
-    said += [operation.get("message", "")] if operation.get("phase") != "Succeeded" else []
+    messages = [each.get("message", "") for each in status.get("conditions") or []]
+    messages += [operation.get("message", "")] if operation.get("phase") != "Succeeded" else []
     for each in status.get("resources") or []:
         if message := (each.get("health") or {}).get("message"):
-            said.append(f"{each['kind']} {each['name']}: {message}")
-    lines = list(dict.fromkeys(" ".join(text.split())[:300] for text in said if text))
+            messages.append(f"{each['kind']} {each['name']}: {message}")
+    lines = list(dict.fromkeys(" ".join(text.split())[:300] for text in messages if text))
     return f": {'; '.join(lines[:3])}" if lines else ""
 
 
 def _secrets(project: Path, values: Values) -> Iterator[Finding]:
-    """Yield user-supplied Secrets that are missing or lack a key."""
-    wanted = dict(SUPPLIED)
-    if kubectl.get(f"/apis/batch/v1/namespaces/{LABELS}/cronjobs/labels-pull"):
-        wanted[f"{LABELS}/git"] = ("token",)
-    for where, keys in wanted.items():
-        namespace, _, name = where.partition("/")
-        there = secret(where)
-        lacking = [key for key in keys if not there.get(key, "").strip()]
+    """Yield whether each Secret that people supply has its key."""
+    pulls = kubectl.get(f"/apis/batch/v1/namespaces/{LABELS}/cronjobs/labels-pull")
+    for namespace, name, key in [*USER_SECRETS, *([(LABELS, "git", "token")] if pulls else [])]:
+        if kubectl.secret(namespace, name).get(key, "").strip():
+            yield Finding(f"Secret {name} in {namespace}")
+        else:
+            yield Finding(f"Secret {name} in {namespace} has no {key}", "gitops/README.md, Secrets, has the command")
+    if not kubectl.secret(PIPELINES, "git").get("read-token"):
         yield Finding(
-            f"Secret {name} in {namespace}" + (f" has no {', '.join(lacking)}" if lacking else ""),
-            "gitops/README.md, section Secrets, has the command" if lacking else "",
+            f"Secret git in {PIPELINES} has no read-token: commits get no status, and a private repository cannot be "
+            "cloned"
         )
-    if not secret(f"{PIPELINES}/git").get("read-token"):
+    if kubectl.secret(PIPELINES, "argocd-webhook").get("secret"):
+        yield Finding("pin tells Argo CD of its commits")
+    else:
         yield Finding(
-            f"Secret git in {PIPELINES} has no read-token: commits get no status, a private repository no clone"
+            "pin does not tell Argo CD of its commits: pins are served after its next poll",
+            "sync the Application credentials; the log of its Job says why it made no Secret argocd-webhook",
         )
-    told = secret(f"{PIPELINES}/argocd-webhook").get("secret")
-    yield Finding(
-        "pin tells Argo CD of its commits"
-        if told
-        else "pin does not tell Argo CD: pins are served after its next poll",
-        "" if told else "sync the Application credentials; the log of its Job says why argocd-webhook was not made",
-    )
-
-
-def secret(where: str) -> dict[str, str]:
-    """Return the data of a Secret, NAMESPACE/NAME; empty when there is none."""
-    namespace, _, name = where.partition("/")
-    found = (kubectl.get(f"/api/v1/namespaces/{namespace}/secrets/{name}") or {}).get("data") or {}
-    return {key: base64.b64decode(text).decode(errors="replace") for key, text in found.items()}
 
 
 def _webhook(project: Path, values: Values) -> Iterator[Finding]:
@@ -142,17 +122,10 @@ def _webhook(project: Path, values: Values) -> Iterator[Finding]:
 
     Tekton answers 202 to a wrong signature too; only its interceptors, shared by all listeners of the cluster, log it.
     """
-    token = secret(f"{PIPELINES}/git").get("token", "")
-    yield from deliveries(values, token)
+    yield from deliveries(values, kubectl.secret(PIPELINES, "git").get("token", ""))
     for namespace in INTERCEPTORS:
-        done = kubectl.run(
-            "logs",
-            "--namespace",
-            namespace,
-            "deployment/tekton-triggers-core-interceptors",
-            "--since=24h",
-            "--tail=2000",
-        )
+        source = ("--namespace", namespace, "deployment/tekton-triggers-core-interceptors")
+        done = kubectl.run("logs", *source, "--since=24h", "--tail=2000")
         if done.returncode:
             continue
         verdicts = [line for line in done.stdout.splitlines() if re.search("signature|Continue:true", line)]
@@ -161,19 +134,19 @@ def _webhook(project: Path, values: Values) -> Iterator[Finding]:
             yield Finding("no delivery of the last day had a wrong signature, as Tekton's interceptors log it")
         elif verdicts[-1] == wrong[-1]:
             yield Finding(
-                f"the last delivery that Tekton's interceptors saw had a wrong signature ({len(wrong)} in a day)",
+                f"the last delivery to Tekton's interceptors had a wrong signature ({len(wrong)} in a day)",
                 f"the webhook's secret at the forge must be that of Secret webhook: kubectl -n {PIPELINES} get secret "
                 "webhook --template '{{.data.secret | base64decode}}'",
             )
         else:
             yield Finding(f"{len(wrong)} deliveries of the last day had a wrong signature, but not the last one")
         return
-    yield Finding("nobody knows whether signatures are right: the log of Tekton's interceptors may not be read")
+    yield Finding("signatures of deliveries are not examined: the log of Tekton's interceptors is not readable")
 
 
 def _tokens(project: Path, values: Values) -> Iterator[Finding]:
     """Yield whether the forge grants each token its rights."""
-    yield from tokens(project, values, secret(f"{PIPELINES}/git"))
+    yield from tokens(project, values, kubectl.secret(PIPELINES, "git"))
 
 
 def _label_studio(project: Path, values: Values) -> Iterator[Finding]:
@@ -197,9 +170,8 @@ def _label_studio(project: Path, values: Values) -> Iterator[Finding]:
 
 def _store(project: Path, values: Values) -> Iterator[Finding]:
     """Yield the store's answer to each of its users."""
-    for where, prefix in USERS.items():
-        namespace, _, name = where.partition("/")
-        user = secret(where).get("AWS_ACCESS_KEY_ID", "?")
+    for namespace, name, prefix in USERS:
+        user = kubectl.secret(namespace, name).get("AWS_ACCESS_KEY_ID", "?")
         try:
             with opened(values, name, namespace) as store:
                 store.bucket.patience = ()
@@ -210,31 +182,31 @@ def _store(project: Path, values: Values) -> Iterator[Finding]:
             yield Finding(f"the store answers user {user} ({namespace}): {count} objects in {prefix}")
     for environment in environments(project):
         if pin := read_pin(project, environment):
-            yield _served(values, environment, pin)
+            yield _pinned(values, environment, pin)
 
 
-def _served(values: Values, environment: str, pin: Pin) -> Finding:
+def _pinned(values: Values, environment: str, pin: Pin) -> Finding:
     """Return whether an environment's server may read the pinned version."""
-    namespace = f"flywheel-{environment}"
     what = f"the pin of {environment}, {pin.uri}, as its server reads it"
     try:
-        with opened(values, "store", namespace) as store:
+        with opened(values, "store", f"flywheel-{environment}") as store:
             store.bucket.patience = ()
             sha256 = hashlib.sha256(store.read(pin.uri.removeprefix(f"{store.uri}/"))).hexdigest()
     except RunnerError as error:
         return Finding(what, str(error))
     if sha256 != pin.sha256:
-        return Finding(
-            f"{what}: its sha256 is {sha256}", "`python -m runner store verify`, then promote another version"
-        )
+        remedy = "`python -m runner store verify`, then promote another version"
+        return Finding(f"{what}: its sha256 is {sha256}", remedy)
     return Finding(what)
 
 
 def _images(project: Path, values: Values) -> Iterator[Finding]:
     """Yield images that are not built."""
-    unbuilt = unbuilt_images(project / IMAGES)
-    remedy = "once they are: `python -m runner images --write`, commit, push" if unbuilt else ""
-    yield Finding(f"images not built: {', '.join(unbuilt)}" if unbuilt else "every image has a digest", remedy)
+    if unbuilt := unbuilt_images(project / IMAGES):
+        remedy = "once they are built: `python -m runner images --write`, commit, push"
+        yield Finding(f"images not built: {', '.join(unbuilt)}", remedy)
+    else:
+        yield Finding("every image has a digest")
 
 
 CHECKS: dict[str, Callable[[Path, Values], Iterator[Finding]]] = {

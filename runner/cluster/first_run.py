@@ -6,23 +6,23 @@ goes on once these are on the branch that the cluster follows. Run again, it res
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
 from runner.cluster import facts as cluster_env
 from runner.cluster.api import PIPELINES
 from runner.cluster.bootstrap import CRD, changed_since, fetched, require_pushed
-from runner.cluster.container_images import PATH as IMAGES
-from runner.cluster.container_images import unbuilt_images
+from runner.cluster.container_images import require_built
 from runner.cluster.served import await_served
 from runner.cluster.training import outcome, same_inputs, train
 from runner.cluster.tunnel import opened
 from runner.cluster.waiting import Say, wait_for
-from runner.errors import ClusterError, ConfigError
+from runner.errors import ClusterError, ConfigError, GitError
+from runner.forge.git import git
 from runner.pipeline.sources import sources
 from runner.release.pin import OVERLAYS, Pin, parse_pin
 
 PINS = {environment: OVERLAYS / environment / "model.env" for environment in ("dev", "baseline")}
+#: Path in the API → the object and who creates it.
 NEEDED = {
     CRD + "pipelineruns.tekton.dev": "pipelineruns.tekton.dev, which Tekton brings",
     f"/api/v1/namespaces/{PIPELINES}/secrets/store": "Secret store, which the Job credentials makes",
@@ -55,19 +55,17 @@ def first_run(
         ClusterError: a wait timed out, the run failed, or its model was not pinned.
     """
     values = cluster_env.check(project / cluster_env.PATH, complete=True)
-    unbuilt = unbuilt_images(project / IMAGES)
-    if unbuilt:
-        raise ConfigError(
-            f"{IMAGES}: {', '.join(unbuilt)} not built yet; once they are, `python -m runner images --write`, "
-            "then commit and push"
-        )
+    require_built(project)
     require_pushed(project, values)
-    for path, what in NEEDED.items():
-        wait_for(path, what, say, patience_s=patience_s, pause_s=pause_s)
+    for path, description in NEEDED.items():
+        wait_for(path, description, say, patience_s=patience_s, pause_s=pause_s)
     if dataset is not None:
-        _bring_dataset(project, values, dataset, say)
+        from runner.dataset.versions import add_dataset
+
+        with opened(values, "store") as store:
+            say(add_dataset(dataset, project=project, store=store))
     if baseline is not None:
-        _bring_baseline(project, values, baseline, say)
+        _add_baseline(project, values, baseline, say)
     _train(project, values, say, pause_s=pause_s)
     commit = fetched(project, values["REPO_URL"], values["DETECTOR_REVISION"])
     for environment in PINS:
@@ -76,14 +74,7 @@ def first_run(
             say(f"{environment} serves {pin.uri}: https://flywheel-{environment}.{values['APPS_DOMAIN']}")
 
 
-def _bring_dataset(project: Path, values: dict[str, str], dataset: str, say: Say) -> None:
-    from runner.dataset.versions import add_dataset
-
-    with opened(values, "store") as store:
-        say(add_dataset(dataset, project=project, store=store))
-
-
-def _bring_baseline(project: Path, values: dict[str, str], file: Path, say: Say) -> None:
+def _add_baseline(project: Path, values: dict[str, str], file: Path, say: Say) -> None:
     from runner.release.contents import releasing
     from runner.release.promote import BASELINE, promote
     from runner.release.publish import publish
@@ -108,7 +99,7 @@ def _train(project: Path, values: dict[str, str], say: Say, *, pause_s: float) -
         if _is_stored(values, pin):
             say(f"dev is pinned to a model of {commit[:12]} already")
             return
-        say(f"dev is pinned to {pin.uri}, which is not in the store of this cluster: it is trained anew")
+        say(f"dev is pinned to {pin.uri}, which the store of this cluster lacks: training anew")
     name = train(project, commit, say, pause_s=pause_s)
     pin = _trained(project, fetched(project, url, branch))
     if pin is None or not _is_stored(values, pin):
@@ -116,8 +107,8 @@ def _train(project: Path, values: dict[str, str], say: Say, *, pause_s: float) -
             line = outcome(name, commit, store)
         summary = f"-l tekton.dev/pipelineRun={name},tekton.dev/pipelineTask=summary --all-containers --tail=-1"
         raise ClusterError(
-            f"PipelineRun {name} is through, but {branch} does not pin dev to its model: {line}; "
-            f"kubectl -n {PIPELINES} logs {summary} tells more"
+            f"PipelineRun {name} succeeded, but {branch} does not pin dev to its model: {line}; "
+            f"kubectl -n {PIPELINES} logs {summary} has the summary"
         )
 
 
@@ -135,7 +126,9 @@ def _is_stored(values: dict[str, str], pin: Pin) -> bool:
 
 
 def _pin(project: Path, commit: str, environment: str) -> Pin | None:
-    """Return an environment's pin at a commit."""
-    command = ["git", "show", f"{commit}:{PINS[environment].as_posix()}"]
-    done = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
-    return parse_pin(done.stdout, PINS[environment])
+    """Return an environment's pin at a commit; None when there is none."""
+    try:
+        text = git(project, "show", f"{commit}:{PINS[environment].as_posix()}")
+    except GitError:  # the commit has no such file
+        return None
+    return parse_pin(text, PINS[environment])

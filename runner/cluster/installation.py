@@ -7,6 +7,7 @@ installed, whose Applications had other names?
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -57,40 +58,34 @@ def require_ours(objects: list[Manifest]) -> None:
     """Raise ClusterError naming each object of others, in shared namespaces or cluster-scoped, that would change."""
     served = kubectl.kinds({_kind(obj)[0] for obj in objects})
     asked = [
-        obj | {"apiVersion": served[_kind(obj)]}
-        for obj in objects
-        if _kind(obj) in served and not _may_be_laid_over(obj)
+        obj | {"apiVersion": served[_kind(obj)]} for obj in objects if _kind(obj) in served and not _may_overwrite(obj)
     ]
     there = kubectl.find("-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": asked}))
-    found = list(dict.fromkeys(_name(obj) for obj in there if not _is_ours(obj)))
+    found = list(dict.fromkeys(_name(obj) for obj in there if not is_ours(obj)))
     if found:
         raise ClusterError(
-            f"not ours (no label {SELECTOR}), and there already: {', '.join(found)}; nothing was applied. Rename or "
-            "remove what is yours, or leave the part out (gitops/README.md, Before), and run this again"
+            f"there already, and not ours (no label {SELECTOR}): {', '.join(found)}; nothing was applied. Rename or "
+            "remove these objects, or leave the part out (gitops/README.md, Before), and run this again"
         )
 
 
-def lead_over(objects: list[Manifest], platform: str, say: Say) -> None:
-    """Move the objects of an earlier version's Applications to this version's; none is deleted.
+def migrate(objects: list[Manifest], platform: str, say: Say) -> None:
+    """Hand the objects of an earlier version's Applications to this version's; none of these objects is deleted.
 
     Idempotent: run again, it resumes where it stopped.
-
-    Args:
-        objects: of this version.
-        platform: openshift or kubernetes.
     """
     kinds = {_kind(obj) for obj in objects}
     served = kubectl.kinds({group for group, _ in kinds})  # an operator may have added some since
     for namespace in NAMESPACES[platform]:
         there = _listed(served, ARGO_CD, "-n", namespace)
-        for kind, name in _of_before(there):
-            _delete_alone(kind, namespace, name)
-            say(f"  {kind} {name} in {namespace}: of an earlier version, deleted; what it applied stays")
-        emptied = any((obj["kind"], obj["metadata"]["name"]) == DEFAULT and _is_ours(obj) for obj in there)
+        for kind, name in _earlier(there):
+            _delete_orphaning(kind, namespace, name)
+            say(f"  {kind} {name} in {namespace}: deleted, as of an earlier version; the objects that it applied stay")
+        emptied = any((obj["kind"], obj["metadata"]["name"]) == DEFAULT and is_ours(obj) for obj in there)
         if emptied and namespace != f"{PREFIX}gitops":
             say(
-                f"AppProject default in {namespace} was emptied by an earlier version and is left so; "
-                f"as Argo CD makes it: kubectl -n {namespace} patch appproject default --type=merge -p "
+                f"AppProject default in {namespace} was emptied by an earlier version and stays so; "
+                f"to restore Argo CD's own: kubectl -n {namespace} patch appproject default --type=merge -p "
                 f"'{json.dumps(DEFAULT_PROJECT)}'"
             )
     names = {str(obj["metadata"]["name"]) for obj in objects if obj["kind"] in ("Application", "ApplicationSet")}
@@ -99,14 +94,14 @@ def lead_over(objects: list[Manifest], platform: str, say: Say) -> None:
     tracked = _listed(served, kinds - unlabelled, "-A", "-l", SELECTOR) + _listed(served, unlabelled, "-A")
     for obj in tracked:
         meta = obj["metadata"]
-        if not _is_ours(obj) and not meta.get("namespace", "").startswith(PREFIX):
+        if not is_ours(obj) and not meta.get("namespace", "").startswith(PREFIX):
             continue
         if new := retracked((meta.get("annotations") or {}).get(TRACKING, ""), names):
             patch = {"metadata": {"annotations": {TRACKING: new}}}
             _patch(_resource(obj["apiVersion"], obj["kind"]), meta.get("namespace"), meta["name"], patch)
             count += 1
     if count:
-        say(f"  {count} objects now say that the Applications of this version track them")
+        say(f"  {count} objects are tracked by the Applications of this version now")
 
 
 def retracked(tracking: str, names: Container[str]) -> str:
@@ -127,7 +122,7 @@ def _listed(served: Mapping[Kind, str], kinds: Iterable[Kind], *where: str) -> l
     return kubectl.find(",".join(known), *where) if known else []
 
 
-def _of_before(there: list[Manifest]) -> list[tuple[str, str]]:
+def _earlier(there: list[Manifest]) -> list[tuple[str, str]]:
     """Return kind and name of an earlier version's Argo CD objects, in an order in which none recreates another."""
     found = []
     for obj in there:
@@ -138,13 +133,13 @@ def _of_before(there: list[Manifest]) -> list[tuple[str, str]]:
             continue  # the garbage collector deletes it
         # The ApplicationSet's Applications do not have our label.
         is_made = kind == "Application" and name.startswith(SERVING) and obj["spec"].get("project") == "detector"
-        if _is_ours(obj) or is_made:
+        if is_ours(obj) or is_made:
             found.append((kind, name))
     order = {"ApplicationSet": 1, "Application": 2, "AppProject": 3}
     return sorted(found, key=lambda one: (0 if one == ("Application", "root") else order[one[0]], one[1]))
 
 
-def _delete_alone(kind: str, namespace: str, name: str) -> None:
+def _delete_orphaning(kind: str, namespace: str, name: str) -> None:
     """Delete an Argo CD object, without the objects that it applied or owns.
 
     A finalizer would make Argo CD delete what an Application applied. An ApplicationSet owns its Applications: they are
@@ -154,17 +149,18 @@ def _delete_alone(kind: str, namespace: str, name: str) -> None:
     _patch(resource, namespace, name, {"metadata": {"finalizers": None}})
     cascade = "--cascade=orphan" if kind == "ApplicationSet" else "--cascade=background"
     deletion = ("delete", resource, name, "-n", namespace, cascade, "--wait=false", "--ignore-not-found")
-    _done(kubectl.run(*deletion), name)
+    _check(kubectl.run(*deletion), name)
 
 
 def _patch(resource: str, namespace: str | None, name: str, patch: Mapping[str, Any]) -> None:
     where = ("-n", namespace) if namespace else ()
-    _done(kubectl.run("patch", resource, name, *where, "--type=merge", "-p", json.dumps(patch)), name)
+    _check(kubectl.run("patch", resource, name, *where, "--type=merge", "-p", json.dumps(patch)), name)
 
 
-def _done(done: Any, name: str) -> None:
+def _check(done: subprocess.CompletedProcess[str], name: str) -> None:
+    """Raise ClusterError when kubectl failed, unless the object does not exist."""
     if done.returncode and "(NotFound)" not in done.stderr:
-        raise ClusterError(f"{name}: {' '.join(done.stderr.split())}; run this again, it goes on where it stopped")
+        raise ClusterError(f"{name}: {' '.join(done.stderr.split())}; run this again: it continues where it stopped")
 
 
 def _kind(obj: Manifest) -> Kind:
@@ -182,13 +178,14 @@ def _name(obj: Manifest) -> str:
     return f"{obj['kind']} {meta['name']}" + (f" in {meta['namespace']}" if "namespace" in meta else "")
 
 
-def _may_be_laid_over(obj: Manifest) -> bool:
+def _may_overwrite(obj: Manifest) -> bool:
     """Whether an object may be applied whoever created it: it is in our namespaces, or only a few keys are set."""
     meta = obj["metadata"]
     return (obj["kind"], meta["name"]) in SHARED or (meta.get("namespace") or "").startswith(PREFIX)
 
 
-def _is_ours(obj: Manifest) -> bool:
+def is_ours(obj: Manifest) -> bool:
+    """Whether an object has Flywheel's label."""
     return (obj["metadata"].get("labels") or {}).get(LABEL) == OURS
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import shutil
@@ -16,6 +17,12 @@ from runner.errors import ClusterError, UnreachableError
 TIMEOUT_S = 60
 _AWAY = ("InternalError", "ServiceUnavailable", "Timeout", "ServerTimeout", "TooManyRequests")  # reasons of a Status
 
+Object = dict[str, Any]
+
+
+class MissingError(ClusterError):
+    """The object, or its kind, does not exist."""
+
 
 def command() -> str:
     """Return the client's path: `oc`, else `kubectl`; ClusterError when neither is installed."""
@@ -25,29 +32,53 @@ def command() -> str:
     return found
 
 
-def get(path: str, *, labels: str = "") -> dict[str, Any] | None:
-    """Return an object or a list from the API server; None when it or its kind does not exist.
+def get(path: str, *, labels: str = "") -> Object | None:
+    """Return an object or a list; None when it or its kind does not exist.
 
     Args:
         path: such as `/api/v1/nodes`.
         labels: a label selector.
     """
-    query = f"?labelSelector={quote(labels)}" if labels else ""
-    done = run("get", "--raw", path + query)
-    if done.returncode:
-        if "(NotFound)" in done.stderr or "could not find the requested resource" in done.stderr:
-            return None
-        raise _refusal(path, done)
     try:
-        answer = json.loads(done.stdout)
+        answer = request("get", path + (f"?labelSelector={quote(labels)}" if labels else ""))
+    except MissingError:
+        return None
+    return answer if isinstance(answer, dict) else None
+
+
+def items(path: str, *, labels: str = "") -> list[Object]:
+    """Return the objects of a list; empty when the cluster has no such kind."""
+    return list((get(path, labels=labels) or {}).get("items") or [])
+
+
+def secret(namespace: str, name: str) -> dict[str, str]:
+    """Return the decoded data of a Secret; empty when there is none."""
+    found = (get(f"/api/v1/namespaces/{namespace}/secrets/{name}") or {}).get("data") or {}
+    return {key: base64.b64decode(text).decode(errors="replace") for key, text in found.items()}
+
+
+def request(verb: str, path: str, content: Object | None = None) -> Any:
+    """Call the cluster's API; return its JSON.
+
+    Args:
+        verb: get, create or delete.
+        path: with its query.
+    Raises:
+        MissingError, UnreachableError, ClusterError: as the API server says.
+    """
+    body = None if content is None else json.dumps(content)
+    done = run(verb, "--raw", path, *(("-f", "-") if body else ()), stdin=body)
+    if done.returncode:
+        raise _refusal(f"{verb} {path}", done)
+    try:
+        return json.loads(done.stdout)
     except ValueError as error:
         raise ClusterError(
             f"{path}: the answer is no JSON ({error}); is a proxy between here and the cluster?"
         ) from error
-    return answer if isinstance(answer, dict) else None
 
 
-def find(*arguments: str, stdin: str | None = None) -> list[dict[str, Any]]:
+def find(*arguments: str, stdin: str | None = None) -> list[Object]:
     """Return the objects of one `kubectl get`; missing ones are left out, an unknown kind is a ClusterError.
 
     Args:
@@ -56,7 +87,7 @@ def find(*arguments: str, stdin: str | None = None) -> list[dict[str, Any]]:
     """
     done = run("get", *arguments, "--ignore-not-found", "-o", "json", stdin=stdin)
     if done.returncode:
-        raise _refusal("some objects", done)
+        raise _refusal("get", done)
     return list(json.loads(done.stdout or "{}").get("items", []))
 
 
@@ -68,35 +99,13 @@ def kinds(groups: Collection[str]) -> dict[tuple[str, str], str]:
     """
     done = run("api-resources", "--no-headers")
     if done.returncode and (not done.stdout or any(f" {group}/v" in done.stderr for group in groups)):
-        raise _refusal("the kinds", done)
+        raise _refusal("api-resources", done)
     rows = (line.split()[-3:] for line in done.stdout.splitlines())
     return {(version.rpartition("/")[0], kind): version for version, _, kind in rows}
 
 
-def is_away(said: str) -> bool:
-    """Whether the client's message means an unreachable API server rather than a refusal."""
-    answer = re.search(r"Error from server \((\w+)\)", said)
-    return answer[1] in _AWAY if answer else "must be logged in" not in said
-
-
-def items(path: str, *, labels: str = "") -> list[dict[str, Any]]:
-    """Return the objects of a list; empty when the cluster has no such kind."""
-    return list((get(path, labels=labels) or {}).get("items") or [])
-
-
-def _refusal(what: str, done: subprocess.CompletedProcess[str]) -> ClusterError:
-    """Return the error for a failed read."""
-    said = " ".join(done.stderr.split()) or f"exit status {done.returncode}"
-    if "(Forbidden)" in said:
-        return ClusterError(f"{what} may not be read; log in as a user who may (a cluster administrator): {said}")
-    if "(Unauthorized)" in said or "must be logged in" in said:
-        return ClusterError(f"the cluster does not know the user; log in again (oc login): {said}")
-    kind = UnreachableError if is_away(said) else ClusterError
-    return kind(f"the cluster does not answer; is this the right one (kubectl config current-context)? {said}")
-
-
 def run(*arguments: str, folder: Path | None = None, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
-    """Run the client; ClusterError when there is none, or no answer within a minute."""
+    """Run the client; ClusterError when there is none, or no answer within ten minutes."""
     try:
         return subprocess.run(
             [command(), f"--request-timeout={TIMEOUT_S}s", *arguments],
@@ -104,3 +113,20 @@ def run(*arguments: str, folder: Path | None = None, stdin: str | None = None) -
         )  # fmt: skip
     except subprocess.TimeoutExpired as error:
         raise UnreachableError(f"the cluster did not answer `{' '.join(arguments)}` in {10 * TIMEOUT_S} s") from error
+
+
+def _refusal(call: str, done: subprocess.CompletedProcess[str]) -> ClusterError:
+    """Return the error of a failed call; an unreachable API server is told from one that refuses."""
+    said = " ".join(done.stderr.split()) or f"exit status {done.returncode}"
+    if "(NotFound)" in said or "could not find the requested resource" in said:
+        return MissingError(f"{call}: {said}")
+    if "(Forbidden)" in said:
+        return ClusterError(f"{call} is not allowed; log in as a user who may (a cluster administrator): {said}")
+    if "(Unauthorized)" in said or "must be logged in" in said:
+        return ClusterError(f"{call}: the cluster does not know the user; log in again (oc login): {said}")
+    reason = re.search(r"Error from server \((\w+)\)", said)
+    if reason and reason[1] not in _AWAY:
+        return ClusterError(f"{call}: {said}")
+    return UnreachableError(
+        f"{call}: the cluster does not answer; is this the right one (kubectl config current-context)? {said}"
+    )

@@ -8,48 +8,42 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from runner.cluster import kubectl
+from runner.cluster.installation import is_ours
+from runner.cluster.kubectl import Object
 from runner.errors import ClusterError, ConfigError
 
 PACKAGE = "openshift-gitops-operator"
 NAMESPACE = "flywheel-gitops"
 VARIABLE = "ARGOCD_CLUSTER_CONFIG_NAMESPACES"
-ITS_DEFAULT = "openshift-gitops"  # the operator's value when the variable is not set
+DEFAULT = "openshift-gitops"  # the operator's value when the variable is not set
 OLDEST = (1, 20)  # Argo CD 3.2: it retries with newer commits
 PARTS = Path("gitops/argocd/components/openshift/kustomization.yaml")
 LINE = "gitops-operator.yaml"
-OURS = ("app.kubernetes.io/part-of", "flywheel")
 
 
-def others_subscription() -> dict[str, Any] | None:
+def others_subscription() -> Object | None:
     """Return the operator's Subscription that somebody else made, in any namespace; None when there is none."""
-    found = kubectl.items("/apis/operators.coreos.com/v1alpha1/subscriptions")
-    others = [
-        each
-        for each in found
-        if (each.get("spec") or {}).get("name") == PACKAGE
-        and (each["metadata"].get("labels") or {}).get(OURS[0]) != OURS[1]
-    ]
-    return others[0] if others else None
+    for each in kubectl.items("/apis/operators.coreos.com/v1alpha1/subscriptions"):
+        if (each.get("spec") or {}).get("name") == PACKAGE and not is_ours(each):
+            return each
+    return None
 
 
-def require_usable(project: Path, subscription: dict[str, Any]) -> None:
+def require_usable(project: Path, subscription: Object) -> None:
     """Refuse an installed operator that does not fit the manifests.
 
-    Raises:
-        ConfigError: gitops/ would have Argo CD install the operator a second time.
-        ClusterError: the operator is too old, or keeps our Argo CD to its own namespace; with the command for its
-            administrator.
+    ConfigError when gitops/ would install it a second time; ClusterError, with the command for its administrator, when
+    it is too old or keeps our Argo CD to its own namespace.
     """
     meta = subscription["metadata"]
     where = f"Subscription {meta['name']} in {meta['namespace']}, which is not ours"
     if LINE in yaml.safe_load((project / PARTS).read_text(encoding="utf-8"))["resources"]:
         raise ConfigError(
-            f"{PARTS}: the line {LINE} must go, as OpenShift GitOps is there already ({where}); "
+            f"{PARTS}: remove the line {LINE}, as OpenShift GitOps is installed already ({where}); "
             "commit and push it, then run this again"
         )
     installed = str((subscription.get("status") or {}).get("installedCSV") or "none yet")
@@ -64,7 +58,7 @@ def require_usable(project: Path, subscription: dict[str, Any]) -> None:
         )
 
 
-def adding(subscription: dict[str, Any]) -> str:
+def adding(subscription: Object) -> str:
     """Return the command that lets an Argo CD in our namespace manage the cluster and keeps the other variables."""
     meta = subscription["metadata"]
     kept = [each for each in _environment(subscription) if each["name"] != VARIABLE]
@@ -73,12 +67,12 @@ def adding(subscription: dict[str, Any]) -> str:
     return f"oc -n {meta['namespace']} patch subscription {meta['name']} --type=merge -p '{json.dumps(patch)}'"
 
 
-def _environment(subscription: dict[str, Any]) -> list[dict[str, Any]]:
+def _environment(subscription: Object) -> list[Object]:
     config = (subscription.get("spec") or {}).get("config") or {}
     return list(config.get("env") or [])
 
 
-def _namespaces(subscription: dict[str, Any]) -> list[str]:
+def _namespaces(subscription: Object) -> list[str]:
     """Return the namespaces whose Argo CD may manage the cluster."""
-    values = [str(each.get("value", "")) for each in _environment(subscription) if each["name"] == VARIABLE]
-    return [name.strip() for name in (values or [ITS_DEFAULT])[0].split(",") if name.strip()]
+    values = (str(each.get("value", "")) for each in _environment(subscription) if each["name"] == VARIABLE)
+    return [name.strip() for name in next(values, DEFAULT).split(",") if name.strip()]

@@ -1,42 +1,76 @@
-"""PipelineRuns of the retrain.
+"""PipelineRuns and TaskRuns of the retrain.
 
 Fields: https://tekton.dev/docs/pipelines/pipelineruns/
 """
 
 from __future__ import annotations
 
-from runner.cluster.api import RUNS, TASK_RUNS, Cluster, Object
+from collections.abc import Mapping
+from datetime import datetime
+from typing import NamedTuple
+
+from runner.cluster.api import RUNS, TASK_RUNS, Cluster
+from runner.cluster.kubectl import Object
 
 PIPELINE = "retrain"
 OF_PIPELINE = f"flywheel/pipeline={PIPELINE}"  # set by the TriggerTemplate
 CANCEL = "CancelledRunFinally"
+SUMMARY = "summary"  # the Task that tells the run's outcome
+
+
+class Step(NamedTuple):
+    """A Task of a run.
+
+    Attributes:
+        name: in the Pipeline.
+        state: done, failed, cancelled, timed out or running.
+        seconds: duration; None when unknown.
+        results: also those of a failed Task.
+    """
+
+    name: str
+    state: str
+    seconds: float | None
+    results: Mapping[str, str]
 
 
 def runs(cluster: Cluster) -> list[Object]:
     """Return all runs in the cluster, oldest first."""
     found: list[Object] = cluster.get(RUNS, labelSelector=OF_PIPELINE)["items"]
-    return sorted(found, key=_age)
+    return sorted(found, key=lambda run: (run["metadata"]["creationTimestamp"], name_of(run)))
 
 
 def older(all_runs: list[Object], name: str) -> list[Object]:
     """Return the unfinished runs that began before the named one."""
-    names = [run["metadata"]["name"] for run in all_runs]
+    names = [name_of(run) for run in all_runs]
     before = all_runs[: names.index(name)] if name in names else all_runs
     return [run for run in before if not has_ended(run)]
 
 
+def name_of(run: Object) -> str:
+    """Return a run's name."""
+    return str(run["metadata"]["name"])
+
+
+def param_of(run: Object, name: str) -> str:
+    """Return a param of a run; empty when it has none of this name."""
+    return next((str(each["value"]) for each in run["spec"].get("params", []) if each["name"] == name), "")
+
+
 def is_trial(run: Object) -> bool:
     """Whether a run has values of its own; such a model is published, never pinned."""
-    params = {each["name"]: each["value"] for each in run["spec"].get("params", [])}
-    return bool(params.get("overrides", "[]") != "[]")
+    return param_of(run, "overrides") not in ("", "[]")
+
+
+def condition(run: Object) -> dict[str, str]:
+    """Return the condition of a PipelineRun or TaskRun; its `status` is True, False or, until it ends, Unknown."""
+    conditions = (run.get("status") or {}).get("conditions") or []
+    return {"status": "Unknown", **next((each for each in conditions if each["type"] == "Succeeded"), {})}
 
 
 def has_ended(run: Object) -> bool:
     """Whether a run is over, with success or not."""
-    return any(
-        each["type"] == "Succeeded" and each["status"] != "Unknown"
-        for each in run.get("status", {}).get("conditions", [])
-    )
+    return condition(run)["status"] != "Unknown"
 
 
 def has_begun(run: Object, task: str) -> bool:
@@ -45,21 +79,21 @@ def has_begun(run: Object, task: str) -> bool:
     return any(child.get("pipelineTaskName") == task for child in children)
 
 
-def task_runs(cluster: Cluster, run: str) -> list[Object]:
-    """Return the TaskRuns of a run, by start time."""
+def steps_of(cluster: Cluster, run: str) -> list[Step]:
+    """Return the Tasks of a run that have begun, by start time, without the summary."""
     found: list[Object] = cluster.get(TASK_RUNS, labelSelector=f"tekton.dev/pipelineRun={run}")["items"]
-    return sorted(found, key=lambda each: each.get("status", {}).get("startTime") or "~")
+    found.sort(key=lambda each: each.get("status", {}).get("startTime") or "~")
+    return [step for each in found if (step := _step(each)).name != SUMMARY]
 
 
-def task_of(task_run: Object) -> str:
-    """Return the Pipeline's Task that a TaskRun belongs to."""
-    return str(task_run["metadata"]["labels"]["tekton.dev/pipelineTask"])
-
-
-def results_of(task_run: Object) -> dict[str, str]:
-    """Return the results of a TaskRun; a failed one may have some too."""
-    return {each["name"]: str(each["value"]).strip() for each in task_run.get("status", {}).get("results", [])}
-
-
-def _age(run: Object) -> tuple[str, str]:
-    return run["metadata"]["creationTimestamp"], run["metadata"]["name"]
+def _step(task_run: Object) -> Step:
+    status, last = task_run.get("status", {}), condition(task_run)
+    ended_badly = {"TaskRunCancelled": "cancelled", "TaskRunTimeout": "timed out"}.get(last.get("reason", ""), "failed")
+    state = {"True": "done", "Unknown": "running"}.get(last["status"], ended_badly)
+    try:
+        start, end = (datetime.fromisoformat(status[key]) for key in ("startTime", "completionTime"))
+        seconds = (end - start).total_seconds()
+    except (KeyError, ValueError):
+        seconds = None
+    results = {each["name"]: str(each["value"]).strip() for each in status.get("results", [])}
+    return Step(task_run["metadata"]["labels"]["tekton.dev/pipelineTask"], state, seconds, results)

@@ -9,11 +9,7 @@ NAME = "model"
 
 
 def await_served(environment: str, uri: str, say: Say, *, patience_s: float, pause_s: float) -> None:
-    """Wait until all pods of an environment serve the pinned model; ClusterError when that takes too long.
-
-    Args:
-        uri: of the manifest, as in the pin.
-    """
+    """Wait until all pods of an environment serve the manifest at `uri`; ClusterError when that takes too long."""
     namespace = f"flywheel-{environment}"
     remedy = (
         f"look at Argo CD's Application serving-{environment} and at the pods "
@@ -21,7 +17,7 @@ def await_served(environment: str, uri: str, say: Say, *, patience_s: float, pau
     )
     path = f"/apis/apps/v1/namespaces/{namespace}/deployments/{NAME}"
 
-    def lacking() -> str:
+    def missing() -> str:
         deployment = kubectl.get(path)
         if deployment is None:
             return f"Deployment {NAME} in {namespace}, which Argo CD applies"
@@ -35,4 +31,4 @@ def await_served(environment: str, uri: str, say: Say, *, patience_s: float, pau
             return ""
         return f"the pods of {namespace}: {counts[2] if is_seen else 0} of {wanted} serve {uri}"
 
-    wait_until(lacking, say, remedy=remedy, patience_s=patience_s, pause_s=pause_s)
+    wait_until(missing, say, remedy=remedy, patience_s=patience_s, pause_s=pause_s)

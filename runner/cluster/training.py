@@ -6,36 +6,29 @@ between. So `first-run` follows the run that a push started through the webhook 
 
 from __future__ import annotations
 
-import subprocess
 import time
 from pathlib import Path
-from typing import Any
 
 from runner.cluster.api import PIPELINES, Cluster
-from runner.cluster.run_report import report, steps_of
-from runner.cluster.runs import is_trial, runs, task_runs
+from runner.cluster.run_summary import summarize_run
+from runner.cluster.runs import condition, has_ended, is_trial, name_of, param_of, runs, steps_of
 from runner.cluster.start import BusyError, start
 from runner.cluster.waiting import Say, while_away
-from runner.errors import ClusterError, UnreachableError
+from runner.errors import ClusterError, GitError, UnreachableError
+from runner.forge.git import git
 from runner.pipeline.sources import sources
 from runner.store import Store
-
-Run = dict[str, Any]
 
 
 def train(project: Path, commit: str, say: Say, *, pause_s: float) -> str:
     """Wait for the training of a commit, started if necessary; return the PipelineRun's name.
 
     Runs that had ended before the call do not count: the caller has fixed the cause since. Of several, the newest
-    counts, since it cancels the others. A training has no time limit.
-
-    Args:
-        project: the repository, which knows the commits of the branch.
-    Raises:
-        ClusterError: the run failed, or the cluster was unreachable: at the start, or later for minutes.
+    counts, since it cancels the others. A training has no time limit. ClusterError when the run failed, or the cluster
+    was unreachable: at the start, or later for minutes.
     """
     cluster, told = Cluster(), set[str]()
-    past = {_name(run) for run in runs(cluster) if _condition(run).get("status") in ("True", "False")}
+    past = {name_of(run) for run in runs(cluster) if has_ended(run)}
 
     def tell(line: str) -> None:
         if line.strip() and line not in told:
@@ -43,59 +36,40 @@ def train(project: Path, commit: str, say: Say, *, pause_s: float) -> str:
             told.add(line)
 
     while True:
-        known = while_away(lambda: runs(cluster), say, pause_s=pause_s)
-        counting = [run for run in known if _name(run) not in past and _is_of(run, project, commit)]
+        known = [run for run in while_away(lambda: runs(cluster), say, pause_s=pause_s) if name_of(run) not in past]
+        counting = [
+            run for run in known if not is_trial(run) and same_inputs(project, param_of(run, "revision"), commit)
+        ]
         if counting:
-            name, condition = _name(counting[-1]), _condition(counting[-1])
+            name, now = name_of(counting[-1]), condition(counting[-1])
             tell(f"PipelineRun {name}: kubectl -n {PIPELINES} get pipelinerun {name} -w")
-            tell(f"  {condition.get('message', '')}")
-            match condition.get("status"):
-                case "True":
-                    return name
-                case "False":
-                    raise ClusterError(
-                        f"PipelineRun {name} failed: {outcome(name, commit)} ({condition.get('message')}); mend the "
-                        "cause, then run this again"
-                    )
+            tell(f"  {now.get('message', '')}")
+            if now["status"] == "True":
+                return name
+            if now["status"] == "False":
+                raise ClusterError(
+                    f"PipelineRun {name} failed: {outcome(name, commit)} ({now.get('message')}); correct the cause, "
+                    "then run this again"
+                )
         else:
             try:
-                tell(_start(cluster, commit))
+                start(cluster, commit, [], {}, now=False)
+            except BusyError as error:
+                tell(f"{str(error).partition(';')[0]}: waiting for it")
             except UnreachableError as error:  # the next poll shows whether the run was created
                 tell(str(error))
         time.sleep(pause_s)
 
 
 def outcome(name: str, commit: str, store: Store | None = None) -> str:
-    """Return the one-line result of an ended PipelineRun, as in its summary; store None: without the gate's reasons."""
-    steps = [step for step in steps_of(task_runs(Cluster(), name)) if step.name != "summary"]
-    return report(name, commit, [], steps, store).line
+    """Return the one-line summary of an ended PipelineRun; store None: without the gate's reasons."""
+    return summarize_run(name, commit, [], steps_of(Cluster(), name), store).line
 
 
 def same_inputs(project: Path, one: str, other: str) -> bool:
     """Whether two commits have the same training inputs; False when the repository lacks one of them."""
-    paths = sources(project)
-    command = ["git", "--literal-pathspecs", "diff", "--quiet", "--end-of-options", one, other, "--", *paths]
-    return subprocess.run(command, cwd=project, capture_output=True, check=False).returncode == 0
-
-
-def _start(cluster: Cluster, commit: str) -> str:
-    """Start a run; return why not when another is active, else an empty text."""
     try:
-        start(cluster, commit, [], {}, now=False)
-    except BusyError as error:
-        return f"{str(error).partition(';')[0]}: waiting for it"
-    return ""
-
-
-def _is_of(run: Run, project: Path, commit: str) -> bool:
-    params = {each["name"]: each["value"] for each in run["spec"].get("params", [])}
-    return not is_trial(run) and same_inputs(project, str(params.get("revision")), commit)
-
-
-def _condition(run: Run) -> dict[str, Any]:
-    conditions = (run.get("status") or {}).get("conditions") or []
-    return next((one for one in conditions if one.get("type") == "Succeeded"), {})
-
-
-def _name(run: Run) -> str:
-    return str(run["metadata"]["name"])
+        git(project, "--literal-pathspecs", "diff", "--quiet", "--end-of-options", one, other, "--", *sources(project))
+    except GitError:
+        return False
+    return True

@@ -6,7 +6,6 @@ the Service's name.
 
 from __future__ import annotations
 
-import base64
 import re
 import subprocess
 import tempfile
@@ -27,14 +26,9 @@ _PATIENCE_S = 90  # kubectl itself waits a minute for a pod behind the Service
 
 @contextmanager
 def opened(values: Mapping[str, str], secret: str, namespace: str = PIPELINES) -> Iterator[S3Store]:
-    """Give the store of cluster.env until the block ends.
-
-    Args:
-        values: of cluster.env.
-        secret: with the user's key; ClusterError when it has none.
-    """
+    """Give the store of cluster.env until the block ends, with the key in a Secret; ClusterError when it has none."""
     url = urlsplit(values["STORE_ENDPOINT"])
-    user = _data("secrets", secret, namespace)
+    user = kubectl.secret(namespace, secret)
     if not {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"} <= user.keys():
         raise ClusterError(
             f"Secret {secret} in {namespace} has no key for the store; delete it, and sync Argo CD's Application "
@@ -45,16 +39,14 @@ def opened(values: Mapping[str, str], secret: str, namespace: str = PIPELINES) -
     )
     with ExitStack() as stack:
         if service := re.fullmatch(r"([a-z0-9-]+)\.([a-z0-9-]+)\.svc(\.cluster\.local)?", url.hostname or ""):
-            here = stack.enter_context(
-                tunnel(service[2], service[1], url.port or (443 if url.scheme == "https" else 80))
-            )
-            trusted = _data("configmaps", "store-ca").get("service-ca.crt") or _data("secrets", "store-ca").get(
-                "ca.crt"
-            )
-            bundle = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="flywheel-")), "ca.crt")
-            bundle.write_text(trusted or "", encoding="utf-8")
+            port = url.port or (443 if url.scheme == "https" else 80)
+            address = stack.enter_context(tunnel(service[2], service[1], port))
+            bundle = None
+            if trusted := _store_ca():
+                bundle = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="flywheel-")), "ca.crt")
+                bundle.write_text(trusted, encoding="utf-8")
             endpoint = endpoint._replace(
-                url=f"{url.scheme}://{here}", ca_bundle=str(bundle) if trusted else None, server_name=url.hostname
+                url=f"{url.scheme}://{address}", ca_bundle=str(bundle) if bundle else None, server_name=url.hostname
             )
         yield S3Store(values["STORE_URI"].removeprefix("s3://"), endpoint)
 
@@ -84,7 +76,8 @@ def tunnel(namespace: str, service: str, port: int) -> Iterator[str]:
             process.wait()
 
 
-def _data(kind: str, name: str, namespace: str = PIPELINES) -> dict[str, str]:
-    """Return the data of a Secret (decoded) or ConfigMap; empty when there is none."""
-    found = (kubectl.get(f"/api/v1/namespaces/{namespace}/{kind}/{name}") or {}).get("data") or {}
-    return {key: base64.b64decode(text).decode() if kind == "secrets" else text for key, text in found.items()}
+def _store_ca() -> str:
+    """Return the certificate of the store's authority; empty when its certificate is of a public one."""
+    config_map = kubectl.get(f"/api/v1/namespaces/{PIPELINES}/configmaps/store-ca") or {}
+    found: str | None = (config_map.get("data") or {}).get("service-ca.crt")
+    return found or kubectl.secret(PIPELINES, "store-ca").get("ca.crt", "")

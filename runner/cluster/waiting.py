@@ -18,10 +18,15 @@ _TELL_S = 60  # between two lines about the same wait
 OPERATORS = "look at the operators (kubectl get subscriptions,csv -A)"
 
 
-def seconds(text: str) -> float:
-    """Convert a duration such as 20m, 1h30m or 45s to seconds; ConfigError for anything else."""
+def say(line: str) -> None:
+    """Print a line at once."""
+    print(line, flush=True)
+
+
+def seconds(text: str, name: str) -> float:
+    """Convert a duration such as 20m, 1h30m or 45s to seconds; ConfigError, with the setting's name, otherwise."""
     if not re.fullmatch(r"(\d+[hms])+", text):
-        raise ConfigError(f"gpu-timeout: found {text!r}, expected a duration such as 20m, 1h30m or 45s")
+        raise ConfigError(f"{name}: found {text!r}, expected a duration such as 20m, 1h30m or 45s")
     return sum(int(number) * _UNITS_S[unit] for number, unit in re.findall(r"(\d+)([hms])", text))
 
 
@@ -56,35 +61,30 @@ def while_away(ask: Callable[[], Answer], say: Say, *, patience_s: float = AWAY_
             return answer
 
 
-def wait_until(lacking: Callable[[], str], say: Say, *, remedy: str, patience_s: float, pause_s: float) -> None:
-    """Wait until nothing is lacking; ClusterError after `patience_s`.
+def wait_until(missing: Callable[[], str], say: Say, *, remedy: str, patience_s: float, pause_s: float) -> None:
+    """Wait until nothing is missing; ClusterError after `patience_s`.
 
     Args:
-        lacking: returns the missing thing; empty when all is there. After its first answer the API may be unreachable
+        missing: returns the missing thing; empty when all is there. After its first answer the API may be unreachable
             for minutes.
         say: receives what is waited for, at once and then every minute.
         remedy: what people should look at after a timeout.
     """
-    what = lacking()
+    what = missing()
     start, told, told_at = time.monotonic(), "", 0.0
     while what:
         waited = time.monotonic() - start
         if waited > patience_s:
             raise ClusterError(
-                f"{what} did not come in {patience_s:.0f} s; {remedy} and run this again, it goes on where it stopped"
+                f"waited {patience_s:.0f} s for {what}; {remedy} and run this again: it continues where it stopped"
             )
         if what != told or waited - told_at >= _TELL_S:
             say(f"waiting for {what} ({waited:.0f} s)")
             told, told_at = what, waited
         time.sleep(pause_s)
-        what = while_away(lacking, say, pause_s=pause_s)
+        what = while_away(missing, say, pause_s=pause_s)
 
 
 def wait_for(path: str, what: str, say: Say, *, patience_s: float, pause_s: float) -> None:
-    """Wait as `wait_until` until an object exists.
-
-    Args:
-        path: of the API.
-        what: the object and who creates it, for messages.
-    """
+    """Wait as `wait_until` until the object at `path` of the API exists; `what` names it and who creates it."""
     wait_until(lambda: "" if kubectl.get(path) else what, say, remedy=OPERATORS, patience_s=patience_s, pause_s=pause_s)

@@ -6,32 +6,61 @@ import base64
 import os
 import re
 import subprocess
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 from runner.errors import GitError
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+TRIES, FIRST_PAUSE_S, LONGEST_PAUSE_S = 8, 1.0, 60.0
+Result = TypeVar("Result")
 
 
 def git(
     project: Path, *arguments: str, stdin: bytes | None = None, environment: Mapping[str, str] | None = None
 ) -> str:
-    """Run Git and return its stdout; GitError has the line of stderr that gives the reason."""
+    """Run Git and return its stdout without the last newline; GitError has the line of stderr that gives the reason."""
     settings = {**os.environ, "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C", **(environment or {})}
     try:
         done = subprocess.run(
             ["git", *arguments], cwd=project, env=settings, input=stdin or b"", capture_output=True, check=False
         )
-    except FileNotFoundError as error:
-        raise GitError("git is not installed, expected it on PATH") from error
+    except OSError as error:
+        raise GitError(f"git cannot be run ({error.strerror}); install it") from error
     if done.returncode:
         lines = done.stderr.decode(errors="replace").splitlines()
         said = [line.strip() for line in lines if line.strip()] or ["failed"]
         why = next((line for line in said if line.startswith(("fatal:", "error:", "!"))), said[-1])
-        raise GitError(f"git {arguments[0]}: {shown(why)}; mend it, then run this again")
-    return done.stdout.decode(errors="replace").strip()
+        command = next(argument for argument in arguments if not argument.startswith("-"))
+        raise GitError(f"git {command}: {shown(why)}")
+    return done.stdout.decode(errors="replace").rstrip("\n")
+
+
+def paths_of(listed: str) -> list[str]:
+    """Return the paths in what Git printed because of `-z`."""
+    return [path for path in listed.split("\0") if path]
+
+
+def retry(do: Callable[[], Result], *, tries: int = TRIES, pause: Callable[[float], None] = time.sleep) -> Result:
+    """Return the result of `do`; retry while Git or its server refuses, then raise its last GitError.
+
+    Args:
+        do: must be idempotent.
+        tries: at most; eight take two minutes.
+        pause: sleeps for some seconds before a retry.
+    """
+    seconds = FIRST_PAUSE_S
+    for attempt in range(1, tries):
+        try:
+            return do()
+        except GitError as error:
+            print(f"try {attempt} of {tries}: {error}; again in {seconds:.0f} s", flush=True)
+        pause(seconds)
+        seconds = min(2 * seconds, LONGEST_PAUSE_S)
+    return do()
 
 
 def head_of(url: str, branch: str) -> str:
@@ -45,9 +74,7 @@ def head_of(url: str, branch: str) -> str:
 def credentials(url: str, token: str | None = None) -> dict[str, str]:
     """Return Git's configuration for a token over https, as environment variables so that no process list shows it.
 
-    Args:
-        url: of the repository.
-        token: None: GITHUB_TOKEN.
+    A token of None is GITHUB_TOKEN.
     """
     token, address = os.environ.get("GITHUB_TOKEN") if token is None else token, urlsplit(url)
     is_safe = address.scheme == "https" or (address.scheme == "http" and address.hostname in LOOPBACK)

@@ -17,24 +17,25 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from runner.errors import GitError
-from runner.forge.git import LOOPBACK
+from runner.forge.git import LOOPBACK, retry
 from serving.storage.endpoint import tls_context
 
 _TIMEOUT_SECONDS = 60
+_LONGEST_STATUS = 140  # characters that GitHub takes
 
 
 class Remote(NamedTuple):
-    """A repository on a server. api, page and repository are empty when the address does not give them.
+    """A repository on a server. All but `url` is empty when the address does not give it.
 
     Attributes:
         url: as in Git.
-        api: GitHub's API, such as https://api.github.com.
+        endpoint: of the repository in GitHub's API, such as https://api.github.com/repos/owner/name.
         page: of the repository, for people.
         repository: owner/name.
     """
 
     url: str
-    api: str
+    endpoint: str
     page: str
     repository: str
 
@@ -51,7 +52,25 @@ def remote_of(url: str) -> Remote:
     port = found[2] or "" if found and host and url.startswith("http") else ""
     api = "https://api.github.com" if host == "github.com" else f"{scheme}://{host}{port}/api/v3" if host else ""
     page = f"{scheme}://{host}{port}/{path}" if host else ""
-    return Remote(url, os.environ.get("GITHUB_API_URL") or api, page, os.environ.get("GITHUB_REPOSITORY") or path)
+    api, repository = os.environ.get("GITHUB_API_URL") or api, os.environ.get("GITHUB_REPOSITORY") or path
+    return Remote(url, f"{api.rstrip('/')}/repos/{repository}" if api and repository else "", page, repository)
+
+
+def set_status(url: str, commit: str, state: str, text: str, context: str) -> bool:
+    """Set a commit's status; return False when GITHUB_TOKEN is not set or the repository has no API.
+
+    Args:
+        state: error, failure, pending or success.
+        text: cut to what GitHub takes.
+        context: name of the status.
+    """
+    endpoint, token = remote_of(url).endpoint, os.environ.get("GITHUB_TOKEN")
+    if not token or not endpoint:
+        return False
+    cut = text if len(text) <= _LONGEST_STATUS else f"{text[: _LONGEST_STATUS - 1]}…"
+    status = {"state": state, "description": cut, "context": context}
+    retry(lambda: ask("POST", f"{endpoint}/statuses/{commit}", token, status), tries=4)
+    return True
 
 
 def ask(method: str, url: str, token: str, content: Mapping[str, str] | None = None) -> Any:

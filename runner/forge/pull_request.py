@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import quote
 
 from runner.errors import GitError
-from runner.forge.git import credentials, git, shown
+from runner.forge.git import credentials, git, paths_of, shown
 from runner.forge.github import Remote, ask, remote_of
 
 
@@ -30,12 +30,11 @@ def propose(
     title: str,
     body: str = "",
     base: str | None = None,
-    remote: str = "origin",
 ) -> str:
     """Commit new contents of files on a branch, push it, and open or update its pull request.
 
     Args:
-        project: a folder in the repository, whose HEAD is the commit's parent.
+        project: a folder in the repository, whose HEAD is the commit's parent; the remote is origin.
         files: path relative to `project` → new content.
         branch: to push to; overwritten when it exists.
         title: of the commit and of the pull request.
@@ -46,12 +45,13 @@ def propose(
     Raises:
         GitError: Git or the server refuses. A pushed branch stays, and the next call continues with it.
     """
-    where = _remote(project, remote)
+    git(project, "remote", "get-url", "origin")  # fails if there is none
+    where = remote_of(git(project, "config", "remote.origin.url"))  # as configured, before Git's url.insteadOf
     commit = _commit(project, files, f"{title}\n\n{body}".strip())
-    pushed = _push(project, where, remote, branch, commit)
-    base = base or _default_branch(project, where, remote)
+    pushed = _push(project, where, branch, commit)
+    base = base or _default_branch(project, where)
     token = os.environ.get("GITHUB_TOKEN")
-    if token and where.api and where.repository:
+    if token and where.endpoint:
         return _open(where, token, branch=branch, base=base, title=title, body=body)
     state = "pushed" if pushed else "there already"
     if where.page:
@@ -62,13 +62,7 @@ def propose(
 
 def changed_files(project: Path, paths: Sequence[str]) -> list[str]:
     """Return those of the files that differ from HEAD."""
-    listed = git(project, "diff", "--name-only", "--relative", "-z", "HEAD", "--", *paths)
-    return [path for path in listed.split("\0") if path]
-
-
-def _remote(project: Path, remote: str) -> Remote:
-    git(project, "remote", "get-url", remote)  # fails if there is none
-    return remote_of(git(project, "config", f"remote.{remote}.url"))  # as configured, before Git's url.insteadOf
+    return paths_of(git(project, "diff", "--name-only", "--relative", "-z", "HEAD", "--", *paths))
 
 
 def _commit(project: Path, files: Mapping[str, str | bytes], message: str) -> str:
@@ -86,15 +80,16 @@ def _commit(project: Path, files: Mapping[str, str | bytes], message: str) -> st
     return git(project, "commit-tree", tree, "-p", "HEAD", "-F", "-", stdin=message.encode())
 
 
-def _push(project: Path, where: Remote, remote: str, branch: str, commit: str) -> bool:
+def _push(project: Path, where: Remote, branch: str, commit: str) -> bool:
     """Push a commit unless the branch has the same one already; return whether it was pushed."""
-    known = git(project, "ls-remote", remote, f"refs/heads/{branch}", environment=credentials(where.url)).split("\t")[0]
+    ref, login = f"refs/heads/{branch}", credentials(where.url)
+    known = git(project, "ls-remote", "origin", ref, environment=login).split("\t")[0]
     if known:
-        git(project, "fetch", "--quiet", remote, f"refs/heads/{branch}", environment=credentials(where.url))
+        git(project, "fetch", "--quiet", "origin", ref, environment=login)
         if _content(project, known) == _content(project, commit):
             return False
-    lease = f"--force-with-lease=refs/heads/{branch}:{known}"
-    git(project, "push", "--quiet", lease, remote, f"{commit}:refs/heads/{branch}", environment=credentials(where.url))
+    lease = f"--force-with-lease={ref}:{known}"
+    git(project, "push", "--quiet", lease, "origin", f"{commit}:{ref}", environment=login)
     return True
 
 
@@ -103,19 +98,16 @@ def _content(project: Path, commit: str) -> str:
     return git(project, "show", "--no-patch", "--format=%T %P%n%B", commit)
 
 
-def _default_branch(project: Path, where: Remote, remote: str) -> str:
-    found = re.search(
-        r"ref: refs/heads/(\S+)\s+HEAD",
-        git(project, "ls-remote", "--symref", remote, "HEAD", environment=credentials(where.url)),
-    )
+def _default_branch(project: Path, where: Remote) -> str:
+    listed = git(project, "ls-remote", "--symref", "origin", "HEAD", environment=credentials(where.url))
+    found = re.search(r"ref: refs/heads/(\S+)\s+HEAD", listed)
     return found[1] if found else "main"
 
 
 def _open(where: Remote, token: str, *, branch: str, base: str, title: str, body: str) -> str:
     """Open a branch's pull request, or update title and text of the open one."""
-    pulls = f"{where.api.rstrip('/')}/repos/{where.repository}/pulls"
-    owner = where.repository.partition("/")[0]
-    head = quote(f"{owner}:{branch}", safe="")
+    pulls = f"{where.endpoint}/pulls"
+    head = quote(f"{where.repository.partition('/')[0]}:{branch}", safe="")
     found = _ask("GET", f"{pulls}?state=open&head={head}&base={quote(base, safe='')}", token)
     if found:
         made = _ask("PATCH", f"{pulls}/{found[0]['number']}", token, {"title": title, "body": body})

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from runner.errors import NotSetUpError
 
-NAMES = ("labels", "captures", "flywheel")
 LABELS = {
     "setup": "make the project in Label Studio match params.yaml; change only what differs",
     "import": "make tasks of pictures, or of a dataset with its boxes; each picture once",
@@ -39,6 +38,8 @@ def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     push.add_argument("--if-set-up", action="store_true", help=if_set_up)
     flywheel = commands.add_parser("flywheel", help="is the wheel turning? captured, annotated, added, and the metrics")
     flywheel.add_argument("--markdown", action="store_true", help="as Markdown")
+    for parser in (labels, captures, flywheel):
+        parser.set_defaults(run=run)
 
 
 def run(given: argparse.Namespace) -> int:

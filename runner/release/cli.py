@@ -6,7 +6,6 @@ import argparse
 import json
 from pathlib import Path
 
-NAMES = ("gate", "publish", "promote", "models")
 NO = 3  # exit status of `gate --exit-code` when the model does not pass
 
 
@@ -36,14 +35,8 @@ def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     shape = models.add_mutually_exclusive_group()
     shape.add_argument("--json", action="store_true", help="for programs")
     shape.add_argument("--markdown", action="store_true", help="as Markdown")
-
-
-def run(given: argparse.Namespace) -> int:
-    """Run one of the commands; return its exit status."""
-    if given.command == "gate":
-        return _gate(given)
-    print({"publish": _publish, "promote": _promote, "models": _models}[given.command](given))
-    return 0
+    for parser, run in ((gate, _gate), (publish, _publish), (promote, _promote), (models, _models)):
+        parser.set_defaults(run=run)
 
 
 def _gate(given: argparse.Namespace) -> int:
@@ -54,30 +47,31 @@ def _gate(given: argparse.Namespace) -> int:
     return 0 if verdict.passed or not given.exit_code else NO
 
 
-def _publish(given: argparse.Namespace) -> str:
+def _publish(given: argparse.Namespace) -> None:
     from runner.release.contents import releasing
     from runner.release.publish import publish
     from runner.store import open_store
 
     with releasing(Path.cwd(), given.baseline) as release:
         published = publish(open_store(Path.cwd()), release)
-    return published.uri if given.uri else published.as_json() if given.json else published.as_text()
+    print(published.uri if given.uri else published.as_json() if given.json else published.as_text())
 
 
-def _promote(given: argparse.Namespace) -> str:
+def _promote(given: argparse.Namespace) -> None:
     from runner.release.promote import choose, difference, promote
     from runner.store import open_store
 
     project, store = Path.cwd(), open_store(Path.cwd())
     version = choose(project, store, given.to, given.model, given.version)
     if given.diff:
-        return difference(project, given.to, version, markdown=given.markdown)
-    return promote(project, store, given.to, version, force=given.force, allow_local=given.allow_local)
+        print(difference(project, given.to, version, markdown=given.markdown))
+    else:
+        print(promote(project, store, given.to, version, force=given.force, allow_local=given.allow_local))
 
 
-def _models(given: argparse.Namespace) -> str:
+def _models(given: argparse.Namespace) -> None:
     from runner.release.models import list_models, models_text
     from runner.store import open_store
 
     entries = list_models(Path.cwd(), open_store(Path.cwd()), given.model)
-    return json.dumps(entries, indent=2, ensure_ascii=False) if given.json else models_text(entries, given.markdown)
+    print(json.dumps(entries, indent=2, ensure_ascii=False) if given.json else models_text(entries, given.markdown))

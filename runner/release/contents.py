@@ -6,7 +6,6 @@ import importlib.metadata
 import json
 import platform
 import re
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -20,7 +19,8 @@ from runner.config.compose import compose
 from runner.config.override import tried
 from runner.config.schema import MODEL_NAME
 from runner.dataset.weights import check_weights
-from runner.errors import StageError
+from runner.errors import GitError, StageError
+from runner.forge.git import git
 from runner.pipeline.sources import sources
 from runner.release.candidate import load_candidate
 from runner.release.verdict import criteria_of, read_verdict
@@ -160,26 +160,17 @@ def _about(onnx: Path, sha256: str) -> dict[str, Any]:
 
 def _commit(project: Path) -> dict[str, str | None]:
     """Return the commit of the work tree, and in words whether it has uncommitted changes."""
-    commit, problem = _git(project, "rev-parse", "HEAD")
-    if commit is None:
-        return {"commit": None, "work_tree": f"no commit: {problem}"}
+    try:
+        commit = git(project, "rev-parse", "HEAD")
+    except GitError as error:
+        return {"commit": None, "work_tree": f"no commit: {error}"}
     status = ("--literal-pathspecs", "status", "--porcelain", "--untracked-files=all", "--", *sources(project))
-    changes, problem = _git(project, *status)
-    if changes is None:
-        return {"commit": commit, "work_tree": f"nobody knows what was changed: {problem}"}
+    try:
+        changes = git(project, *status)
+    except GitError as error:
+        return {"commit": commit, "work_tree": f"changes since are unknown: {error}"}
     changed = [line[3:] for line in changes.splitlines()]
     return {"commit": commit, "work_tree": f"changed since: {', '.join(changed)}" if changed else "as committed"}
-
-
-def _git(project: Path, *arguments: str) -> tuple[str | None, str]:
-    """Return git's stdout, else None and the reason."""
-    try:
-        done = subprocess.run(["git", *arguments], cwd=project, capture_output=True, text=True, check=False)
-    except OSError as error:
-        return None, f"git cannot be run ({error.strerror})"
-    if done.returncode:
-        return None, " ".join(done.stderr.split()) or "git says nothing"
-    return done.stdout.rstrip("\n"), ""
 
 
 def _libraries() -> dict[str, str]:

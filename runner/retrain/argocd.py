@@ -1,4 +1,4 @@
-"""Webhook event to Argo CD for the bot's commit, so that a pin is served in seconds, not after Argo CD's next poll.
+"""Push event to Argo CD's webhook for the bot's commit, so that a pin is served in seconds, not after the next poll.
 
 The event is a GitHub push, sent to /api/webhook and signed with the key `webhook.github.secret`. Argo CD then refreshes
 the Applications whose repository matches `html_url`. It compares host and path, in any form of a URL, with or without
@@ -13,7 +13,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
@@ -27,7 +26,7 @@ URL, SECRET, CA = "ARGOCD_WEBHOOK_URL", "ARGOCD_WEBHOOK_SECRET", "ARGOCD_WEBHOOK
 _TIMEOUT_SECONDS = 10
 
 
-def tell(repository: str, branch: str, commit: str, files: Sequence[str], environment: Mapping[str, str]) -> str:
+def send_push(repository: str, branch: str, commit: str, files: Sequence[str], environment: Mapping[str, str]) -> str:
     """Send the push event; return the result as text. A failure is no error: Argo CD polls all the same.
 
     Args:
@@ -37,15 +36,19 @@ def tell(repository: str, branch: str, commit: str, files: Sequence[str], enviro
         environment: ARGOCD_WEBHOOK_URL, ARGOCD_WEBHOOK_SECRET; and ARGOCD_WEBHOOK_CA, PEM certificates that are trusted
             beside those of CA_BUNDLE.
     """
-    polls = "it polls within minutes"
-    url, secret = environment.get(URL), environment.get(SECRET)
+    fault = _send(repository, branch, commit, files, environment)
+    return f"Argo CD was not told ({fault}): it polls within minutes" if fault else f"Argo CD was told of {commit[:12]}"
+
+
+def _send(repository: str, branch: str, commit: str, files: Sequence[str], environment: Mapping[str, str]) -> str:
+    """Send the push event; return why it failed, or an empty text."""
+    url, secret, page = environment.get(URL), environment.get(SECRET), remote_of(repository).page
     if not url or not secret:
-        return f"Argo CD was not told ({URL if not url else SECRET} is not set): {polls}"
+        return f"{URL if not url else SECRET} is not set"
     if urlsplit(url).scheme != "https":
-        return f"Argo CD was not told ({URL} is {url}, expected https://…): {polls}"
-    page = remote_of(repository).page
+        return f"{URL} is {url}, expected https://…"
     if not page:
-        return f"Argo CD was not told (no server can be told from {repository}): {polls}"
+        return f"{repository} names no server"
     body = json.dumps(event(page, branch, commit, files)).encode()
     request = urllib.request.Request(url, body, method="POST")
     request.add_header("Content-Type", "application/json")
@@ -56,13 +59,13 @@ def tell(repository: str, branch: str, commit: str, files: Sequence[str], enviro
         if authorities := environment.get(CA):
             trusted.load_verify_locations(cadata=authorities)
         with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS, context=trusted):
-            return f"Argo CD was told of {commit[:12]}"
+            return ""
     except urllib.error.HTTPError as error:
         with error:
             said = " ".join(error.read(1000).decode(errors="replace").split())[:200]
-        return f"Argo CD was not told ({url} answered {error.code}: {said}): {polls}"
-    except (OSError, ValueError, ssl.SSLError) as error:
-        return f"Argo CD was not told ({url}: {error}): {polls}"
+        return f"{url} answered {error.code}: {said}"
+    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+        return f"{url}: {error}"
 
 
 def event(page: str, branch: str, commit: str, files: Sequence[str]) -> dict[str, Any]:

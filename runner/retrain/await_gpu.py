@@ -10,7 +10,9 @@ import time
 from contextlib import suppress
 from typing import NamedTuple
 
-from runner.cluster.api import POD_TEMPLATES, PODS, Cluster, MissingError, Object, QuotaError
+from runner.cluster.api import POD_TEMPLATES, PODS, Cluster, QuotaError
+from runner.cluster.kubectl import MissingError, Object
+from runner.cluster.waiting import say
 from runner.errors import ClusterError, ConfigError, UnreachableError
 
 PROBE = "gpu-probe"
@@ -25,15 +27,12 @@ class Device(NamedTuple):
     is_fallback: bool = False
 
 
-def await_gpu(cluster: Cluster, run: str, *, mode: str, kind: str, timeout: float, poll: float = 5) -> Device:
+def await_gpu(cluster: Cluster, run: str, *, mode: str, kind: str, timeout_s: float, pause_s: float = 5) -> Device:
     """Return the training device, after waiting for a GPU where one may come.
 
     Args:
-        run: name of the PipelineRun.
         mode: auto (a GPU, else the CPU), require (fail without one) or off.
         kind: GPU in cluster.env: autoscaled, fixed or none.
-        timeout: seconds to wait.
-        poll: seconds between two polls.
     Raises:
         ClusterError: the API refuses, or a GPU is required and none came.
     """
@@ -42,9 +41,7 @@ def await_gpu(cluster: Cluster, run: str, *, mode: str, kind: str, timeout: floa
     if mode == "require" and kind == "none":
         raise ClusterError("gpu is `require`, but cluster.env says GPU=none; use `auto` or `off`")
     if mode == "off" or kind == "none":
-        print(
-            "the CPU, as asked for" if mode == "off" else "the CPU: this cluster has no GPU (cluster.env)", flush=True
-        )
+        say("the CPU, as asked for" if mode == "off" else "the CPU: this cluster has no GPU (cluster.env)")
         return Device("cpu")
     name = f"{PROBE}-{run}"[:63].rstrip("-.")
     probe = cluster.get(f"{POD_TEMPLATES}/{PROBE}")["template"]
@@ -53,22 +50,24 @@ def await_gpu(cluster: Cluster, run: str, *, mode: str, kind: str, timeout: floa
     try:
         with suppress(QuotaError, UnreachableError):  # _wait creates it then
             cluster.create(PODS, probe)
-        came = _wait(cluster, probe, timeout=timeout, poll=poll)
+        came = _wait(cluster, probe, timeout_s=timeout_s, pause_s=pause_s)
     finally:
         cluster.delete(f"{PODS}/{name}")
     if not came and mode == "require":
-        raise ClusterError(f"no GPU within {timeout:.0f} s, and gpu is `require`; look at the events of the MachineSet")
+        raise ClusterError(
+            f"no GPU within {timeout_s:.0f} s, and gpu is `require`; look at the events of the MachineSet"
+        )
     return Device("gpu") if came else Device("cpu", is_fallback=True)
 
 
-def _wait(cluster: Cluster, probe: Object, *, timeout: float, poll: float) -> bool:
-    """Whether the probe ran within the timeout."""
-    waited, since, said = 0.0, time.monotonic(), ""
+def _wait(cluster: Cluster, probe: Object, *, timeout_s: float, pause_s: float) -> bool:
+    """Whether the probe ran within the timeout; the time while another Pod holds the GPU does not count."""
+    waited, since, told = 0.0, time.monotonic(), ""
     while True:
         try:
             pod = _pod(cluster, probe)
             if pod.get("status", {}).get("phase") in ("Running", "Succeeded"):
-                print(f"a GPU after {waited:.0f} s, on node {pod['spec'].get('nodeName', '-')}", flush=True)
+                say(f"a GPU after {waited:.0f} s, on node {pod['spec'].get('nodeName', '-')}")
                 return True
             holder = _holder(cluster, probe["metadata"]["name"])
             why = f"{holder} holds the GPU" if holder else _why(pod)
@@ -78,13 +77,13 @@ def _wait(cluster: Cluster, probe: Object, *, timeout: float, poll: float) -> bo
             holder, why = "", str(error)
         now = time.monotonic()
         waited, since = waited + (0 if holder else now - since), now
-        if why != said:
-            print(f"waiting: {why}", flush=True)
-            said = why
-        if waited >= timeout:
-            print(f"no GPU after {waited:.0f} s: {why}", flush=True)
+        if why != told:
+            say(f"waiting: {why}")
+            told = why
+        if waited >= timeout_s:
+            say(f"no GPU after {waited:.0f} s: {why}")
             return False
-        time.sleep(min(poll, timeout - waited))
+        time.sleep(min(pause_s, timeout_s - waited))
 
 
 def _pod(cluster: Cluster, probe: Object) -> Object:
@@ -95,7 +94,7 @@ def _pod(cluster: Cluster, probe: Object) -> Object:
     except MissingError:
         return cluster.create(PODS, probe)
     if pod.get("status", {}).get("phase") == "Failed":
-        print(f"the Pod that asks for a GPU failed ({pod['status'].get('reason') or _why(pod)}): again", flush=True)
+        say(f"the Pod that asks for a GPU failed ({pod['status'].get('reason') or _why(pod)}): again")
         cluster.delete(path)
     return pod
 

@@ -15,16 +15,17 @@ from typing import NamedTuple
 import yaml
 
 from runner.errors import StageError
-from runner.forge.git import credentials, git
+from runner.forge.git import credentials, git, retry
+from runner.forge.pull_request import propose
 from runner.release.pin import OVERLAYS, parse_pin, read_pin
-from runner.release.promote import promote
-from runner.retrain.branch import changes, cloned, insist, newer
+from runner.release.promote import difference, promote
+from runner.retrain.branch import changes, cloned, newer
 from runner.store import Store
 from runner.store.published import Version, read_version
 
-ENVIRONMENT = "dev"
-LOCK = "dvc.lock"
-MINE = (LOCK, str(OVERLAYS / ENVIRONMENT / "model.env"))
+ENVIRONMENT, STAGING = "dev", "staging"
+LOCK, PIN = "dvc.lock", str(OVERLAYS / ENVIRONMENT / "model.env")
+BOT_FILES = (LOCK, PIN)
 TRAILER = "Flywheel-Pin"  # by which the trigger recognises the bot's commits
 
 
@@ -63,16 +64,33 @@ def pin(
     lock, params = (store.read(f"pipeline/{run.name}/{name}") for name in (LOCK, "params.yaml"))
     _check_lock(lock, run)
 
-    def bring() -> Pinned:
+    def commit() -> Pinned:
         with cloned(run.url, run.branch) as clone:
-            if reason := _not_now(clone, run, params):
+            if reason := _objection(clone, run, params):
                 return Pinned("", f"not pinned: {reason}")
             changed = _write(clone, store, lock, version)
             if not changed:
                 return Pinned("", f"{model} {number} is in Git already: nothing to commit")
-            return _bring(clone, run, version, changed, mode)
+            return _commit(clone, run, version, changed, mode)
 
-    return insist(bring, pause=pause)
+    return retry(commit, pause=pause)
+
+
+def propose_for_staging(url: str, branch: str, store: Store, model: str, number: int) -> str:
+    """Open or update the pull request that pins a version to staging; return the result, to print.
+
+    It has both models' metrics. Empty: `gate.deploy` was not set, or the model did not pass.
+    """
+    version = read_version(store, model, number)
+    if not version.passed or not (version.manifest.verdict or {}).get("deploy"):
+        return ""
+    with cloned(url, branch) as clone:
+        body = difference(clone, STAGING, version, markdown=True)
+        print(promote(clone, store, STAGING, version, force=False, allow_local=False), flush=True)
+        file = OVERLAYS / STAGING / "model.env"
+        files = {str(file): (clone / file).read_bytes()}
+        title = f"{STAGING}: {model} {number}"
+        return propose(clone, files, branch=f"flywheel/{STAGING}", title=title, body=body, base=branch)
 
 
 def _check_lock(lock: bytes, run: Run) -> None:
@@ -84,11 +102,11 @@ def _check_lock(lock: bytes, run: Run) -> None:
         raise StageError(f"pipeline/{run.name}/{LOCK} in the store is no dvc.lock; run the training again")
 
 
-def _not_now(clone: Path, run: Run, params: bytes) -> str:
+def _objection(clone: Path, run: Run, params: bytes) -> str:
     """Return why this run must not be committed; empty when it may."""
     if reason := newer(clone, run.revision):
         return reason
-    committed = git(clone, "show", f"{run.revision}:params.yaml")
+    committed = git(clone, "show", f"{run.revision}:params.yaml").strip()
     ours = params.decode(errors="replace").strip()
     if ours != committed:
         return f"it was made with other values than the commit's ({ours.partition(chr(10))[0].lstrip('# ')})"
@@ -98,20 +116,20 @@ def _not_now(clone: Path, run: Run, params: bytes) -> str:
 def _write(clone: Path, store: Store, lock: bytes, version: Version) -> list[str]:
     """Write the bot's files; return those that changed."""
     (clone / LOCK).write_bytes(lock)
-    if version.passed and _was_taken_back(clone, version):
-        print(f"{ENVIRONMENT} ran this before, and somebody took it back: that stays until a training's input changes")
+    if version.passed and _was_reverted(clone, version):
+        print(f"{ENVIRONMENT} ran this version before, and it was reverted: no new pin until a training input changes")
     elif version.passed:
         print(promote(clone, store, ENVIRONMENT, version, force=False, allow_local=False), flush=True)
     git(clone, "add", "--all")
     files = git(clone, "diff", "--cached", "--name-only", "--no-renames").splitlines()
-    if others := [file for file in files if file not in MINE]:
+    if others := [file for file in files if file not in BOT_FILES]:
         raise StageError(
-            f"{', '.join(others)} would change too, expected {' and '.join(MINE)} alone; nothing is pushed"
+            f"{', '.join(others)} would change too, expected {' and '.join(BOT_FILES)} alone; nothing is pushed"
         )
     return files
 
 
-def _was_taken_back(clone: Path, version: Version) -> bool:
+def _was_reverted(clone: Path, version: Version) -> bool:
     """Whether this version was pinned before, and no commit since then changed a training input.
 
     Somebody reverted the pin then, and a nightly run must not restore it. After the store was recreated, the number is
@@ -121,25 +139,20 @@ def _was_taken_back(clone: Path, version: Version) -> bool:
     if now is not None and now.sha256 == version.sha256:
         return False
     trailer = f"--grep=^{TRAILER}: {version.model}/{version.number}$"
-    former = git(clone, "log", "-1", "--format=%H", trailer, "--", MINE[1])
+    former = git(clone, "log", "-1", "--format=%H", trailer, "--", PIN)
     if not former:
         return False
-    pinned = parse_pin(git(clone, "show", f"{former}:{MINE[1]}"), clone / MINE[1])
-    if pinned is None or pinned.sha256 != version.sha256:
-        return False
-    return not changes(clone, f"{former}..HEAD")
+    pinned = parse_pin(git(clone, "show", f"{former}:{PIN}"), clone / PIN)
+    return pinned is not None and pinned.sha256 == version.sha256 and not changes(clone, f"{former}..HEAD")
 
 
-def _bring(clone: Path, run: Run, version: Version, changed: list[str], mode: str) -> Pinned:
+def _commit(clone: Path, run: Run, version: Version, changed: list[str], mode: str) -> Pinned:
     name = f"{version.model} {version.number}"
-    is_pin = MINE[1] in changed
-    what = f"{ENVIRONMENT} runs {name}" if is_pin else f"Lock of {name}" + ("" if version.passed else ", not pinned")
-    map50 = "" if version.map50 is None else f", mAP50 {version.map50:.3f}"
-    title = f"{what}{map50}"
+    what = f"{ENVIRONMENT} runs {name}" if PIN in changed else f"Lock of {name}"
+    what += "" if version.passed else ", not pinned"
+    title = what + ("" if version.map50 is None else f", mAP50 {version.map50:.3f}")
     body = f"Of {run.revision}, by {run.name}.\n\n{TRAILER}: {version.model}/{version.number}"
     if mode == "pull-request":
-        from runner.forge.pull_request import propose
-
         files = {file: (clone / file).read_bytes() for file in changed}
         said = propose(clone, files, branch=f"flywheel/{version.model}", title=title, body=body, base=run.branch)
         return Pinned("", f"{title}: {said}")

@@ -1,41 +1,18 @@
-"""Clone the branch that retrains follow, check for newer commits, retry on conflict."""
+"""The branch that retrains follow: clone it, check it for newer commits."""
 
 from __future__ import annotations
 
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
 
 from runner.errors import GitError
 from runner.forge.git import credentials, git
 from runner.pipeline.sources import sources
 
 BOT = ("-c", "user.name=flywheel", "-c", "user.email=flywheel@users.noreply.github.com")
-TRIES, FIRST_PAUSE, LONGEST_PAUSE = 8, 1.0, 60.0
-LINE = 300  # characters of a Task's result; all results share 4 KiB
-Result = TypeVar("Result")
-
-
-def insist(do: Callable[[], Result], *, tries: int = TRIES, pause: Callable[[float], None] = time.sleep) -> Result:
-    """Return the result of `do`; retry while Git or its server refuses, then raise its last GitError.
-
-    Args:
-        do: must be idempotent.
-        tries: at most; eight take two minutes.
-        pause: sleeps for some seconds before a retry.
-    """
-    seconds = FIRST_PAUSE
-    for attempt in range(1, tries):
-        try:
-            return do()
-        except GitError as error:
-            print(f"try {attempt} of {tries}: {error}; again in {seconds:.0f} s", flush=True)
-        pause(seconds)
-        seconds = min(2 * seconds, LONGEST_PAUSE)
-    return do()
+LONGEST = 300  # characters of a Task's result; all results share 4 KiB
 
 
 @contextmanager
@@ -60,7 +37,7 @@ def newer(clone: Path, revision: str) -> str:
     except GitError:
         return f"{revision[:12]} is no longer on the branch"
     later = changes(clone, f"{revision}..HEAD")
-    return f"superseded by {later[0]}"[:LINE] if later else ""
+    return f"superseded by {later[0]}"[:LONGEST] if later else ""
 
 
 def changes(clone: Path, commits: str) -> list[str]:

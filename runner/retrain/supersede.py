@@ -6,52 +6,44 @@ Trials, runs with values of their own, neither cancel nor are cancelled, because
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
-from runner.cluster.api import RUNS, Cluster, MissingError
-from runner.cluster.runs import CANCEL, has_begun, is_trial, older, runs
-from runner.errors import ClusterError
+from runner.cluster.api import RUNS, Cluster
+from runner.cluster.kubectl import MissingError
+from runner.cluster.runs import CANCEL, has_begun, is_trial, name_of, older, runs
+from runner.cluster.waiting import say, wait_until
 
 PUBLISH = "publish"
+PATIENCE_S = 45 * 60  # a publish takes minutes
 
 
-def supersede(cluster: Cluster, name: str, newer: Callable[[], str], *, patience: float, poll: float = 5) -> str:
+def supersede(
+    cluster: Cluster, name: str, newer: Callable[[], str], *, patience_s: float = PATIENCE_S, pause_s: float = 5
+) -> str:
     """Wait until no older run is active; return the newer commit that supersedes this run, as text, or an empty text.
 
     Args:
         name: of this run, which is no trial.
         newer: returns the newer commit of the branch that changes a training input; empty when there is none.
-        patience: seconds to wait for older runs to end.
-        poll: seconds between two polls.
     Raises:
         ClusterError: the API refuses, or an older run does not end.
     """
     if reason := newer():
         return reason
-    deadline = time.monotonic() + patience
-    said: set[str] = set()
-    while waiting := [run for run in older(runs(cluster), name) if not is_trial(run)]:
-        for run in waiting:
-            other = run["metadata"]["name"]
-            if has_begun(run, PUBLISH) or run["spec"].get("status") == CANCEL:
-                _say(
-                    said, f"{other} is older and {'publishes' if has_begun(run, PUBLISH) else 'stops'}: waiting for it"
-                )
-                continue
-            try:
-                cluster.patch(f"{RUNS}/{other}", {"spec": {"status": CANCEL}})
-                _say(said, f"{other} is older and has not begun to publish: cancelled")
-            except MissingError:
-                continue
-        if time.monotonic() > deadline:
-            names = ", ".join(run["metadata"]["name"] for run in waiting)
-            raise ClusterError(f"older runs do not end: {names}; look at them, or cancel them by hand")
-        time.sleep(poll)
+
+    def active() -> str:
+        """Cancel older runs that have not begun to publish; return those that are active."""
+        found = []
+        for run in (run for run in older(runs(cluster), name) if not is_trial(run)):
+            publishes, is_cancelled = has_begun(run, PUBLISH), run["spec"].get("status") == CANCEL
+            if not publishes and not is_cancelled:
+                try:
+                    cluster.patch(f"{RUNS}/{name_of(run)}", {"spec": {"status": CANCEL}})
+                except MissingError:
+                    continue
+            found.append(f"{name_of(run)}, which is older and {'publishes' if publishes else 'is cancelled'}")
+        return "; ".join(found)
+
+    remedy = "look at these runs, or cancel them by hand,"
+    wait_until(active, say, remedy=remedy, patience_s=patience_s, pause_s=pause_s)
     return ""
-
-
-def _say(said: set[str], text: str) -> None:
-    if text not in said:
-        print(text, flush=True)
-        said.add(text)

@@ -24,7 +24,7 @@ from runner.store.use import use_store
 from runner.workspace import ARTIFACTS
 
 LOCK = "dvc.lock"
-_ROOM = 0.2  # free share of the cache's volume before a training
+_FREE_SHARE = 0.2  # of the cache's volume before a training
 
 
 class Published(NamedTuple):
@@ -36,14 +36,10 @@ class Published(NamedTuple):
 
 
 def plan(run: str, values: Sequence[str]) -> str:
-    """Return what to do: train, gate-only or nothing; nothing only when the store has such a version.
+    """Return train, gate-only or nothing; nothing only when the store has a version of these results.
 
-    Args:
-        run: the PipelineRun's name.
-        values: of params.yaml for this run alone, each KEY=VALUE.
-    Raises:
-        ConfigError: params.yaml or conf/ is wrong, or one of the values.
-        StageError: the image has other packages than the commit pins.
+    ConfigError when params.yaml, conf/ or one of the values (KEY=VALUE, for this run alone) is wrong; StageError when
+    the image has other packages than the commit pins.
     """
     from runner.config.override import override
     from runner.pipeline.doctor import check_image
@@ -92,12 +88,8 @@ def train(run: str, *, cache: Path, fallback: bool) -> None:
     """Train; earlier stages are not run, only their outputs fetched.
 
     A whole `dvc repro` would run fetch, whose output is not in the store, as the dataset's version is. Export and
-    evaluate need that output too, and use no GPU: they are left to `gate`.
-
-    Args:
-        run: the PipelineRun's name.
-        cache: folder of DVC's cache.
-        fallback: use the limits for a training that wanted a GPU and got none.
+    evaluate need that output too, and use no GPU: they are left to `gate`. `cache` is the folder of DVC's
+    cache; `fallback` sets the limits for a training that wanted a GPU and got none.
     """
     from runner.config.override import limit
 
@@ -126,8 +118,8 @@ def _using(cache: Path) -> Iterator[None]:
 
 def _make_room(cache: Path) -> None:
     """Empty DVC's cache before its volume is full; the store has all of it too."""
-    if cache.is_dir() and (room := shutil.disk_usage(cache)).free < room.total * _ROOM:
-        print(f"{cache}: {room.free >> 20:,} MiB are left, so it is emptied; DVC fetches what is needed", flush=True)
+    if cache.is_dir() and (room := shutil.disk_usage(cache)).free < room.total * _FREE_SHARE:
+        print(f"{cache}: emptied, as {room.free >> 20:,} MiB are free; DVC fetches what it needs", flush=True)
         shutil.rmtree(cache)
 
 
@@ -148,14 +140,14 @@ def publish(run: str) -> Published:
     """Publish the model as a version, with the data of dvc.lock from the store."""
     from runner.config.compose import write_stage_files
     from runner.release.contents import releasing
-    from runner.release.publish import publish as bring
+    from runner.release.publish import publish as publish_release
 
     store = _take(run)
     config, _ = compose(Path.cwd())
     write_stage_files(config, ARTIFACTS / "config")
     _dvc("pull", *(str(ARTIFACTS / name) for name in ("report", "model", "export", "evaluation")))
     with releasing(Path.cwd()) as release:
-        published = bring(store, release)
+        published = publish_release(store, release)
     print(published.as_text(), flush=True)
     version = published.version
     return Published(version.model, version.number, config.pin.mode)
@@ -165,13 +157,13 @@ def publish(run: str) -> Published:
 def _handing_on(run: str) -> Iterator[Store]:
     store = _take(run)
     yield store
-    print(f"for the Tasks behind: {', '.join(give(store, Path.cwd(), run)) or 'nothing'}", flush=True)
+    print(f"to later Tasks: {', '.join(give(store, Path.cwd(), run)) or 'nothing'}", flush=True)
 
 
 def _take(run: str) -> Store:
     store = open_store(Path.cwd())
     print(use_store(Path.cwd()), flush=True)
-    print(f"from the Tasks before: {', '.join(take(store, Path.cwd(), run)) or 'nothing yet'}", flush=True)
+    print(f"from earlier Tasks: {', '.join(take(store, Path.cwd(), run)) or 'nothing'}", flush=True)
     return store
 
 
@@ -182,4 +174,4 @@ def _dvc(*arguments: str) -> None:
     command = f"dvc {' '.join(arguments)}"
     print(f"$ {command}", flush=True)
     if status := main(list(arguments)):
-        raise StageError(f"{command} failed with exit status {status}; what it says above tells why")
+        raise StageError(f"{command} failed with exit status {status}; its output above has the reason")

@@ -5,12 +5,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-NAMES = ("store",)
-
 
 def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command to `python -m runner`."""
     store = commands.add_parser("store", help="`store init|use|verify|policy`: the store that STORE_URI names")
+    store.set_defaults(run=run)
     actions = store.add_subparsers(dest="action", required=True)
     init = actions.add_parser("init", help="make bucket, expiry and users, find out what the endpoint can do")
     init.add_argument("--captures-days", type=int, default=90, metavar="N", help="captures expire (default: 90)")

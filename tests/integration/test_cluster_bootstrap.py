@@ -15,16 +15,15 @@ import pytest
 from runner.cluster import facts as cluster_env
 from runner.cluster.bootstrap import PREREQUISITES, bootstrap
 from runner.cluster.container_images import PATH as IMAGES
-from runner.cluster.container_images import unbuilt_images, update
+from runner.cluster.container_images import unbuilt_images
 from runner.cluster.first_run import first_run
-from runner.cluster.installation import lead_over, require_ours
+from runner.cluster.installation import migrate, require_ours
 from runner.errors import ClusterError, ConfigError
 from tests.support import gitops
 from tests.support.apiserver import ApiServer
 from tests.support.forks import make_fork, push
 from tests.support.projects import Run
 
-DIGEST = f"sha256:{'ab' * 32}"
 Said = list[str]
 
 
@@ -72,7 +71,7 @@ def test_argocd_is_there_when_openshift_is_bootstrapped_twice(server: ApiServer,
     bootstrap(folder, "openshift", said.append, patience_s=60, pause_s=0.5)
     thread.join()
     assert "waiting for applications.argoproj.io, which OpenShift GitOps brings (0 s)" in said
-    assert "yours to supply: Secret git in flywheel-pipelines (gitops/README.md has the command)" in said
+    assert any("Secret git in flywheel-pipelines" in line for line in said)
     kinds = "applications.argoproj.io,appprojects.argoproj.io,argocds.argoproj.io,namespaces,clusterroles,subscriptions"
     before = versions(server, kinds)
     assert {"Application/flywheel-root", "AppProject/flywheel-platform", "ArgoCD/flywheel"} <= before.keys()
@@ -89,7 +88,7 @@ def test_what_is_missing_is_named_when_kubernetes_is_not_prepared(server: ApiSer
     values = gitops.OTHER | {key: gitops.SAMPLE[key] for key in ("REPO_URL", "PLATFORM_REVISION", "DETECTOR_REVISION")}
     cluster_env.merge(folder / cluster_env.PATH, values)
     push(folder, run)
-    with pytest.raises(ConfigError, match="flywheel-runner, flywheel-serving, flywheel-minio not built yet"):
+    with pytest.raises(ConfigError, match="flywheel-runner, flywheel-serving, flywheel-minio"):
         bootstrap(folder, "kubernetes", print)
     (folder / IMAGES).write_text((folder / IMAGES).read_text().replace("0" * 64, "1" * 64))
     push(folder, run)
@@ -161,9 +160,9 @@ def test_anothers_is_named_when_other_kinds_are_unknown(server: ApiServer, monke
     later: dict[str, Any] = {"kind": "Later", "metadata": {"name": "any"}}
     objects = [later | {"apiVersion": "later.io/v1"}, later | {"apiVersion": "apps/v1"}]
     objects.append(role | {"apiVersion": "rbac.authorization.k8s.io/v1beta1"})  # the server has v1
-    with pytest.raises(ClusterError, match=r"there already: ClusterRole flywheel-taken; nothing was applied"):
+    with pytest.raises(ClusterError, match="ClusterRole flywheel-taken; nothing was applied"):
         require_ours(objects)
-    lead_over(objects, "kubernetes", print)
+    migrate(objects, "kubernetes", print)
     server.kubectl("delete", "clusterrole", "flywheel-taken")
 
 
@@ -178,7 +177,7 @@ def test_the_operator_is_named_when_it_does_not_come(tmp_path: Path, folder: Pat
             bootstrap(folder, "openshift", print, patience_s=1, pause_s=0.2)  # no OLM: no kind Subscription
         kinds = [named("operators.coreos.com", "Subscription"), {"apiVersion": "operators.coreos.com/v1"}]
         own.know([kinds[0], kinds[1] | {"kind": "OperatorGroup"}], ())
-        with pytest.raises(ClusterError, match=r"applications.argoproj.io, which .* did not come in 1 s; look at the"):
+        with pytest.raises(ClusterError, match=r"1 s for applications.argoproj.io, which .*; look at the"):
             bootstrap(folder, "openshift", print, patience_s=1, pause_s=0.2)
     finally:
         own.stop()
@@ -220,7 +219,7 @@ def no_such_revision(folder: Path, run: Run) -> None:
         (pushed_to_main_alone, "cluster.env differs from sample-reviewed"),
         (pushed_to_platform_alone, "cluster.env differs from sample-trunk"),
         (another_manifest, "gitops/argocd/base/more.yaml differs from sample-reviewed"),
-        (no_such_revision, "does not give v9: .*push it, or mend REPO_URL and the revisions"),
+        (no_such_revision, "v9 cannot be fetched from https://.*: push it, or correct REPO_URL"),
     ],
 )
 def test_nothing_is_applied_when_argocd_would_read_something_else(
@@ -249,37 +248,5 @@ def test_nothing_is_applied_when_the_platform_is_another(folder: Path) -> None:
 
 def test_images_are_asked_for_when_none_is_built(folder: Path) -> None:
     assert "flywheel-serving" in unbuilt_images(folder / IMAGES)
-    with pytest.raises(ConfigError, match=r"flywheel-runner, .* not built yet; .*`python -m runner images --write`"):
+    with pytest.raises(ConfigError, match="flywheel-runner, flywheel-serving, flywheel-minio"):
         first_run(folder, print)
-
-
-def stream(name: str, digest: str = DIGEST) -> dict[str, Any]:
-    """An ImageStream as the registry has it after a build."""
-    repository = f"image-registry.openshift-image-registry.svc:5000/flywheel-builds/{name}"
-    items = [{"image": digest, "dockerImageReference": f"{repository}@{digest}"}, {"image": f"sha256:{'0' * 64}"}]
-    status = {"dockerImageRepository": repository, "tags": [{"tag": "latest", "items": items}]}
-    meta = {"name": name, "namespace": "flywheel-builds"}
-    return {"apiVersion": "image.openshift.io/v1", "kind": "ImageStream", "metadata": meta, "status": status}
-
-
-@pytest.mark.slow
-def test_digests_come_into_images_when_they_are_built(server: ApiServer, folder: Path) -> None:
-    names = ["flywheel-runner", "flywheel-serving", "flywheel-minio"]
-    server.know([stream("any")], ())
-    server.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "flywheel-builds"}}])
-    before = (folder / IMAGES).read_text()
-    assert update(folder, write=False).count("not built yet") == 3
-    assert server.apply([stream(name) for name in names[:2]]).returncode == 0
-    with pytest.raises(ClusterError, match="flywheel-minio not built yet"):
-        update(folder, write=True)
-    assert (folder / IMAGES).read_text() == before
-    assert server.apply([stream(names[2])]).returncode == 0
-    assert "--write writes them" in update(folder, write=False)
-    assert (folder / IMAGES).read_text() == before
-    assert "written: commit and push it" in update(folder, write=True)
-    assert unbuilt_images(folder / IMAGES) == []
-    assert (folder / IMAGES).read_text().count(DIGEST) == 3
-    assert "nothing to change" in update(folder, write=True)
-    server.apply([stream("flywheel-minio", "sha256:x\n  newTag: evil")])
-    with pytest.raises(ClusterError, match="expected REFERENCE@sha256:DIGEST"):
-        update(folder, write=True)

@@ -196,7 +196,7 @@ def test_what_is_missing_is_named_when_argocd_has_not_applied_it(fork: Path, ser
     path = f"/apis/tekton.dev/v1/namespaces/{NAMESPACE}/pipelines"
     server.ask("DELETE", f"{path}/retrain")
     try:
-        with pytest.raises(ClusterError, match=r"Pipeline retrain, .* in 0 s"):
+        with pytest.raises(ClusterError, match=r"0 s for Pipeline retrain, "):
             first_run(fork, print, patience_s=0, pause_s=0.1)
     finally:
         server.ask("POST", path, an_object("tekton.dev/v1", "Pipeline", "retrain"))
@@ -212,14 +212,14 @@ def test_nothing_is_trained_when_the_branch_has_other_inputs(fork: Path, server:
 
 def test_a_model_is_served_when_every_pod_is_new_and_ready(fork: Path, server: ApiServer) -> None:
     def lacking(uri: str = MODEL) -> str:
-        with pytest.raises(ClusterError, match="did not come in 0 s") as error:
+        with pytest.raises(ClusterError, match=r"^waited 0 s for ") as error:
             await_served("dev", uri, print, patience_s=0, pause_s=0)
         return str(error.value)
 
     write_pin(fork, "dev", Pin(MODEL, "0" * 64, "1", head(fork), "0.918"))
     assert "Deployment model in flywheel-dev" in lacking()
     roll_out(server, fork, "dev", ready=0)
-    assert re.match(rf"the pods of flywheel-dev: 0 of \d serve {MODEL}", lacking())
+    assert re.search(rf"the pods of flywheel-dev: 0 of \d serve {MODEL}", lacking())
     roll_out(server, fork, "dev")
     await_served("dev", MODEL, print, patience_s=0, pause_s=0)
     assert "another in flywheel-dev" in lacking("another")

@@ -32,6 +32,8 @@ class Forge:
         read_token: may fetch.
         away: answers everything with 503.
         pulls: the pull requests, by branch.
+        refusal: answers each call of the API: a status with a JSON, or 302 with an address.
+        asked: the calls of the API: method, path with query, token.
     """
 
     folder: Path
@@ -40,6 +42,8 @@ class Forge:
     port: int = 0
     away: bool = False
     pulls: dict[str, dict[str, Any]] = field(default_factory=dict)
+    refusal: tuple[int, Any] | None = None
+    asked: list[tuple[str, str, str]] = field(default_factory=list)
 
     @property
     def url(self) -> str:
@@ -130,6 +134,11 @@ def _handler(forge: Forge) -> type[BaseHTTPRequestHandler]:
 
         def _api(self, path: str, query: str, body: bytes) -> None:
             token, content = self._token(), json.loads(body or b"{}")
+            forge.asked.append((self.command, f"{path}?{query}" if query else path, token))
+            if forge.refusal and forge.refusal[0] == 302:
+                return self._answer(302, b"", Location=forge.refusal[1])
+            if forge.refusal:
+                return self._json(*forge.refusal)
             number = path.partition("/")[2]
             if token != forge.write_token:
                 return self._json(403, {"message": "Resource not accessible by personal access token"})

@@ -21,7 +21,7 @@ NO_IMAGE |= {"state": {"waiting": {"reason": "ErrImagePull", "message": "no such
 
 
 def wait(login: Login, mode: str = "auto", timeout: float = 60) -> Device:
-    return await_gpu(login("supervisor"), "retrain-abc", mode=mode, kind="autoscaled", timeout=timeout, poll=0.1)
+    return await_gpu(login("supervisor"), "retrain-abc", mode=mode, kind="autoscaled", timeout_s=timeout, pause_s=0.1)
 
 
 def a_pod(name: str, **limits: str) -> dict[str, Any]:
@@ -75,7 +75,7 @@ def test_the_cpu_is_a_fallback_when_no_gpu_came(
     if hard is not None:
         quota(namespace, hard=hard, used="0")
         time.sleep(1)  # until admission knows it
-    assert wait(login, timeout=seconds(timeout)) == Device("cpu", is_fallback=True)
+    assert wait(login, timeout=seconds(timeout, "gpu-timeout")) == Device("cpu", is_fallback=True)
     assert namespace.list("pods") == []
 
 
@@ -126,7 +126,7 @@ def test_the_time_does_not_count_when_the_quota_says_that_another_run_holds_the_
 
 def test_refused_at_once_when_the_account_may_not_ask_for_a_gpu(login: Login) -> None:
     with pytest.raises(ClusterError, match="403"):
-        await_gpu(login("trainer"), "retrain-abc", mode="auto", kind="fixed", timeout=60, poll=1)
+        await_gpu(login("trainer"), "retrain-abc", mode="auto", kind="fixed", timeout_s=60, pause_s=1)
 
 
 def test_it_is_asked_for_again_when_a_probe_is_left_or_fails_or_is_gone(

@@ -10,7 +10,8 @@ from urllib.request import urlopen
 
 import pytest
 
-from runner.cluster.api import POD_TEMPLATES, PODS, RUNS, TASK_RUNS, Cluster, MissingError
+from runner.cluster.api import POD_TEMPLATES, PODS, RUNS, TASK_RUNS, Cluster
+from runner.cluster.kubectl import MissingError
 from runner.errors import ClusterError, UnreachableError
 from tests.integration.retrain.conftest import Login, Namespace
 from tests.support.certificates import certificate

@@ -13,9 +13,8 @@ import pytest
 from runner.errors import GitError, StageError
 from runner.forge.git import head_of
 from runner.release.pin import read_pin
-from runner.retrain.bot_commit import MINE, Pinned, Run, pin
+from runner.retrain.bot_commit import BOT_FILES, Pinned, Run, pin, propose_for_staging
 from runner.retrain.branch import BOT, cloned, newer
-from runner.retrain.staging import propose_for_staging
 from runner.store.folder import FolderStore
 
 ONNX = b"a model"
@@ -113,7 +112,7 @@ def test_lock_and_pin_are_one_commit_when_the_model_passed(bench: Bench) -> None
     bench.put(1)
     pinned = bench.pin()
     assert bench.git("rev-parse", "main") == pinned.commit
-    assert bench.changed() == sorted(MINE)
+    assert bench.changed() == sorted(BOT_FILES)
     assert bench.pinned() == "1"
     author, title, *body = bench.git("show", "-s", "--format=%an%n%B", "main").splitlines()
     assert (author, title) == ("flywheel", "dev runs things 1, mAP50 0.900")
@@ -134,7 +133,7 @@ def test_the_lock_alone_is_committed_when_the_model_did_not_pass(bench: Bench) -
 def test_what_was_taken_back_stays_so_when_no_input_changed_since(bench: Bench) -> None:
     bench.put(1)
     bench.pin()
-    bench.revision = bench.commit("Revert", {name: FILES[name] for name in MINE})
+    bench.revision = bench.commit("Revert", {name: FILES[name] for name in BOT_FILES})
     assert bench.pin().said.startswith("Lock of things 1, mAP50 0.900: commit ")
     assert (bench.changed(), bench.pinned()) == (["dvc.lock"], None)
     bench.revision = bench.commit("another preset", {"conf/a.yaml": "x: 1\n"})
@@ -145,7 +144,7 @@ def test_what_was_taken_back_stays_so_when_no_input_changed_since(bench: Bench) 
 def test_a_version_is_pinned_when_the_one_that_was_taken_back_is_another_of_its_number(bench: Bench) -> None:
     bench.put(1)
     bench.pin()
-    bench.revision = bench.commit("Revert", {name: FILES[name] for name in MINE})
+    bench.revision = bench.commit("Revert", {name: FILES[name] for name in BOT_FILES})
     manifest = json.loads(bench.store.read(key := "models/things/1/manifest.json")) | {"commit": bench.revision}
     bench.store.replace(key, json.dumps(manifest).encode())  # in a store that was made anew
     assert bench.pin().said.startswith("dev runs things 1")
@@ -238,7 +237,7 @@ def test_a_branch_is_proposed_when_main_is_protected(bench: Bench) -> None:
     for state in ("pushed", "there already"):
         assert f"branch flywheel/things is {state}" in bench.pin(mode="pull-request").said
     assert bench.git("rev-parse", "main") == bench.revision
-    assert bench.changed("flywheel/things") == sorted(MINE)
+    assert bench.changed("flywheel/things") == sorted(BOT_FILES)
 
 
 @pytest.mark.parametrize(

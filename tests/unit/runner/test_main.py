@@ -46,7 +46,7 @@ def test_the_first_reason_stands_when_a_stage_and_the_task_around_it_fail(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("RUNNER_ERROR_FILE", str(tmp_path / "error"))
+    monkeypatch.setenv("RUNNER_RESULTS", str(tmp_path))
     assert main(["split"]) == main(["export"]) == 1
     assert (tmp_path / "error").read_text().startswith("artifacts/config/split.yaml is missing")
 

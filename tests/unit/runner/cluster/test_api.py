@@ -1,6 +1,5 @@
-"""The client of the cluster's API where nobody answers."""
+"""The client of the cluster's API in a Pod, where nobody answers."""
 
-import os
 from pathlib import Path
 
 import pytest
@@ -12,11 +11,10 @@ from tests.support.certificates import certificate
 
 @pytest.fixture
 def account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """What a Pod finds of its ServiceAccount, where nobody answers."""
+    """What a Pod finds of its ServiceAccount."""
     folder = tmp_path / "account"
     certificate(folder, "localhost")[0].rename(folder / "ca.crt")
     (folder / "token").write_text("token")
-    (folder / "namespace").write_text("flywheel-pipelines")
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
     monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "9")
     return folder
@@ -32,24 +30,7 @@ def test_an_object_is_not_made_twice_when_the_answer_is_lost(account: Path) -> N
         Cluster(account, patience_s=600).create(PODS, {"metadata": {"name": "p"}})
 
 
-@pytest.mark.parametrize(
-    "said",
-    [
-        "Error from server (ServiceUnavailable): the server is unable",
-        "Unable to connect to the server: net/http: TLS handshake timeout",
-    ],
-)
-def test_the_api_is_away_when_kubectl_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str) -> None:
-    program = tmp_path / "bin/kubectl"
-    program.parent.mkdir()
-    program.write_text(f"#!/bin/sh\necho '{said}' >&2; exit 1\n")
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}/usr/bin{os.pathsep}/bin")
-    with pytest.raises(UnreachableError, match=said.split(" (")[0]):
-        Cluster(tmp_path / "no account").get(RUNS)
-
-
 def test_refused_when_there_is_neither_account_nor_client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(ClusterError, match="neither oc nor kubectl is on PATH"):
+    with pytest.raises(ClusterError, match="oc nor kubectl"):
         Cluster(tmp_path / "no account")

@@ -354,7 +354,7 @@ def test_the_image_of_nfd_is_noted_when_the_release_needs_one(
 @pytest.mark.parametrize(
     ("answers", "message"),
     [
-        ({INFRASTRUCTURE: 403}, "infrastructures/cluster may not be read; log in as a user who may"),
+        ({INFRASTRUCTURE: 403}, "infrastructures/cluster is not allowed; log in as a user who may"),
         ({INFRASTRUCTURE: 401}, "does not know the user; log in again"),
         ({"/version": 404}, "the server answers, but not as a Kubernetes cluster does"),
         ({"/version": b"<html>login</html>"}, "/version: the answer is no JSON"),

@@ -1,7 +1,8 @@
-"""What kubectl says of a cluster's kinds, with an API whose answers are given."""
+"""What kubectl says: of a cluster's kinds, with an API whose answers are given; and of a call that fails."""
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from runner.cluster import kubectl
-from runner.errors import UnreachableError
+from runner.errors import ClusterError, UnreachableError
 from tests.unit.runner.cluster.test_discover import Cluster
 
 
@@ -44,3 +45,33 @@ def test_kinds_are_known_when_only_anothers_server_is_away(tmp_path: Path, monke
         cluster.stop()
     with pytest.raises(UnreachableError, match="does not answer"):
         kubectl.kinds([])
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        ("Error from server (ServiceUnavailable): the server is unable", UnreachableError),
+        ("Unable to connect to the server: net/http: TLS handshake timeout", UnreachableError),
+        ("", UnreachableError),
+        ("Error from server (NotFound): pods p not found", kubectl.MissingError),
+        ("error: the server could not find the requested resource", kubectl.MissingError),
+        ("Error from server (Forbidden): pods is forbidden", ClusterError),
+        ("error: You must be logged in to the server (Unauthorized)", ClusterError),
+        ("Error from server (AlreadyExists): pods p already exists", ClusterError),
+    ],
+)
+def test_a_call_fails_as_kubectl_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, kind: type[ClusterError]
+) -> None:
+    program = tmp_path / "kubectl"
+    program.write_text(f"#!/bin/sh\necho '{said}' >&2; exit 1\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}/bin")
+    with pytest.raises(ClusterError) as caught:
+        kubectl.request("get", "/api/v1/pods/p")
+    assert type(caught.value) is kind
+    assert "/api/v1/pods/p" in str(caught.value)
+    assert said in str(caught.value)
+    if kind is kubectl.MissingError:
+        assert kubectl.get("/api/v1/pods/p") is None
+        assert kubectl.items("/api/v1/pods/p") == []

@@ -67,7 +67,7 @@ def test_it_will_do_when_it_is_new_enough_and_names_our_namespace(folder: Path) 
 
 
 def test_it_is_refused_when_argocd_would_install_it_once_more() -> None:
-    with pytest.raises(ConfigError, match=f"{LINE} must go"):
+    with pytest.raises(ConfigError, match=f"{PARTS}: .*{LINE}"):
         require_usable(gitops.PROJECT, subscription([{"name": VARIABLE, "value": NAMESPACE}]))
 
 

@@ -51,10 +51,10 @@ def test_it_fails_when_the_api_is_away_for_too_long() -> None:
 
 @pytest.mark.parametrize(("text", "expected"), [("20m", 1200), ("1h30m", 5400), ("45s", 45), ("0s", 0)])
 def test_a_duration_is_read_when_it_is_one(text: str, expected: float) -> None:
-    assert seconds(text) == expected
+    assert seconds(text, "patience") == expected
 
 
 @pytest.mark.parametrize("text", ["", "20", "m", "20 m", "1d", "-5m"])
 def test_refused_when_it_is_no_duration(text: str) -> None:
-    with pytest.raises(ConfigError, match="expected a duration such as 20m"):
-        seconds(text)
+    with pytest.raises(ConfigError, match=r"^patience: "):
+        seconds(text, "patience")

@@ -75,7 +75,7 @@ def test_refused_when_a_file_of_the_run_is_missing(trained: Trained, file: str) 
 def test_the_commit_is_said_when_there_is_none(trained: Trained) -> None:
     manifest = release_of(trained).manifest
     assert manifest["commit"] is None
-    assert manifest["work_tree"].startswith("no commit: fatal: not a git repository")
+    assert manifest["work_tree"].startswith("no commit: git rev-parse: fatal: not a git repository")
     git(trained.folder, "init", "-q")
     assert release_of(trained).manifest["work_tree"].startswith("no commit: ")
 

@@ -15,7 +15,7 @@ class Unasked(Cluster):
 
 
 def wait(mode: str, kind: str) -> Device:
-    return await_gpu(Unasked(), "retrain-abc", mode=mode, kind=kind, timeout=0.1)
+    return await_gpu(Unasked(), "retrain-abc", mode=mode, kind=kind, timeout_s=0.1)
 
 
 @pytest.mark.parametrize(("mode", "kind"), [("off", "autoscaled"), ("auto", "none")])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.retrain.branch import LINE, newer_on
+from runner.retrain.branch import LONGEST, newer_on
 from tests.support.projects import IDENTITY
 
 DVC = "stages: {train: {cmd: 'true', deps: [runner/stages/train.py, artifacts/x], outs: [artifacts/x]}}\n"
@@ -68,7 +68,7 @@ def test_the_newest_is_named_when_an_input_changed(repository: Repository, chang
     repository.commit("and a word", **{"README.md": "new\n"})
     said = newer_on(repository.url, "main", first)
     assert said.startswith(f"superseded by {later[:7]} later")
-    assert len(said) <= LINE
+    assert len(said) <= LONGEST
     assert newer_on(repository.url, "main", later) == ""
 
 

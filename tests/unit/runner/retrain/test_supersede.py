@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from runner.cluster.api import Cluster, Object
+from runner.cluster.api import Cluster
+from runner.cluster.kubectl import Object
 from runner.cluster.runs import CANCEL
 from runner.errors import ClusterError
 from runner.retrain.supersede import supersede
@@ -42,7 +43,7 @@ MINE = run(30, "mine")
 
 
 def leave(cluster: Cluster, newer: str = "", patience: float = 10) -> str:
-    return supersede(cluster, "mine", lambda: newer, patience=patience, poll=0.01)
+    return supersede(cluster, "mine", lambda: newer, patience_s=patience, pause_s=0.01)
 
 
 def test_nothing_is_touched_when_no_other_run_is_at_work() -> None:
@@ -66,7 +67,7 @@ def test_an_older_run_is_waited_for_when_it_publishes(capsys: pytest.CaptureFixt
     cluster = Looks([publishing, MINE], [publishing, MINE], [run(1, "first", "publish", ended=True), MINE])
     assert leave(cluster) == ""
     assert not cluster.cancelled
-    assert capsys.readouterr().out == "first is older and publishes: waiting for it\n"
+    assert capsys.readouterr().out == "waiting for first, which is older and publishes (0 s)\n"
 
 
 def test_refused_when_an_older_run_does_not_end() -> None:

@@ -1,7 +1,9 @@
 """What the Tasks do besides DVC."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,7 +18,7 @@ from runner.store.folder import FolderStore
 def test_the_cache_is_emptied_when_its_volume_is_nearly_full(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, least: float, stays: bool
 ) -> None:
-    monkeypatch.setattr(tasks, "_ROOM", least)
+    monkeypatch.setattr(tasks, "_FREE_SHARE", least)
     (tmp_path / "dvc/files").mkdir(parents=True)
     tasks._make_room(tmp_path / "dvc")
     assert (tmp_path / "dvc").exists() is stays
@@ -24,7 +26,7 @@ def test_the_cache_is_emptied_when_its_volume_is_nearly_full(
 
 
 def test_the_cache_stays_when_another_run_uses_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tasks, "_ROOM", 1.1)
+    monkeypatch.setattr(tasks, "_FREE_SHARE", 1.1)
     cache = tmp_path / "dvc"
     with tasks._using(cache):
         (cache / "files").mkdir(parents=True)
@@ -34,73 +36,62 @@ def test_the_cache_stays_when_another_run_uses_it(tmp_path: Path, monkeypatch: p
         assert not cache.exists()
 
 
+#: The stages of dvc.yaml: what each makes of what, as folders of artifacts/.
+STAGES = {
+    "compose": ("config", ["params.yaml"]),
+    "fetch": ("raw", ["config"]),
+    "prepare": ("dataset", ["raw"]),
+    "split": ("split", ["dataset"]),
+    "train": ("model", ["config", "dataset", "split"]),
+    "export": ("export", ["model", "raw"]),
+    "evaluate": ("evaluation", ["export", "raw"]),
+}
+
+
 class Clones:
     """Tasks of a run, each in a clone of its own, with a store between them and DVC's real commands."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.folder, self.monkeypatch, self.log = folder, monkeypatch, folder / "log"
         self.count = 0
-        monkeypatch.setenv("STORE_URI", str(folder / "store"))
-        monkeypatch.setenv("DVC_NO_ANALYTICS", "1")
-        monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(folder / "site"))
+        settings = {"STORE_URI": str(folder / "store"), "DVC_NO_ANALYTICS": "1", "DVC_SITE_CACHE_DIR": f"{folder}/site"}
+        for name, value in settings.items():
+            monkeypatch.setenv(name, value)
         monkeypatch.delenv("RUNNER_WORK", raising=False)
         (folder / "store").mkdir()
 
-    def enter(self) -> None:
-        """Go into a fresh clone."""
+    def run(self, task: Callable[..., None], **settings: Any) -> list[str]:
+        """Run a Task in a fresh clone; return the stages that ran."""
         self.count += 1
         clone = self.folder / f"clone-{self.count}"
         (clone / ".dvc").mkdir(parents=True)
         (clone / ".dvc/config").write_text("[core]\n    no_scm = true\n    remote = store\n")
         (clone / "params.yaml").write_text("epochs: 1\n")
-        (clone / "dvc.yaml").write_text(yaml.safe_dump({"stages": self.stages()}))
+        stages = {name: self.stage(name, *both) for name, both in STAGES.items()}
+        (clone / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
         self.monkeypatch.chdir(clone)
+        self.log.write_text("")
+        task("run", **settings)
+        return sorted(self.log.read_text().split())
 
-    def stages(self) -> dict[str, Any]:
-        def stage(name: str, out: str, *deps: str, push: bool = True) -> dict[str, Any]:
-            return {
-                "cmd": f"mkdir -p {out} && echo {name} > {out}/x && echo {name} >> {self.log}",
-                "deps": list(deps),
-                "outs": [{out: {"push": push}}],
-            }
-
-        raw, dataset, split = "artifacts/raw", "artifacts/dataset", "artifacts/split"
+    def stage(self, name: str, out: str, deps: list[str]) -> dict[str, Any]:
+        path = f"artifacts/{out}"
         return {
-            "compose": stage("compose", "artifacts/config", "params.yaml"),
-            "fetch": stage("fetch", raw, "artifacts/config", push=False),
-            "prepare": stage("prepare", dataset, raw),
-            "split": stage("split", split, dataset),
-            "train": stage("train", "artifacts/model", "artifacts/config", dataset, split),
-            "export": stage("export", "artifacts/export", "artifacts/model", raw),
-            "evaluate": stage("evaluate", "artifacts/evaluation", "artifacts/export", raw),
+            "cmd": f"mkdir -p {path} && echo {name} > {path}/x && echo {name} >> {self.log}",
+            "deps": [dep if "." in dep else f"artifacts/{dep}" for dep in deps],
+            "outs": [{path: {"push": out != "raw"}}],
         }
-
-    def ran(self) -> list[str]:
-        """Return the stages that ran since the last call."""
-        lines = self.log.read_text().split() if self.log.exists() else []
-        self.log.unlink(missing_ok=True)
-        return lines
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of pygtrie's, which DVC uses
 def test_no_stage_before_it_runs_in_train_when_prepare_has_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clones = Clones(tmp_path, monkeypatch)
-    clones.enter()
-    tasks.prepare("run")
-    assert sorted(clones.ran()) == ["compose", "fetch", "prepare", "split"]
-    clones.enter()
-    tasks.train("run", cache=tmp_path / "volume/dvc", fallback=False)
-    assert clones.ran() == ["train"]
-    monkeypatch.setattr("runner.release.gate.gate", lambda _: Said())
-    clones.enter()
-    tasks.gate("run")
-    assert sorted(clones.ran()) == ["evaluate", "export", "fetch"]
-    clones.enter()
-    tasks.train("run", cache=tmp_path / "other/dvc", fallback=False)
-    assert clones.ran() == []
-    clones.enter()
-    tasks.gate("run")
-    assert clones.ran() == ["fetch"]
+    monkeypatch.setattr("runner.release.gate.gate", lambda _: SimpleNamespace(as_text=lambda: "passed"))
+    assert clones.run(tasks.prepare) == ["compose", "fetch", "prepare", "split"]
+    assert clones.run(tasks.train, cache=tmp_path / "volume/dvc", fallback=False) == ["train"]
+    assert clones.run(tasks.gate) == ["evaluate", "export", "fetch"]
+    assert clones.run(tasks.train, cache=tmp_path / "other/dvc", fallback=False) == []
+    assert clones.run(tasks.gate) == ["fetch"]
 
 
 def lock(**digests: str) -> bytes:
@@ -125,10 +116,3 @@ def test_a_version_is_known_when_its_results_are_those_of_the_lock(project: Path
         found = lock(model="1", export="2", evaluation="3", raw="of another fetch")
         store.create(f"runs/{name}/{number}/dvc.lock", found)
         assert tasks._is_published(store, tmp_path) is is_known
-
-
-class Said:
-    """A verdict."""
-
-    def as_text(self) -> str:
-        return "passed"

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from runner.cluster.run_report import Report, Step, report, steps_of
+from runner.cluster.run_summary import RunSummary, summarize_run
+from runner.cluster.runs import Step
 from runner.store import Store
 from runner.store.folder import FolderStore
 
@@ -20,8 +21,8 @@ def step(name: str, state: str = "done", **results: str) -> Step:
     return Step(name, state, 61.4, {key.replace("_", "-"): value for key, value in results.items()})
 
 
-def told(*steps: Step, store: Store | None = None, overrides: tuple[str, ...] = ()) -> Report:
-    return report("retrain-abc", "0" * 40, list(overrides), list(steps), store)
+def told(*steps: Step, store: Store | None = None, overrides: tuple[str, ...] = ()) -> RunSummary:
+    return summarize_run("retrain-abc", "0" * 40, list(overrides), list(steps), store)
 
 
 PLAN = step("plan", answer="train")
@@ -104,32 +105,3 @@ def test_everything_is_in_the_text_when_a_version_was_published(tmp_path: Path) 
     ):
         assert row in text, row
     assert f"| model | {tmp_path}/models/things/2 |" in text
-
-
-def test_steps_come_from_task_runs_when_tekton_has_them() -> None:
-    def task_run(name: str, **status: Any) -> dict[str, Any]:
-        return {"metadata": {"labels": {"tekton.dev/pipelineTask": name}}, "status": status}
-
-    def condition(status: str, reason: str = "") -> list[dict[str, str]]:
-        return [{"type": "Succeeded", "status": status, "reason": reason}]
-
-    times = {"startTime": "2026-11-25T10:00:00Z", "completionTime": "2026-11-25T10:01:30Z"}
-    results = [{"name": "answer", "type": "string", "value": "train\n"}]
-    found = steps_of(
-        [
-            task_run("plan", conditions=condition("True"), results=results, **times),
-            task_run("prepare", conditions=condition("False", "TaskRunCancelled"), **times),
-            task_run("train-gpu", conditions=condition("False", "TaskRunTimeout")),
-            task_run("gate", conditions=condition("False", "Failed"), startTime="?", completionTime="?"),
-            task_run("publish", conditions=condition("Unknown", "Running")),
-            task_run("pin"),
-        ]
-    )
-    assert found == [
-        Step("plan", "done", 90.0, {"answer": "train"}),
-        Step("prepare", "cancelled", 90.0, {}),
-        Step("train-gpu", "timed out", None, {}),
-        Step("gate", "failed", None, {}),
-        Step("publish", "running", None, {}),
-        Step("pin", "running", None, {}),
-    ]

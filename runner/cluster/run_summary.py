@@ -1,0 +1,118 @@
+"""Summary of a run: for the log, the run's folder in the store, and the commit status.
+
+It is made from the run's steps, so it works whatever failed; a published version adds its verdict.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from runner.cluster.runs import Step
+from runner.config.compose import leaves
+from runner.release.promote import side_by_side
+from runner.release.verdict import criteria_rows
+from runner.store import Store
+from runner.store.published import Version, read_version
+from runner.tables import METRICS, Row, Table
+
+SUCCESS, FAILURE, ERROR = "success", "failure", "error"  # GitHub's states of a commit
+#: Row of the summary → Task and its result.
+FACTS = {
+    "plan": ("plan", "answer"),
+    "device": ("await-gpu", "device"),
+    "no GPU came": ("await-gpu", "fallback"),
+    "pin": ("pin", "said"),
+    "staging": ("pin", "staging"),
+}
+
+
+class RunSummary(NamedTuple):
+    """Summary of a run.
+
+    Attributes:
+        state: of the commit status, in GitHub's terms.
+        line: one-line summary.
+        text: the whole summary, as Markdown.
+        folder: of the run in the store; None when nothing was published.
+    """
+
+    state: str
+    line: str
+    text: str
+    folder: str | None
+
+
+def summarize_run(run: str, revision: str, overrides: list[str], steps: list[Step], store: Store | None) -> RunSummary:
+    """Return the summary of a run; `store` is None when it cannot be reached."""
+    results = {step.name: step.results for step in steps}
+    version = _published(results.get("publish", {}), store)
+    state, line = _outcome(steps, results, version, is_trial=bool(overrides))
+    about: list[Row] = [("", ""), ("run", run), ("commit", revision)]
+    about += [("values of this run alone", " ".join(overrides))] if overrides else []
+    about += [(title, value) for title, (task, name) in FACTS.items() if (value := results.get(task, {}).get(name))]
+    times: list[Row] = [("step", "outcome", "seconds")]
+    times += [(step.name, step.state, "-" if step.seconds is None else f"{step.seconds:.0f}") for step in steps]
+    tables, folder = [Table("The run", about), Table("Steps", times)], None
+    if version and store:
+        folder = f"runs/{version.model}/{version.number}"
+        about.append(("model", store.uri_of(f"models/{version.model}/{version.number}")))
+        about.append(("run's files", store.uri_of(folder)))
+        tables += _of_version(version, store)
+    errors = [f"- {step.name}: {step.results['error']}" for step in steps if step.results.get("error")]
+    text = "\n\n".join([f"## {line}", *(table.as_text(markdown=True) for table in tables), *errors])
+    return RunSummary(state, line, text, folder)
+
+
+def _outcome(
+    steps: list[Step], results: Mapping[str, Mapping[str, str]], version: Version | None, *, is_trial: bool
+) -> tuple[str, str]:
+    """Return the state of the commit status, and the one-line summary."""
+    for step in steps:
+        if step.state in ("failed", "timed out"):
+            return ERROR, f"{step.name}: {step.results.get('error') or step.state}"
+    if any(step.state == "cancelled" for step in steps):
+        return ERROR, "cancelled, by a newer push or by hand"
+    if newer := results.get("supersede", {}).get("superseded"):
+        return SUCCESS, f"nothing trained: {newer}"
+    if "plan" not in results:
+        return ERROR, "cancelled before it began, by a newer push or by hand"
+    if results["plan"].get("answer") == "nothing":
+        return SUCCESS, "nothing to train: this commit changes no input of a stage"
+    if "publish" not in results:
+        return ERROR, "cancelled before it published, by a newer push or by hand"
+    publish = results["publish"]
+    if newer := publish.get("superseded"):
+        return ERROR, f"not published: {newer}"
+    name = f"{publish.get('model')} {publish.get('version')}"
+    if version is not None and not version.passed:
+        reasons = [each["said"] for each in (version.manifest.verdict or {}).get("findings", []) if not each["passed"]]
+        return FAILURE, f"{name} did not pass the gate: {'; '.join(reasons)}"
+    said = results.get("pin", {}).get("said", "")
+    is_well = is_trial or (said and "not pinned" not in said)
+    return SUCCESS if is_well else FAILURE, f"{name}: {said or 'published, not pinned'}"
+
+
+def _published(publish: Mapping[str, str], store: Store | None) -> Version | None:
+    """Return the version that the Task publish names."""
+    if not store or not publish.get("model") or not publish.get("version", "").isdecimal():
+        return None
+    return read_version(store, publish["model"], int(publish["version"]))
+
+
+def _of_version(version: Version, store: Store) -> list[Table]:
+    manifest = version.manifest
+    verdict = manifest.verdict if isinstance(manifest.verdict, dict) else {}
+    rows = criteria_rows(verdict.get("findings", []))
+    rows += [("left out", line, "-") for line in verdict.get("left_out", [])]
+    against = verdict.get("deployed")
+    old = read_version(store, against["model"], against["version"]) if against else None
+    params: list[Row] = [("key", "value")]
+    for key, value in leaves((manifest.model_extra or {}).get("params", {})):
+        params.append((key, "" if value is None else json.dumps(value, ensure_ascii=False)))
+    return [
+        Table("The gate", rows),
+        Table("Quality on test, deployed → this one", [("class", *METRICS.values()), *side_by_side(old, version)]),
+        Table("Parameters", params),
+    ]

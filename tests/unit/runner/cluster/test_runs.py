@@ -1,0 +1,71 @@
+"""Runs and their steps, read from objects as Tekton writes them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from runner.cluster.api import Cluster
+from runner.cluster.kubectl import Object
+from runner.cluster.runs import Step, condition, is_trial, steps_of
+
+TIMES = {"startTime": "2026-11-25T10:00:00Z", "completionTime": "2026-11-25T10:01:30Z"}
+
+
+class Listed(Cluster):
+    """A cluster that has these TaskRuns."""
+
+    def __init__(self, *task_runs: Object) -> None:
+        self.task_runs = task_runs
+
+    def get(self, path: str, **query: str) -> Object:
+        assert query == {"labelSelector": "tekton.dev/pipelineRun=retrain-abc"}
+        return {"items": list(self.task_runs)}
+
+
+def task_run(name: str, status: str = "", reason: str = "", **more: Any) -> Object:
+    conditions = [{"type": "Other", "status": "True"}, {"type": "Succeeded", "status": status, "reason": reason}]
+    labels = {"tekton.dev/pipelineTask": name}
+    return {"metadata": {"labels": labels}, "status": ({"conditions": conditions} if status else {}) | more}
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (
+            task_run("plan", "True", **TIMES, results=[{"name": "answer", "type": "string", "value": "train\n"}]),
+            Step("plan", "done", 90.0, {"answer": "train"}),
+        ),
+        (task_run("prepare", "False", "TaskRunCancelled", **TIMES), Step("prepare", "cancelled", 90.0, {})),
+        (task_run("train-gpu", "False", "TaskRunTimeout"), Step("train-gpu", "timed out", None, {})),
+        (task_run("gate", "False", "Failed", startTime="?", completionTime="?"), Step("gate", "failed", None, {})),
+        (task_run("publish", "Unknown", "Running"), Step("publish", "running", None, {})),
+        (task_run("pin"), Step("pin", "running", None, {})),
+    ],
+)
+def test_a_step_is_as_its_task_run(given: Object, expected: Step) -> None:
+    assert steps_of(Listed(given), "retrain-abc") == [expected]
+
+
+def test_steps_stand_in_their_order_without_the_summary() -> None:
+    later = {"startTime": "2026-11-25T10:05:00Z"}
+    given = [task_run("summary", **TIMES), task_run("queued"), task_run("gate", **later), task_run("plan", **TIMES)]
+    assert [step.name for step in steps_of(Listed(*given), "retrain-abc")] == ["plan", "gate", "queued"]
+
+
+@pytest.mark.parametrize("status", [{}, {"status": None}, {"status": {"conditions": None}}])
+def test_the_end_is_unknown_when_tekton_has_not_begun(status: Object) -> None:
+    assert condition(status) == {"status": "Unknown"}
+
+
+@pytest.mark.parametrize(
+    ("params", "expected"),
+    [
+        ([], False),
+        ([{"name": "overrides", "value": "[]"}], False),
+        ([{"name": "overrides", "value": '["train.epochs=3"]'}], True),
+    ],
+)
+def test_a_run_is_a_trial_when_it_has_values_of_its_own(params: list[dict[str, str]], expected: bool) -> None:
+    assert is_trial({"spec": {"params": params}}) is expected
