@@ -88,7 +88,7 @@ def fork(tmp_path: Path, server: ApiServer, store: S3, run: Run, monkeypatch: py
 
 
 def first_run_quickly(fork: Path, said: Said, **given: Any) -> None:
-    first_run(fork, said.append, patience_s=60, pause_s=0.2, **given)
+    first_run(fork, said.append, patience_s=60, pause_s=0.5, **given)
 
 
 def runs(server: ApiServer) -> list[dict[str, Any]]:
@@ -98,8 +98,7 @@ def runs(server: ApiServer) -> list[dict[str, Any]]:
 
 def end(server: ApiServer, status: str) -> None:
     """Wait for a PipelineRun that has not ended, and end it as Tekton does."""
-    until(lambda: [each for each in runs(server) if "status" not in each])
-    name = next(each["metadata"]["name"] for each in runs(server) if "status" not in each)
+    name = until(lambda: [each["metadata"]["name"] for each in runs(server) if "status" not in each])[0]
     condition = {"type": "Succeeded", "status": status, "reason": "Any", "message": f"Done: {status}"}
     server.ask("PATCH", f"{RUNS}/{name}", {"status": {"conditions": [condition]}})
 

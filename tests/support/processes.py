@@ -12,13 +12,14 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import pytest
 
 from tests.cluster.places import BIN
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "flywheel"  # of what `make` builds
+Answer = TypeVar("Answer")
 
 
 def unavailable(reason: str) -> NoReturn:
@@ -91,12 +92,13 @@ def stop(process: subprocess.Popen[Any] | None, *, kill: bool = False) -> None:
         process.wait()
 
 
-def until(is_so: Callable[[], object], seconds: float = 60, *, pause_s: float = 0.1) -> None:
-    """Wait until something is so; fail after that many seconds."""
+def until(ask: Callable[[], Answer], seconds: float = 60, *, pause_s: float = 0.1) -> Answer:
+    """Return an answer once it is true; fail after that many seconds."""
     end = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < end, f"not so after {seconds:.0f} s"
+    while not (answer := ask()):
+        assert time.monotonic() < end, f"{answer!r} after {seconds:.0f} s"
         time.sleep(pause_s)
+    return answer
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""A copy of the project to run real `git` and `dvc` in."""
+"""A copy of the project to run real `git` and `dvc` in; a repository with a remote."""
 
 from __future__ import annotations
 
@@ -45,3 +45,40 @@ def set_params(project: Path, changes: dict[str, Any]) -> None:
 
     merge(params, changes)
     yaml.dump(params, project / "params.yaml")
+
+
+class Repository:
+    """A clone with a branch main, and its remote, which is a folder beside it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.bare, self.clone = folder / "things.git", folder / "clone"
+        self.url = f"file://{self.bare}"
+        for command in (("--bare", str(self.bare)), (str(self.clone),)):
+            subprocess.run(["git", "init", "-q", "-b", "main", *command], check=True)
+
+    def commit(self, message: str, **files: str | None) -> str:
+        """Write files by their paths, None to remove one; commit and push them; return the commit's id."""
+        for name, text in files.items():
+            file = self.clone / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.unlink() if text is None else file.write_text(text)
+        self.git("add", "-A")
+        self.git(*IDENTITY, "commit", "-q", "--allow-empty", "-m", message)
+        self.git("push", "-qf", self.url, "HEAD:main")
+        return self.git("rev-parse", "HEAD")
+
+    def follow(self) -> None:
+        """Bring the clone to what somebody else has pushed."""
+        self.git("fetch", "-q", self.url, "main")
+        self.git("reset", "-q", "--hard", "FETCH_HEAD")
+
+    def git(self, *arguments: str) -> str:
+        return _git(self.clone, *arguments)
+
+    def remote(self, *arguments: str) -> str:
+        return _git(self.bare, *arguments)
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True)
+    return done.stdout.strip()

@@ -31,15 +31,12 @@ def a_pod(name: str, **limits: str) -> dict[str, Any]:
 
 def probe(namespace: Namespace, but: str = "") -> str:
     """Wait until the Pod that asks for a GPU is there, another than `but`; return its uid."""
-    uids: list[str] = []
 
-    def found() -> bool:
-        pods = {each["metadata"]["name"]: str(each["metadata"]["uid"]) for each in namespace.list("pods")}
-        uids.append(pods.get(PROBE, ""))
-        return uids[-1] not in ("", but)
+    def found() -> list[str]:
+        pods = [each["metadata"] for each in namespace.list("pods")]
+        return [str(each["uid"]) for each in pods if each["name"] == PROBE and each["uid"] != but]
 
-    until(found)
-    return uids[-1]
+    return until(found)[0]
 
 
 def let_run(namespace: Namespace, name: str = PROBE) -> None:

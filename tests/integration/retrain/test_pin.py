@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,8 +13,9 @@ from runner.errors import GitError, StageError
 from runner.forge.git import head_of
 from runner.release.pin import read_pin
 from runner.retrain.bot_commit import BOT_FILES, Pinned, Run, pin, propose_for_staging
-from runner.retrain.branch import BOT, cloned, newer
+from runner.retrain.branch import cloned, newer
 from runner.store.folder import FolderStore
+from tests.support.projects import Repository
 
 ONNX = b"a model"
 FIGURES = {"map50": 0.9, "map50_95": 0.5, "precision": 0.8, "recall": 0.7, "threshold": 0.4, "boxes": 30}
@@ -28,11 +28,6 @@ FILES = {
 }
 
 
-def git(folder: Path, *arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True)
-    return done.stdout.strip()
-
-
 class Bucket(FolderStore):
     """A folder that is called as a bucket is: the cluster cannot read a folder, so nothing in one is pinned."""
 
@@ -40,35 +35,21 @@ class Bucket(FolderStore):
         return f"s3://things/{key}"
 
 
-class Bench:
+class Bench(Repository):
     """A repository with a commit, on a server; a store with what a run of that commit left."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.bare, self.url = folder, folder / "things.git", f"file://{folder / 'things.git'}"
-        self.store = Bucket(folder / "store")
+        super().__init__(folder)
+        self.folder, self.store = folder, Bucket(folder / "store")
         self.pauses: list[float] = []
         self.during: Callable[[], object] = lambda: None  # what happens while it waits
-        git(folder, "init", "-q", "--bare", "-b", "main", str(self.bare))
-        git(folder, "clone", "-q", self.url, "clone")
-        self.revision = self.commit("first", FILES)
+        self.revision = self.commit("first", **FILES)
         self.leave(params=FILES["params.yaml"])
 
-    def commit(self, message: str, files: dict[str, str]) -> str:
-        """Commit as somebody else does."""
-        clone = self.folder / "clone"
-        if self.git("for-each-ref"):
-            git(clone, "fetch", "-q", "origin")
-            git(clone, "reset", "-q", "--hard", "origin/main")
-        for name, text in files.items():
-            (clone / name).parent.mkdir(parents=True, exist_ok=True)
-            (clone / name).write_text(text)
-        git(clone, "add", "-A")
-        git(clone, *BOT, "commit", "-qm", message)
-        git(clone, "push", "-q", "origin", "HEAD:main")
-        return self.git("rev-parse", "main")
-
-    def git(self, *arguments: str) -> str:
-        return git(self.bare, *arguments)
+    def revert(self) -> str:
+        """Take the bot's commit back."""
+        self.follow()
+        return self.commit("Revert", **{name: FILES[name] for name in BOT_FILES})
 
     def leave(self, *, params: str, lock: str = LOCK) -> None:
         self.store.replace("pipeline/run/params.yaml", params.encode())
@@ -98,7 +79,7 @@ class Bench:
         return found.version if found else None
 
     def changed(self, revision: str = "main") -> list[str]:
-        return self.git("show", "--name-only", "--format=", revision).splitlines()
+        return self.remote("show", "--name-only", "--format=", revision).splitlines()
 
 
 @pytest.fixture
@@ -111,16 +92,16 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
 def test_lock_and_pin_are_one_commit_when_the_model_passed(bench: Bench) -> None:
     bench.put(1)
     pinned = bench.pin()
-    assert bench.git("rev-parse", "main") == pinned.commit
+    assert bench.remote("rev-parse", "main") == pinned.commit
     assert bench.changed() == sorted(BOT_FILES)
     assert bench.pinned() == "1"
-    author, title, *body = bench.git("show", "-s", "--format=%an%n%B", "main").splitlines()
+    author, title, *body = bench.remote("show", "-s", "--format=%an%n%B", "main").splitlines()
     assert (author, title) == ("flywheel", "dev runs things 1, mAP50 0.900")
     assert body == ["", f"Of {bench.revision}, by run.", "", "Flywheel-Pin: things/1"]  # the trigger reads the last
-    assert bench.git("show", "main:dvc.lock") == LOCK.strip()
+    assert bench.remote("show", "main:dvc.lock") == LOCK.strip()
 
     assert bench.pin().commit == ""  # it is there already
-    assert bench.git("rev-parse", "main") == pinned.commit
+    assert bench.remote("rev-parse", "main") == pinned.commit
 
 
 def test_the_lock_alone_is_committed_when_the_model_did_not_pass(bench: Bench) -> None:
@@ -133,10 +114,11 @@ def test_the_lock_alone_is_committed_when_the_model_did_not_pass(bench: Bench) -
 def test_what_was_taken_back_stays_so_when_no_input_changed_since(bench: Bench) -> None:
     bench.put(1)
     bench.pin()
-    bench.revision = bench.commit("Revert", {name: FILES[name] for name in BOT_FILES})
+    bench.revision = bench.revert()
     assert bench.pin().said.startswith("Lock of things 1, mAP50 0.900: commit ")
     assert (bench.changed(), bench.pinned()) == (["dvc.lock"], None)
-    bench.revision = bench.commit("another preset", {"conf/a.yaml": "x: 1\n"})
+    bench.follow()
+    bench.revision = bench.commit("another preset", **{"conf/a.yaml": "x: 1\n"})
     assert bench.pin().said.startswith("dev runs things 1")
     assert bench.pinned() == "1"
 
@@ -144,7 +126,7 @@ def test_what_was_taken_back_stays_so_when_no_input_changed_since(bench: Bench) 
 def test_a_version_is_pinned_when_the_one_that_was_taken_back_is_another_of_its_number(bench: Bench) -> None:
     bench.put(1)
     bench.pin()
-    bench.revision = bench.commit("Revert", {name: FILES[name] for name in BOT_FILES})
+    bench.revision = bench.revert()
     manifest = json.loads(bench.store.read(key := "models/things/1/manifest.json")) | {"commit": bench.revision}
     bench.store.replace(key, json.dumps(manifest).encode())  # in a store that was made anew
     assert bench.pin().said.startswith("dev runs things 1")
@@ -156,18 +138,18 @@ def test_a_version_is_pinned_when_the_one_that_was_taken_back_is_another_of_its_
 )
 def test_a_later_commit_counts_when_it_changes_a_training(bench: Bench, files: dict[str, str], is_pinned: bool) -> None:
     bench.put(1)
-    later = bench.commit("later", files)
+    later = bench.commit("later", **files)
     pinned = bench.pin()
     assert bool(pinned.commit) is is_pinned
     if not is_pinned:
         assert pinned.said == f"not pinned: superseded by {later[:7]} later"
-        assert bench.git("rev-parse", "main") == later
+        assert bench.remote("rev-parse", "main") == later
 
 
 def test_nothing_is_pinned_when_the_commit_left_the_branch(bench: Bench) -> None:
     bench.put(1)
-    bench.revision = bench.commit("gone", {"README.md": "x"})
-    bench.git("update-ref", "refs/heads/main", "main~1")
+    bench.revision = bench.commit("gone", **{"README.md": "x"})
+    bench.remote("update-ref", "refs/heads/main", "main~1")
     assert bench.pin() == Pinned("", f"not pinned: {bench.revision[:12]} is no longer on the branch")
 
 
@@ -186,10 +168,13 @@ def test_the_commit_is_made_anew_when_somebody_was_faster(bench: Bench) -> None:
     hook = bench.bare / "hooks/pre-receive"
     hook.write_text("#!/bin/sh\nrm hooks/pre-receive\nexit 1\n")
     hook.chmod(0o755)
-    bench.during = lambda: bench.commit("meanwhile", {"README.md": "new"})
+    bench.during = lambda: bench.commit("meanwhile", **{"README.md": "new"})
     assert bench.pin().commit
     assert bench.pauses == [1.0]
-    assert bench.git("log", "--format=%s", "-2", "main").splitlines() == ["dev runs things 1, mAP50 0.900", "meanwhile"]
+    assert bench.remote("log", "--format=%s", "-2", "main").splitlines() == [
+        "dev runs things 1, mAP50 0.900",
+        "meanwhile",
+    ]
 
 
 @pytest.mark.parametrize("returns", [True, False])
@@ -213,16 +198,14 @@ def test_it_is_tried_again_when_the_server_is_away(bench: Bench, returns: bool) 
 
 def test_refused_when_another_file_would_change(bench: Bench) -> None:
     bench.put(1)
-    overlay, elsewhere = (bench.folder / "clone" / name for name in ("gitops/serving/overlays/dev", "elsewhere"))
+    overlay, elsewhere = bench.clone / "gitops/serving/overlays/dev", bench.clone / "elsewhere"
     overlay.rename(elsewhere)
     overlay.symlink_to("../../../elsewhere")
-    git(bench.folder / "clone", "add", "-A")
-    git(bench.folder / "clone", *BOT, "commit", "-qm", "a link")
-    git(bench.folder / "clone", "push", "-q", "origin", "HEAD:main")
-    before = bench.git("rev-parse", "main")
+    bench.commit("a link")
+    before = bench.remote("rev-parse", "main")
     with pytest.raises(StageError, match=r"elsewhere/model\.env would change too"):
         bench.pin()
-    assert bench.git("rev-parse", "main") == before
+    assert bench.remote("rev-parse", "main") == before
 
 
 def test_refused_when_the_lock_is_none(bench: Bench) -> None:
@@ -236,7 +219,7 @@ def test_a_branch_is_proposed_when_main_is_protected(bench: Bench) -> None:
     bench.put(1)
     for state in ("pushed", "there already"):
         assert f"branch flywheel/things is {state}" in bench.pin(mode="pull-request").said
-    assert bench.git("rev-parse", "main") == bench.revision
+    assert bench.remote("rev-parse", "main") == bench.revision
     assert bench.changed("flywheel/things") == sorted(BOT_FILES)
 
 
@@ -251,8 +234,8 @@ def test_staging_is_proposed_when_asked_for_and_passed(
     assert ("branch flywheel/staging is pushed" in said) is is_proposed
     if is_proposed:
         assert bench.changed("flywheel/staging") == ["gitops/serving/overlays/staging/model.env"]
-        assert "| all | - → 0.900 |" in bench.git("show", "-s", "--format=%b", "flywheel/staging")
-        assert bench.git("log", "--format=%H", "-1", "flywheel/staging~1") == bench.revision
+        assert "| all | - → 0.900 |" in bench.remote("show", "-s", "--format=%b", "flywheel/staging")
+        assert bench.remote("log", "--format=%H", "-1", "flywheel/staging~1") == bench.revision
 
 
 def test_the_head_is_found_when_a_run_is_started_by_hand(bench: Bench) -> None:

@@ -2,41 +2,15 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from runner.retrain.branch import LONGEST, newer_on
-from tests.support.projects import IDENTITY
+from tests.support.projects import Repository
 
 DVC = "stages: {train: {cmd: 'true', deps: [runner/stages/train.py, artifacts/x], outs: [artifacts/x]}}\n"
 FILES = {"params.yaml": "seed: 0\n", "dvc.yaml": DVC, "runner/stages/train.py": "", "runner/label_studio/pull.py": ""}
-
-
-class Repository:
-    """One with a branch main, beside a clone that commits to it."""
-
-    def __init__(self, folder: Path) -> None:
-        self.bare, self.clone = folder / "things.git", folder / "clone"
-        self.url = f"file://{self.bare}"
-        subprocess.run(["git", "init", "-q", "--bare", "-b", "main", str(self.bare)], check=True)
-        subprocess.run(["git", "init", "-q", "-b", "main", str(self.clone)], check=True)
-
-    def commit(self, message: str, **files: str | None) -> str:
-        """Commit files by their paths, and push; return the commit's id."""
-        for name, text in files.items():
-            file = self.clone / name
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.unlink() if text is None else file.write_text(text)
-        self.git("add", "-A")
-        self.git(*IDENTITY, "commit", "-q", "--allow-empty", "-m", message)
-        self.git("push", "-qf", self.url, "HEAD:main")
-        return self.git("rev-parse", "HEAD")
-
-    def git(self, *arguments: str) -> str:
-        done = subprocess.run(["git", *arguments], cwd=self.clone, capture_output=True, text=True, check=True)
-        return done.stdout.strip()
 
 
 @pytest.fixture

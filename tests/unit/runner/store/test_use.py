@@ -64,7 +64,7 @@ def test_remote_is_as_tracked_again_when_no_store_is_named(project: Path, monkey
     use_store(project)
     assert remote(project) != tracked
     monkeypatch.setenv("STORE_URI", "")
-    assert use_store(project) == "DVC's remote is the folder store/dvc, as .dvc/config says"
+    assert "store/dvc" in use_store(project)
     assert remote(project) == tracked
 
 
@@ -77,5 +77,5 @@ def test_own_keys_stay_when_the_store_changes(project: Path, monkeypatch: pytest
 
 
 def test_use_is_refused_when_there_is_no_project(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match=r"\.dvc is missing, expected a project of DVC's; run this in its folder"):
+    with pytest.raises(StoreError, match=r"\.dvc is missing"):
         use_store(tmp_path)
