@@ -9,11 +9,11 @@
     ├── GitError         Git or the forge refuses
     ├── ClusterError     the cluster is unreachable, or in the wrong state
     │   └── UnreachableError  its API does not answer; retry
-    ├── LabelStudioError Label Studio is unreachable, refuses, or holds what no dataset can
+    ├── LabelStudioError Label Studio is unreachable, refuses, or its content fits no dataset
     │   └── NotSetUpError  no project, or no classes, yet
     └── StageError       a stage cannot run, or its result is unreliable
 
-A message says where, what is wrong, what was expected and what to do.
+A message names the place, the value found, the value expected, and the next step.
 """
 
 
@@ -42,7 +42,7 @@ class MissingObjectError(ObjectError):
 
 
 class LabelStudioError(RunnerError):
-    """Label Studio is unreachable, refuses, or holds what cannot become a dataset."""
+    """Label Studio is unreachable, refuses, or its content fits no dataset."""
 
 
 class NotSetUpError(LabelStudioError):

@@ -23,6 +23,7 @@ from filelock import FileLock, Timeout
 ARTIFACTS = Path("artifacts")
 CONF = Path("conf")
 PARAMS = Path("params.yaml")
+STALE_DAYS = 14
 _POLL_SECONDS = 0.2
 
 
@@ -42,10 +43,9 @@ def project_root() -> Path:
 
 @contextmanager
 def writing(path: Path, *, durable: bool = True) -> Iterator[Path]:
-    """Give a temporary file beside `path` that replaces it when the block ends without an error.
+    """Give a temporary file beside `path` that replaces it when the block ends without an error; its folder is created.
 
     Args:
-        path: the file; its folder is created.
         durable: fsync, so that a power cut leaves the old file or the new one; costs milliseconds.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -83,6 +83,15 @@ def link(source: Path, target: Path) -> None:
         raise  # a copy would overwrite the existing file, maybe a hard link to another
     except OSError:
         shutil.copyfile(source, target)
+
+
+def remove_stale(keep: Path) -> None:
+    """Remove the folders beside `keep`, such as caches of other inputs, that were not used for STALE_DAYS."""
+    if keep.exists():
+        os.utime(keep)
+    for other in keep.parent.glob("*"):
+        if other != keep and other.is_dir() and time.time() - other.stat().st_mtime > STALE_DAYS * 86400:
+            shutil.rmtree(other, ignore_errors=True)
 
 
 @contextmanager

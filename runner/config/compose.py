@@ -1,4 +1,4 @@
-"""Compose params.yaml with the presets of conf/, check the result, write one file per stage.
+"""Compose the presets of conf/ with params.yaml on top, validate the result, write one file per stage.
 
 `dvc repro` does not compose Hydra's configuration, so this is a stage of its own: it runs when params.yaml, conf/ or
 the schema changed, and later stages run only when their composed file changed.
@@ -30,7 +30,7 @@ Values = dict[str, Any]
 
 
 class Hidden(NamedTuple):
-    """Preset value that params.yaml overrides with another value."""
+    """A preset's value that params.yaml overrides with another value."""
 
     key: str
     preset: object
@@ -38,14 +38,10 @@ class Hidden(NamedTuple):
 
 
 def compose(project: Path, params: Values | None = None) -> tuple[Config, list[Hidden]]:
-    """Return the checked configuration and the preset values that params.yaml overrides.
-
-    A key without a value keeps the preset's value.
+    """Return the valid configuration and the preset values that params.yaml overrides; ConfigError if it is invalid.
 
     Args:
-        params: replaces the content of params.yaml; None: read the file.
-    Raises:
-        ConfigError: a file cannot be read, a preset does not exist, or a key or value is not allowed.
+        params: content of params.yaml, where an empty value keeps the preset's; None: read the file.
     """
     sections = dict(_read_params(project) if params is None else params)
     presets = _check_presets(sections.pop("presets", None), project)
@@ -58,8 +54,12 @@ def compose(project: Path, params: Values | None = None) -> tuple[Config, list[H
         if (old := _value_at(base, key.split("."))) not in (None, new)
     ]
     refusals = Refusals(project, values, presets)
+    whole = _merge(base, values)
+    for key, value in leaves(whole):
+        if re.search(r"\$\{[^}]*:", str(value)):  # a resolver of OmegaConf, such as oc.env, would read the environment
+            raise ConfigError(f"{refusals.file_of(key.split('.'))}: {key}: found {value!r}, expected ${{another.key}}")
     try:
-        merged: Any = OmegaConf.to_container(OmegaConf.create(_merge(base, values)), resolve=True)
+        merged: Any = OmegaConf.to_container(OmegaConf.create(whole), resolve=True)
     except OmegaConfBaseException as error:
         key = error.full_key or "(the whole)"
         raise ConfigError(f"{refusals.file_of(key.split('.'))}: {key}: {first_line(error)}") from error

@@ -1,4 +1,4 @@
-"""Error messages for a rejected configuration: file, key, value found, values allowed."""
+"""Error messages of an invalid configuration: file, key, value found, values allowed."""
 
 from __future__ import annotations
 
@@ -16,36 +16,29 @@ from runner.workspace import CONF, PARAMS
 
 @dataclass(frozen=True)
 class Refusals:
-    """Finds the file that sets a key, and turns pydantic's errors into messages.
-
-    Attributes:
-        values: content of params.yaml without presets and empty values.
-        presets: group → its chosen preset.
-    """
+    """Finds the file that sets a key, and turns pydantic's errors into messages."""
 
     project: Path
-    values: Mapping[str, Any]
-    presets: Mapping[str, str]
+    values: Mapping[str, Any]  # of params.yaml, without presets and empty values
+    presets: Mapping[str, str]  # group → its chosen preset
 
     def explain(self, detail: Mapping[str, Any]) -> str:
         """Turn one pydantic error into `file: key: found …, expected …`."""
         location = [part for part in detail["loc"] if isinstance(part, str)]  # without list indices
-        where = f"{self.file_of(location)}: {'.'.join(location)}"
+        where, value = f"{self.file_of(location)}: {'.'.join(location)}", detail["input"]
+        message = str(detail["msg"]).removeprefix("Value error, ").replace("Input should be", "expected")
         if detail["type"] == "missing":
             return f"{where}: is missing; give it a value"
         if detail["type"] == "extra_forbidden":
             section = ".".join(location[:-1]) or "the top level"
             return f"{where}: no such key; {section} has {', '.join(_keys(location[:-1]))}"
-        if detail["input"] is None:
+        if value is None:
             return f"{where}: is empty here, so {PARAMS} must give it a value"
-        message = str(detail["msg"]).removeprefix("Value error, ").replace("Input should be", "expected")
         if detail["type"] == "model_type":
-            message = f"expected keys ({', '.join(_keys(location))})"
-        elif (
-            isinstance(detail["input"], Mapping) and detail["type"] == "value_error"
-        ):  # a check over several keys of a section
+            return f"{where}: found {value!r}, expected keys ({', '.join(_keys(location))})"
+        if isinstance(value, Mapping) and detail["type"] == "value_error":  # a check over several keys of a section
             return f"{where}: {message}"
-        return f"{where}: found {detail['input']!r}, {message}"
+        return f"{where}: found {value!r}, {message}"
 
     def file_of(self, location: list[str]) -> Path:
         """Return the file that sets a key: params.yaml, a preset or its parent, else config.yaml."""

@@ -17,12 +17,10 @@ NOTE = "# Of one run, not of the repository: "
 
 
 def override(project: Path, values: Sequence[str], why: str) -> None:
-    """Set values in params.yaml and the reason in its first line, atomically.
+    """Set values in params.yaml and the reason in its first line, atomically; ConfigError if a value is not allowed.
 
     Args:
         values: each KEY=VALUE; `+KEY=VALUE` for a key that params.yaml does not name.
-    Raises:
-        ConfigError: a value is not allowed.
     """
     params = project / PARAMS
     before = params.read_text(encoding="utf-8")
@@ -36,18 +34,14 @@ def override(project: Path, values: Sequence[str], why: str) -> None:
         raise
 
 
-def tried(project: Path) -> str:
-    """Return the note about this run's overrides in params.yaml; empty when there are none."""
+def trial_note(project: Path) -> str:
+    """Return the note about this run's overrides in params.yaml; empty if there are none."""
     first = (project / PARAMS).read_text(encoding="utf-8").partition("\n")[0]
     return first.removeprefix(NOTE) if first.startswith(NOTE) else ""
 
 
 def set_values(project: Path, values: Sequence[str]) -> None:
-    """Set values in params.yaml as DVC does; comments stay.
-
-    Raises:
-        ConfigError: a value cannot be parsed, or params.yaml does not name the key.
-    """
+    """Set values in params.yaml as `dvc exp run -S` does, keeping comments; ConfigError for an unknown key."""
     from dvc.exceptions import DvcException
     from dvc.utils.hydra import apply_overrides
 
@@ -56,9 +50,9 @@ def set_values(project: Path, values: Sequence[str]) -> None:
     try:
         apply_overrides(project / PARAMS, list(values))
     except DvcException as error:
-        said = " ".join(str(error.__cause__ or error).split())
+        reason = " ".join(str(error.__cause__ or error).split())
         raise ConfigError(
-            f"{' '.join(values)}: {said}; expected KEY=VALUE as in `dvc exp run -S`, such as train.epochs=50, and "
+            f"{' '.join(values)}: {reason}; expected KEY=VALUE as in `dvc exp run -S`, such as train.epochs=50, and "
             "+KEY=VALUE for a key of conf/ that params.yaml does not name"
         ) from error
 

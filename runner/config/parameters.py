@@ -19,21 +19,15 @@ SWITCHES = ("GPU", "DEPLOY", "IMG_RESIZE")  # Y or N
 NAMES = (*KEYS, *SWITCHES, "GPU_TIMEOUT")
 
 
-class Wanted(NamedTuple):
+class Overrides(NamedTuple):
     """Values for one run: KEY=VALUE for params.yaml as in `dvc exp run -S`, and params of the Pipeline."""
 
     values: list[str]
     params: dict[str, str]
 
 
-def parse_overrides(given: Iterable[str]) -> Wanted:
-    """Sort NAME=VALUE into values of params.yaml and params of the Pipeline.
-
-    Args:
-        given: NAME is the workshop's name of a parameter, or a key of params.yaml.
-    Raises:
-        ConfigError: not NAME=VALUE, or a switch that is neither Y nor N.
-    """
+def parse_overrides(given: Iterable[str]) -> Overrides:
+    """Parse NAME=VALUE, where NAME is a parameter of the workshop or a key of params.yaml; ConfigError for others."""
     values: dict[str, str] = {}
     params: dict[str, str] = {}
     for each in given:
@@ -43,7 +37,14 @@ def parse_overrides(given: Iterable[str]) -> Wanted:
         if name == "GPU_TIMEOUT":
             params["gpu-timeout"] = value
         elif name in SWITCHES:
-            _switch(name, _is_yes(name, value), values, params)
+            if (letter := value.upper()) not in ("Y", "N"):
+                raise ConfigError(f"{name}: found {value!r}, expected Y or N")
+            if name == "GPU":
+                params["gpu"] = "auto" if letter == "Y" else "off"
+            elif name == "DEPLOY":
+                values["gate.deploy"] = "true" if letter == "Y" else "false"
+            elif letter == "N":
+                values["prepare.max_width"] = "null"
         elif name in KEYS:
             values[KEYS[name]] = value
         elif name.isupper():
@@ -55,19 +56,4 @@ def parse_overrides(given: Iterable[str]) -> Wanted:
             f"dataset.url={values['dataset.url']} needs dataset.sha256=… too; "
             "`python -m runner dataset add FILE.zip` puts it into the store and writes both into params.yaml"
         )
-    return Wanted([f"{key}={value}" for key, value in values.items()], params)
-
-
-def _switch(name: str, is_yes: bool, values: dict[str, str], params: dict[str, str]) -> None:
-    if name == "GPU":
-        params["gpu"] = "auto" if is_yes else "off"
-    elif name == "DEPLOY":
-        values["gate.deploy"] = "true" if is_yes else "false"
-    elif not is_yes:
-        values["prepare.max_width"] = "null"
-
-
-def _is_yes(name: str, value: str) -> bool:
-    if value.upper() not in ("Y", "N"):
-        raise ConfigError(f"{name}: found {value!r}, expected Y or N")
-    return value.upper() == "Y"
+    return Overrides([f"{key}={value}" for key, value in values.items()], params)

@@ -38,16 +38,14 @@ def unpack(
     max_ratio: float = MAX_RATIO,
     max_files: int = MAX_FILES,
 ) -> None:
-    """Unpack a zip into a new or empty folder; on any error nothing of it remains.
+    """Unpack a zip into a new or empty folder; DatasetError if it is incomplete or unsafe, and nothing of it remains.
 
     Names are decoded as UTF-8 where they are valid UTF-8, else as code page 437, the zip default.
 
     Args:
         folder: appears once all files are written.
-        max_bytes: [bytes] of all files, counted while they are written.
+        max_bytes: of all files, counted while they are written.
         max_ratio: unpacked to packed size; not checked for the first 16 MiB.
-    Raises:
-        DatasetError: not a complete zip, or one with unsafe files.
     """
     where = shown(zip_path.name)
     limit = min(max_bytes, max(int(max_ratio * zip_path.stat().st_size), ALWAYS_ALLOWED))
@@ -59,9 +57,7 @@ def unpack(
                 raise DatasetError(f"{where}: holds no files, expected a dataset")
             if len(members) > max_files:
                 raise DatasetError(f"{where}: holds {len(members)} files, expected at most {max_files}")
-            _check_size(
-                sum(info.file_size for info, _ in members), limit, where
-            )  # the declared size; _write checks the real one
+            _check_size(sum(info.file_size for info, _ in members), limit, where)  # as declared; _write checks the real
             partial.mkdir(parents=True)
             _write(archive, members, partial, limit, where)
         partial.replace(folder)
@@ -70,20 +66,17 @@ def unpack(
 
 
 def write_zip(files: Iterable[tuple[str, Path | bytes]], path: Path) -> None:
-    """Write a zip atomically; its bytes depend only on names and contents.
+    """Write a zip atomically; its bytes depend only on names and contents. DatasetError as in `check_names`.
 
     Files are sorted by name and stored uncompressed: pictures would not shrink, and zlib versions cannot differ.
 
     Args:
         files: name in the zip, with `/`, and its content or the file to read it from.
-    Raises:
-        DatasetError: a name is unsafe to unpack, or two names collide on some file systems.
     """
     chosen = sorted(files, key=lambda file: file[0])
-    _check_collisions([name for name, _ in chosen], shown(path.name))
+    check_names([name for name, _ in chosen], shown(path.name))
     with writing(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
         for name, content in chosen:
-            _check_name(name, shown(path.name))
             info = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
             info.create_system = 3  # Unix: readers then use the permissions
             info.external_attr = (stat.S_IFREG | 0o644) << 16
@@ -96,12 +89,7 @@ def write_zip(files: Iterable[tuple[str, Path | bytes]], path: Path) -> None:
 
 
 def check_names(paths: list[str], where: str) -> None:
-    """Reject paths that leave the folder or collide on some file systems.
-
-    Args:
-        paths: relative, with `/`.
-        where: their source, for error messages.
-    """
+    """Reject relative paths, with `/`, that leave the folder or collide on some file systems."""
     for path in paths:
         _check_name(path, where)
     _check_collisions(paths, where)

@@ -8,44 +8,34 @@ from pathlib import Path
 from PIL import Image
 from tqdm import tqdm
 
+from runner.config.schema import PARTS
 from runner.dataset.labels import parse_labels
-from runner.dataset.layouts import PARTS, Layout
+from runner.dataset.layouts import Layout
 from runner.dataset.names import shown
 from runner.errors import DatasetError
+from runner.tables import Row, Table
 
 SHOWN = 10  # [lines] of each list that are printed
 
 
 @dataclass(frozen=True)
 class Check:
-    """Counts and findings of a dataset.
+    """Counts and findings of a dataset."""
 
-    Args:
-        boxes: boxes of each class, by id.
-        pictures: pictures with a box of each class, by id.
-        backgrounds: pictures without a box.
-        unlabelled: backgrounds without a label file.
-        parts: pictures of each part; empty where there are none.
-        doubtful: `file: reason` for each unreadable picture and each wrong label line.
-        repaired: `file:line: what` for each label line that was changed when read.
-    """
-
-    boxes: list[int]
-    pictures: list[int]
-    backgrounds: int
-    unlabelled: int
-    parts: dict[str, int]
-    doubtful: list[str]
-    repaired: list[str]
+    boxes: list[int]  # of each class, by id
+    pictures: list[int]  # with a box of each class, by id
+    backgrounds: int  # pictures without a box
+    unlabelled: int  # backgrounds without a label file
+    parts: dict[str, int]  # pictures of each part; empty where there are none
+    doubtful: list[str]  # `file: reason` for each unreadable picture and each wrong label line
+    repaired: list[str]  # `file:line: change` for each label line that was changed when read
 
 
 def check_dataset(layout: Layout, folder: Path) -> Check:
-    """Parse every label file and open every picture without decoding its pixels, which `prepare` does.
+    """Parse every label file and open every picture without decoding its pixels; DatasetError if there is no valid box.
 
     Args:
         folder: base of the relative file names in the findings.
-    Raises:
-        DatasetError: no valid box at all.
     """
     boxes: Counter[int] = Counter()
     pictures: Counter[int] = Counter()
@@ -71,12 +61,13 @@ def check_dataset(layout: Layout, folder: Path) -> Check:
             f"({doubtful[0] if doubtful else 'every label file is empty'})"
         )
     everyone = range(len(layout.classes))
+    parts = Counter(picture.part for picture in layout.pictures)
     return Check(
         boxes=[boxes[class_id] for class_id in everyone],
         pictures=[pictures[class_id] for class_id in everyone],
         backgrounds=backgrounds,
         unlabelled=sum(picture.label is None for picture in layout.pictures),
-        parts={part: count for part in PARTS if (count := sum(each.part == part for each in layout.pictures))},
+        parts={part: parts[part] for part in PARTS if parts[part]},
         doubtful=doubtful,
         repaired=repaired,
     )
@@ -84,21 +75,23 @@ def check_dataset(layout: Layout, folder: Path) -> Check:
 
 def describe(layout: Layout, check: Check, name: str, limit: int | None = SHOWN) -> str:
     """Return a table of counts and the first `limit` lines of each list of findings (None: all)."""
-    wide = max(len("backgrounds"), *map(len, layout.classes))
-    high = max(len(f"{count:,}") for count in [*check.boxes, check.backgrounds])
-    lines = [f"{name}: {len(layout.pictures):,} pictures, {sum(check.boxes):,} boxes"]
-    for class_name, boxes, pictures in zip(layout.classes, check.boxes, check.pictures, strict=True):
-        lines.append(f"  {class_name:{wide}}  {boxes:>{high},} boxes in {pictures:,} pictures")
-    without = f", {check.unlabelled:,} of them without a label file" if check.unlabelled else ""
-    lines.append(f"  {'backgrounds':{wide}}  {check.backgrounds:>{high},} pictures without a box{without}")
-    if check.parts:
-        parts = ", ".join(f"{part} {count:,}" for part, count in check.parts.items())
-        lines.append(f"  {'parts':{wide}}  {parts}; `split.mode: given` keeps them")
-    lines += listed("left out", layout.ignored, limit)
-    lines += listed("read otherwise than written", layout.notes, limit)
-    lines += listed("prepare will leave out", check.doubtful, limit)
-    lines += listed("prepare will repair", check.repaired, limit)
-    return "\n".join(lines)
+    rows: list[Row] = [("class", "boxes", "pictures")]
+    rows += [
+        (each, *map(str, counts)) for each, *counts in zip(layout.classes, check.boxes, check.pictures, strict=True)
+    ]
+    rows.append(("(background)", "0", str(check.backgrounds)))
+    parts = ", ".join(f"{part} {count:,}" for part, count in check.parts.items())
+    return "\n".join(
+        [
+            Table(f"{name}: {len(layout.pictures):,} pictures, {sum(check.boxes):,} boxes", rows).as_text(),
+            *([f"pictures without a label file: {check.unlabelled:,}"] if check.unlabelled else []),
+            *([f"parts: {parts}; `split.mode: given` keeps them"] if parts else []),
+            *listed("left out", layout.ignored, limit),
+            *listed("read otherwise than written", layout.notes, limit),
+            *listed("prepare will leave out", check.doubtful, limit),
+            *listed("prepare will repair", check.repaired, limit),
+        ]
+    )
 
 
 def listed(title: str, findings: list[str], limit: int | None = SHOWN) -> list[str]:

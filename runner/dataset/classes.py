@@ -1,39 +1,31 @@
 """Class list of a dataset, from classes.txt, notes.json or data.yaml: names in id order."""
 
-import codecs
 import json
-import re
 import unicodedata
 from collections.abc import Sequence
 
+from runner.dataset.labels import decode_lines
 from runner.errors import DatasetError
 
 
 def parse_classes(text: bytes, where: str) -> list[str]:
-    """Read classes.txt: one name per line, the first has id 0.
+    """Read classes.txt: one name per line, the first has id 0; DatasetError if it is no list of different names.
 
     A missing last line end, Windows line ends, a BOM and blank lines at the end are accepted. A blank line between
     names is not, because it may or may not take an id.
-
-    Raises:
-        DatasetError: not text, empty, a blank line between names, or a name twice.
     """
-    utf16 = text.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
-        lines = re.split(r"\r\n|\n|\r", text.decode("utf-16" if utf16 else "utf-8-sig").rstrip())
+        lines = "\n".join(decode_lines(text)).rstrip().split("\n")
     except UnicodeDecodeError as error:
         raise DatasetError(f"{where}: not UTF-8 text ({error.reason}), expected a class name a line") from error
     return check_classes(lines if any(lines) else [], where, line=True)
 
 
 def check_classes(names: Sequence[str], where: str, *, line: bool = False) -> list[str]:
-    """Return the names stripped and in Unicode NFC, so that equal names compare equal.
+    """Return the names stripped and in Unicode NFC; DatasetError if there are none, or one is blank, odd, or repeated.
 
     Args:
-        where: the file, for error messages.
         line: report `file:line`, for a file with one name per line.
-    Raises:
-        DatasetError: no names, or one that is blank, unprintable, or appears twice.
     """
     if not names:
         raise DatasetError(f"{where}: no classes, expected at least one class name")
@@ -54,7 +46,7 @@ def check_classes(names: Sequence[str], where: str, *, line: bool = False) -> li
 
 
 def check_notes(text: bytes, where: str, classes: list[str]) -> None:
-    """Check that the categories of notes.json, if any, match the class list; raise DatasetError if not."""
+    """Check that the categories of notes.json, if any, are the class list; DatasetError if not."""
     try:
         notes = json.loads(text.decode("utf-8-sig"))
         categories = notes.get("categories") if isinstance(notes, dict) else None
@@ -62,7 +54,7 @@ def check_notes(text: bytes, where: str, classes: list[str]) -> None:
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise DatasetError(
             f'{where}: cannot be read ({error}), expected {{"categories": [{{"id": 0, "name": …}}, …]}}; '
-            "mend it, or leave it away"
+            "correct or remove the file"
         ) from error
     named = [unicodedata.normalize("NFC", found[number].strip()) for number in sorted(found)]
     if found and (named != classes or sorted(found) != list(range(len(classes)))):

@@ -23,26 +23,17 @@ PART_KEYS = {"train": "train", "val": "val", "valid": "val", "validation": "val"
 
 @dataclass(frozen=True)
 class DataYaml:
-    """Content of data.yaml.
+    """Content of data.yaml."""
 
-    Args:
-        classes: class names in id order.
-        base: folder that places are relative to, as written; empty: the folder of data.yaml.
-        places: part (train, val or test) → folders or lists of pictures, as written.
-    """
-
-    classes: list[str]
-    base: str
-    places: dict[str, list[str]]
+    classes: list[str]  # in id order
+    base: str  # folder that places are relative to, as written; empty: the folder of data.yaml
+    places: dict[str, list[str]]  # part (train, val or test) → folders or lists of pictures, as written
 
 
 def read_data_yaml(path: Path, where: str) -> DataYaml:
     """Read data.yaml; `names` may be a list or id: name, a part may have one place or several.
 
-    Args:
-        where: the file's name, for error messages.
-    Raises:
-        DatasetError: not YAML, `names` missing or unclear, or `nc` differs from their number.
+    DatasetError if it is not YAML, `names` is missing or unclear, or `nc` differs from their number.
     """
     content = load_mapping(path)
     if content is None:

@@ -18,7 +18,7 @@ PICTURE_SUFFIXES = (
     ".jp2", ".j2k", ".avif", ".heic", ".heif", ".ppm", ".pgm",
 )
 # fmt: on
-_DROPPINGS = frozenset({"__MACOSX", "Thumbs.db", "desktop.ini", ".DS_Store"})
+_SYSTEM_FILES = frozenset({"__MACOSX", "Thumbs.db", "desktop.ini", ".DS_Store"})
 
 
 @dataclass
@@ -26,23 +26,15 @@ class DatasetFiles:
     """Files below a folder, and their role in the dataset.
 
     Every path is relative to `folder`, with `/`; the folder itself is the empty text.
-
-    Args:
-        files: sorted, without links, hidden files and system files (of macOS, Windows).
-        ignored: `file: reason` for each file left out; system files are not listed.
-        root: the folder that holds the dataset.
-        parts: picture → train, val, test, or None where the dataset has no parts.
-        described: files that describe the dataset: class list, notes, lists.
-        notes: values that were read differently from how they are written.
     """
 
     folder: Path
-    files: list[str]
-    ignored: list[str]
-    root: str = ""
-    parts: dict[str, str | None] = field(default_factory=dict)
-    described: set[str] = field(default_factory=set)
-    notes: list[str] = field(default_factory=list)
+    files: list[str]  # sorted, without links, hidden files and system files (of macOS, Windows)
+    ignored: list[str]  # `file: reason` for each file left out; system files are not listed
+    root: str = ""  # folder that holds the dataset
+    parts: dict[str, str | None] = field(default_factory=dict)  # picture → train, val, test, or None: no parts
+    described: set[str] = field(default_factory=set)  # files that describe the dataset: class list, notes, lists
+    notes: list[str] = field(default_factory=list)  # values read differently from how they are written
 
     def __post_init__(self) -> None:
         """Collect the folders of the files."""
@@ -68,8 +60,7 @@ class DatasetFiles:
     def pictures_listed(self, listing: str, bases: list[str]) -> Iterator[str]:
         """Yield the pictures of a list file, one path per line; other lines are added to `ignored`.
 
-        Args:
-            bases: folders that its lines may be relative to, in order, before the list's own folder.
+        `bases` are folders that its lines may be relative to, in order, before the list's own folder.
         """
         lines = self.read(listing).decode("utf-8-sig", errors="replace").splitlines()
         for number, line in enumerate(lines, start=1):
@@ -128,7 +119,7 @@ def label_places(picture: str) -> list[str]:
 
 def _reason_to_skip(path: Path) -> str | None:
     """Return why a file or folder is left out; empty: left out without a note; None: kept."""
-    if path.name in _DROPPINGS or path.name.startswith("._"):
+    if path.name in _SYSTEM_FILES or path.name.startswith("._"):
         return ""
     if path.is_symlink():
         return "a link, and links are not followed; put the file itself there"

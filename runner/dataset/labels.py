@@ -26,32 +26,24 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[+-]?(nan|inf(inity)?)
 
 @dataclass(frozen=True)
 class Labels:
-    """Boxes of one picture, and the problems of its label file.
+    """Boxes of one picture, and the problems of its label file."""
 
-    Args:
-        class_ids: (N,) int64, 0 to classes - 1. N may be 0: a background picture.
-        boxes_xywhn: (N, 4) float64, centre and size, inside [0, 1].
-        problems: one message for each line left out.
-        notes: one message for each repaired line, and for each duplicate of an earlier line.
-    """
-
-    class_ids: ClassIds
-    boxes_xywhn: Boxes
-    problems: list[str]
-    notes: list[str]
+    class_ids: ClassIds  # (N,) int64, 0 to classes - 1. N may be 0: a background picture
+    boxes_xywhn: Boxes  # (N, 4) float64, centre and size, inside [0, 1]
+    problems: list[str]  # one message for each line left out
+    notes: list[str]  # one message for each repaired line, and for each duplicate of an earlier line
 
 
 class _LineError(Exception):
-    """A line is left out; the message says what was found and what was expected."""
+    """Reason to leave a line out: the value found and the value expected."""
 
 
-def parse_labels(text: bytes | str, *, where: str, classes: int) -> Labels:
+def parse_labels(text: bytes, *, where: str, classes: int) -> Labels:
     """Parse a label file in line order; accepts blank lines, tabs, Windows line ends and a BOM.
 
-    Every line left out is a problem and every line changed a note, each as `file:line: what, expected`.
+    Every line left out is a problem and every line changed a note, each as `file:line: reason`.
 
     Args:
-        text: bytes are decoded as UTF-8, or as UTF-16 when they begin with its BOM.
         where: the file's name, for error messages.
         classes: number of classes of the dataset.
     """
@@ -60,7 +52,7 @@ def parse_labels(text: bytes | str, *, where: str, classes: int) -> Labels:
     problems: list[str] = []
     notes: list[str] = []
     first_seen: dict[str, int] = {}
-    for number, line in enumerate(re.split(r"\r\n|\n|\r", _decode(text)), start=1):
+    for number, line in enumerate(decode_lines(text, "replace"), start=1):
         columns = line.split()
         if not columns:
             continue
@@ -83,12 +75,7 @@ def parse_labels(text: bytes | str, *, where: str, classes: int) -> Labels:
 
 
 def format_labels(class_ids: ArrayLike, boxes_xywhn: ArrayLike) -> str:
-    """Return label lines with six decimals, each with its line end; empty without boxes.
-
-    Args:
-        class_ids: (N,) int. N may be 0.
-        boxes_xywhn: (N, 4) float, centre and size, 0-1.
-    """
+    """Return N label lines with six decimals, from (N,) ids and (N, 4) centres and sizes, 0-1; N may be 0."""
     ids = np.asarray(class_ids, dtype=np.int64).reshape(-1)
     boxes = np.asarray(boxes_xywhn, dtype=np.float64).reshape(-1, 4)
     return "".join(
@@ -119,11 +106,14 @@ def turn_boxes(boxes_xywhn: ArrayLike, orientation: int) -> Boxes:
     return np.stack(turned, axis=1)
 
 
-def _decode(text: bytes | str) -> str:
-    if isinstance(text, bytes):
-        utf16 = text.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-        text = text.decode("utf-16" if utf16 else "utf-8", errors="replace")
-    return text.removeprefix("\ufeff")
+def decode_lines(text: bytes, errors: str = "strict") -> list[str]:
+    """Return the lines of a UTF-8 text, or of a UTF-16 one with a BOM, with any line ends.
+
+    Args:
+        errors: as for `bytes.decode`.
+    """
+    utf16 = text.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return re.split(r"\r\n|\n|\r", text.decode("utf-16" if utf16 else "utf-8-sig", errors))
 
 
 def _read_line(columns: list[str], classes: int) -> tuple[int, _Box, list[str]]:

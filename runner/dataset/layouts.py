@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from posixpath import dirname
 
+from runner.config.schema import PARTS
 from runner.dataset.classes import check_notes, parse_classes
 from runner.dataset.data_yaml import PART_KEYS, find_place, load_mapping, read_data_yaml
 from runner.dataset.files import DatasetFiles, is_picture, label_places, list_files
 from runner.dataset.names import fold, name_pictures, shown
 from runner.errors import DatasetError
 
-PARTS = ("train", "val", "test")
 EXPECTED = (
     "expected classes.txt beside images/ and labels/ (the workshop, Label Studio's export 'YOLO with Images'), "
     "or data.yaml with train and val (Ultralytics, Roboflow, CVAT)"
@@ -29,45 +29,30 @@ _ABOUT = re.compile(r"(licen[cs]e|copying|notice|source|readme|citation)[^/]*", 
 
 
 @dataclass(frozen=True)
-class Picture:
-    """Picture of a dataset.
+class DatasetPicture:
+    """Picture of a dataset."""
 
-    Args:
-        name: file name in the dataset: safe, with a unique stem (see `runner.dataset.names`).
-        label: None: no label file, so it counts as background.
-        part: train, val or test; None where the dataset has no parts.
-    """
-
-    name: str
+    name: str  # file name in the dataset: safe, with a unique stem (see `runner.dataset.names`)
     image: Path
-    label: Path | None
-    part: str | None
+    label: Path | None  # None: no label file, so it counts as background
+    part: str | None  # train, val or test; None where the dataset has no parts
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Dataset as found on disk.
+    """Dataset as found on disk."""
 
-    Args:
-        classes: class names in id order.
-        pictures: sorted by name; at least one, and at least one with a label file.
-        about: name → licence, source and read-me files in the dataset's root; they stay with it.
-        ignored: `file: reason` for each file left out; system files of macOS and Windows are not listed.
-        notes: values that were read differently from how they are written, such as renamed pictures.
-    """
-
-    classes: list[str]
-    pictures: list[Picture]
-    about: dict[str, Path]
-    ignored: list[str]
-    notes: list[str]
+    classes: list[str]  # in id order
+    pictures: list[DatasetPicture]  # sorted by name; at least one, and at least one with a label file
+    about: dict[str, Path]  # name → licence, source and read-me files in the dataset's root; they stay with it
+    ignored: list[str]  # `file: reason` for each file left out; system files of macOS and Windows are not listed
+    notes: list[str]  # values read differently from how they are written, such as renamed pictures
 
 
 def read_layout(folder: Path) -> Layout:
     """Detect the layout of a dataset and pair its pictures with their label files.
 
-    Raises:
-        DatasetError: no known layout or several datasets, an unclear class list, no pictures, no labels.
+    DatasetError for no known layout, several datasets, an unclear class list, no pictures or no labels.
     """
     files = list_files(folder)
     files.root, data_yaml = _find_root(files)
@@ -93,7 +78,7 @@ def read_layout(folder: Path) -> Layout:
         if names[own] != own.rpartition("/")[2]
     ]
     pictures = [
-        Picture(names[inside[path]], folder / path, folder / label if label else None, files.parts[path])
+        DatasetPicture(names[inside[path]], folder / path, folder / label if label else None, files.parts[path])
         for path, label in labels.items()
     ]
     return Layout(classes, sorted(pictures, key=lambda picture: picture.name), about, files.ignored, files.notes)

@@ -16,11 +16,7 @@ _UNSAFE = re.compile(r'[<>:"/\\|?*]')
 
 
 def name_pictures(paths: Iterable[str]) -> dict[str, str]:
-    """Return the name of each picture in the dataset; the order of the paths has no effect.
-
-    Args:
-        paths: files relative to the dataset, with `/`; each with a suffix.
-    """
+    """Return the name of each picture, given by its relative path with `/` and a suffix, in any order."""
     names: dict[str, str] = {}
     taken: set[str] = set()
     later = []

@@ -19,14 +19,9 @@ _AT_ONCE = min(16, CONNECTIONS)
 
 
 def fetch_uri(uri: str, folder: Path) -> Path:
-    """Download an s3:// URI from the endpoint of the environment; return the local file or folder.
+    """Download s3://bucket/key, or all of s3://bucket/prefix/, into an empty folder; return the local file or folder.
 
-    Args:
-        uri: s3://bucket/key of a zip, or s3://bucket/prefix/ of a folder's files.
-        folder: target, new or empty.
-    Raises:
-        DatasetError: no objects, unsafe names, or too many files or bytes.
-        StoreError: the endpoint cannot be reached, or refuses.
+    DatasetError for no objects, unsafe names, or too many files or bytes.
     """
     name, _, key = uri.removeprefix("s3://").partition("/")
     if not is_bucket(name):

@@ -20,10 +20,11 @@ from typing import Any
 from filelock import FileLock
 
 from runner.config.edit import Key, get_param, set_params
+from runner.config.schema import PARTS
 from runner.dataset.archive import unpack, write_zip
 from runner.dataset.check import SHOWN, check_dataset, describe, listed
 from runner.dataset.classes import format_notes
-from runner.dataset.layouts import PARTS, Layout, read_layout
+from runner.dataset.layouts import Layout, read_layout
 from runner.dataset.names import shown
 from runner.errors import DatasetError, StoreError
 from runner.store import SCHEME, Store, key_of, open_store
@@ -43,7 +44,8 @@ def add_dataset(
 ) -> str:
     """Check a dataset, store it as a version, and set it in params.yaml; return a text to print.
 
-    The same dataset, as zip or folder, from any machine, gives the same version; adding it again changes nothing.
+    The same dataset, as zip or folder, from any machine, gives the same version; adding it again changes nothing. Nor
+    does a DatasetError, for a source that is unsafe or not a dataset.
 
     Args:
         source: a zip or a folder in one of the layouts that `runner.dataset.layouts` knows; also s3://bucket/key of a
@@ -51,9 +53,6 @@ def add_dataset(
         name: folder of its versions in the store; None: from the source's name.
         store: None: the store of STORE_URI.
         record: origin of a new version, stored beside it as <sha12>.json.
-    Raises:
-        DatasetError: the source is not a dataset, or is unsafe; nothing is changed.
-        StoreError, ConfigError: the store or params.yaml cannot be written.
     """
     is_remote = str(source).startswith("s3://")
     path = Path(source).expanduser()
@@ -85,7 +84,7 @@ def add_dataset(
     if max(map(len, (layout.ignored, layout.notes, check.doubtful, check.repaired))) > SHOWN:
         findings = work / f"dataset-add-{name}.txt"
         write_text(findings, describe(layout, check, name, limit=None) + "\n")
-        lines.append(f"the whole lists stand in {findings}")
+        lines.append(f"complete lists: {findings}")
     lines.append(f"{'stored as' if is_new else 'in the store already:'} {SCHEME}{key} (store: {store.uri})")
     lines.append(_name_version(project / PARAMS, name, f"{SCHEME}{key}", sha256))
     return "\n".join(lines)
@@ -106,9 +105,6 @@ def fetch_dataset(url: str, sha256: str | None, store: Store, out: Path, *, work
         work: scratch folder, where a killed download resumes.
     Returns:
         The files left out or renamed, to print; empty for a version that `dataset add` wrote.
-    Raises:
-        StoreError: no such object, no digest given, or another digest.
-        DatasetError: not a dataset, or unsafe.
     """
     key = key_of(url)
     if sha256 is None:

@@ -20,14 +20,11 @@ _EXPECTED = "expected a .pt file that torch.save wrote, such as yolo11n.pt"
 
 
 def add_weights(path: str | Path, *, project: Path, store_uri: str | None = None) -> str:
-    """Put a .pt file into the store and its digest into params.yaml, under `weights`; return a text to print.
+    """Put a .pt file of torch into the store and its digest into params.yaml, under `weights`; return a text to print.
 
     Args:
         path: the file; its name is the value of `model.base`.
         store_uri: None: STORE_URI.
-    Raises:
-        StoreError: it is not a .pt file of torch, or the store cannot be written.
-        ConfigError: params.yaml cannot be written.
     """
     file = Path(path).expanduser()
     check_weights(file)
@@ -47,12 +44,7 @@ def add_weights(path: str | Path, *, project: Path, store_uri: str | None = None
 
 
 def fetch_weights(name: str, sha256: str, store: Store, work: Path) -> Path:
-    """Return the path of a weights file, fetched from the store unless it is in `work` already.
-
-    Args:
-        name: value of `model.base`, such as yolo11n.pt.
-        sha256: hex digest, which is checked.
-    """
+    """Return the path of a weights file such as yolo11n.pt, fetched from the store unless it is in `work` already."""
     file = work / "weights" / sha256[:12] / name
     if not file.is_file() or sha256_of(file) != sha256:
         store.fetch(_key(name, sha256), file, sha256)

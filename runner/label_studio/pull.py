@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.config.compose import compose
-from runner.config.schema import Config, Split
+from runner.config.schema import PARTS, Config, SplitConfig
 from runner.dataset.check import listed
 from runner.dataset.versions import add_dataset
 from runner.errors import GitError, LabelStudioError
@@ -24,7 +24,7 @@ from runner.label_studio.project import existing_project
 from runner.label_studio.server import Server, connected
 from runner.label_studio.shelf import Shelf
 from runner.label_studio.union import Union, same_boxes, unite
-from runner.stages.split import PARTS, key_of, part_of
+from runner.stages.split import group_key, part_of
 from runner.store import Store, open_store
 from runner.tables import Row, Table
 from runner.workspace import PARAMS, link, write_text
@@ -149,7 +149,7 @@ def _gather(server: Server, config: Config, store: Store, project: Path, folder:
     return Pulled(before, union, counts, 0 if remove else len(gone), notes)
 
 
-def _deal(union: Union, before: Dataset, settings: Split) -> None:
+def _deal(union: Union, before: Dataset, settings: SplitConfig) -> None:
     """Assign new pictures to parts when the dataset has parts of its own: their group's part, else as `split` would."""
     if not any(picture.part for picture in before.pictures):
         return
@@ -162,8 +162,8 @@ def _deal(union: Union, before: Dataset, settings: Split) -> None:
             pictures[place] = replace(picture, part=keys.get(key) or part_of(key, settings))
 
 
-def _key(picture: Picture, settings: Split) -> str:
-    return key_of({"source": f"images/{picture.name}", "sha256": picture.sha256}, settings)
+def _key(picture: Picture, settings: SplitConfig) -> str:
+    return group_key({"source": f"images/{picture.name}", "sha256": picture.sha256}, settings)
 
 
 def _check(union: Union, before: Dataset, found: int) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -12,7 +11,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from runner.errors import RunnerError, StageError
+from runner.errors import RunnerError
+from runner.pipeline.packages import pinned
 from runner.workspace import work_folder
 
 if TYPE_CHECKING:
@@ -52,60 +52,25 @@ def _python(project: Path) -> Iterator[Finding]:
 
 
 def _packages(project: Path) -> Iterator[Finding]:
-    pins = _pins(project)
+    versions = pinned(project)
     for name in ASKED:
         try:
             version = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             yield Finding(f"{name} is not installed", "run `make setup`")
             continue
-        wanted = pins.get(name, [version])
-        fits = version.split("+")[0] in wanted
-        yield Finding(
-            f"{name} {version}" + ("" if fits else f", tested with {' or '.join(wanted)}"),
-            "" if fits else "run `make setup`",
-        )
-    pair = subprocess.run(
-        [sys.executable, "-c", "import torch, torchvision; torchvision.ops.nms"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+        wanted = versions.get(name, [version])
+        if version.split("+")[0] in wanted:
+            yield Finding(f"{name} {version}")
+        else:
+            yield Finding(f"{name} {version}, tested with {' or '.join(wanted)}", "run `make setup`")
+    command = [sys.executable, "-c", "import torch, torchvision; torchvision.ops.nms"]
+    pair = subprocess.run(command, capture_output=True, text=True, check=False)
     last = (pair.stderr.strip().splitlines() or ["no message"])[-1]
     yield Finding(
         "torch and torchvision import together" if pair.returncode == 0 else f"torch and torchvision: {last}",
         "" if pair.returncode == 0 else "they must be a pair: run `make setup`, which installs the tested one",
     )
-
-
-def check_image(project: Path) -> None:
-    """Raise StageError when an installed package differs from the commit's pin: the image is older than the commit."""
-    pins = {_normal(name): versions for name, versions in _pins(project).items()}
-    installed = {_normal(each.name): each.version for each in importlib.metadata.distributions()}
-    others = [
-        f"{name} {installed[name]}, pinned {' or '.join(wanted)}"
-        for name, wanted in sorted(pins.items())
-        if name in installed and installed[name].split("+")[0] not in wanted
-    ]
-    if others:
-        raise StageError(
-            f"the image has other packages than constraints.txt and constraints-train.txt say ({'; '.join(others)}): "
-            "rebuild the image, and commit its digest to gitops/images"
-        )
-
-
-def _normal(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
-
-
-def _pins(project: Path) -> dict[str, list[str]]:
-    """Return the pinned versions of each package; several when they differ between Pythons."""
-    pins: dict[str, list[str]] = {}
-    for file in ("constraints.txt", "constraints-train.txt"):
-        if (project / file).is_file():
-            for name, version in re.findall(r"^([\w.-]+)==([\w.]+)", (project / file).read_text("utf-8"), re.MULTILINE):
-                pins.setdefault(name, []).append(version)
-    return pins
 
 
 def _repository(project: Path) -> Iterator[Finding]:
@@ -166,7 +131,7 @@ def _describe(store: Store) -> str:
     store.bucket.patience = ()
     answers = f"{store.uri} at {store.bucket.endpoint.url} answers"
     if not store.exists(CAPABILITIES):
-        return f"{answers}; nobody has tried what it can do: `python -m runner store init` does, with its root user"
+        return f"{answers}; its capabilities are unknown: run `python -m runner store init` as its root user"
     names = {"conditional_put": "conditional PUT", "tags": "tags", "versioning": "versions"}
     does = store.capabilities._asdict()
     return f"{answers}: " + ", ".join(name if does[key] else f"no {name}" for key, name in names.items())

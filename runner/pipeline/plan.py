@@ -25,6 +25,7 @@ from runner.config.compose import compose, leaves, stage_text
 from runner.config.schema import Config
 from runner.errors import ConfigError, StageError
 from runner.pipeline.run_cache import COMPOSE, cached_stages, fetch_run_cache, lacks_outputs
+from runner.pipeline.sources import paths
 from runner.workspace import ARTIFACTS
 
 if TYPE_CHECKING:
@@ -36,19 +37,12 @@ Entry = dict[str, Any]  # a stage in dvc.yaml or dvc.lock
 
 
 class Plan(NamedTuple):
-    """Stages whose inputs differ from dvc.lock.
+    """Stages whose inputs differ from dvc.lock."""
 
-    Attributes:
-        reasons: stage → why it is not up to date; in order.
-        stages: all, in order.
-        cached: those with reasons whose result is in the run cache.
-        gate: why the model is to be judged again, though no stage depends on it.
-    """
-
-    reasons: dict[str, list[str]]
-    stages: list[str]
-    cached: frozenset[str] = frozenset()
-    gate: tuple[str, ...] = ()
+    reasons: dict[str, list[str]]  # stage → reasons why it is not up to date; in order
+    stages: list[str]  # all, in order
+    cached: frozenset[str] = frozenset()  # those with reasons whose result is in the run cache
+    gate: tuple[str, ...] = ()  # changed keys of the gate and the pin, on which no stage depends
 
     @property
     def answer(self) -> str:
@@ -68,12 +62,7 @@ class Plan(NamedTuple):
 
     def as_json(self) -> str:
         """Return the answer, the reasons and the cached stages as JSON."""
-        content = {
-            "answer": self.answer,
-            "reasons": self.reasons,
-            "cached": sorted(self.cached),
-            "gate": self.gate,
-        }
+        content = {"answer": self.answer, "reasons": self.reasons, "cached": sorted(self.cached), "gate": self.gate}
         return json.dumps(content, indent=2, ensure_ascii=False)
 
     def _why(self, stage: str) -> str:
@@ -81,14 +70,11 @@ class Plan(NamedTuple):
 
 
 def make_plan(project: Path, *, remote: bool = False) -> Plan:
-    """Return the plan of `dvc repro` in a project, whose data need not be here.
+    """Return the plan of `dvc repro` in a project, whose data need not be here; StageError if DVC refuses.
 
     Args:
         remote: fetch the run cache from the DVC remote first, and count a training, or a stage after it, whose result
             is not there as one that would run. An unreachable remote is reported and ignored.
-    Raises:
-        ConfigError: params.yaml or conf/ is wrong; then nothing would run after `compose`.
-        StageError: this is no DVC project, or another `dvc` is running in it.
     """
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
@@ -114,7 +100,7 @@ def make_plan(project: Path, *, remote: bool = False) -> Plan:
             locked = {stage: _digests(lock[stage], "outs") for stage in order if stage not in reasons}
             composed = {
                 str(path): _md5(stage_text(config, path.stem).encode())
-                for path in map(Path, _paths(pipeline.get(COMPOSE, {}), "outs"))
+                for path in map(Path, paths(pipeline.get(COMPOSE, {}), "outs"))
             }
             cached = cached_stages(repo, order, locked, composed, remote=remote) if reasons else frozenset()
             gate = changes.gate()
@@ -140,7 +126,7 @@ class _Changes:
             return ["never ran"]
         status, locked = self.status.get(stage, {}), _digests(self.lock[stage], "deps")
         reasons = ["its command changed"] if "command" in status else []
-        for path in [*_paths(self.pipeline[stage], "deps"), *_paths(self.pipeline[stage], "params")]:
+        for path in [*paths(self.pipeline[stage], "deps"), *paths(self.pipeline[stage], "params")]:
             producer = _producer(self.pipeline, path)
             if producer is None and path in status:
                 reasons.append(f"{path} {'is missing' if status[path] == 'deleted' else 'changed'}")
@@ -152,7 +138,7 @@ class _Changes:
                 reasons.append(f"{producer} runs")
             elif locked.get(path) != _digests(self.lock[producer], "outs").get(path):
                 reasons.append(f"{producer} has another result than this stage last saw")
-        outs = _paths(self.pipeline[stage], "outs")
+        outs = paths(self.pipeline[stage], "outs")
         return reasons + [f"{path} was changed by hand" for path in outs if status.get(path) == "modified"]
 
     def gate(self) -> tuple[str, ...]:
@@ -211,7 +197,7 @@ def _in_order(pipeline: dict[str, Entry]) -> list[str]:
     """Return the stages in topological order."""
     sorter: TopologicalSorter[str] = TopologicalSorter()
     for name, entry in pipeline.items():
-        producers = (_producer(pipeline, path) for path in _paths(entry, "deps"))
+        producers = (_producer(pipeline, path) for path in paths(entry, "deps"))
         sorter.add(name, *(producer for producer in producers if producer))
     return list(sorter.static_order())
 
@@ -220,19 +206,14 @@ def _from(pipeline: dict[str, Entry], first: str) -> frozenset[str]:
     """Return a stage and all that depend on its outputs, directly or not."""
     found = {first} & pipeline.keys()
     for name in _in_order(pipeline):
-        if found & {_producer(pipeline, path) for path in _paths(pipeline[name], "deps")}:
+        if found & {_producer(pipeline, path) for path in paths(pipeline[name], "deps")}:
             found.add(name)
     return frozenset(found)
 
 
 def _producer(pipeline: dict[str, Entry], path: str) -> str | None:
     """Return the stage that makes a file; None for a file of the repository."""
-    return next((name for name, entry in pipeline.items() if path in _paths(entry, "outs")), None)
-
-
-def _paths(entry: Entry, what: str) -> list[str]:
-    """Return the paths in a list of dvc.yaml, whose entries may have settings."""
-    return [path for each in entry.get(what, []) for path in ([each] if isinstance(each, str) else each)]
+    return next((name for name, entry in pipeline.items() if path in paths(entry, "outs")), None)
 
 
 def _digests(entry: Entry, what: str) -> dict[str, str]:

@@ -21,12 +21,9 @@ Outputs = Mapping[str, str]  # path of an output → md5 of its content
 
 def fetch_run_cache(repo: Repo) -> str:
     """Fetch the run cache's entries, small files without data, from the DVC remote; return the error, else ""."""
-    from botocore.exceptions import BotoCoreError
-    from dvc.exceptions import DvcException
-
     try:
         repo.stage_cache.pull(None)
-    except (DvcException, BotoCoreError, OSError) as error:
+    except _remote_errors() as error:
         return " ".join(str(error).split()) or type(error).__name__
     return ""
 
@@ -38,8 +35,8 @@ def cached_stages(
 
     Args:
         order: all stages, in topological order.
-        locked: the outputs of the stages that are up to date.
-        composed: the current outputs of `compose`.
+        locked: outputs of the stages that are up to date.
+        composed: current outputs of `compose`.
         remote: outputs may be in the DVC remote; else they must be in the local cache.
     """
     from dvc_data.hashfile.hash_info import HashInfo
@@ -71,8 +68,6 @@ def cached_stages(
 
 def lacks_outputs(repo: Repo, name: str) -> bool:
     """Whether a stage's outputs in dvc.lock are neither here nor in the DVC remote; False if it does not answer."""
-    from botocore.exceptions import BotoCoreError
-    from dvc.exceptions import DvcException
     from dvc_objects.errors import ObjectFormatError
 
     (stage,) = (stage for stage in repo.index.stages if stage.name == name)
@@ -82,7 +77,7 @@ def lacks_outputs(repo: Repo, name: str) -> bool:
         return not all(_remote_has(repo, out.hash_info) for out in stage.outs)
     except (FileNotFoundError, ObjectFormatError):  # the list of a folder output
         return True
-    except (DvcException, BotoCoreError, OSError) as error:
+    except _remote_errors() as error:
         print(f"the store was not asked for the outputs of {name}: {error}", flush=True)
         return False
 
@@ -107,22 +102,23 @@ def _entry(repo: Repo, stage: PipelineStage, made: set[str]) -> dict[str, Any] |
 
 
 def _outputs_are_there(repo: Repo, stage: PipelineStage, entry: dict[str, Any], *, remote: bool) -> bool:
-    known = repo.stage_cache._create_stage(entry, wdir=stage.wdir)
-    if known.outs_cached():
-        return True
-    return remote and all(_is_in_remote(repo, out.hash_info) for out in known.outs)
-
-
-def _is_in_remote(repo: Repo, digest: Any) -> bool:
-    """Whether the remote has an output; False when it does not answer."""
-    from botocore.exceptions import BotoCoreError
-    from dvc.exceptions import DvcException
+    """Whether a cached stage's outputs are here or in the remote; False if that does not answer."""
     from dvc_objects.errors import ObjectFormatError
 
+    known = repo.stage_cache._create_stage(entry, wdir=stage.wdir)
+    failures: tuple[type[Exception], ...] = (*_remote_errors(), ObjectFormatError)
     try:
-        return _remote_has(repo, digest)
-    except (DvcException, BotoCoreError, ObjectFormatError, OSError):
+        return known.outs_cached() or (remote and all(_remote_has(repo, out.hash_info) for out in known.outs))
+    except failures:
         return False
+
+
+def _remote_errors() -> tuple[type[Exception], ...]:
+    """Return the errors of a DVC remote; importing them takes long."""
+    from botocore.exceptions import BotoCoreError
+    from dvc.exceptions import DvcException
+
+    return DvcException, BotoCoreError, OSError
 
 
 def _remote_has(repo: Repo, digest: Any) -> bool:

@@ -6,7 +6,9 @@ gitops/pipelines/base/trigger/event-listener.yaml has the same list; tests/contr
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import yaml
 
@@ -21,14 +23,14 @@ def sources(project: Path) -> list[str]:
     """
     try:
         stages = yaml.safe_load((project / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
-        deps = {path for stage in stages.values() for path in _paths(stage.get("deps", []))}
-        outs = {path for stage in stages.values() for path in _paths(stage.get("outs", []))}
+        deps = {path for stage in stages.values() for path in paths(stage, "deps")}
+        outs = {path for stage in stages.values() for path in paths(stage, "outs")}
     except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError, KeyError, TypeError):
         return list(ALWAYS)
     found = {*ALWAYS, *(deps - outs)}
     return sorted(path for path in found if found.isdisjoint(str(folder) for folder in PurePosixPath(path).parents))
 
 
-def _paths(entries: list[str | dict[str, object]]) -> list[str]:
-    """Return the paths in a list of dvc.yaml, whose entries may have settings."""
-    return [path for entry in entries for path in ([entry] if isinstance(entry, str) else entry)]
+def paths(stage: Mapping[str, Any], key: str) -> list[str]:
+    """Return the paths of a stage in dvc.yaml, whose entries may have settings; `key`: deps, params or outs."""
+    return [path for entry in stage.get(key, []) for path in ([entry] if isinstance(entry, str) else entry)]

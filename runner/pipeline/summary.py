@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from runner.config.schema import PARTS
 from runner.errors import StageError
 from runner.stages.registry import STAGES, seconds_file
 from runner.tables import Row, Table, figure, metric_rows
@@ -38,7 +39,7 @@ def summarize(project: Path, *, markdown: bool) -> str:
 
 def _went_in(found: dict[str, Any], values: dict[str, Any], folder: Path) -> Table:
     dataset, train = values["fetch"]["dataset"], values["train"]
-    parts = [len((folder / f"split/{part}.txt").read_text("utf-8").splitlines()) for part in ("train", "val", "test")]
+    parts = [len((folder / f"split/{part}.txt").read_text("utf-8").splitlines()) for part in PARTS]
     pictures = found["pictures"]
     rows: list[Row] = [
         ("dataset", dataset["url"]),

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from runner.config.compose import compose
-from runner.config.override import tried
+from runner.config.override import trial_note
 from runner.config.schema import MODEL_NAME
 from runner.dataset.weights import check_weights
 from runner.errors import GitError, StageError
@@ -68,7 +68,7 @@ def release_of_run(project: Path, scratch: Path) -> Release:
     config, folder, onnx, metrics = load_candidate(project)
     sha256 = sha256_of(onnx)
     verdict = read_verdict(work_folder(), sha256, criteria_of(config.gate))
-    params, trial = config.model_dump(mode="json"), tried(project)
+    params, trial = config.model_dump(mode="json"), trial_note(project)
     composed = scratch / "config.yaml"
     composed.write_text(yaml.safe_dump(params, allow_unicode=True, sort_keys=False), encoding="utf-8")
     files = {

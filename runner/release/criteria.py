@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from runner.config.schema import Gate
+from runner.config.schema import GateConfig
 from runner.release.resampling import Ranked, ap50, draw, drop_of
 from runner.release.verdict import Finding
 
@@ -30,7 +30,7 @@ def map50(classes: Mapping[str, Ranked]) -> float | None:
     return float(np.mean(found)) if found else None
 
 
-def absolute(candidate: Shown, rules: Gate) -> Finding:
+def absolute(candidate: Shown, rules: GateConfig) -> Finding:
     """Judge a model without a deployed one."""
     found = map50(candidate.classes)
     return Finding(
@@ -42,7 +42,7 @@ def absolute(candidate: Shown, rules: Gate) -> Finding:
     )
 
 
-def per_class(candidate: Shown, deployed: Shown, rules: Gate) -> tuple[list[Finding], list[str]]:
+def per_class(candidate: Shown, deployed: Shown, rules: GateConfig) -> tuple[list[Finding], list[str]]:
     """Compare the classes that both models know; return a finding for each, and a line for each class left out."""
     findings: list[Finding] = []
     left_out = [f"{name}: the deployed model knows this class, the dataset does not" for name in deployed.others]
@@ -72,7 +72,7 @@ def per_class(candidate: Shown, deployed: Shown, rules: Gate) -> tuple[list[Find
     return findings, left_out
 
 
-def budgets(milliseconds: Sequence[float], sizes: Sequence[int], rules: Gate) -> list[Finding]:
+def budgets(milliseconds: Sequence[float], sizes: Sequence[int], rules: GateConfig) -> list[Finding]:
     """Judge time and size as ratios to the deployed model's.
 
     Args:

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from runner.config.schema import Gate
+from runner.config.schema import GateConfig
 from runner.errors import StageError
 from runner.tables import Row, Table
 
@@ -90,7 +90,7 @@ def criteria_rows(findings: Iterable[Mapping[str, Any]]) -> list[Row]:
     return rows + [(each["criterion"], each["said"], "yes" if each["passed"] else "NO") for each in findings]
 
 
-def criteria_of(rules: Gate) -> dict[str, int | float]:
+def criteria_of(rules: GateConfig) -> dict[str, int | float]:
     """Return the criteria of a verdict: the section `gate` without `deploy`, which is no criterion."""
     return rules.model_dump(exclude={"deploy"})
 

@@ -42,7 +42,7 @@ def plan(run: str, values: Sequence[str]) -> str:
     the image has other packages than the commit pins.
     """
     from runner.config.override import override
-    from runner.pipeline.doctor import check_image
+    from runner.pipeline.packages import check_image
     from runner.pipeline.plan import make_plan
 
     check_image(Path.cwd())

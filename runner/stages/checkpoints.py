@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import json
 import shutil
-import time
 from pathlib import Path
 from typing import Any
 
 from runner.workspace import sha256_of, write_text, writing
 
 KEPT = 2
-KEPT_DAYS = 14  # for checkpoints of other inputs, such as an interrupted experiment
 
 
 def keep_checkpoint(run: Path, checkpoints: Path, epoch: int, *, finished: bool) -> None:
@@ -70,10 +68,3 @@ def restore_checkpoint(checkpoint: Path, run: Path) -> None:
     (run / "weights").mkdir(parents=True)
     for name in read_checkpoint(checkpoint)["sha256"]:
         shutil.copyfile(checkpoint / Path(name).name, run / name)
-
-
-def forget_old(folder: Path, keep: Path) -> None:
-    """Remove checkpoints of other inputs that are older than KEPT_DAYS."""
-    for other in folder.glob("*"):
-        if other.is_dir() and other != keep and time.time() - other.stat().st_mtime > KEPT_DAYS * 86400:
-            shutil.rmtree(other, ignore_errors=True)

@@ -11,8 +11,6 @@ def check_device(device: str, batch: int) -> None:
     Args:
         device: RUNNER_DEVICE: empty (the first GPU, else the CPU), `cpu`, `mps`, `0`, or `0,1` for several.
         batch: pictures, or -1 to fill one GPU.
-    Raises:
-        StageError: the device does not exist, or the batch does not suit it.
     """
     import torch
 

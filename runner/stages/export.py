@@ -22,7 +22,7 @@ from onnxruntime import InferenceSession
 from PIL import Image
 from ultralytics import YOLO
 
-from runner.config.schema import Export
+from runner.config.schema import ExportConfig
 from runner.errors import StageError
 from runner.workspace import write_text, writing
 from serving.vision.detector import Detector
@@ -31,19 +31,15 @@ Batch = NDArray[np.float32]
 
 
 def export(
-    model: Path, raw: Path, dataset: Path, split: Path, imgsz: int, settings: Export, out: Path, *, work: Path
+    model: Path, raw: Path, dataset: Path, split: Path, imgsz: int, settings: ExportConfig, out: Path, *, work: Path
 ) -> str:
-    """Fill `out` with model.onnx and difference.json; return a line with the differences.
+    """Fill `out` with model.onnx and difference.json; return a line with the differences, measured on pictures of val.
 
     Args:
         model: folder of best.pt.
         raw: source pictures, unchanged.
-        dataset: index.json and classes.txt.
-        split: its val.txt names the pictures on which ONNX and weights are compared.
         imgsz: pixels, side of the square input.
         work: scratch folder of Ultralytics.
-    Raises:
-        StageError: other classes than the dataset's, or the difference is too large.
     """
     weights = _open(model / "best.pt", work)
     expected = (dataset / "classes.txt").read_text(encoding="utf-8").splitlines()
@@ -56,15 +52,8 @@ def export(
     return _accepted(difference, settings)
 
 
-def export_stock(file: Path, settings: Export, onnx_file: Path, *, work: Path) -> str:
-    """Export a pretrained model at its own input size, and compare it on a picture of noise; return the differences.
-
-    Args:
-        file: .pt file of Ultralytics.
-        work: scratch folder of Ultralytics.
-    Raises:
-        StageError: not a detector, or the difference is too large.
-    """
+def export_stock(file: Path, settings: ExportConfig, onnx_file: Path, *, work: Path) -> str:
+    """Export a pretrained .pt file at its own input size, compare it on a picture of noise; return the differences."""
     weights = _open(file, work)
     if (task := getattr(weights.model, "task", None) or weights.task) != "detect":
         raise StageError(f"{file}: a model for the task {task}, expected one that finds boxes (detect)")
@@ -90,14 +79,14 @@ def _write_onnx(weights: Any, imgsz: int, opset: int, target: Path) -> None:
         onnx.save(_finish(onnx.load(exported)), temporary)
 
 
-def _accepted(difference: dict[str, float], settings: Export) -> str:
-    said = (
+def _accepted(difference: dict[str, float], settings: ExportConfig) -> str:
+    text = (
         f"ONNX and weights differ by at most {difference['box']:.2g} of the input in a box and "
         f"{difference['confidence']:.2g} in a confidence, on {difference['pictures']} pictures"
     )
     if max(difference["box"], difference["confidence"]) > settings.max_difference:
-        raise StageError(f"{said}; export.max_difference allows {settings.max_difference:g}")
-    return said
+        raise StageError(f"{text}; export.max_difference allows {settings.max_difference:g}")
+    return text
 
 
 def _finish(graph: Any) -> Any:

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from runner.config.schema import Sample
+from runner.config.schema import SampleConfig
 
 
-def fetch(url: str, sha256: str | None, sample: Sample, raw: Path, *, project: Path, work: Path) -> str:
-    """Fill `raw` with classes.txt, images/, labels/ and notes.json; return a line to print.
+def fetch(url: str, sha256: str | None, sample: SampleConfig, raw: Path, *, project: Path, work: Path) -> str:
+    """Fill an empty folder with classes.txt, images/, labels/ and notes.json; return a line to print.
 
     Args:
         url: `sample`, or the dataset's version in the store.
         sha256: hex digest of the version; None for the sample.
-        raw: an empty folder.
         project: base folder of a relative STORE_URI.
-    Raises:
-        DatasetError: the version is not a valid dataset.
-        StoreError: the store cannot be reached, or lacks the version.
     """
     if url == "sample":
         from runner.sample import draw_sample

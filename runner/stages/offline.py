@@ -27,9 +27,7 @@ def ultralytics_offline(work: Path) -> None:
         "ULTRALYTICS_SAFE_LOAD": "true",  # weights are untrusted: unpickle known classes only
         "NO_ALBUMENTATIONS_UPDATE": "1",
         "ORT_DISABLE_TELEMETRY": "1",
-        "PYTHONPATH": os.pathsep.join(
-            filter(None, (str(Path.cwd()), os.environ.get("PYTHONPATH")))
-        ),  # for its subprocesses
+        "PYTHONPATH": os.pathsep.join(filter(None, (str(Path.cwd()), os.environ.get("PYTHONPATH")))),  # of subprocesses
         "GOMP_SPINCOUNT": "10000",  # waiting threads soon sleep; spinning ones starve others on a shared machine
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS") or str(workers()),  # Ultralytics would set 1
     }

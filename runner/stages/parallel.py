@@ -70,7 +70,7 @@ def _elsewhere(function: Callable[[Item], Result], items: Sequence[Item], kind: 
         except BrokenProcessPool as error:
             raise StageError(
                 "a worker was killed, most likely because memory ran out; set RUNNER_WORKERS to fewer than "
-                f"{workers()} and run again: what was done is kept"
+                f"{workers()} and run again: finished pictures are kept"
             ) from error
 
 

@@ -14,11 +14,12 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from runner.config.schema import Augment, Evaluate, Export, Model, Prepare, Sample, Split, Train
+from runner.config import schema
 from runner.errors import StageError
 from runner.workspace import ARTIFACTS, outputs, project_root, work_folder, write_text
 
 CONSTRAINTS = Path("constraints-train.txt")
+INPUTS = (ARTIFACTS / "raw", ARTIFACTS / "dataset", ARTIFACTS / "split")  # of export and evaluate
 
 
 class Stage(NamedTuple):
@@ -36,10 +37,10 @@ def run_stage(name: str) -> None:
     """
     stage, started = STAGES[name], time.monotonic()
     with outputs(name, *stage.outputs) as folders:
-        said = stage.fill(_values(name), *folders)
+        text = stage.fill(_values(name), *folders)
     write_text(seconds_file(name), json.dumps(round(time.monotonic() - started, 2)))
-    if said:
-        print(said, flush=True)
+    if text:
+        print(text, flush=True)
 
 
 def seconds_file(name: str) -> Path:
@@ -70,38 +71,37 @@ def _fetch(values: dict[str, Any], raw: Path) -> str:
     from runner.stages.fetch import fetch
 
     dataset = values["dataset"]
-    sample = Sample.model_validate(dataset["sample"])
+    sample = schema.SampleConfig.model_validate(dataset["sample"])
     return fetch(dataset["url"], dataset["sha256"], sample, raw, project=project_root(), work=work_folder())
 
 
 def _prepare(values: dict[str, Any], dataset: Path, report: Path) -> str:
     from runner.stages.prepare.prepare import prepare
 
-    settings = Prepare.model_validate(values["prepare"])
+    settings = schema.PrepareConfig.model_validate(values["prepare"])
     return prepare(ARTIFACTS / "raw", values["dataset"]["classes"], settings, dataset, report, work=work_folder())
 
 
 def _split(values: dict[str, Any], split: Path) -> str:
-    from runner.stages.split import split as deal
+    from runner.stages.split import split as split_pictures
 
-    return deal(ARTIFACTS / "dataset", Split.model_validate(values["split"]), split)
+    return split_pictures(ARTIFACTS / "dataset", schema.SplitConfig.model_validate(values["split"]), split)
 
 
 def _train(values: dict[str, Any], model: Path) -> None:
     from runner.stages.offline import ultralytics_offline
 
-    work = work_folder()
-    ultralytics_offline(work)
+    ultralytics_offline(work := work_folder())
     from runner.stages.train import train
 
-    base = Model.model_validate(values["model"])
+    base = schema.ModelConfig.model_validate(values["model"])
     train(
         ARTIFACTS / "dataset",
         ARTIFACTS / "split",
         values["seed"],
         base,
-        Train.model_validate(values["train"]),
-        Augment.model_validate(values["augment"]),
+        schema.TrainConfig.model_validate(values["train"]),
+        schema.AugmentConfig.model_validate(values["augment"]),
         model,
         work=work,
         pins=CONSTRAINTS,
@@ -109,7 +109,7 @@ def _train(values: dict[str, Any], model: Path) -> None:
     )
 
 
-def _weights(model: Model, work: Path) -> Path | None:
+def _weights(model: schema.ModelConfig, work: Path) -> Path | None:
     """Fetch the pretrained weights from the store; None when the model starts from scratch."""
     if model.sha256 is None:
         return None
@@ -122,33 +122,18 @@ def _weights(model: Model, work: Path) -> Path | None:
 def _export(values: dict[str, Any], folder: Path) -> str:
     from runner.stages.offline import ultralytics_offline
 
-    work = work_folder()
-    ultralytics_offline(work)
+    ultralytics_offline(work := work_folder())
     from runner.stages.export import export
 
-    return export(
-        ARTIFACTS / "model",
-        ARTIFACTS / "raw",
-        ARTIFACTS / "dataset",
-        ARTIFACTS / "split",
-        values["model"]["imgsz"],
-        Export.model_validate(values["export"]),
-        folder,
-        work=work,
-    )
+    settings = schema.ExportConfig.model_validate(values["export"])
+    return export(ARTIFACTS / "model", *INPUTS, values["model"]["imgsz"], settings, folder, work=work)
 
 
 def _evaluate(values: dict[str, Any], evaluation: Path) -> str:
     from runner.stages.evaluate.evaluate import evaluate
 
-    return evaluate(
-        ARTIFACTS / "export" / "model.onnx",
-        ARTIFACTS / "raw",
-        ARTIFACTS / "dataset",
-        ARTIFACTS / "split",
-        Evaluate.model_validate(values["evaluate"]),
-        evaluation,
-    )
+    settings = schema.EvaluateConfig.model_validate(values["evaluate"])
+    return evaluate(ARTIFACTS / "export" / "model.onnx", *INPUTS, settings, evaluation)
 
 
 STAGES: dict[str, Stage] = {

@@ -15,30 +15,25 @@ from typing import Any
 
 import yaml
 
-from runner.config.schema import Split
+from runner.config.schema import PARTS, SplitConfig
 from runner.errors import DatasetError
+from runner.tables import Row, Table
 from runner.workspace import write_text
 
-PARTS = ("train", "val", "test")
 
-
-def split(dataset: Path, settings: Split, out: Path) -> str:
-    """Write train.txt, val.txt and test.txt, each a list of `images/<name>`, and data.yaml for Ultralytics.
+def split(dataset: Path, settings: SplitConfig, out: Path) -> str:
+    """Write train.txt, val.txt and test.txt, each a list of `images/<name>`, and data.yaml; return a table of counts.
 
     Args:
         dataset: output of `prepare`: index.json, labels/ and classes.txt.
         out: an empty folder.
-    Returns:
-        A table: pictures, groups and boxes of each class in each part.
-    Raises:
-        DatasetError: a part is empty, or split.mode is `given` and the dataset has no parts.
     """
     index: list[dict[str, Any]] = json.loads((dataset / "index.json").read_text(encoding="utf-8"))
     names = (dataset / "classes.txt").read_text(encoding="utf-8").splitlines()
     if settings.mode == "given":
         parts = {entry["image"]: _given_part(entry) for entry in index}
     else:
-        parts = {entry["image"]: part_of(key_of(entry, settings), settings) for entry in index}
+        parts = {entry["image"]: part_of(group_key(entry, settings), settings) for entry in index}
     counts = Counter(parts.values())
     if empty := [part for part in PARTS if not counts[part]]:
         raise DatasetError(_remedy(empty, index, settings))
@@ -49,7 +44,7 @@ def split(dataset: Path, settings: Split, out: Path) -> str:
     return _table(index, parts, names, dataset, settings)
 
 
-def key_of(entry: dict[str, Any], settings: Split) -> str:
+def group_key(entry: dict[str, Any], settings: SplitConfig) -> str:
     """Return the key that decides a picture's part: its group, or the digest of its bytes.
 
     A pattern with a group `(…)` gives the text of that group. A name without a match is its own group.
@@ -61,7 +56,7 @@ def key_of(entry: dict[str, Any], settings: Split) -> str:
     return str(entry["sha256"])
 
 
-def part_of(key: str, settings: Split) -> str:
+def part_of(key: str, settings: SplitConfig) -> str:
     """Return train, val or test; equal keys get equal parts, whatever else is in the dataset."""
     digest = hashlib.sha256(f"{settings.seed}:{key}".encode()).digest()
     share = int.from_bytes(digest[:8], "big") / 2**64
@@ -79,39 +74,37 @@ def _given_part(entry: dict[str, Any]) -> str:
     return str(entry["part"])
 
 
-def _remedy(empty: list[str], index: list[dict[str, Any]], settings: Split) -> str:
-    what = f"no picture falls into {' and '.join(empty)}"
+def _remedy(empty: list[str], index: list[dict[str, Any]], settings: SplitConfig) -> str:
+    problem = f"no picture falls into {' and '.join(empty)}"
     if settings.mode == "given":
-        return f"{what}: the dataset came without; use split.mode: hash"
-    groups = len({key_of(entry, settings) for entry in index})
+        return f"{problem}: the dataset has no such part; use split.mode: hash"
+    groups = len({group_key(entry, settings) for entry in index})
     shares = (
         "lower split.val and split.test" if "train" in empty else f"raise {' and '.join(f'split.{e}' for e in empty)}"
     )
     finer = "or let split.group match more of the name" if settings.group else "or add a dataset of more pictures"
     return (
-        f"{what}: {len(index)} pictures in {groups} groups, shares split.val {settings.val:g} and split.test "
+        f"{problem}: {len(index)} pictures in {groups} groups, shares split.val {settings.val:g} and split.test "
         f"{settings.test:g}; {shares}, choose another split.seed, {finer}"
     )
 
 
-def _table(index: list[dict[str, Any]], parts: dict[str, str], names: list[str], dataset: Path, settings: Split) -> str:
+def _table(
+    index: list[dict[str, Any]], parts: dict[str, str], names: list[str], dataset: Path, settings: SplitConfig
+) -> str:
     """Return a row for pictures, groups and each class, with a column for each part."""
     pictures = Counter(parts.values())
     groups = {part: set[str]() for part in PARTS}
     boxes = {part: Counter[int]() for part in PARTS}
     for entry in index:
         part = parts[entry["image"]]
-        groups[part].add(key_of(entry, settings))
+        groups[part].add(group_key(entry, settings))
         lines = (dataset / entry["labels"]).read_text(encoding="utf-8").splitlines()
         boxes[part].update(int(line.split()[0]) for line in lines)
-    rows = [
+    rows: list[Row] = [
         ("", *PARTS),
         ("pictures", *(str(pictures[part]) for part in PARTS)),
         ("groups", *(str(len(groups[part])) for part in PARTS)),
         *((name, *(str(boxes[part][number]) for part in PARTS)) for number, name in enumerate(names)),
     ]
-    first, *others = (max(map(len, column)) for column in zip(*rows, strict=True))
-    return "\n".join(
-        "  ".join([name.ljust(first), *(cell.rjust(width) for cell, width in zip(cells, others, strict=True))])
-        for name, *cells in rows
-    )
+    return Table("", rows).as_text()

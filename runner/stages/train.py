@@ -20,10 +20,9 @@ from ultralytics.nn.tasks import yaml_model_load
 from ultralytics.utils.plotting import plot_results
 from ultralytics.utils.torch_utils import strip_optimizer
 
-from runner.config.schema import Augment, Model, Train
+from runner.config.schema import AugmentConfig, ModelConfig, TrainConfig
 from runner.errors import StageError
 from runner.stages.checkpoints import (
-    forget_old,
     keep_checkpoint,
     newest_checkpoint,
     read_checkpoint,
@@ -31,7 +30,7 @@ from runner.stages.checkpoints import (
 )
 from runner.stages.device import check_device
 from runner.stages.parallel import threads, workers
-from runner.workspace import link, sha256_of, write_text
+from runner.workspace import link, remove_stale, sha256_of, write_text
 
 
 class Trainer(DetectionTrainer):  # type: ignore[misc]
@@ -67,9 +66,9 @@ def train(
     dataset: Path,
     split: Path,
     seed: int,
-    model: Model,
-    settings: Train,
-    augment: Augment,
+    model: ModelConfig,
+    settings: TrainConfig,
+    augment: AugmentConfig,
     out: Path,
     *,
     work: Path,
@@ -81,13 +80,9 @@ def train(
     Args:
         dataset: output of `prepare`: images/, labels/ and classes.txt.
         split: train.txt and val.txt, lists of `images/<name>`, and data.yaml.
-        seed: of weights, order and augmentation.
-        out: an empty folder.
         work: folder of the checkpoints, which survive a kill.
         pins: file of package versions, which are part of the inputs' digest.
         weights: the file of `model.base` when that is a .pt; None: from scratch.
-    Raises:
-        StageError: the device is unusable, memory does not suffice, or pictures were dropped.
     """
     device = os.environ.get("RUNNER_DEVICE", "")
     check_device(device, settings.batch)
@@ -95,7 +90,7 @@ def train(
         check_architecture(model.base)
     values = {"seed": seed, "model": model.model_dump(), **settings.model_dump(), **augment.model_dump()}
     folder = work / "train" / _digest(values, dataset, split, pins)
-    forget_old(work / "train", keep=folder)
+    remove_stale(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
         data = _view(dataset, split, folder / "data")

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from runner.config.schema import Evaluate
+from runner.config.schema import EvaluateConfig
 from runner.stages.evaluate.evaluate import evaluate
 from runner.stages.evaluate.metrics import overlaps
 from serving.vision.detector import Detector, Options
@@ -89,7 +89,7 @@ def planes(shared_data: Path, tmp_path: Path) -> Path:
 def test_figures_agree_when_both_validate(planes: Path, shared_data: Path, ultralytics: Any) -> None:
     onnx = shared_data / "planes-helis.onnx"
     theirs = ultralytics(VALIDATE, onnx, planes / "raw/data.yaml")
-    settings = Evaluate(iou=0.7, max_detections=300, worst=0)
+    settings = EvaluateConfig(iou=0.7, max_detections=300, worst=0)
     (planes / "out").mkdir()
     evaluate(onnx, planes / "raw", planes / "dataset", planes / "split", settings, planes / "out")
     ours = json.loads((planes / "out/metrics.json").read_text())

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from runner.config.schema import Prepare
+from runner.config.schema import PrepareConfig
 from runner.stages.prepare.pictures import Prepared, prepare_pictures
 from runner.stages.prepare.prepare import prepare
 from runner.workspace import sha256_of
 
 BOX = "0 0.5 0.5 0.5 0.5\n"
 
-SETTINGS = Prepare(
+SETTINGS = PrepareConfig(
     max_width=None,
     jpeg_quality=95,
     max_pixels=2_000_000,
@@ -28,8 +28,8 @@ SETTINGS = Prepare(
 )
 
 
-def settings(**changes: Any) -> Prepare:
-    return Prepare.model_validate(SETTINGS.model_dump() | changes)
+def settings(**changes: Any) -> PrepareConfig:
+    return PrepareConfig.model_validate(SETTINGS.model_dump() | changes)
 
 
 def gradient(width: int = 40, height: int = 30) -> Image.Image:
@@ -73,17 +73,17 @@ class Shelf:
         (self.source / name).write_bytes(data)
         return self.source / name
 
-    def prepare(self, rules: Prepare = SETTINGS) -> dict[str, Prepared | str]:
+    def prepare(self, rules: PrepareConfig = SETTINGS) -> dict[str, Prepared | str]:
         digests = {path: sha256_of(path) for path in sorted(self.source.iterdir())}
         return {path.name: prepared for path, prepared in prepare_pictures(digests, rules, self.kept).items()}
 
-    def one(self, data: bytes, name: str = "a.jpg", rules: Prepare = SETTINGS) -> Prepared:
+    def one(self, data: bytes, name: str = "a.jpg", rules: PrepareConfig = SETTINGS) -> Prepared:
         self.put(name, data)
         prepared = self.prepare(rules)[name]
         assert isinstance(prepared, Prepared), prepared
         return prepared
 
-    def refused(self, data: bytes, rules: Prepare = SETTINGS) -> str:
+    def refused(self, data: bytes, rules: PrepareConfig = SETTINGS) -> str:
         self.put("a.jpg", data)
         reason = self.prepare(rules)["a.jpg"]
         assert isinstance(reason, str)

@@ -13,12 +13,12 @@ from PIL import Image
 
 from runner.config.compose import compose, write_stage_files
 from runner.config.override import NOTE
-from runner.config.schema import Evaluate
+from runner.config.schema import EvaluateConfig
 from runner.stages.evaluate.evaluate import evaluate
 from tests.conftest import PROJECT
 from tests.unit.conftest import model
 
-SETTINGS = Evaluate(iou=0.7, max_detections=300, worst=20)
+SETTINGS = EvaluateConfig(iou=0.7, max_detections=300, worst=20)
 # cx cy w h, airplane, helicopter, in an input of 32x32: always an airplane at the left, and at the right a helicopter
 # that is the more confident the brighter the picture.
 ANSWERS = np.array([[8, 16, 8, 8, 0.6, 0], [24, 16, 8, 8, 0, 0.1]], np.float32).T
@@ -59,7 +59,7 @@ class Folders:
         self.index.append(files | {"width": 64, "height": 64, "sha256": ""})
         self.parts[part].append(f"images/{name}.jpg")
 
-    def evaluate(self, settings: Evaluate = SETTINGS, out: str = "evaluation") -> str:
+    def evaluate(self, settings: EvaluateConfig = SETTINGS, out: str = "evaluation") -> str:
         (self.root / "dataset/index.json").write_text(json.dumps(self.index))
         for part, images in self.parts.items():
             (self.root / f"split/{part}.txt").write_text("".join(f"{image}\n" for image in images))

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from runner.stages.evaluate.metrics import THRESHOLDS, AveragePrecision, Counts
-from runner.stages.evaluate.misses import Answer
+from runner.stages.evaluate.misses import Comparison
 from runner.workspace import writing
 
 RATES = ("precision", "recall", "f1")
@@ -29,7 +29,6 @@ def write_curves(test: AveragePrecision, val: Counts, names: Sequence[str], out:
     Args:
         val: counts on val at each of THRESHOLDS.
         names: class names in id order.
-        out: an existing folder.
     """
     present = np.flatnonzero(~np.isnan(test.map50))
     recalls = np.linspace(0, 1, 101)
@@ -60,24 +59,19 @@ def write_curves(test: AveragePrecision, val: Counts, names: Sequence[str], out:
     _save(figure, out / "curves.png")
 
 
-def write_confusion(answers: Sequence[Answer], names: Sequence[str], out: Path) -> None:
+def write_confusion(comparisons: Sequence[Comparison], names: Sequence[str], out: Path) -> None:
     """Write confusion.csv, a row (actual, predicted) per labelled or found object; and confusion.png, the matrix.
 
     A missed object has `predicted` background; a false detection has `actual` background.
-
-    Args:
-        answers: all test pictures.
-        names: class names in id order.
-        out: an existing folder.
     """
     kinds = [*names, "background" if "background" not in names else "(background)"]
     found = [
         (
-            answer.labelled.class_ids[actual] if actual >= 0 else len(names),
-            answer.found.class_ids[predicted] if predicted >= 0 else len(names),
+            comparison.labelled.class_ids[actual] if actual >= 0 else len(names),
+            comparison.found.class_ids[predicted] if predicted >= 0 else len(names),
         )
-        for answer in answers
-        for actual, predicted in answer.pairs
+        for comparison in comparisons
+        for actual, predicted in comparison.pairs
     ]
     _write_csv(out / "confusion.csv", ["actual", "predicted"], [[kinds[a], kinds[p]] for a, p in found])
 

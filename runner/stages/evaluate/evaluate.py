@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from runner.config.schema import Evaluate
+from runner.config.schema import EvaluateConfig
 from runner.stages.evaluate.curves import write_confusion, write_curves
-from runner.stages.evaluate.examples import Example, Found, class_ids, detect, load, read_part
+from runner.stages.evaluate.examples import Example, Predictions, class_ids, detect, load, read_part
 from runner.stages.evaluate.metrics import (
     FALLBACK,
     THRESHOLDS,
@@ -30,13 +30,14 @@ from runner.stages.evaluate.metrics import (
     count,
     pairs,
 )
-from runner.stages.evaluate.misses import Answer, write_misses
+from runner.stages.evaluate.misses import Comparison, write_misses
+from runner.tables import METRICS, figure
 from runner.workspace import write_text
 
 LOWEST_PREDICTION = 0.01  # lowest confidence of boxes in predictions.json
 
 
-def evaluate(onnx: Path, raw: Path, dataset: Path, split: Path, settings: Evaluate, out: Path) -> str:
+def evaluate(onnx: Path, raw: Path, dataset: Path, split: Path, settings: EvaluateConfig, out: Path) -> str:
     """Fill `out` with metrics.json, curves, the confusion of classes, predictions and the worst misses.
 
     metrics.json holds map50, map50_95, precision, recall, threshold, pictures, boxes, the same for each class under
@@ -55,9 +56,6 @@ def evaluate(onnx: Path, raw: Path, dataset: Path, split: Path, settings: Evalua
         out: an empty folder.
     Returns:
         A line with the figures, and a line for each note.
-    Raises:
-        StageError: the model cannot be loaded, or its classes are not those of the dataset.
-        DatasetError: a picture or its labels cannot be read.
     """
     detector = load(onnx)
     names = (dataset / "classes.txt").read_text(encoding="utf-8").splitlines()
@@ -89,7 +87,7 @@ def _thresholds(f1: Floats, labelled: Ids, names: Sequence[str], notes: list[str
     best = best_threshold(f1[present].mean(axis=0)) if len(present) else None
     if best is None:
         why = "no boxes" if not len(present) else "none of its boxes found"
-        notes.append(f"val: {why}; every threshold is {FALLBACK}, which nothing supports")
+        notes.append(f"val: {why}; default threshold {FALLBACK} for every class")
         return np.full(1 + len(names), FALLBACK)
     chosen = [best]
     for class_id, name in enumerate(names):
@@ -124,13 +122,13 @@ def _mean(values: Floats) -> float | None:
     return round(float(values.mean()), 6) if len(values) else None
 
 
-def _answer(example: Example, served: Boxes, thresholds: Floats) -> Answer:
+def _answer(example: Example, served: Boxes, thresholds: Floats) -> Comparison:
     """Return the labelled boxes and the boxes that the server returns with each class's threshold."""
     shown = served.take(np.flatnonzero(served.confidences > thresholds[served.class_ids]))
-    return Answer(example.image, example.source, example.labelled, shown, pairs(example.labelled, shown))
+    return Comparison(example.image, example.source, example.labelled, shown, pairs(example.labelled, shown))
 
 
-def _predictions(examples: Sequence[Example], found: Sequence[Found], names: Sequence[str]) -> str:
+def _predictions(examples: Sequence[Example], found: Sequence[Predictions], names: Sequence[str]) -> str:
     """Return JSON, one picture per line: its boxes as served, [class, confidence, x1, y1, x2, y2] in pixels."""
     lines = []
     for example, each in zip(examples, found, strict=True):
@@ -150,10 +148,5 @@ def _json(content: dict[str, Any]) -> str:
 
 
 def _line(metrics: dict[str, Any]) -> str:
-    keys = ("map50", "map50_95", "precision", "recall", "threshold")
-    figures = {key: "none" if metrics[key] is None else f"{metrics[key]:.3f}" for key in keys}
-    return (
-        f"mAP50 {figures['map50']}, mAP50-95 {figures['map50_95']}; precision {figures['precision']} and recall "
-        f"{figures['recall']} at threshold {figures['threshold']}; "
-        f"on {metrics['pictures']} test pictures with {metrics['boxes']} boxes"
-    )
+    figures = ", ".join(f"{heading} {figure(metrics[key])}" for key, heading in METRICS.items())
+    return f"{figures}; on {metrics['pictures']} test pictures with {metrics['boxes']} boxes"

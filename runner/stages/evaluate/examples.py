@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from runner.config.schema import Evaluate
+from runner.config.schema import EvaluateConfig
 from runner.errors import DatasetError, StageError
 from runner.stages.evaluate.metrics import Boxes, Floats, Ids
 from runner.stages.parallel import workers
@@ -31,7 +31,7 @@ class Example(NamedTuple):
     labelled: Boxes
 
 
-class Found(NamedTuple):
+class Predictions(NamedTuple):
     """Detections of a picture: all boxes, for average precision, and the boxes as served."""
 
     everything: Boxes
@@ -59,16 +59,7 @@ def class_ids(known: Sequence[str], names: Sequence[str]) -> Ids:
 
 
 def read_part(part: str, raw: Path, dataset: Path, split: Path) -> list[Example]:
-    """Return the pictures of val or test with their labels.
-
-    Args:
-        part: val or test.
-        raw: images/, the source pictures, unchanged.
-        dataset: index.json and labels/.
-        split: <part>.txt, a list of `images/<name>`.
-    Raises:
-        DatasetError: a label file is not in the form of `prepare`, or the index lacks a picture.
-    """
+    """Return the pictures of val or test, as in raw/images, with the labels of `prepare`."""
     index = {entry["image"]: entry for entry in json.loads((dataset / "index.json").read_text(encoding="utf-8"))}
     images = (split / f"{part}.txt").read_text(encoding="utf-8").splitlines()
     if unknown := [image for image in images if image not in index]:
@@ -94,27 +85,25 @@ def _example(entry: dict[str, Any], raw: Path, dataset: Path) -> Example:
     return Example(entry["image"], raw / entry["source"], entry["width"] * entry["height"], labelled)
 
 
-def detect(detector: Detector, ids: Ids, examples: Sequence[Example], settings: Evaluate) -> Iterator[Found]:
-    """Yield the detections of each picture in order, with as many pictures at a time as there are cores.
+def detect(
+    detector: Detector, ids: Ids, examples: Sequence[Example], settings: EvaluateConfig
+) -> Iterator[Predictions]:
+    """Yield the detections of each picture in order, with as many pictures at a time as there are workers."""
 
-    Raises:
-        DatasetError: a picture cannot be read.
-    """
-
-    def look(example: Example) -> Found:
+    def predict(example: Example) -> Predictions:
         try:
-            (seen,) = detector.infer([example.source.read_bytes()], max_pixels=example.pixels)
+            (inference,) = detector.infer([example.source.read_bytes()], max_pixels=example.pixels)
         except (PictureError, OSError) as error:
             raise DatasetError(f"{example.source}: {error}; it could be read when the dataset was prepared") from error
         everything, served = (
-            detector.select(seen, Options(LOWEST, settings.iou, settings.max_detections, multi_label=multi_label))
+            detector.select(inference, Options(LOWEST, settings.iou, settings.max_detections, multi_label=multi_label))
             for multi_label in (True, False)
         )
-        return Found(_boxes(everything, ids), _boxes(served, ids))
+        return Predictions(_boxes(everything, ids), _boxes(served, ids))
 
     with ThreadPoolExecutor(workers()) as pool:
         try:
-            yield from tqdm(pool.map(look, examples), total=len(examples), desc="evaluating", disable=None)
+            yield from tqdm(pool.map(predict, examples), total=len(examples), desc="evaluating", disable=None)
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise

@@ -24,17 +24,11 @@ Ids = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Boxes:
-    """Labelled or found boxes of one picture; found ones sorted by confidence, highest first.
+    """Labelled or found boxes of one picture; found ones sorted by confidence, highest first."""
 
-    Attributes:
-        xyxy_px: (N, 4) float64, pixels of the upright picture. N may be 0.
-        class_ids: (N,) int64.
-        confidences: (N,) float64, 0 to 1; 1 for labelled boxes.
-    """
-
-    xyxy_px: Floats
-    class_ids: Ids
-    confidences: Floats
+    xyxy_px: Floats  # (N, 4) float64, pixels of the upright picture. N may be 0
+    class_ids: Ids  # (N,) int64
+    confidences: Floats  # (N,) float64, 0 to 1; 1 for labelled boxes
 
     def take(self, index: NDArray[np.intp]) -> Boxes:
         """Return the boxes at these positions."""
@@ -43,17 +37,11 @@ class Boxes:
 
 @dataclass(frozen=True)
 class AveragePrecision:
-    """Average precision per class, nan for a class without labelled boxes.
+    """Average precision per class, nan for a class without labelled boxes."""
 
-    Attributes:
-        map50: (classes,) at an overlap of 0.5.
-        map50_95: (classes,) mean over overlaps of 0.5, 0.55 … 0.95.
-        curves: (101, classes) precision at recalls of 0, 0.01 … 1, at an overlap of 0.5.
-    """
-
-    map50: Floats
-    map50_95: Floats
-    curves: Floats
+    map50: Floats  # (classes,) at an overlap of 0.5
+    map50_95: Floats  # (classes,) mean over overlaps of 0.5, 0.55 … 0.95
+    curves: Floats  # (101, classes) precision at recalls of 0, 0.01 … 1, at an overlap of 0.5
 
 
 def average_precision(
@@ -149,17 +137,11 @@ def pairs(labelled: Boxes, found: Boxes) -> list[tuple[int, int]]:
 
 @dataclass(frozen=True)
 class Counts:
-    """Counts per class and threshold; a found box counts if its confidence is above the threshold.
+    """Counts per class and threshold; a found box counts if its confidence is above the threshold."""
 
-    Attributes:
-        right: (classes, thresholds) found boxes that match a labelled one.
-        found: (classes, thresholds) found boxes.
-        labelled: (classes,) labelled boxes.
-    """
-
-    right: Ids
-    found: Ids
-    labelled: Ids
+    right: Ids  # (classes, thresholds) found boxes that match a labelled one
+    found: Ids  # (classes, thresholds) found boxes
+    labelled: Ids  # (classes,) labelled boxes
 
     @property
     def precision(self) -> Floats:
@@ -197,9 +179,7 @@ def count(labelled: Sequence[Boxes], found: Sequence[Boxes], classes: int, thres
 
 
 def best_threshold(f1: Floats) -> float | None:
-    """Return the threshold with the best F1, 0.001 to 0.999; None where F1 is 0 throughout.
-
-    It is the middle of the plateau; of several plateaus, the lowest.
+    """Return the threshold of the best F1, the middle of its lowest plateau; None where F1 is 0 throughout.
 
     Args:
         f1: (999,) at each of THRESHOLDS.

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from runner.config.schema import Prepare
+from runner.config.schema import PrepareConfig
 from runner.dataset.labels import Labels
 
 
@@ -27,12 +27,7 @@ class Findings:
         self.left_out.append({"file": file, "reason": reason})
 
     def summary(self, names: list[str], boxes: dict[str, Labels]) -> dict[str, Any]:
-        """Return the content of report.json.
-
-        Args:
-            names: class names in id order.
-            boxes: boxes of each picture kept.
-        """
+        """Return the content of report.json, from the class names in id order and the boxes of each picture kept."""
         per_class = Counter(names[number] for labels in boxes.values() for number in labels.class_ids)
         return {
             "pictures": {
@@ -48,13 +43,11 @@ class Findings:
             "notes": self.notes,
         }
 
-    def refusals(self, summary: dict[str, Any], settings: Prepare) -> list[str]:
+    def refusals(self, summary: dict[str, Any], settings: PrepareConfig) -> list[str]:
         """Return the reasons against training on the dataset; empty when it passes."""
         refusals = []
-        if (kept := summary["pictures"]["kept"]) < settings.min_pictures:
-            refusals.append(
-                f"{kept} pictures are left, expected at least prepare.min_pictures = {settings.min_pictures}"
-            )
+        if (kept := summary["pictures"]["kept"]) < (least := settings.min_pictures):
+            refusals.append(f"{kept} pictures are left, expected at least prepare.min_pictures = {least}")
         for what, folder, unusable, total in (
             ("pictures", "images/", self.unusable_pictures, self.pictures),
             ("label lines", "labels/", self.unusable_lines, self.label_lines),
@@ -66,8 +59,6 @@ class Findings:
                     f"{settings.max_rejected:g} of them; the first: {first['file']}: {first['reason']}"
                 )
         for name, count in summary["boxes"].items():
-            if count < settings.min_per_class:
-                refusals.append(
-                    f"{count} boxes of {name}, expected at least prepare.min_per_class = {settings.min_per_class}"
-                )
+            if count < (least := settings.min_per_class):
+                refusals.append(f"{count} boxes of {name}, expected at least prepare.min_per_class = {least}")
         return refusals

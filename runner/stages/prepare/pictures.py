@@ -8,9 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
-import time
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -21,37 +18,27 @@ from PIL import Image
 from tqdm import tqdm
 
 import serving.vision.picture
-from runner.config.schema import Prepare
+from runner.config.schema import PrepareConfig
 from runner.stages.parallel import parallel
-from runner.workspace import writing
+from runner.workspace import remove_stale, writing
 from serving.vision.picture import PictureError, decode
 
 LOSSLESS = ("PNG", "GIF", "BMP", "TIFF")  # re-encoded as PNG; the others as JPEG
 SMALLEST_PX = 10  # Ultralytics drops pictures with a smaller side: ultralytics/data/utils.py, verify_image
-KEPT_DAYS = 14  # for pictures of other settings
 
 
 class Prepared(NamedTuple):
-    """Properties of a usable picture.
+    """Properties of a usable picture."""
 
-    Attributes:
-        width: pixels of the upright source.
-        height: pixels of the upright source.
-        turn: the source's EXIF orientation, 1 to 8.
-        suffix: .jpg or .png, the encoding of the prepared picture.
-        stored: the prepared picture, relative to the cache folder; None when the source is used unchanged.
-        size: bytes of the prepared picture.
-    """
-
-    width: int
-    height: int
-    turn: int
-    suffix: str
-    stored: str | None
-    size: int
+    width: int  # pixels of the upright source
+    height: int  # pixels of the upright source
+    turn: int  # EXIF orientation of the source, 1 to 8
+    suffix: str  # .jpg or .png, the encoding of the prepared picture
+    stored: str | None  # the prepared picture, relative to the cache folder; None when the source is used unchanged
+    size: int  # bytes of the prepared picture
 
 
-def prepare_pictures(digests: Mapping[Path, str], settings: Prepare, folder: Path) -> dict[Path, Prepared | str]:
+def prepare_pictures(digests: Mapping[Path, str], settings: PrepareConfig, folder: Path) -> dict[Path, Prepared | str]:
     """Return the properties of each picture, or why it cannot be used; cached pictures are not decoded again.
 
     Args:
@@ -60,12 +47,13 @@ def prepare_pictures(digests: Mapping[Path, str], settings: Prepare, folder: Pat
     """
     recipe = _recipe(settings)
     (folder / recipe).mkdir(parents=True, exist_ok=True)
-    _forget_old(folder, keep=folder / recipe)
+    remove_stale(folder / recipe)
     journal = folder / recipe / "known.jsonl"
     known: dict[str, Prepared | str] = {
         sha256: prepared
         for sha256, prepared in _read(journal)
-        if prepared.stored is None or _is_whole(folder / prepared.stored, prepared.size)
+        if prepared.stored is None
+        or ((kept := folder / prepared.stored).is_file() and kept.stat().st_size == prepared.size)
     }
     new = sorted({sha256: path for path, sha256 in digests.items() if sha256 not in known}.items())
     task = partial(prepare_picture, settings=settings, folder=folder, recipe=recipe)
@@ -74,19 +62,17 @@ def prepare_pictures(digests: Mapping[Path, str], settings: Prepare, folder: Pat
         for (sha256, _), prepared in zip(new, done, strict=True):
             known[sha256] = prepared
             if isinstance(prepared, Prepared):
-                file.write(
-                    f"\n{json.dumps([sha256, *prepared])}"
-                )  # begins with the line end: a kill may have truncated the line before
+                # Begins with the line end: a kill may have truncated the line before.
+                file.write(f"\n{json.dumps([sha256, *prepared])}")
                 file.flush()
     return {path: known[sha256] for path, sha256 in digests.items()}
 
 
-def prepare_picture(source: tuple[str, Path], *, settings: Prepare, folder: Path, recipe: str) -> Prepared | str:
+def prepare_picture(source: tuple[str, Path], *, settings: PrepareConfig, folder: Path, recipe: str) -> Prepared | str:
     """Decode one picture and re-encode it below `folder` if needed; or return why it cannot be used.
 
     Args:
         source: sha256 of its bytes, and its file.
-        folder: cache of prepared pictures, which survives a kill.
         recipe: subfolder, named after all other inputs of the result.
     """
     sha256, path = source
@@ -119,7 +105,7 @@ def prepare_picture(source: tuple[str, Path], *, settings: Prepare, folder: Path
     return Prepared(picture.width, picture.height, picture.turn, suffix, stored, written)
 
 
-def _recipe(settings: Prepare) -> str:
+def _recipe(settings: PrepareConfig) -> str:
     """Return a digest of all inputs of a prepared picture but its source: settings, Pillow, and this code."""
     deciding = settings.model_dump(include={"max_width", "jpeg_quality", "max_pixels"})
     code = [Path(file).read_text(encoding="utf-8") for file in (__file__, serving.vision.picture.__file__)]
@@ -136,14 +122,3 @@ def _read(journal: Path) -> Iterator[tuple[str, Prepared]]:
             yield sha256, Prepared(*values)
         except (ValueError, TypeError):
             continue
-
-
-def _is_whole(file: Path, size: int) -> bool:
-    return file.is_file() and file.stat().st_size == size
-
-
-def _forget_old(folder: Path, keep: Path) -> None:
-    os.utime(keep)
-    for other in folder.iterdir():
-        if other != keep and other.is_dir() and time.time() - other.stat().st_mtime > KEPT_DAYS * 86400:
-            shutil.rmtree(other, ignore_errors=True)

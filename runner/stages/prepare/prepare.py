@@ -1,16 +1,16 @@
-"""Check every picture and label, convert all to one form, and report what was left out."""
+"""Check every picture and label, convert all to one form, and report the files left out."""
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from runner.config.schema import Prepare
+from runner.config.schema import PARTS, PrepareConfig
 from runner.dataset.labels import Labels, format_labels, parse_labels, turn_boxes
 from runner.errors import DatasetError
 from runner.stages.parallel import threads
@@ -19,11 +19,31 @@ from runner.stages.prepare.pictures import Prepared, prepare_pictures
 from runner.stages.prepare.report import write_report
 from runner.workspace import link, sha256_of, write_text
 
-PARTS = ("train", "val", "test")
-SHOWN = 10  # conflicts listed in a message
+MOST_CONFLICTS = 10  # listed in a message
 
 
-def prepare(raw: Path, classes: list[str], settings: Prepare, dataset: Path, report: Path, *, work: Path) -> str:
+@dataclass(frozen=True)
+class CheckedPicture:
+    """A usable picture with its labels."""
+
+    source: Path
+    sha256: str
+    picture: Prepared
+    labels: Labels
+    part: str | None  # the dataset's own part; None where it has no parts
+
+    @property
+    def name(self) -> str:
+        """Path relative to `raw`."""
+        return f"images/{self.source.name}"
+
+    @property
+    def lines(self) -> str:
+        """Label file."""
+        return format_labels(self.labels.class_ids, self.labels.boxes_xywhn)
+
+
+def prepare(raw: Path, classes: list[str], settings: PrepareConfig, dataset: Path, report: Path, *, work: Path) -> str:
     """Fill `dataset` with checked pictures and labels, and `report` with the findings; return a line of counts.
 
     Args:
@@ -33,10 +53,7 @@ def prepare(raw: Path, classes: list[str], settings: Prepare, dataset: Path, rep
             {image, source, sha256, width, height, labels, part}: width and height in pixels of the upright source,
             image and labels relative to `dataset`, source relative to `raw`.
         report: an empty folder; gets report.json, index.html and the contact sheet.
-        work: cache of prepared pictures, which survives a kill.
-    Raises:
-        DatasetError: the classes do not fit, equal pictures have different labels, or the data gate fails; then the
-            report is in `work`/report.
+        work: cache of prepared pictures, which survives a kill; gets report/ when the data gate fails.
     """
     own_classes = (raw / "classes.txt").read_text(encoding="utf-8").splitlines()
     class_ids = _match_classes(own_classes, classes)
@@ -46,17 +63,26 @@ def prepare(raw: Path, classes: list[str], settings: Prepare, dataset: Path, rep
     sources = sorted((raw.resolve() / "images").iterdir())  # absolute paths: workers may have another working directory
     findings.pictures = len(sources)
     digests = dict(zip(sources, threads(sha256_of, sources, "reading"), strict=True))
-    kept = _usable(prepare_pictures(digests, settings, work / "prepare"), findings)
-    labels = {path: _read_labels(raw, path, kept[path].turn, class_ids, settings, findings) for path in kept}
-    _leave_out_orphans(raw, sources, findings)
     parts = _parts(raw)
-    unique = _without_duplicates(kept, digests, labels, parts, findings)
+    usable = {}
+    for path, picture in prepare_pictures(digests, settings, work / "prepare").items():
+        if isinstance(picture, str):
+            findings.unusable_pictures += 1
+            findings.leave_out(f"images/{path.name}", picture)
+        else:
+            usable[path] = picture
+    candidates = []
+    for path, picture in usable.items():
+        labels = _read_labels(raw, path, picture.turn, class_ids, settings, findings)
+        candidates.append(CheckedPicture(path, digests[path], picture, labels, parts.get(f"images/{path.name}")))
+    _leave_out_orphans(raw, sources, findings)
+    unique = _without_duplicates(candidates, findings)
 
-    index = _write(dataset, unique, kept, digests, labels, parts, work)
+    index = _write(dataset, unique, work)
     write_text(dataset / "classes.txt", "".join(f"{name}\n" for name in names))
     write_text(dataset / "index.json", json.dumps(index, indent=1, ensure_ascii=False) + "\n")
 
-    boxes = {path.stem: labels[path] for path in unique}
+    boxes = {each.source.stem: each.labels for each in unique}
     summary = findings.summary(names, boxes)
     write_report(report, summary, dataset, index, boxes, names)
     if refusals := findings.refusals(summary, settings):
@@ -66,8 +92,7 @@ def prepare(raw: Path, classes: list[str], settings: Prepare, dataset: Path, rep
         raise DatasetError(
             "the dataset does not pass the data gate:\n  "
             + "\n  ".join(refusals)
-            + f"\nevery reason stands in {kept_report / 'index.html'}; mend the dataset, or change the limits in "
-            "params.yaml"
+            + f"\nall reasons: {kept_report / 'index.html'}; correct the dataset, or change the limits in params.yaml"
         )
     return (
         f"{len(unique)} of {findings.pictures} pictures, {sum(summary['boxes'].values())} boxes; "
@@ -87,19 +112,8 @@ def _match_classes(own: list[str], configured: list[str]) -> list[int]:
     return [configured.index(name) for name in own]
 
 
-def _usable(pictures: Mapping[Path, Prepared | str], findings: Findings) -> dict[Path, Prepared]:
-    usable = {}
-    for path, picture in pictures.items():
-        if isinstance(picture, str):
-            findings.unusable_pictures += 1
-            findings.leave_out(f"images/{path.name}", picture)
-        else:
-            usable[path] = picture
-    return usable
-
-
 def _read_labels(
-    raw: Path, picture: Path, turn: int, class_ids: list[int], settings: Prepare, findings: Findings
+    raw: Path, picture: Path, turn: int, class_ids: list[int], settings: PrepareConfig, findings: Findings
 ) -> Labels:
     """Read a picture's labels, with ids of the class list and turned as the picture was."""
     file = raw / "labels" / f"{picture.stem}.txt"
@@ -140,73 +154,50 @@ def _parts(raw: Path) -> dict[str, str]:
     }
 
 
-def _without_duplicates(
-    pictures: Iterable[Path],
-    digests: dict[Path, str],
-    labels: dict[Path, Labels],
-    parts: dict[str, str],
-    findings: Findings,
-) -> list[Path]:
+def _without_duplicates(candidates: list[CheckedPicture], findings: Findings) -> list[CheckedPicture]:
     """Keep one of equal pictures: the one in test before val before train, then the first by name.
 
     Equal pictures with different labels raise DatasetError, because one of them is wrong.
     """
-
-    def rank(path: Path) -> tuple[int, str]:
-        part = parts.get(f"images/{path.name}", "train")
-        return -PARTS.index(part), path.name
-
-    first: dict[str, Path] = {}
+    first: dict[str, CheckedPicture] = {}
     conflicts = []
-    for path in sorted(pictures, key=rank):
-        twin = first.setdefault(digests[path], path)
-        if twin is path:
+    for each in sorted(candidates, key=lambda each: (-PARTS.index(each.part or "train"), each.name)):
+        twin = first.setdefault(each.sha256, each)
+        if twin is each:
             continue
-        if _sorted_lines(labels[twin]) == _sorted_lines(labels[path]):
+        if sorted(twin.lines.splitlines()) == sorted(each.lines.splitlines()):
             findings.duplicates += 1
-            findings.leave_out(f"images/{path.name}", f"the same bytes and labels as images/{twin.name}, which is kept")
+            findings.leave_out(each.name, f"the same bytes and labels as {twin.name}, which is kept")
         else:
-            conflicts.append(f"images/{twin.name} and images/{path.name}")
+            conflicts.append(f"{twin.name} and {each.name}")
     if conflicts:
-        more = f"\n  and {len(conflicts) - SHOWN} more" if len(conflicts) > SHOWN else ""
+        more = f"\n  and {len(conflicts) - MOST_CONFLICTS} more" if len(conflicts) > MOST_CONFLICTS else ""
         raise DatasetError(
             "the same picture carries different labels; keep the right one of each pair:\n  "
-            + "\n  ".join(conflicts[:SHOWN])
+            + "\n  ".join(conflicts[:MOST_CONFLICTS])
             + more
         )
-    return sorted(first.values())
+    return sorted(first.values(), key=lambda each: each.source)
 
 
-def _sorted_lines(labels: Labels) -> list[str]:
-    return sorted(format_labels(labels.class_ids, labels.boxes_xywhn).splitlines())
-
-
-def _write(
-    dataset: Path,
-    pictures: list[Path],
-    prepared: dict[Path, Prepared],
-    digests: dict[Path, str],
-    labels: dict[Path, Labels],
-    parts: dict[str, str],
-    work: Path,
-) -> list[dict[str, Any]]:
+def _write(dataset: Path, candidates: list[CheckedPicture], work: Path) -> list[dict[str, Any]]:
     """Write pictures and labels into `dataset`; return the entries of index.json."""
     (dataset / "images").mkdir()
     (dataset / "labels").mkdir()
     index = []
-    for path in pictures:
-        picture = prepared[path]
+    for each in candidates:
+        stem, picture = each.source.stem, each.picture
         entry = {
-            "image": f"images/{path.stem}{picture.suffix}",
-            "source": f"images/{path.name}",
-            "sha256": digests[path],
+            "image": f"images/{stem}{picture.suffix}",
+            "source": each.name,
+            "sha256": each.sha256,
             "width": picture.width,
             "height": picture.height,
-            "labels": f"labels/{path.stem}.txt",
-            "part": parts.get(f"images/{path.name}"),
+            "labels": f"labels/{stem}.txt",
+            "part": each.part,
         }
-        link(path if picture.stored is None else work / "prepare" / picture.stored, dataset / str(entry["image"]))
-        text = format_labels(labels[path].class_ids, labels[path].boxes_xywhn)
-        (dataset / str(entry["labels"])).write_text(text, encoding="utf-8")
+        stored = each.source if picture.stored is None else work / "prepare" / picture.stored
+        link(stored, dataset / "images" / f"{stem}{picture.suffix}")
+        (dataset / "labels" / f"{stem}.txt").write_text(each.lines, encoding="utf-8")
         index.append(entry)
     return index

@@ -30,13 +30,12 @@ def write_report(
     labels: dict[str, Labels],
     names: list[str],
 ) -> None:
-    """Write report.json, index.html and pictures.jpg, a contact sheet with the boxes drawn.
+    """Write report.json, index.html and pictures.jpg, a contact sheet with the boxes drawn, into an existing folder.
 
     Args:
-        report: an existing folder.
         summary: content of report.json.
         dataset: base folder of the pictures in `index`.
-        index: the entries of dataset/index.json.
+        index: entries of dataset/index.json.
         labels: boxes by the stem of the picture's name.
         names: class names in id order.
     """

@@ -7,11 +7,12 @@ import stat
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from runner.workspace import link, outputs, project_root, sha256_of, work_folder, write_text, writing
+from runner.workspace import link, outputs, project_root, remove_stale, sha256_of, work_folder, write_text, writing
 
 STAGE = """
 import sys, time
@@ -59,27 +60,21 @@ def ended(pid: int) -> bool:
     return False
 
 
-def test_outputs_are_there_when_the_block_writes_nothing(here: Path) -> None:
-    with outputs("x", "one", "two") as folders:
-        assert [list(folder.iterdir()) for folder in folders] == [[], []]
-        assert not (here / "artifacts").exists()
-    assert sorted(path.name for path in (here / "artifacts").iterdir()) == ["one", "two"]
-    assert list((here / "artifacts/one").iterdir()) == []
-
-
 def test_old_outputs_give_way_when_a_stage_ran_before(here: Path) -> None:
     for text in ("first", "second"):
-        with outputs("x", "out") as (out,):
+        with outputs("x", "out", "empty") as (out, _):
+            assert list(out.iterdir()) == []
             (out / text).write_text(text)
+    assert sorted(path.name for path in (here / "artifacts").iterdir()) == ["empty", "out"]
     assert [path.name for path in (here / "artifacts/out").iterdir()] == ["second"]
 
 
 def test_old_outputs_stay_and_nothing_is_left_when_the_block_fails(here: Path) -> None:
-    with outputs("x", "out") as (out,):
-        (out / "a").write_text("good")
-    with pytest.raises(ZeroDivisionError, match="stop"), outputs("x", "out") as (out,):
-        (out / "a").write_text("bad")
-        raise ZeroDivisionError("stop")
+    for content, error in (("good", None), ("bad", ZeroDivisionError("stop"))):
+        with suppress(ZeroDivisionError), outputs("x", "out") as (out,):
+            (out / "a").write_text(content)
+            if error:
+                raise error
     assert (here / "artifacts/out/a").read_text() == "good"
     assert [path.name for path in (here / ".work").iterdir()] == ["x.lock"]
 
@@ -93,12 +88,14 @@ def test_remains_of_a_kill_are_gone_when_the_stage_runs_again(here: Path) -> Non
 
 def test_work_folder_is_where_it_is_told(here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (project_root(), work_folder()) == (here, here / ".work")
+    assert work_folder(tmp_path) == tmp_path / ".work"
     monkeypatch.setenv("RUNNER_WORK", "")
     assert work_folder() == here / ".work"
     monkeypatch.setenv("RUNNER_WORK", "scratch")
     assert work_folder() == here / "scratch"
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     assert work_folder() == tmp_path / "scratch"
+    assert work_folder(here) == here / "scratch"
     monkeypatch.setenv("RUNNER_WORK", "/elsewhere")
     assert work_folder() == Path("/elsewhere")
 
@@ -150,42 +147,41 @@ def test_the_stage_goes_on_when_no_dvc_started_it(here: Path, project: Path) -> 
     assert (here / "artifacts/out/by").read_text() == "orphan"
 
 
-def test_file_is_there_when_the_text_is_empty(tmp_path: Path) -> None:
-    write_text(tmp_path / "a.txt", "")
-    assert (tmp_path / "a.txt").read_bytes() == b""
-
-
-def test_text_and_folders_are_written_when_missing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("durable", [True, False])
+def test_text_and_folders_are_written_when_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, durable: bool
+) -> None:
+    waited: list[int] = []
+    monkeypatch.setattr(os, "fsync", waited.append)
     path = tmp_path / "ein Ordner" / "für" / f"{'直' * 66}.txt"
-    write_text(path, "größe\n")
+    with writing(path, durable=durable) as temporary:
+        temporary.write_text("größe\n", encoding="utf-8")
     assert path.read_bytes() == "größe\n".encode()
     assert stat.S_IMODE(path.stat().st_mode) == 0o644
+    assert bool(waited) is durable
+    write_text(path, "")
+    assert path.read_bytes() == b""
 
 
-def test_old_text_stays_when_writing_fails(tmp_path: Path) -> None:
+@pytest.mark.parametrize("old", [None, "old"])
+def test_old_text_stays_and_nothing_is_left_when_writing_fails(tmp_path: Path, old: str | None) -> None:
     path = tmp_path / "a.txt"
-    write_text(path, "old")
+    if old:
+        write_text(path, old)
     with pytest.raises(ZeroDivisionError, match="stop"), writing(path) as temporary:
         temporary.write_text("half")
         raise ZeroDivisionError("stop")
-    assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]
+    assert [file.read_text() for file in tmp_path.iterdir()] == ([old] if old else [])
 
 
-def test_nothing_is_left_when_writing_fails_the_first_time(tmp_path: Path) -> None:
-    with pytest.raises(ZeroDivisionError, match="stop"), writing(tmp_path / "a.txt"):
-        raise ZeroDivisionError("stop")
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("durable", [True, False])
-def test_the_disk_is_waited_for_when_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, durable: bool) -> None:
-    waited: list[int] = []
-    monkeypatch.setattr(os, "fsync", waited.append)
-    with writing(tmp_path / "a", durable=durable) as temporary:
-        temporary.write_text("x")
-    assert (tmp_path / "a").read_text() == "x"
-    assert bool(waited) is durable
+def test_only_stale_folders_go_when_others_are_used(tmp_path: Path) -> None:
+    for name, days in (("keep", 15), ("old", 15), ("young", 13)):
+        (tmp_path / name).mkdir()
+        os.utime(tmp_path / name, (time.time() - days * 86400,) * 2)
+    remove_stale(tmp_path / "keep")
+    remove_stale(tmp_path / "missing/new")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["keep", "young"]
+    assert time.time() - (tmp_path / "keep").stat().st_mtime < 3600
 
 
 def test_digest_is_that_of_the_bytes_when_read(tmp_path: Path) -> None:
@@ -196,32 +192,21 @@ def test_digest_is_that_of_the_bytes_when_read(tmp_path: Path) -> None:
 
 def test_both_names_are_one_file_when_linked(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("x")
-    link(tmp_path / "a", tmp_path / "b")
-    assert (tmp_path / "a").samefile(tmp_path / "b")
-
-
-def test_a_second_name_is_no_symlink_when_the_source_is_one(tmp_path: Path) -> None:
-    (tmp_path / "a").write_text("x")
     (tmp_path / "cache").symlink_to("a")
     link(tmp_path / "cache", tmp_path / "b")
+    assert (tmp_path / "a").samefile(tmp_path / "b")
     assert not (tmp_path / "b").is_symlink()
-    assert (tmp_path / "b").read_text() == "x"
 
 
 def test_content_is_copied_when_the_file_system_cannot_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise OSError(18, "Invalid cross-device link")
 
-    monkeypatch.setattr(os, "link", refuse)
-    (tmp_path / "a").write_text("x")
-    link(tmp_path / "a", tmp_path / "b")
-    assert (tmp_path / "b").read_text() == "x"
-    assert not (tmp_path / "a").samefile(tmp_path / "b")
-
-
-def test_an_existing_file_stays_when_its_name_is_asked_for(tmp_path: Path) -> None:
-    (tmp_path / "a").write_text("x")
-    (tmp_path / "b").write_text("y")
+    for name in ("a", "b"):
+        (tmp_path / name).write_text(name)
     with pytest.raises(FileExistsError, match="b"):
         link(tmp_path / "a", tmp_path / "b")
-    assert (tmp_path / "b").read_text() == "y"
+    monkeypatch.setattr(os, "link", refuse)
+    link(tmp_path / "a", tmp_path / "c")
+    assert [(tmp_path / name).read_text() for name in ("a", "b", "c")] == ["a", "b", "a"]
+    assert not (tmp_path / "a").samefile(tmp_path / "c")

@@ -1,12 +1,11 @@
 """Drawn boxes: on any picture, with labels that can be read."""
 
 import io
-from itertools import combinations
 
 import pytest
 from PIL import Image
 
-from serving.drawing import _overlap, _place, annotate, encode
+from serving.drawing import annotate, encode
 from serving.storage.detections import Box, Detection
 
 
@@ -27,14 +26,6 @@ def test_a_label_is_on_the_picture_when_it_has_any_size(size: tuple[int, int]) -
     assert drawn.width / drawn.height == pytest.approx(size[0] / size[1], rel=0.02) or min(size) * 10 < max(size)
     colours = {colour for _, colour in drawn.getcolors(1_000_000) or []}
     assert (0xE6, 0x9F, 0x00) in colours
-
-
-def test_labels_apart_when_boxes_are_at_one_place() -> None:
-    taken: list[tuple[float, float, float, float]] = []
-    for _ in range(4):
-        taken.append(_place((100, 100, 300, 200), (120, 20), (640, 480), taken))
-    assert not any(_overlap(a, b) for a, b in combinations(taken, 2))
-    assert all(min(left, top) >= 0 and right <= 640 and bottom <= 480 for left, top, right, bottom in taken)
 
 
 @pytest.mark.parametrize(("kind", "name"), [("image/jpeg", "JPEG"), ("image/png", "PNG")])

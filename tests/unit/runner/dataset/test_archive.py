@@ -32,7 +32,7 @@ def unpacked(folder: Path) -> dict[str, bytes]:
 def assert_refused(path: Path, message: str, **limits: int) -> None:
     """The zip is refused with this message, and there is nothing beside it afterwards."""
     before = sorted(path.parent.rglob("*"))
-    with pytest.raises(DatasetError, match=message):
+    with pytest.raises(DatasetError, match=rf"^a\.zip: {message}"):
         unpack(path, path.parent / "out", **limits)
     assert sorted(path.parent.rglob("*")) == before
 
@@ -40,12 +40,12 @@ def assert_refused(path: Path, message: str, **limits: int) -> None:
 @pytest.mark.parametrize("content", [b"", b"PK", b"<html>404</html>", b"PK\x03\x04" + bytes(100)])
 def test_file_is_refused_when_it_is_no_zip(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.zip").write_bytes(content)
-    assert_refused(tmp_path / "a.zip", r"^a\.zip: not a whole zip \(.*\), expected one; copy or export it again$")
+    assert_refused(tmp_path / "a.zip", "not a whole zip")
 
 
 @pytest.mark.parametrize("files", [{}, {"images/": b"", "./": b""}])
 def test_zip_is_refused_when_it_is_empty(tmp_path: Path, files: dict[str, bytes]) -> None:
-    assert_refused(zipped(tmp_path / "a.zip", files), r"^a\.zip: holds no files, expected a dataset$")
+    assert_refused(zipped(tmp_path / "a.zip", files), "holds no files")
 
 
 def test_zip_is_unpacked_with_its_folders(tmp_path: Path) -> None:
@@ -70,102 +70,76 @@ def test_zip_is_unpacked_into_an_empty_folder_only(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "reason"),
+    ("reason", "names"),
     [
-        ("../a.txt", "leads out of the folder"),
-        ("images/../../a.txt", "leads out of the folder"),
-        ("images/..", "leads out of the folder"),
-        ("../", "leads out of the folder"),
-        ("/etc/passwd", "an absolute path"),
-        ("//server/share", "an absolute path"),
-        ("C:/a.txt", "an absolute path"),
-        ("c:a.txt", "an absolute path"),
-        ("images\\a.txt", "has backslashes"),
-        ("..\\a.txt", "has backslashes"),
-        ("\\\\server\\a.txt", "has backslashes"),
-        ("a\nb.txt", "empty or with control characters"),
-        ("a\x00b.txt", "empty or with control characters"),
-        (".", "empty or with control characters"),
-        ("a" * 256, "longer than 255 bytes a name or 1000 a path"),
-        ("直" * 86, "longer than 255 bytes a name or 1000 a path"),
-        ("abc/" * 300 + "a", "longer than 255 bytes a name or 1000 a path"),
+        ("leads out of the folder", ["../a.txt", "images/../../a.txt", "images/..", "../"]),
+        ("an absolute path", ["/etc/passwd", "//server/share", "C:/a.txt", "c:a.txt"]),
+        ("has backslashes", ["images\\a.txt", "..\\a.txt", "\\\\server\\a.txt"]),
+        ("empty or with control characters", ["a\nb.txt", "a\x00b.txt", "."]),
+        ("longer than 255 bytes a name or 1000 a path", ["a" * 256, "直" * 86, "abc/" * 300 + "a"]),
     ],
 )
-def test_name_is_refused_when_it_could_do_harm(tmp_path: Path, name: str, reason: str) -> None:
-    def rename(info: zipfile.ZipInfo) -> None:
-        info.filename = name if info.filename == "placeholder" else info.filename  # past what ZipInfo tidies up
+def test_name_is_refused_when_it_could_do_harm(tmp_path: Path, reason: str, names: list[str]) -> None:
+    for name in names:
 
-    path = zipped(tmp_path / "a.zip", {"classes.txt": b"a", "placeholder": b""}, rename)
-    assert_refused(
-        path, rf"^a\.zip: '.*': {reason}, expected a plain relative path; pack the dataset again with another"
-    )
+        def rename(info: zipfile.ZipInfo, name: str = name) -> None:
+            info.filename = name if info.filename == "placeholder" else info.filename  # past what ZipInfo tidies up
+
+        path = zipped(tmp_path / "a.zip", {"classes.txt": b"a", "placeholder": b""}, rename)
+        assert_refused(path, f"'.*': {reason}")
 
 
 @pytest.mark.parametrize(
-    ("mode", "reason"),
-    [
-        (stat.S_IFLNK | 0o777, "a link, expected plain files"),
-        (stat.S_IFIFO | 0o644, "a special file, expected plain files"),
-        (stat.S_IFCHR | 0o644, "a special file"),
-        (stat.S_IFSOCK | 0o644, "a special file"),
-    ],
+    ("kind", "reason"),
+    [(stat.S_IFLNK, "a link"), *((kind, "a special file") for kind in (stat.S_IFIFO, stat.S_IFCHR, stat.S_IFSOCK))],
 )
-def test_links_and_special_files_are_refused(tmp_path: Path, mode: int, reason: str) -> None:
+def test_links_and_special_files_are_refused(tmp_path: Path, kind: int, reason: str) -> None:
     def special(info: zipfile.ZipInfo) -> None:
-        info.external_attr = mode << 16
+        info.external_attr = (kind | 0o644) << 16
 
     path = zipped(tmp_path / "a.zip", {"images/a.jpg": b"/etc/passwd"}, special)
-    assert_refused(path, rf"^a\.zip: images/a\.jpg: {reason}")
+    assert_refused(path, rf"images/a\.jpg: {reason}")
 
 
-def test_zip_is_refused_when_it_is_encrypted(tmp_path: Path) -> None:
-    path = zipped(tmp_path / "a.zip", {"a.txt": b"secret"})
+@pytest.mark.parametrize(
+    ("local", "central", "value", "reason"),
+    [
+        (6, 8, 1, "encrypted"),
+        (8, 10, 9, "packed with method 9"),
+        (None, 24, 10, r"damaged \(Bad CRC-32"),  # the header says less than there is
+    ],
+)
+def test_zip_is_refused_when_a_header_is_wrong(
+    tmp_path: Path, local: int | None, central: int, value: int, reason: str
+) -> None:
+    path = zipped(tmp_path / "a.zip", {"a.txt": bytes(1000)})
     data = bytearray(path.read_bytes())
-    data[data.index(b"PK\x03\x04") + 6] |= 1
-    data[data.index(b"PK\x01\x02") + 8] |= 1
+    if local is not None:
+        data[data.index(b"PK\x03\x04") + local] = value
+    start = data.index(b"PK\x01\x02") + central
+    data[start : start + 2] = value.to_bytes(2, "little")
     path.write_bytes(data)
-    assert_refused(path, r"^a\.zip: a\.txt: encrypted, expected no password; pack it without one$")
-
-
-def test_zip_is_refused_when_its_method_is_unknown(tmp_path: Path) -> None:
-    path = zipped(tmp_path / "a.zip", {"a.txt": b"deflate64"})
-    data = bytearray(path.read_bytes())
-    data[data.index(b"PK\x03\x04") + 8] = data[data.index(b"PK\x01\x02") + 10] = 9
-    path.write_bytes(data)
-    assert_refused(path, r"^a\.zip: a\.txt: packed with method 9, expected deflate; pack it as plain zip$")
+    assert_refused(path, rf"a\.txt: {reason}")
 
 
 def test_bomb_is_refused_by_its_ratio(tmp_path: Path) -> None:
     path = zipped(tmp_path / "a.zip", {"a.bmp": bytes(17 * 2**20)})
-    assert_refused(path, r"^a\.zip: unpacks to 17,825,792 bytes or more, expected at most 16,777,216 .*a zip bomb$")
+    assert_refused(path, "unpacks to 17,825,792 bytes or more, expected at most 16,777,216 ")
 
 
-def test_bomb_is_refused_by_its_total(tmp_path: Path) -> None:
+def test_bomb_is_refused_by_its_total(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = zipped(tmp_path / "a.zip", {f"{number}.jpg": os.urandom(400) for number in range(3)})
-    assert_refused(path, r"^a\.zip: unpacks to 1,200 bytes or more, expected at most 1,000 ", max_bytes=1000)
+    message = "unpacks to 1,200 bytes or more, expected at most 1,000 "
+    assert_refused(path, message, max_bytes=1000)
+    with monkeypatch.context() as patch:
+        patch.setattr(archive, "sum", lambda sizes: 0, raising=False)  # the header lies
+        assert_refused(path, message, max_bytes=1000)
     unpack(path, tmp_path / "out", max_bytes=1200)
-
-
-def test_bomb_is_refused_by_what_it_writes_when_its_header_lies(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = zipped(tmp_path / "a.zip", {f"{number}.jpg": os.urandom(400) for number in range(3)})
-    monkeypatch.setattr(archive, "sum", lambda sizes: 0, raising=False)
-    assert_refused(path, r"^a\.zip: unpacks to 1,200 bytes or more, expected at most 1,000 ", max_bytes=1000)
-
-
-def test_zip_is_refused_when_a_header_says_less_than_there_is(tmp_path: Path) -> None:
-    path = zipped(tmp_path / "a.zip", {"a.txt": bytes(1000)})
-    data = bytearray(path.read_bytes())
-    start = data.index(b"PK\x01\x02") + 24
-    data[start : start + 4] = (10).to_bytes(4, "little")
-    path.write_bytes(data)
-    assert_refused(path, r"^a\.zip: a\.txt: damaged \(Bad CRC-32 .*\), expected a whole zip; copy or export it again$")
 
 
 def test_zip_is_refused_when_it_has_too_many_files(tmp_path: Path) -> None:
     path = zipped(tmp_path / "a.zip", {"a": b"", "b": b"", "c": b""})
-    assert_refused(path, r"^a\.zip: holds 3 files, expected at most 2$", max_files=2)
+    assert_refused(path, "holds 3 files, expected at most 2$", max_files=2)
 
 
 @pytest.mark.parametrize(
@@ -174,17 +148,14 @@ def test_zip_is_refused_when_it_has_too_many_files(tmp_path: Path) -> None:
         (["images/a.jpg", "images/A.jpg"], r"images/a\.jpg and images/A\.jpg are one file on many disks"),
         (["images/a.jpg", "Images/b.jpg"], r"images and Images are one file on many disks"),
         (["stra\u00dfe", "STRASSE"], r"straße and STRASSE are one file on many disks"),
-        (
-            ["\u00e9", "e\u0301"],
-            r". and .. are one file on many disks, expected names that differ in more than case; rename one$",
-        ),
-        (["a", "./a"], r"a: is in it twice, expected once; pack the dataset again$"),
-        (["a", "a/b"], r"a: is a file and a folder, expected one"),
-        (["a/b/c", "a/b"], r"a/b: is a file and a folder, expected one"),
+        (["\u00e9", "e\u0301"], r". and .. are one file on many disks"),
+        (["a", "./a"], r"a: is in it twice"),
+        (["a", "a/b"], r"a: is a file and a folder"),
+        (["a/b/c", "a/b"], r"a/b: is a file and a folder"),
     ],
 )
 def test_names_are_refused_when_a_disk_would_mix_them_up(tmp_path: Path, names: list[str], message: str) -> None:
-    assert_refused(zipped(tmp_path / "a.zip", dict.fromkeys(names, b"")), rf"^a\.zip: {message}")
+    assert_refused(zipped(tmp_path / "a.zip", dict.fromkeys(names, b"")), message)
 
 
 def test_names_that_say_no_encoding_are_read_as_utf8_else_as_code_page_437(tmp_path: Path) -> None:
@@ -198,16 +169,14 @@ def test_names_that_say_no_encoding_are_read_as_utf8_else_as_code_page_437(tmp_p
 def test_name_is_refused_when_it_says_utf8_and_is_not(tmp_path: Path) -> None:
     path = zipped(tmp_path / "a.zip", {"größe.txt": b""})
     path.write_bytes(path.read_bytes().replace("ö".encode(), b"\xff\xfe"))
-    assert_refused(
-        path, r"^a\.zip: a file name says it is UTF-8 and is not \(invalid start byte\), expected UTF-8; pack"
-    )
+    assert_refused(path, r"a file name says it is UTF-8 and is not \(invalid start byte\)")
 
 
 def test_zip_is_refused_when_it_is_truncated(tmp_path: Path) -> None:
     whole = zipped(tmp_path / "a.zip", {"a.txt": os.urandom(1000), "b.txt": b"2"}).read_bytes()
     for length in (10, 500, len(whole) - 30, len(whole) - 1):
         (tmp_path / "a.zip").write_bytes(whole[:length])
-        assert_refused(tmp_path / "a.zip", r"^a\.zip: not a whole zip \(.*\), expected one; copy or export it again$")
+        assert_refused(tmp_path / "a.zip", "not a whole zip")
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
@@ -221,7 +190,7 @@ def test_zip_is_refused_when_its_content_is_damaged(tmp_path: Path, method: int)
     for index in range(start + 10, start + 30):
         data[index] ^= 0xFF
     path.write_bytes(data)
-    assert_refused(path, r"^a\.zip: bad\.txt: damaged \(.*\), expected a whole zip; copy or export it again$")
+    assert_refused(path, r"bad\.txt: damaged")
 
 
 def test_zip_is_refused_when_any_of_its_bytes_is_wrong_or_reads_as_before(tmp_path: Path) -> None:
@@ -250,16 +219,13 @@ def test_unpacking_leaves_nothing_when_the_disk_is_full(tmp_path: Path, monkeypa
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_written_zip_is_empty_when_there_are_no_files(tmp_path: Path) -> None:
-    write_zip([], tmp_path / "a.zip")
-    assert zipfile.ZipFile(tmp_path / "a.zip").namelist() == []
-
-
 def test_written_zip_has_the_same_bytes_whatever_the_order_times_and_permissions(tmp_path: Path) -> None:
     (tmp_path / "one").write_bytes(b"1" * 3_000_000)
     (tmp_path / "two").write_bytes(b"1" * 3_000_000)
     (tmp_path / "two").chmod(0o600)
     os.utime(tmp_path / "two", (0, 0))
+    write_zip([], tmp_path / "empty.zip")
+    assert zipfile.ZipFile(tmp_path / "empty.zip").namelist() == []
     write_zip([("images/größe.jpg", tmp_path / "one"), ("classes.txt", b"a\n")], tmp_path / "a.zip")
     write_zip([("classes.txt", b"a\n"), ("images/größe.jpg", tmp_path / "two")], tmp_path / "b.zip")
     data = (tmp_path / "a.zip").read_bytes()
@@ -280,12 +246,12 @@ def test_written_zip_appears_whole_or_not_at_all(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (["../a"], r"^a\.zip: '\.\./a': leads out of the folder"),
-        (["a", "a"], r"^a\.zip: a: is in it twice"),
-        (["a", "A"], r"^a\.zip: A and a are one file on many disks"),
+        (["../a"], r"'\.\./a': leads out"),
+        (["a", "a"], "a: is in it twice"),
+        (["a", "A"], "A and a are one file"),
     ],
 )
 def test_zip_is_not_written_when_its_names_could_do_harm(tmp_path: Path, names: list[str], message: str) -> None:
-    with pytest.raises(DatasetError, match=message):
+    with pytest.raises(DatasetError, match=rf"^a\.zip: {message}"):
         write_zip([(name, b"") for name in names], tmp_path / "a.zip")
     assert list(tmp_path.iterdir()) == []

@@ -10,7 +10,7 @@ from runner.errors import DatasetError
 
 @pytest.mark.parametrize("text", [b"", b"\n", b" \r\n\t\n", b"\xef\xbb\xbf", b"\xef\xbb\xbf\n"])
 def test_classes_are_refused_when_there_are_none(text: bytes) -> None:
-    with pytest.raises(DatasetError, match=r"^classes\.txt: no classes, expected at least one class name$"):
+    with pytest.raises(DatasetError, match=r"^classes\.txt: no classes"):
         parse_classes(text, "classes.txt")
 
 
@@ -30,33 +30,34 @@ def test_classes_keep_the_last_one_whatever_the_line_ends(text: bytes) -> None:
     assert parse_classes(text, "classes.txt") == ["airplane", "helicopter"]
 
 
-def test_classes_keep_spaces_dots_and_letters_of_every_script() -> None:
-    names = ["light aircraft", "Bo 105 (v1.2)", "Hubschrauber-größe", "直升机", "'no'", "0"]
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["bird"],
+        [f"class {number}" for number in range(80)],
+        ["light aircraft", "Bo 105 (v1.2)", "Hubschrauber-größe", "直升机", "'no'", "0"],
+    ],
+)
+def test_classes_keep_spaces_dots_and_letters_of_every_script(names: list[str]) -> None:
     assert parse_classes("\n".join(names).encode(), "classes.txt") == names
-
-
-def test_classes_may_be_eighty_or_one() -> None:
-    names = [f"class {number}" for number in range(80)]
-    assert parse_classes("\n".join(names).encode(), "classes.txt") == names
-    assert parse_classes(b"bird", "classes.txt") == ["bird"]
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (b"airplane\n\nhelicopter\n", r"^classes\.txt:2: blank, expected a class name; remove the line"),
-        (b"\nairplane\n", r"^classes\.txt:1: blank, expected"),
-        (b"airplane\n \nhelicopter\n", r"^classes\.txt:2: blank, expected"),
-        (b"airplane\nbird\nairplane\n", r"^classes\.txt:3: airplane is class 0 already, expected each name once$"),
-        (b"airplane\nairplane \n", r"^classes\.txt:2: airplane is class 0 already"),
-        ("e\u0301\n\u00e9\n".encode(), r"^classes\.txt:2: \u00e9 is class 0 already"),
-        (b"air\x00plane\n", r"^classes\.txt:1: 'air\\x00plane' holds an unprintable character"),
-        ("air\u2028plane".encode(), r"^classes\.txt:1: 'air\\u2028plane' holds an unprintable character"),
-        (b"Gr\xf6\xdfe\n", r"^classes\.txt: not UTF-8 text \(invalid start byte\), expected a class name a line$"),
+        (b"airplane\n\nhelicopter\n", ":2: blank"),
+        (b"\nairplane\n", ":1: blank"),
+        (b"airplane\n \nhelicopter\n", ":2: blank"),
+        (b"airplane\nbird\nairplane\n", ":3: airplane is class 0"),
+        (b"airplane\nairplane \n", ":2: airplane is class 0"),
+        ("e\u0301\n\u00e9\n".encode(), ":2: \u00e9 is class 0"),
+        (b"air\x00plane\n", r":1: 'air\\x00plane' holds an unprintable"),
+        ("air\u2028plane".encode(), r":1: 'air\\u2028plane' holds an unprintable"),
+        (b"Gr\xf6\xdfe\n", r": not UTF-8 text \(invalid start byte\)"),
     ],
 )
 def test_classes_are_refused_when_ids_would_be_a_guess(text: bytes, message: str) -> None:
-    with pytest.raises(DatasetError, match=message):
+    with pytest.raises(DatasetError, match=rf"^classes\.txt{message}"):
         parse_classes(text, "classes.txt")
 
 
@@ -85,9 +86,7 @@ def test_notes_are_accepted_when_they_agree_in_any_order() -> None:
 )
 def test_notes_are_refused_when_they_disagree(categories: list[dict[str, object]]) -> None:
     text = json.dumps({"categories": categories}).encode()
-    with pytest.raises(
-        DatasetError, match=r"^notes\.json: its categories are .*, but the class list is 0 airplane, 1 h"
-    ):
+    with pytest.raises(DatasetError, match=r"^notes\.json: its categories are .* 0 airplane, 1 helicopter"):
         check_notes(text, "notes.json", ["airplane", "helicopter"])
 
 
@@ -95,7 +94,7 @@ def test_notes_are_refused_when_they_disagree(categories: list[dict[str, object]
     "text", [b"", b"{", b'{"categories": [{"id": 0}]}', b'{"categories": 3}', b"\xff", b"[" * 100_000]
 )
 def test_notes_are_refused_when_they_cannot_be_read(text: bytes) -> None:
-    with pytest.raises(DatasetError, match=r"^notes\.json: cannot be read \(.*mend it, or leave it away$"):
+    with pytest.raises(DatasetError, match=r"^notes\.json: cannot be read \("):
         check_notes(text, "notes.json", ["airplane"])
 
 

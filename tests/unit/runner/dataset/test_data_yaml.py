@@ -20,7 +20,7 @@ def read(folder: Path, text: str | bytes) -> tuple[list[str], str, dict[str, lis
     [b"", b"\n", b"- a\n", b"names: [a", b"\xff\xfe", b"a: \x00", b"[" * 50_000, b"names: [a]\n#" + b" " * 10**6],
 )
 def test_yaml_is_refused_when_it_cannot_be_read(tmp_path: Path, text: bytes) -> None:
-    with pytest.raises(DatasetError, match=r"^data\.yaml: cannot be read as YAML, expected names, train and val"):
+    with pytest.raises(DatasetError, match=r"^data\.yaml: cannot be read as YAML"):
         read(tmp_path, text)
 
 
@@ -35,17 +35,17 @@ def test_names_may_be_a_list_or_numbered(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("train: a\n", "names is missing, expected a list of class names, or id: name"),
+        ("train: a\n", "names is missing"),
         ("names:\n", "names is missing"),
-        ("names: []\n", "no classes, expected at least one class name"),
-        ("names: cat\n", "names is 'cat', expected a list of class names, or id: name"),
-        ("names: [[a]]\n", r"names is \[\['a'\]\], expected a list"),
-        ("names: {1: a, 2: b}\n", r"names has the ids 1, 2, expected 0, 1, 2 … without gaps"),
-        ("names: {a: b}\n", r"names has the ids a, expected 0, 1, 2 …"),
-        ("names: [a, '']\n", "class 1: blank, expected a class name"),
-        ("names: [a, a]\n", "class 1: a is class 0 already"),
-        ("names: [a]\nnc: 2\n", "nc is 2, but names lists 1 classes; expected the same number"),
-        ("names: [a]\ntrain: {a: b}\n", r"train is \{'a': 'b'\}, expected a folder or list of pictures, or several"),
+        ("names: []\n", "no classes"),
+        ("names: cat\n", "names is 'cat'"),
+        ("names: [[a]]\n", r"names is \[\['a'\]\]"),
+        ("names: {1: a, 2: b}\n", r"names has the ids 1, 2"),
+        ("names: {a: b}\n", r"names has the ids a"),
+        ("names: [a, '']\n", "class 1: blank"),
+        ("names: [a, a]\n", "class 1: a is class 0"),
+        ("names: [a]\nnc: 2\n", "nc is 2, but names lists 1 classes"),
+        ("names: [a]\ntrain: {a: b}\n", r"train is \{'a': 'b'\}"),
     ],
 )
 def test_yaml_is_refused_when_it_is_unclear(tmp_path: Path, text: str, message: str) -> None:

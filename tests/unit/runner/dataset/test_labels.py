@@ -12,7 +12,8 @@ GOOD = "1 0.5 0.5 0.2 0.1"
 
 
 def parse(text: bytes | str, classes: int = 3) -> Labels:
-    return parse_labels(text, where="labels/a.txt", classes=classes)
+    data = text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass")
+    return parse_labels(data, where="labels/a.txt", classes=classes)
 
 
 @pytest.mark.parametrize("text", ["", b"", "\n", "  \r\n\t\r\n", b"\xef\xbb\xbf"])
@@ -49,40 +50,39 @@ def test_parse_reads_every_line_when_the_writing_is_odd(text: bytes | str) -> No
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
-        ("1", "1 column, expected 5: class x y w h"),
-        ("1 0.5 0.5 0.2", "4 columns, expected 5: class x y w h"),
-        ("1 0.1 0.1 0.5 0.5 0.2 0.2 0.3", "8 columns, expected 5 (class x y w h) or a polygon"),
-        ("1,0.5,0.5,0.2,0.1", "1 column, expected 5"),
+        ("1", "1 column,"),
+        ("1 0.5 0.5 0.2", "4 columns,"),
+        ("1 0.1 0.1 0.5 0.5 0.2 0.2 0.3", "8 columns,"),
+        ("1,0.5,0.5,0.2,0.1", "1 column,"),
         ("1 0,5 0,5 0,2 0,1", "'0,5' is not a number"),
         ("cat 0.5 0.5 0.2 0.1", "'cat' is not a number"),
         ("1 0.5 0.5 0.2 0_1", "'0_1' is not a number"),
         ("1 0.5 0.5 0.2 ٣", "is not a number"),
         ("\x00\x01 0.5 0.5 0.2 0.1", "is not a number"),
-        ("7 0.5 0.5 0.2 0.1", "class id 7, but the dataset lists 3 classes (0-2)"),
-        ("3 0.5 0.5 0.2 0.1", "class id 3, but the dataset lists 3 classes (0-2)"),
-        ("-1 0.5 0.5 0.2 0.1", "class id -1, but the dataset lists 3 classes (0-2)"),
-        ("0.5 0.5 0.5 0.2 0.1", "class id 0.5, expected a whole number"),
-        ("nan 0.5 0.5 0.2 0.1", "class id nan, expected a whole number"),
-        ("1 nan 0.5 0.2 0.1", "nan is not finite, expected fractions"),
-        ("1 0.5 -inf 0.2 0.1", "-inf is not finite, expected fractions"),
-        ("1 0.5 0.5 1e999 0.1", "inf is not finite, expected fractions"),
-        ("1 0.1 0.1 0.5 Infinity 0.2 0.2", "inf is not finite, expected fractions"),
-        ("1 320 240 64 48", "320 is no fraction of the picture, expected 0-1 (are these pixels?)"),
-        ("1 0.5 0.5 0 0.1", "width 0, height 0.1, expected both above 0"),
-        ("1 0.5 0.5 0.1 0.0000004", "width 0.1, height 4e-07, expected both above 0"),
-        ("1 0.5 0.5 -0.2 0.1", "width -0.2, height 0.1, expected both above 0"),
-        ("1 0.1 0.2 0.5 0.2 0.9 0.2", "width 0.8, height 0, expected both above 0"),
-        ("1 1.5 0.5 0.2 0.1", "the box lies outside of the picture"),
-        ("1 0.5 -0.5 0.2 1.0", "the box lies outside of the picture"),
+        *(
+            (f"{number} 0.5 0.5 0.2 0.1", f"class id {number}, but the dataset lists 3 classes (0-2)")
+            for number in (7, 3, -1)
+        ),
+        ("0.5 0.5 0.5 0.2 0.1", "class id 0.5,"),
+        ("nan 0.5 0.5 0.2 0.1", "class id nan,"),
+        ("1 nan 0.5 0.2 0.1", "nan is not finite"),
+        ("1 0.5 -inf 0.2 0.1", "-inf is not finite"),
+        ("1 0.5 0.5 1e999 0.1", "inf is not finite"),
+        ("1 0.1 0.1 0.5 Infinity 0.2 0.2", "inf is not finite"),
+        ("1 320 240 64 48", "320 is no fraction"),
+        ("1 0.5 0.5 0 0.1", "width 0, height 0.1,"),
+        ("1 0.5 0.5 0.1 0.0000004", "width 0.1, height 4e-07,"),
+        ("1 0.5 0.5 -0.2 0.1", "width -0.2, height 0.1,"),
+        ("1 0.1 0.2 0.5 0.2 0.9 0.2", "width 0.8, height 0,"),
+        ("1 1.5 0.5 0.2 0.1", "outside of the picture"),
+        ("1 0.5 -0.5 0.2 1.0", "outside of the picture"),
     ],
 )
 def test_parse_leaves_a_line_out_and_names_it_when_it_is_wrong(line: str, problem: str) -> None:
     labels = parse(f"{GOOD}\n\n{line}\n0 0.1 0.1 0.1 0.1\n")
     assert labels.class_ids.tolist() == [1, 0]
-    assert len(labels.problems) == 1
-    assert labels.problems[0].startswith("labels/a.txt:3: ")
-    assert problem in labels.problems[0]
-    assert "expected" in labels.problems[0] or "lists" in labels.problems[0]
+    (found,) = labels.problems
+    assert found.startswith("labels/a.txt:3: ") and problem in found
     assert labels.notes == []
 
 
@@ -107,9 +107,8 @@ def test_parse_repairs_a_line_and_notes_it(line: str, box: list[float], note: st
     labels = parse(line)
     np.testing.assert_allclose(labels.boxes_xywhn, [box], atol=1e-12)
     assert labels.problems == []
-    assert len(labels.notes) == 1
-    assert labels.notes[0].startswith("labels/a.txt:1: ")
-    assert note in labels.notes[0]
+    (found,) = labels.notes
+    assert found.startswith("labels/a.txt:1: ") and note in found
 
 
 def test_parse_notes_both_repairs_when_a_polygon_leaves_the_picture() -> None:

@@ -50,58 +50,31 @@ def parts(layout: Layout) -> dict[str, str | None]:
     return {picture.name: picture.part for picture in layout.pictures}
 
 
+A_LIST, TWO = {"classes.txt": "a\n"}, {"images/a.jpg": "", "images/b.jpg": ""}
+
+
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({}, r"^no pictures: the folder is empty; expected classes\.txt beside images/ and labels/"),
-        ({".DS_Store": "", "__MACOSX/._classes.txt": ""}, r"^no pictures: the folder is empty; expected"),
-        ({"LICENSE.txt": ""}, r"^no pictures: LICENSE\.txt; expected"),
-        (
-            {"classes.txt": "a\n", "labels/a.txt": ""},
-            r"^no pictures: there is no picture in images/ beside classes\.txt",
-        ),
-        ({"classes.txt": "a\n", "images/a": ""}, r"^no pictures: images/a: neither a picture, by its suffix, nor"),
-        (
-            {"images/a.jpg": "", "labels/a.txt": ""},
-            r"^no class list: there is neither classes\.txt nor data\.yaml; exp",
-        ),
-        ({"data.yaml": "names: [a]\ntrain: t\n"}, r"^no pictures: data\.yaml: train: there is no t; expected"),
-        (
-            {"data.yaml": "names: [a]\n", "a/b.jpg": ""},
-            r"^no pictures: a/b\.jpg: a picture that no part of the dataset",
-        ),
-        (
-            {"classes.txt": "a\n", "images/a.jpg": "", "images/b.jpg": "", "labels/c.txt": ""},
-            r"^no labels: none of the 2 pictures has a label file, not even an empty one; expected labels/a\.txt and "
-            r"so on \(labels/c\.txt: a label file without a picture",
-        ),
-        (
-            {"data.yaml": "names: [a]\ntrain: train\n", "train/images/a.jpg": ""},
-            r"^no labels: none of the 1 pictures .* expected train/labels/a\.txt and so on",
-        ),
-        (WORKSHOP | {"classes.txt": ""}, r"^classes\.txt: no classes"),
-        (WORKSHOP | {"classes.txt": "airplane\n\nhelicopter"}, r"^classes\.txt:2: blank"),
-        (WORKSHOP | {"classes.txt": "airplane\nairplane"}, r"^classes\.txt:2: airplane is class 0 already"),
-        (
-            WORKSHOP | {"classes.txt": "helicopter\nairplane"},
-            r"^notes\.json: its categories are 0 airplane, 1 helicopter",
-        ),
-        (
-            ROBOFLOW | {"classes.txt": "helicopter\n"},
-            r"^classes\.txt: lists helicopter, but data\.yaml plane; expected",
-        ),
-        (
-            {f"{top}/{name}": text for top in "ab" for name, text in WORKSHOP.items()},
-            r"^several datasets: a, b; expected one: add them one at a time$",
-        ),
-        (
-            {"a.yaml": "names: [a]\ntrain: t", "b.yml": "names: [a]\nval: t"},
-            r"^a\.yaml, b\.yml: each describes a dataset",
-        ),
+        ({}, "no pictures: the folder is empty"),
+        ({".DS_Store": "", "__MACOSX/._classes.txt": ""}, "no pictures: the folder is empty"),
+        ({"LICENSE.txt": ""}, r"no pictures: LICENSE\.txt; expected"),
+        (A_LIST | {"labels/a.txt": ""}, r"no pictures: .* images/ beside classes\.txt"),
+        (A_LIST | {"images/a": ""}, "no pictures: images/a: neither a picture"),
+        (TWO | {"labels/a.txt": ""}, "no class list"),
+        ({"data.yaml": "names: [a]\ntrain: t\n"}, r"no pictures: data\.yaml: train: there is no t;"),
+        ({"data.yaml": "names: [a]\n", "a/b.jpg": ""}, r"no pictures: a/b\.jpg: a picture that no part"),
+        (A_LIST | TWO | {"labels/c.txt": ""}, r"no labels: .* 2 pictures .* labels/a\.txt .*\(labels/c\.txt: a label"),
+        ({"data.yaml": "names: [a]\ntrain: x\n", "x/images/a.jpg": ""}, r"no labels: .* 1 pictures .* x/labels/a\.txt"),
+        (WORKSHOP | {"classes.txt": ""}, r"classes\.txt: no classes"),
+        (WORKSHOP | {"classes.txt": "helicopter\nairplane"}, r"notes\.json: .* 0 airplane, 1 helicopter"),
+        (ROBOFLOW | {"classes.txt": "helicopter\n"}, r"classes\.txt: lists helicopter, but data\.yaml plane"),
+        ({f"{top}/{name}": text for top in "ab" for name, text in WORKSHOP.items()}, "several datasets: a, b;"),
+        ({"a.yaml": "names: [a]\ntrain: t", "b.yml": "names: [a]\nval: t"}, r"a\.yaml, b\.yml: each describes"),
     ],
 )
 def test_dataset_is_refused(tmp_path: Path, files: dict[str, str], message: str) -> None:
-    with pytest.raises(DatasetError, match=message):
+    with pytest.raises(DatasetError, match=f"^{message}"):
         read_layout(lay(tmp_path, files))
 
 
@@ -114,12 +87,6 @@ def test_workshop_layout_is_read_in_any_top_folder(tmp_path: Path, top: str) -> 
         "b.png": (f"{top}images/b.png", None, None),
     }
     assert layout.ignored == layout.notes == []
-
-
-def test_workshop_layout_is_read_without_notes_and_final_line_end(tmp_path: Path) -> None:
-    files = WORKSHOP | {"classes.txt": "\ufeffairplane\r\nhelicopter"}
-    del files["notes.json"]
-    assert read_layout(lay(tmp_path, files)).classes == ["airplane", "helicopter"]
 
 
 def test_workshop_layout_takes_its_parts_from_lists(tmp_path: Path) -> None:
@@ -170,27 +137,44 @@ def test_ultralytics_layout_is_read_however_it_names_its_places(tmp_path: Path, 
     assert all(picture.label for picture in layout.pictures)
 
 
-def test_ultralytics_layout_is_read_when_its_yaml_has_another_name(tmp_path: Path) -> None:
-    files = {"other.yaml": "a: b\n", "coco8.yaml": "names: {0: a}\ntrain: images/train\n"}
-    files |= {"images/train/a.jpg": "", "labels/train/a.txt": ""}
+@pytest.mark.parametrize(
+    ("files", "expected", "notes", "ignored"),
+    [
+        (
+            {"other.yaml": "a: b\n", "coco8.yaml": "names: {0: a}\ntrain: images/train\n"}
+            | {"images/train/a.jpg": "", "labels/train/a.txt": ""},
+            {"a.jpg": "train"},
+            [],
+            ["other.yaml: neither a picture"],
+        ),
+        (
+            {name: text for name, text in ROBOFLOW.items() if not name.startswith("test/")} | {"images/old.jpg": ""},
+            {"a_jpg.rf.12.jpg": "train", "b.jpg": "val"},
+            ["data.yaml: test: there is no ../test/images"],
+            ["images/old.jpg: a picture that no part"],
+        ),
+        (
+            {"data.yaml": "names: [a]\ntrain: images\nval: images/val\n"}
+            | {"images/a.jpg": "", "images/val/b.jpg": "", "labels/a.txt": ""},
+            {"a.jpg": "train", "b.jpg": "val"},
+            ["images/val/b.jpg: named for train and for val, kept in val"],
+            [],
+        ),
+        (
+            {"data.yaml": "names: [a]\ntrain: data\n", "data/a.jpg": "", "data/a.txt": ""},  # the label beside
+            {"a.jpg": "train"},
+            [],
+            [],
+        ),
+    ],
+    ids=["another name", "a part is missing", "in several parts", "labels beside"],
+)
+def test_ultralytics_layout_is_read_when_it_is_odd(
+    tmp_path: Path, files: dict[str, str], expected: dict[str, str], notes: list[str], ignored: list[str]
+) -> None:
     layout = read_layout(lay(tmp_path, files))
-    assert parts(layout) == {"a.jpg": "train"}
-    assert layout.ignored == ["other.yaml: neither a picture, by its suffix, nor a label file of one"]
-
-
-def test_ultralytics_layout_notes_a_part_that_is_not_there(tmp_path: Path) -> None:
-    files = {name: text for name, text in ROBOFLOW.items() if not name.startswith("test/")}
-    layout = read_layout(lay(tmp_path, files | {"images/old.jpg": ""}))
-    assert parts(layout) == {"a_jpg.rf.12.jpg": "train", "b.jpg": "val"}
-    assert layout.notes == ["data.yaml: test: there is no ../test/images"]
-    assert layout.ignored == ["images/old.jpg: a picture that no part of the dataset names"]
-
-
-def test_picture_is_in_one_part_when_several_name_it(tmp_path: Path) -> None:
-    files = {"data.yaml": "names: [a]\ntrain: images\nval: images/val\n", "images/a.jpg": "", "images/val/b.jpg": ""}
-    layout = read_layout(lay(tmp_path, files | {"labels/a.txt": ""}))
-    assert parts(layout) == {"a.jpg": "train", "b.jpg": "val"}
-    assert layout.notes == ["images/val/b.jpg: named for train and for val, kept in val"]
+    assert (parts(layout), layout.notes) == (expected, notes)
+    assert all(line.startswith(start) for line, start in zip(layout.ignored, ignored, strict=True))
 
 
 def test_nothing_outside_of_the_folder_is_read(tmp_path: Path) -> None:
@@ -206,8 +190,7 @@ def test_nothing_outside_of_the_folder_is_read(tmp_path: Path) -> None:
     (dataset / "images" / "linked").symlink_to(secret / "images")
     layout = read_layout(dataset)
     assert parts(layout) == {"a.jpg": "train"}
-    assert "images/link.jpg: a link, and links are not followed; put the file itself there" in layout.ignored
-    assert "images/linked: a link, and links are not followed; put the file itself there" in layout.ignored
+    assert {line.partition(": a link")[0] for line in layout.ignored} >= {"images/link.jpg", "images/linked"}
 
 
 def test_pictures_get_their_own_names_when_they_would_share_a_label_file(tmp_path: Path) -> None:
@@ -234,39 +217,34 @@ def test_top_folders_decide_no_name(tmp_path: Path) -> None:
     assert len({picture.name for picture in beside.pictures}) == len(beside.pictures) == 3
 
 
-def test_label_file_may_stand_beside_its_picture(tmp_path: Path) -> None:
-    layout = read_layout(lay(tmp_path, {"data.yaml": "names: [a]\ntrain: data\n", "data/a.jpg": "", "data/a.txt": ""}))
-    assert found(layout, tmp_path) == {"a.jpg": ("data/a.jpg", "data/a.txt", "train")}
-
-
 def test_every_file_that_is_left_out_has_a_reason(tmp_path: Path) -> None:
-    files = WORKSHOP | {
-        "labels/gone.txt": "",
-        "labels/classes.txt": "",
-        "labels.cache": "",
-        "images/0650dbf4__": "",
-        "old/images/a.jpg": "",
-        "old/labels/a.txt": "",
-        ".git/config": "",
-        "__MACOSX/images/._a.jpg": "",
-        "images/._a.jpg": "",
-        "images/.DS_Store": "",
-        "images/Thumbs.db": "",
-        "LICENSE": "",
-        "SOURCE.txt": "",
+    ignored = {
+        ".git": "hidden",
+        "images/0650dbf4__": "neither a picture",
+        "labels.cache": "neither a picture",
+        "labels/classes.txt": "a label file without a picture",
+        "labels/gone.txt": "a label file without a picture",
+        "old/images/a.jpg": "a picture that no part",
+        "old/labels/a.txt": "its picture, old/images/a.jpg, is left out",
     }
+    unsaid = (
+        "__MACOSX/images/._a.jpg",
+        "images/._a.jpg",
+        "images/.DS_Store",
+        "images/Thumbs.db",
+        "LICENSE",
+        "SOURCE.txt",
+    )
+    files = WORKSHOP | dict.fromkeys(("labels/gone.txt", *ignored, *unsaid), "") | {".git/config": ""}
+    del files[".git"]
     layout = read_layout(lay(tmp_path, files))
     assert parts(layout) == {"a.jpg": None, "b.png": None}
     assert list(layout.about) == ["LICENSE", "SOURCE.txt"]
-    assert dict(reason.split(": ", 1) for reason in layout.ignored) == {
-        ".git": "hidden, so no part of the dataset",
-        "images/0650dbf4__": "neither a picture, by its suffix, nor a label file of one",
-        "labels.cache": "neither a picture, by its suffix, nor a label file of one",
-        "labels/classes.txt": "a label file without a picture; expected one of this name in images/",
-        "labels/gone.txt": "a label file without a picture; expected one of this name in images/",
-        "old/images/a.jpg": "a picture that no part of the dataset names",
-        "old/labels/a.txt": "its picture, old/images/a.jpg, is left out",
-    }
+    found = dict(reason.split(": ", 1) for reason in layout.ignored)
+    assert {name: found.pop(name).startswith(reason) for name, reason in ignored.items()} == dict.fromkeys(
+        ignored, True
+    )
+    assert found == {}
 
 
 def test_eighty_classes_and_odd_names_are_kept(tmp_path: Path) -> None:

@@ -12,7 +12,9 @@ import yaml
 from PIL import Image
 
 from runner.dataset.archive import unpack
-from runner.dataset.versions import add_dataset, fetch_dataset
+from runner.dataset.classes import format_notes
+from runner.dataset.layouts import DatasetPicture, Layout
+from runner.dataset.versions import add_dataset, fetch_dataset, version_files
 from runner.errors import ConfigError, DatasetError, StoreError
 from runner.store import open_store
 from runner.store.folder import FolderStore
@@ -99,76 +101,48 @@ def assert_refused(source: Path | str, repository: Path, message: str, error: ty
     """The source is refused with this message; store and params.yaml stay, and no scratch is left."""
     with pytest.raises(error, match=message):
         add_dataset(source, project=repository)
-    files = contents(repository)
-    assert files == {"params.yaml": PARAMS.encode()}
+    assert contents(repository) == {"params.yaml": PARAMS.encode()}
 
 
-def test_folder_is_refused_when_it_is_empty(repository: Path, tmp_path: Path) -> None:
-    (tmp_path / "planes").mkdir()
-    assert_refused(tmp_path / "planes", repository, r"^planes: no pictures: the folder is empty; expected classes\.txt")
-
-
-def test_zip_is_refused_when_it_is_empty(repository: Path, tmp_path: Path) -> None:
-    assert_refused(
-        as_zip(tmp_path / "planes.zip", {}), repository, r"^planes\.zip: holds no files, expected a dataset$"
-    )
+def fetched(repository: Path, folder: Path) -> str:
+    """Fetch the version that params.yaml names into `folder`/raw."""
+    version, store = named(repository), open_store(repository)
+    return fetch_dataset(version["url"], version["sha256"], store, folder / "raw", work=folder / "work")
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"../evil.txt": b""}, r"^planes\.zip: '\.\./evil\.txt': leads out of the folder"),
-        ({"classes.txt": b""}, r"^planes\.zip: classes\.txt: no classes"),
-        ({"classes.txt": b"a\n\nb\n"}, r"^planes\.zip: classes\.txt:2: blank"),
-        ({"classes.txt": b"a\nb\na\n"}, r"^planes\.zip: classes\.txt:3: a is class 0 already"),
-        (
-            {"notes.json": b'{"categories": [{"id": 0, "name": "x"}]}'},
-            r"^planes\.zip: notes\.json: its categories are 0 x",
-        ),
-        (
-            {"images/CLIP1_F01.png": b""},
-            r"^planes\.zip: images/clip1_f01\.png and images/CLIP1_F01\.png are one file on",
-        ),
+        (dict.fromkeys(workshop()), "holds no files"),
+        ({"../evil.txt": b""}, r"'\.\./evil\.txt': leads out"),
+        ({"classes.txt": b"a\n\nb\n"}, r"classes\.txt:2: blank"),
+        ({"notes.json": b'{"categories": [{"id": 0, "name": "x"}]}'}, r"notes\.json: .* 0 x"),
+        ({name: None for name in workshop() if name.startswith("labels/")}, "no labels: .* 3 pictures"),
+        ({"classes.txt": None}, "no class list"),
     ],
 )
 def test_zip_is_refused_and_nothing_changes(
-    repository: Path, tmp_path: Path, change: dict[str, bytes], message: str
+    repository: Path, tmp_path: Path, change: dict[str, bytes | None], message: str
 ) -> None:
-    assert_refused(as_zip(tmp_path / "planes.zip", workshop() | change), repository, message)
+    files = {name: content for name, content in (workshop() | change).items() if content is not None}
+    assert_refused(as_zip(tmp_path / "planes.zip", files), repository, rf"^planes\.zip: {message}")
 
 
-@pytest.mark.parametrize(
-    ("without", "message"),
-    [
-        ("images/", r"^planes\.zip: no pictures: there is no picture in images/ beside classes\.txt"),
-        ("labels/", r"^planes\.zip: no labels: none of the 3 pictures has a label file"),
-        ("classes.txt", r"^planes\.zip: no class list: there is neither classes\.txt nor data\.yaml"),
-    ],
-)
-def test_zip_is_refused_when_a_part_of_it_is_missing(
-    repository: Path, tmp_path: Path, without: str, message: str
-) -> None:
-    files = {name: content for name, content in workshop().items() if not name.startswith(without)}
-    assert_refused(as_zip(tmp_path / "planes.zip", files), repository, message)
-
-
-def test_source_is_refused_when_it_is_not_there(repository: Path, tmp_path: Path) -> None:
-    assert_refused(
-        tmp_path / "gone.zip", repository, r"gone\.zip: there is no such file or folder, expected a zip or a fol"
-    )
-    assert_refused("s3:///planes", repository, r"^s3:///planes: names no bucket, expected s3://bucket/prefix/ or ")
+def test_source_is_refused_when_it_is_no_dataset(repository: Path, tmp_path: Path) -> None:
+    (tmp_path / "planes").mkdir()
+    assert_refused(tmp_path / "planes", repository, "^planes: no pictures")
+    assert_refused(tmp_path / "gone.zip", repository, r"gone\.zip: there is no such file")
+    assert_refused("s3:///planes", repository, "^s3:///planes: names no bucket")
 
 
 def test_source_is_refused_when_its_store_or_params_cannot_take_it(
     repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = as_zip(tmp_path / "planes.zip", workshop())
-    with pytest.raises(ConfigError, match=r"params\.yaml: cannot be read"):
+    with pytest.raises(ConfigError, match=r"params\.yaml"):
         add_dataset(source, project=tmp_path)
     monkeypatch.setenv("STORE_URI", "gs://bucket")
-    with pytest.raises(StoreError, match=r"^STORE_URI gs://bucket is not supported"):
-        add_dataset(source, project=repository)
-    assert contents(repository) == {"params.yaml": PARAMS.encode()}
+    assert_refused(source, repository, "^STORE_URI gs://bucket", StoreError)
 
 
 def test_version_is_stored_and_named(repository: Path, tmp_path: Path) -> None:
@@ -200,9 +174,11 @@ dataset:           # what to learn
         text
         == f"""\
 planes-helis-v2: 3 pictures, 3 boxes
-  airplane     2 boxes in 2 pictures
-  helicopter   1 boxes in 1 pictures
-  backgrounds  1 pictures without a box, 1 of them without a label file
+  class         boxes  pictures
+  airplane      2      2
+  helicopter    1      1
+  (background)  0      1
+pictures without a label file: 1
 left out (1):
   labels/gone.txt: a label file without a picture; expected one of this name in images/
 prepare will leave out (1):
@@ -245,15 +221,8 @@ def test_same_dataset_gives_the_same_version_however_it_comes(
 
 
 def test_parts_of_the_source_are_kept(repository: Path, tmp_path: Path) -> None:
-    text = add_dataset(as_folder(tmp_path / "planes", roboflow()), project=repository)
-    assert "  parts        train 1, val 1; `split.mode: given` keeps them" in text
-    fetch_dataset(
-        named(repository)["url"],
-        named(repository)["sha256"],
-        open_store(repository),
-        tmp_path / "raw",
-        work=tmp_path / "work",
-    )
+    assert "\nparts: train 1, val 1;" in add_dataset(as_folder(tmp_path / "planes", roboflow()), project=repository)
+    fetched(repository, tmp_path)
     raw = contents(tmp_path / "raw")
     assert raw["train.txt"] == b"images/a.png\n"
     name = raw["val.txt"].decode().strip()
@@ -268,27 +237,16 @@ def test_fetched_version_is_the_same_version_when_it_is_added_again(
 ) -> None:
     add_dataset(as_folder(tmp_path / "planes", files), project=repository)
     version = named(repository)
-    said = fetch_dataset(
-        version["url"], version["sha256"], open_store(repository), tmp_path / "raw", work=tmp_path / "work"
-    )
-    assert said == ""
-    text = add_dataset(tmp_path / "raw", project=repository, name="planes")
-    assert text.endswith("nothing changed")
+    assert fetched(repository, tmp_path) == ""
+    assert add_dataset(tmp_path / "raw", project=repository, name="planes").endswith("nothing changed")
     assert named(repository) == version
 
 
-@pytest.mark.parametrize(
-    ("source", "name"),
-    [("Größe 2.ZIP", "groe-2"), ("planes.v3i.yolov11.zip", "planes-v3i-yolov11"), ("--a--.zip", "a")],
-)
-def test_name_is_made_of_the_file_name(repository: Path, tmp_path: Path, source: str, name: str) -> None:
-    add_dataset(as_zip(tmp_path / source, workshop()), project=repository)
-    assert named(repository)["name"] == name
-
-
-def test_name_of_the_current_folder_is_its_real_one(
-    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_name_is_made_of_the_file_name(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = {"Größe 2.ZIP": "groe-2", "planes.v3i.yolov11.zip": "planes-v3i-yolov11", "--a--.zip": "a"}
+    for source, name in names.items():
+        add_dataset(as_zip(tmp_path / source, workshop()), project=repository)
+        assert named(repository)["name"] == name
     monkeypatch.chdir(as_folder(tmp_path / "planes", workshop()))
     add_dataset(".", project=repository)
     assert named(repository)["name"] == "planes"
@@ -296,11 +254,9 @@ def test_name_of_the_current_folder_is_its_real_one(
 
 def test_name_is_refused_when_it_is_none(repository: Path, tmp_path: Path) -> None:
     source = as_zip(tmp_path / "直升机.zip", workshop())
-    assert_refused(
-        source, repository, r"直升机\.zip: no dataset name can be made of '直升机', expected --name with a-z, 0-9"
-    )
+    assert_refused(source, repository, r"直升机\.zip: .* '直升机', expected --name")
     for name in ("", "My Planes", "../x", "a" * 61, "-a"):
-        with pytest.raises(DatasetError, match=r"^--name '.*': expected at most 60 of a-z, 0-9 and -, such as "):
+        with pytest.raises(DatasetError, match=f"^--name {name!r}: expected at most 60"):
             add_dataset(source, project=repository, name=name)
 
 
@@ -333,44 +289,35 @@ def test_add_changes_nothing_when_it_dies_while_storing(
 def test_hand_placed_zip_is_brought_to_the_same_layout(tmp_path: Path) -> None:
     files = {f"export/{name}": content for name, content in workshop().items()} | {"__MACOSX/export/._a": b""}
     placed = as_zip(tmp_path / "placed.zip", files)
-    store = FolderStore(tmp_path / "store")
-    store.put_file("datasets/planes/0123456789ab.zip", placed)
+    store, url, work = FolderStore(tmp_path / "store"), "store:datasets/planes/0123456789ab.zip", tmp_path / "work"
+    store.put_file(url.removeprefix("store:"), placed)
     (tmp_path / "raw").mkdir()
-    said = fetch_dataset(
-        "store:datasets/planes/0123456789ab.zip",
-        hashlib.sha256(placed.read_bytes()).hexdigest(),
-        store,
-        tmp_path / "raw",
-        work=tmp_path / "work",
-    )
-    assert said.startswith("left out (1):\n  export/labels/gone.txt: a label file without a picture")
+    sha256 = hashlib.sha256(placed.read_bytes()).hexdigest()
+    said = fetch_dataset(url, sha256, store, tmp_path / "raw", work=work)
+    assert said.startswith("left out (1):\n  export/labels/gone.txt: ")
     expected = workshop() | {"classes.txt": b"airplane\nhelicopter\n"}
     del expected["labels/gone.txt"]
     found = contents(tmp_path / "raw")
     assert b"categories" in found.pop("notes.json")
     assert found == expected
     assert sorted(path.name for path in tmp_path.iterdir()) == ["placed.zip", "raw", "store", "work"]
-    assert [path.name for path in (tmp_path / "work" / "datasets").iterdir() if path.suffix != ".lock"] == []
+    assert [path.name for path in (work / "datasets").iterdir() if path.suffix != ".lock"] == []
 
 
 def test_fetch_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
-    store = FolderStore(tmp_path / "store")
+    store, url = FolderStore(tmp_path / "store"), "store:datasets/planes/0123456789ab.zip"
     bad = as_zip(tmp_path / "bad.zip", {"a.txt": b""})
-    store.put_file("datasets/planes/0123456789ab.zip", bad)
-    url, sha256 = "store:datasets/planes/0123456789ab.zip", hashlib.sha256(bad.read_bytes()).hexdigest()
-    out, work = tmp_path / "out" / "raw", tmp_path / "work"
-    with pytest.raises(StoreError, match=r"its sha256 is [0-9a-f]{64}, but 0{64} was expected: .* or correct that$"):
-        fetch_dataset(url, "0" * 64, store, out, work=work)
-    with pytest.raises(
-        StoreError, match=r"^params\.yaml: dataset\.sha256 is empty, expected the digest of store:datasets/"
+    store.put_file(url.removeprefix("store:"), bad)
+    sha256, out, work = hashlib.sha256(bad.read_bytes()).hexdigest(), tmp_path / "out" / "raw", tmp_path / "work"
+    for given, digest, error, message in (
+        (url, "0" * 64, StoreError, f"its sha256 is {sha256}, but 0{{64}} was expected"),
+        (url, None, StoreError, rf"^params\.yaml: dataset\.sha256 is empty, .* {url}"),
+        ("store:datasets/planes/000000000000.zip", sha256, StoreError, r"no datasets/planes/000000000000\.zip"),
+        ("sample", sha256, StoreError, "'sample' is not in the store"),
+        (url, sha256, DatasetError, rf"^{url}: no pictures: a\.txt"),
     ):
-        fetch_dataset(url, None, store, out, work=work)
-    with pytest.raises(StoreError, match=r"there is no datasets/planes/000000000000\.zip; expected"):
-        fetch_dataset("store:datasets/planes/000000000000.zip", sha256, store, out, work=work)
-    with pytest.raises(StoreError, match="'sample' is not in the store"):
-        fetch_dataset("sample", sha256, store, out, work=work)
-    with pytest.raises(DatasetError, match=r"^store:datasets/planes/0123456789ab\.zip: no pictures: a\.txt; expected"):
-        fetch_dataset(url, sha256, store, out, work=work)
+        with pytest.raises(error, match=message):
+            fetch_dataset(given, digest, store, out, work=work)
     assert list(out.parent.iterdir()) == []
     assert [path.name for path in (work / "datasets").iterdir() if path.suffix != ".lock"] == []
 
@@ -383,16 +330,30 @@ def test_real_datasets_are_added_and_fetched(
 ) -> None:
     text = add_dataset(shared_data / f"{name}.zip", project=repository)
     assert text.startswith(f"{name}: {pictures} pictures, {sum(boxes):,} boxes\n")
-    assert all(f" {count:,} boxes in " in text for count in boxes)
-    version = named(repository)
-    assert (
-        fetch_dataset(
-            version["url"], version["sha256"], open_store(repository), tmp_path / "raw", work=tmp_path / "work"
-        )
-        == ""
-    )
+    assert [int(line.split()[1]) for line in text.splitlines()[2 : 2 + len(boxes)]] == boxes
+    assert fetched(repository, tmp_path) == ""
     with zipfile.ZipFile(shared_data / f"{name}.zip") as archive:
         original = {info.filename: archive.read(info) for info in archive.infolist() if not info.is_dir()}
     raw = contents(tmp_path / "raw")
     assert raw.keys() == original.keys()
     assert all(raw[file] == content for file, content in original.items() if file != "notes.json")
+
+
+def test_version_has_the_files_of_the_layout_and_nothing_else(tmp_path: Path) -> None:
+    pictures = [
+        DatasetPicture("a.v2.jpg", tmp_path / "1.jpg", tmp_path / "1.txt", "train"),
+        DatasetPicture("b.png", tmp_path / "2.png", None, "test"),
+        DatasetPicture("c.jpg", tmp_path / "3.jpg", None, None),
+    ]
+    layout = Layout(["light aircraft", "größe"], pictures, {"LICENSE": tmp_path / "LICENSE"}, ["x: y"], ["z"])
+    assert dict(version_files(layout)) == {
+        "classes.txt": "light aircraft\ngröße\n".encode(),
+        "notes.json": format_notes(layout.classes),
+        "LICENSE": tmp_path / "LICENSE",
+        "images/a.v2.jpg": tmp_path / "1.jpg",
+        "labels/a.v2.txt": tmp_path / "1.txt",
+        "images/b.png": tmp_path / "2.png",
+        "images/c.jpg": tmp_path / "3.jpg",
+        "train.txt": b"images/a.v2.jpg\n",
+        "test.txt": b"images/b.png\n",
+    }

@@ -2,6 +2,7 @@
 
 import hashlib
 import pickle
+import re
 import shutil
 import zipfile
 from pathlib import Path
@@ -39,14 +40,6 @@ def torch_zip(path: Path, *more: str) -> Path:
         for name in more:
             archive.writestr(f"{path.stem}/{name}", "")
     return path
-
-
-def test_file_is_refused_when_it_is_empty(repository: Path, tmp_path: Path) -> None:
-    (tmp_path / "a.pt").touch()
-    with pytest.raises(
-        StoreError, match=r"a\.pt: empty, expected a \.pt file that torch\.save wrote, such as yolo11n\.pt$"
-    ):
-        add_weights(tmp_path / "a.pt", project=repository)
 
 
 def test_weights_are_stored_and_their_digest_is_noted(repository: Path, tmp_path: Path) -> None:
@@ -87,51 +80,40 @@ def test_weights_of_older_torch_are_taken(repository: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "message"),
+    ("name", "content", "reason"),
     [
-        ("a.pt", b"<html>404</html>", r"a\.pt: not weights of torch, expected a \.pt file that torch\.save wrote"),
-        ("a.pt", pickle.dumps({"a": Trap()}), r"a\.pt: not weights of torch, expected"),
-        ("a.pt", b"version https://git-lfs.github.com/spec/v1\n", r"a\.pt: a pointer of Git LFS \(`git lfs pull` gets"),
-        ("a.pt", b"PK\x03\x04" + bytes(100), r"a\.pt: damaged or truncated \(.*; get it again\), expected"),
-        (
-            "a.onnx",
-            b"\x08\x07",
-            r"a\.onnx: its name is not one for weights, expected NAME\.pt of A-Z a-z 0-9 \. _ -; rena",
-        ),
-        ("my weights.pt", b"", r"my weights\.pt: its name is not one for weights, expected NAME\.pt"),
-        ("-a.pt", b"", r"-a\.pt: its name is not one for weights"),
-        (
-            "yolo11n.yaml",
-            b"nc: 80",
-            r"yolo11n\.yaml: an architecture, not weights, .* set model\.base: yolo11n\.yaml in p",
-        ),
+        ("a.pt", b"", "empty"),
+        ("a.pt", b"<html>404</html>", "not weights of torch"),
+        ("a.pt", pickle.dumps({"a": Trap()}), "not weights of torch"),
+        ("a.pt", b"version https://git-lfs.github.com/spec/v1\n", "a pointer of Git LFS"),
+        ("a.pt", b"PK\x03\x04" + bytes(100), "damaged or truncated"),
+        ("a.onnx", b"\x08\x07", "its name is not one for weights"),
+        ("my weights.pt", b"", "its name is not one for weights"),
+        ("-a.pt", b"", "its name is not one for weights"),
+        ("yolo11n.yaml", b"nc: 80", r"an architecture, .* model\.base: yolo11n\.yaml"),
+        ("yolo11n.yaml", None, r"an architecture, .* model\.base: yolo11n\.yaml"),
+        ("yolo11n.pt", None, "there is no such file"),
     ],
 )
 def test_file_is_refused_when_it_is_not_weights(
-    repository: Path, tmp_path: Path, name: str, content: bytes, message: str
+    repository: Path, tmp_path: Path, name: str, content: bytes | None, reason: str
 ) -> None:
-    (tmp_path / name).write_bytes(content)
-    with pytest.raises(StoreError, match=message):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(StoreError, match=f"{re.escape(name)}: {reason}"):
         add_weights(tmp_path / name, project=repository)
     assert (repository / "params.yaml").read_text() == PARAMS
     assert not (repository / "store").exists()
 
 
 def test_zip_is_refused_when_it_is_not_weights(repository: Path, tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match=r"a\.pt: an export to TorchScript, which cannot be trained further, expected"):
+    with pytest.raises(StoreError, match=r"a\.pt: an export to TorchScript"):
         add_weights(torch_zip(tmp_path / "a.pt", "constants.pkl", "code/a.py"), project=repository)
     with zipfile.ZipFile(tmp_path / "b.pt", "w") as archive:
         archive.writestr("images/a.jpg", b"")
-    with pytest.raises(StoreError, match=r"b\.pt: a zip, but not one of torch, expected"):
+    with pytest.raises(StoreError, match=r"b\.pt: a zip, but not one of torch"):
         add_weights(tmp_path / "b.pt", project=repository)
-
-
-def test_file_is_refused_when_it_is_not_there(repository: Path, tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match=r"yolo11n\.pt: there is no such file, .*nothing is downloaded here"):
-        add_weights(tmp_path / "yolo11n.pt", project=repository)
-    with pytest.raises(StoreError, match=r"yolo11n\.yaml: an architecture, not weights"):
-        add_weights("yolo11n.yaml", project=repository)
-    with pytest.raises(ConfigError, match=r"params\.yaml: cannot be read"):
+    with pytest.raises(ConfigError, match=r"params\.yaml"):
         add_weights(torch_zip(tmp_path / "a.pt"), project=tmp_path)
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import shutil
 from pathlib import Path
 
 import pytest
 
+from runner.errors import StageError
 from runner.pipeline import doctor
+from runner.pipeline.packages import check_image
 
 
 @pytest.fixture(autouse=True)
@@ -25,9 +28,10 @@ def copy(project: Path, target: Path) -> Path:
 def test_each_missing_thing_has_a_remedy_when_the_folder_is_empty(tmp_path: Path) -> None:
     text, well = doctor.examine(tmp_path)
     assert not well
-    assert "FAIL  .git is missing\n      clone the repository" in text
-    assert "FAIL  .dvc is missing\n      run `dvc init`" in text
+    for missing in (".git", ".dvc"):
+        assert f"FAIL  {missing} is missing\n      " in text
     assert "params.yaml: " in text
+    assert f"ok    {tmp_path} can be written" in text
 
 
 def test_python_is_named_when_another_one_is_on_the_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,3 +63,12 @@ def test_a_package_is_named_when_its_version_is_not_the_tested_one(tmp_path: Pat
     findings = {finding.what.split(" ")[0]: finding for finding in doctor._packages(tmp_path)}
     assert "tested with 0.1" in findings["numpy"].what and findings["numpy"].remedy == "run `make setup`"
     assert "tested with 0.2 or 0.3" in findings["pillow"].what
+
+
+def test_the_image_is_refused_when_a_package_is_not_the_pinned_one(tmp_path: Path) -> None:
+    version = importlib.metadata.version("typing_extensions")
+    (tmp_path / "constraints.txt").write_text(f"Typing.Extensions=={version}\nnobody-has-this==1\n")
+    check_image(tmp_path)
+    (tmp_path / "constraints-train.txt").write_text("numpy==0.1\nnumpy==0.2\n")
+    with pytest.raises(StageError, match=r"numpy [\d.]+, pinned 0\.1 or 0\.2"):
+        check_image(tmp_path)

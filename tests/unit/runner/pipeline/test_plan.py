@@ -17,11 +17,7 @@ PRESETS = {"dataset": "sample", "model": "yolo11n_scratch", "augment": "default"
 COMPOSED = "artifacts/config/train.yaml"
 PIPELINE = {
     "stages": {
-        "train": {
-            "cmd": "true",
-            "deps": [COMPOSED, "artifacts/raw", "code.py"],
-            "outs": ["artifacts/model"],
-        },
+        "train": {"cmd": "true", "deps": [COMPOSED, "artifacts/raw", "code.py"], "outs": ["artifacts/model"]},
         "fetch": {"cmd": "true", "deps": ["code.py"], "outs": [{"artifacts/raw": {"push": False}}]},
         "compose": {"cmd": "true", "params": [{"params.yaml": None}], "outs": [COMPOSED]},
     }
@@ -30,6 +26,15 @@ PIPELINE = {
 
 def md5(text: str) -> str:
     return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
+
+
+def locked(**entries: dict[str, str]) -> dict[str, Any]:
+    """A stage of dvc.lock; `entries` are deps or outs: path → md5."""
+    listed = {
+        key: [{"path": path, "md5": digest, "hash": "md5"} for path, digest in files.items()]
+        for key, files in entries.items()
+    }
+    return {"cmd": "true", **listed}
 
 
 class Project:
@@ -42,26 +47,14 @@ class Project:
         shutil.copytree(source / "conf", folder / "conf")
         (folder / "code.py").write_text("code\n")
         self.params: dict[str, Any] = {"presets": PRESETS, "train": {"epochs": 5}}
-        self.lock: dict[str, Any] = {
-            "train": self.locked("train", deps={"artifacts/raw": "1" * 32, "code.py": md5("code\n")}),
-            "fetch": self.locked("fetch", deps={"code.py": md5("code\n")}, outs={"artifacts/raw": "1" * 32}),
-            "compose": {"cmd": "true", "params": {"params.yaml": self.params}},
-        }
         self.text = stage_text(compose(folder, self.params)[0], "train")
-        self.lock["train"]["deps"].append({"path": COMPOSED, "md5": md5(self.text), "hash": "md5"})
-        self.lock["compose"]["outs"] = [{"path": COMPOSED, "md5": md5(self.text), "hash": "md5"}]
-        self.lock["train"]["outs"] = [{"path": "artifacts/model", "md5": "2" * 32, "hash": "md5"}]
-        self.write()
-
-    @staticmethod
-    def locked(_: str, **entries: dict[str, str]) -> dict[str, Any]:
-        return {
-            "cmd": "true",
-            **{
-                what: [{"path": path, "md5": digest, "hash": "md5"} for path, digest in files.items()]
-                for what, files in entries.items()
-            },
+        composed, raw, code = {COMPOSED: md5(self.text)}, {"artifacts/raw": "1" * 32}, {"code.py": md5("code\n")}
+        self.lock: dict[str, Any] = {
+            "train": locked(deps=raw | code | composed, outs={"artifacts/model": "2" * 32}),
+            "fetch": locked(deps=code, outs=raw),
+            "compose": locked(outs=composed) | {"params": {"params.yaml": self.params}},
         }
+        self.write()
 
     def write(self, **params: Any) -> None:
         (self.folder / "params.yaml").write_text(yaml.safe_dump(self.params | params))
@@ -107,36 +100,27 @@ def test_old_and_new_values_are_named_when_a_key_changed(ran: Project) -> None:
     }
 
 
-def test_old_values_come_from_the_workspace_when_the_presets_changed_too(ran: Project) -> None:
-    (ran.folder / COMPOSED).parent.mkdir(parents=True)
-    (ran.folder / COMPOSED).write_text(ran.text)
-    preset = ran.folder / "conf/train/cpu.yaml"
-    preset.write_text(preset.read_text(encoding="utf-8").replace("batch: 16", "batch: 9"), encoding="utf-8")
-    assert ran.reasons() == {"train": ["train.batch: 16 → 9"]}
-
-
-def test_old_values_come_from_the_cache_when_the_workspace_was_composed_anew(ran: Project) -> None:
-    ran.cache(ran.text)
+@pytest.mark.parametrize("place", ["workspace", "cache", "nowhere"])
+def test_old_values_are_found_when_the_presets_changed_too(ran: Project, place: str) -> None:
     preset = ran.folder / "conf/train/cpu.yaml"
     preset.write_text(preset.read_text(encoding="utf-8").replace("batch: 16", "batch: 9"), encoding="utf-8")
     (ran.folder / COMPOSED).parent.mkdir(parents=True)
-    (ran.folder / COMPOSED).write_text(stage_text(compose(ran.folder)[0], "train"))
-    assert ran.reasons()["train"] == ["train.batch: 16 → 9"]
+    if place == "workspace":
+        (ran.folder / COMPOSED).write_text(ran.text)
+    else:  # composed anew
+        (ran.folder / COMPOSED).write_text(stage_text(compose(ran.folder)[0], "train"))
+    if place == "cache":
+        ran.cache(ran.text)
+    (reason,) = ran.reasons()["train"]
+    assert reason == "train.batch: 16 → 9" if place != "nowhere" else reason.startswith(f"{COMPOSED} changed")
 
 
-def test_the_file_is_named_when_the_old_values_are_nowhere(ran: Project) -> None:
-    preset = ran.folder / "conf/train/cpu.yaml"
-    preset.write_text(preset.read_text(encoding="utf-8").replace("batch: 16", "batch: 9"), encoding="utf-8")
-    assert ran.reasons() == {"train": [f"{COMPOSED} changed (the old values are not here)"]}
-
-
-@pytest.mark.parametrize(("params", "kept"), [({"presets": {}}, False), ({"train": {"epochs": 0}}, False)])
-def test_the_file_is_named_when_the_old_params_compose_no_more(
-    ran: Project, params: dict[str, Any], kept: bool
-) -> None:
+@pytest.mark.parametrize("params", [{"presets": {}}, {"train": {"epochs": 0}}])
+def test_the_file_is_named_when_the_old_params_compose_no_more(ran: Project, params: dict[str, Any]) -> None:
     ran.lock["compose"]["params"]["params.yaml"] = ran.params | params
     ran.write(train={"epochs": 7})
-    assert (ran.reasons()["train"] == ["train.epochs: 5 → 7"]) is kept
+    (reason,) = ran.reasons()["train"]
+    assert reason.startswith(f"{COMPOSED} changed")
 
 
 def test_the_stages_behind_would_run_when_one_does(ran: Project) -> None:
@@ -193,21 +177,16 @@ def test_all_would_run_from_the_training_on_when_the_store_has_not_its_result(ra
     assert make_plan(ran.folder, remote=True).reasons == {"train": ["its result is not in the store"]}
 
 
-def test_refused_when_the_configuration_is_wrong(ran: Project) -> None:
+def test_refused_when_nothing_can_be_planned(ran: Project) -> None:
     ran.write(train={"epochs": 0})
-    with pytest.raises(ConfigError, match=r"params\.yaml: train\.epochs: found 0"):
+    with pytest.raises(ConfigError, match=r"train\.epochs: found 0"):
         make_plan(ran.folder)
-
-
-def test_refused_when_this_is_no_dvc_project(ran: Project) -> None:
-    shutil.rmtree(ran.folder / ".dvc")
-    with pytest.raises(StageError, match="not inside of a DVC repository"):
-        make_plan(ran.folder)
-
-
-def test_refused_when_dvc_yaml_is_broken(ran: Project) -> None:
+    ran.write()
     (ran.folder / "dvc.yaml").write_text("stages: [")
     with pytest.raises(StageError, match=r"dvc\.yaml"):
+        make_plan(ran.folder)
+    shutil.rmtree(ran.folder / ".dvc")
+    with pytest.raises(StageError, match="DVC"):
         make_plan(ran.folder)
 
 

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from runner.config.schema import Gate
+from runner.config.schema import GateConfig
 from runner.release.criteria import Shown, absolute, budgets, map50, per_class
 from runner.release.resampling import Ranked
 
-RULES = Gate(
+RULES = GateConfig(
     min_map50=0.5,
     min_boxes=20,
     max_class_drop=0.02,
@@ -23,8 +23,8 @@ RULES = Gate(
 )
 
 
-def rules(**changes: Any) -> Gate:
-    return Gate.model_validate(RULES.model_dump() | changes)
+def rules(**changes: Any) -> GateConfig:
+    return GateConfig.model_validate(RULES.model_dump() | changes)
 
 
 def found(share: float, pictures: int = 100) -> Ranked:

@@ -14,18 +14,6 @@ from runner.stages.prepare.pictures import Prepared
 from tests.support.pictures import Shelf, encoded, gradient, settings, turned
 
 
-@pytest.fixture(autouse=True)
-def one_worker(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In this process, where a test can count."""
-    monkeypatch.setenv("RUNNER_WORKERS", "1")
-    monkeypatch.delenv("RUNNER_PARALLEL", raising=False)
-
-
-@pytest.fixture
-def shelf(tmp_path: Path) -> Shelf:
-    return Shelf(tmp_path)
-
-
 def test_nothing_is_known_when_there_are_no_pictures(shelf: Shelf) -> None:
     assert shelf.prepare() == {}
 
@@ -34,32 +22,28 @@ def test_nothing_is_known_when_there_are_no_pictures(shelf: Shelf) -> None:
 def test_the_source_serves_when_it_is_plain(shelf: Shelf, kind: str, suffix: str) -> None:
     data = encoded(gradient(), kind)
     assert shelf.one(data, "wrong.bmp") == Prepared(40, 30, 1, suffix, None, len(data))
+    assert shelf.one(turned(1)).stored is None
+
+
+BOTH = {"save_all": True, "append_images": [gradient().rotate(90)]}
 
 
 @pytest.mark.parametrize(
     ("name", "data", "suffix"),
     [
-        ("cmyk", encoded(gradient().convert("CMYK")), ".jpg"),
-        ("grey", encoded(gradient().convert("L")), ".jpg"),
-        ("bilevel", encoded(gradient().convert("1"), "PNG"), ".png"),
+        *((mode, encoded(gradient().convert(mode)), ".jpg") for mode in ("CMYK", "L")),
+        *((mode, encoded(gradient().convert(mode), "PNG"), ".png") for mode in ("1", "RGBA", "LA")),
         ("palette", encoded(gradient().quantize(200), "PNG"), ".png"),
         ("palette with alpha", encoded(gradient().quantize(200), "PNG", transparency=3), ".png"),
-        ("alpha", encoded(gradient().convert("RGBA"), "PNG"), ".png"),
-        ("grey with alpha", encoded(gradient().convert("LA"), "PNG"), ".png"),
         (
             "16 bit",
             encoded(Image.fromarray(np.asarray(gradient().convert("L")).astype(np.uint16) * 257), "PNG"),
             ".png",
         ),
-        ("GIF", encoded(gradient(), "GIF"), ".png"),
-        ("BMP", encoded(gradient(), "BMP"), ".png"),
-        ("TIFF", encoded(gradient(), "TIFF"), ".png"),
-        ("WebP", encoded(gradient(), "WEBP"), ".jpg"),
-        ("AVIF", encoded(gradient(), "AVIF"), ".jpg"),
-        ("JPEG 2000", encoded(gradient(), "JPEG2000"), ".jpg"),
-        ("animated GIF", encoded(gradient(), "GIF", save_all=True, append_images=[gradient().rotate(90)]), ".png"),
-        ("animated PNG", encoded(gradient(), "PNG", save_all=True, append_images=[gradient().rotate(90)]), ".png"),
-        ("animated WebP", encoded(gradient(), "WEBP", save_all=True, append_images=[gradient().rotate(90)]), ".jpg"),
+        *((kind, encoded(gradient(), kind), ".png") for kind in ("GIF", "BMP", "TIFF")),
+        *((kind, encoded(gradient(), kind), ".jpg") for kind in ("WEBP", "AVIF", "JPEG2000")),
+        *((f"animated {kind}", encoded(gradient(), kind, **BOTH), ".png") for kind in ("GIF", "PNG")),
+        ("animated WebP", encoded(gradient(), "WEBP", **BOTH), ".jpg"),
         ("more behind its end", encoded(gradient()) + b"garbage", ".jpg"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -70,9 +54,9 @@ def test_rgb_is_written_when_the_source_is_something_else(shelf: Shelf, name: st
     with shelf.image(prepared) as image:
         assert (image.mode, image.size, getattr(image, "n_frames", 1)) == ("RGB", (40, 30), 1)
         reached = np.asarray(image).astype(int)
-    grey = "grey" in name or "16" in name
+    grey = name in ("L", "LA", "16 bit")
     expected = np.asarray((gradient().convert("L") if grey else gradient()).convert("RGB")).astype(int)
-    if name not in ("bilevel", "cmyk"):
+    if name not in ("1", "CMYK"):
         assert np.abs(reached - expected).mean() < 14
     assert prepared.size == (shelf.kept / str(prepared.stored)).stat().st_size
 
@@ -85,10 +69,6 @@ def test_a_picture_is_upright_when_a_camera_was_not(shelf: Shelf, orientation: i
         assert (image.size, image.getexif().get(0x0112)) == ((40, 30), None)
         difference = np.abs(np.asarray(image).astype(int) - np.asarray(gradient()).astype(int))
     assert difference.mean() < 4
-
-
-def test_the_source_serves_when_exif_says_upright(shelf: Shelf) -> None:
-    assert shelf.one(turned(1)).stored is None
 
 
 def test_same_pixels_come_out_when_one_picture_has_many_encodings(shelf: Shelf, shared_data: Path) -> None:
@@ -110,23 +90,23 @@ def test_same_pixels_come_out_when_one_picture_has_many_encodings(shelf: Shelf, 
                 assert np.abs(np.asarray(image).astype(int) - base).mean() < 8, name
                 readable += 1
     assert set(reasons) == {"pic.heic", "thin_490x3.jpg", "truncated_half.jpg"}
-    assert "HEIC pictures are not supported; expected JPEG" in reasons["pic.heic"]
-    assert reasons["thin_490x3.jpg"] == "490x3 pixels; expected at least 10 each way, or training leaves it out"
-    assert "damaged or truncated JPEG picture" in reasons["truncated_half.jpg"]
+    assert "HEIC" in reasons["pic.heic"]
+    assert reasons["thin_490x3.jpg"].startswith("490x3 pixels; expected at least 10")
+    assert "damaged or truncated JPEG" in reasons["truncated_half.jpg"]
     assert readable >= 20
 
 
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (b"", "empty file; expected JPEG, PNG, WebP"),
-        (b"not a picture at all", "not a picture of a known kind; expected JPEG, PNG"),
-        (encoded(gradient(200, 150))[:-900], "damaged or truncated JPEG picture .*; expected one that opens"),
-        (encoded(gradient(200, 150), "PNG")[:-200], "damaged or truncated PNG picture"),
-        (encoded(gradient(1, 1)), "1x1 pixels; expected at least 10 each way, or training leaves it out"),
+        (b"", "empty file"),
+        (b"not a picture at all", "not a picture of a known kind"),
+        (encoded(gradient(200, 150))[:-900], "damaged or truncated JPEG"),
+        (encoded(gradient(200, 150), "PNG")[:-200], "damaged or truncated PNG"),
+        (encoded(gradient(1, 1)), "1x1 pixels; expected at least 10"),
         (encoded(gradient(9, 200)), "9x200 pixels; expected at least 10"),
         (encoded(gradient(200, 9), "PNG"), "200x9 pixels; expected at least 10"),
-        (encoded(Image.new("L", (3000, 1000)), "PNG"), "3000x1000 pixels; expected at most 2,000,000 in all"),
+        (encoded(Image.new("L", (3000, 1000)), "PNG"), "3000x1000 pixels; expected at most 2,000,000"),
     ],
     ids=["empty", "text", "truncated JPEG", "truncated PNG", "1x1", "narrow", "low", "large"],
 )
@@ -139,7 +119,7 @@ def test_refused_from_the_header_when_a_picture_is_a_bomb(shelf: Shelf) -> None:
     bomb = bytearray(encoded(gradient(), "PNG"))
     bomb[16:24] = (60_000).to_bytes(4, "big") * 2
     bomb[29:33] = struct.pack(">I", zlib.crc32(bytes(bomb[12:29])))
-    assert shelf.refused(bytes(bomb)) == "60000x60000 pixels; expected at most 2,000,000 in all"
+    assert shelf.refused(bytes(bomb)).startswith("60000x60000 pixels; expected at most 2,000,000")
 
 
 def test_text_is_refused_when_a_small_png_inflates(shelf: Shelf) -> None:
@@ -148,11 +128,9 @@ def test_text_is_refused_when_a_small_png_inflates(shelf: Shelf) -> None:
     assert shelf.refused(encoded(gradient(), "PNG", pnginfo=info)).startswith("damaged or truncated PNG picture")
 
 
-@pytest.mark.parametrize(("size", "expected"), [((10, 10), (10, 10)), ((10, 200), (10, 200)), ((200, 10), (200, 10))])
-def test_kept_when_a_picture_is_just_large_enough(
-    shelf: Shelf, size: tuple[int, int], expected: tuple[int, int]
-) -> None:
-    assert shelf.one(encoded(gradient(*size)))[:2] == expected
+@pytest.mark.parametrize("size", [(10, 10), (10, 200), (200, 10)])
+def test_kept_when_a_picture_is_just_large_enough(shelf: Shelf, size: tuple[int, int]) -> None:
+    assert shelf.one(encoded(gradient(*size)))[:2] == size
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
@@ -168,10 +146,7 @@ def test_wider_pictures_are_shrunk_when_there_is_a_width(shelf: Shelf, kind: str
 @pytest.mark.parametrize("width", [40, 41, 4000])
 def test_no_picture_is_enlarged_when_it_is_narrower(shelf: Shelf, width: int) -> None:
     assert shelf.one(encoded(gradient()), rules=settings(max_width=width)).stored is None
-
-
-def test_no_picture_is_enlarged_when_it_must_be_written_anew(shelf: Shelf) -> None:
-    with shelf.image(shelf.one(turned(6), rules=settings(max_width=64))) as image:
+    with shelf.image(shelf.one(turned(6), rules=settings(max_width=width))) as image:  # must be written anew
         assert image.size == (40, 30)
 
 
@@ -188,5 +163,4 @@ def test_very_wide_pictures_are_shrunk_or_refused_when_little_is_left(shelf: She
     rules = settings(max_width=640, max_pixels=100_000_000)
     with shelf.image(shelf.one(encoded(gradient(20_000, 400)), rules=rules)) as image:
         assert image.size == (640, 13)
-    reason = shelf.refused(encoded(gradient(20_000, 200)), rules)
-    assert reason == "20000x200 pixels, 640x6 after shrinking; expected at least 10 each way, or training leaves it out"
+    assert shelf.refused(encoded(gradient(20_000, 200)), rules).startswith("20000x200 pixels, 640x6 after shrinking")

@@ -7,35 +7,18 @@ import pytest
 from PIL import Image
 
 from runner.errors import DatasetError
+from runner.workspace import sha256_of
 from tests.support.pictures import BOX, RawDataset, encoded, gradient, turned
-
-
-@pytest.fixture(autouse=True)
-def one_worker(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RUNNER_WORKERS", "1")
-    monkeypatch.delenv("RUNNER_PARALLEL", raising=False)
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> RawDataset:
-    return RawDataset(tmp_path)
 
 
 def test_pictures_and_labels_are_listed_when_all_is_well(data: RawDataset) -> None:
     data.put("größe 1.jpg", "1 0.25 0.5 0.5 1\n0 0.5 0.5 0.1 0.1\n")
     data.put("b.JPEG", None)
-    assert data.prepare() == (
-        "2 of 2 pictures, 2 boxes; 0 things left out, 0 repaired (see artifacts/report/index.html)"
-    )
+    assert data.prepare().startswith("2 of 2 pictures, 2 boxes; 0 things left out, 0 repaired")
     assert [entry["image"] for entry in data.index] == ["images/b.jpg", "images/größe 1.jpg"]
-    assert data.index[1] | {"sha256": ""} == {
-        "image": "images/größe 1.jpg",
-        "source": "images/größe 1.jpg",
-        "sha256": "",
-        "width": 20,
-        "height": 30,
-        "labels": "labels/größe 1.txt",
-        "part": None,
+    assert data.index[1] == {
+        **{"image": "images/größe 1.jpg", "source": "images/größe 1.jpg", "labels": "labels/größe 1.txt"},
+        **{"sha256": sha256_of(data.raw / "images/größe 1.jpg"), "width": 20, "height": 30, "part": None},
     }
     assert data.labels("größe 1") == "1 0.250000 0.500000 0.500000 1.000000\n0 0.500000 0.500000 0.100000 0.100000\n"
     assert data.labels("b") == ""
@@ -65,7 +48,7 @@ def test_pictures_are_left_out_with_the_reason_when_they_are_useless(data: RawDa
     assert [entry["image"] for entry in data.index] == ["images/d.jpg"]
     assert data.report["pictures"] == {"found": 4, "kept": 1, "background": 0, "duplicates": 0, "unusable": 3}
     assert data.left_out["images/a.jpg"].startswith("empty file")
-    assert data.left_out["images/b.jpg"].startswith("3x3 pixels; expected at least 10 each way")
+    assert data.left_out["images/b.jpg"].startswith("3x3 pixels")
     assert data.left_out["images/c.jpg"].startswith("damaged or truncated JPEG")
 
 
@@ -117,7 +100,7 @@ def test_lines_are_left_out_with_file_and_line_when_they_are_wrong(data: RawData
     data.put("b.jpg", "0 0.1 0.1 0.9 0.1 0.5 0.9\n")
     data.prepare(max_rejected=0.5)
     assert data.labels("a") == "0 0.500000 0.500000 0.500000 0.500000\n"
-    assert data.left_out["labels/a.txt:2"].startswith("class id 7, but the dataset lists 2 classes (0-1)")
+    assert data.left_out["labels/a.txt:2"].startswith("class id 7,")
     assert "labels/a.txt:3" in data.left_out
     assert data.report["labels"] == {"found": 4, "unusable": 2}
     assert [note.partition(": ")[0] for note in data.report["notes"]] == ["labels/b.txt:1"]
@@ -128,11 +111,9 @@ def test_labels_are_left_out_and_counted_when_they_have_no_picture(data: RawData
         data.put(f"{number}.jpg")
     (data.raw / "labels/orphan.txt").write_text(BOX + "\n" + BOX)
     data.prepare(max_rejected=0.4)
-    assert data.left_out == {"labels/orphan.txt": "2 lines, but no picture of this name; expected one in images/"}
+    assert data.left_out["labels/orphan.txt"].startswith("2 lines, but no picture")
     assert data.report["labels"] == {"found": 5, "unusable": 2}
-    with pytest.raises(
-        DatasetError, match=r"2 of 5 label lines cannot be used, .*; the first: labels/orphan\.txt: 2 lin"
-    ):
+    with pytest.raises(DatasetError, match=r"2 of 5 label lines .* labels/orphan\.txt: 2 lines"):
         data.prepare(max_rejected=0.3)
 
 
@@ -142,7 +123,7 @@ def test_one_of_equal_pictures_is_kept_when_their_labels_are_equal(data: RawData
     data.put("a.jpg", "1 0.20 0.2 0.1 0.1\r\n0 0.5 0.5 0.5 0.5", picture)
     data.prepare()
     assert [entry["source"] for entry in data.index] == ["images/a.jpg"]
-    assert data.left_out == {"images/b.jpg": "the same bytes and labels as images/a.jpg, which is kept"}
+    assert "images/a.jpg" in data.left_out["images/b.jpg"]
     assert data.report["pictures"] == {"found": 2, "kept": 1, "background": 0, "duplicates": 1, "unusable": 0}
 
 
@@ -158,7 +139,7 @@ def test_the_one_that_is_measured_is_kept_when_equal_pictures_have_parts(data: R
 def test_refused_when_equal_pictures_have_different_labels(data: RawDataset) -> None:
     for number in range(14):
         data.put(f"{number:02}.jpg", f"0 0.5 0.5 0.5 0.{number + 11}\n", encoded(gradient()))
-    with pytest.raises(DatasetError, match="different labels; keep the right one of each pair:\n  ") as refusal:
+    with pytest.raises(DatasetError, match="different labels") as refusal:
         data.prepare()
     lines = str(refusal.value).splitlines()
     assert lines[1] == "  images/00.jpg and images/01.jpg"
@@ -175,9 +156,7 @@ def test_ids_follow_the_names_when_the_configuration_lists_the_classes(data: Raw
 
 def test_refused_when_a_class_is_not_configured(data: RawDataset) -> None:
     data.put("a.jpg")
-    with pytest.raises(
-        DatasetError, match=r"classes\.txt lists helicopter, which dataset\.classes \(airplane\) does not"
-    ):
+    with pytest.raises(DatasetError, match=r"classes\.txt lists helicopter, .* dataset\.classes \(airplane\)"):
         data.prepare(["airplane"])
 
 
