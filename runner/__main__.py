@@ -106,7 +106,7 @@ def _summary(given: argparse.Namespace) -> None:
 
 
 def _doctor(given: argparse.Namespace) -> int:
-    from runner.cluster.doctor import check_cluster
+    from runner.cluster.checks import check_cluster
     from runner.pipeline.doctor import examine
 
     text, is_well = examine(Path.cwd(), check_cluster)

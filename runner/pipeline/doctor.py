@@ -22,14 +22,14 @@ FREE_GB = 5
 ASKED = ("dvc", "dvc-s3", "hydra-core", "torch", "torchvision", "ultralytics", "onnx", "onnxruntime", "pillow", "numpy")
 
 
-class Finding(NamedTuple):
+class Diagnosis(NamedTuple):
     """Result of one check; `remedy` is empty when it is fine."""
 
     what: str
     remedy: str = ""
 
 
-Check = Callable[[Path], Iterator[Finding]]
+Check = Callable[[Path], Iterator[Diagnosis]]
 
 
 def examine(project: Path, *more: Check) -> tuple[str, bool]:
@@ -39,81 +39,81 @@ def examine(project: Path, *more: Check) -> tuple[str, bool]:
     return "\n".join(lines), not any(finding.remedy for finding in findings)
 
 
-def _python(project: Path) -> Iterator[Finding]:
+def _python(project: Path) -> Iterator[Diagnosis]:
     version = ".".join(map(str, sys.version_info[:3]))
     supported = (3, 11) <= sys.version_info[:2] < (3, 14)
-    yield Finding(f"Python {version}", "" if supported else "use Python 3.11 to 3.13: make setup PYTHON=python3.12")
+    yield Diagnosis(f"Python {version}", "" if supported else "use Python 3.11 to 3.13: make setup PYTHON=python3.12")
     found = shutil.which("python")
     same = found is not None and Path(found).parent.resolve() == Path(sys.executable).parent.resolve()
-    yield Finding(
+    yield Diagnosis(
         f"`python` on PATH is {found}",
         "" if same else f"DVC runs `python -m runner`, which must be {sys.executable}: run `. .venv/bin/activate`",
     )
 
 
-def _packages(project: Path) -> Iterator[Finding]:
+def _packages(project: Path) -> Iterator[Diagnosis]:
     versions = pinned(project)
     for name in ASKED:
         try:
             version = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
-            yield Finding(f"{name} is not installed", "run `make setup`")
+            yield Diagnosis(f"{name} is not installed", "run `make setup`")
             continue
         wanted = versions.get(name, [version])
         if version.split("+")[0] in wanted:
-            yield Finding(f"{name} {version}")
+            yield Diagnosis(f"{name} {version}")
         else:
-            yield Finding(f"{name} {version}, tested with {' or '.join(wanted)}", "run `make setup`")
+            yield Diagnosis(f"{name} {version}, tested with {' or '.join(wanted)}", "run `make setup`")
     command = [sys.executable, "-c", "import torch, torchvision; torchvision.ops.nms"]
     pair = subprocess.run(command, capture_output=True, text=True, check=False)
     last = (pair.stderr.strip().splitlines() or ["no message"])[-1]
-    yield Finding(
+    yield Diagnosis(
         "torch and torchvision import together" if pair.returncode == 0 else f"torch and torchvision: {last}",
         "" if pair.returncode == 0 else "they must be a pair: run `make setup`, which installs the tested one",
     )
 
 
-def _repository(project: Path) -> Iterator[Finding]:
+def _repository(project: Path) -> Iterator[Diagnosis]:
     for name, remedy in ((".git", "clone the repository, or `git init`"), (".dvc", "run `dvc init`")):
         there = (project / name).exists()
-        yield Finding(f"{name} is {'here' if there else 'missing'}", "" if there else remedy)
+        yield Diagnosis(f"{name} is {'here' if there else 'missing'}", "" if there else remedy)
     work = work_folder(project)
     for folder in dict.fromkeys((project, next(folder for folder in (work, *work.parents) if folder.exists()))):
         writable = os.access(folder, os.W_OK)
-        yield Finding(
+        yield Diagnosis(
             f"{folder} can{'' if writable else 'not'} be written", "" if writable else "change its rights or its owner"
         )
     free = shutil.disk_usage(project).free / 1e9
-    yield Finding(
+    yield Diagnosis(
         f"{free:.0f} GB free", "" if free > FREE_GB else f"make room: a training wants {FREE_GB} GB, `dvc gc -w` helps"
     )
 
 
-def _configuration(project: Path) -> Iterator[Finding]:
+def _configuration(project: Path) -> Iterator[Diagnosis]:
     from runner.config.compose import compose
 
     try:
         config, _ = compose(project)
     except RunnerError as error:
-        yield Finding("params.yaml and conf/ do not fit together", str(error).replace("\n", "\n      "))
+        yield Diagnosis("params.yaml and conf/ do not fit together", str(error).replace("\n", "\n      "))
         return
-    yield Finding("params.yaml and conf/ compose")
+    yield Diagnosis("params.yaml and conf/ compose")
     yield from data(project, config.dataset.url)
     yield from _device(config.train.batch)
 
 
-def data(project: Path, url: str) -> Iterator[Finding]:
+def data(project: Path, url: str) -> Iterator[Diagnosis]:
     """Yield the store's capabilities, and whether it has the dataset's version."""
     from runner.store import key_of, open_store
 
     try:
         store = open_store(project)
-        yield Finding(f"the store {_describe(store)}")
+        yield Diagnosis(f"the store {_describe(store)}")
         there = url == "sample" or store.exists(key_of(url))
     except RunnerError as error:
-        yield Finding("the store", str(error))
+        yield Diagnosis("the store", str(error))
         return
-    yield Finding(
+    yield Diagnosis(
         f"dataset {url}",
         "" if there else f"it is not in {store.uri}: set STORE_URI, or `python -m runner dataset add` it again",
     )
@@ -137,21 +137,21 @@ def _describe(store: Store) -> str:
     return f"{answers}: " + ", ".join(name if does[key] else f"no {name}" for key, name in names.items())
 
 
-def _device(batch: int) -> Iterator[Finding]:
+def _device(batch: int) -> Iterator[Diagnosis]:
     from runner.stages.parallel import workers
 
     try:
         import torch
 
         gpus = torch.cuda.device_count()
-        yield Finding(f"{gpus} GPUs, {workers()} workers, RUNNER_DEVICE={os.environ.get('RUNNER_DEVICE', '')}")
+        yield Diagnosis(f"{gpus} GPUs, {workers()} workers, RUNNER_DEVICE={os.environ.get('RUNNER_DEVICE', '')}")
         from runner.stages.device import check_device
 
         check_device(os.environ.get("RUNNER_DEVICE", ""), batch)
     except ImportError:
         return  # reported above
     except RunnerError as error:
-        yield Finding("the device", str(error))
+        yield Diagnosis("the device", str(error))
 
 
 CHECKS: tuple[Check, ...] = (_python, _packages, _repository, _configuration)

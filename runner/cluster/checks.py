@@ -1,4 +1,4 @@
-"""Doctor of a fork's cluster: Applications, Secrets, webhook, tokens, Label Studio, store and images.
+"""Checks of `doctor` on a fork's cluster: Applications, Secrets, webhook, tokens, Label Studio, store and images.
 
 Read-only; what the user may not read is reported and skipped.
 """
@@ -18,11 +18,11 @@ from runner.cluster.api import PIPELINES
 from runner.cluster.bootstrap import USER_SECRETS
 from runner.cluster.container_images import PATH as IMAGES
 from runner.cluster.container_images import unbuilt_images
-from runner.cluster.doctor_forge import deliveries, tokens
+from runner.cluster.forge_checks import deliveries, tokens
 from runner.cluster.tunnel import opened
 from runner.errors import ClusterError, ConfigError, RunnerError
 from runner.forge.github import same_repository
-from runner.pipeline.doctor import Finding
+from runner.pipeline.doctor import Diagnosis
 from runner.release.pin import Pin, environments, read_pin
 from serving.storage.endpoint import tls_context
 
@@ -35,22 +35,22 @@ BY_HAND = "flywheel-serving-prod"  # synced manually
 _TIMEOUT_S = 10
 
 
-def check_cluster(project: Path) -> Iterator[Finding]:
+def check_cluster(project: Path) -> Iterator[Diagnosis]:
     """Yield the findings about the cluster that the user is logged in to; a single one when there is no cluster."""
     try:
         values = cluster_env.check(project / cluster_env.PATH, complete=True)
     except ConfigError as error:
         if (project / cluster_env.PATH).is_file():
-            yield Finding(f"the cluster is not examined: {str(error).splitlines()[0]}")
+            yield Diagnosis(f"the cluster is not examined: {str(error).splitlines()[0]}")
         return
     try:
         kubectl.get("/version")
         is_there = kubectl.get(f"/api/v1/namespaces/{PIPELINES}") is not None
     except ClusterError as error:
-        yield Finding(f"the cluster is not examined: {error}")
+        yield Diagnosis(f"the cluster is not examined: {error}")
         return
     if not is_there:
-        yield Finding(
+        yield Diagnosis(
             f"the cluster has no namespace {PIPELINES}",
             f"log in to the fork's cluster, or `make bootstrap PLATFORM={values['PLATFORM']}`",
         )
@@ -59,10 +59,10 @@ def check_cluster(project: Path) -> Iterator[Finding]:
         try:
             yield from check(project, values)
         except RunnerError as error:
-            yield Finding(f"{name} could not be examined", str(error))
+            yield Diagnosis(f"{name} could not be examined", str(error))
 
 
-def _applications(project: Path, values: Values) -> Iterator[Finding]:
+def _applications(project: Path, values: Values) -> Iterator[Diagnosis]:
     """Yield the state of each Application of the repository, with the reason where it is not synced or not healthy."""
     ours = [
         each
@@ -70,17 +70,17 @@ def _applications(project: Path, values: Values) -> Iterator[Finding]:
         if same_repository(str((each["spec"].get("source") or {}).get("repoURL", "")), values["REPO_URL"])
     ]
     if not ours:
-        yield Finding("Argo CD has no Application of this repository", "`make bootstrap` makes them")
+        yield Diagnosis("Argo CD has no Application of this repository", "`make bootstrap` makes them")
     for each in sorted(ours, key=lambda one: str(one["metadata"]["name"])):
         name, namespace, status = str(each["metadata"]["name"]), each["metadata"]["namespace"], each.get("status") or {}
         sync, health = ((status.get(key) or {}).get("status", "Unknown") for key in ("sync", "health"))
         state = f"Application {name}: {sync}, {health}"
         if name.endswith(BY_HAND) and sync == "OutOfSync":
-            yield Finding(f"{state}; prod is synced by hand")
+            yield Diagnosis(f"{state}; prod is synced by hand")
         elif (sync, health) == ("Synced", "Healthy"):
-            yield Finding(state)
+            yield Diagnosis(state)
         else:
-            yield Finding(f"{state}{_reasons(status)}", f"kubectl -n {namespace} describe application {name}")
+            yield Diagnosis(f"{state}{_reasons(status)}", f"kubectl -n {namespace} describe application {name}")
 
 
 def _reasons(status: Mapping[str, Any]) -> str:
@@ -95,29 +95,29 @@ def _reasons(status: Mapping[str, Any]) -> str:
     return f": {'; '.join(lines[:3])}" if lines else ""
 
 
-def _secrets(project: Path, values: Values) -> Iterator[Finding]:
+def _secrets(project: Path, values: Values) -> Iterator[Diagnosis]:
     """Yield whether each Secret that people supply has its key."""
     pulls = kubectl.get(f"/apis/batch/v1/namespaces/{LABELS}/cronjobs/labels-pull")
     for namespace, name, key in [*USER_SECRETS, *([(LABELS, "git", "token")] if pulls else [])]:
         if kubectl.secret(namespace, name).get(key, "").strip():
-            yield Finding(f"Secret {name} in {namespace}")
+            yield Diagnosis(f"Secret {name} in {namespace}")
         else:
-            yield Finding(f"Secret {name} in {namespace} has no {key}", "gitops/README.md, Secrets, has the command")
+            yield Diagnosis(f"Secret {name} in {namespace} has no {key}", "gitops/README.md, Secrets, has the command")
     if not kubectl.secret(PIPELINES, "git").get("read-token"):
-        yield Finding(
+        yield Diagnosis(
             f"Secret git in {PIPELINES} has no read-token: commits get no status, and a private repository cannot be "
             "cloned"
         )
     if kubectl.secret(PIPELINES, "argocd-webhook").get("secret"):
-        yield Finding("pin tells Argo CD of its commits")
+        yield Diagnosis("pin tells Argo CD of its commits")
     else:
-        yield Finding(
+        yield Diagnosis(
             "pin does not tell Argo CD of its commits: pins are served after its next poll",
             "sync the Application credentials; the log of its Job says why it made no Secret argocd-webhook",
         )
 
 
-def _webhook(project: Path, values: Values) -> Iterator[Finding]:
+def _webhook(project: Path, values: Values) -> Iterator[Diagnosis]:
     """Yield whether pushes arrive, by the forge's webhooks and the log of Tekton's interceptors.
 
     Tekton answers 202 to a wrong signature too; only its interceptors, shared by all listeners of the cluster, log it.
@@ -131,44 +131,44 @@ def _webhook(project: Path, values: Values) -> Iterator[Finding]:
         verdicts = [line for line in done.stdout.splitlines() if re.search("signature|Continue:true", line)]
         wrong = [line for line in verdicts if "Continue:true" not in line]
         if not wrong:
-            yield Finding("no delivery of the last day had a wrong signature, as Tekton's interceptors log it")
+            yield Diagnosis("no delivery of the last day had a wrong signature, as Tekton's interceptors log it")
         elif verdicts[-1] == wrong[-1]:
-            yield Finding(
+            yield Diagnosis(
                 f"the last delivery to Tekton's interceptors had a wrong signature ({len(wrong)} in a day)",
                 f"the webhook's secret at the forge must be that of Secret webhook: kubectl -n {PIPELINES} get secret "
                 "webhook --template '{{.data.secret | base64decode}}'",
             )
         else:
-            yield Finding(f"{len(wrong)} deliveries of the last day had a wrong signature, but not the last one")
+            yield Diagnosis(f"{len(wrong)} deliveries of the last day had a wrong signature, but not the last one")
         return
-    yield Finding("signatures of deliveries are not examined: the log of Tekton's interceptors is not readable")
+    yield Diagnosis("signatures of deliveries are not examined: the log of Tekton's interceptors is not readable")
 
 
-def _tokens(project: Path, values: Values) -> Iterator[Finding]:
+def _tokens(project: Path, values: Values) -> Iterator[Diagnosis]:
     """Yield whether the forge grants each token its rights."""
     yield from tokens(project, values, kubectl.secret(PIPELINES, "git"))
 
 
-def _label_studio(project: Path, values: Values) -> Iterator[Finding]:
+def _label_studio(project: Path, values: Values) -> Iterator[Diagnosis]:
     """Yield whether Label Studio runs and answers."""
     path = f"/apis/apps/v1/namespaces/{LABELS}/deployments/label-studio"
     status = (kubectl.get(path) or {}).get("status") or {}
     if not status.get("availableReplicas"):
-        yield Finding("Label Studio does not run", f"kubectl -n {LABELS} get pods; look at the log of label-studio")
+        yield Diagnosis("Label Studio does not run", f"kubectl -n {LABELS} get pods; look at the log of label-studio")
         return
     url = f"https://label-studio.{values['APPS_DOMAIN']}/health"
     try:
         with urllib.request.urlopen(url, timeout=_TIMEOUT_S, context=tls_context()):
-            yield Finding(f"Label Studio answers at {url}")
+            yield Diagnosis(f"Label Studio answers at {url}")
     except (OSError, ValueError) as error:
         if "CERTIFICATE_VERIFY_FAILED" in str(error):
             remedy = "set CA_BUNDLE to a file with the authority of its certificate"
         else:
             remedy = f"look at the Route or Ingress in {LABELS}, and at the DNS of {values['APPS_DOMAIN']}"
-        yield Finding(f"Label Studio runs, but {url} does not answer here: {error}", remedy)
+        yield Diagnosis(f"Label Studio runs, but {url} does not answer here: {error}", remedy)
 
 
-def _store(project: Path, values: Values) -> Iterator[Finding]:
+def _store(project: Path, values: Values) -> Iterator[Diagnosis]:
     """Yield the store's answer to each of its users."""
     for namespace, name, prefix in USERS:
         user = kubectl.secret(namespace, name).get("AWS_ACCESS_KEY_ID", "?")
@@ -177,15 +177,15 @@ def _store(project: Path, values: Values) -> Iterator[Finding]:
                 store.bucket.patience = ()
                 count = len(store.list(prefix))
         except RunnerError as error:
-            yield Finding(f"the store, as user {user} of Secret {name} in {namespace}", str(error))
+            yield Diagnosis(f"the store, as user {user} of Secret {name} in {namespace}", str(error))
         else:
-            yield Finding(f"the store answers user {user} ({namespace}): {count} objects in {prefix}")
+            yield Diagnosis(f"the store answers user {user} ({namespace}): {count} objects in {prefix}")
     for environment in environments(project):
         if pin := read_pin(project, environment):
             yield _pinned(values, environment, pin)
 
 
-def _pinned(values: Values, environment: str, pin: Pin) -> Finding:
+def _pinned(values: Values, environment: str, pin: Pin) -> Diagnosis:
     """Return whether an environment's server may read the pinned version."""
     what = f"the pin of {environment}, {pin.uri}, as its server reads it"
     try:
@@ -193,23 +193,23 @@ def _pinned(values: Values, environment: str, pin: Pin) -> Finding:
             store.bucket.patience = ()
             sha256 = hashlib.sha256(store.read(pin.uri.removeprefix(f"{store.uri}/"))).hexdigest()
     except RunnerError as error:
-        return Finding(what, str(error))
+        return Diagnosis(what, str(error))
     if sha256 != pin.sha256:
         remedy = "`python -m runner store verify`, then promote another version"
-        return Finding(f"{what}: its sha256 is {sha256}", remedy)
-    return Finding(what)
+        return Diagnosis(f"{what}: its sha256 is {sha256}", remedy)
+    return Diagnosis(what)
 
 
-def _images(project: Path, values: Values) -> Iterator[Finding]:
+def _images(project: Path, values: Values) -> Iterator[Diagnosis]:
     """Yield images that are not built."""
     if unbuilt := unbuilt_images(project / IMAGES):
         remedy = "once they are built: `python -m runner images --write`, commit, push"
-        yield Finding(f"images not built: {', '.join(unbuilt)}", remedy)
+        yield Diagnosis(f"images not built: {', '.join(unbuilt)}", remedy)
     else:
-        yield Finding("every image has a digest")
+        yield Diagnosis("every image has a digest")
 
 
-CHECKS: dict[str, Callable[[Path, Values], Iterator[Finding]]] = {
+CHECKS: dict[str, Callable[[Path, Values], Iterator[Diagnosis]]] = {
     "the Applications of Argo CD": _applications,
     "the Secrets": _secrets,
     "the webhook": _webhook,

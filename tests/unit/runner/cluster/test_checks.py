@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from runner.cluster import doctor, doctor_forge
+from runner.cluster import checks, forge_checks
 from runner.cluster.container_images import PATH as IMAGES
 from runner.errors import ClusterError, GitError, StoreError
-from runner.pipeline.doctor import Finding
+from runner.pipeline.doctor import Diagnosis
 from tests.support import gitops
 
 VALUES = gitops.SAMPLE | {"REPO_URL": "https://git.example.com/team/things.git", "APPS_DOMAIN": "apps.invalid"}
@@ -71,7 +71,7 @@ class Objects:
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Objects:
     made = Objects()
-    for name in ("cluster.kubectl.get", "cluster.kubectl.run", "cluster.doctor_forge.ask", "cluster.doctor_forge.git"):
+    for name in ("cluster.kubectl.get", "cluster.kubectl.run", "cluster.forge_checks.ask", "cluster.forge_checks.git"):
         monkeypatch.setattr(f"runner.{name}", getattr(made, name.rpartition(".")[2]))
     for name in ("GITHUB_API_URL", "GITHUB_REPOSITORY"):
         monkeypatch.delenv(name, raising=False)
@@ -84,17 +84,17 @@ def fork(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def failures(check: Iterator[Finding]) -> list[str]:
+def failures(check: Iterator[Diagnosis]) -> list[str]:
     return [finding.what for finding in check if finding.remedy]
 
 
 def test_no_cluster_is_examined_when_there_is_none_or_it_is_empty(tmp_path: Path, cluster: Objects, fork: Path) -> None:
-    assert list(doctor.check_cluster(tmp_path / "elsewhere")) == []
+    assert list(checks.check_cluster(tmp_path / "elsewhere")) == []
     del cluster.objects[PIPELINES]
-    (finding,) = doctor.check_cluster(fork)
+    (finding,) = checks.check_cluster(fork)
     assert "make bootstrap" in finding.remedy
     cluster.objects["/version"] = ClusterError("no login")
-    (finding,) = doctor.check_cluster(fork)
+    (finding,) = checks.check_cluster(fork)
     assert "no login" in finding.what
     assert not finding.remedy
 
@@ -103,21 +103,21 @@ def test_a_check_that_may_not_look_leaves_the_others(
     cluster: Objects, fork: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cluster.objects[APPLICATIONS] = ClusterError("applications: forbidden")
-    monkeypatch.setattr(doctor, "CHECKS", {name: doctor.CHECKS[name] for name in list(doctor.CHECKS)[:2]})
-    found = list(doctor.check_cluster(fork))
-    assert found[0] == Finding("the Applications of Argo CD could not be examined", "applications: forbidden")
+    monkeypatch.setattr(checks, "CHECKS", {name: checks.CHECKS[name] for name in list(checks.CHECKS)[:2]})
+    found = list(checks.check_cluster(fork))
+    assert found[0] == Diagnosis("the Applications of Argo CD could not be examined", "applications: forbidden")
     assert any("Secret webhook" in each.what for each in found)
 
 
 def test_applications_are_named_with_their_message_when_they_are_not_well(cluster: Objects, fork: Path) -> None:
-    assert failures(doctor._applications(fork, VALUES)) == ["Argo CD has no Application of this repository"]
+    assert failures(checks._applications(fork, VALUES)) == ["Argo CD has no Application of this repository"]
     cluster.application("minio", "Synced", "Healthy")
     cluster.application("flywheel-serving-prod", "OutOfSync", "Missing")
     cluster.application("others", "OutOfSync", "Degraded", url="https://git.example.com/team/others.git")
     cluster.application("root", "Unknown", "Unknown", conditions=[{"message": 'configmap "argocd-cm" not found'}])
     broken = {"kind": "StatefulSet", "name": "postgresql", "health": {"status": "Degraded", "message": "no image"}}
     cluster.application("labels", "Synced", "Degraded", url="git@git.example.com:team/things", resources=[broken])
-    assert failures(doctor._applications(fork, VALUES)) == [
+    assert failures(checks._applications(fork, VALUES)) == [
         "Application labels: Synced, Degraded: StatefulSet postgresql: no image",
         'Application root: Unknown, Unknown: configmap "argocd-cm" not found',
     ]
@@ -126,7 +126,7 @@ def test_applications_are_named_with_their_message_when_they_are_not_well(cluste
 def test_secrets_are_named_when_people_have_not_supplied_them(cluster: Objects, fork: Path) -> None:
     cluster.objects["/apis/batch/v1/namespaces/flywheel-labels/cronjobs/labels-pull"] = {"kind": "CronJob"}
     cluster.secret("flywheel-pipelines", "webhook", secret=" ")
-    assert failures(doctor._secrets(fork, VALUES))[:3] == [
+    assert failures(checks._secrets(fork, VALUES))[:3] == [
         "Secret git in flywheel-pipelines has no token",
         "Secret webhook in flywheel-pipelines has no secret",
         "Secret git in flywheel-labels has no token",
@@ -135,7 +135,7 @@ def test_secrets_are_named_when_people_have_not_supplied_them(cluster: Objects, 
         cluster.secret(namespace, "git", token="t", read_token="r")
     for name in ("webhook", "argocd-webhook"):
         cluster.secret("flywheel-pipelines", name, secret="s")
-    assert failures(doctor._secrets(fork, VALUES)) == []
+    assert failures(checks._secrets(fork, VALUES)) == []
 
 
 GOOD, WRONG = "Interceptor response is: {Continue:true}", "response is: {Message:payload signature check failed}"
@@ -149,7 +149,7 @@ def test_a_wrong_secret_is_seen_when_the_last_delivery_had_it(
     cluster: Objects, fork: Path, log: str | None, is_wrong: bool
 ) -> None:
     cluster.log = log
-    assert bool(failures(doctor._webhook(fork, VALUES))) is is_wrong
+    assert bool(failures(checks._webhook(fork, VALUES))) is is_wrong
 
 
 @pytest.mark.parametrize(
@@ -167,17 +167,17 @@ def test_a_wrong_secret_is_seen_when_the_last_delivery_had_it(
 )
 def test_the_webhook_is_told_as_the_forge_has_it(cluster: Objects, hooks: Any, word: str) -> None:
     cluster.hooks = hooks
-    found = failures(doctor_forge.deliveries(VALUES, "token"))
+    found = failures(forge_checks.deliveries(VALUES, "token"))
     assert len(found) == bool(word)
     assert all(word in what for what in found)
 
 
 def test_tokens_are_named_when_the_forge_refuses_them(cluster: Objects, fork: Path) -> None:
     both = {"token": "t", "read-token": "r"}
-    assert failures(doctor_forge.tokens(fork, VALUES, both)) == []
-    assert list(doctor_forge.tokens(fork, VALUES, {})) == []
+    assert failures(forge_checks.tokens(fork, VALUES, both)) == []
+    assert list(forge_checks.tokens(fork, VALUES, {})) == []
     cluster.refused, cluster.status = ("push", "ls-remote"), "403: no"
-    refused = failures(doctor_forge.tokens(fork, VALUES, both))
+    refused = failures(forge_checks.tokens(fork, VALUES, both))
     assert [what.split(" ")[0] for what in refused] == ["token", "read-token", "read-token"]
     assert "statuses" in refused[2]
 
@@ -191,22 +191,22 @@ def test_the_store_is_asked_as_each_user(cluster: Objects, fork: Path, monkeypat
         raise StoreError("AccessDenied")
         yield
 
-    monkeypatch.setattr(doctor, "opened", opened)
-    assert len(failures(doctor._store(fork, VALUES))) == len(asked)
-    assert asked == [(namespace, name) for namespace, name, _ in doctor.USERS]
+    monkeypatch.setattr(checks, "opened", opened)
+    assert len(failures(checks._store(fork, VALUES))) == len(asked)
+    assert asked == [(namespace, name) for namespace, name, _ in checks.USERS]
 
 
 def test_images_are_named_when_they_are_not_built(fork: Path) -> None:
     file = fork / IMAGES
     file.write_text(file.read_text().replace("0" * 64, "1" * 64))
-    assert failures(doctor._images(fork, VALUES)) == []
+    assert failures(checks._images(fork, VALUES)) == []
     file.write_text(file.read_text().replace("1" * 64, "0" * 64))
-    assert failures(doctor._images(fork, VALUES))
+    assert failures(checks._images(fork, VALUES))
 
 
 def test_label_studio_is_named_when_it_does_not_run_or_answer(cluster: Objects, fork: Path) -> None:
-    assert failures(doctor._label_studio(fork, VALUES)) == ["Label Studio does not run"]
+    assert failures(checks._label_studio(fork, VALUES)) == ["Label Studio does not run"]
     path = "/apis/apps/v1/namespaces/flywheel-labels/deployments/label-studio"
     cluster.objects[path] = {"status": {"availableReplicas": 1}}
-    (what,) = failures(doctor._label_studio(fork, VALUES))
+    (what,) = failures(checks._label_studio(fork, VALUES))
     assert "https://label-studio.apps.invalid/health" in what

@@ -15,12 +15,12 @@ from typing import Any
 from runner.errors import GitError
 from runner.forge.git import credentials, git
 from runner.forge.github import ask, remote_of
-from runner.pipeline.doctor import Finding
+from runner.pipeline.doctor import Diagnosis
 
 NO_COMMIT = "0" * 40
 
 
-def deliveries(values: Mapping[str, str], token: str) -> Iterator[Finding]:
+def deliveries(values: Mapping[str, str], token: str) -> Iterator[Diagnosis]:
     """Yield whether the forge has a webhook that sends pushes to the cluster, and the result of its last delivery.
 
     GITHUB_TOKEN is preferred to the bot's token, as listing webhooks needs an administrator of the repository.
@@ -30,20 +30,20 @@ def deliveries(values: Mapping[str, str], token: str) -> Iterator[Finding]:
     try:
         hooks: list[dict[str, Any]] = ask("GET", f"{forge.endpoint}/hooks", token) if forge.endpoint else []
     except GitError as error:
-        yield Finding(f"the webhooks are not examined: {error}; GITHUB_TOKEN of an administrator may list them")
+        yield Diagnosis(f"the webhooks are not examined: {error}; GITHUB_TOKEN of an administrator may list them")
         return
     ours = [hook for hook in hooks if host in str(hook.get("config", {}).get("url", ""))]
     if not ours:
-        yield Finding(
+        yield Diagnosis(
             f"{forge.page} has no webhook to {host}: only the nightly run finds pushes",
             "make one as gitops/README.md, section Secrets, says (row webhook)",
         )
     for hook in ours:
         if faults := list(_faults(hook)):
             remedy = f"correct it on the page of webhooks of {forge.page}"
-            yield Finding(f"the webhook to {host}: {'; '.join(faults)}", remedy)
+            yield Diagnosis(f"the webhook to {host}: {'; '.join(faults)}", remedy)
         else:
-            yield Finding(f"the webhook to {host} sends pushes")
+            yield Diagnosis(f"the webhook to {host} sends pushes")
 
 
 def _faults(hook: Mapping[str, Any]) -> Iterator[str]:
@@ -59,7 +59,7 @@ def _faults(hook: Mapping[str, Any]) -> Iterator[str]:
         yield f"its last delivery ended with {last['code']} {last.get('message') or ''}".rstrip()
 
 
-def tokens(project: Path, values: Mapping[str, str], secret: Mapping[str, str]) -> Iterator[Finding]:
+def tokens(project: Path, values: Mapping[str, str], secret: Mapping[str, str]) -> Iterator[Diagnosis]:
     """Yield whether `token` may push, and `read-token` may read and set statuses.
 
     Args:
@@ -84,14 +84,14 @@ def tokens(project: Path, values: Mapping[str, str], secret: Mapping[str, str]) 
         if token := secret.get(name):
             try:
                 git(project, *command, environment=credentials(url, token))
-                yield Finding(f"{name} may {right}")
+                yield Diagnosis(f"{name} may {right}")
             except GitError as error:
-                yield Finding(f"{name} may not {right}: {error}", remedy)
+                yield Diagnosis(f"{name} may not {right}: {error}", remedy)
     if (token := secret.get("read-token")) and (endpoint := remote_of(url).endpoint):
         yield _statuses(endpoint, token)
 
 
-def _statuses(endpoint: str, token: str) -> Finding:
+def _statuses(endpoint: str, token: str) -> Diagnosis:
     status = {"state": "success", "context": "flywheel/doctor", "description": "tried"}
     try:
         ask("POST", f"{endpoint}/statuses/{NO_COMMIT}", token, status)
@@ -99,7 +99,7 @@ def _statuses(endpoint: str, token: str) -> Finding:
         code = re.search(r" answered (\d{3})", str(error))
         if code and code[1] in ("401", "403"):
             remedy = "give it the right to write commit statuses"
-            return Finding("read-token may not set statuses: commits get none", remedy)
+            return Diagnosis("read-token may not set statuses: commits get none", remedy)
         if code and code[1] == "422":  # allowed; the commit does not exist
-            return Finding("read-token may set statuses")
-    return Finding("whether read-token may set statuses is unknown: the forge does not tell")
+            return Diagnosis("read-token may set statuses")
+    return Diagnosis("whether read-token may set statuses is unknown: the forge does not tell")
