@@ -41,7 +41,7 @@ def await_gpu(cluster: Cluster, run: str, *, mode: str, kind: str, timeout_s: fl
     if mode == "require" and kind == "none":
         raise ClusterError("gpu is `require`, but cluster.env says GPU=none; use `auto` or `off`")
     if mode == "off" or kind == "none":
-        say("the CPU, as asked for" if mode == "off" else "the CPU: this cluster has no GPU (cluster.env)")
+        say(f"training on the CPU: {'gpu is `off`' if mode == 'off' else 'cluster.env says GPU=none'}")
         return Device("cpu")
     name = f"{PROBE}-{run}"[:63].rstrip("-.")
     probe = cluster.get(f"{POD_TEMPLATES}/{PROBE}")["template"]
@@ -67,7 +67,7 @@ def _wait(cluster: Cluster, probe: Object, *, timeout_s: float, pause_s: float) 
         try:
             pod = _pod(cluster, probe)
             if pod.get("status", {}).get("phase") in ("Running", "Succeeded"):
-                say(f"a GPU after {waited:.0f} s, on node {pod['spec'].get('nodeName', '-')}")
+                say(f"a GPU came after {waited:.0f} s, on node {pod['spec'].get('nodeName', '-')}")
                 return True
             holder = _holder(cluster, probe["metadata"]["name"])
             why = f"{holder} holds the GPU" if holder else _why(pod)

@@ -31,8 +31,8 @@ def supersede(
     if reason := newer():
         return reason
 
-    def active() -> str:
-        """Cancel older runs that have not begun to publish; return those that are active."""
+    def active_runs() -> str:
+        """Cancel older runs that have not begun to publish; return those that are active, as text."""
         found = []
         for run in (run for run in older(runs(cluster), name) if not is_trial(run)):
             publishes, is_cancelled = has_begun(run, PUBLISH), run["spec"].get("status") == CANCEL
@@ -45,5 +45,5 @@ def supersede(
         return "; ".join(found)
 
     remedy = "look at these runs, or cancel them by hand,"
-    wait_until(active, say, remedy=remedy, patience_s=patience_s, pause_s=pause_s)
+    wait_until(active_runs, say, remedy=remedy, patience_s=patience_s, pause_s=pause_s)
     return ""

@@ -8,7 +8,7 @@ import pytest
 
 from runner.cluster.api import Cluster
 from runner.cluster.kubectl import Object
-from runner.cluster.runs import Step, condition, is_trial, steps_of
+from runner.cluster.runs import Step, condition, steps_of
 
 TIMES = {"startTime": "2026-11-25T10:00:00Z", "completionTime": "2026-11-25T10:01:30Z"}
 
@@ -57,15 +57,3 @@ def test_steps_stand_in_their_order_without_the_summary() -> None:
 @pytest.mark.parametrize("status", [{}, {"status": None}, {"status": {"conditions": None}}])
 def test_the_end_is_unknown_when_tekton_has_not_begun(status: Object) -> None:
     assert condition(status) == {"status": "Unknown"}
-
-
-@pytest.mark.parametrize(
-    ("params", "expected"),
-    [
-        ([], False),
-        ([{"name": "overrides", "value": "[]"}], False),
-        ([{"name": "overrides", "value": '["train.epochs=3"]'}], True),
-    ],
-)
-def test_a_run_is_a_trial_when_it_has_values_of_its_own(params: list[dict[str, str]], expected: bool) -> None:
-    assert is_trial({"spec": {"params": params}}) is expected

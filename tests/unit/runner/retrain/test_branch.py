@@ -27,13 +27,20 @@ def test_nothing_is_newer_when_no_input_changed(repository: Repository) -> None:
     assert newer_on(repository.url, "main", first) == ""
 
 
+MORE = DVC.replace("train.py", "train.py, runner/more.py")
+
+
 @pytest.mark.parametrize(
     "changed",
     [
         {"params.yaml": "seed: 1\n"},
         {"runner/stages/train.py": "# new\n"},
-        {"conf/a.yaml": ""},
         {"runner/stages/train.py": None},
+        {"conf/a.yaml": ""},
+        {"dvc.yaml": MORE},
+        {"dvc.yaml": MORE, "runner/more.py": "# an input as of this commit\n"},
+        {"dvc.yaml": "stages: [", "params.yaml": "seed: 1\n"},
+        {"dvc.yaml": "stages: {a: {deps: [':(exclude)params.yaml']}}", "params.yaml": "seed: 1\n"},
     ],
 )
 def test_the_newest_is_named_when_an_input_changed(repository: Repository, changed: dict[str, str | None]) -> None:
@@ -44,21 +51,6 @@ def test_the_newest_is_named_when_an_input_changed(repository: Repository, chang
     assert said.startswith(f"superseded by {later[:7]} later")
     assert len(said) <= LONGEST
     assert newer_on(repository.url, "main", later) == ""
-
-
-def test_a_commit_counts_when_it_made_a_file_an_input(repository: Repository) -> None:
-    first = repository.commit("first", **FILES)
-    later = repository.commit(
-        "more", **{"dvc.yaml": DVC.replace("runner/stages/train.py", "runner/stages/train.py, runner/more.py")}
-    )
-    assert later[:7] in newer_on(repository.url, "main", first)
-
-
-@pytest.mark.parametrize("broken", ["stages: [", "stages: {a: {deps: [':(exclude)params.yaml']}}"])
-def test_a_change_counts_when_dvc_yaml_is_odd(repository: Repository, broken: str) -> None:
-    first = repository.commit("first", **FILES)
-    later = repository.commit("odd", **{"dvc.yaml": broken, "params.yaml": "seed: 1\n"})
-    assert later[:7] in newer_on(repository.url, "main", first)
 
 
 def test_a_commit_has_no_place_when_it_left_the_branch(repository: Repository) -> None:
