@@ -17,8 +17,9 @@ from typing import Any
 from serving.limits import Budget, RateLimits
 from serving.monitoring import Metrics
 from serving.prediction import Prediction
-from serving.settings import Settings, endpoint_of
+from serving.settings import Settings
 from serving.storage.detections import ModelName
+from serving.storage.endpoint import endpoint_of_environment
 from serving.storage.objects import StorageError, write
 from serving.vision.picture import decode
 from serving.vision.similarity import RecentHashes, difference_hash
@@ -34,7 +35,7 @@ class CaptureWriter:
         """Take the settings; the thread begins with `start`."""
         self._uri = settings.capture_uri
         self._environment = settings.environment
-        self._endpoint = endpoint_of(settings)
+        self._endpoint = endpoint_of_environment()
         self._metrics = metrics
         self._budget = Budget(settings.capture_queue_bytes)
         self._queue: SimpleQueue[tuple[Prediction, list[str]] | None] = SimpleQueue()

@@ -5,7 +5,8 @@ import threading
 from collections.abc import Callable
 from time import perf_counter
 
-from serving.settings import Settings, endpoint_of
+from serving.settings import Settings
+from serving.storage.endpoint import endpoint_of_environment
 from serving.storage.model import LoadingError, Model, load_model
 
 log = logging.getLogger(__name__)
@@ -18,7 +19,7 @@ def load(settings: Settings) -> Model:
         raise LoadingError("MODEL_URI is not set; expected a manifest.json or an .onnx, by path or s3://")
     return load_model(
         settings.model_uri,
-        endpoint_of(settings),
+        endpoint_of_environment(),
         sha256=settings.model_sha256,
         version=settings.model_version,
         commit=settings.model_commit,

@@ -1,4 +1,4 @@
-"""Settings of the server, from environment variables; serving/README.md lists them."""
+"""Settings of the server, from environment variables; serving/README.md lists them and those of the S3 endpoint."""
 
 import sys
 from typing import Annotated
@@ -6,7 +6,6 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from serving.storage.endpoint import Endpoint
 from serving.strategies import Strategy, parse_strategies
 
 MEGABYTE = 1_000_000
@@ -27,13 +26,6 @@ class Settings(BaseSettings):
     model_sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$", description="digest of MODEL_URI's file")
     model_version: str | None = Field(default=None, description="version to report for a bare .onnx")
     model_commit: str | None = Field(default=None, description="Git commit to report for a bare .onnx")
-
-    # Endpoint of s3://
-    aws_endpoint_url: str | None = Field(default=None, description="URL of the object store")
-    aws_access_key_id: str | None = Field(default=None, description="user of the object store")
-    aws_secret_access_key: SecretStr | None = Field(default=None, description="password of the user")
-    aws_default_region: str | None = Field(default=None, description="region; empty: requested from the endpoint")
-    ca_bundle: str | None = Field(default=None, description="file of trusted certificates; empty: the system's")
 
     # Access
     api_key: SecretStr | None = Field(default=None, min_length=1, description="key that callers send as X-API-Key")
@@ -91,15 +83,3 @@ def read_settings() -> Settings:
     except ValidationError as error:
         lines = (f"error: {str(part['loc'][0]).upper()}: {part['msg']}" for part in error.errors())
         sys.exit("\n".join(lines))
-
-
-def endpoint_of(settings: Settings) -> Endpoint:
-    """Return the S3 endpoint of the settings."""
-    secret = settings.aws_secret_access_key
-    return Endpoint(
-        settings.aws_endpoint_url,
-        settings.aws_access_key_id,
-        secret.get_secret_value() if secret else None,
-        settings.ca_bundle,
-        settings.aws_default_region,
-    )

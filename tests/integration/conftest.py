@@ -1,12 +1,10 @@
 """A model that tells pictures apart by their brightness, a server that runs it, and Kubernetes' own API server."""
 
-import io
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 from selenium import webdriver
 
 from tests.support.apiserver import ApiServer
@@ -24,18 +22,6 @@ def bright_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("model") / "bright.onnx"
     path.write_bytes(model(GRID, bright=(4, 0)))
     return path
-
-
-@pytest.fixture(scope="session")
-def shade() -> Callable[..., bytes]:
-    """Makes the PNG of a picture of one brightness, 0 to 255."""
-
-    def make(value: int, width: int = 64, height: int = 64) -> bytes:
-        out = io.BytesIO()
-        Image.new("RGB", (width, height), (value, value, value)).save(out, "PNG")
-        return out.getvalue()
-
-    return make
 
 
 @pytest.fixture(scope="module")

@@ -4,15 +4,15 @@ import json
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from tests.support.servers import BOUNDARY, Answer, Server, form, running
+from tests.support.shades import shade
 
-Shade = Callable[..., bytes]
 HEAD = f"POST /detect HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary={BOUNDARY}\r\n"
 KEY = {"X-API-Key": "geheim"}
 
@@ -67,7 +67,7 @@ def test_413_at_the_limit_when_the_body_has_no_length(small: Server) -> None:
     assert b'flywheel_rejects_total{reason="too_large"}' in small.get("/metrics", **KEY).body
 
 
-def test_413_when_the_picture_is_a_bomb(small: Server, shade: Shade) -> None:
+def test_413_when_the_picture_is_a_bomb(small: Server) -> None:
     before = small.resident_mb()
     bomb = shade(0, 9_000, 9_000)
     assert len(bomb) > 100_000
@@ -80,7 +80,7 @@ def test_413_when_the_picture_is_a_bomb(small: Server, shade: Shade) -> None:
     assert small.resident_mb() - before < 30
 
 
-def test_413_when_a_batch_has_too_many(small: Server, shade: Shade) -> None:
+def test_413_when_a_batch_has_too_many(small: Server) -> None:
     parts = [("files", "a.png", shade(1))] * 3
     assert small.post_form("/detect/batch", [*parts], **KEY).status == 413
 
@@ -95,14 +95,12 @@ def test_401_when_the_key_is_wrong(headers: dict[str, str], small: Server) -> No
 
 
 @pytest.mark.parametrize("headers", [KEY, {"Authorization": "Bearer geheim"}])
-def test_answered_when_the_key_is_right(headers: dict[str, str], small: Server, shade: Shade) -> None:
+def test_answered_when_the_key_is_right(headers: dict[str, str], small: Server) -> None:
     assert small.post("/detect", shade(1), **headers).status == 200
     assert small.get("/metrics", **headers).status == 200
 
 
-def test_only_feedback_and_metrics_guarded_when_anyone_may_detect(
-    tmp_path: Path, bright_model: Path, shade: Shade
-) -> None:
+def test_only_feedback_and_metrics_guarded_when_anyone_may_detect(tmp_path: Path, bright_model: Path) -> None:
     with running(tmp_path, MODEL_URI=str(bright_model), API_KEY="geheim", API_KEY_FOR="feedback") as server:
         assert server.post("/detect", shade(1)).status == 200
         for path in ("/feedback", "/%66eedback", "/feedback/", "//feedback", "/metrics", "/metrics/", "/%6detrics"):
@@ -134,12 +132,12 @@ def test_log_lines_stay_whole_when_the_sender_forges(small: Server) -> None:
     assert "FORGED" not in json.dumps(lines)
 
 
-def test_nothing_on_disk_when_large_pictures_came(server: Server, shade: Shade) -> None:
+def test_nothing_on_disk_when_large_pictures_came(server: Server) -> None:
     assert server.post("/detect", shade(1) + bytes(8_000_000)).status == 200
     assert not list((server.log.parent / "tmp").iterdir())
 
 
-def test_503_with_retry_after_when_the_queue_is_full(tmp_path: Path, bright_model: Path, shade: Shade) -> None:
+def test_503_with_retry_after_when_the_queue_is_full(tmp_path: Path, bright_model: Path) -> None:
     large = shade(128, 5000, 5000)
     with (
         running(tmp_path, MODEL_URI=str(bright_model), WORKERS="1", MAX_WAITING="1") as server,
@@ -153,7 +151,7 @@ def test_503_with_retry_after_when_the_queue_is_full(tmp_path: Path, bright_mode
         assert b'flywheel_rejects_total{reason="busy"}' in server.get("/metrics").body
 
 
-def test_answer_comes_when_told_to_stop(tmp_path: Path, bright_model: Path, shade: Shade) -> None:
+def test_answer_comes_when_told_to_stop(tmp_path: Path, bright_model: Path) -> None:
     large = shade(128, 5000, 5000)
     answers: list[Answer] = []
     with running(tmp_path, MODEL_URI=str(bright_model), DRAIN_SECONDS="0.5", WORKERS="1") as server:

@@ -2,15 +2,14 @@
 
 import io
 import json
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 from PIL import Image
 
 from tests.support.servers import Answer, Server
+from tests.support.shades import shade
 
-Shade = Callable[..., bytes]
 UNKNOWN = "0123456789abcdef" * 2
 
 
@@ -19,7 +18,7 @@ def feedback(server: Server, picture: bytes | None = None, **fields: str | bytes
     return server.post_form("/feedback", [*parts, *([("file", "a.png", picture)] if picture else [])])
 
 
-def test_boxes_and_model_when_asked(server: Server, shade: Shade) -> None:
+def test_boxes_and_model_when_asked(server: Server) -> None:
     answer = server.post("/detect", shade(204))
     found = answer.json()
     assert answer.status == 200
@@ -43,12 +42,12 @@ def test_boxes_and_model_when_asked(server: Server, shade: Shade) -> None:
         ("max_detections=1", ["airplane"]),
     ],
 )
-def test_narrowed_down_when_asked(query: str, labels: list[str], server: Server, shade: Shade) -> None:
+def test_narrowed_down_when_asked(query: str, labels: list[str], server: Server) -> None:
     assert [each["label"] for each in server.post(f"/detect?{query}", shade(204)).json()["detections"]] == labels
 
 
 @pytest.mark.parametrize("query", ["confidence=2", "confidence=nan", "iou=-1", "max_detections=0", "conf=0.5"])
-def test_422_when_a_parameter_is_wrong(query: str, server: Server, shade: Shade) -> None:
+def test_422_when_a_parameter_is_wrong(query: str, server: Server) -> None:
     answer = server.post(f"/detect?{query}", shade(0))
     assert answer.status == 422
     assert answer.json()["error"].startswith(query.partition("=")[0])
@@ -75,7 +74,7 @@ def test_clear_4xx_when_the_form_is_wrong(parts: list[tuple[str, str, bytes]], s
     assert answer.json()["request_id"] == answer.headers["x-request-id"]
 
 
-def test_drawn_when_asked_for_a_picture(server: Server, shade: Shade) -> None:
+def test_drawn_when_asked_for_a_picture(server: Server) -> None:
     jpeg = server.post("/detect/image", shade(204))
     assert jpeg.headers["content-type"] == "image/jpeg"
     assert jpeg.headers["x-detections"] == "2"
@@ -85,7 +84,7 @@ def test_drawn_when_asked_for_a_picture(server: Server, shade: Shade) -> None:
     assert len(Image.open(io.BytesIO(png.body)).convert("RGB").getcolors(1_000_000) or []) > 3
 
 
-def test_one_bad_file_spoils_nothing_when_in_a_batch(server: Server, shade: Shade) -> None:
+def test_one_bad_file_spoils_nothing_when_in_a_batch(server: Server) -> None:
     parts = [("files", "a.png", shade(51)), ("files", "b.txt", b"hello"), ("files", "c.png", shade(255))]
     answer = server.post_form("/detect/batch", [*parts])
     results = answer.json()["results"]
@@ -97,7 +96,7 @@ def test_one_bad_file_spoils_nothing_when_in_a_batch(server: Server, shade: Shad
     assert server.post_form("/detect/batch", [("file", "a.png", shade(51))]).status == 422
 
 
-def test_kept_for_labelling_when_feedback_comes(server: Server, shade: Shade) -> None:
+def test_kept_for_labelling_when_feedback_comes(server: Server) -> None:
     request_id = server.post("/detect", shade(100)).json()["request_id"]
     boxes = json.dumps([{"label": "airplane", "box": {"x1": 1, "y1": 2, "x2": 30, "y2": 40}}])
     answer = feedback(server, request_id=request_id, verdict="missed", boxes=boxes)
@@ -111,7 +110,7 @@ def test_kept_for_labelling_when_feedback_comes(server: Server, shade: Shade) ->
     assert Image.open(io.BytesIO(next(store.rglob(f"{request_id}.jpg")).read_bytes())).size == (64, 64)
 
 
-def test_picture_asked_for_when_the_server_does_not_have_it(server: Server, shade: Shade) -> None:
+def test_picture_asked_for_when_the_server_does_not_have_it(server: Server) -> None:
     assert feedback(server, request_id=UNKNOWN, verdict="wrong").json()["picture"] == "needed"
     assert feedback(server, shade(9), request_id=UNKNOWN, verdict="wrong").json()["picture"] == "kept"
     opted_out = server.post("/detect", shade(7), X_No_Capture="1").json()["request_id"]

@@ -4,19 +4,18 @@ import os
 import random
 import time
 from collections import Counter
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from tests.support.servers import BOUNDARY, Server, form
+from tests.support.shades import shade
 
-Shade = Callable[..., bytes]
 REQUESTS = int(os.environ.get("SOAK", "600"))
 GROWTH_MB = 25  # what the allocator keeps, not what leaks: the same after 5,000 requests
 
 
-def test_no_error_and_no_growth_when_clients_are_good_and_bad(server: Server, shade: Shade) -> None:
+def test_no_error_and_no_growth_when_clients_are_good_and_bad(server: Server) -> None:
     pictures = {value: shade(value, value * 4, value * 4) for value in range(90, 250, 20)}
     statuses: Counter[int] = Counter()
 

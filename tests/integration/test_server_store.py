@@ -17,8 +17,8 @@ from serving.storage.endpoint import Endpoint, endpoint_of_environment
 from serving.storage.objects import StorageError, read, write
 from tests.support.s3 import NAMES, S3, serving_s3
 from tests.support.servers import Server, running
+from tests.support.shades import shade
 
-Shade = Callable[..., bytes]
 SECONDS = 60
 
 
@@ -97,12 +97,12 @@ def wait(what: Callable[[], bool]) -> None:
         time.sleep(0.1)
 
 
-def post(server: Server, shade: Shade, count: int) -> set[int]:
+def post(server: Server, count: int) -> set[int]:
     return {server.post("/detect", shade(100 + number)).status for number in range(count)}
 
 
 def test_requests_notice_nothing_when_the_store_comes_and_goes(
-    store: tuple[S3, dict[str, str]], shade: Shade, tmp_path: Path
+    store: tuple[S3, dict[str, str]], tmp_path: Path
 ) -> None:
     s3, settings = store
     s3.stop(kill=True)
@@ -112,10 +112,10 @@ def test_requests_notice_nothing_when_the_store_comes_and_goes(
         s3.start()
         wait(lambda: server.get("/readyz").status == 200)
         assert server.get("/model").json()["model"]["version"] == "3"
-        assert post(server, shade, 3) == {200}
+        assert post(server, 3) == {200}
         wait(lambda: len(captured(s3)) == 3)
         s3.stop(kill=True)
-        assert post(server, shade, 5) == {200} and server.get("/readyz").status == 200
+        assert post(server, 5) == {200} and server.get("/readyz").status == 200
         wait(lambda: any("capture waits" in line["message"] for line in server.lines()))
         s3.start()
         wait(lambda: len(captured(s3)) == 8)

@@ -12,7 +12,7 @@ import pytest
 
 from runner.label_studio.push import push_captures
 from runner.label_studio.setup import set_up
-from serving.settings import Settings, endpoint_of
+from serving.storage.endpoint import endpoint_of_environment
 from serving.storage.objects import write
 from tests.support.annotating import AIRPLANE, SIZE, Bench, picture
 
@@ -56,7 +56,7 @@ def keep(tmp_path: Path) -> Keep:
             "detections": found,
             "almost": [],
         }
-        endpoint = endpoint_of(Settings())
+        endpoint = endpoint_of_environment()
         data = picture(tmp_path / "kept.jpg", 500 + (number if seed is None else seed)).read_bytes()
         write(uri, f"{place}.jpg", data, "image/jpeg", endpoint)
         write(uri, f"{place}.json", json.dumps(answered).encode(), "application/json", endpoint)

@@ -6,19 +6,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from serving.batching import Batcher
 from serving.vision.detector import Detections, Detector, Options
 from serving.vision.picture import PictureError, TooLargeError
-from tests.support.pictures import encoded
+from tests.support.shades import shade
 
 GRID = np.array([[16, 16, 8, 8, 0, 0]], np.float32).T
 Model = Callable[..., bytes]
-
-
-def shade(value: int) -> bytes:
-    return encoded(Image.new("RGB", (32, 32), (value, value, value)), "PNG")
 
 
 @pytest.mark.parametrize("size", [1, 4])

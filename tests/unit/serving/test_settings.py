@@ -2,16 +2,21 @@
 
 import re
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import pytest
 
 from serving.app import create_app
 from serving.settings import Settings
+from serving.storage.endpoint import endpoint_of_environment
 
 
 def test_every_variable_documented_in_the_readme(project: Path) -> None:
     rows = re.findall(r"^\| `([A-Z0-9_]+)` \| (.*?) \| (.*) \|$", (project / "serving/README.md").read_text(), re.M)
-    expected = set()
+    (environment := MagicMock()).get.return_value = None
+    endpoint_of_environment(environment)
+    texts = {name: text for name, _, text in rows}
+    expected = {(call.args[0], "", texts.get(call.args[0])) for call in environment.get.call_args_list}
     for name, field in Settings.model_fields.items():
         value = field.default
         text = (field.description or "?").replace("|", "\\|")
@@ -38,4 +43,4 @@ def test_unset_when_empty_and_hidden_when_printed(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("API_KEY", "")
     monkeypatch.setenv("MODEL_SHA256", "")
     assert Settings().api_key is None
-    assert "geheim" not in repr(Settings(api_key="geheim", aws_secret_access_key="geheim"))  # type: ignore[arg-type]
+    assert "geheim" not in repr(Settings(api_key="geheim"))  # type: ignore[arg-type]

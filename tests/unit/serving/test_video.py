@@ -1,7 +1,6 @@
 """Videos: frames that are analysed, limits, and files that are none."""
 
 import io
-from fractions import Fraction
 from typing import Any
 
 import av
@@ -12,20 +11,9 @@ from serving.errors import Refused
 from serving.routes.video import analyse
 from serving.settings import Settings
 from serving.storage.detections import Box, Detection
+from tests.support.shades import film
 
-
-def film(frames: int = 25, size: tuple[int, int] = (64, 48), kind: str = "mp4") -> bytes:
-    """Each frame brighter than the one before, 10 a second."""
-    out = io.BytesIO()
-    with av.open(out, "w", format=kind) as target:
-        stream = target.add_stream("libx264", rate=Fraction(10))
-        stream.width, stream.height = size
-        stream.pix_fmt = "yuv420p"
-        for place in range(frames):
-            image = Image.new("RGB", size, (place * 10, place * 10, place * 10))
-            target.mux(stream.encode(av.VideoFrame.from_image(image)))  # type: ignore[no-untyped-call]
-        target.mux(stream.encode(None))
-    return out.getvalue()
+FILM = film(range(0, 250, 10), (64, 48))  # each frame brighter than the one before
 
 
 def predict(image: Image.Image) -> list[Detection]:
@@ -41,7 +29,7 @@ def analysed(data: bytes, every: int = 10, drawn: bool = False, **limits: Any) -
 
 @pytest.mark.parametrize("kind", ["mp4", "mov"])
 def test_every_tenth_frame_when_asked(kind: str) -> None:
-    result, video = analysed(film(kind=kind))
+    result, video = analysed(film(range(0, 250, 10), (64, 48), kind))
     assert [frame.index for frame in result.frames] == [0, 10, 20]
     assert [frame.time_seconds for frame in result.frames] == [0, 1, 2]
     assert [frame.detections[0].confidence for frame in result.frames] == pytest.approx([0, 0.4, 0.8], abs=0.05)
@@ -57,12 +45,12 @@ def test_every_tenth_frame_when_asked(kind: str) -> None:
     ],
 )
 def test_stopped_and_said_when_at_a_limit(limits: dict[str, Any], by: str, frames: int) -> None:
-    result, _ = analysed(film(), every=1, **limits)
+    result, _ = analysed(FILM, every=1, **limits)
     assert (result.stopped_by, len(result.frames)) == (by, frames)
 
 
 def test_played_with_boxes_when_drawn() -> None:
-    _, video = analysed(film(size=(640, 480)), drawn=True)
+    _, video = analysed(film(range(0, 250, 10), (640, 480)), drawn=True)
     with av.open(io.BytesIO(video), "r") as source:
         images = [frame.to_image() for frame in source.decode(video=0)]  # type: ignore[no-untyped-call]
     assert len(images) == 25
@@ -73,12 +61,12 @@ def test_played_with_boxes_when_drawn() -> None:
 @pytest.mark.parametrize(
     ("data", "limits", "status"),
     [
-        (film(), {"max_picture_pixels": 1_000}, 413),
+        (FILM, {"max_picture_pixels": 1_000}, 413),
         (b"", {}, 415),
         (b"no video", {}, 415),
         (b"#EXTM3U\n#EXT-X-VERSION:3\nfile:///etc/passwd\n", {}, 415),
-        (film()[:400], {}, 400),
-        (film()[:-300], {}, 400),
+        (FILM[:400], {}, 400),
+        (FILM[:-300], {}, 400),
     ],
 )
 def test_refused_when_no_whole_video_or_too_large(data: bytes, limits: dict[str, Any], status: int) -> None:

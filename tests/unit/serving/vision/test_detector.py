@@ -1,6 +1,5 @@
 """Detector: both forms of output, boxes in the picture's pixels, and models that it must refuse."""
 
-import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image
 
 from serving.vision.detector import Detector, Options
 from serving.vision.metadata import ModelError
 from serving.vision.picture import PictureError, TooLargeError, decode
+from tests.support.shades import shade
 
 #                      cx  cy  w   h, airplane, helicopter; the input is 32x32
 GRID = np.array([[16, 16, 8, 8, 0.9, 0.1], [17, 16, 8, 8, 0.7, 0.1], [8, 16, 8, 8, 0.2, 0.5]], np.float32).T
@@ -20,14 +19,8 @@ LIST = np.array([[12, 12, 20, 20, 0.9, 0], [4, 12, 12, 20, 0.5, 1], [0, 0, 0, 0,
 Model = Callable[..., bytes]
 
 
-def png(width: int, height: int, value: int = 0) -> bytes:
-    out = io.BytesIO()
-    Image.new("RGB", (width, height), (value, value, value)).save(out, "PNG")
-    return out.getvalue()
-
-
 def test_no_boxes_when_the_model_finds_nothing(tiny_model: Model) -> None:
-    found = Detector(tiny_model(np.zeros((6, 0), np.float32))).detect(png(64, 32))
+    found = Detector(tiny_model(np.zeros((6, 0), np.float32))).detect(shade(0, 64, 32))
     assert found.boxes_xyxy_px.shape == (0, 4)
     assert found.confidences.shape == found.class_ids.shape == (0,)
     assert (found.width, found.height) == (64, 32)
@@ -39,7 +32,7 @@ def test_boxes_in_pixels_of_the_picture_when_found(
     output: NDArray[np.float32], end2end: str, batch: int | str, tiny_model: Model
 ) -> None:
     detector = Detector(tiny_model(output, end2end=end2end, batch=batch))
-    found = detector.detect(png(64, 32))  # half as high: input rows 8 to 24, at half the size
+    found = detector.detect(shade(0, 64, 32))  # half as high: input rows 8 to 24, at half the size
     assert found.boxes_xyxy_px.tolist() == [[24, 8, 40, 24], [8, 8, 24, 24]]
     assert found.boxes_xyxy_px.dtype == np.float32
     assert found.confidences.tolist() == pytest.approx([0.9, 0.5])
@@ -71,15 +64,17 @@ def test_says_what_it_is_when_loaded(tmp_path: Path, tiny_model: Model) -> None:
 )
 def test_detections_by_the_options(options: dict[str, Any], class_ids: list[int], tiny_model: Model) -> None:
     detector = Detector(tiny_model(GRID))
-    assert detector.detect(png(32, 32), Options(**options)).class_ids.tolist() == class_ids
-    (inferred,) = detector.infer([png(32, 32)])
+    assert detector.detect(shade(0, 32, 32), Options(**options)).class_ids.tolist() == class_ids
+    (inferred,) = detector.infer([shade(0, 32, 32)])
     assert detector.select(inferred, Options(**options)).class_ids.tolist() == class_ids
 
 
 @pytest.mark.parametrize("batch", [1, "batch"])
 def test_answers_belong_to_their_pictures_when_in_a_batch(batch: int | str, tiny_model: Model) -> None:
     detector = Detector(tiny_model(GRID * 0 + 1, bright=(4, 0), batch=batch))
-    found = detector.detect_batch([png(32, 32, 51), decode(png(32, 32, 204)), png(64, 64)], Options(confidence=0.5))
+    found = detector.detect_batch(
+        [shade(51, 32, 32), decode(shade(204, 32, 32)), shade(0, 64, 64)], Options(confidence=0.5)
+    )
     assert [round(float(f.confidences[0]), 3) for f in found] == [1.2, 1.8, 1.0]
     assert [f.width for f in found] == [32, 32, 64]
     assert detector.detect_batch([]) == []
@@ -88,7 +83,7 @@ def test_answers_belong_to_their_pictures_when_in_a_batch(batch: int | str, tiny
 def test_input_hugs_the_picture_when_its_size_is_free(tiny_model: Model) -> None:
     detector = Detector(tiny_model(GRID, bright=(4, 0), input_hw=(64, 64), free=True))
     assert detector.rect
-    pictures = [png(64, 32, 204), png(64, 64), png(32, 64), png(128, 64)]
+    pictures = [shade(204, 64, 32), shade(0, 64, 64), shade(0, 32, 64), shade(0, 128, 64)]
     assert [detector.prepare(data)[0].shape[2:] for data in pictures] == [(32, 64), (64, 64), (64, 32), (32, 64)]
     wide, square, tall, large = detector.detect_batch(pictures, Options(confidence=0.6))
     assert wide.boxes_xyxy_px.tolist() == [[12, 12, 20, 20]]
@@ -102,7 +97,7 @@ def test_picture_error_passes_when_unreadable(tiny_model: Model) -> None:
     with pytest.raises(PictureError):
         detector.detect(b"no picture")
     with pytest.raises(TooLargeError, match=r"20x20 .* 100 "):
-        detector.detect(png(20, 20), Options(max_pixels=100))
+        detector.detect(shade(0, 20, 20), Options(max_pixels=100))
 
 
 @pytest.mark.parametrize(
@@ -114,7 +109,7 @@ def test_picture_error_passes_when_unreadable(tiny_model: Model) -> None:
 )
 def test_value_error_when_out_of_range(options: dict[str, Any], tiny_model: Model) -> None:
     with pytest.raises(ValueError, match=f"^{next(iter(options))} is "):
-        Detector(tiny_model(GRID)).detect(png(4, 4), Options(**options))
+        Detector(tiny_model(GRID)).detect(shade(0, 4, 4), Options(**options))
 
 
 def test_refused_when_no_model(tmp_path: Path, tiny_model: Model) -> None:

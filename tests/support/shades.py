@@ -1,0 +1,32 @@
+"""Pictures and films of one brightness, 0 to 255, for models that tell them apart (`tiny_model`)."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable
+from fractions import Fraction
+
+from PIL import Image
+
+
+def shade(value: int, width: int = 64, height: int = 64) -> bytes:
+    """The PNG of a picture of one brightness."""
+    out = io.BytesIO()
+    Image.new("RGB", (width, height), (value, value, value)).save(out, "PNG")
+    return out.getvalue()
+
+
+def film(values: Iterable[int], size: tuple[int, int] = (64, 64), kind: str = "mp4") -> bytes:
+    """A video with a frame of each brightness, 10 a second."""
+    import av
+
+    out = io.BytesIO()
+    with av.open(out, "w", format=kind) as target:
+        stream = target.add_stream("libx264", rate=Fraction(10))
+        stream.width, stream.height = size
+        stream.pix_fmt = "yuv420p"
+        for value in values:
+            frame = av.VideoFrame.from_image(Image.new("RGB", size, (value,) * 3))  # type: ignore[no-untyped-call]
+            target.mux(stream.encode(frame))
+        target.mux(stream.encode(None))
+    return out.getvalue()
