@@ -10,7 +10,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.errors import error_response
-from serving.routes.docs import STATIC
+from serving.openapi import STATIC
 from serving.state import State
 from serving.storage.detections import ModelName
 

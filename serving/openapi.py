@@ -1,4 +1,7 @@
-"""OpenAPI pieces that types cannot express: the page's texts, forms with files, and refusals."""
+"""OpenAPI page: its texts and settings, and the pieces that types cannot express: forms with files, and refusals.
+
+Swagger UI's files come from the package fastapi_offline, so that the page works without the internet.
+"""
 
 from typing import Any
 
@@ -12,6 +15,15 @@ TAGS = [
     {"name": "Feedback", "description": "report mistakes of the model"},
     {"name": "Operate", "description": "for operators of the server"},
 ]
+STATIC = "/static"
+PAGE = {
+    "tryItOutEnabled": True,
+    "displayRequestDuration": True,
+    "defaultModelsExpandDepth": 0,
+    "persistAuthorization": True,
+    "validatorUrl": None,  # otherwise the page calls a server on the internet
+    "docExpansion": "list",
+}
 _BINARY = {"type": "string", "format": "binary"}
 FILE = {"file": {**_BINARY, "description": "the picture"}}
 FILES = {"files": {"type": "array", "items": _BINARY, "minItems": 1, "description": "the pictures"}}

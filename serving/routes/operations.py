@@ -1,6 +1,7 @@
-"""Routes for operators: /model, /healthz, /readyz, /metrics."""
+"""Routes for operators: /model, /healthz, /readyz, /metrics; and / to the API page."""
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
+from starlette.responses import RedirectResponse
 
 from serving.monitoring import CONTENT_TYPE
 from serving.openapi import REFUSALS
@@ -8,6 +9,12 @@ from serving.responses import Health, ModelInfo
 from serving.state import Shared
 
 router = APIRouter(tags=["Operate"])
+
+
+@router.get("/", include_in_schema=False)
+async def home(request: Request) -> Response:
+    """Redirect to the page."""
+    return RedirectResponse(f"{request.scope.get('root_path', '')}/docs")
 
 
 @router.get("/model", responses={code: REFUSALS[code] for code in (401, 503)}, summary="The loaded model")
