@@ -53,15 +53,12 @@ def test_inside_and_centred_when_of_any_size(
 ) -> None:
     place = letterbox(width, height, input_hw, stride=stride)
     assert (place.input_height % 32, place.input_width % 32) == (0, 0)
-    assert place.input_height <= input_hw[0]
-    assert place.input_width <= input_hw[1]
+    assert place.input_height <= input_hw[0] and place.input_width <= input_hw[1]
     right = place.input_width - place.left - place.inner_width
     below = place.input_height - place.top - place.inner_height
-    assert place.inner_width >= 1
-    assert place.inner_height >= 1
+    assert min(place.inner_width, place.inner_height) >= 1
     assert min(place.left, place.top, right, below) >= 0
-    assert abs(right - place.left) <= 1
-    assert abs(below - place.top) <= 1
+    assert abs(right - place.left) <= 1 and abs(below - place.top) <= 1
     assert place.inner_width == input_hw[1] or place.inner_height == input_hw[0]
 
 
@@ -92,8 +89,7 @@ def test_padded_with_grey_when_filled(size: tuple[int, int]) -> None:
     fill(picture_of(Image.new("RGB", size, (255, 0, 51))), place, out)
     inner = out[:, place.top : place.top + place.inner_height, place.left : place.left + place.inner_width]
     assert np.allclose(inner, np.array([1, 0, 0.2])[:, None, None])
-    padding = out.size - inner.size
-    assert np.isclose(out, 114 / 255).sum() == padding
+    assert np.isclose(out, 114 / 255).sum() == out.size - inner.size
 
 
 def test_pixels_are_interpolated_and_not_averaged_when_shrunk() -> None:

@@ -84,31 +84,20 @@ def test_rows_above_their_threshold_when_a_grid(
     assert rows.boxes_xyxy_px.shape == (len(expected), 4)
 
 
-def test_corners_when_a_grid() -> None:
+def test_corners_or_nothing_when_a_grid() -> None:
     rows = from_grid(GRID, np.array([0.25, 0.25], np.float32), multi_label=False)
     assert rows.boxes_xyxy_px.tolist() == [[8, 9, 12, 11], [17, 17, 23, 23]]
-
-
-def test_nothing_when_the_grid_is_empty() -> None:
     assert len(from_grid(np.empty((6, 0), np.float32), np.zeros(2, np.float32), multi_label=True).confidences) == 0
 
 
 def test_left_out_when_not_finite() -> None:
-    grid = np.array(
-        [[np.nan, 1, 1, 1, 0.9], [np.inf, 1, 1, 1, 0.9], [1, 1, 1, 1, np.nan], [1, 1, 2, 2, 0.8]], np.float32
-    )
-    rows = from_grid(grid.T, np.array([0.25], np.float32), multi_label=False)
+    grid = [[np.nan, 1, 1, 1, 0.9], [np.inf, 1, 1, 1, 0.9], [1, 1, 1, 1, np.nan], [1, 1, 2, 2, 0.8]]
+    rows = from_grid(np.array(grid, np.float32).T, np.array([0.25], np.float32), multi_label=False)
     assert rows.confidences.tolist() == [np.float32(0.8)]
 
 
 def test_rows_above_their_threshold_when_a_list() -> None:
-    output = [
-        [0, 0, 4, 4, 0.9, 0],
-        [0, 0, 4, 4, 0.5, 1],
-        [0, 0, 4, 4, 0.4, 1],
-        [0, 0, 4, 4, 0.9, 7],
-        [0, 0, 4, 4, 0, -1],
-    ]
+    output = [[0, 0, 4, 4, *row] for row in ((0.9, 0), (0.5, 1), (0.4, 1), (0.9, 7), (0, -1))]
     rows = from_list(np.array(output, np.float32), np.array([0.25, 0.4], np.float32))
     assert rows.class_ids.tolist() == [0, 1]
     assert from_list(np.empty((0, 6), np.float32), np.zeros(2, np.float32)).boxes_xyxy_px.shape == (0, 4)
