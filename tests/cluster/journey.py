@@ -13,7 +13,7 @@ from ultralytics import YOLO
 
 from tests.cluster.conftest import Installation
 from tests.cluster.desk import Desk, blocks, get, the_store, typed, until
-from tests.cluster.runs import assert_pinned_and_served, detect, ended, pins, run_of, served
+from tests.cluster.runs import assert_pinned_and_served, detect, ended, pins, rolled_out, run_of, served
 from tests.support.pictures import encoded, gradient
 
 
@@ -68,9 +68,7 @@ def bring_a_dataset_and_a_stock_model(desk: Desk) -> None:
 
 def staging() -> str:
     """Return the version that staging answers with, once all of its Pods are new; else an empty string."""
-    model = get("deployment", "model", "--namespace=flywheel-staging")
-    wanted, status = model["spec"]["replicas"], model["status"]
-    if not wanted or {status.get(key) for key in ("readyReplicas", "updatedReplicas", "replicas")} != {wanted}:
+    if not rolled_out("staging"):
         return ""
     data = get("secret", "model-api", "--namespace=flywheel-staging")["data"]
     return str(served("staging", b64decode(data["key"]).decode()).get("version", ""))

@@ -102,6 +102,14 @@ def served(environment: str = "dev", key: str = "") -> Object:
         return {}
 
 
+def rolled_out(environment: str) -> bool:
+    """Whether an environment has servers, and all of them are of the newest pin."""
+    model = get("deployment", "model", f"--namespace=flywheel-{environment}")
+    wanted, status = model["spec"]["replicas"], model["status"]
+    counts = {status.get(key) for key in ("readyReplicas", "updatedReplicas", "replicas")}
+    return bool(wanted) and counts == {wanted} and status["observedGeneration"] == model["metadata"]["generation"]
+
+
 def detect() -> Object:
     """Send dev a picture, as serving/README.md does; return its answer."""
     with TemporaryDirectory() as folder:
@@ -141,8 +149,9 @@ def assert_pinned_and_served(desk: Desk, commit: str, run: str, before: list[str
     desk.pull()
     pin = dict(line.split("=", 1) for line in (desk.clone / PIN).read_text().splitlines() if "=" in line)
     assert (pin["MODEL_VERSION"], pin["MODEL_COMMIT"]) == (str(number), commit)
-    until(lambda: served().get("version") == number, 420, f"dev serves version {number}")
-    assert detect()["model"]["version"] == str(number)
+    until(lambda: served().get("version") == number and rolled_out("dev"), 420, f"dev serves version {number}")
+    # The Ingress may send a request to a former Pod for two more seconds.
+    until(lambda: detect()["model"]["version"] == str(number), 30, f"dev detects with version {number}")
     maps = [each.get("data", {}) for each in items("configmaps", "--namespace=flywheel-dev")]
     assert pin["MODEL_SHA256"] in {each.get("MODEL_SHA256") for each in maps}
     assert not at_work(), at_work()
