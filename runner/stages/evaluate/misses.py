@@ -77,7 +77,8 @@ def _pairs(comparison: Comparison, names: Sequence[str]) -> list[Pair]:
         said_name = names[comparison.found.class_ids[predicted]] if predicted >= 0 else None
         colour = MISSED if predicted < 0 else FALSE if actual < 0 else RIGHT if is_name == said_name else WRONG
         confidence = float(comparison.found.confidences[predicted]) if predicted >= 0 else None
-        pairs.append(Pair(colour, is_name, said_name, confidence, boxes.xyxy_px[place].round(1).tolist()))
+        sides = [round(side, 1) for side in boxes.xyxy_px[place].tolist()]
+        pairs.append(Pair(colour, is_name, said_name, confidence, sides))
     return pairs
 
 

@@ -25,13 +25,17 @@ def copy(project: Path, target: Path) -> Path:
     return target
 
 
-def test_each_missing_thing_has_a_remedy_when_the_folder_is_empty(tmp_path: Path) -> None:
+def test_each_missing_thing_has_a_remedy_when_the_folder_is_empty(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "scratch").mkdir()
+    monkeypatch.setenv("RUNNER_WORK", "scratch/not/there/yet")
     text, well = doctor.examine(tmp_path)
     assert not well
     for missing in (".git", ".dvc"):
         assert f"FAIL  {missing} is missing\n      " in text
     assert "params.yaml: " in text
-    assert f"ok    {tmp_path} can be written" in text
+    assert f"ok    {tmp_path} can be written\nok    {tmp_path / 'scratch'} can be written\n" in text
 
 
 def test_python_is_named_when_another_one_is_on_the_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
