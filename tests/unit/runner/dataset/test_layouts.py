@@ -89,18 +89,6 @@ def test_workshop_layout_is_read_in_any_top_folder(tmp_path: Path, top: str) -> 
     assert layout.ignored == layout.notes == []
 
 
-def test_workshop_layout_takes_its_parts_from_lists(tmp_path: Path) -> None:
-    files = WORKSHOP | {"train.txt": "images/a.jpg\r\n\r\nimages/gone.jpg\n", "test.txt": "./images/b.png"}
-    layout = read_layout(lay(tmp_path, files))
-    assert parts(layout) == {"a.jpg": "train", "b.png": "test"}
-    assert layout.ignored == ["train.txt:3: images/gone.jpg is no picture of the dataset"]
-
-
-def test_workshop_layout_takes_its_parts_from_folders(tmp_path: Path) -> None:
-    files = {"classes.txt": "a", "images/train/a.jpg": "", "images/Valid/b.jpg": "", "labels/train/a.txt": ""}
-    assert parts(read_layout(lay(tmp_path, files))) == {"a.jpg": "train", "b.jpg": "val"}
-
-
 @pytest.mark.parametrize("top", ["", "planes.v3i.yolov11/", "x/y/"])
 def test_roboflow_layout_is_read_in_any_top_folder(tmp_path: Path, top: str) -> None:
     layout = read_layout(lay(tmp_path, {f"{top}{name}": text for name, text in ROBOFLOW.items()}))
@@ -141,6 +129,18 @@ def test_ultralytics_layout_is_read_however_it_names_its_places(tmp_path: Path, 
     ("files", "expected", "notes", "ignored"),
     [
         (
+            WORKSHOP | {"train.txt": "images/a.jpg\r\n\r\nimages/gone.jpg\n", "test.txt": "./images/b.png"},
+            {"a.jpg": "train", "b.png": "test"},
+            [],
+            ["train.txt:3: images/gone.jpg"],
+        ),
+        (
+            {"classes.txt": "a", "images/train/a.jpg": "", "images/Valid/b.jpg": "", "labels/train/a.txt": ""},
+            {"a.jpg": "train", "b.jpg": "val"},
+            [],
+            [],
+        ),
+        (
             {"other.yaml": "a: b\n", "coco8.yaml": "names: {0: a}\ntrain: images/train\n"}
             | {"images/train/a.jpg": "", "labels/train/a.txt": ""},
             {"a.jpg": "train"},
@@ -167,9 +167,9 @@ def test_ultralytics_layout_is_read_however_it_names_its_places(tmp_path: Path, 
             [],
         ),
     ],
-    ids=["another name", "a part is missing", "in several parts", "labels beside"],
+    ids=["lists", "folders", "another name", "a part is missing", "in several parts", "labels beside"],
 )
-def test_ultralytics_layout_is_read_when_it_is_odd(
+def test_parts_are_read_when_the_layout_is_odd(
     tmp_path: Path, files: dict[str, str], expected: dict[str, str], notes: list[str], ignored: list[str]
 ) -> None:
     layout = read_layout(lay(tmp_path, files))
