@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
+from runner.stages.registry import STAGES
 from tests.support.projects import copy_project, set_params
 
 SMOKE = {
@@ -17,15 +21,27 @@ SMOKE = {
     "model": {"imgsz": 64},
     "train": {"epochs": 2},
 }
+Digests = Callable[[Path, str], dict[str, str]]
 
 
 @pytest.fixture(scope="session")
-def trained(project: Path, environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the project after one `dvc repro`; tests must not change it."""
-    copy = copy_project(project, tmp_path_factory.mktemp("a project ü") / "flywheel", environment)
-    set_params(copy, SMOKE)
-    done = subprocess.run(["dvc", "repro"], cwd=copy, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+def trained(
+    project: Path, environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory, worker_id: str
+) -> Path:
+    """A copy of the project after one `dvc repro`, which all workers share; tests must not change it."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base if worker_id == "master" else base.parent) / "a project ü"
+    folder.mkdir(exist_ok=True)
+    copy = folder / "flywheel"
+    with FileLock(folder / "lock"):
+        if not (copy / "dvc.lock").exists():
+            shutil.rmtree(copy, ignore_errors=True)  # of a worker that failed
+            copy_project(project, copy, environment)
+            set_params(copy, SMOKE)
+            done = subprocess.run(
+                ["dvc", "repro"], cwd=copy, env=environment, capture_output=True, text=True, check=False
+            )
+            assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return copy
 
 
@@ -33,3 +49,16 @@ def trained(project: Path, environment: dict[str, str], tmp_path_factory: pytest
 def copy_of_trained(trained: Path, tmp_path: Path) -> Path:
     """A trained project that a test may change."""
     return Path(shutil.copytree(trained, tmp_path / "flywheel", symlinks=True))
+
+
+@pytest.fixture(scope="session")
+def digests() -> Digests:
+    """Returns the digest of every file that a stage wrote."""
+
+    def digests(project: Path, stage: str) -> dict[str, str]:
+        folders = [project / "artifacts" / output for output in STAGES[stage].outputs]
+        files = [file for folder in folders for file in sorted(folder.rglob("*")) if file.is_file()]
+        assert files
+        return {str(file.relative_to(project)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+
+    return digests
