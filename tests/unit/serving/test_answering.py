@@ -1,0 +1,77 @@
+"""Answers: the query that a request is resolved to, and the predictions that are remembered and offered for capture."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from serving.answering import Parameters, predict, remember, resolve
+from serving.errors import Refused
+from serving.settings import Settings
+from serving.state import State
+from serving.storage.endpoint import endpoint_of_environment
+from serving.storage.model import load_model
+from tests.support.shades import shade
+
+#  cx cy w h airplane, helicopter; the threshold is 0.25, so the helicopter is just below it
+GRID = np.array([[16, 16, 8, 8, 0.5, 0], [8, 16, 8, 8, 0, 0.22]], np.float32).T
+
+
+@pytest.fixture
+def state(tmp_path: Path, tiny_model: Callable[..., bytes]) -> Iterator[State]:
+    """A server's state with a loaded model, whose writer of captures does not run."""
+    (tmp_path / "model.onnx").write_bytes(tiny_model(GRID))
+    settings = {"capture_uri": str(tmp_path), "capture_strategies": "near_threshold:0.05", "workers": 1}
+    state = State(Settings.model_validate(settings))
+    state.loader.model = load_model(str(tmp_path / "model.onnx"), endpoint_of_environment())
+    state._loaded(state.loader.model)
+    yield state
+    state.workers.stop()
+
+
+def test_not_ready_until_the_model_is_loaded(state: State) -> None:
+    state.loader.model = None
+    with pytest.raises(Refused) as caught:
+        resolve(state, Parameters())
+    assert (caught.value.status_code, caught.value.reason) == (503, "not_ready")
+
+
+@pytest.mark.parametrize(
+    ("parameters", "searched", "shown", "almost", "captured"),
+    [
+        ({}, [0.2, 0.2], ["airplane"], ["helicopter"], True),
+        ({"confidence": 0.1}, [0.1, 0.1], ["airplane", "helicopter"], [], False),
+        ({"confidence": 0.25}, [0.25, 0.25], ["airplane"], [], False),
+        ({"classes": ["helicopter"]}, [0.25, 0.25], [], [], False),
+    ],
+)
+def test_shown_remembered_and_offered(
+    parameters: dict[str, Any],
+    searched: list[float],
+    shown: list[str],
+    almost: list[str],
+    captured: bool,
+    state: State,
+) -> None:
+    query = resolve(state, Parameters(**parameters))
+    assert query.options.confidence == pytest.approx(searched)
+    prediction = asyncio.run(predict(state, "1", shade(0), query, 0))
+    assert [each.label for each in prediction.result.detections] == shown
+    assert [each.label for each in prediction.almost] == almost
+    assert prediction.thresholds == dict.fromkeys(("airplane", "helicopter"), parameters.get("confidence", 0.25))
+    remember(state, prediction, query)
+    assert state.recent.get("1") is prediction
+    assert f"flywheel_capture_queue_length {float(captured)}" in state.metrics.text().decode()
+
+
+@pytest.mark.parametrize(
+    ("data", "status"), [(b"no picture", 415), (b"\x89PNG\r\n\x1a\n", 400), (shade(0, 99, 99), 413)]
+)
+def test_refused_by_the_pictures_fault(data: bytes, status: int, state: State) -> None:
+    state.settings = state.settings.model_copy(update={"max_picture_pixels": 64 * 64})
+    with pytest.raises(Refused) as caught:
+        asyncio.run(predict(state, "1", data, resolve(state, Parameters()), 0))
+    assert caught.value.status_code == status
