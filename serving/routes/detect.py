@@ -144,11 +144,8 @@ def _check_size(data: bytes, limit: int) -> None:
 
 
 def _prefers_png(accept: str) -> bool:
-    accepted = [part.partition(";")[0].strip().lower() for part in accept.split(",")]
-    jpeg = next(
-        (place for place, kind in enumerate(accepted) if kind in ("image/jpeg", "image/*", "*/*")), len(accepted)
-    )
-    return "image/png" in accepted and accepted.index("image/png") < jpeg
+    kinds = [part.partition(";")[0].strip().lower() for part in accept.split(",")]
+    return next((kind for kind in kinds if kind in ("image/png", "image/jpeg", "image/*", "*/*")), "") == "image/png"
 
 
 async def _all(work: list[Any]) -> list[FileResult]:
