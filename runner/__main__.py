@@ -62,68 +62,59 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m runner", description="Flywheel's stages and commands.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="NAME")
     for name, text in STAGES.items():
-        commands.add_parser(name, help=f"stage: {text}", description=text).set_defaults(run=_stage)
+        commands.add_parser(name, help=f"stage: {text}", description=text)
     plan = commands.add_parser("plan", help="which stages would run, and because of which keys")
     plan.add_argument("--json", action="store_true", help="for programs")
     plan.add_argument("--remote", action="store_true", help="look into the store's run cache too")
-    plan.set_defaults(run=_plan)
     summary = commands.add_parser("summary", help="what went in, what came out, how long each stage took")
     summary.add_argument("--markdown", action="store_true", help="as Markdown")
-    summary.set_defaults(run=_summary)
-    doctor = commands.add_parser("doctor", help="explain a broken set-up, line by line with the remedy")
-    doctor.set_defaults(run=_doctor)
+    commands.add_parser("doctor", help="explain a broken set-up, line by line with the remedy")
     dataset = commands.add_parser("dataset", help="`dataset add X`: put a dataset's version into the store")
     add = dataset.add_subparsers(dest="action", required=True).add_parser("add", help="check, pack and store a dataset")
     add.add_argument("source", help="a zip, a folder or s3://bucket/prefix/, in the workshop's or Ultralytics' layout")
     add.add_argument("--name", help="folder of its versions in the store (default: from the file's name)")
-    add.set_defaults(run=_dataset_add)
     weights = commands.add_parser("weights", help="`weights add FILE.pt`: put pretrained weights into the store")
     add = weights.add_subparsers(dest="action", required=True).add_parser("add", help="store a .pt file")
     add.add_argument("file", type=Path, help="such as yolo11n.pt")
-    add.set_defaults(run=_weights_add)
+    for own in commands.choices.values():
+        own.set_defaults(run=_run)
     for module in COMMANDS:
         module.add_parsers(commands)
     return parser
 
 
-def _stage(given: argparse.Namespace) -> None:
-    from runner.stages.registry import run_stage
+def _run(given: argparse.Namespace) -> int:
+    """Run a stage or one of the commands above; return its exit status."""
+    project = Path.cwd()
+    if given.command in STAGES:
+        from runner.stages.registry import run_stage
 
-    run_stage(given.command)
+        run_stage(given.command)
+    elif given.command == "plan":
+        from runner.pipeline.plan import make_plan
 
+        plan = make_plan(project, remote=given.remote)
+        print(plan.as_json() if given.json else plan.as_text())
+    elif given.command == "summary":
+        from runner.pipeline.summary import summarize
 
-def _plan(given: argparse.Namespace) -> None:
-    from runner.pipeline.plan import make_plan
+        print(summarize(project, markdown=given.markdown))
+    elif given.command == "dataset":
+        from runner.dataset.versions import add_dataset
 
-    plan = make_plan(Path.cwd(), remote=given.remote)
-    print(plan.as_json() if given.json else plan.as_text())
+        print(add_dataset(given.source, project=project, name=given.name))
+    elif given.command == "weights":
+        from runner.dataset.weights import add_weights
 
+        print(add_weights(given.file, project=project))
+    else:
+        from runner.cluster.checks import check_cluster
+        from runner.pipeline.doctor import examine
 
-def _summary(given: argparse.Namespace) -> None:
-    from runner.pipeline.summary import summarize
-
-    print(summarize(Path.cwd(), markdown=given.markdown))
-
-
-def _doctor(given: argparse.Namespace) -> int:
-    from runner.cluster.checks import check_cluster
-    from runner.pipeline.doctor import examine
-
-    text, is_well = examine(Path.cwd(), check_cluster)
-    print(text)
-    return 0 if is_well else 1
-
-
-def _dataset_add(given: argparse.Namespace) -> None:
-    from runner.dataset.versions import add_dataset
-
-    print(add_dataset(given.source, project=Path.cwd(), name=given.name))
-
-
-def _weights_add(given: argparse.Namespace) -> None:
-    from runner.dataset.weights import add_weights
-
-    print(add_weights(given.file, project=Path.cwd()))
+        text, is_well = examine(project, check_cluster)
+        print(text)
+        return 0 if is_well else 1
+    return 0
 
 
 if __name__ == "__main__":

@@ -28,40 +28,33 @@ def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     retrain.add_argument("--now", action="store_true", help="also while another run is at work")
     retrain.add_argument("--if-idle", action="store_true", help="nothing, and no error, while another run is at work")
     retrain.add_argument("--commit", action="store_true", help="open a pull request with the values instead")
-    for parser, run in (
-        (discover, _discover),
-        (bootstrap, _bootstrap),
-        (first_run, _first_run),
-        (images, _images),
-        (retrain, _retrain),
-    ):
-        parser.set_defaults(run=run)
+    for parser in (discover, bootstrap, first_run, images, retrain):
+        parser.set_defaults(run=_run)
 
 
-def _discover(given: argparse.Namespace) -> None:
-    from runner.cluster.discover import discover
-
-    print(discover(Path.cwd(), write=given.write))
-
-
-def _bootstrap(given: argparse.Namespace) -> None:
-    from runner.cluster.bootstrap import bootstrap
+def _run(given: argparse.Namespace) -> None:
     from runner.cluster.waiting import say
 
-    bootstrap(Path.cwd(), given.platform, say)
+    project = Path.cwd()
+    match given.command:
+        case "discover":
+            from runner.cluster.discover import discover
 
+            print(discover(project, write=given.write))
+        case "bootstrap":
+            from runner.cluster.bootstrap import bootstrap
 
-def _first_run(given: argparse.Namespace) -> None:
-    from runner.cluster.first_run import first_run
-    from runner.cluster.waiting import say
+            bootstrap(project, given.platform, say)
+        case "first-run":
+            from runner.cluster.first_run import first_run
 
-    first_run(Path.cwd(), say, dataset=given.dataset, baseline=given.baseline and given.baseline.expanduser())
+            first_run(project, say, dataset=given.dataset, baseline=given.baseline and given.baseline.expanduser())
+        case "images":
+            from runner.cluster.container_images import update
 
-
-def _images(given: argparse.Namespace) -> None:
-    from runner.cluster.container_images import update
-
-    print(update(Path.cwd(), write=given.write))
+            print(update(project, write=given.write))
+        case "retrain":
+            _retrain(given)
 
 
 def _retrain(given: argparse.Namespace) -> None:

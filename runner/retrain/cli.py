@@ -15,45 +15,67 @@ from pathlib import Path
 
 from runner.errors import ConfigError, RunnerError, StoreError
 
+TASKS = {
+    "supersede": "cancel runs of older commits, wait for one that publishes",
+    "plan": "tell whether to train, to judge only, or nothing",
+    "prepare": "fetch, check and split the pictures",
+    "await-gpu": "wait for a GPU; tell where to train",
+    "train": "train; without the GPU that was wanted, within the CPU's limits",
+    "gate": "export, measure and judge the model",
+    "publish": "publish the model, unless a newer commit supersedes it",
+    "pin": "commit dvc.lock, and dev's pin, to the branch",
+    "summary": "tell the run's outcome, also after a failure",
+}
 _WITHOUT_STORE = ("supersede", "await-gpu")
 
 
 def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add `task` to `python -m runner`."""
-    names = commands.add_parser("task", help="a Task of gitops/pipelines").add_subparsers(dest="task", required=True)
-    for name, (text, _) in TASKS.items():
-        names.add_parser(name, help=text, description=text).set_defaults(run=_run)
+    task = commands.add_parser("task", help="a Task of gitops/pipelines")
+    task.set_defaults(run=_run)
+    names = task.add_subparsers(dest="task", required=True)
+    for name, text in TASKS.items():
+        names.add_parser(name, help=text, description=text)
 
 
 def _run(given: argparse.Namespace) -> None:
     """Run a Task. Without STORE_URI the store would be a folder, lost with the Task's Pod: that is an error."""
-    for name in ("RUN", "RUNNER_RESULTS", *(() if given.task in _WITHOUT_STORE else ("STORE_URI",))):
+    from runner.retrain import tasks
+
+    for name in ("RUNNER_RESULTS", *(() if given.task in _WITHOUT_STORE else ("STORE_URI",))):
         _env(name)
-    TASKS[given.task][1]()
+    run = _env("RUN")
+    match given.task:
+        case "supersede":
+            _supersede(run)
+        case "plan":
+            _write_results(answer=tasks.plan(run, _overrides()))
+        case "prepare":
+            tasks.prepare(run)
+        case "await-gpu":
+            _await_gpu(run)
+        case "train":
+            tasks.train(run, cache=Path(_env("CACHE")), fallback=_env("FALLBACK") == "true")
+        case "gate":
+            tasks.gate(run)
+        case "publish":
+            _publish(run)
+        case "pin":
+            _pin(run)
+        case "summary":
+            _summary(run)
 
 
-def _supersede() -> None:
+def _supersede(run: str) -> None:
     from runner.cluster.api import Cluster
     from runner.retrain.supersede import supersede
 
-    newer = "" if _overrides() else supersede(Cluster(), _env("RUN"), _newer_commit)
+    newer = "" if _overrides() else supersede(Cluster(), run, _newer_commit)
     print(newer or "no newer commit", flush=True)
     _write_results(superseded=newer)
 
 
-def _plan() -> None:
-    from runner.retrain import tasks
-
-    _write_results(answer=tasks.plan(_env("RUN"), _overrides()))
-
-
-def _prepare() -> None:
-    from runner.retrain import tasks
-
-    tasks.prepare(_env("RUN"))
-
-
-def _await_gpu() -> None:
+def _await_gpu(run: str) -> None:
     """Wait as MODE, TIMEOUT and GPU (of cluster.env) say."""
     from runner.cluster.api import Cluster
     from runner.cluster.waiting import seconds
@@ -61,68 +83,55 @@ def _await_gpu() -> None:
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a cancelled run removes its Pod
     mode, timeout_s = _env("MODE"), seconds(_env("TIMEOUT"), "gpu-timeout")
-    device = await_gpu(Cluster(), _env("RUN"), mode=mode, kind=os.environ.get("GPU", "none"), timeout_s=timeout_s)
+    device = await_gpu(Cluster(), run, mode=mode, kind=os.environ.get("GPU", "none"), timeout_s=timeout_s)
     _write_results(device=device.name, fallback=str(device.is_fallback).lower())
 
 
-def _train() -> None:
-    """Train with DVC's cache in CACHE; FALLBACK: `true` when no GPU came."""
-    from runner.retrain import tasks
-
-    tasks.train(_env("RUN"), cache=Path(_env("CACHE")), fallback=_env("FALLBACK") == "true")
-
-
-def _gate() -> None:
-    from runner.retrain import tasks
-
-    tasks.gate(_env("RUN"))
-
-
-def _publish() -> None:
+def _publish(run: str) -> None:
     from runner.retrain import tasks
 
     newer = "" if _overrides() else _newer_commit()  # a trial is never superseded
     print(newer or "no newer commit", flush=True)
-    model, version, pin_mode = ("", "", "") if newer else tasks.publish(_env("RUN"))
+    model, version, pin_mode = ("", "", "") if newer else tasks.publish(run)
     _write_results(superseded=newer, model=model, version=str(version), pin_mode=pin_mode)
 
 
-def _pin() -> None:
+def _pin(run: str) -> None:
     """Pin MODEL and VERSION; MODE: push or pull-request."""
     from runner.retrain.argocd import send_push
     from runner.retrain.bot_commit import BOT_FILES, Run, pin, propose_for_staging
     from runner.store import open_store
 
     model, version = _env("MODEL"), int(_env("VERSION"))
-    run, store = Run(_env("RUN"), _env("REVISION"), _env("REPO_URL"), _env("BRANCH")), open_store(Path.cwd())
-    pinned = pin(run, store, model, version, mode=_env("MODE"))
+    url, branch, store = _env("REPO_URL"), _env("BRANCH"), open_store(Path.cwd())
+    pinned = pin(Run(run, _env("REVISION"), url, branch), store, model, version, mode=_env("MODE"))
     _write_results(said=pinned.said, staging="")
     print(pinned.said, flush=True)
     if pinned.commit:
-        print(send_push(run.url, run.branch, pinned.commit, BOT_FILES, os.environ), flush=True)
+        print(send_push(url, branch, pinned.commit, BOT_FILES, os.environ), flush=True)
     if not pinned.said.startswith("not pinned"):
-        proposal = propose_for_staging(run.url, run.branch, store, model, version)
+        proposal = propose_for_staging(url, branch, store, model, version)
         _write_results(staging=proposal)
         print(proposal)
 
 
-def _summary() -> None:
+def _summary(run: str) -> None:
     from runner.cluster.api import Cluster
     from runner.cluster.run_summary import summarize_run
     from runner.cluster.runs import steps_of
     from runner.forge.github import set_status
     from runner.store import open_store
 
-    name, revision, overrides = _env("RUN"), _env("REVISION"), _overrides()
-    steps = steps_of(Cluster(), name)
+    revision, overrides = _env("REVISION"), _overrides()
+    steps = steps_of(Cluster(), run)
     try:
         store = open_store(Path.cwd())
-        summary = summarize_run(name, revision, overrides, steps, store)
-        key = f"pipeline/{name}/summary.md" if summary.folder is None else f"{summary.folder}/summary/{name}.md"
+        summary = summarize_run(run, revision, overrides, steps, store)
+        key = f"pipeline/{run}/summary.md" if summary.folder is None else f"{summary.folder}/summary/{run}.md"
         store.replace(key, summary.text.encode())
     except StoreError as error:
         print(f"the summary is not in the store: {error}")
-        summary = summarize_run(name, revision, overrides, steps, None)
+        summary = summarize_run(run, revision, overrides, steps, None)
     print(summary.text)
     context = "flywheel/try" if overrides else "flywheel/retrain"  # a trial's result is not the commit's
     if not set_status(_env("REPO_URL"), revision, summary.state, summary.line, context):
@@ -158,16 +167,3 @@ def _env(name: str) -> str:
     if value := os.environ.get(name):
         return value
     raise RunnerError(f"{name} is not set; the Tasks of gitops/pipelines set it")
-
-
-TASKS = {
-    "supersede": ("cancel runs of older commits, wait for one that publishes", _supersede),
-    "plan": ("tell whether to train, to judge only, or nothing", _plan),
-    "prepare": ("fetch, check and split the pictures", _prepare),
-    "await-gpu": ("wait for a GPU; tell where to train", _await_gpu),
-    "train": ("train; without the GPU that was wanted, within the CPU's limits", _train),
-    "gate": ("export, measure and judge the model", _gate),
-    "publish": ("publish the model, unless a newer commit supersedes it", _publish),
-    "pin": ("commit dvc.lock, and dev's pin, to the branch", _pin),
-    "summary": ("tell the run's outcome, also after a failure", _summary),
-}
