@@ -288,8 +288,10 @@ def test_a_bad_image_of_the_store_is_taken_back_through_git(desk: Desk) -> None:
     good = desk.shell("grep -A2 'name: flywheel-minio' gitops/images/kustomization.yaml | tail -1").split()[1]
     desk.shell(f"sed -i 's/{good}/sha256:{'0' * 64}/' gitops/images/kustomization.yaml")
     desk.push("A bad image", "main", "platform")
-    until(lambda: not_settled().get("flywheel-minio"), 420, "Argo CD sees it", every=2)
-    desk.shell("git revert --no-edit HEAD && git push --quiet origin HEAD:main HEAD:platform")
+    try:
+        until(lambda: not_settled().get("flywheel-minio"), 420, "Argo CD sees it", every=2)
+    finally:
+        desk.shell("git revert --no-edit HEAD && git push --quiet origin HEAD:main HEAD:platform")
     until(lambda: not not_settled(), 900, "every Application Synced and Healthy", every=2)
 
 
@@ -300,14 +302,15 @@ def test_the_server_answers_on_when_its_image_has_no_digest_any_more(desk: Desk)
         f"sed -i '/name: flywheel-serving/,/digest/s/sha256:.*/sha256:{'0' * 64}/' gitops/images/kustomization.yaml"
     )
     desk.push("No digest", "main", "platform")
-    said = desk.shell("make bootstrap PLATFORM=kubernetes", fails=True)
-    assert "flywheel-serving" in said
-    assert "digest" in said
-    refresh("flywheel-serving-dev")
-    until(lambda: "flywheel-serving-dev" in not_settled(), 420, "Argo CD sees it", every=2)
-    time.sleep(30)
-    assert served() == before
-    desk.shell("git revert --no-edit HEAD && git push --quiet origin HEAD:main HEAD:platform")
+    try:
+        said = desk.shell("make bootstrap PLATFORM=kubernetes", fails=True)
+        assert "gitops/images/kustomization.yaml: flywheel-serving" in said
+        refresh("flywheel-serving-dev")
+        until(lambda: "flywheel-serving-dev" in not_settled(), 420, "Argo CD sees it", every=2)
+        time.sleep(30)
+        assert served() == before
+    finally:
+        desk.shell("git revert --no-edit HEAD && git push --quiet origin HEAD:main HEAD:platform")
     until(lambda: not not_settled(), 900, "every Application Synced and Healthy", every=2)
     assert served() == before
 
