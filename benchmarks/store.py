@@ -21,7 +21,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 from minio import Minio
@@ -34,6 +33,7 @@ from runner.store import open_store
 from runner.store.init import init_store
 from runner.workspace import sha256_of
 from serving.storage.endpoint import endpoint_of_environment
+from serving.storage.manifest import Manifest
 from serving.storage.objects import read
 from tests.support.processes import free_port
 from tests.support.s3 import S3, serving_s3
@@ -58,11 +58,8 @@ def release(model: str, folder: Path) -> Release:
         for name, size in zip(("model.onnx", "best.pt"), MODELS[model], strict=True)
     )
     files = {name: write(folder / name, size, random.randrange(1 << 30)) for name, size in SMALL.items()}
-    manifest: dict[str, Any] = dict.fromkeys(("verdict", "commit", "license"))
-    manifest |= {key: {} for key in ("metrics", "dataset", "params", "libraries")}
-    manifest |= {"onnx_sha256": sha256_of(onnx), "classes": ["a"], "work_tree": "", "imgsz": 640}
-    manifest |= {"thresholds": {"overall": 0.25, "classes": {}}}
-    return Release(model, onnx, files | {"best.pt": weights}, manifest, {"weights": str(random.random())})
+    manifest = Manifest(name=model, version=0, onnx_sha256=sha256_of(onnx), classes=["a"], imgsz=640)
+    return Release(onnx, files | {"best.pt": weights}, manifest, {"weights": str(random.random())})
 
 
 def timed(work: Callable[[], object]) -> float:
@@ -114,7 +111,7 @@ def models(server: S3, bucket: str, folder: Path, rounds: int) -> None:
         store = open_store(PROJECT)
         made = release(model, folder / "release")
         store.put_file(f"models/{model}/9/model.onnx", made.onnx)
-        key, sha256 = f"models/{model}/9/model.onnx", made.manifest["onnx_sha256"]
+        key, sha256 = f"models/{model}/9/model.onnx", made.manifest.onnx_sha256
         target = folder / "fetched"
         endpoint = endpoint_of_environment()
 

@@ -174,7 +174,7 @@ def _store(project: Path, values: Values) -> Iterator[Diagnosis]:
         user = kubectl.secret(namespace, name).get("AWS_ACCESS_KEY_ID", "?")
         try:
             with opened(values, name, namespace) as store:
-                store.bucket.patience = ()
+                store.bucket.retry_waits_s = ()
                 count = len(store.list(prefix))
         except RunnerError as error:
             yield Diagnosis(f"the store, as user {user} of Secret {name} in {namespace}", str(error))
@@ -190,7 +190,7 @@ def _pinned(values: Values, environment: str, pin: Pin) -> Diagnosis:
     what = f"the pin of {environment}, {pin.uri}, as its server reads it"
     try:
         with opened(values, "store", f"flywheel-{environment}") as store:
-            store.bucket.patience = ()
+            store.bucket.retry_waits_s = ()
             sha256 = hashlib.sha256(store.read(pin.uri.removeprefix(f"{store.uri}/"))).hexdigest()
     except RunnerError as error:
         return Diagnosis(what, str(error))

@@ -16,6 +16,7 @@ from runner.release.verdict import criteria_rows
 from runner.store import Store
 from runner.store.published import Version, read_version
 from runner.tables import METRICS, Row, Table
+from serving.storage.manifest import Verdict
 
 SUCCESS, FAILURE, ERROR = "success", "failure", "error"  # GitHub's states of a commit
 #: Row of the summary → Task and its result.
@@ -87,8 +88,8 @@ def _outcome(
         return ERROR, f"not published: {newer}"
     name = f"{publish.get('model')} {publish.get('version')}"
     if version is not None and not version.passed:
-        reasons = [each["said"] for each in (version.manifest.verdict or {}).get("findings", []) if not each["passed"]]
-        return FAILURE, f"{name} did not pass the gate: {'; '.join(reasons)}"
+        failed = version.manifest.verdict.failed if version.manifest.verdict else []
+        return FAILURE, f"{name} did not pass the gate: {'; '.join(each.said for each in failed)}"
     said = results.get("pin", {}).get("said", "")
     is_well = is_trial or (said and "not pinned" not in said)
     return SUCCESS if is_well else FAILURE, f"{name}: {said or 'published, not pinned'}"
@@ -103,13 +104,11 @@ def _published(publish: Mapping[str, str], store: Store | None) -> Version | Non
 
 def _of_version(version: Version, store: Store) -> list[Table]:
     manifest = version.manifest
-    verdict = manifest.verdict if isinstance(manifest.verdict, dict) else {}
-    rows = criteria_rows(verdict.get("findings", []))
-    rows += [("left out", line, "-") for line in verdict.get("left_out", [])]
-    against = verdict.get("deployed")
-    old = read_version(store, against["model"], against["version"]) if against else None
+    verdict = manifest.verdict or Verdict()
+    rows = criteria_rows(verdict) + [("left out", line, "-") for line in verdict.left_out]
+    old = read_version(store, verdict.deployed.model, verdict.deployed.version) if verdict.deployed else None
     params: list[Row] = [("key", "value")]
-    for key, value in leaves((manifest.model_extra or {}).get("params", {})):
+    for key, value in leaves(manifest.params):
         params.append((key, "" if value is None else json.dumps(value, ensure_ascii=False)))
     return [
         Table("The gate", rows),

@@ -11,7 +11,7 @@ from tqdm import tqdm
 from runner.dataset.archive import MAX_BYTES, MAX_FILES, check_names
 from runner.errors import DatasetError
 from runner.store import is_bucket
-from runner.store.bucket import Bucket, Found
+from runner.store.bucket import Bucket, ObjectInfo
 from runner.store.sink import Sink
 from serving.storage.endpoint import CONNECTIONS, endpoint_of_environment
 
@@ -46,7 +46,7 @@ def fetch_uri(uri: str, folder: Path) -> Path:
     return folder
 
 
-def _fetch(bucket: Bucket, objects: dict[str, Found], targets: dict[str, Path], what: str) -> None:
+def _fetch(bucket: Bucket, objects: dict[str, ObjectInfo], targets: dict[str, Path], what: str) -> None:
     """Download objects in parallel, with a progress bar on a terminal."""
     for parent in {target.parent for target in targets.values()}:
         parent.mkdir(parents=True, exist_ok=True)

@@ -27,7 +27,7 @@ from runner.dataset.classes import format_notes
 from runner.dataset.layouts import Layout, read_layout
 from runner.dataset.names import shown
 from runner.errors import DatasetError, StoreError
-from runner.store import SCHEME, Store, key_of, open_store
+from runner.store import SCHEME, Store, key_of_url, open_store
 from runner.workspace import PARAMS, link, sha256_of, work_folder, write_text
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
@@ -106,7 +106,7 @@ def fetch_dataset(url: str, sha256: str | None, store: Store, out: Path, *, work
     Returns:
         The files left out or renamed, to print; empty for a version that `dataset add` wrote.
     """
-    key = key_of(url)
+    key = key_of_url(url)
     if sha256 is None:
         raise StoreError(f"{PARAMS}: dataset.sha256 is empty, expected the digest of {url}; `sha256sum` prints it")
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -16,7 +16,8 @@ from runner.pipeline.packages import pinned
 from runner.workspace import work_folder
 
 if TYPE_CHECKING:
-    from runner.store import Store
+    from runner.store.folder import FolderStore
+    from runner.store.s3 import S3Store
 
 FREE_GB = 5
 ASKED = ("dvc", "dvc-s3", "hydra-core", "torch", "torchvision", "ultralytics", "onnx", "onnxruntime", "pillow", "numpy")
@@ -104,12 +105,12 @@ def _configuration(project: Path) -> Iterator[Diagnosis]:
 
 def data(project: Path, url: str) -> Iterator[Diagnosis]:
     """Yield the store's capabilities, and whether it has the dataset's version."""
-    from runner.store import key_of, open_store
+    from runner.store import key_of_url, open_store
 
     try:
         store = open_store(project)
         yield Diagnosis(f"the store {_describe(store)}")
-        there = url == "sample" or store.exists(key_of(url))
+        there = url == "sample" or store.exists(key_of_url(url))
     except RunnerError as error:
         yield Diagnosis("the store", str(error))
         return
@@ -119,21 +120,20 @@ def data(project: Path, url: str) -> Iterator[Diagnosis]:
     )
 
 
-def _describe(store: Store) -> str:
+def _describe(store: FolderStore | S3Store) -> str:
     """Return a store's address and capabilities; StoreError when it does not answer."""
     from runner.store.folder import FolderStore
 
     if isinstance(store, FolderStore):
         return f"is the folder {store.uri}"
-    from runner.store.s3 import CAPABILITIES, S3Store
+    from runner.store.s3 import CAPABILITIES
 
-    assert isinstance(store, S3Store)
-    store.bucket.patience = ()
+    store.bucket.retry_waits_s = ()
     answers = f"{store.uri} at {store.bucket.endpoint.url} answers"
     if not store.exists(CAPABILITIES):
         return f"{answers}; its capabilities are unknown: run `python -m runner store init` as its root user"
     names = {"conditional_put": "conditional PUT", "tags": "tags", "versioning": "versions"}
-    does = store.capabilities._asdict()
+    does = store.capabilities.model_dump()
     return f"{answers}: " + ", ".join(name if does[key] else f"no {name}" for key, name in names.items())
 
 

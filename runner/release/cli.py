@@ -6,7 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
-NO = 3  # exit status of `gate --exit-code` when the model does not pass
+EXIT_REJECTED = 3  # exit status of `gate --exit-code` when the model does not pass
 
 
 def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -41,10 +41,11 @@ def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 def _gate(given: argparse.Namespace) -> int:
     from runner.release.gate import gate
+    from runner.release.verdict import verdict_text
 
     verdict = gate(Path.cwd(), alone=given.alone)
-    print(verdict.as_text(markdown=given.markdown))
-    return 0 if verdict.passed or not given.exit_code else NO
+    print(verdict_text(verdict, markdown=given.markdown))
+    return 0 if verdict.passed or not given.exit_code else EXIT_REJECTED
 
 
 def _publish(given: argparse.Namespace) -> None:

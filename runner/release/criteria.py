@@ -1,4 +1,4 @@
-"""Gate criteria: quality, per-class AP50 against the deployed model, budgets of time and size."""
+"""GateConfig criteria: quality, per-class AP50 against the deployed model, budgets of time and size."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import numpy as np
 
 from runner.config.schema import GateConfig
 from runner.release.resampling import Ranked, ap50, draw, drop_of
-from runner.release.verdict import Finding
+from serving.storage.manifest import Finding
 
 
-class Shown(NamedTuple):
-    """Detections of a model on the test part.
+class ClassDetections(NamedTuple):
+    """Detections of a model on the test part, class by class.
 
     Attributes:
         classes: those of the dataset that the model knows, by name.
@@ -30,19 +30,18 @@ def map50(classes: Mapping[str, Ranked]) -> float | None:
     return float(np.mean(found)) if found else None
 
 
-def absolute(candidate: Shown, rules: GateConfig) -> Finding:
+def absolute(candidate: ClassDetections, rules: GateConfig) -> Finding:
     """Judge a model without a deployed one."""
     found = map50(candidate.classes)
-    return Finding(
-        criterion="mAP50",
-        candidate=_rounded(found),
-        deployed=None,
-        said="no box in test" if found is None else f"{found:.3f}, at least {rules.min_map50:.3f} is wanted",
-        passed=found is not None and found >= rules.min_map50,
-    )
+    if found is None:
+        return _finding("mAP50", "no box in test", passed=False)
+    said = f"{found:.3f}, at least {rules.min_map50:.3f} is wanted"
+    return _finding("mAP50", said, found, passed=found >= rules.min_map50)
 
 
-def per_class(candidate: Shown, deployed: Shown, rules: GateConfig) -> tuple[list[Finding], list[str]]:
+def per_class(
+    candidate: ClassDetections, deployed: ClassDetections, rules: GateConfig
+) -> tuple[list[Finding], list[str]]:
     """Compare the classes that both models know; return a finding for each, and a line for each class left out."""
     findings: list[Finding] = []
     left_out = [f"{name}: the deployed model knows this class, the dataset does not" for name in deployed.others]
@@ -55,20 +54,13 @@ def per_class(candidate: Shown, deployed: Shown, rules: GateConfig) -> tuple[lis
             left_out.append(f"{name}: {boxes} boxes in test, and gate.min_boxes is {rules.min_boxes}")
         else:
             drop, margin = drop_of(before, after, draws, rules.confidence)
-            least = _ap50(before) - rules.max_class_drop - margin
+            new, old = _ap50(after), _ap50(before)
             said = (
-                f"{_ap50(after):.3f} after {_ap50(before):.3f}, at least {least:.3f} is wanted "
+                f"{new:.3f} after {old:.3f}, at least {old - rules.max_class_drop - margin:.3f} is wanted "
                 f"({rules.max_class_drop:g} may be lost, {margin:.3f} may be chance)"
             )
-            findings.append(
-                Finding(
-                    criterion=f"AP50 of {name}",
-                    candidate=_rounded(_ap50(after)),
-                    deployed=_rounded(_ap50(before)),
-                    said=said,
-                    passed=drop - margin <= rules.max_class_drop,
-                )
-            )
+            passed = drop - margin <= rules.max_class_drop
+            findings.append(_finding(f"AP50 of {name}", said, new, old, passed=passed))
     return findings, left_out
 
 
@@ -80,23 +72,19 @@ def budgets(milliseconds: Sequence[float], sizes: Sequence[int], rules: GateConf
         sizes: bytes of model.onnx, in the same order.
         rules: limits of the ratios.
     """
+    findings = []
     megabytes = [size / 1e6 for size in sizes]
     judged = ("latency", "ms", milliseconds, rules.max_latency), ("size", "MB", megabytes, rules.max_size)
-    return [
-        Finding(
-            criterion=criterion,
-            candidate=_rounded(after),
-            deployed=_rounded(before),
-            said=f"{after:.1f} {unit} after {before:.1f} {unit}: {after / before:.2f} times, at most {most:g}",
-            passed=after / before <= most,
-        )
-        for criterion, unit, (after, before), most in judged
-    ]
+    for criterion, unit, (new, old), most in judged:
+        said = f"{new:.1f} {unit} after {old:.1f} {unit}: {new / old:.2f} times, at most {most:g}"
+        findings.append(_finding(criterion, said, new, old, passed=new / old <= most))
+    return findings
+
+
+def _finding(criterion: str, said: str, new: float | None = None, old: float | None = None, *, passed: bool) -> Finding:
+    candidate, deployed = (None if each is None else round(each, 6) for each in (new, old))  # as `evaluate` does
+    return Finding(criterion=criterion, candidate=candidate, deployed=deployed, said=said, passed=passed)
 
 
 def _ap50(ranked: Ranked) -> float:
     return float(ap50(ranked, np.ones((1, len(ranked.labelled)), np.int64))[0])
-
-
-def _rounded(figure: float | None) -> float | None:
-    return None if figure is None else round(figure, 6)  # as `evaluate` does

@@ -10,25 +10,25 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from time import perf_counter
-from typing import Any
 
 import numpy as np
 
 from runner.config.schema import Config
 from runner.errors import StageError
-from runner.release.candidate import Candidate, load_candidate
-from runner.release.criteria import Shown, absolute, budgets, map50, per_class
+from runner.release.contents import Candidate, load_candidate
+from runner.release.criteria import ClassDetections, absolute, budgets, map50, per_class
 from runner.release.deployed import Deployed, NotDeployedError, load_deployed
 from runner.release.resampling import rank
-from runner.release.verdict import Against, Verdict, criteria_of, verdict_file
+from runner.release.verdict import criteria_of, verdict_file
 from runner.stages.evaluate.examples import Example, class_ids, detect, load, read_part
 from runner.stages.evaluate.metrics import Ids
 from runner.workspace import sha256_of, work_folder, write_text
+from serving.storage.manifest import ComparedVersion, Manifest, Verdict
 from serving.vision.detector import Detector, Options
 
 ENVIRONMENT = "dev"  # whose model the candidate is compared with
 PAIRS = 40  # pictures that each model is timed on
-AGREES = 0.01  # allowed difference from `evaluate`'s mAP50, which may be of another machine
+MAP50_TOLERANCE = 0.01  # allowed difference from `evaluate`'s mAP50, which may be of another machine
 
 
 def gate(project: Path, *, alone: bool = False) -> Verdict:
@@ -36,11 +36,6 @@ def gate(project: Path, *, alone: bool = False) -> Verdict:
 
     Args:
         alone: absolute criteria only, without the deployed model.
-    Raises:
-        ConfigError: params.yaml, conf/ or dev's pin is wrong.
-        StageError: there is no model, or it is not what params.yaml describes.
-        DatasetError: a picture or its labels cannot be read.
-        StoreError: the store of dev's pin cannot be reached.
     """
     work = work_folder()
     candidate = load_candidate(project)
@@ -65,9 +60,11 @@ def _judge(candidate: Candidate, deployed: Deployed | None, left_out: list[str])
     class_ids(detector.classes, names)  # raises for classes other than the dataset's
     shown = _shown(detector, names, test, config)
     _check_evaluation(map50(shown.classes), candidate)
-    findings = [absolute(shown, config.gate)]
+    findings, against = [absolute(shown, config.gate)], None
     if deployed:
-        if reason := another_deal(deployed.version.manifest.model_dump(), config):
+        model, number, manifest, sha256 = deployed.version
+        against = ComparedVersion(model=model, version=number, manifest_sha256=sha256)
+        if reason := incomparable_split(manifest, config):
             left_out.append(f"comparison of classes: {reason}")
         else:
             compared, not_compared = per_class(shown, _shown(deployed.detector, names, test, config), config.gate)
@@ -81,27 +78,25 @@ def _judge(candidate: Candidate, deployed: Deployed | None, left_out: list[str])
         left_out=left_out,
         onnx_sha256=sha256_of(candidate.onnx),
         pictures=len(test),
-        deployed=_against(deployed),
+        deployed=against,
         criteria=criteria_of(config.gate),
         deploy=config.gate.deploy,
     )
 
 
-def another_deal(manifest: dict[str, Any], config: Config) -> str:
+def incomparable_split(manifest: Manifest, config: Config) -> str:
     """Return why the deployed model may have been trained on pictures that are now in test; empty when it was not.
 
     A picture's part follows from the section `split` and its own key. So with the same section, a picture in test now
     was in test then, or absent. For parts that the dataset gave, this holds only for the same dataset.
     """
-    params = manifest.get("params")
-    then = params.get("split") if isinstance(params, dict) else None
-    now = config.split.model_dump()
+    then, now = manifest.params.get("split"), config.split.model_dump()
     if not isinstance(then, dict):
         return "nobody knows which pictures the deployed model was trained on: its manifest has no params.split"
     if changed := sorted(key for key in then.keys() | now.keys() if then.get(key) != now.get(key)):
         what = ", ".join(f"split.{key}" for key in changed)
         return f"the pictures were dealt anew ({what}), and the deployed model may know what is in test now"
-    if config.split.mode == "given" and manifest["dataset"].get("sha256") != config.dataset.sha256:
+    if config.split.mode == "given" and manifest.dataset.get("sha256") != config.dataset.sha256:
         return "the dataset gives the parts and is another one, and the deployed model may know what is in test now"
     return ""
 
@@ -123,27 +118,20 @@ def milliseconds(detectors: Sequence[Detector], test: Sequence[Example]) -> list
     return [statistics.median(each[1:]) for each in times]
 
 
-def _shown(detector: Detector, names: list[str], test: Sequence[Example], config: Config) -> Shown:
+def _shown(detector: Detector, names: list[str], test: Sequence[Example], config: Config) -> ClassDetections:
     """Run a model on the test part; classes are matched by name."""
     ids: Ids = np.array([names.index(name) if name in names else -1 for name in detector.classes], np.int64)
     found = [each.everything for each in detect(detector, ids, test, config.evaluate)]
     known = [each.take(np.flatnonzero(each.class_ids >= 0)) for each in found]
     ranked = rank([example.labelled for example in test], known, len(names))
     classes = {name: each for name, each in zip(names, ranked, strict=True) if name in detector.classes}
-    return Shown(classes, [name for name in detector.classes if name not in names])
+    return ClassDetections(classes, [name for name in detector.classes if name not in names])
 
 
 def _check_evaluation(found: float | None, candidate: Candidate) -> None:
     written = candidate.metrics.get("map50")
-    if (found is None) != (written is None) or abs((found or 0) - (written or 0)) > AGREES:
+    if (found is None) != (written is None) or abs((found or 0) - (written or 0)) > MAP50_TOLERANCE:
         raise StageError(
             f"{candidate.folder}/evaluation/metrics.json says mAP50 {written}, but {candidate.onnx} shows {found}: "
             "it is about another model; run `dvc repro`"
         )
-
-
-def _against(deployed: Deployed | None) -> Against | None:
-    if deployed is None:
-        return None
-    version = deployed.version
-    return Against(model=version.model, version=version.number, manifest_sha256=version.sha256)

@@ -8,18 +8,18 @@ from typing import Any
 
 from runner.errors import ObjectError
 from runner.release.pin import environments, read_pin
+from runner.release.verdict import OUTCOMES
 from runner.store import Store
 from runner.store.published import latest, model_names, numbers, read_version
 from runner.tables import Row, Table, figure
 
 Entry = dict[str, Any]
-_VERDICTS = {True: "passed", False: "did not pass", None: "not asked"}
 
 
 def list_models(project: Path, store: Store, model: str | None = None) -> list[Entry]:
     """Return an entry for each version, the newest of each model first.
 
-    An entry holds model, version, map50 (0 to 1), passed (null: the gate was not asked), latest, commit, created,
+    An entry holds model, version, map50 (0 to 1), passed (null: not judged), latest, commit, created,
     environments, and `problem` where the manifest is damaged; then the figures are null.
 
     Args:
@@ -34,20 +34,16 @@ def _entries(store: Store, model: str, pins: dict[str, str]) -> Iterator[Entry]:
     newest = latest(store, model)
     for number in reversed(numbers(store, model)):
         entry: Entry = {"model": model, "version": number, "latest": number == newest}
+        entry |= dict.fromkeys(("map50", "passed", "commit", "created")) | {"environments": [], "problem": None}
         try:
             version = read_version(store, model, number)
         except ObjectError as error:
-            unknown = dict.fromkeys(("map50", "passed", "commit", "created"))
-            yield entry | unknown | {"environments": [], "problem": str(error)}
-            continue
-        yield entry | {
-            "map50": version.map50,
-            "passed": version.passed,
-            "commit": version.manifest.commit,
-            "created": (version.manifest.model_extra or {}).get("created"),
-            "environments": [name for name, sha256 in pins.items() if sha256 == version.sha256],
-            "problem": None,
-        }
+            entry["problem"] = str(error)
+        else:
+            entry |= {"map50": version.map50, "passed": version.passed}
+            entry |= {"commit": version.manifest.commit, "created": version.manifest.created}
+            entry["environments"] = [name for name, sha256 in pins.items() if sha256 == version.sha256]
+        yield entry
 
 
 def models_text(entries: list[Entry], markdown: bool = False) -> str:
@@ -56,14 +52,10 @@ def models_text(entries: list[Entry], markdown: bool = False) -> str:
         return "no model was published yet; `python -m runner publish` does it"
     rows: list[Row] = [("model", "version", "mAP50", "the gate", "commit", "published", "runs in")]
     for entry in entries:
-        verdict = (
-            "damaged" if entry["problem"] else _VERDICTS[entry["passed"]] + (", latest" if entry["latest"] else "")
-        )
-        rows.append(
-            (
-                *(entry["model"], str(entry["version"]), figure(entry["map50"]), verdict),
-                *((entry["commit"] or "-")[:12], entry["created"] or "-", ", ".join(entry["environments"]) or "-"),
-            )
-        )
-    problems = [f"{entry['problem']}" for entry in entries if entry["problem"]]
+        verdict = "damaged" if entry["problem"] else OUTCOMES[entry["passed"]]
+        verdict += ", latest" if entry["latest"] and not entry["problem"] else ""
+        commit, created = (entry["commit"] or "-")[:12], entry["created"] or "-"
+        row = (entry["model"], str(entry["version"]), figure(entry["map50"]), verdict, commit, created)
+        rows.append((*row, ", ".join(entry["environments"]) or "-"))
+    problems = [entry["problem"] for entry in entries if entry["problem"]]
     return "\n\n".join([Table("", rows).as_text(markdown=markdown), *problems])

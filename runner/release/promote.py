@@ -11,18 +11,11 @@ from typing import Any
 
 from runner.config.compose import compose
 from runner.errors import ObjectError, RunnerError, StageError, StoreError
+from runner.release.deployed import pinned_version
 from runner.release.pin import OVERLAYS, Pin, read_pin, write_pin
+from runner.release.verdict import OUTCOMES
 from runner.store import Store
-from runner.store.published import (
-    Version,
-    key_of,
-    latest,
-    locate,
-    model_names,
-    numbers,
-    parse_version,
-    read_version,
-)
+from runner.store.published import Version, latest, model_names, numbers, read_version, version_key
 from runner.tables import METRICS, Row, Table, figure
 
 BASELINE = "baseline"  # environment of a stock model, which the gate does not judge
@@ -33,24 +26,21 @@ def promote(project: Path, store: Store, environment: str, version: Version, *, 
 
     Args:
         environment: such as dev; a folder of gitops/serving/overlays.
-        force: also when the gate rejected it or was not asked; a note in the pin says so.
+        force: also when the gate rejected it or has not judged it; a note in the pin says so.
         allow_local: also when the store is a folder, which no cluster can read.
-    Raises:
-        StageError: the gate rejected it, or was not asked.
-        StoreError: an object is missing or damaged, or the store is a folder.
     """
     name = f"{version.model} {version.number}"
     reason = _objection(version, environment)
     if reason and not force:
         raise StageError(f"{name}: {reason}; --force puts it into {environment} all the same, and the pin will say so")
-    uri = store.uri_of(key_of(version.model, version.number))
+    uri = store.uri_of(version_key(version.model, version.number))
     if not uri.startswith("s3://") and not allow_local:
         raise StoreError(
             f"{uri}: in a folder of this machine, expected s3:// that the cluster can read: set STORE_URI and publish "
             "there, or use --allow-local to try things out here"
         )
     with tempfile.TemporaryDirectory(prefix="flywheel-promote-") as scratch:
-        onnx = key_of(version.model, version.number, "model.onnx")
+        onnx = version_key(version.model, version.number, "model.onnx")
         store.fetch(onnx, Path(scratch, "model.onnx"), version.manifest.onnx_sha256)
     map50 = "" if version.map50 is None else f"{version.map50:.3f}"
     note = f"forced: {reason}" if reason else ""
@@ -89,73 +79,61 @@ def choose(project: Path, store: Store, environment: str, model: str | None, num
 
 def difference(project: Path, environment: str, version: Version, *, markdown: bool) -> str:
     """Return the current and the new model of an environment, side by side."""
-    now, notes = _pinned(project, environment)
-    old, new = _facts(now), _facts(version)
+    now, notes = None, []
+    if pin := read_pin(project, environment):
+        try:
+            now = pinned_version(project, pin)[1]
+        except RunnerError as error:
+            notes.append(f"{environment} is pinned to {pin.uri}, which cannot be read: {error}")
+    else:
+        notes.append(f"{environment} has no model yet")
+    old, new = _facts(now) if now else {}, _facts(version)
     about: list[Row] = [("", "now", "then"), *((key, old.get(key, "-"), new[key]) for key in new)]
     tables = [Table(f"What {environment} runs", about)]
     if metrics := side_by_side(now, version):
         tables.append(Table("Quality on test, now → then", [("class", *METRICS.values()), *metrics]))
     if now and _measured_on(now) != _measured_on(version):
         notes.append("the test parts differ, so the figures are not of the same pictures")
-    bullet = "- " if markdown else ""
-    return "\n\n".join(
-        [*(table.as_text(markdown=markdown) for table in tables), *(f"{bullet}{note}" for note in notes)]
-    )
+    lines = [f"- {note}" if markdown else note for note in notes]
+    return "\n\n".join([*(table.as_text(markdown=markdown) for table in tables), *lines])
 
 
 def side_by_side(now: Version | None, then: Version) -> list[Row]:
     """Return metrics, now → then: a row for all classes together, one for each class; `-` means no figure."""
-    old, new = (dict(_figures(version)) for version in (now, then))
-    rows: list[Row] = []
-    for name in new | old:
-        pairs = ((old.get(name, {}).get(key), new.get(name, {}).get(key)) for key in METRICS)
-        rows.append((name, *(f"{figure(before)} → {figure(after)}" for before, after in pairs)))
-    return rows
+    old, new = _figures(now), _figures(then)
+
+    def row(before: dict[str, Any], after: dict[str, Any]) -> Row:
+        return tuple(f"{figure(before.get(key))} → {figure(after.get(key))}" for key in METRICS)
+
+    return [(name, *row(old.get(name, {}), new.get(name, {}))) for name in new | old]
 
 
 def _objection(version: Version, environment: str) -> str:
     """Return why the gate objects to a version in an environment; empty when it does not."""
     if version.passed is None:
-        return "" if environment == BASELINE else "the gate was not asked"
+        return "" if environment == BASELINE else "the gate has not judged it"
     if version.passed:
         return ""
-    said = [
-        f"{each['criterion']} {each['said']}" for each in version.manifest.verdict["findings"] if not each["passed"]
-    ]
-    return f"the gate did not let it pass: {'; '.join(said)}"
+    failed = version.manifest.verdict.failed if version.manifest.verdict else []
+    return f"the gate did not let it pass: {'; '.join(f'{each.criterion} {each.said}' for each in failed)}"
 
 
-def _pinned(project: Path, environment: str) -> tuple[Version | None, list[str]]:
-    pin = read_pin(project, environment)
-    if pin is None:
-        return None, [f"{environment} has no model yet"]
-    try:
-        store, key = locate(project, pin.uri)
-        return parse_version(store.read(key), pin.uri), []
-    except RunnerError as error:
-        return None, [f"{environment} is pinned to {pin.uri}, which cannot be read: {error}"]
-
-
-def _facts(version: Version | None) -> dict[str, str]:
-    if version is None:
-        return {}
+def _facts(version: Version) -> dict[str, str]:
     manifest = version.manifest
-    passed = {True: "passed", False: "did not pass", None: "was not asked"}
     return {
         "model": f"{version.model} {version.number}",
-        "the gate": passed[version.passed],
+        "the gate": OUTCOMES[version.passed],
         "commit": manifest.commit or "-",
         "dataset": str(manifest.dataset.get("url") or "-"),
-        "published": str((manifest.model_extra or {}).get("created") or "-"),
+        "published": manifest.created or "-",
     }
 
 
-def _figures(version: Version | None) -> list[tuple[str, dict[str, Any]]]:
+def _figures(version: Version | None) -> dict[str, dict[str, Any]]:
     metrics = version.manifest.metrics if version else {}
-    return [("all", metrics), *metrics.get("classes", {}).items()] if metrics else []
+    return {"all": metrics, **metrics.get("classes", {})} if metrics else {}
 
 
 def _measured_on(version: Version) -> object:
-    params = (version.manifest.model_extra or {}).get("params") or {}
     dataset = version.manifest.dataset
-    return dataset.get("url"), dataset.get("sha256"), params.get("split")
+    return dataset.get("url"), dataset.get("sha256"), version.manifest.params.get("split")

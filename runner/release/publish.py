@@ -14,20 +14,22 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from runner.errors import ObjectError
 from runner.release.card import model_card
 from runner.release.claims import VERDICT, claim
 from runner.release.contents import Release
+from runner.release.verdict import OUTCOMES
 from runner.store import Store
-from runner.store.published import Version, key_of, latest, numbers, parse_version, read_version, to_json
+from runner.store.published import Version, latest, numbers, parse_version, read_version, to_json, version_key
+from serving.storage.manifest import Manifest
 
 CARD = "README.md"
 _AT_ONCE = 4  # parallel uploads of a run's files
 
 
-class Published(NamedTuple):
+class PublishResult(NamedTuple):
     """A published version; `is_new` when it did not exist before, `uri` is its manifest's."""
 
     version: Version
@@ -37,11 +39,10 @@ class Published(NamedTuple):
 
     def as_text(self) -> str:
         """Return the result, to print."""
-        said = {True: "passed the gate", False: "did not pass the gate", None: "the gate was not asked"}
         latest = ", now the latest" if self.is_latest else ""
-        name = f"{self.version.model} {self.version.number}"
         state = "published" if self.is_new else "in the store already:"
-        return f"{state} {name} ({said[self.version.passed]}{latest})\n{self.uri}"
+        name = f"{self.version.model} {self.version.number}"
+        return f"{state} {name} (gate: {OUTCOMES[self.version.passed]}{latest})\n{self.uri}"
 
     def as_json(self) -> str:
         """Return model, version, uri and sha256 of the manifest, whether it passed, is the latest, and is new."""
@@ -50,26 +51,22 @@ class Published(NamedTuple):
         return json.dumps(what | {"passed": version.passed, "latest": self.is_latest, "new": self.is_new}, indent=2)
 
 
-def publish(store: Store, release: Release) -> Published:
-    """Publish a release, or complete it; publishing the same again returns the same version.
-
-    Raises:
-        StoreError: the store cannot be reached, or has a damaged or different object.
-    """
+def publish(store: Store, release: Release) -> PublishResult:
+    """Publish a release, or complete it; publishing the same again returns the same version."""
     manifest, exists = claim(store, release)
-    key = key_of(release.model, manifest["version"])
+    number = int(manifest.version)
     if exists:
-        version = read_version(store, release.model, manifest["version"])
+        version = read_version(store, manifest.name, number)
     else:
-        _write(store, release, manifest)
-        version = parse_version(to_json(manifest), key)
-    return Published(version, store.uri_of(key), not exists, _point(store, version))
+        _write(store, release, manifest, f"runs/{manifest.name}/{number}")
+        version = parse_version(to_json(manifest), store.uri)
+    uri = store.uri_of(version_key(manifest.name, number))
+    return PublishResult(version, uri, not exists, _point(store, version))
 
 
-def _write(store: Store, release: Release, manifest: dict[str, Any]) -> None:
-    """Put the objects of a version in order; existing ones stay."""
-    number = manifest["version"]
-    run = f"runs/{release.model}/{number}"
+def _write(store: Store, release: Release, manifest: Manifest, run: str) -> None:
+    """Put the objects of a version in order, those of its run under the key `run`; existing ones stay."""
+    model, number = manifest.name, int(manifest.version)
     with tempfile.TemporaryDirectory(prefix="flywheel-publish-") as scratch:
 
         def written(name: str, content: bytes) -> Path:
@@ -78,15 +75,15 @@ def _write(store: Store, release: Release, manifest: dict[str, Any]) -> None:
             return path
 
         files = dict(release.files)
-        if manifest["verdict"] is not None:
-            files[VERDICT] = written(VERDICT, to_json(manifest["verdict"]))
+        if manifest.verdict is not None:
+            files[VERDICT] = written(VERDICT, to_json(manifest.verdict))
         if not store.exists(f"{run}/{CARD}"):  # keep the first try's card: a newer runner may word it differently
             files[CARD] = written(CARD, model_card(manifest).encode())
         with ThreadPoolExecutor(_AT_ONCE) as pool:
-            digests = manifest["files"]
+            digests = manifest.files
             list(pool.map(lambda name: store.put_file(f"{run}/{name}", files[name], digests.get(name)), files))
-        store.put_file(key_of(release.model, number, "model.onnx"), release.onnx, manifest["onnx_sha256"])
-        store.put_file(key_of(release.model, number), written("manifest.json", to_json(manifest)))
+        store.put_file(version_key(model, number, "model.onnx"), release.onnx, manifest.onnx_sha256)
+        store.put_file(version_key(model, number), written("manifest.json", to_json(manifest)))
 
 
 def _point(store: Store, version: Version) -> bool:
@@ -124,7 +121,7 @@ def _tag(store: Store, model: str, newest: int | None, *, since: int) -> None:
             version = read_version(store, model, number)
             tags = {"training-run": str(number), **({"stage": "latest"} if number == newest else {})}
             for file, sha256 in (("model.onnx", version.manifest.onnx_sha256), ("manifest.json", version.sha256)):
-                if not store.tag(key_of(model, number, file), tags | {"sha256": sha256}):
+                if not store.tag(version_key(model, number, file), tags | {"sha256": sha256}):
                     return
             if version.may_be_latest and number < since:
                 return

@@ -82,7 +82,7 @@ def propose_for_staging(url: str, branch: str, store: Store, model: str, number:
     It has both models' metrics. Empty: `gate.deploy` was not set, or the model did not pass.
     """
     version = read_version(store, model, number)
-    if not version.passed or not (version.manifest.verdict or {}).get("deploy"):
+    if not version.passed or not (version.manifest.verdict and version.manifest.verdict.deploy):
         return ""
     with cloned(url, branch) as clone:
         body = difference(clone, STAGING, version, markdown=True)

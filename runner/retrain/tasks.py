@@ -19,7 +19,7 @@ from runner.config.compose import compose
 from runner.errors import ObjectError, StageError
 from runner.retrain.relay import give, take
 from runner.store import Store, open_store
-from runner.store.published import key_of, numbers
+from runner.store.published import numbers, version_key
 from runner.store.use import use_store
 from runner.workspace import ARTIFACTS
 
@@ -63,7 +63,7 @@ def _is_published(store: Store, project: Path) -> bool:
     results = _results((project / LOCK).read_bytes())
     for number in reversed(numbers(store, config.model.name)):
         with suppress(ObjectError):
-            is_trial = "trial" in json.loads(store.read(key_of(config.model.name, number)))
+            is_trial = "trial" in json.loads(store.read(version_key(config.model.name, number)))
             if not is_trial and _results(store.read(f"runs/{config.model.name}/{number}/{LOCK}")) == results:
                 return True
     return False
@@ -126,6 +126,7 @@ def _make_room(cache: Path) -> None:
 def gate(run: str) -> None:
     """Export, measure and judge the model: run the stages after train unless the store has their results."""
     from runner.release.gate import gate as judge
+    from runner.release.verdict import verdict_text
 
     with _handing_on(run):
         lock = Path(LOCK)
@@ -133,7 +134,7 @@ def gate(run: str) -> None:
         _dvc("repro", "--pull")
         if lock.read_bytes() != before:
             _dvc("push", "--run-cache")
-        print(judge(Path.cwd()).as_text(), flush=True)
+        print(verdict_text(judge(Path.cwd())), flush=True)
 
 
 def publish(run: str) -> Published:

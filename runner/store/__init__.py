@@ -7,10 +7,14 @@ no-op, other bytes under a taken key are an error. Only pointers, such as `model
 import os
 import re
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 from urllib.parse import unquote, urlsplit
 
 from runner.errors import MissingObjectError, ObjectError, StoreError
+
+if TYPE_CHECKING:
+    from runner.store.folder import FolderStore
+    from runner.store.s3 import S3Store
 
 SCHEME = "store:"
 _KEY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
@@ -24,12 +28,10 @@ class Store(Protocol):
     uri: str
 
     def put_file(self, key: str, path: Path, sha256: str | None = None) -> bool:
-        """Store a file under a key atomically; return whether it is new.
+        """Store a file under a key atomically; return whether it is new. StoreError: the key has other content.
 
         Args:
             sha256: hex digest of the file; None: computed here.
-        Raises:
-            StoreError: the key is taken by other content, or is invalid.
         """
 
     def create(self, key: str, content: bytes) -> bool:
@@ -42,12 +44,10 @@ class Store(Protocol):
         """Return a small object, or raise MissingObjectError."""
 
     def fetch(self, key: str, path: Path, sha256: str | None = None) -> None:
-        """Download an object to a file atomically, creating its folder.
+        """Download an object to a file atomically, creating its folder; after an error the file is unchanged.
 
         Args:
-            sha256: expected hex digest; None: not checked.
-        Raises:
-            ObjectError: there is no such object, or its digest differs; `path` is then unchanged.
+            sha256: hex digest, ObjectError for another; None: not checked.
         """
 
     def digest(self, key: str) -> str:
@@ -64,16 +64,11 @@ class Store(Protocol):
 
     def uri_of(self, key: str) -> str:
         """Return an object's URI for the model server and for a pin: a path or s3://bucket/key."""
+        return f"{self.uri}/{check_key(key)}"
 
 
-def open_store(project: Path, uri: str | None = None) -> Store:
-    """Return the store of STORE_URI: a folder, relative to the project, or s3://bucket; by default `store`.
-
-    Args:
-        uri: overrides STORE_URI.
-    Raises:
-        StoreError: an unsupported kind of store, or an unusable endpoint.
-    """
+def open_store(project: Path, uri: str | None = None) -> "FolderStore | S3Store":
+    """Return the store at `uri`, else at STORE_URI: a folder, relative to the project, or s3://bucket; else `store`."""
     uri = uri or os.environ.get("STORE_URI") or "store"
     if uri.startswith("file://"):
         uri = unquote(urlsplit(uri).path)
@@ -105,11 +100,7 @@ def is_key(text: str) -> bool:
 
 
 def check_key(key: str) -> str:
-    """Return the key if it is valid.
-
-    Raises:
-        StoreError: absolute, with `..`, hidden, empty, too long, or with characters that keys cannot have.
-    """
+    """Return a valid key; StoreError: absolute, with `..`, hidden, empty, too long, or with other characters."""
     if not is_key(key):
         raise StoreError(
             f"{key[:80]!r} is not a key, expected words of A-Z a-z 0-9 . _ - with / between, none beginning with a dot"
@@ -117,7 +108,7 @@ def check_key(key: str) -> str:
     return key
 
 
-def key_of(url: str) -> str:
+def key_of_url(url: str) -> str:
     """Return the key of a `store:` URL; raise StoreError for other URLs and invalid keys."""
     if not url.startswith(SCHEME):
         raise StoreError(
@@ -131,6 +122,14 @@ def mismatch(where: str, found: str, expected: str | None) -> ObjectError:
     return ObjectError(
         f"{where}: its sha256 is {found}, but {expected} was expected: the object was replaced or damaged, or "
         "what names it (params.yaml, a manifest) has the digest of another; add it again, or correct that"
+    )
+
+
+def taken(where: str, other: str, path: Path, sha256: str) -> StoreError:
+    """Return the error for an object that exists already, with another digest than the file to be put there."""
+    return StoreError(
+        f"{where} is there already, with other content (sha256 {other}) than {path} (sha256 {sha256}); "
+        "objects never change: use another name, or remove that one if damaged"
     )
 
 

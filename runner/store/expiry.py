@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from minio import Minio
 from minio.commonconfig import ENABLED, Filter
 from minio.lifecycleconfig import (
     AbortIncompleteMultipartUpload,
@@ -13,12 +12,14 @@ from minio.lifecycleconfig import (
 )
 from minio.xml import marshal
 
+from runner.store.bucket import Bucket
+
 _OURS = "flywheel-"  # prefix of our rules' names; other rules stay
 _PIPELINE_DAYS = 30  # files that the tasks of a PipelineRun pass on
 _UPLOAD_DAYS = 7  # unfinished multipart uploads
 
 
-def set_expiry(client: Minio, bucket: str, captures_days: int, versions_days: int, *, minio: bool) -> str:
+def set_expiry(bucket: Bucket, captures_days: int, versions_days: int, minio: bool) -> str:
     """Set our lifecycle rules, keeping those of others; return them as text.
 
     Args:
@@ -39,12 +40,11 @@ def set_expiry(client: Minio, bucket: str, captures_days: int, versions_days: in
         unfinished = AbortIncompleteMultipartUpload(days_after_initiation=_UPLOAD_DAYS)
         rules.append(_rule("uploads", abort_incomplete_multipart_upload=unfinished))
     said = f"captures after {captures_days} days, earlier versions after {versions_days}"
-    found = _current(client, bucket)
-    if _as_xml(_ours(found)) == _as_xml(rules):
+    ours, others = _current(bucket)
+    if _as_xml(ours) == _as_xml(rules):
         return f"{said}, as before"
-    others = [rule for rule in found if rule not in _ours(found)]
-    client.set_bucket_lifecycle(bucket, LifecycleConfig(others + rules))
-    kept = {rule.rule_id for rule in _ours(_current(client, bucket))} == {rule.rule_id for rule in rules}
+    bucket.client.set_bucket_lifecycle(bucket.name, LifecycleConfig(others + rules))
+    kept = _as_xml(_current(bucket)[0]).keys() == _as_xml(rules).keys()
     return said if kept else "this endpoint keeps no such rules; nothing expires"
 
 
@@ -52,13 +52,13 @@ def _rule(name: str, prefix: str = "", **what: object) -> Rule:
     return Rule(ENABLED, rule_id=f"{_OURS}{name}", rule_filter=Filter(prefix=prefix), **what)
 
 
-def _current(client: Minio, bucket: str) -> list[Rule]:
-    config = client.get_bucket_lifecycle(bucket)
-    return config.rules if config else []
-
-
-def _ours(rules: list[Rule]) -> list[Rule]:
-    return [rule for rule in rules if (rule.rule_id or "").startswith(_OURS)]
+def _current(bucket: Bucket) -> tuple[list[Rule], list[Rule]]:
+    """Return the bucket's rules: ours and those of others."""
+    config = bucket.client.get_bucket_lifecycle(bucket.name)
+    ours, others = list[Rule](), list[Rule]()
+    for rule in config.rules if config else []:
+        (ours if (rule.rule_id or "").startswith(_OURS) else others).append(rule)
+    return ours, others
 
 
 def _as_xml(rules: list[Rule]) -> dict[str | None, bytes]:

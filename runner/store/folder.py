@@ -5,12 +5,11 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from runner.errors import StoreError
-from runner.store import check_key, is_key, mismatch, missing
+from runner.store import Store, check_key, is_key, mismatch, missing, taken
 from runner.workspace import sha256_of, writing
 
 
-class FolderStore:
+class FolderStore(Store):
     """Store in a folder: an object is a file, its key the path."""
 
     def __init__(self, folder: Path) -> None:
@@ -26,10 +25,7 @@ class FolderStore:
                 shutil.copyfile(path, temporary)
             return True
         if (other := sha256_of(target)) != (sha256 := sha256 or sha256_of(path)):
-            raise StoreError(
-                f"{self.uri}: {key} is there already, with other content (sha256 {other}) than {path} "
-                f"(sha256 {sha256}); objects never change: use another name, or remove that one if damaged"
-            )
+            raise taken(f"{self.uri}: {key}", other, path, sha256)
         return False
 
     def create(self, key: str, content: bytes) -> bool:
@@ -86,10 +82,6 @@ class FolderStore:
     def tag(self, key: str, tags: dict[str, str]) -> bool:
         """Return False: a folder has no tags."""
         return False
-
-    def uri_of(self, key: str) -> str:
-        """Return the path of an object."""
-        return str(self.folder / check_key(key))
 
     def _existing(self, key: str) -> Path:
         path = self.folder / check_key(key)

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from minio.commonconfig import ENABLED
 from minio.error import MinioException
@@ -17,9 +18,11 @@ from runner.store.bucket import Bucket
 from runner.store.expiry import set_expiry
 from runner.store.folder import FolderStore
 from runner.store.probe import probe
-from runner.store.s3 import CAPABILITIES, S3Store
+from runner.store.s3 import CAPABILITIES
 from runner.store.users import is_minio, set_users
-from serving.storage.endpoint import code_of, explain
+from serving.storage.endpoint import code_of
+
+_UNSUPPORTED = ("NotImplemented", "MethodNotAllowed", "501", "405", "BucketAlreadyExists", "InvalidArgument")
 
 
 def init_store(project: Path, *, captures_days: int = 90, versions_days: int = 30) -> str:
@@ -28,8 +31,6 @@ def init_store(project: Path, *, captures_days: int = 90, versions_days: int = 3
     Args:
         captures_days: [days] after which captures expire.
         versions_days: [days] after which earlier versions of replaced and removed objects expire.
-    Raises:
-        StoreError: the store cannot be reached, its user lacks a permission, or a number of days is below 1.
     """
     if min(captures_days, versions_days) < 1:
         raise StoreError("--captures-days and --versions-days: expected 1 or more")
@@ -38,71 +39,51 @@ def init_store(project: Path, *, captures_days: int = 90, versions_days: int = 3
         there = store.folder.is_dir()
         store.folder.mkdir(parents=True, exist_ok=True)
         return f"folder {store.uri}: {'there already' if there else 'made'}"
-    assert isinstance(store, S3Store)
     bucket, minio = store.bucket, is_minio(store.bucket.endpoint)
-    lines = [f"{store.uri} at {bucket.endpoint.url}", f"  bucket: {_make(bucket)}"]
-    versioning, said = _version(bucket)
-    lines += [f"  versions: {said}", f"  expiry: {_expire(bucket, captures_days, versions_days, minio=minio)}"]
-    capabilities = probe(store, versioning=versioning)
-    for name, does, without in (
-        ("conditional PUT", capabilities.conditional_put, "one publisher at a time"),
-        ("tags", capabilities.tags, "objects stay untagged"),
-    ):
-        lines.append(f"  {name}: {'honoured' if does else f'not honoured; {without}'}")
-    content = json.dumps(capabilities._asdict(), indent=1).encode() + b"\n"
-    if bucket.get(CAPABILITIES, 1 << 20) != content:
+    made = bucket.with_retries("the bucket cannot be made", _make, bucket)
+    versions = _if_supported(bucket, "versions cannot be switched on", "what is replaced is gone", _keep_versions)
+    days = (captures_days, versions_days)
+    expiry = _if_supported(bucket, "expiry cannot be set", "nothing expires", set_expiry, *days, minio)
+    capabilities = probe(bucket, versioning=versions.startswith("kept"))
+    conditional_put = "honoured" if capabilities.conditional_put else "not honoured; one publisher at a time"
+    tags = "honoured" if capabilities.tags else "not honoured; objects stay untagged"
+    lines = [f"bucket: {made}", f"versions: {versions}", f"expiry: {expiry}"]
+    lines += [f"conditional PUT: {conditional_put}", f"tags: {tags}"]
+    content = json.dumps(capabilities.model_dump(), indent=1).encode() + b"\n"
+    if bucket.get(CAPABILITIES) != content:
         bucket.put(CAPABILITIES, content)
-        lines.append(f"  {CAPABILITIES}: written")
-    return "\n".join(lines + [f"  {line}" for line in set_users(bucket, os.environ.get("STORE_USERS"), minio=minio)])
+        lines.append(f"{CAPABILITIES}: written")
+    lines += set_users(bucket, os.environ.get("STORE_USERS"), minio=minio)
+    return "\n  ".join([f"{store.uri} at {bucket.endpoint.url}", *lines])
 
 
 def _make(bucket: Bucket) -> str:
-    def make() -> str:
-        try:
-            if bucket.client.bucket_exists(bucket.name):
-                return "there already"
-        except MinioException as error:
-            if code_of(error) != "NoSuchBucket":
-                raise
-        bucket.client.make_bucket(bucket.name, location=bucket.endpoint.region)
-        return "made"
-
-    return bucket.insist("the bucket cannot be made", make)
-
-
-def _version(bucket: Bucket) -> tuple[bool, str]:
-    def status() -> bool:
-        return bool(bucket.client.get_bucket_versioning(bucket.name).status == ENABLED)
-
-    def switch() -> str:
-        if status():
-            return "kept already"
-        bucket.client.set_bucket_versioning(bucket.name, VersioningConfig(ENABLED))
-        return "kept from now on" if status() else "this endpoint keeps none; what is replaced is gone"
-
-    said = _where_possible(bucket, "versions cannot be switched on", switch, "what is replaced is gone")
-    return said.startswith("kept"), said
-
-
-def _expire(bucket: Bucket, captures_days: int, versions_days: int, *, minio: bool) -> str:
-    def put() -> str:
-        return set_expiry(bucket.client, bucket.name, captures_days, versions_days, minio=minio)
-
-    return _where_possible(bucket, "expiry cannot be set", put, "nothing expires")
-
-
-def _where_possible(bucket: Bucket, what: str, do: Callable[[], str], without: str) -> str:
-    """Return the result of `do`, or a line that the endpoint does not support it."""
-
-    def attempt() -> str:
-        try:
-            return do()
-        except MinioException as error:
-            code = code_of(error)
-            if code in ("AccessDenied", "403"):
-                raise StoreError(f"{bucket.uri}: {what}: {explain(error, bucket.endpoint)}") from error
-            if code in ("NotImplemented", "MethodNotAllowed", "501", "405", "BucketAlreadyExists", "InvalidArgument"):
-                return f"this endpoint has none ({code}); {without}"
+    try:
+        if bucket.client.bucket_exists(bucket.name):
+            return "there already"
+    except MinioException as error:
+        if code_of(error) != "NoSuchBucket":
             raise
+    bucket.client.make_bucket(bucket.name, location=bucket.endpoint.region)
+    return "made"
 
-    return bucket.insist(what, attempt)
+
+def _keep_versions(bucket: Bucket) -> str:
+    if _keeps_versions(bucket):
+        return "kept already"
+    bucket.client.set_bucket_versioning(bucket.name, VersioningConfig(ENABLED))
+    return "kept from now on" if _keeps_versions(bucket) else "this endpoint keeps none; what is replaced is gone"
+
+
+def _keeps_versions(bucket: Bucket) -> bool:
+    return bool(bucket.client.get_bucket_versioning(bucket.name).status == ENABLED)
+
+
+def _if_supported(bucket: Bucket, failure: str, lack: str, request: Callable[..., str], *arguments: Any) -> str:
+    """Return the result of a request, or a line that the endpoint does not support it, and what is then lacking."""
+    try:
+        return bucket.with_retries(failure, request, bucket, *arguments)
+    except StoreError as error:
+        if (code := code_of(error.__cause__)) in _UNSUPPORTED:
+            return f"this endpoint has none ({code}); {lack}"
+        raise

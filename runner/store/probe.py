@@ -3,42 +3,46 @@
 from __future__ import annotations
 
 import uuid
-from datetime import timedelta
+from collections.abc import Callable
+from xml.etree.ElementTree import ParseError
 
 from minio.commonconfig import Tags
 from minio.error import MinioException
 
+from runner.errors import ObjectError
 from runner.store.bucket import Bucket
-from runner.store.s3 import Capabilities, S3Store
-from serving.storage.endpoint import pool_of
+from runner.store.s3 import Capabilities
+from serving.storage.endpoint import is_passing
 
 _FIRST, _SECOND = b"first", b"second"
 
 
-def probe(store: S3Store, *, versioning: bool) -> Capabilities:
+def probe(bucket: Bucket, *, versioning: bool) -> Capabilities:
     """Test a conditional PUT and tags on scratch objects."""
-    bucket, prefix = store.bucket, f"scratch/{uuid.uuid4().hex}/"
+    prefix = f"scratch/{uuid.uuid4().hex}/"
+    failure = "its capabilities cannot be tried"
     try:
-        return bucket.insist(
-            "its capabilities cannot be tried",
-            lambda: Capabilities(
-                conditional_put=_refuses_second(bucket, f"{prefix}once"),
-                tags=_keeps_tags(bucket, f"{prefix}tagged"),
-                versioning=versioning,
-            ),
-        )
+        once = bucket.with_retries(failure, _passes, _refuses_second, bucket, f"{prefix}once")
+        tags = bucket.with_retries(failure, _passes, _keeps_tags, bucket, f"{prefix}tagged")
     finally:
-        bucket.insist("scratch objects cannot be removed", lambda: _remove(bucket, prefix, versioning))
+        bucket.with_retries("scratch objects cannot be removed", _remove, bucket, prefix, versioning)
+    return Capabilities(conditional_put=once, tags=tags, versioning=versioning)
+
+
+def _passes(test: Callable[[Bucket, str], bool], bucket: Bucket, key: str) -> bool:
+    """Return the result of a test; False where the endpoint refuses it or loses the object."""
+    try:
+        return test(bucket, key)
+    except (MinioException, ObjectError, ParseError) as error:
+        if is_passing(error):
+            raise
+        return False
 
 
 def _refuses_second(bucket: Bucket, key: str) -> bool:
     """Whether a PUT with If-None-Match fails on an existing object, and leaves it unchanged."""
-    url = bucket.client.get_presigned_url("PUT", bucket.name, key, expires=timedelta(hours=1))
-    answers = [
-        pool_of(bucket.endpoint).request("PUT", url, body=body, headers={"If-None-Match": "*"}).status
-        for body in (_FIRST, _SECOND)
-    ]
-    return answers in ([200, 412], [412, 412]) and bucket.get(key, 100) == _FIRST
+    bucket.put_if_absent(key, _FIRST)  # False when it is tried again
+    return not bucket.put_if_absent(key, _SECOND) and bucket.get(key) == _FIRST
 
 
 def _keeps_tags(bucket: Bucket, key: str) -> bool:
@@ -46,20 +50,10 @@ def _keeps_tags(bucket: Bucket, key: str) -> bool:
     bucket.put(key, _FIRST)
     tags = Tags.new_object_tags()
     tags["stage"] = "latest"
-    try:
-        bucket.client.set_object_tags(bucket.name, key, tags)
-        kept = bucket.client.get_object_tags(bucket.name, key)
-    except MinioException:
-        return False
-    noted = bucket.client.get_object(bucket.name, key)
-    try:
-        return dict(kept or {}) == dict(tags) and noted.read() == _FIRST
-    finally:
-        noted.close()
-        noted.release_conn()
+    bucket.client.set_object_tags(bucket.name, key, tags)
+    return bucket.client.get_object_tags(bucket.name, key) == tags and bucket.get(key) == _FIRST
 
 
 def _remove(bucket: Bucket, prefix: str, versioning: bool) -> None:
-    listed = bucket.client.list_objects(bucket.name, prefix, recursive=True, include_version=versioning)
-    for item in list(listed):
+    for item in list(bucket.client.list_objects(bucket.name, prefix, recursive=True, include_version=versioning)):
         bucket.client.remove_object(bucket.name, item.object_name, version_id=item.version_id)

@@ -12,22 +12,15 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from pydantic import ValidationError
+from pydantic import BaseModel
 
 from runner.errors import MissingObjectError, ObjectError, StoreError
 from runner.store import Store, open_store
-from runner.workspace import sha256_of
 from serving.storage.manifest import Manifest
 
 
 class Version(NamedTuple):
-    """Published version of a model.
-
-    Attributes:
-        model: name of the model.
-        number: 1, 2, 3…
-        sha256: hex digest of the manifest.
-    """
+    """Published version of a model; `sha256` is its manifest's, in hex."""
 
     model: str
     number: int
@@ -37,13 +30,12 @@ class Version(NamedTuple):
     @property
     def passed(self) -> bool | None:
         """Whether the version passed the gate; None if it was not judged."""
-        verdict = self.manifest.verdict
-        return bool(verdict.get("passed")) if isinstance(verdict, dict) else None
+        return self.manifest.verdict.passed if self.manifest.verdict else None
 
     @property
     def may_be_latest(self) -> bool:
         """Whether the version passed the gate with committed values; one with overrides of a run is never latest."""
-        return bool(self.passed) and not (self.manifest.model_extra or {}).get("trial")
+        return bool(self.passed) and not self.manifest.trial
 
     @property
     def map50(self) -> float | None:
@@ -53,11 +45,15 @@ class Version(NamedTuple):
 
 
 def to_json(content: object) -> bytes:
-    """Return a small object as JSON; equal content gives equal bytes."""
-    return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
+    """Return a small object, with manifests or parts of them, as JSON; equal content gives equal bytes."""
+
+    def fields(part: BaseModel) -> object:
+        return part.model_dump(exclude_unset=True)
+
+    return (json.dumps(content, indent=2, ensure_ascii=False, default=fields) + "\n").encode()
 
 
-def key_of(model: str, number: int, file: str = "manifest.json") -> str:
+def version_key(model: str, number: int, file: str = "manifest.json") -> str:
     """Return the key of a file of a version."""
     return f"models/{model}/{number}/{file}"
 
@@ -77,11 +73,10 @@ def numbers(store: Store, model: str) -> list[int]:
 def latest(store: Store, model: str) -> int | None:
     """Return the newest version that passed the gate, or None; raise ObjectError if latest.json is damaged."""
     key = f"models/{model}/latest.json"
-    content = _read(store, key)
-    if content is None:
-        return None
     try:
-        return int(json.loads(content)["version"])
+        return int(json.loads(store.read(key))["version"])
+    except MissingObjectError:
+        return None
     except (ValueError, TypeError, KeyError) as error:
         raise ObjectError(
             f"{store.uri}: {key} is damaged ({error!r}), expected a version; `python -m runner publish` writes it anew "
@@ -91,60 +86,37 @@ def latest(store: Store, model: str) -> int | None:
 
 def read_version(store: Store, model: str, number: int) -> Version:
     """Return a version after checking its manifest; raise ObjectError if it is missing or invalid."""
-    key = key_of(model, number)
-    content = _read(store, key)
-    if content is None:
+    key = version_key(model, number)
+    try:
+        version = parse_version(store.read(key), f"{store.uri}: {key}")
+    except MissingObjectError as error:
         there = ", ".join(map(str, numbers(store, model))) or "none"
         raise ObjectError(
             f"{store.uri}: there is no version {number} of {model} (there are: {there}); "
             "`python -m runner models` lists them"
+        ) from error
+    if version[:2] != (model, number):
+        raise ObjectError(
+            f"{store.uri}: {key}: is the manifest of {version.model} {version.number}; the object was replaced: "
+            "publish anew"
         )
-    return parse_version(content, f"{store.uri}: {key}", (model, number))
+    return version
 
 
-def _read(store: Store, key: str) -> bytes | None:
-    """Return a small object; None if there is none."""
-    try:
-        return store.read(key)
-    except MissingObjectError:
-        return None
-
-
-def parse_version(content: bytes, where: str, expected: tuple[str, int] | None = None) -> Version:
-    """Parse a manifest.json.
-
-    Args:
-        where: its source, for error messages.
-        expected: required model and number; None: not checked.
-    Raises:
-        ObjectError: it is invalid, or of another version.
-    """
+def parse_version(content: bytes, where: str) -> Version:
+    """Parse a manifest.json from `where`, for messages; raise ObjectError if it is invalid."""
     try:
         manifest = Manifest.model_validate_json(content)
-        found = manifest.name, int(manifest.version)
-    except (ValidationError, ValueError) as error:
+        return Version(manifest.name, int(manifest.version), manifest, hashlib.sha256(content).hexdigest())
+    except ValueError as error:  # pydantic's too
         raise ObjectError(f"{where}: not a manifest ({' '.join(str(error).split())[:200]}); publish anew") from error
-    if expected not in (None, found):
-        raise ObjectError(f"{where}: is the manifest of {found[0]} {found[1]}; the object was replaced: publish anew")
-    return Version(*found, manifest, hashlib.sha256(content).hexdigest())
-
-
-def fetch_onnx(store: Store, version: Version, work: Path) -> Path:
-    """Return the path of a version's model.onnx, fetched unless it is in `work` already; its digest is checked."""
-    file = work / "models" / version.manifest.onnx_sha256 / "model.onnx"
-    if not file.is_file() or sha256_of(file) != version.manifest.onnx_sha256:
-        store.fetch(key_of(version.model, version.number, "model.onnx"), file, version.manifest.onnx_sha256)
-    return file
 
 
 def locate(project: Path, uri: str) -> tuple[Store, str]:
-    """Return the store that holds a manifest, and the manifest's key.
+    """Return the store that holds a manifest, and the manifest's key; StoreError for another URI.
 
     Args:
-        project: base folder of a relative path.
-        uri: s3://bucket/models/<model>/<n>/manifest.json, or a path with this ending.
-    Raises:
-        StoreError: not such a URI.
+        uri: s3://bucket/models/<model>/<n>/manifest.json, or a path with this ending, relative to the project.
     """
     match = re.fullmatch(r"(.+)/(models/[^/]+/[1-9][0-9]*/manifest\.json)", uri)
     if not match:

@@ -7,60 +7,53 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import json
 import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
 
-from minio.commonconfig import Tags
-from minio.error import ServerError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
-from runner.errors import StoreError
-from runner.store import check_key, is_key, mismatch, missing
-from runner.store.bucket import PATIENCE, Bucket, Found, damaged
+from runner.errors import MissingObjectError, StoreError
+from runner.store import Store, check_key, is_key, mismatch, missing, taken
+from runner.store.bucket import RETRY_WAITS_S, Bucket, ObjectInfo, damaged
 from runner.store.sink import Sink
 from runner.workspace import sha256_of
-from serving.storage.endpoint import Endpoint, endpoint_of_environment, pool_of
+from serving.storage.endpoint import Endpoint, endpoint_of_environment
 
 CAPABILITIES = "store.json"
-_MAX_READ = 64 << 20  # [bytes] limit of `read`
 _SETTLE_SECONDS = 1.0
 
 
-class Capabilities(NamedTuple):
-    """Capabilities of an endpoint beyond plain objects."""
+class Capabilities(BaseModel):
+    """Capabilities of an endpoint beyond plain objects; content of store.json."""
 
-    conditional_put: bool = False
-    tags: bool = False
-    versioning: bool = False
+    model_config = ConfigDict(frozen=True, strict=True)
+
+    conditional_put: bool
+    tags: bool
+    versioning: bool
 
 
-class S3Store:
+class S3Store(Store):
     """Store in a bucket; its keys are the objects' names."""
 
-    def __init__(self, bucket: str, endpoint: Endpoint | None = None, patience: Sequence[float] = PATIENCE) -> None:
-        """Take a bucket, by default of the environment's endpoint; no request is sent yet.
-
-        Raises:
-            StoreError: the endpoint's address or certificates are unusable.
-        """
-        self.bucket = Bucket(bucket, endpoint or endpoint_of_environment(), patience)
+    def __init__(self, bucket: str, endpoint: Endpoint | None = None, waits_s: Sequence[float] = RETRY_WAITS_S) -> None:
+        """Take a bucket, by default of the environment's endpoint; no request is sent yet."""
+        self.bucket = Bucket(bucket, endpoint or endpoint_of_environment(), waits_s)
         self.uri = self.bucket.uri
 
     @cached_property
     def capabilities(self) -> Capabilities:
         """Capabilities that `store init` detected; none where it has not run."""
-        if not self.exists(CAPABILITIES):
-            return Capabilities()
         try:
-            found = json.loads(self.read(CAPABILITIES))
-            return Capabilities(*(found[name] is True for name in Capabilities._fields))
-        except (ValueError, KeyError, TypeError) as error:
+            return Capabilities.model_validate_json(self.read(CAPABILITIES))
+        except MissingObjectError:
+            return Capabilities(conditional_put=False, tags=False, versioning=False)
+        except ValidationError as error:
             raise StoreError(
                 f"{self.uri}: {CAPABILITIES} is not what `python -m runner store init` writes; run it again"
             ) from error
@@ -72,10 +65,7 @@ class S3Store:
             self.bucket.upload(key, path, sha256)
             return True
         if (found.size, found.sha256) != (path.stat().st_size, sha256) and (other := self.digest(key)) != sha256:
-            raise StoreError(
-                f"{self.uri}: {key} is there already, with other content (sha256 {other}) than {path} "
-                f"(sha256 {sha256}); objects never change: use another name, or remove that one if damaged"
-            )
+            raise taken(f"{self.uri}: {key}", other, path, sha256)
         return False
 
     def create(self, key: str, content: bytes) -> bool:
@@ -85,7 +75,7 @@ class S3Store:
         """
         check_key(key)
         if self.capabilities.conditional_put:
-            return self._create_at_once(key, content)
+            return self.bucket.create(key, content)
         if self.exists(key):
             return False
         self.replace(key, content)
@@ -98,27 +88,26 @@ class S3Store:
 
     def read(self, key: str) -> bytes:
         """Return a small object."""
-        content = self.bucket.get(check_key(key), _MAX_READ)
+        content = self.bucket.get(check_key(key))
         if content is None:
             raise missing(self.uri, key)
         return content
 
     def fetch(self, key: str, path: Path, sha256: str | None = None) -> None:
         """Download an object to a file atomically; resumes the download of a killed process."""
-        found = self._existing(key)
-        beginning = f".{path.name}.{hashlib.sha256(found.etag.encode()).hexdigest()[:16]}.part"
+        info, where = self._existing(key), f"{self.uri}: {key}"
+        beginning = f".{path.name}.{hashlib.sha256(info.etag.encode()).hexdigest()[:16]}.part"
         with _appending(path.with_name(beginning)) as file:
             sink = Sink(file)
             continued = sink.size > 0
-            self.bucket.download(key, found, sink)
-            expected = sha256 or found.sha256 or sink.sha256
+            self.bucket.download(key, info, sink)
+            expected = sha256 or info.sha256 or sink.sha256
             if continued and sink.sha256 != expected:
                 sink.restart()  # the beginning may be damaged by a power cut
-                self.bucket.download(key, found, sink)
+                self.bucket.download(key, info, sink)
             file.flush()
             if sink.sha256 != expected:
                 Path(file.name).unlink()
-                where = f"{self.uri}: {key}"
                 raise mismatch(where, sink.sha256, sha256) if sha256 else damaged(where, sink.sha256, expected)
             Path(file.name).replace(path)
 
@@ -140,42 +129,15 @@ class S3Store:
 
     def tag(self, key: str, tags: dict[str, str]) -> bool:
         """Replace the tags of an object; False, and nothing done, where the endpoint has no tags."""
-        if not self.capabilities.tags:
-            return False
-        given = Tags.new_object_tags()
-        given.update(tags)
-        put = self.bucket.client.set_object_tags
-        self.bucket.insist(f"{check_key(key)} cannot be tagged", lambda: put(self.bucket.name, key, given))
-        return True
+        if self.capabilities.tags:
+            self.bucket.tag(check_key(key), tags)
+        return self.capabilities.tags
 
-    def uri_of(self, key: str) -> str:
-        """Return s3://bucket/key."""
-        return f"{self.uri}/{check_key(key)}"
-
-    def _existing(self, key: str) -> Found:
+    def _existing(self, key: str) -> ObjectInfo:
         found = self.bucket.find(check_key(key))
         if found is None:
             raise missing(self.uri, key)
         return found
-
-    def _create_at_once(self, key: str, content: bytes) -> bool:
-        """Create by a conditional PUT through a presigned URL; the client's put_object cannot send the header."""
-        name, client, pool = self.bucket.name, self.bucket.client, pool_of(self.bucket.endpoint)
-        tries = 0
-
-        def put() -> int:
-            nonlocal tries
-            tries += 1
-            url = client.get_presigned_url("PUT", name, key, expires=timedelta(hours=1))
-            answer = pool.request("PUT", url, body=content, headers={"If-None-Match": "*"}, retries=False)
-            if answer.status not in (200, 412):
-                said = answer.data[:1000].decode(errors="replace")
-                raise ServerError(f"server failed with HTTP status code {answer.status}: {said}", answer.status)
-            return answer.status
-
-        if self.bucket.insist(f"{key} cannot be created", put) == 200:
-            return True
-        return tries > 1 and self.read(key) == content  # the first request may have succeeded without its response
 
 
 @contextmanager

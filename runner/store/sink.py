@@ -9,21 +9,22 @@ _hashing = ThreadPoolExecutor(4, thread_name_prefix="hash")  # hash while receiv
 
 
 class Sink:
-    """Target of a download, and its digest.
-
-    Attributes:
-        size: bytes received so far.
-    """
+    """Target of a download, and its digest; `size` is the number of bytes received so far."""
 
     def __init__(self, file: BinaryIO | None = None) -> None:
-        """Take a file to read and append to, with its existing content; None: compute the digest only."""
-        self._file = file
-        self._hashed: Future[None] | None = None
-        self.restart(keep=True)
+        """Take a file to append to, with its existing content; None: compute the digest only."""
+        self._file, self._hashed = file, Future[None]()
+        self._hashed.set_result(None)
+        self.size, self._hash = 0, hashlib.sha256()
+        if file is not None:
+            file.seek(0)
+            while chunk := file.read(CHUNK):
+                self._hash.update(chunk)
+                self.size += len(chunk)
 
     def write(self, data: bytes) -> None:
         """Append and hash."""
-        self._wait()
+        self._hashed.result()
         if len(data) < CHUNK:
             self._hash.update(data)
         else:
@@ -32,26 +33,16 @@ class Sink:
             self._file.write(data)
         self.size += len(data)
 
-    def restart(self, *, keep: bool = False) -> None:
-        """Start again from the file's content (`keep`) or from nothing."""
-        self._wait()
+    def restart(self) -> None:
+        """Start again from nothing."""
+        self._hashed.result()
         self.size, self._hash = 0, hashlib.sha256()
-        if self._file is None:
-            return
-        self._file.seek(0)
-        if not keep:
+        if self._file is not None:
+            self._file.seek(0)
             self._file.truncate()
-        while chunk := self._file.read(CHUNK):
-            self._hash.update(chunk)
-            self.size += len(chunk)
 
     @property
     def sha256(self) -> str:
         """Hex digest of all bytes."""
-        self._wait()
+        self._hashed.result()
         return self._hash.hexdigest()
-
-    def _wait(self) -> None:
-        if self._hashed is not None:
-            self._hashed.result()
-            self._hashed = None

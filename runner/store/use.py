@@ -10,7 +10,6 @@ from dvc.config import Config
 from runner.errors import StoreError
 from runner.store import open_store
 from runner.store.folder import FolderStore
-from runner.store.s3 import S3Store
 
 REMOTE = "store"  # name of the remote in .dvc/config
 _OURS = ("url", "endpointurl", "ssl_verify")
@@ -21,9 +20,6 @@ def use_store(project: Path) -> str:
 
     The user's own keys of the remote stay. Credentials are not written: DVC reads AWS_ACCESS_KEY_ID and
     AWS_SECRET_ACCESS_KEY itself.
-
-    Raises:
-        StoreError: not a DVC project, or an unsupported kind of store.
     """
     dvc = project / ".dvc"
     if not dvc.is_dir():
@@ -46,7 +42,6 @@ def _values(project: Path) -> dict[str, str]:
     store = open_store(project)
     if isinstance(store, FolderStore):
         return {"url": str(store.folder.absolute() / "dvc")}
-    assert isinstance(store, S3Store)
     endpoint = store.bucket.endpoint
     values = {"url": f"{store.uri}/dvc", "endpointurl": endpoint.url or ""}
     return values | ({"ssl_verify": str(Path(endpoint.ca_bundle).absolute())} if endpoint.ca_bundle else {})

@@ -35,8 +35,6 @@ def set_users(bucket: Bucket, folder: str | None, *, minio: bool) -> list[str]:
         bucket: the store's; its endpoint's user must be MinIO's root or an administrator.
         folder: has `<user>/AWS_ACCESS_KEY_ID` and `<user>/AWS_SECRET_ACCESS_KEY`, as mounted Secrets do; None: no
             user is touched.
-    Raises:
-        StoreError: unusable credentials, or the endpoint's user lacks the permission.
     """
     if not folder:
         return ["users: left as they are; STORE_USERS names the folder of their credentials"]
@@ -55,12 +53,12 @@ def set_users(bucket: Bucket, folder: str | None, *, minio: bool) -> list[str]:
         if not Path(folder, user).is_dir():
             lines.append(f"user {user}: left out, {Path(folder, user)} is not there")
             continue
-        credentials = _credentials(Path(folder, user))
-        if other := seen.get(credentials[0]):
-            raise StoreError(f"{Path(folder, user, _FILES[0])}: {credentials[0]} is {other} too, expected its own name")
-        seen[credentials[0]] = user
+        name, password = _credentials(Path(folder, user))
+        if other := seen.get(name):
+            raise StoreError(f"{Path(folder, user, _FILES[0])}: {name} is {other} too, expected its own name")
+        seen[name] = user
         try:
-            lines.append(f"user {user}: {_set_user(admin, bucket, user, *credentials)}")
+            lines.append(f"user {user}: {_set_user(admin, bucket, user, name, password)}")
         except MinioAdminException as error:
             raise StoreError(f"{bucket.uri}: user {user} cannot be set: {_said(error)}") from error
         except (MinioException, HTTPError) as error:

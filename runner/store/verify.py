@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from runner.errors import ObjectError
 from runner.store import SCHEME, Store
-from runner.store.published import Version, key_of, latest, model_names, numbers, read_version
+from runner.store.published import Version, latest, model_names, numbers, read_version, version_key
 
 _AT_ONCE = 4
 _NAMED_BY_DIGEST = re.compile(
@@ -21,8 +21,8 @@ _NAMED_BY_DIGEST = re.compile(
 )
 
 
-class Claim(NamedTuple):
-    """Expected digest of an object, or the beginning of it."""
+class ExpectedDigest(NamedTuple):
+    """Digest of an object, or its beginning, and the name or manifest that says so."""
 
     key: str
     sha256: str
@@ -34,46 +34,39 @@ def verify_store(store: Store) -> tuple[str, bool]:
 
     A version left by a killed `publish` is a note, not an error: it is invisible, and the next `publish` completes it.
     """
-    errors: list[str] = []
-    keys = store.list("")
-    claims = [
-        Claim(key, match[match.lastindex or 0], "its name")
-        for key in keys
-        if (match := _NAMED_BY_DIGEST.fullmatch(key))
-    ]
-    versions = 0
+    keys, errors, versions = store.list(""), list[str](), 0
+    matches = ((key, _NAMED_BY_DIGEST.fullmatch(key)) for key in keys)
+    expected = [ExpectedDigest(key, match[match.lastindex or 0], "its name") for key, match in matches if match]
     for model in model_names(store):
         for number in numbers(store, model):
             try:
-                claims += _claims(read_version(store, model, number))
+                expected += _digests_in(read_version(store, model, number))
                 versions += 1
             except ObjectError as error:
                 errors.append(str(error))
-    errors += list(_wrong_pointers(store, keys))
-    errors += list(_wrong_objects(store, claims))
-    lines = [f"FAIL  {error}" for error in errors] + [f"note  {note}" for note in _unfinished(store, keys)]
-    lines.append(f"{len({claim.key for claim in claims})} objects of {versions} versions hashed, {len(errors)} errors")
+    errors += [*_wrong_pointers(store, keys), *_wrong_objects(store, expected)]
+    lines = [f"FAIL  {error}" for error in errors] + [f"note  {note}" for note in _unfinished(keys)]
+    lines.append(f"{len({each.key for each in expected})} objects of {versions} versions hashed, {len(errors)} errors")
     return "\n".join(lines), not errors
 
 
-def _claims(version: Version) -> Iterator[Claim]:
+def _digests_in(version: Version) -> Iterator[ExpectedDigest]:
     """Yield the digests in a manifest."""
     model, number, manifest = version.model, version.number, version.manifest
-    source = key_of(model, number)
-    yield Claim(key_of(model, number, "model.onnx"), manifest.onnx_sha256, source)
-    extra = manifest.model_extra or {}
-    for name, sha256 in (extra.get("files") or {}).items():
-        yield Claim(f"runs/{model}/{number}/{name}", sha256, source)
-    url, sha256 = manifest.dataset.get("url"), manifest.dataset.get("sha256")
-    if sha256 and str(url).startswith(SCHEME):
-        yield Claim(str(url).removeprefix(SCHEME), sha256, source)
-    base = (extra.get("params") or {}).get("model") or {}
+    source = version_key(model, number)
+    yield ExpectedDigest(version_key(model, number, "model.onnx"), manifest.onnx_sha256, source)
+    for name, sha256 in manifest.files.items():
+        yield ExpectedDigest(f"runs/{model}/{number}/{name}", sha256, source)
+    dataset = manifest.dataset
+    if dataset.get("sha256") and str(dataset.get("url")).startswith(SCHEME):
+        yield ExpectedDigest(dataset["url"].removeprefix(SCHEME), dataset["sha256"], source)
+    base = manifest.params.get("model") or {}
     if base.get("sha256"):
-        yield Claim(f"weights/{base['sha256'][:12]}-{base['base']}", base["sha256"], source)
+        yield ExpectedDigest(f"weights/{base['sha256'][:12]}-{base['base']}", base["sha256"], source)
 
 
-def _wrong_objects(store: Store, claims: list[Claim]) -> Iterator[str]:
-    keys = sorted({claim.key for claim in claims})
+def _wrong_objects(store: Store, expected: list[ExpectedDigest]) -> Iterator[str]:
+    keys = sorted({each.key for each in expected})
 
     def digest(key: str) -> str | ObjectError:
         try:
@@ -85,11 +78,11 @@ def _wrong_objects(store: Store, claims: list[Claim]) -> Iterator[str]:
         hashed = tqdm(pool.map(digest, keys), total=len(keys), unit=" objects", disable=not sys.stderr.isatty())
         digests = dict(zip(keys, hashed, strict=True))
     yield from (str(found) for found in digests.values() if isinstance(found, ObjectError))
-    for claim in claims:
-        found = digests[claim.key]
-        if isinstance(found, str) and not found.startswith(claim.sha256):
+    for each in expected:
+        found = digests[each.key]
+        if isinstance(found, str) and not found.startswith(each.sha256):
             yield (
-                f"{store.uri}: {claim.key}: its sha256 is {found}, but {claim.source} says {claim.sha256}: it was "
+                f"{store.uri}: {each.key}: its sha256 is {found}, but {each.source} says {each.sha256}: it was "
                 "damaged or replaced; restore an earlier version of it, or remove it and add or publish it again"
             )
 
@@ -104,10 +97,10 @@ def _wrong_pointers(store: Store, keys: list[str]) -> Iterator[str]:
             yield f"{key}: {error}"
             continue
         if noted.get("sha256") != version.sha256:
-            yield f"{store.uri}: {key} names another manifest than {key_of(model, version.number)}; publish anew"
+            yield f"{store.uri}: {key} names another manifest than {version_key(model, version.number)}; publish anew"
 
 
-def _unfinished(store: Store, keys: list[str]) -> Iterator[str]:
+def _unfinished(keys: list[str]) -> Iterator[str]:
     """Yield a line for each version that a killed publish left unfinished."""
     begun = {match[1] for key in keys if (match := re.match(r"(?:runs|models)/([^/]+/[1-9][0-9]*)/", key))}
     for version in sorted(begun):

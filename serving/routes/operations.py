@@ -33,7 +33,7 @@ async def model(state: Shared) -> ModelInfo:
         workers=state.workers.count,
         batch=batcher.size,
         metadata=detector.metadata,
-        manifest=loaded.manifest.model_dump() if loaded.manifest else None,
+        manifest=loaded.manifest.model_dump(exclude_unset=True) if loaded.manifest else None,
     )
 
 

@@ -55,11 +55,7 @@ def endpoint_of_environment(environment: Mapping[str, str] = os.environ) -> Endp
 
 
 def address_of(endpoint: Endpoint) -> tuple[str, bool]:
-    """Return host and port of an endpoint, and whether it uses TLS.
-
-    Raises:
-        ValueError: no usable URL, or a user without a password.
-    """
+    """Return host and port of an endpoint, and whether it uses TLS; ValueError: no URL, or a user without password."""
     parts = urlsplit(endpoint.url or "")
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.path not in ("", "/") or parts.username:
         raise ValueError(
@@ -73,12 +69,7 @@ def address_of(endpoint: Endpoint) -> tuple[str, bool]:
 
 @lru_cache(maxsize=8)
 def connect(endpoint: Endpoint) -> "Minio":
-    """Return a thread-safe client, cached per endpoint; no request is sent yet.
-
-    Raises:
-        ValueError: as `address_of`.
-        OSError: CA_BUNDLE cannot be read.
-    """
+    """Return a thread-safe client, cached per endpoint, with the errors of `address_of` and `pool_of`."""
     from minio import Minio
 
     address, secure = address_of(endpoint)
@@ -119,7 +110,7 @@ def tls_context() -> ssl.SSLContext:
     return trusted
 
 
-def code_of(error: Exception) -> str:
+def code_of(error: BaseException | None) -> str:
     """Return the S3 code of an error, such as NoSuchKey, or else its HTTP status; empty if it has neither."""
     from minio.error import MinioException
 

@@ -9,12 +9,10 @@ from pydantic import ValidationError
 
 from serving.storage.detections import ModelName
 from serving.storage.endpoint import Endpoint
-from serving.storage.manifest import Manifest
+from serving.storage.manifest import Manifest, Thresholds
 from serving.storage.objects import StorageError, beside, read
 from serving.vision.detector import Detector
 from serving.vision.metadata import ModelError
-
-DEFAULT_CONFIDENCE = 0.25
 
 
 class LoadingError(Exception):
@@ -46,8 +44,6 @@ def load_model(
         uri: of a manifest.json or an .onnx: a path or s3://bucket/key.
         sha256: hex digest of the file at `uri`; None: not checked.
         version, commit: reported for a bare .onnx, which has no manifest.
-    Raises:
-        LoadingError: with the reason.
     """
     try:
         data = _checked(uri, endpoint, sha256, "MODEL_SHA256")
@@ -55,7 +51,7 @@ def load_model(
             digest = hashlib.sha256(data).hexdigest()
             name = ModelName(name=PurePosixPath(uri).stem, version=version, sha256=digest, commit=commit or None)
             detector = Detector(data)
-            return Model(detector, name, None, [DEFAULT_CONFIDENCE] * len(detector.classes))
+            return Model(detector, name, None, Thresholds().of(detector.classes))
         manifest = Manifest.model_validate_json(data)
         weights = beside(uri, "model.onnx")
         detector = Detector(_checked(weights, endpoint, manifest.onnx_sha256, f"onnx_sha256 of {uri}"))
@@ -70,8 +66,7 @@ def load_model(
     name = ModelName(
         name=manifest.name, version=str(manifest.version), sha256=manifest.onnx_sha256, commit=manifest.commit
     )
-    chosen = manifest.thresholds
-    return Model(detector, name, manifest, [chosen.classes.get(label, chosen.overall) for label in detector.classes])
+    return Model(detector, name, manifest, manifest.thresholds.of(detector.classes))
 
 
 def _checked(uri: str, endpoint: Endpoint, sha256: str | None, source: str) -> bytes:

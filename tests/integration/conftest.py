@@ -1,14 +1,16 @@
 """A model that tells pictures apart by their brightness, a server that runs it, and Kubernetes' own API server."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from selenium import webdriver
 
+from runner.store import Store, open_store
 from tests.support.apiserver import ApiServer
 from tests.support.browsers import chromium
+from tests.support.s3 import S3
 from tests.support.servers import Server, running
 from tests.unit.conftest import model
 
@@ -22,6 +24,22 @@ def bright_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("model") / "bright.onnx"
     path.write_bytes(model(GRID, bright=(4, 0)))
     return path
+
+
+@pytest.fixture
+def store_of(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Store]:
+    """Lets the environment name a new store of a kind (folder, or the name of a server); returns it."""
+
+    def named(kind: str) -> Store:
+        environment = {"STORE_URI": str(tmp_path / "store")}
+        if kind != "folder":
+            server: S3 = request.getfixturevalue(kind)
+            environment = server.bucket()
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        return open_store(tmp_path)
+
+    return named
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""publish on real S3 servers: killed after any request, and several at once."""
+"""publish into a folder and real S3 servers: killed after any request, and several at once."""
 
 from __future__ import annotations
 
@@ -23,22 +23,29 @@ from tests.support.s3 import S3
 from tests.support.trained import Trained, blind
 
 DONE = {"versions": [1], "used": [1], "latest": 1, "problems": []}
+Prepare = Callable[[str], Trained]
 
 
 @pytest.fixture
-def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[S3], Trained]:
-    """Gives a project that the gate has judged, and a bucket of this server as its store."""
+def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, store_of: Callable[[str], Store]) -> Prepare:
+    """Gives a project that the gate has judged, and a folder or a bucket of a server as its store."""
 
-    def prepare(server: S3) -> Trained:
-        trained = Trained(tmp_path / "project")
-        monkeypatch.chdir(trained.folder)
-        for name, value in server.bucket().items():
-            monkeypatch.setenv(name, value)
-        init_store(trained.folder)
-        gate(trained.folder)
-        return trained
+    def prepare(kind: str) -> Trained:
+        store_of(kind)
+        init_store(tmp_path)
+        return judge(Trained(tmp_path / "ein Projekt für ü"), monkeypatch)
 
     return prepare
+
+
+def judge(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> Trained:
+    monkeypatch.chdir(trained.folder)
+    gate(trained.folder)
+    return trained
+
+
+def other_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Trained:
+    return judge(Trained(tmp_path / "other", blind(), gate={"min_map50": 0.1, "min_boxes": 1}), monkeypatch)
 
 
 def well(trained: Trained) -> bool:
@@ -46,12 +53,16 @@ def well(trained: Trained) -> bool:
     return is_well and "note" not in text
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("name", "what"), [("minio", "requests"), ("rclone", "operations")])
-def test_one_version_comes_of_it_when_killed_at_any_point(
-    request: pytest.FixtureRequest, prepared: Callable[[S3], Trained], name: str, what: str
-) -> None:
-    trained = prepared(request.getfixturevalue(name))
+@pytest.mark.parametrize(
+    ("kind", "what"),
+    [
+        ("folder", "operations"),
+        pytest.param("minio", "requests", marks=pytest.mark.slow),
+        pytest.param("rclone", "operations", marks=pytest.mark.slow),
+    ],
+)
+def test_one_version_comes_of_it_when_killed_at_any_point(prepared: Prepare, kind: str, what: str) -> None:
+    trained = prepared(kind)
     rounds = drive("kill", what, trained.folder)
     assert len(rounds) > 15
     assert [each["killed"] for each in rounds] == [True] * (len(rounds) - 1) + [False]
@@ -62,20 +73,19 @@ def test_one_version_comes_of_it_when_killed_at_any_point(
     assert well(trained)
 
 
-def test_one_version_comes_of_it_when_several_publish_the_same(minio: S3, prepared: Callable[[S3], Trained]) -> None:
-    trained = prepared(minio)
+@pytest.mark.parametrize("kind", ["folder", "minio"])
+def test_one_version_comes_of_it_when_several_publish_the_same(prepared: Prepare, kind: str) -> None:
+    trained = prepared(kind)
     for each in drive("race", "5", *[trained.folder] * 3):
         assert (each["statuses"], each["seen"]) == ([0, 0, 0], DONE)
     assert well(trained)
 
 
+@pytest.mark.parametrize("kind", ["folder", "minio"])
 def test_each_gets_a_number_when_two_publish_at_once(
-    minio: S3, prepared: Callable[[S3], Trained], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    prepared: Prepare, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trained = prepared(minio)
-    other = Trained(tmp_path / "other", blind(), gate={"min_map50": 0.1, "min_boxes": 1})
-    monkeypatch.chdir(other.folder)
-    gate(other.folder)
+    trained, other = prepared(kind), other_model(tmp_path, monkeypatch)
     for each in drive("race", "5", trained.folder, other.folder):
         assert each["statuses"] == [0, 0]
         assert each["seen"] == {"versions": [1, 2], "used": [1, 2], "latest": 2, "problems": []}
@@ -94,15 +104,12 @@ def tagged_latest(server: S3, store: Store, model: str) -> list[int]:
 
 
 def test_the_newest_of_commits_is_the_latest_when_a_trial_publishes_at_once(
-    minio: S3, prepared: Callable[[S3], Trained], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    minio: S3, prepared: Prepare, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trained = prepared(minio)
-    other = Trained(tmp_path / "other", blind(), gate={"min_map50": 0.1, "min_boxes": 1})
+    trained, other = prepared("minio"), other_model(tmp_path, monkeypatch)
     trial = Trained(tmp_path / "trial")
     trial.try_out()
-    for project in (other, trial):
-        monkeypatch.chdir(project.folder)
-        gate(project.folder)
+    judge(trial, monkeypatch)
     store = open_store(trained.folder)
     for projects in ([trained, trial], [trained, trial, other]):
         for turn, each in enumerate(drive("race", "5", *(project.folder for project in projects))):
@@ -142,16 +149,14 @@ class InStep:
 
 
 def test_one_version_is_tagged_when_two_publishers_move_latest_at_once(
-    minio: S3, prepared: Callable[[S3], Trained], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    minio: S3, prepared: Prepare, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trained = prepared(minio)
-    other = Trained(tmp_path / "other", blind(), gate={"min_map50": 0.1, "min_boxes": 1})
+    trained, other = prepared("minio"), other_model(tmp_path, monkeypatch)
     store, turns = open_store(trained.folder), threading.Barrier(2)
     releases = []
     with contextlib.ExitStack() as stack:
         for project in (trained, other):
             monkeypatch.chdir(project.folder)
-            gate(project.folder)
             releases.append(stack.enter_context(releasing(project.folder)))
             publish(store, releases[-1])
         minio.client().remove_object(store.uri.removeprefix("s3://"), "models/flyingthings/latest.json")
@@ -167,8 +172,8 @@ def test_one_version_is_tagged_when_two_publishers_move_latest_at_once(
     assert (latest(store, "flyingthings"), tagged_latest(minio, store, "flyingthings")) == (2, [2])
 
 
-def test_tags_follow_the_newest_that_passed_when_published(minio: S3, prepared: Callable[[S3], Trained]) -> None:
-    trained = prepared(minio)
+def test_tags_follow_the_newest_that_passed_when_published(minio: S3, prepared: Prepare) -> None:
+    trained = prepared("minio")
     store = open_store(trained.folder)
     seen = []
     for onnx, least in ((None, 0.1), (blind(), 0.9), (blind(another="one"), 0.1)):

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -197,40 +198,23 @@ def test_full_disk_is_said_when_it_is_the_servers(use: Use, source: Path, tmp_pa
         assert well, text
 
 
-class disk:  # noqa: N801 - a context manager
+@contextmanager
+def disk(folder: Path, size: str) -> Iterator[Path]:
     """A small disk of its own, which only root can mount."""
-
-    def __init__(self, folder: Path, size: str) -> None:
-        self.folder, self.size = folder, size
-
-    def __enter__(self) -> Path:
-        self.folder.mkdir()
-        if subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", f"size={self.size}", "none", self.folder], check=False
-        ).returncode:
-            pytest.skip("only root may mount a disk to fill")
-        return self.folder
-
-    def __exit__(self, *_: object) -> None:
-        subprocess.run(["umount", "--lazy", self.folder], check=True)
+    folder.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "none", folder], check=False).returncode:
+        pytest.skip("only root may mount a disk to fill")
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (
-            {"AWS_ACCESS_KEY_ID": "nobody"},
-            r"refuses the user nobody \((InvalidAccessKeyId|SignatureDoesNotMatch)\); check AWS_ACCESS_KEY_ID and AWS",
-        ),
-        (
-            {"AWS_SECRET_ACCESS_KEY": "geheim"},
-            r"refuses the user root\w+ \(SignatureDoesNotMatch\); check AWS_ACCESS_KEY",
-        ),
-        (
-            {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""},
-            r"wants a user \(\w+\); set AWS_ACCESS_KEY_ID and AWS_SECRET",
-        ),
-        ({"STORE_URI": "s3://not-there"}, r"there is no such bucket; `python -m runner store init` makes it, or corr"),
+        ({"AWS_ACCESS_KEY_ID": "nobody"}, r"user nobody \((InvalidAccessKeyId|SignatureDoesNotMatch)\)"),
+        ({"AWS_SECRET_ACCESS_KEY": "geheim"}, r"user root\w+ \(SignatureDoesNotMatch\)"),
+        ({"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}, r"set AWS_ACCESS_KEY_ID and AWS_SECRET"),
+        ({"STORE_URI": "s3://not-there"}, r"there is no such bucket"),
     ],
 )
 def test_cause_is_said_when_credentials_or_bucket_are_wrong(
@@ -258,9 +242,7 @@ def test_clocks_are_compared_when_ours_is_wrong(
     store = use(minio.bucket())
     with monkeypatch.context() as patch:
         patch.setattr(minio_time, "utcnow", lambda: datetime.now(UTC) + timedelta(hours=1))
-        with pytest.raises(
-            StoreError, match=r"the clocks differ too much: here it is .* GMT, at the store .* GMT; set th"
-        ):
+        with pytest.raises(StoreError, match=r"clocks .* GMT, .* GMT"):
             store.put_file(KEY, source)
     assert store.put_file(KEY, source) and is_whole(store)
 
@@ -268,11 +250,8 @@ def test_clocks_are_compared_when_ours_is_wrong(
 def test_error_comes_when_the_store_stays_away(use: Use, source: Path, capsys: pytest.CaptureFixture[str]) -> None:
     environment = {"STORE_URI": "s3://planes", "AWS_ENDPOINT_URL": "http://127.0.0.1:9"}
     use(environment)
-    store = S3Store("planes", endpoint_of_environment(), patience=IMPATIENT)
-    with pytest.raises(
-        StoreError,
-        match=r"^s3://planes: .* cannot be examined: http://127.0.0.1:9 does not answer \(.*refused\); check AWS_",
-    ):
+    store = S3Store("planes", endpoint_of_environment(), waits_s=IMPATIENT)
+    with pytest.raises(StoreError, match=rf"^s3://planes: {KEY} .*http://127.0.0.1:9 .*refused.*AWS_ENDPOINT_URL"):
         store.put_file(KEY, source)
     assert capsys.readouterr().err.count("trying again") == 1
 
@@ -294,9 +273,7 @@ def test_something_else_than_s3_is_recognised_when_it_answers(use: Use, tmp_path
         user = {"AWS_ACCESS_KEY_ID": "user", "AWS_SECRET_ACCESS_KEY": "geheim"}
         url = f"http://127.0.0.1:{server.server_port}"
         store = use({"STORE_URI": "s3://planes", "AWS_ENDPOINT_URL": url, **user})
-        with pytest.raises(
-            StoreError, match=r"does not speak S3; check AWS_ENDPOINT_URL \(a console has a port of its"
-        ):
+        with pytest.raises(StoreError, match=rf"{url} does not speak S3"):
             store.exists("a")
         server.shutdown()
 
@@ -318,9 +295,7 @@ def test_damage_is_found_when_an_object_is_truncated_behind_our_back(
     store = use(own.bucket())
     store.put_file(key, tmp_path / "source")
     truncate(own)
-    with pytest.raises(
-        ObjectError, match=r"breaks off after .* again and again|its sha256 is \w{64}, but|cannot read it"
-    ):
+    with pytest.raises(ObjectError, match=r"breaks off after|its sha256 is \w{64}, but|cannot read it"):
         store.fetch(key, tmp_path / "out" / "zip", sha256)
     assert not (tmp_path / "out" / "zip").exists()
     text, well = verify_store(store)
@@ -332,8 +307,7 @@ def test_damage_is_found_when_an_object_is_truncated_behind_our_back(
 def test_damage_is_found_when_a_small_object_was_replaced(minio: S3, use: Use) -> None:
     store = use(minio.bucket())
     store.replace("models/planes/latest.json", b"1")
-    minio.client().put_object(
-        store.bucket.name, "models/planes/latest.json", io.BytesIO(b"2"), 1, metadata={"sha256": SHA256}
-    )
-    with pytest.raises(ObjectError, match=r"its sha256 is \w{64}, but \w{64} was noted when it was stored"):
-        store.read("models/planes/latest.json")
+    name, key = store.bucket.name, "models/planes/latest.json"
+    minio.client().put_object(name, key, io.BytesIO(b"2"), 1, metadata={"sha256": SHA256})
+    with pytest.raises(ObjectError, match=rf"{key}: its sha256 is \w{{64}}, but {SHA256}"):
+        store.read(key)

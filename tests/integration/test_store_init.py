@@ -111,36 +111,24 @@ def test_each_user_may_do_what_it_must_and_nothing_else(bucket: str, users: Path
     assert found == RIGHTS
 
 
-def test_nothing_changes_when_it_runs_again(bucket: str, users: Path, tmp_path: Path) -> None:
+def test_nothing_changes_when_it_runs_again(bucket: str, users: Path, minio: S3, tmp_path: Path) -> None:
     first = init_store(tmp_path).splitlines()
-    assert first[1:4] == [
-        "  bucket: made",
-        "  versions: kept from now on",
-        "  expiry: captures after 90 days, earlier versions after 30",
-    ]
+    assert "  bucket: made" in first and "  versions: kept from now on" in first
     assert f"  user runner: policy set, made, policy given (policy {bucket}-runner)" in first
     assert f"  user server-baseline: left out, {users}/server-baseline is not there" in first
     again = init_store(tmp_path).splitlines()
-    assert again[1:] == [
+    assert again[1:6] == [
         "  bucket: there already",
         "  versions: kept already",
         "  expiry: captures after 90 days, earlier versions after 30, as before",
         "  conditional PUT: honoured",
         "  tags: honoured",
-        *(
-            f"  user {user}: as before (policy {bucket}-{user})"
-            if user in GIVEN
-            else f"  user {user}: left out, {users}/{user} is not there"
-            for user in USERS
-        ),
     ]
-
-
-def test_scratch_objects_are_gone_when_it_ends(bucket: str, minio: S3, tmp_path: Path) -> None:
-    for _ in range(2):
-        init_store(tmp_path)
+    assert [line for line in again if "as before (policy" in line] == [
+        f"  user {user}: as before (policy {bucket}-{user})" for user in USERS if user in GIVEN
+    ]
     left = minio.client().list_objects(bucket, recursive=True, include_version=True)
-    assert [item.object_name for item in left] == ["store.json"]
+    assert [item.object_name for item in left] == ["store.json"]  # the scratch objects are gone, with all versions
 
 
 def test_user_is_mended_when_secret_state_or_policy_changed(
@@ -183,18 +171,16 @@ def test_init_is_refused_when_its_user_may_not(
     init_store(tmp_path)
     for variable in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(variable, (users / "runner" / variable).read_text().strip())
-    with pytest.raises(
-        StoreError, match=rf"^s3://{bucket}: versions cannot be switched on: the user runner-\w+ may not"
-    ):
+    with pytest.raises(StoreError, match=rf"^s3://{bucket}: versions .*runner-\w+ may not"):
         init_store(tmp_path)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"labels/AWS_SECRET_ACCESS_KEY": "short"}, r"labels: expected AWS_ACCESS_KEY_ID of 3 to 20 and AWS_SECRET"),
-        ({"labels/AWS_ACCESS_KEY_ID": None}, r"labels: .*No such file.*; expected the files AWS_ACCESS_KEY_ID and AWS"),
-        ({"labels/AWS_ACCESS_KEY_ID": "twin", "runner/AWS_ACCESS_KEY_ID": "twin"}, r"twin is runner too, expected its"),
+        ({"labels/AWS_SECRET_ACCESS_KEY": "short"}, r"labels: .* 8 to 40"),
+        ({"labels/AWS_ACCESS_KEY_ID": None}, r"labels: .*No such file"),
+        ({"labels/AWS_ACCESS_KEY_ID": "twin", "runner/AWS_ACCESS_KEY_ID": "twin"}, r"labels.*twin is runner too"),
     ],
 )
 def test_init_is_refused_when_credentials_are_not_usable(
@@ -209,12 +195,11 @@ def test_init_is_refused_when_credentials_are_not_usable(
 def test_init_is_refused_when_days_or_folder_are_wrong(
     bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(StoreError, match="--captures-days and --versions-days: expected 1 or more"):
-        init_store(tmp_path, captures_days=0)
+    for days in ({"captures_days": 0}, {"versions_days": 0}):
+        with pytest.raises(StoreError, match="1 or more"):
+            init_store(tmp_path, **days)
     monkeypatch.setenv("STORE_USERS", str(tmp_path / "gone"))
-    with pytest.raises(
-        StoreError, match=r"^STORE_USERS .*gone: there is no such folder, expected <user>/AWS_ACCESS_KEY"
-    ):
+    with pytest.raises(StoreError, match=r"^STORE_USERS .*gone"):
         init_store(tmp_path)
 
 
@@ -223,25 +208,22 @@ def test_lacks_are_said_when_the_endpoint_has_little(
 ) -> None:
     for key, value in rclone.environment("planes").items():
         monkeypatch.setenv(key, value)
-    lines = init_store(tmp_path).splitlines()[1:]
-    assert lines[3:6] == [
-        "  conditional PUT: not honoured; one publisher at a time",
-        "  tags: not honoured; objects stay untagged",
-        "  store.json: written",
-    ]
-    assert lines[1].startswith("  versions: this endpoint has none (") and lines[2].endswith("; nothing expires")
-    assert lines[6].startswith("  users: left as they are; this endpoint is not MinIO")
+    lines = [line.strip() for line in init_store(tmp_path).splitlines()]
+    assert lines[2].startswith("versions: this endpoint has none (") and lines[3].endswith("; nothing expires")
+    assert lines[4].startswith("conditional PUT: not honoured") and lines[5].startswith("tags: not honoured")
+    assert lines[7].startswith("users: left as they are; this endpoint is not MinIO")
 
 
 def test_policy_is_printed_when_asked_for() -> None:
     assert json.loads(policy_text("runner", "s3://planes")) == policy_of("runner", "planes")
-    with pytest.raises(StoreError, match="nobody: no user of the store, expected one of runner, publisher, server-dev"):
-        policy_text("nobody", "s3://planes")
-    with pytest.raises(StoreError, match="is a folder, which has no users"):
-        policy_text("runner", "/srv/store")
+    for user, uri in (("nobody", "s3://planes"), ("runner", "/srv/store")):
+        with pytest.raises(StoreError, match=r"nobody|/srv/store"):
+            policy_text(user, uri)
 
 
 def test_folder_is_made_when_the_store_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STORE_URI", "my store")
-    assert init_store(tmp_path) == f"folder {tmp_path}/my store: made"
-    assert init_store(tmp_path) == f"folder {tmp_path}/my store: there already"
+    assert [init_store(tmp_path) for _ in range(2)] == [
+        f"folder {tmp_path}/my store: made",
+        f"folder {tmp_path}/my store: there already",
+    ]

@@ -11,7 +11,6 @@ import pytest
 
 from runner.store import Store, open_store
 from runner.store.verify import verify_store
-from tests.support.s3 import S3
 
 DATASET, WEIGHTS, ONNX, BEST = b"dataset", b"weights", b"onnx", b"best"
 
@@ -48,15 +47,9 @@ OBJECTS = {
 
 
 @pytest.fixture(params=["folder", "minio", "rclone"])
-def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+def store(request: pytest.FixtureRequest, store_of: Callable[[str], Store]) -> Store:
     """A store with one published version."""
-    environment = {"STORE_URI": str(tmp_path / "store")}
-    if request.param != "folder":
-        server: S3 = request.getfixturevalue(request.param)
-        environment = server.bucket()
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    store = open_store(tmp_path)
+    store = store_of(request.param)
     for key, content in OBJECTS.items():
         store.replace(key, content)
     return store

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from runner.errors import ObjectError, StoreError
+from runner.errors import MissingObjectError, ObjectError, StoreError
 from runner.pipeline import doctor
-from runner.store import Store, open_store
+from runner.store import Store
 from runner.store.init import init_store
 from runner.store.s3 import S3Store
 from tests.support.s3 import S3
@@ -21,21 +21,12 @@ from tests.support.s3 import S3
 LARGE = 40 << 20  # bytes: an upload in three parts
 
 
-def use(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]) -> None:
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-
-
 @pytest.fixture(params=["folder", "minio", "rclone"])
-def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+def store(request: pytest.FixtureRequest, store_of: Callable[[str], Store], tmp_path: Path) -> Store:
     """A new store after `store init`."""
-    if request.param == "folder":
-        use(monkeypatch, {"STORE_URI": str(tmp_path / "store")})
-    else:
-        server: S3 = request.getfixturevalue(request.param)
-        use(monkeypatch, server.bucket())
+    store = store_of(request.param)
     init_store(tmp_path)
-    return open_store(tmp_path)
+    return store
 
 
 @pytest.fixture
@@ -52,9 +43,7 @@ def test_store_is_empty_before_anything_was_put(store: Store, tmp_path: Path) ->
     assert keys(store) == store.list("datasets/") == []
     assert not store.exists("datasets/a.zip")
     for ask in (store.read, store.digest, lambda key: store.fetch(key, tmp_path / "out")):
-        with pytest.raises(
-            ObjectError, match=r"there is no datasets/a\.zip; .* that STORE_URI names the store that has"
-        ):
+        with pytest.raises(MissingObjectError, match=r"datasets/a\.zip"):
             ask("datasets/a.zip")
     assert not (tmp_path / "out").exists()
 
@@ -87,7 +76,7 @@ def test_putting_the_same_again_is_nothing_and_something_else_is_refused(
     assert store.put_file("a", source)
     assert not store.put_file("a", source)
     (tmp_path / "other").write_bytes(b"other!!")
-    with pytest.raises(StoreError, match=r": a is there already, with other content .*objects never change: use anoth"):
+    with pytest.raises(StoreError, match=r": a is there already"):
         store.put_file("a", tmp_path / "other")
     assert store.read("a") == b"content"
 
@@ -97,7 +86,7 @@ def test_fetch_leaves_what_was_there_when_the_digest_differs(store: Store, sourc
     (tmp_path / "here").mkdir()
     (tmp_path / "here" / "out").write_bytes(b"before")
     found, expected = hashlib.sha256(b"content").hexdigest(), "0" * 64
-    with pytest.raises(ObjectError, match=rf": a: its sha256 is {found}, but {expected} was expected: .* add it again"):
+    with pytest.raises(ObjectError, match=rf": a: its sha256 is {found}, but {expected} "):
         store.fetch("a", tmp_path / "here" / "out", expected)
     assert (tmp_path / "here" / "out").read_bytes() == b"before"
     assert [path.name for path in (tmp_path / "here").iterdir()] == ["out"]
@@ -155,11 +144,9 @@ def test_tags_never_cost_an_object_when_the_endpoint_keeps_none(store: Store, so
         assert store.bucket.client.get_object_tags(store.bucket.name, "models/m/1/manifest.json") == tags
 
 
-def test_nothing_is_assumed_when_init_did_not_run(
-    s3: S3, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    use(monkeypatch, s3.bucket())
-    store = open_store(tmp_path)
+@pytest.mark.parametrize("kind", ["minio", "rclone"])
+def test_nothing_is_assumed_when_init_did_not_run(store_of: Callable[[str], Store], kind: str, source: Path) -> None:
+    store = store_of(kind)
     store.put_file("a", source)
     assert not store.tag("a", {"stage": "latest"})
     assert store.create("b", b"1") and not store.create("b", b"2")

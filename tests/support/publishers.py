@@ -26,7 +26,7 @@ import urllib3
 from runner.release.contents import Release, releasing
 from runner.release.publish import publish
 from runner.store import Store, open_store, s3
-from runner.store.published import key_of, latest, numbers
+from runner.store.published import latest, numbers, version_key
 from serving.storage.endpoint import connect, pool_of
 from tests.conftest import PROJECT
 
@@ -99,8 +99,8 @@ def seen(store: Store, model: str) -> dict[str, Any]:
     """What a reader finds of a model: the versions that exist, which numbers were used, the latest, what is wrong."""
     problems = []
     for number in numbers(store, model):
-        manifest = json.loads(store.read(key_of(model, number)))
-        digests = {key_of(model, number, "model.onnx"): manifest["onnx_sha256"]}
+        manifest = json.loads(store.read(version_key(model, number)))
+        digests = {version_key(model, number, "model.onnx"): manifest["onnx_sha256"]}
         digests |= {f"runs/{model}/{number}/{name}": sha256 for name, sha256 in manifest["files"].items()}
         for key, sha256 in digests.items():
             if not store.exists(key) or hashlib.sha256(store.read(key)).hexdigest() != sha256:
@@ -113,13 +113,18 @@ def seen(store: Store, model: str) -> dict[str, Any]:
     return {"versions": numbers(store, model), "used": used, "latest": newest, "problems": problems}
 
 
+def named(release: Release, model: str) -> Release:
+    """The same release under another model name."""
+    return release._replace(manifest=release.manifest.model_copy(update={"name": model}))
+
+
 def kill(what: str, project: Path) -> Iterator[dict[str, Any]]:
     """Yield what is seen after each kill, after the next publish, and after another one."""
     s3._SETTLE_SECONDS = 0.05  # nobody else publishes
     os.chdir(project)
     with releasing(project) as release:
         for count in range(1, 1000):
-            mine = release._replace(model=f"killed-{what}-{count}")
+            mine = named(release, f"killed-{what}-{count}")
 
             def work(mine: Release = mine, count: int = count) -> None:
                 store = open_store(project)
@@ -129,10 +134,10 @@ def kill(what: str, project: Path) -> Iterator[dict[str, Any]]:
 
             _, status = os.waitpid(in_child(work), 0)
             store = open_store(project)
-            found = [seen(store, mine.model)]
+            found = [seen(store, mine.manifest.name)]
             for _ in range(2):
                 publish(store, mine)
-                found.append(seen(store, mine.model))
+                found.append(seen(store, mine.manifest.name))
             yield {"killed": os.WIFSIGNALED(status), "status": status, "seen": found}
             if not os.WIFSIGNALED(status):
                 return
@@ -152,7 +157,7 @@ def race(times: int, projects: list[Path]) -> Iterator[dict[str, Any]]:
                 store = open_store(projects[0])
                 os.close(go)
                 os.read(ready, 1)  # until the parent closes its end too
-                publish(store, release._replace(model=f"race-{turn}"))
+                publish(store, named(release, f"race-{turn}"))
 
             children = [in_child(partial(work, release)) for release in releases]
             os.close(go)

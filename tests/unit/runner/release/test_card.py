@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from runner.release.card import model_card
+from serving.storage.manifest import Manifest
 
 FIGURES = {"map50": 0.9, "map50_95": 0.5, "precision": 0.8, "recall": 0.75, "threshold": 0.4, "boxes": 50}
 FINDING = {"criterion": "AP50 of kite", "candidate": 0.9, "deployed": 0.8, "said": "0.900 after 0.800", "passed": True}
@@ -16,26 +17,33 @@ STOCK: dict[str, Any] = {
 }
 
 
-def manifest(**changes: Any) -> dict[str, Any]:
-    return {
-        **STOCK,
-        **{"name": "things", "version": 7, "classes": ["kite", "bird"], "imgsz": [320, 640], "commit": "abc"},
-        "metrics": {
-            **FIGURES,
-            **{"pictures": 45, "notes": ["bird: no boxes in val"]},
-            "classes": {"kite": FIGURES | {"recall": 0.5}, "bird": FIGURES | {"boxes": 4}},
-        },
-        "verdict": {"passed": False, "findings": [FINDING, FINDING | {"passed": False}], "left_out": ["size: unknown"]},
-        "dataset": {"name": "birds", "url": "store:x", "sha256": "f" * 64, "pictures": 300, "boxes": {"kite": 9}},
-        "params": {
-            **{"seed": 3, "model": {"base": "yolo11n.yaml", "imgsz": 320}},
-            "split": {"mode": "hash", "seed": 5, "group": "^(.*)_f"},
-        },
-    } | changes
+def manifest(**changes: Any) -> Manifest:
+    return Manifest.model_validate(
+        {
+            **STOCK,
+            **{"name": "things", "version": 7, "classes": ["kite", "bird"], "imgsz": [320, 640], "commit": "abc"},
+            "metrics": {
+                **FIGURES,
+                **{"pictures": 45, "notes": ["bird: no boxes in val"]},
+                "classes": {"kite": FIGURES | {"recall": 0.5}, "bird": FIGURES | {"boxes": 4}},
+            },
+            "verdict": {
+                "passed": False,
+                "findings": [FINDING, FINDING | {"passed": False}],
+                "left_out": ["size: unknown"],
+            },
+            "dataset": {"name": "birds", "url": "store:x", "sha256": "f" * 64, "pictures": 300, "boxes": {"kite": 9}},
+            "params": {
+                **{"seed": 3, "model": {"base": "yolo11n.yaml", "imgsz": 320}},
+                "split": {"mode": "hash", "seed": 5, "group": "^(.*)_f"},
+            },
+        }
+        | changes
+    )
 
 
 def test_it_says_so_when_nothing_was_measured() -> None:
-    card = model_card(STOCK)
+    card = model_card(Manifest.model_validate(STOCK))
     assert card.startswith("# yolo11n 1\n\nA detector of 80 classes: class 0, ")
     assert "The gate was not asked." in card
     assert "It was not measured here." in card and "The threshold is 0.25 for every class." in card
@@ -60,7 +68,7 @@ def test_every_section_is_filled_when_it_was_trained_here() -> None:
 
 def test_names_stay_text_when_they_look_like_markdown() -> None:
     evil = "<script>*a*|[b](http://c)\n# d"
-    figures = manifest()["metrics"] | {"classes": {evil: FIGURES}}
+    figures = manifest().metrics | {"classes": {evil: FIGURES}}
     card = model_card(manifest(classes=[evil], metrics=figures))
     assert "<script>" not in card.replace("\\<script\\>", "")
     assert "\n# d" not in card and "[b](" not in card

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from runner.config.schema import GateConfig
-from runner.release.criteria import Shown, absolute, budgets, map50, per_class
+from runner.release.criteria import ClassDetections, absolute, budgets, map50, per_class
 from runner.release.resampling import Ranked
 
 RULES = GateConfig(
@@ -33,8 +33,8 @@ def found(share: float, pictures: int = 100) -> Ranked:
     return Ranked(hits, np.ones(len(hits), bool), np.ones(pictures, np.int64))
 
 
-def shown(*others: str, **classes: Ranked) -> Shown:
-    return Shown(classes, list(others))
+def shown(*others: str, **classes: Ranked) -> ClassDetections:
+    return ClassDetections(classes, list(others))
 
 
 def test_no_when_no_box_is_in_test() -> None:

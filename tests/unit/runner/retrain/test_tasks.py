@@ -3,7 +3,6 @@
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +11,7 @@ import yaml
 from runner.config.compose import compose
 from runner.retrain import tasks
 from runner.store.folder import FolderStore
+from serving.storage.manifest import Verdict
 
 
 @pytest.mark.parametrize(("least", "stays"), [(0.0, True), (1.1, False)])
@@ -86,7 +86,7 @@ class Clones:
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of pygtrie's, which DVC uses
 def test_no_stage_before_it_runs_in_train_when_prepare_has_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clones = Clones(tmp_path, monkeypatch)
-    monkeypatch.setattr("runner.release.gate.gate", lambda _: SimpleNamespace(as_text=lambda: "passed"))
+    monkeypatch.setattr("runner.release.gate.gate", lambda _: Verdict(passed=True))
     assert clones.run(tasks.prepare) == ["compose", "fetch", "prepare", "split"]
     assert clones.run(tasks.train, cache=tmp_path / "volume/dvc", fallback=False) == ["train"]
     assert clones.run(tasks.gate) == ["evaluate", "export", "fetch"]

@@ -38,9 +38,11 @@ def test_remote_is_the_bucket_when_the_store_is_one(project: Path, monkeypatch: 
     (project / "ca.pem").write_text("")
     for name, value in (S3 | {"CA_BUNDLE": str(project / "ca.pem")}).items():
         monkeypatch.setenv(name, value)
+    (project / ".dvc" / "config.local").write_text("['remote \"store\"']\n    profile = mine\n    url = s3://old/dvc\n")
     tracked = (project / ".dvc" / "config").read_bytes()
-    assert use_store(project) == "DVC's remote is s3://planes/dvc; `dvc push --run-cache` fills it, `dvc pull` reads it"
+    assert "s3://planes/dvc" in use_store(project)
     assert remote(project) == {
+        "profile": "mine",
         "url": "s3://planes/dvc",
         "endpointurl": "https://minio:9000",
         "ssl_verify": str(project / "ca.pem"),
@@ -66,14 +68,6 @@ def test_remote_is_as_tracked_again_when_no_store_is_named(project: Path, monkey
     monkeypatch.setenv("STORE_URI", "")
     assert "store/dvc" in use_store(project)
     assert remote(project) == tracked
-
-
-def test_own_keys_stay_when_the_store_changes(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (project / ".dvc" / "config.local").write_text("['remote \"store\"']\n    profile = mine\n    url = s3://old/dvc\n")
-    for name, value in S3.items():
-        monkeypatch.setenv(name, value)
-    use_store(project)
-    assert remote(project)["profile"] == "mine" and remote(project)["url"] == "s3://planes/dvc"
 
 
 def test_use_is_refused_when_there_is_no_project(tmp_path: Path) -> None:
