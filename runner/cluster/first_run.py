@@ -13,7 +13,7 @@ from runner.cluster.api import PIPELINES
 from runner.cluster.bootstrap import CRD, changed_since, fetched, require_pushed
 from runner.cluster.container_images import require_built
 from runner.cluster.served import await_served
-from runner.cluster.training import outcome, same_inputs, train
+from runner.cluster.training import same_inputs, summary_line, train
 from runner.cluster.tunnel import opened
 from runner.cluster.waiting import Say, wait_for
 from runner.errors import ClusterError, ConfigError, GitError
@@ -104,7 +104,7 @@ def _train(project: Path, values: dict[str, str], say: Say, *, pause_s: float) -
     pin = _trained(project, fetched(project, url, branch))
     if pin is None or not _is_stored(values, pin):
         with opened(values, "store") as store:
-            line = outcome(name, commit, store)
+            line = summary_line(name, commit, store)
         summary = f"-l tekton.dev/pipelineRun={name},tekton.dev/pipelineTask=summary --all-containers --tail=-1"
         raise ClusterError(
             f"PipelineRun {name} succeeded, but {branch} does not pin dev to its model: {line}; "

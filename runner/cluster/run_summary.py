@@ -1,6 +1,6 @@
 """Summary of a run: for the log, the run's folder in the store, and the commit status.
 
-It is made from the run's steps, so it works whatever failed; a published version adds its verdict.
+It is made from the outcomes of the run's Tasks, so it works whatever failed; a published version adds its verdict.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from runner.cluster.runs import Step
+from runner.cluster.runs import TaskOutcome
 from runner.config.compose import leaves
 from runner.release.promote import side_by_side
 from runner.release.verdict import criteria_rows
@@ -45,35 +45,37 @@ class RunSummary(NamedTuple):
     folder: str | None
 
 
-def summarize_run(run: str, revision: str, overrides: list[str], steps: list[Step], store: Store | None) -> RunSummary:
+def summarize_run(
+    run: str, revision: str, overrides: list[str], outcomes: list[TaskOutcome], store: Store | None
+) -> RunSummary:
     """Return the summary of a run; `store` is None when it cannot be reached."""
-    results = {step.name: step.results for step in steps}
+    results = {task.name: task.results for task in outcomes}
     version = _published(results.get("publish", {}), store)
-    state, line = _outcome(steps, results, version, is_trial=bool(overrides))
+    state, line = _outcome(outcomes, results, version, is_trial=bool(overrides))
     about: list[Row] = [("", ""), ("run", run), ("commit", revision)]
     about += [("values of this run alone", " ".join(overrides))] if overrides else []
     about += [(title, value) for title, (task, name) in FACTS.items() if (value := results.get(task, {}).get(name))]
     times: list[Row] = [("step", "outcome", "seconds")]
-    times += [(step.name, step.state, "-" if step.seconds is None else f"{step.seconds:.0f}") for step in steps]
+    times += [(task.name, task.state, "-" if task.seconds is None else f"{task.seconds:.0f}") for task in outcomes]
     tables, folder = [Table("The run", about), Table("Steps", times)], None
     if version and store:
         folder = f"runs/{version.model}/{version.number}"
         about.append(("model", store.uri_of(f"models/{version.model}/{version.number}")))
         about.append(("run's files", store.uri_of(folder)))
         tables += _of_version(version, store)
-    errors = [f"- {step.name}: {step.results['error']}" for step in steps if step.results.get("error")]
+    errors = [f"- {task.name}: {task.results['error']}" for task in outcomes if task.results.get("error")]
     text = "\n\n".join([f"## {line}", *(table.as_text(markdown=True) for table in tables), *errors])
     return RunSummary(state, line, text, folder)
 
 
 def _outcome(
-    steps: list[Step], results: Mapping[str, Mapping[str, str]], version: Version | None, *, is_trial: bool
+    outcomes: list[TaskOutcome], results: Mapping[str, Mapping[str, str]], version: Version | None, *, is_trial: bool
 ) -> tuple[str, str]:
     """Return the state of the commit status, and the one-line summary."""
-    for step in steps:
-        if step.state in ("failed", "timed out"):
-            return ERROR, f"{step.name}: {step.results.get('error') or step.state}"
-    if any(step.state == "cancelled" for step in steps):
+    for task in outcomes:
+        if task.state in ("failed", "timed out"):
+            return ERROR, f"{task.name}: {task.results.get('error') or task.state}"
+    if any(task.state == "cancelled" for task in outcomes):
         return ERROR, "cancelled, by a newer push or by hand"
     if newer := results.get("supersede", {}).get("superseded"):
         return SUCCESS, f"nothing trained: {newer}"

@@ -18,8 +18,8 @@ CANCEL = "CancelledRunFinally"
 SUMMARY = "summary"  # the Task that tells the run's outcome
 
 
-class Step(NamedTuple):
-    """A Task of a run.
+class TaskOutcome(NamedTuple):
+    """Outcome of a Task of a run.
 
     Attributes:
         name: in the Pipeline.
@@ -79,14 +79,14 @@ def has_begun(run: Object, task: str) -> bool:
     return any(child.get("pipelineTaskName") == task for child in children)
 
 
-def steps_of(cluster: Cluster, run: str) -> list[Step]:
-    """Return the Tasks of a run that have begun, by start time, without the summary."""
+def outcomes_of(cluster: Cluster, run: str) -> list[TaskOutcome]:
+    """Return the outcomes of a run's Tasks that have begun, but for the summary, by start time."""
     found: list[Object] = cluster.get(TASK_RUNS, labelSelector=f"tekton.dev/pipelineRun={run}")["items"]
     found.sort(key=lambda each: each.get("status", {}).get("startTime") or "~")
-    return [step for each in found if (step := _step(each)).name != SUMMARY]
+    return [task for each in found if (task := _outcome(each)).name != SUMMARY]
 
 
-def _step(task_run: Object) -> Step:
+def _outcome(task_run: Object) -> TaskOutcome:
     status, last = task_run.get("status", {}), condition(task_run)
     ended_badly = {"TaskRunCancelled": "cancelled", "TaskRunTimeout": "timed out"}.get(last.get("reason", ""), "failed")
     state = {"True": "done", "Unknown": "running"}.get(last["status"], ended_badly)
@@ -96,4 +96,4 @@ def _step(task_run: Object) -> Step:
     except (KeyError, ValueError):
         seconds = None
     results = {each["name"]: str(each["value"]).strip() for each in status.get("results", [])}
-    return Step(task_run["metadata"]["labels"]["tekton.dev/pipelineTask"], state, seconds, results)
+    return TaskOutcome(task_run["metadata"]["labels"]["tekton.dev/pipelineTask"], state, seconds, results)

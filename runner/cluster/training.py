@@ -11,7 +11,7 @@ from pathlib import Path
 
 from runner.cluster.api import PIPELINES, Cluster
 from runner.cluster.run_summary import summarize_run
-from runner.cluster.runs import condition, has_ended, is_trial, name_of, param_of, runs, steps_of
+from runner.cluster.runs import condition, has_ended, is_trial, name_of, outcomes_of, param_of, runs
 from runner.cluster.start import BusyError, start
 from runner.cluster.waiting import Say, while_away
 from runner.errors import ClusterError, GitError, UnreachableError
@@ -48,8 +48,8 @@ def train(project: Path, commit: str, say: Say, *, pause_s: float) -> str:
                 return name
             if now["status"] == "False":
                 raise ClusterError(
-                    f"PipelineRun {name} failed: {outcome(name, commit)} ({now.get('message')}); correct the cause, "
-                    "then run this again"
+                    f"PipelineRun {name} failed: {summary_line(name, commit)} ({now.get('message')}); correct the "
+                    "cause, then run this again"
                 )
         else:
             try:
@@ -61,9 +61,9 @@ def train(project: Path, commit: str, say: Say, *, pause_s: float) -> str:
         time.sleep(pause_s)
 
 
-def outcome(name: str, commit: str, store: Store | None = None) -> str:
+def summary_line(name: str, commit: str, store: Store | None = None) -> str:
     """Return the one-line summary of an ended PipelineRun; store None: without the gate's reasons."""
-    return summarize_run(name, commit, [], steps_of(Cluster(), name), store).line
+    return summarize_run(name, commit, [], outcomes_of(Cluster(), name), store).line
 
 
 def same_inputs(project: Path, one: str, other: str) -> bool:

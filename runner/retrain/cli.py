@@ -118,20 +118,20 @@ def _pin(run: str) -> None:
 def _summary(run: str) -> None:
     from runner.cluster.api import Cluster
     from runner.cluster.run_summary import summarize_run
-    from runner.cluster.runs import steps_of
+    from runner.cluster.runs import outcomes_of
     from runner.forge.github import set_status
     from runner.store import open_store
 
     revision, overrides = _env("REVISION"), _overrides()
-    steps = steps_of(Cluster(), run)
+    outcomes = outcomes_of(Cluster(), run)
     try:
         store = open_store(Path.cwd())
-        summary = summarize_run(run, revision, overrides, steps, store)
+        summary = summarize_run(run, revision, overrides, outcomes, store)
         key = f"pipeline/{run}/summary.md" if summary.folder is None else f"{summary.folder}/summary/{run}.md"
         store.replace(key, summary.text.encode())
     except StoreError as error:
         print(f"the summary is not in the store: {error}")
-        summary = summarize_run(run, revision, overrides, steps, None)
+        summary = summarize_run(run, revision, overrides, outcomes, None)
     print(summary.text)
     context = "flywheel/try" if overrides else "flywheel/retrain"  # a trial's result is not the commit's
     if not set_status(_env("REPO_URL"), revision, summary.state, summary.line, context):

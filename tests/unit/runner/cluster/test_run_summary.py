@@ -10,18 +10,18 @@ from typing import Any
 import pytest
 
 from runner.cluster.run_summary import RunSummary, summarize_run
-from runner.cluster.runs import Step
+from runner.cluster.runs import TaskOutcome
 from runner.store import Store
 from runner.store.folder import FolderStore
 
 FIGURES = {"map50": 0.9, "map50_95": 0.5, "precision": 0.8, "recall": 0.7, "threshold": 0.4, "boxes": 30}
 
 
-def step(name: str, state: str = "done", **results: str) -> Step:
-    return Step(name, state, 61.4, {key.replace("_", "-"): value for key, value in results.items()})
+def step(name: str, state: str = "done", **results: str) -> TaskOutcome:
+    return TaskOutcome(name, state, 61.4, {key.replace("_", "-"): value for key, value in results.items()})
 
 
-def told(*steps: Step, store: Store | None = None, overrides: tuple[str, ...] = ()) -> RunSummary:
+def told(*steps: TaskOutcome, store: Store | None = None, overrides: tuple[str, ...] = ()) -> RunSummary:
     return summarize_run("retrain-abc", "0" * 40, list(overrides), list(steps), store)
 
 
@@ -65,7 +65,7 @@ def put(store: Store, number: int, *, passed: bool = True, **changes: Any) -> No
         ([PLAN, PUBLISHED, step("pin", "failed", error="git push: no")], "error", "pin: git push: no"),
     ],
 )
-def test_a_line_says_what_became_of_it(steps: list[Step], state: str, line: str) -> None:
+def test_a_line_says_what_became_of_it(steps: list[TaskOutcome], state: str, line: str) -> None:
     found = told(*steps)
     assert (found.state, found.line, found.folder) == (state, line, None)
     assert found.text.startswith(f"## {line}\n")

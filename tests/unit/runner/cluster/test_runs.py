@@ -1,4 +1,4 @@
-"""Runs and their steps, read from objects as Tekton writes them."""
+"""Runs and the outcomes of their Tasks, read from objects as Tekton writes them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from runner.cluster.api import Cluster
 from runner.cluster.kubectl import Object
-from runner.cluster.runs import Step, condition, steps_of
+from runner.cluster.runs import TaskOutcome, condition, outcomes_of
 
 TIMES = {"startTime": "2026-11-25T10:00:00Z", "completionTime": "2026-11-25T10:01:30Z"}
 
@@ -35,23 +35,26 @@ def task_run(name: str, status: str = "", reason: str = "", **more: Any) -> Obje
     [
         (
             task_run("plan", "True", **TIMES, results=[{"name": "answer", "type": "string", "value": "train\n"}]),
-            Step("plan", "done", 90.0, {"answer": "train"}),
+            TaskOutcome("plan", "done", 90.0, {"answer": "train"}),
         ),
-        (task_run("prepare", "False", "TaskRunCancelled", **TIMES), Step("prepare", "cancelled", 90.0, {})),
-        (task_run("train-gpu", "False", "TaskRunTimeout"), Step("train-gpu", "timed out", None, {})),
-        (task_run("gate", "False", "Failed", startTime="?", completionTime="?"), Step("gate", "failed", None, {})),
-        (task_run("publish", "Unknown", "Running"), Step("publish", "running", None, {})),
-        (task_run("pin"), Step("pin", "running", None, {})),
+        (task_run("prepare", "False", "TaskRunCancelled", **TIMES), TaskOutcome("prepare", "cancelled", 90.0, {})),
+        (task_run("train-gpu", "False", "TaskRunTimeout"), TaskOutcome("train-gpu", "timed out", None, {})),
+        (
+            task_run("gate", "False", "Failed", startTime="?", completionTime="?"),
+            TaskOutcome("gate", "failed", None, {}),
+        ),
+        (task_run("publish", "Unknown", "Running"), TaskOutcome("publish", "running", None, {})),
+        (task_run("pin"), TaskOutcome("pin", "running", None, {})),
     ],
 )
-def test_a_step_is_as_its_task_run(given: Object, expected: Step) -> None:
-    assert steps_of(Listed(given), "retrain-abc") == [expected]
+def test_an_outcome_is_that_of_the_task_run(given: Object, expected: TaskOutcome) -> None:
+    assert outcomes_of(Listed(given), "retrain-abc") == [expected]
 
 
-def test_steps_stand_in_their_order_without_the_summary() -> None:
+def test_outcomes_stand_in_their_order_without_the_summary() -> None:
     later = {"startTime": "2026-11-25T10:05:00Z"}
     given = [task_run("summary", **TIMES), task_run("queued"), task_run("gate", **later), task_run("plan", **TIMES)]
-    assert [step.name for step in steps_of(Listed(*given), "retrain-abc")] == ["plan", "gate", "queued"]
+    assert [task.name for task in outcomes_of(Listed(*given), "retrain-abc")] == ["plan", "gate", "queued"]
 
 
 @pytest.mark.parametrize("status", [{}, {"status": None}, {"status": {"conditions": None}}])

@@ -19,7 +19,7 @@ NEWER = "superseded by 1a2b3c4 x"
 VALUES = {"MODE": "auto", "TIMEOUT": "20m", "FALLBACK": "true", "VERSION": "2", "OVERRIDES": "[]"}
 OUTCOMES: dict[str, Any] = {
     "cluster.api.Cluster": None,
-    "cluster.runs.steps_of": [],
+    "cluster.runs.outcomes_of": [],
     "forge.github.set_status": False,
     "retrain.argocd.send_push": "told",
     "retrain.await_gpu.await_gpu": Device("cpu", is_fallback=True),
