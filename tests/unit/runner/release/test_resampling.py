@@ -37,10 +37,7 @@ def test_nothing_is_known_when_there_is_no_box() -> None:
     (ranked,) = rank([boxes()], [boxes((0, 0, 0.9))], 1)
     assert np.isnan(ap50(ranked, np.ones((1, 1), np.int64))).all()
     assert rank([], [], 2)[1].labelled.shape == (0,)
-
-
-def test_zero_when_nothing_is_found() -> None:
-    (ranked,) = rank([boxes((0, 0, 1))], [boxes()], 1)
+    (ranked,) = rank([boxes((0, 0, 1))], [boxes()], 1)  # nothing found, in one draw; nothing drawn, in the other
     assert ap50(ranked, np.array([[1], [0]])).tolist() == pytest.approx([0, np.nan], nan_ok=True)
 
 
@@ -71,12 +68,8 @@ def test_the_figures_are_the_same_when_worked_on_in_parts(monkeypatch: pytest.Mo
     assert ap50(ranked, draw(50, 20)).tolist() == whole.tolist()
 
 
-def test_the_draws_are_the_same_when_made_twice() -> None:
-    assert (draw(7, 100) == draw(7, 100)).all()
-    assert (draw(7, 100).sum(axis=1) == 7).all()
-
-
-def test_nothing_is_lost_when_both_are_the_same() -> None:
+def test_draws_are_repeatable_and_nothing_is_lost_when_both_are_the_same() -> None:
+    assert (draw(7, 100) == draw(7, 100)).all() and (draw(7, 100).sum(axis=1) == 7).all()
     labelled, found = pictures(30, 1, 3, 8)
     (ranked,) = rank(labelled, found, 1)
     assert drop_of(ranked, ranked, draw(30, 200), 0.95) == (0, 0)
