@@ -1,6 +1,6 @@
-"""Which edit re-runs which stages: real DVC, our dvc.yaml, `compose` for real; the stages behind it are stubs.
+"""Which edit re-runs which stages: our dvc.yaml, `compose` for real, the stages behind it as stubs.
 
-`python -m runner plan` has to say the same beforehand.
+`python -m runner plan` says it for every edit; real DVC is held against it for one edit of each kind.
 """
 
 from __future__ import annotations
@@ -15,13 +15,57 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 
+from runner.__main__ import main
 from runner.pipeline.plan import make_plan
-from tests.support.projects import IDENTITY, Run, set_params
+from tests.support.projects import IDENTITY, Run, copy_project, set_params
 
 pytestmark = pytest.mark.slow
 
 FETCHED = ["fetch", "prepare", "split", "train", "export", "evaluate"]
 PREPARED, DEALT, TRAINED, EXPORTED, EVALUATED = (FETCHED[start:] for start in range(1, 6))
+
+# Reads every dependency, writes every output from what it read; run without site-packages, so it starts at once.
+STUB = """
+import hashlib, os, sys
+deps, outs = (part.split("|") for part in sys.argv[1:])
+digest = hashlib.sha256()
+for dep in deps:
+    names = [dep] if os.path.isfile(dep) else sorted(f"{at}/{name}" for at, _, all in os.walk(dep) for name in all)
+    for name in names:
+        if not name.endswith(".pyc"):
+            digest.update(open(name, "rb").read())
+text = digest.hexdigest()
+for out in outs:
+    os.makedirs(out)
+    open(f"{out}/made", "w").write(text)
+    open(f"{out}/metrics.json", "w").write('{"map50": 0.%d}' % int(text[:4], 16))
+    columns = "epoch,metrics/mAP50(B),metrics/precision(B),metrics/recall(B)"
+    open(f"{out}/results.csv", "w").write(columns + "\\n1,0.1,0.2,0.3\\n")
+"""
+
+
+@pytest.fixture(scope="module")
+def stubbed(project: Path, environment: dict[str, str], run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the project after one `dvc repro`, committed; tests must not change it."""
+    copy = copy_project(project, tmp_path_factory.mktemp("stubbed") / "flywheel", environment)
+    pipeline: dict[str, Any] = yaml.safe_load((copy / "dvc.yaml").read_text(encoding="utf-8"))
+    for name, stage in pipeline["stages"].items():
+        if name != "compose":
+            outs = [out if isinstance(out, str) else next(iter(out)) for out in stage["outs"]]
+            stage["cmd"] = f'python -S stub.py "{"|".join(stage["deps"])}" "{"|".join(outs)}"'
+    (copy / "dvc.yaml").write_text(yaml.safe_dump(pipeline, sort_keys=False), encoding="utf-8")
+    (copy / "stub.py").write_text(STUB, encoding="utf-8")
+    done = run("dvc", "repro", cwd=copy)
+    assert done.returncode == 0, done.stdout + done.stderr
+    run("git", "add", "-A", cwd=copy)
+    run("git", *IDENTITY, "commit", "-qm", "first run", cwd=copy)
+    return copy
+
+
+@pytest.fixture
+def stubbed_copy(stubbed: Path, tmp_path: Path) -> Path:
+    """A copy of the stubbed project that a test may change."""
+    return Path(shutil.copytree(stubbed, tmp_path / "flywheel", symlinks=True))
 
 
 class Edit(NamedTuple):
@@ -59,61 +103,41 @@ def replace(file: str, old: str, new: str) -> Callable[[Path], None]:
     return edit
 
 
-EDITS = [
-    Edit("nothing", lambda _: None, []),
+GPU = replace("conf/train/gpu.yaml", "lrf: 0.01", "lrf: 0.02")
+CLASSES = params(dataset={"classes": ["helicopter", "ä"]})
+BY_DVC = [
+    Edit("a comment in params.yaml", append("params.yaml"), []),
     Edit("sample.seed", params(dataset={"sample": {"seed": 1}}), FETCHED, "dataset.sample.seed: 0 → 1"),
-    Edit(
-        "classes",
-        params(dataset={"classes": ["helicopter", "ä"]}),
-        PREPARED,
-        'dataset.classes: [] → ["helicopter", "ä"]',
-    ),
-    Edit("max_width", params(prepare={"max_width": 320}), PREPARED, "prepare.max_width: (empty) → 320"),
+    Edit("classes", CLASSES, PREPARED, 'dataset.classes: [] → ["helicopter", "ä"]'),
     Edit("split.group", params(split={"group": "^[^_]+"}), DEALT, 'split.group: (empty) → "^[^_]+"'),
+    Edit("what a preset extends", GPU, TRAINED, "train.lrf: 0.01 → 0.02"),
+    Edit("export.opset", params(export={"opset": 19}), EXPORTED, "export.opset: 20 → 19"),
+    Edit("evaluate.iou", params(evaluate={"iou": 0.6}), EVALUATED, "evaluate.iou: 0.7 → 0.6"),
+    Edit("the gate", params(gate={"min_map50": 0.9}), [], gate=("gate.min_map50: 0.5 → 0.9",)),
+    Edit("code of prepare", append("runner/stages/prepare/report.py"), PREPARED, "runner/stages/prepare changed"),
+    Edit("pins of training", append("constraints-train.txt"), TRAINED, "constraints-train.txt changed"),
+    Edit("plumbing", append("runner/errors.py"), []),
+]
+PLANNED = [
+    Edit("nothing", lambda _: None, []),
+    Edit("max_width", params(prepare={"max_width": 320}), PREPARED, "prepare.max_width: (empty) → 320"),
     Edit("train.epochs", params(train={"epochs": 3}), TRAINED, "train.epochs: 28 → 3"),
     Edit("seed", params(seed=1), TRAINED, "seed: 0 → 1"),
     Edit("augment", params(augment={"mosaic": 0.5}), TRAINED, "augment.mosaic: 1.0 → 0.5"),
     Edit("presets.train", params(presets={"train": "smoke"}), TRAINED, "train.epochs: 28 → 1"),
     Edit("presets.augment", params(presets={"augment": "none"}), TRAINED, "augment.hsv_h: 0.015 → 0.0"),
     Edit("imgsz", params(model={"imgsz": 96}), TRAINED, "model.imgsz: 160 → 96"),
-    Edit("export.opset", params(export={"opset": 19}), EXPORTED, "export.opset: 20 → 19"),
-    Edit("evaluate.iou", params(evaluate={"iou": 0.6}), EVALUATED, "evaluate.iou: 0.7 → 0.6"),
-    Edit(
-        "what a preset extends",
-        replace("conf/train/gpu.yaml", "lrf: 0.01", "lrf: 0.02"),
-        TRAINED,
-        "train.lrf: 0.01 → 0.02",
-    ),
     Edit("an unused preset", append("conf/model/yolo11s.yaml", "nonsense: 1\n"), []),
     Edit("a masked value", replace("conf/model/yolo11n.yaml", "imgsz: 640", "imgsz: 320"), []),
     Edit("the preset's own value", params(train={"epochs": 28}), []),
-    Edit("a comment in params.yaml", append("params.yaml"), []),
-    Edit("the gate", params(gate={"min_map50": 0.9}), [], gate=("gate.min_map50: 0.5 → 0.9",)),
     Edit("a masked value of the gate", params(gate={"min_map50": 0.5}), []),
     Edit("the model's name", params(model={"name": "birds"}), [], gate=('model.name: "flyingthings" → "birds"',)),
     Edit("how it is pinned", params(pin={"mode": "pull-request"}), [], gate=('pin.mode: "push" → "pull-request"',)),
     Edit("the CPU's limits", params(fallback={"max_epochs": 3}), []),
-    Edit("code of prepare", append("runner/stages/prepare/report.py"), PREPARED, "runner/stages/prepare changed"),
     Edit("code of split", append("runner/stages/split.py"), DEALT, "runner/stages/split.py changed"),
     Edit("code of train", append("runner/stages/train.py"), TRAINED, "runner/stages/train.py changed"),
     Edit("code of compose", append("runner/config/schema.py"), []),
-    Edit("plumbing", append("runner/errors.py"), []),
-    Edit("pins of training", append("constraints-train.txt"), TRAINED, "constraints-train.txt changed"),
     Edit("other pins", append("constraints.txt"), []),
-]
-REFUSED = [
-    ("a typo", params(train={"epoch": 3}), "error: params.yaml: train.epoch: no such key"),
-    ("a value out of range", params(train={"epochs": 0}), "error: params.yaml: train.epochs: found 0, expected"),
-    (
-        "an unknown preset",
-        params(presets={"train": "cup"}),
-        "error: params.yaml: presets.train: found 'cup', expected one",
-    ),
-    (
-        "a preset out of range",
-        replace("conf/train/cpu.yaml", "epochs: 28", "epochs: 0"),
-        "error: conf/train/cpu.yaml: train.e",
-    ),
 ]
 
 
@@ -128,51 +152,61 @@ def repro(project: Path, run: Run, *command: str) -> str:
     return done.stdout
 
 
-def epochs_of(project: Path) -> int:
-    content = yaml.safe_load((project / "artifacts/config/train.yaml").read_text(encoding="utf-8"))
-    return int(content["train"]["epochs"])
+def composed(project: Path) -> dict[str, Any]:
+    """Return the composed values of train."""
+    content: dict[str, Any] = yaml.safe_load((project / "artifacts/config/train.yaml").read_text(encoding="utf-8"))
+    return content
 
 
-@pytest.mark.parametrize("edit", EDITS, ids=lambda edit: str(edit.what))
+@pytest.mark.parametrize("edit", [*PLANNED, *BY_DVC], ids=lambda edit: str(edit.what))
 def test_exactly_these_stages_run_when_edited(edit: Edit, stubbed_copy: Path, run: Run) -> None:
     edit.make(stubbed_copy)
     plan = make_plan(stubbed_copy)
-    stages = ran(repro(stubbed_copy, run))
-    assert [stage for stage in stages if stage != "compose"] == edit.reruns
-    assert list(plan.reasons) == stages
-    assert plan.answer == edit.answer
+    assert [stage for stage in plan.reasons if stage != "compose"] == edit.reruns
+    assert (plan.answer, plan.gate) == (edit.answer, edit.gate)
     assert not plan.cached
-    assert plan.gate == edit.gate
     if edit.reason:
         assert edit.reason in plan.reasons[edit.reruns[0]]
-    assert make_plan(stubbed_copy).reasons == {}
+    if edit in BY_DVC:
+        assert ran(repro(stubbed_copy, run)) == list(plan.reasons)
+        assert make_plan(stubbed_copy).reasons == {}
 
 
-@pytest.mark.parametrize(("what", "make", "message"), REFUSED, ids=[what for what, *_ in REFUSED])
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (params(train={"epoch": 3}), "params.yaml: train.epoch: "),
+        (replace("conf/train/cpu.yaml", "epochs: 28", "epochs: 0"), "conf/train/cpu.yaml: train.epochs: found 0"),
+    ],
+    ids=["a typo", "a preset out of range"],
+)
 def test_compose_fails_when_a_value_is_wrong(
-    what: str, make: Callable[[Path], None], message: str, stubbed_copy: Path, run: Run
+    make: Callable[[Path], None],
+    message: str,
+    stubbed_copy: Path,
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     make(stubbed_copy)
     done = run("dvc", "repro", cwd=stubbed_copy)
-    assert done.returncode != 0, what
+    assert done.returncode != 0
     assert ran(done.stdout) == ["compose"]
-    assert message in done.stderr
+    assert f"error: {message}" in done.stderr
     assert "Traceback" not in done.stderr
-    planned = run("python", "-m", "runner", "plan", cwd=stubbed_copy)
-    assert (planned.returncode, planned.stdout) == (1, "")
-    assert planned.stderr.startswith(message)
+    monkeypatch.chdir(stubbed_copy)
+    assert main(["plan"]) == 1
+    assert capsys.readouterr().err.startswith(f"error: {message}")
 
 
-def test_plan_is_json_when_a_program_asks(stubbed_copy: Path, run: Run) -> None:
+def test_plan_is_json_when_a_program_asks(
+    stubbed_copy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     set_params(stubbed_copy, {"evaluate": {"iou": 0.6}})
-    planned = run("python", "-m", "runner", "plan", "--json", cwd=stubbed_copy)
-    assert (planned.returncode, planned.stderr) == (0, "")
-    assert json.loads(planned.stdout) == {
-        "answer": "gate-only",
-        "reasons": {"compose": ["params.yaml changed"], "evaluate": ["evaluate.iou: 0.7 → 0.6"]},
-        "cached": [],
-        "gate": [],
-    }
+    monkeypatch.chdir(stubbed_copy)
+    assert main(["plan", "--json"]) == 0
+    reasons = {"compose": ["params.yaml changed"], "evaluate": ["evaluate.iou: 0.7 → 0.6"]}
+    assert json.loads(capsys.readouterr().out) == {"answer": "gate-only", "reasons": reasons, "cached": [], "gate": []}
 
 
 def test_missing_data_are_no_change_when_the_clone_is_fresh(stubbed: Path, tmp_path: Path, run: Run) -> None:
@@ -188,11 +222,8 @@ def test_missing_data_are_no_change_when_the_clone_is_fresh(stubbed: Path, tmp_p
         "evaluate": ["export runs"],
     }
     assert not (clone / "artifacts").exists()
-
-
-def test_all_stages_run_when_there_is_no_lock(stubbed_copy: Path) -> None:
-    (stubbed_copy / "dvc.lock").unlink()
-    assert make_plan(stubbed_copy).reasons == {stage: ["never ran"] for stage in ["compose", *FETCHED]}
+    (clone / "dvc.lock").unlink()
+    assert make_plan(clone).reasons == {stage: ["never ran"] for stage in ["compose", *FETCHED]}
 
 
 def test_what_ran_alone_is_seen_when_the_stages_behind_did_not(stubbed_copy: Path, run: Run) -> None:
@@ -233,24 +264,16 @@ def test_a_clone_asks_the_remote_when_the_commit_was_trained_elsewhere(
     assert make_plan(clone).answer == "train"  # nobody asked the store
     plan = make_plan(clone, remote=True)
     assert (plan.answer, set(plan.cached)) == ("gate-only", set(DEALT))
-    assert ran(repro(clone, run, "repro", "--pull")) == [
-        "fetch"
-    ]  # raw/ is not pushed: the dataset's zip is in the store
+    # raw/ is not pushed: the dataset's zip is in the store
+    assert ran(repro(clone, run, "repro", "--pull")) == ["fetch"]
     run("git", *IDENTITY, "commit", "-qam", "lock", cwd=stubbed_copy)
+    run("git", "checkout", "-q", "dvc.lock", cwd=clone)
     run("git", "pull", "-q", cwd=clone)
     assert make_plan(clone).answer == "nothing"
-
-
-def test_a_stage_has_to_run_when_the_remote_lost_its_outputs(stubbed_copy: Path, tmp_path: Path, run: Run) -> None:
-    lock = (stubbed_copy / "dvc.lock").read_bytes()
-    set_params(stubbed_copy, {"train": {"epochs": 3}})
-    repro(stubbed_copy, run)
-    repro(stubbed_copy, run, "push", "-q", "--run-cache")
-    (stubbed_copy / "dvc.lock").write_bytes(lock)
-    shutil.rmtree(stubbed_copy / ".dvc/cache/files")
-    assert make_plan(stubbed_copy, remote=True).answer == "gate-only"
     shutil.rmtree(stubbed_copy / "store/dvc/files")
-    assert make_plan(stubbed_copy, remote=True).answer == "train"
+    shutil.rmtree(clone / ".dvc/cache/files")
+    run("git", "checkout", "-q", "HEAD~1", "dvc.lock", cwd=clone)
+    assert make_plan(clone, remote=True).answer == "train"  # the remote lost the outputs
 
 
 def test_the_run_cache_is_not_asked_when_the_store_cannot_be_reached(
@@ -265,41 +288,28 @@ def test_the_run_cache_is_not_asked_when_the_store_cannot_be_reached(
     assert "the run cache of the store was not asked: " in capsys.readouterr().out
 
 
-def test_one_experiment_runs_when_a_value_is_set_and_hand_edits_stay(stubbed_copy: Path, run: Run) -> None:
+def test_experiments_run_when_a_value_is_set_or_several_are_queued(stubbed_copy: Path, run: Run) -> None:
     set_params(stubbed_copy, {"evaluate": {"iou": 0.6}})
     output = repro(stubbed_copy, run, "exp", "run", "-S", "train.epochs=3")
     assert ran(output) == ["compose", *TRAINED]
-    assert epochs_of(stubbed_copy) == 3
-    set_params(stubbed_copy, {"train": {"epochs": 4}})
+    assert composed(stubbed_copy)["train"]["epochs"] == 3
+    set_params(stubbed_copy, {"train": {"epochs": 4}})  # a hand edit stays
     assert ran(repro(stubbed_copy, run)) == ["compose", *TRAINED]
-    assert epochs_of(stubbed_copy) == 4
+    assert composed(stubbed_copy)["train"]["epochs"] == 4
     params_now = yaml.safe_load((stubbed_copy / "params.yaml").read_text(encoding="utf-8"))
     assert (params_now["train"]["epochs"], params_now["evaluate"]["iou"]) == (4, 0.6)
 
-
-def test_differences_are_printed_when_dvc_is_asked(stubbed_copy: Path, run: Run) -> None:
-    set_params(stubbed_copy, {"train": {"epochs": 3}})
-    repro(stubbed_copy, run)
     changed = json.loads(repro(stubbed_copy, run, "params", "diff", "--json"))
-    assert changed["artifacts/config/train.yaml"]["train.epochs"] == {"old": 28, "new": 3, "diff": -25}
+    assert changed["artifacts/config/train.yaml"]["train.epochs"] == {"old": 28, "new": 4, "diff": -24}
     metrics = json.loads(repro(stubbed_copy, run, "metrics", "diff", "--json"))
     assert metrics["artifacts/evaluation/metrics.json"]["map50"]["diff"] != 0
-    assert "map50" in repro(stubbed_copy, run, "exp", "show", "--csv")
 
-
-def test_every_combination_runs_when_queued(stubbed_copy: Path, run: Run) -> None:
-    repro(
-        stubbed_copy,
-        run,
-        *("exp", "run", "--queue"),
-        *("-S", "presets.model=yolo11n_scratch,yolov8n_scratch"),
-        *("-S", "train.epochs=1,2"),
-    )
+    models, epochs = "presets.model=yolo11n_scratch,yolov8n_scratch", "train.epochs=1"
+    repro(stubbed_copy, run, "exp", "run", "--queue", "-S", models, "-S", epochs)
     repro(stubbed_copy, run, "exp", "run", "--run-all")
-    shown = json.loads(repro(stubbed_copy, run, "exp", "show", "--json"))
     found = set()
-    for revision in shown:
+    for revision in json.loads(repro(stubbed_copy, run, "exp", "show", "--json")):
         for experiment in revision.get("experiments") or []:
             values = experiment["revs"][0]["data"]["params"]["artifacts/config/train.yaml"]["data"]
             found.add((values["model"]["base"], values["train"]["epochs"]))
-    assert found == {(base, epochs) for base in ("yolo11n.yaml", "yolov8n.yaml") for epochs in (1, 2)}
+    assert found >= {("yolo11n.yaml", 1), ("yolov8n.yaml", 1)}
