@@ -30,13 +30,21 @@ QUICK = {
 }
 
 
-BY_HAND = {"flywheel-serving-prod"}  # somebody syncs it
+BY_HAND = {"flywheel-serving-prod", "serving-prod"}  # somebody syncs it; the latter of an earlier version
 
 
 def not_settled() -> dict[str, str]:
     """Return the Applications that are not Synced and Healthy, and what they say."""
     found = applications()
     return {name: said for name, said in found.items() if said != "Synced Healthy" and name not in BY_HAND}
+
+
+def settle(seconds: float = 600) -> None:
+    """Wait until every Application is Synced and Healthy; fail with those that are not."""
+    end = time.monotonic() + seconds
+    while left := not_settled():
+        assert time.monotonic() < end, f"not Synced and Healthy within {seconds:.0f} s: {left}"
+        time.sleep(2)
 
 
 def require() -> None:
@@ -103,7 +111,7 @@ class First:
 def settled(installation: Installation) -> Installation:
     """The installation with its Secrets, once every Application is Synced and Healthy."""
     until(lambda: len(applications()) > 10, 300, "Applications")
-    until(lambda: not not_settled(), 600, "every Application Synced and Healthy", every=2)
+    settle()
     return installation
 
 

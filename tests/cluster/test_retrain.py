@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from runner.cluster.tunnel import opened
-from tests.cluster.conftest import not_settled
+from tests.cluster.conftest import settle
 from tests.cluster.desk import (
     Desk,
     Object,
@@ -206,7 +206,7 @@ def test_a_cpu_trains_within_its_limits_and_nothing_is_pinned_when_no_gpu_comes(
     facts = desk.push("GPUs that stay", "main", "platform")
     try:
         until(has_gpus, 420, "GPU=fixed in the cluster", every=2)
-        until(lambda: not not_settled(), 420, "every Application Synced and Healthy", every=2)
+        settle(420)
         before, stored = pins(desk), versions(desk)
         with desk.forge.silent():
             wanted = commit(desk, "More than a CPU may", train={"epochs": 3}, fallback={"max_epochs": 1})
@@ -224,7 +224,7 @@ def test_a_cpu_trains_within_its_limits_and_nothing_is_pinned_when_no_gpu_comes(
         desk.pull()
         desk.shell(f"git revert --no-edit {facts} && git push --quiet origin HEAD:main HEAD:platform")
         until(lambda: not has_gpus(), 420, "no GPUs in the cluster", every=2)
-        until(lambda: not not_settled(), 420, "every Application Synced and Healthy", every=2)
+        settle(420)
         kubectl("delete", "namespace", GPU_NAMESPACE, "--wait=false")
 
 

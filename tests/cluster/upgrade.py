@@ -7,7 +7,7 @@ import re
 import pytest
 
 from tests.cluster import gitea
-from tests.cluster.conftest import DESK, NOTES, QUICK, not_settled, require
+from tests.cluster.conftest import DESK, NOTES, QUICK, require, settle
 from tests.cluster.desk import ARGO_CD, Desk, applications, fill_in, fork, items, set_images, supply_secrets, until
 from tests.cluster.runs import assert_pinned_and_served, client, ended, pins, run_of
 
@@ -25,8 +25,7 @@ def earlier() -> Desk:
     desk.type("make bootstrap PLATFORM=kubernetes")
     supply_secrets(desk)
     until(lambda: len(applications()) > 10, 300, "Applications")
-    by_hand = {"serving-prod"}
-    until(lambda: not set(not_settled()) - by_hand, 600, "every Application Synced and Healthy", every=2)
+    settle()
     with desk.forge.silent():  # its listener takes no webhook of Gitea
         desk.retrain("The first training", epochs=2)
     desk.type("make first-run")
@@ -49,7 +48,7 @@ def test_servers_answer_and_volumes_stay_when_an_earlier_installation_is_led_ove
         told = desk.type("make bootstrap PLATFORM=kubernetes")
         (narrow,) = re.findall(r"^ *(kubectl delete clusterrolebinding .*)$", told, re.MULTILINE)
         desk.shell(narrow)
-        until(lambda: not not_settled(), 600, "every Application Synced and Healthy", every=2)
+        settle()
         assert asking.asked
         assert not asking.lost, asking.lost
         assert volumes.items() <= claims().items()
