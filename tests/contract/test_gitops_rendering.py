@@ -16,6 +16,10 @@ from tests.support.gitops import GITOPS, OTHER, SAMPLE, copy_with, leaf_paths, r
 PLACEHOLDER = "from-cluster-env"
 OPENSHIFT = ("openshift.io", "operator.tekton.dev", "operators.coreos.com", "nvidia.com")
 WORDS = {"PLATFORM", "GPU", "AWS_SUBNET_FILTER", "AWS_SECURITY_GROUP_FILTER"}  # they mean something elsewhere too
+#: Kinds whose objects may share a file; what people change one by one has a file of its own.
+TOGETHER = (
+    {"ServiceAccount", "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding"},  # an account with its rights
+)
 HASH = re.compile(
     r"\b(model|credentials|make-users)-[a-z0-9]{10}\b"
 )  # a generated ConfigMap's name follows its content
@@ -123,10 +127,12 @@ def test_every_file_is_used_when_it_is_a_manifest() -> None:
     assert sorted(manifests - used) == []
 
 
-def test_a_manifest_is_one_object_when_it_stands_in_a_file() -> None:
+def test_a_file_holds_one_object_or_such_as_belong_together() -> None:
     for path in GITOPS.rglob("*.yaml"):
         if path.name != "kustomization.yaml" and path.parent.name not in ("replacements", "images"):
-            assert len(gitops.load_all(path)) == 1, path
+            objects = gitops.load_all(path)
+            kinds = {obj["kind"] for obj in objects}
+            assert len(objects) == 1 or any(kinds <= together for together in TOGETHER), path
 
 
 def test_no_openshift_kind_is_left_when_plain_kubernetes_is_rendered() -> None:
