@@ -137,7 +137,7 @@ def test_a_file_holds_one_object_or_such_as_belong_together() -> None:
 
 def test_no_openshift_kind_is_left_when_plain_kubernetes_is_rendered() -> None:
     paths = gitops.applied("kubernetes")
-    assert {"minio/overlays/kubernetes", "serving/kubernetes/dev", "bootstrap/root/overlays/kubernetes"} <= set(paths)
+    assert {"minio/overlays/kubernetes", "serving/overlays/kubernetes/dev", "bootstrap/root/overlays/kubernetes"} <= set(paths)
     for path in paths:
         for obj in gitops.leaf(path).objects:
             group = obj["apiVersion"].rpartition("/")[0]

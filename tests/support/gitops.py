@@ -196,8 +196,8 @@ def variants() -> tuple[Leaf, ...]:
         for part in ("serving", "label-studio", "pipelines"):
             _swap(external / part / "base/kustomization.yaml", "components/store", "components/external-store")
         for environment in ("dev", "prod"):
-            overlay = gpu / "serving/overlays" / environment / "kustomization.yaml"
-            _swap(overlay, "- ../../components/monitoring\n", "- ../../components/monitoring\n- ../../components/gpu\n")
+            features = gpu / "serving/environments" / environment / "kustomization.yaml"
+            _swap(features, "- ../../components/monitoring\n", "- ../../components/monitoring\n- ../../components/gpu\n")
         _swap(
             gpu / "images/kustomization.yaml", "images:\n", f"images:\n- {{name: flywheel-serving-gpu, {GPU_IMAGE}}}\n"
         )
@@ -232,7 +232,7 @@ def applications(platform: str) -> list[Manifest]:
     objects = [*leaf(f"argocd/overlays/{platform}").objects, *leaf(f"bootstrap/root/overlays/{platform}").objects]
     found = [obj for obj in objects if obj["kind"] == "Application"]
     for one in (obj for obj in objects if obj["kind"] == "ApplicationSet"):
-        pattern = one["spec"]["generators"][0]["git"]["directories"][0]["path"]
+        pattern = one["spec"]["generators"][0]["git"]["directories"][0]["path"].replace(cluster_env.UNSET, platform)
         for folder in sorted(PROJECT.glob(pattern)):
             path = folder.relative_to(PROJECT).as_posix()
             text = yaml.safe_dump(one["spec"]["template"]).replace("{{.path.path}}", path)
