@@ -93,7 +93,11 @@ def require_pushed(project: Path, values: dict[str, str]) -> None:
     """Raise ConfigError when a revision that Argo CD reads is missing, or differs from the work tree."""
     url = values["REPO_URL"]
     for revision, paths in {
-        values["PLATFORM_REVISION"]: ["gitops", ":(exclude)gitops/serving/environments", ":(exclude)gitops/serving/overlays"],
+        values["PLATFORM_REVISION"]: [
+            "gitops",
+            ":(exclude)gitops/serving/environments",
+            ":(exclude)gitops/serving/overlays",
+        ],
         values["DETECTOR_REVISION"]: [str(cluster_env.PATH)],
     }.items():
         if changed := changed_since(project, fetched(project, url, revision), paths):

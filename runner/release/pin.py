@@ -93,8 +93,8 @@ def write_pin(project: Path, environment: str, pin: Pin) -> bool:
     if not file.parent.is_dir():
         there = ", ".join(sorted(folder.name for folder in (project / FOLDER).glob("*/"))) or "none"
         raise ConfigError(
-            f"{FOLDER / environment}/: no such environment (there are: {there}); run this in the project's folder, or add "
-            "the environment first (gitops/README.md: another environment; An earlier version, where its folder has moved)"
+            f"{FOLDER / environment}/: no such environment (there are: {there}); run this in the project's folder, or "
+            "add the environment first; gitops/README.md, An earlier version, where its folder is another"
         )
     note = f"# {' '.join(pin.note.split())}\n" if pin.note else ""
     text = note + "".join(f"{key}={' '.join(value.split())}\n" for key, value in zip(KEYS, pin, strict=False))

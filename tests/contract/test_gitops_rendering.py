@@ -19,6 +19,12 @@ WORDS = {"PLATFORM", "GPU", "AWS_SUBNET_FILTER", "AWS_SECURITY_GROUP_FILTER"}  #
 #: Kinds whose objects may share a file; what people change one by one has a file of its own.
 TOGETHER = (
     {"ServiceAccount", "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding"},  # an account with its rights
+    {"NetworkPolicy"},  # of a namespace: who may talk to whom
+    {"Namespace"},
+    {"PersistentVolumeClaim"},
+    {"Namespace", "OperatorGroup", "Subscription"},  # with which OLM installs an operator
+    {"BuildConfig", "ImageStream"},  # of an image
+    {"ClusterIssuer", "Certificate"},  # of a CA
 )
 HASH = re.compile(
     r"\b(model|credentials|make-users)-[a-z0-9]{10}\b"
@@ -137,7 +143,11 @@ def test_a_file_holds_one_object_or_such_as_belong_together() -> None:
 
 def test_no_openshift_kind_is_left_when_plain_kubernetes_is_rendered() -> None:
     paths = gitops.applied("kubernetes")
-    assert {"minio/overlays/kubernetes", "serving/overlays/kubernetes/dev", "bootstrap/root/overlays/kubernetes"} <= set(paths)
+    assert {
+        "minio/overlays/kubernetes",
+        "serving/overlays/kubernetes/dev",
+        "bootstrap/root/overlays/kubernetes",
+    } <= set(paths)
     for path in paths:
         for obj in gitops.leaf(path).objects:
             group = obj["apiVersion"].rpartition("/")[0]

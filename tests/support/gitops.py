@@ -196,8 +196,11 @@ def variants() -> tuple[Leaf, ...]:
         for part in ("serving", "label-studio", "pipelines"):
             _swap(external / part / "base/kustomization.yaml", "components/store", "components/external-store")
         for environment in ("dev", "prod"):
-            features = gpu / "serving/environments" / environment / "kustomization.yaml"
-            _swap(features, "- ../../components/monitoring\n", "- ../../components/monitoring\n- ../../components/gpu\n")
+            features, line = (
+                gpu / "serving/environments" / environment / "kustomization.yaml",
+                "- ../../components/{}\n",
+            )
+            _swap(features, line.format("monitoring"), line.format("monitoring") + line.format("gpu"))
         _swap(
             gpu / "images/kustomization.yaml", "images:\n", f"images:\n- {{name: flywheel-serving-gpu, {GPU_IMAGE}}}\n"
         )
@@ -215,6 +218,11 @@ def _swap(path: Path, old: str, new: str) -> None:
     text = path.read_text(encoding="utf-8")
     assert old in text, f"{path} does not hold {old!r}"
     path.write_text(text.replace(old, new), encoding="utf-8")
+
+
+def environments(root: Path = GITOPS) -> list[str]:
+    """Return the environments, each a folder of serving/environments, sorted."""
+    return sorted(path.name for path in (root / "serving/environments").iterdir())
 
 
 def is_cluster_wide(obj: Manifest) -> bool:
