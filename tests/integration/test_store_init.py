@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import re
 import secrets
 import shutil
 from collections.abc import Callable

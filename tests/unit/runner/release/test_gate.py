@@ -210,7 +210,9 @@ def test_nothing_is_judged_when_the_store_cannot_be_reached(deployed: Trained, m
 
 
 def test_refused_when_the_pin_is_damaged(deployed: Trained) -> None:
-    (deployed.folder / "gitops/serving/environments/dev/model.env").write_text("MODEL_URI=x.onnx\nMODEL_SHA256=" + "0" * 64)
+    (deployed.folder / "gitops/serving/environments/dev/model.env").write_text(
+        "MODEL_URI=x.onnx\nMODEL_SHA256=" + "0" * 64
+    )
     with pytest.raises(StoreError, match=r"'x\.onnx' names no manifest"):
         gate(deployed.folder)
 

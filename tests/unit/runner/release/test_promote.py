@@ -102,7 +102,9 @@ def test_refused_and_recorded_when_it_did_not_pass(shelf: Shelf) -> None:
 def test_a_stock_model_needs_no_gate_when_it_is_the_baseline(shelf: Shelf) -> None:
     shelf.put(1, None, "yolo11n", metrics={}, commit=None)
     assert "names yolo11n 1; commit" in shelf.promote("baseline", model="yolo11n")
-    assert "MODEL_COMMIT=\nMODEL_MAP50=\n" in (shelf.folder / "gitops/serving/environments/baseline/model.env").read_text()
+    assert (
+        "MODEL_COMMIT=\nMODEL_MAP50=\n" in (shelf.folder / "gitops/serving/environments/baseline/model.env").read_text()
+    )
     with pytest.raises(StageError, match=r"yolo11n 1: .*--force"):
         shelf.promote("prod", 1, "yolo11n")
 
