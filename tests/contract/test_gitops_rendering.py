@@ -75,7 +75,7 @@ def test_every_place_follows_when_a_value_changes(sample: dict[str, str], other:
     new = {old: OTHER[key] for key, old in SAMPLE.items()}
     ends = {SAMPLE[key] for key in WORDS}  # these are whole values, or the end of a path
     longest_first = sorted(new, key=len, reverse=True)
-    olds = re.compile("|".join(re.escape(old) + (r"(?=(/\*)?$)" if old in ends else "") for old in longest_first))
+    olds = re.compile("|".join(re.escape(old) + (r"(?=(?:/\*)?$)" if old in ends else "") for old in longest_first))
     met = set[str]()
     for path, before in sample.items():
         lines = (HASH.sub(r"\1-hash", text).splitlines() for text in (before, other[path]))
