@@ -2,8 +2,9 @@
 
 A line of a table is `NAMESPACE/SECRET KEY=VALUE…`, where the value `?` stands for 160 random bits, or
 `NAMESPACE/SECRET from NAMESPACE/SECRET`, a copy; with `shared NAMESPACE|NAMESPACE SECRET KEY` behind it a copy that is
-made once a Secret of somebody else's has the same value, which it gets where KEY is absent there. Python's own library
-alone, so that any image with Python will do.
+made once a Secret of somebody else's has the same value, which it gets where KEY is absent there. A line with
+`<environment>` stands for one line for each environment in ENVIRONMENTS. Python's own library alone, so that any image
+with Python will do.
 """
 
 import base64
@@ -14,25 +15,32 @@ import ssl
 import sys
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 ACCOUNT = Path(os.environ.get("SERVICE_ACCOUNT", "/var/run/secrets/kubernetes.io/serviceaccount"))
+ENVIRONMENT = "<environment>"
 TIMEOUT_SECONDS = 30
 
 
 def main(tables: list[str]) -> int:
     """Make what each line asks for; return 1 if any could not be made."""
     failed = 0
-    for line in (line for table in tables for line in Path(table).read_text(encoding="utf-8").splitlines()):
-        words = line.split()
-        if not words or words[0].startswith("#"):
-            continue
+    for words in (line.split() for table in tables for line in lines(Path(table).read_text(encoding="utf-8"))):
         try:
             print(f"{words[0]}: {make(words[0], words[1:])}", flush=True)
         except (OSError, ValueError) as error:  # urllib's errors are OSErrors
             failed = 1
             print(f"error: {words[0]}: {reason(error)}", file=sys.stderr, flush=True)
     return failed
+
+
+def lines(table: str) -> Iterator[str]:
+    """Yield the lines of a table that ask for a Secret, those with ENVIRONMENT once for each environment."""
+    for line in table.splitlines():
+        if line.strip() and not line.startswith("#"):
+            names = os.environ["ENVIRONMENTS"].split() if ENVIRONMENT in line else [""]
+            yield from (line.replace(ENVIRONMENT, name) for name in names)
 
 
 def make(name: str, words: list[str]) -> str:

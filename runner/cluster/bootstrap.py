@@ -13,6 +13,7 @@ from runner.cluster import facts as cluster_env
 from runner.cluster import kubectl
 from runner.cluster.api import PIPELINES
 from runner.cluster.container_images import require_built
+from runner.cluster.gpu_nodes import require_patches
 from runner.cluster.installation import migrate, rendered, require_ours
 from runner.cluster.openshift_gitops import NAMESPACE, others_subscription, require_usable
 from runner.cluster.rights import advice
@@ -46,14 +47,15 @@ def bootstrap(project: Path, platform: str, say: Say, *, patience_s: float = 900
         platform: `openshift` or `kubernetes`; must equal PLATFORM in cluster.env.
         patience_s: longest wait for each thing that the cluster creates.
     Raises:
-        ConfigError: cluster.env is incomplete, for another platform, or not pushed; or, on plain Kubernetes, where
-            nothing builds them later, an image has no digest.
+        ConfigError: cluster.env or a patch of GPU nodes is incomplete, for another platform or cloud, or not pushed;
+            or, on plain Kubernetes, where nothing builds them later, an image has no digest.
         ClusterError: the cluster refuses, a wait timed out, the OpenShift GitOps that is installed is unusable, or an
             object exists that is not ours.
     """
     values = cluster_env.check(project / cluster_env.PATH, complete=True)
     if values["PLATFORM"] != platform:
         raise ConfigError(f"{cluster_env.PATH}: PLATFORM is {values['PLATFORM']}, but {platform} was asked for")
+    require_patches(project, values)
     require_pushed(project, values)
     objects = rendered(project, platform)
     if platform == "openshift":
@@ -93,7 +95,11 @@ def require_pushed(project: Path, values: dict[str, str]) -> None:
     """Raise ConfigError when a revision that Argo CD reads is missing, or differs from the work tree."""
     url = values["REPO_URL"]
     for revision, paths in {
-        values["PLATFORM_REVISION"]: ["gitops", ":(exclude)gitops/serving/overlays"],
+        values["PLATFORM_REVISION"]: [
+            "gitops",
+            ":(exclude)gitops/serving/environments",
+            ":(exclude)gitops/serving/overlays",
+        ],
         values["DETECTOR_REVISION"]: [str(cluster_env.PATH)],
     }.items():
         if changed := changed_since(project, fetched(project, url, revision), paths):

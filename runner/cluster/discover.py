@@ -1,7 +1,7 @@
-"""Facts of the cluster that the user is logged in to, merged into gitops/cluster/cluster.env.
+"""Facts of the cluster that the user is logged in to, for gitops/cluster/cluster.env and the patch of GPU nodes.
 
-Facts with one possible value (region, subnet, …) are overwritten. Choices (storage class, zone, kind of GPU nodes) keep
-the file's value while the cluster still offers it.
+Facts with one possible value (domain, a worker's providerSpec, …) are overwritten. Choices (storage class, kind of GPU
+nodes, which worker they are made as) keep the file's value while the cluster still offers it.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from typing import Any, NamedTuple
 from runner.cluster import facts as cluster_env
 from runner.cluster import kubectl
 from runner.cluster.facts import UNSET, UNUSED
-from runner.cluster.machine_sets import OURS, workers
+from runner.cluster.gpu_nodes import MACHINE_TYPE, OURS, WORKER, fits, patch, standing, workers
 from runner.errors import ClusterError
+from runner.workspace import write_text
 
 Values = Mapping[str, str]
 INGRESS_CONTROLLERS = (
@@ -32,14 +33,14 @@ class Fact(NamedTuple):
 
 
 def discover(project: Path, *, write: bool) -> str:
-    """Return a report of the facts; with `write`, merge them into cluster.env first.
+    """Return a report of the facts; with `write`, merge them into cluster.env and write the patch of GPU nodes first.
 
     Raises:
         ConfigError: cluster.env is invalid, or would become so; it stays unchanged.
     """
     path = project / cluster_env.PATH
     current = cluster_env.read(path)
-    facts, notes = find(current, project)
+    facts, machines, notes = find(current, project)
     found = {key: fact.value for key, fact in facts.items() if fact.value is not None}
     after = dict(current) | found
     lines = []
@@ -52,36 +53,39 @@ def discover(project: Path, *, write: bool) -> str:
             lines.append(f"  {key}={new}  # stays as it is" + (f": {fact.why}" if fact else ""))
     missing = [key for key in cluster_env.KEYS if after.get(key, UNSET) == UNSET]
     lines += [f"  {key}={UNSET}  # {facts[key].why if key in facts else 'yours to choose'}" for key in missing]
+    if machines:
+        same = machines == (project / WORKER).read_text(encoding="utf-8")
+        lines.append(f"{WORKER}: " + ("nothing to change" if same else "written" if write else "would be written"))
     lines += [f"note: {note}" for note in notes]
     changed = {key: value for key, value in found.items() if current.get(key) != value}
     if write:
         done = cluster_env.merge(path, changed)
+        if machines:
+            write_text(project / WORKER, machines)
         lines.insert(0, f"{cluster_env.PATH}: " + (f"{len(changed)} values written" if done else "nothing to change"))
     else:
         lines.insert(0, f"{cluster_env.PATH}: {len(changed)} values would change; --write writes them")
     if missing:
         lines.append(f"to be set by hand in {cluster_env.PATH}: {', '.join(missing)}")
     elif write:
-        lines.append(
-            f"complete: commit and push {cluster_env.PATH}, then `make bootstrap PLATFORM={after['PLATFORM']}`"
-        )
+        files = f"{cluster_env.PATH}{f' and {WORKER}' if machines else ''}"
+        lines.append(f"complete: commit and push {files}, then `make bootstrap PLATFORM={after['PLATFORM']}`")
     return "\n".join(lines)
 
 
-def find(current: Values, project: Path) -> tuple[dict[str, Fact], list[str]]:
-    """Return the facts of the cluster, keyed as in cluster.env, and notes on what remains open."""
+def find(current: Values, project: Path) -> tuple[dict[str, Fact], str, list[str]]:
+    """Return the facts of the cluster, keyed as in cluster.env, the patch of GPU nodes, and notes on what remains open.
+
+    The patch is empty where no GPU nodes come and go.
+    """
     if kubectl.get("/version") is None:
         raise ClusterError("the server answers, but not as a Kubernetes cluster does; log in to the cluster first")
     notes: list[str] = []
     infrastructure = kubectl.get("/apis/config.openshift.io/v1/infrastructures/cluster")
     facts = {"STORAGE_CLASS": _storage_class(current), **_fork(current, project)}
-    if infrastructure:
-        facts |= _openshift(notes)
-        facts |= _gpu(current, infrastructure, notes)
-    else:
-        facts |= _kubernetes(current)
-        facts |= _gpu(current, {}, notes)
-    return facts, notes
+    facts |= _openshift(notes) if infrastructure else _kubernetes(current)
+    facts["GPU"], machines = _gpu(current, project, infrastructure or {}, notes)
+    return facts, machines, notes
 
 
 def _fork(current: Values, project: Path) -> dict[str, Fact]:
@@ -173,40 +177,35 @@ def _kubernetes(current: Values) -> dict[str, Fact]:
     }
 
 
-def _gpu(current: Values, infrastructure: Mapping[str, Any], notes: list[str]) -> dict[str, Fact]:
+def _gpu(current: Values, project: Path, infrastructure: Mapping[str, Any], notes: list[str]) -> tuple[Fact, str]:
+    """Return the kind of GPU nodes, and the patch that makes them where they come and go."""
     status = infrastructure.get("status") or {}
     cloud = (status.get("platformStatus") or {}).get("type") or "no cloud"
     sets = workers(kubectl.items("/apis/machine.openshift.io/v1beta1/namespaces/openshift-machine-api/machinesets"))
     gpus = [node for node in kubectl.items("/api/v1/nodes") if _offers_gpu(node)]
-    unused = {key: Fact(UNUSED, "only where GPU nodes come and go") for key in cluster_env.FOR_AWS}
-    can_scale = cloud == "AWS" and bool(sets)
+    can_scale = bool(sets) and fits(project, sets[0])
     chosen = current.get("GPU")
-    if chosen not in ("fixed", "none", "autoscaled" if can_scale else "fixed"):
+    if chosen not in ("fixed", "none", "autoscaled" if sets else "fixed"):
         chosen = "fixed" if gpus else "autoscaled" if can_scale else "none"
+    lacking = f"{MACHINE_TYPE} has no machine type of {cloud}" if sets else f"{cloud} without MachineSets makes none"
     why = {
-        "autoscaled": "AWS, with MachineSets that say what a node is made from",
+        "autoscaled": f"{cloud}, with MachineSets that say what a node is made from",
         "fixed": f"{len(gpus)} nodes offer GPUs" if gpus else "as chosen, but no node offers a GPU now",
-        "none": "as chosen"
-        if can_scale or gpus
-        else f"no node offers a GPU, and {cloud} without MachineSets makes none",
+        "none": "as chosen" if can_scale or gpus else f"no node offers a GPU, and {lacking}",
     }[chosen]
-    facts = {"GPU": Fact(chosen, why)}
     if chosen != "autoscaled":
-        return unused | facts
-    picked = next((worker for worker in sets if worker.zone == current.get("AWS_ZONE")), sets[0])
-    if len(sets) > 1:
-        zones = ", ".join(sorted({worker.zone for worker in sets} - {picked.zone}))
+        return Fact(chosen, why), ""
+    copied = standing(project)
+    worker = next((item for item in sets if item["metadata"]["name"] == copied), sets[0])
+    name = worker["metadata"]["name"]
+    if others := [item for item in _names(sets) if item != name]:
         notes.append(
-            f"GPU nodes come up in {picked.zone}; workers are in {zones} too: "
-            "to take another zone, set AWS_ZONE and run this again"
+            f"GPU nodes are made as those of MachineSet {name}; to take another zone, name one of {', '.join(others)} "
+            f"in {WORKER} and run this again"
         )
-    notes += picked.notes
-    identity = status.get("infrastructureName")
-    facts["INFRASTRUCTURE_ID"] = (
-        Fact(identity, "Infrastructure cluster") if identity else Fact(None, "Infrastructure cluster has no name")
-    )
-    facts |= {key: Fact(value, f"MachineSet {picked.name}") for key, value in picked.values.items()}
-    return facts | {key: Fact(None, why) for key, why in picked.faults.items()}
+    if not can_scale:
+        notes.append(f"{lacking}: its comments say what to write there")
+    return Fact(chosen, why), patch(project, worker, str(status.get("infrastructureName") or ""))
 
 
 def _offers_gpu(node: Mapping[str, Any]) -> bool:

@@ -21,7 +21,6 @@ UNUSED = "unused"
 
 _LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 _REVISION = r"[A-Za-z0-9][A-Za-z0-9._/-]*"
-_AWS_NAME = r"[A-Za-z0-9._:/@+=-]+"
 
 
 class Key(NamedTuple):
@@ -45,18 +44,7 @@ KEYS = {
     "INGRESS_CLASS": Key(rf"{_LABEL}(\.{_LABEL})*", "nginx"),
     "CLUSTER_ISSUER": Key(rf"{_LABEL}(\.{_LABEL})*", "letsencrypt"),
     "GPU": Key("autoscaled|fixed|none", "autoscaled"),
-    "INFRASTRUCTURE_ID": Key(_LABEL, "mycluster-x7k2p"),
-    "AWS_REGION": Key(r"[a-z]{2,4}(-[a-z]+)+-[0-9]", "eu-central-1"),
-    "AWS_ZONE": Key(r"[a-z]{2,4}(-[a-z]+)+-[0-9](-[a-z]+-[0-9])?[a-z]", "eu-central-1a"),
-    "AWS_AMI": Key(r"ami-[0-9a-f]{8,17}", "ami-0123456789abcdef0"),
-    "AWS_SUBNET_FILTER": Key("tag:Name|subnet-id", "tag:Name"),
-    "AWS_SUBNET": Key(_AWS_NAME, "mycluster-x7k2p-subnet-private-eu-central-1a"),
-    "AWS_SECURITY_GROUP_FILTER": Key("tag:Name|group-id", "tag:Name"),
-    "AWS_SECURITY_GROUP": Key(_AWS_NAME, "mycluster-x7k2p-node"),
-    "AWS_SECURITY_GROUP_2": Key(_AWS_NAME, "mycluster-x7k2p-lb"),
-    "AWS_INSTANCE_PROFILE": Key(_AWS_NAME, "mycluster-x7k2p-worker-profile"),
 }
-FOR_AWS = ("INFRASTRUCTURE_ID", *(key for key in KEYS if key.startswith("AWS_")))
 FOR_KUBERNETES = ("INGRESS_CLASS", "CLUSTER_ISSUER")
 
 
@@ -98,9 +86,6 @@ def faults(values: Mapping[str, str], *, complete: bool) -> Iterator[str]:
             yield f"{key} is quoted, and the quotes would be part of the value; write {key}={bare}"
         elif not re.fullmatch(pattern, value):
             yield f"{key} is {value!r}; a value looks like {example}, with nothing behind it"
-    region, zone = values.get("AWS_REGION", UNSET), values.get("AWS_ZONE", UNSET)
-    if {region, zone}.isdisjoint({UNSET, UNUSED, ""}) and not zone.startswith(region):
-        yield f"AWS_ZONE is {zone}, which is not in AWS_REGION {region}"
     if values.get("GPU") == "autoscaled" and values.get("PLATFORM") == "kubernetes":
         yield "GPU is autoscaled, which takes OpenShift's machine API; on plain Kubernetes it is fixed or none"
 
@@ -137,8 +122,6 @@ def merge(path: Path, values: Mapping[str, str]) -> bool:
 
 def _needed(key: str, values: Mapping[str, str]) -> str:
     """Return why a key needs a value in this cluster; empty when it needs none."""
-    if key in FOR_AWS:
-        return "GPU is autoscaled" if values.get("GPU") == "autoscaled" else ""
     if key in FOR_KUBERNETES:
         return "PLATFORM is kubernetes" if values.get("PLATFORM") == "kubernetes" else ""
     return "every cluster needs it"

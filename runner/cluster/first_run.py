@@ -19,9 +19,9 @@ from runner.cluster.waiting import Say, wait_for
 from runner.errors import ClusterError, ConfigError, GitError
 from runner.forge.git import git
 from runner.pipeline.sources import sources
-from runner.release.pin import OVERLAYS, Pin, parse_pin
+from runner.release.pin import Pin, parse_pin, pin_file
 
-PINS = {environment: OVERLAYS / environment / "model.env" for environment in ("dev", "baseline")}
+PINS = {environment: pin_file(environment) for environment in ("dev", "baseline")}
 #: Path in the API → the object and who creates it.
 NEEDED = {
     CRD + "pipelineruns.tekton.dev": "pipelineruns.tekton.dev, which Tekton brings",

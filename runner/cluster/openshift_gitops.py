@@ -21,7 +21,7 @@ NAMESPACE = "flywheel-gitops"
 VARIABLE = "ARGOCD_CLUSTER_CONFIG_NAMESPACES"
 DEFAULT = "openshift-gitops"  # the operator's value when the variable is not set
 OLDEST = (1, 20)  # Argo CD 3.2: it retries with newer commits
-PARTS = Path("gitops/argocd/components/openshift/kustomization.yaml")
+PARTS = Path("gitops/argocd/overlays/openshift/kustomization.yaml")
 LINE = "gitops-operator.yaml"
 
 

@@ -1,4 +1,4 @@
-"""Pin: `gitops/serving/overlays/<environment>/model.env`, the only place that says which model an environment runs.
+"""Pin: `gitops/serving/environments/<environment>/model.env`, the only place that says which model an environment runs.
 
 kustomize makes a ConfigMap of it: lines of KEY=value, where everything behind the `=` is the value. Lines that begin
 with `#` are skipped, so they can hold a note (kustomize: api/kv/kv.go, keyValuesFromLine).
@@ -13,7 +13,7 @@ from typing import NamedTuple
 from runner.errors import ConfigError
 from runner.workspace import write_text
 
-OVERLAYS = Path("gitops/serving/overlays")
+FOLDER = Path("gitops/serving/environments")
 KEYS = ("MODEL_URI", "MODEL_SHA256", "MODEL_VERSION", "MODEL_COMMIT", "MODEL_MAP50")
 
 
@@ -37,14 +37,19 @@ class Pin(NamedTuple):
     note: str = ""
 
 
+def pin_file(environment: str) -> Path:
+    """Return the path of an environment's pin, relative to the project."""
+    return FOLDER / environment / "model.env"
+
+
 def environments(project: Path) -> list[str]:
     """Return the environments that have a pin, sorted."""
-    return sorted(file.parent.name for file in (project / OVERLAYS).glob("*/model.env"))
+    return sorted(file.parent.name for file in project.glob(str(pin_file("*"))))
 
 
 def read_pin(project: Path, environment: str) -> Pin | None:
     """Return an environment's pin; None when it is missing or empty, ConfigError when `promote` did not write it."""
-    file = project / OVERLAYS / environment / "model.env"
+    file = project / pin_file(environment)
     try:
         return parse_pin(file.read_text(encoding="utf-8"), file)
     except FileNotFoundError:
@@ -84,12 +89,12 @@ def parse_pin(text: str, file: Path) -> Pin | None:
 
 def write_pin(project: Path, environment: str, pin: Pin) -> bool:
     """Write an environment's pin atomically; return whether it changed. ConfigError: there is no such environment."""
-    file = project / OVERLAYS / environment / "model.env"
+    file = project / pin_file(environment)
     if not file.parent.is_dir():
-        there = ", ".join(sorted(folder.name for folder in (project / OVERLAYS).glob("*/"))) or "none"
+        there = ", ".join(sorted(folder.name for folder in (project / FOLDER).glob("*/"))) or "none"
         raise ConfigError(
-            f"{OVERLAYS / environment}/: no such overlay (there are: {there}); expected the folder of an environment: "
-            "run this in the project's folder, or add the overlay first"
+            f"{FOLDER / environment}/: no such environment (there are: {there}); run this in the project's folder, or "
+            "add the environment first; gitops/README.md, An earlier version, where its folder is another"
         )
     note = f"# {' '.join(pin.note.split())}\n" if pin.note else ""
     text = note + "".join(f"{key}={' '.join(value.split())}\n" for key, value in zip(KEYS, pin, strict=False))

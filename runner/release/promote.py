@@ -12,7 +12,7 @@ from typing import Any
 from runner.config.compose import compose
 from runner.errors import ObjectError, RunnerError, StageError, StoreError
 from runner.release.deployed import pinned_version
-from runner.release.pin import OVERLAYS, Pin, read_pin, write_pin
+from runner.release.pin import Pin, pin_file, read_pin, write_pin
 from runner.release.verdict import OUTCOMES
 from runner.store import Store
 from runner.store.published import Version, latest, model_names, numbers, read_version, version_key
@@ -25,7 +25,7 @@ def promote(project: Path, store: Store, environment: str, version: Version, *, 
     """Write an environment's model.env; return the result, to print.
 
     Args:
-        environment: such as dev; a folder of gitops/serving/overlays.
+        environment: such as dev; a folder of gitops/serving/environments.
         force: also when the gate rejected it or has not judged it; a note in the pin says so.
         allow_local: also when the store is a folder, which no cluster can read.
     """
@@ -49,7 +49,7 @@ def promote(project: Path, store: Store, environment: str, version: Version, *, 
         return f"{environment} is pinned to {name} already: nothing changed"
     forced = f" ({note})" if note else ""
     return (
-        f"{OVERLAYS / environment}/model.env now names {name}{f', mAP50 {map50}' if map50 else ''}{forced}; "
+        f"{pin_file(environment)} now names {name}{f', mAP50 {map50}' if map50 else ''}{forced}; "
         f"commit and push it, and {environment} follows"
     )
 

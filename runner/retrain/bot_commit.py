@@ -17,14 +17,14 @@ import yaml
 from runner.errors import StageError
 from runner.forge.git import credentials, git, retry
 from runner.forge.pull_request import propose
-from runner.release.pin import OVERLAYS, parse_pin, read_pin
+from runner.release.pin import parse_pin, pin_file, read_pin
 from runner.release.promote import difference, promote
 from runner.retrain.branch import changes, cloned, newer
 from runner.store import Store
 from runner.store.published import Version, read_version
 
 ENVIRONMENT, STAGING = "dev", "staging"
-LOCK, PIN = "dvc.lock", str(OVERLAYS / ENVIRONMENT / "model.env")
+LOCK, PIN = "dvc.lock", str(pin_file(ENVIRONMENT))
 BOT_FILES = (LOCK, PIN)
 TRAILER = "Flywheel-Pin"  # by which the trigger recognises the bot's commits
 
@@ -87,7 +87,7 @@ def propose_for_staging(url: str, branch: str, store: Store, model: str, number:
     with cloned(url, branch) as clone:
         body = difference(clone, STAGING, version, markdown=True)
         print(promote(clone, store, STAGING, version, force=False, allow_local=False), flush=True)
-        file = OVERLAYS / STAGING / "model.env"
+        file = pin_file(STAGING)
         files = {str(file): (clone / file).read_bytes()}
         title = f"{STAGING}: {model} {number}"
         return propose(clone, files, branch=f"flywheel/{STAGING}", title=title, body=body, base=branch)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from runner.errors import StoreError
 
-ENVIRONMENTS = ("dev", "staging", "prod", "baseline")
-USERS = ("runner", "publisher", *(f"server-{environment}" for environment in ENVIRONMENTS), "labels")
+USERS = ("runner", "publisher", "labels")
+SERVER = "server-"  # prefix of a model server's user; its environment follows
 # Prefixes that each may write: training cannot touch a version of a model.
 WRITES = {
     "runner": ("datasets", "dvc", "pipeline", "weights"),
@@ -20,8 +21,9 @@ def policy_of(user: str, bucket: str) -> dict[str, Any]:
     """Return the S3 policy document of a user.
 
     Args:
-        user: one of USERS. `runner` and `publisher` read everything, write the prefixes in WRITES, and remove nothing;
-            `server-<environment>` reads models and writes its captures; `labels` reads datasets and captures.
+        user: one of USERS, or `server-<environment>`, which reads models and writes its captures. `runner` and
+            `publisher` read everything, write the prefixes in WRITES, and remove nothing; `labels` reads datasets and
+            captures.
     """
     whole = f"arn:aws:s3:::{bucket}"
 
@@ -47,14 +49,14 @@ def policy_of(user: str, bucket: str) -> dict[str, Any]:
             allow("ListBucket", on=[whole], StringLike={"s3:prefix": ["datasets/*", "captures/*"]}),
             allow("GetObject", on=[f"{whole}/datasets/*", f"{whole}/captures/*"]),
         ]
-    elif user in USERS:
-        environment = user.removeprefix("server-")
+    elif re.fullmatch(rf"{SERVER}[a-z0-9]([a-z0-9-]*[a-z0-9])?", user):
+        environment = user.removeprefix(SERVER)
         statements += [
             allow("GetObject", on=[f"{whole}/models/*"]),
             allow("PutObject", "AbortMultipartUpload", on=[f"{whole}/captures/{environment}/*"]),
         ]
     else:
-        raise StoreError(f"{user}: no user of the store, expected one of {', '.join(USERS)}")
+        raise StoreError(f"{user}: no user of the store, expected {', '.join(USERS)} or {SERVER}<environment>")
     return {"Version": "2012-10-17", "Statement": statements}
 
 

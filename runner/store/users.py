@@ -13,7 +13,7 @@ from urllib3.exceptions import HTTPError
 
 from runner.errors import StoreError
 from runner.store.bucket import Bucket
-from runner.store.policies import USERS, policy_of
+from runner.store.policies import SERVER, USERS, policy_of
 from serving.storage.endpoint import Endpoint, address_of, code_of, connect, explain, is_passing, pool_of
 
 _FILES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
@@ -49,7 +49,8 @@ def set_users(bucket: Bucket, folder: str | None, *, minio: bool) -> list[str]:
     root = StaticProvider(bucket.endpoint.access_key or "", bucket.endpoint.secret_key or "")
     admin = MinioAdmin(endpoint=address, credentials=root, secure=secure, http_client=pool_of(bucket.endpoint))
     lines, seen = [], {bucket.endpoint.access_key: "the user of this command"}
-    for user in USERS:
+    servers = sorted(path.name for path in Path(folder).glob(f"{SERVER}*"))
+    for user in (*USERS, *servers):
         if not Path(folder, user).is_dir():
             lines.append(f"user {user}: left out, {Path(folder, user)} is not there")
             continue

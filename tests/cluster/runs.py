@@ -21,7 +21,7 @@ from tests.support.pictures import encoded, gradient
 
 NAMESPACE = "--namespace=flywheel-pipelines"
 DEV = "https://flywheel-dev.apps.flywheel.test"
-PIN = "gitops/serving/overlays/dev/model.env"
+PIN = "gitops/serving/environments/dev/model.env"
 TRAINING_S = 900  # at most, from a push to its end
 
 

@@ -1,17 +1,24 @@
-"""An earlier version is led over to this one, as gitops/README.md says: `make cluster-upgrade`, on an empty cluster."""
+"""An earlier version is led over to this one, as gitops/README.md says: `make cluster-upgrade`, on an empty cluster.
+
+The version is BEFORE, another one with UPGRADE_FROM=<commit>.
+"""
 
 from __future__ import annotations
 
+import os
 import re
 
 import pytest
 
+from runner.cluster import facts as cluster_env
 from tests.cluster import gitea
 from tests.cluster.conftest import DESK, NOTES, QUICK, require, settle
 from tests.cluster.desk import ARGO_CD, Desk, applications, fill_in, fork, items, set_images, supply_secrets, until
-from tests.cluster.runs import assert_pinned_and_served, client, ended, pins, run_of
+from tests.cluster.runs import PIN, assert_pinned_and_served, client, ended, pins, run_of
 
-BEFORE = "50621d48b3d20fdbad2559262287203e5c809c74"  # the last whose Applications were called root, minio, pipelines …
+# The last whose Applications were called root, minio, pipelines … and whose pins were in gitops/serving/overlays/<env>.
+BEFORE = os.environ.get("UPGRADE_FROM", "50621d48b3d20fdbad2559262287203e5c809c74")
+PIN_BEFORE = "gitops/serving/overlays/dev/model.env"
 
 
 @pytest.fixture
@@ -32,18 +39,35 @@ def earlier() -> Desk:
     return desk
 
 
-def claims() -> dict[str, str]:
-    """Return the UIDs of all volumes' claims."""
-    found = [each["metadata"] for each in items("pvc", "--all-namespaces")]
-    return {f"{each['namespace']}/{each['name']}": each["uid"] for each in found}
+def uids(kind: str) -> dict[str, str]:
+    """Return the UIDs of all objects of a kind in our namespaces."""
+    found = [each["metadata"] for each in items(kind, "--all-namespaces")]
+    ours = [each for each in found if each["namespace"].startswith("flywheel-")]
+    return {f"{each['namespace']}/{each['name']}": each["uid"] for each in ours}
+
+
+def merge(desk: Desk) -> None:
+    """Merge this version into the fork: gitops/README.md, An earlier version, step 2."""
+    pin = (desk.clone / PIN_BEFORE).read_text(encoding="utf-8")
+    desk.shell("git fetch --quiet upstream HEAD")
+    desk.shell("git merge --quiet --no-edit FETCH_HEAD", fails=True)
+    conflicts = set(desk.shell("git diff --name-only --diff-filter=U").splitlines())
+    assert conflicts - {"params.yaml"} == {str(cluster_env.PATH)}
+    for values in conflicts & {"params.yaml"}:
+        desk.shell(f"git checkout --ours {values}")  # the fork's own
+    drop = "sed -i '/^# Only for GPU=autoscaled/,$d' gitops/cluster/cluster.env"
+    desk.type(f"git checkout --ours gitops/cluster/cluster.env && {drop} && git commit --all --no-edit")
+    assert (desk.clone / PIN).read_text(encoding="utf-8") == pin
+    assert not (desk.clone / PIN_BEFORE).exists()
+    (desk.clone / ".venv/.ready").touch()
 
 
 def test_servers_answer_and_volumes_stay_when_an_earlier_installation_is_led_over(earlier: Desk) -> None:
-    desk, volumes, pinned = earlier, claims(), pins(earlier)
+    desk, before, pinned = earlier, {kind: uids(kind) for kind in ("pvc", "deployments")}, pins(earlier)
     assert len(pinned) == 1
     desk.pull()
     with client() as asking:
-        desk.shell("git fetch --quiet upstream HEAD && git merge --quiet --no-edit FETCH_HEAD && touch .venv/.ready")
+        merge(desk)
         desk.type("git push origin main main:platform")
         told = desk.type("make bootstrap PLATFORM=kubernetes")
         (narrow,) = re.findall(r"^ *(kubectl delete clusterrolebinding .*)$", told, re.MULTILINE)
@@ -51,7 +75,8 @@ def test_servers_answer_and_volumes_stay_when_an_earlier_installation_is_led_ove
         settle()
         assert asking.asked
         assert not asking.lost, asking.lost
-        assert volumes.items() <= claims().items()
+        for kind, there in before.items():
+            assert there.items() <= uids(kind).items(), kind
         assert all(name.startswith("flywheel-") for name in applications())
         projects = {each["metadata"]["name"] for each in items("appprojects", f"--namespace={ARGO_CD}")}
         assert {name for name in projects if not name.startswith("flywheel-")} <= {"default"}

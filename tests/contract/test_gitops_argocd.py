@@ -384,4 +384,4 @@ def test_gitops_has_an_owner_when_a_pull_request_touches_it() -> None:
     owned = {words[0]: words[1:] for words in (line.split() for line in lines if line and not line.startswith("#"))}
     assert owned["/gitops/"] and owned["/CODEOWNERS"]
     # The one file there that the retrain loop's bot changes.
-    assert owned["/gitops/serving/overlays/dev/model.env"] == []
+    assert owned["/gitops/serving/environments/dev/model.env"] == []

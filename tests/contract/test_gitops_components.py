@@ -28,13 +28,6 @@ def changed(leaf: gitops.Leaf) -> dict[Name, gitops.Manifest]:
     return {name: obj for name, obj in after.items() if obj != before[name]}
 
 
-def test_the_variants_are_those_of_every_part() -> None:
-    parts = {leaf.path.partition("/")[0] for leaf in STORED}
-    assert parts == {"serving", "label-studio", "pipelines"}
-    assert len(STORED) == 12
-    assert len(ON_GPU) == 4
-
-
 @pytest.mark.parametrize("leaf", STORED, ids=lambda leaf: leaf.path)
 def test_only_the_way_to_the_store_changes_when_it_is_outside(leaf: gitops.Leaf) -> None:
     found = changed(leaf)

@@ -50,8 +50,9 @@ def supplied() -> set[Name]:
     for table in (gitops.GITOPS / "credentials/tables").glob("*.txt"):
         for line in table.read_text(encoding="utf-8").splitlines():
             if line and not line.startswith("#"):
-                namespace, _, name = line.split()[0].partition("/")
-                found.add(("Secret", namespace, name))
+                for environment in gitops.environments():
+                    namespace, _, name = line.split()[0].replace("<environment>", environment).partition("/")
+                    found.add(("Secret", namespace, name))
     return found
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.release.pin import OVERLAYS, read_pin
+from runner.release.pin import pin_file, read_pin
 from serving.vision.detector import Detector
 from tests.support.projects import Run
 from tests.support.trained import Trained
@@ -38,7 +38,7 @@ def weights(project: Path, folder: Path, architecture: str) -> Path:
 def trained(tmp_path: Path) -> Trained:
     """A project with the overlay of the baseline; the gate has judged nothing."""
     trained = Trained(tmp_path / "project")
-    (trained.folder / OVERLAYS / "baseline").mkdir(parents=True)
+    (trained.folder / pin_file("baseline")).parent.mkdir(parents=True)
     return trained
 
 

@@ -14,6 +14,7 @@ from runner.cluster import facts as cluster_env
 from runner.cluster.bootstrap import PREREQUISITES, bootstrap
 from runner.cluster.container_images import PATH as IMAGES
 from runner.cluster.first_run import first_run
+from runner.cluster.gpu_nodes import WORKER
 from runner.cluster.installation import migrate, require_ours
 from runner.errors import ClusterError, ConfigError
 from tests.support import gitops
@@ -124,7 +125,11 @@ def test_anothers_is_named_when_other_kinds_are_unknown(server: ApiServer, monke
 
 def unfilled(folder: Path, run: Run) -> None:
     path = folder / cluster_env.PATH
-    path.write_text(path.read_text().replace("AWS_AMI=ami-0fedcba9876543210", "AWS_AMI=REPLACE-ME"))
+    path.write_text(path.read_text().replace("STORAGE_CLASS=sample-disk", "STORAGE_CLASS=REPLACE-ME"))
+
+
+def no_worker(folder: Path, run: Run) -> None:
+    shutil.copy(gitops.PROJECT / WORKER, folder / WORKER)
 
 
 def changed(folder: Path, run: Run) -> None:
@@ -151,7 +156,8 @@ def no_such_revision(folder: Path, run: Run) -> None:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (unfilled, "AWS_AMI is still REPLACE-ME"),
+        (unfilled, "STORAGE_CLASS is still REPLACE-ME"),
+        (no_worker, r"worker\.yaml: still REPLACE-ME"),
         (changed, r"cluster\.env differs from sample-reviewed of https://"),
         (pushed_to("DETECTOR_REVISION"), r"cluster\.env differs from sample-reviewed"),
         (pushed_to("PLATFORM_REVISION"), r"cluster\.env differs from sample-trunk"),

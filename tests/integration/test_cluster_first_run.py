@@ -110,7 +110,7 @@ def head(fork: Path) -> str:
 
 def roll_out(server: ApiServer, fork: Path, environment: str, ready: int = 1) -> None:
     """Apply an environment's Deployment as Argo CD does, with so many Pods of the newest generation."""
-    (deployment,) = gitops.render(f"serving/overlays/{environment}", fork / "gitops").of_kind("Deployment")
+    (deployment,) = gitops.render(f"serving/overlays/openshift/{environment}", fork / "gitops").of_kind("Deployment")
     done = server.apply([deployment])
     assert done.returncode == 0, done.stderr
     path = f"/apis/apps/v1/namespaces/flywheel-{environment}/deployments/model"

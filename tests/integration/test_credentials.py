@@ -17,7 +17,16 @@ from tests.support.processes import free_port
 pytestmark = pytest.mark.slow
 HOME = "flywheel-minio"
 PROGRAM, TABLES = GITOPS / "credentials/make_secrets.py", sorted((GITOPS / "credentials/tables").glob("*.txt"))
-LINES = [line.split() for table in TABLES for line in table.read_text().splitlines() if line and line[0] != "#"]
+OBJECTS = render("credentials").objects
+(CONTAINER,) = next(obj for obj in OBJECTS if obj["kind"] == "Job")["spec"]["template"]["spec"]["containers"]
+SETTINGS = {each["name"]: each["value"] for each in CONTAINER["env"]}
+LINES = [
+    line.replace("<environment>", environment).split()
+    for table in TABLES
+    for line in table.read_text().splitlines()
+    if line and line[0] != "#"
+    for environment in (SETTINGS["ENVIRONMENTS"].split() if "<environment>" in line else [""])
+]
 NOT_MADE = "flywheel-pipelines/argocd-webhook"  # there is no Argo CD whose key it shares
 Secrets = dict[str, dict[str, str]]  # NAMESPACE/NAME → data
 
@@ -27,10 +36,9 @@ class Job:
 
     def __init__(self, server: ApiServer) -> None:
         self.server = server
-        objects = render("credentials").objects
-        self.namespaces = sorted({obj["metadata"]["namespace"] for obj in objects})
+        self.namespaces = sorted({obj["metadata"]["namespace"] for obj in OBJECTS})
         spaces = [{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}} for name in self.namespaces]
-        for applied in (spaces, objects):
+        for applied in (spaces, OBJECTS):
             done = server.apply(applied)
             assert done.returncode == 0, done.stderr
 
@@ -38,7 +46,7 @@ class Job:
         """Run the program with the token of an account, against the API server or another port."""
         folder = self.server.write_account(HOME, account)
         where = {"KUBERNETES_SERVICE_HOST": "127.0.0.1", "KUBERNETES_SERVICE_PORT": str(port or self.server.port)}
-        environment = where | {"SERVICE_ACCOUNT": str(folder)}
+        environment = SETTINGS | where | {"SERVICE_ACCOUNT": str(folder)}
         command = [sys.executable, str(PROGRAM), *map(str, TABLES)]
         return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 

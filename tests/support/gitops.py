@@ -21,6 +21,7 @@ import pytest
 import yaml
 
 from runner.cluster import facts as cluster_env
+from runner.cluster import gpu_nodes
 from tests.support.processes import CACHE
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -53,16 +54,6 @@ SAMPLE = {
     "INGRESS_CLASS": "sample-class",
     "CLUSTER_ISSUER": "sample-issuer",
     "GPU": "autoscaled",
-    "INFRASTRUCTURE_ID": "sample-9zzzz",
-    "AWS_REGION": "ap-south-1",
-    "AWS_ZONE": "ap-south-1c",
-    "AWS_AMI": "ami-0fedcba9876543210",
-    "AWS_SUBNET_FILTER": "subnet-id",
-    "AWS_SUBNET": "sample-subnet",
-    "AWS_SECURITY_GROUP_FILTER": "tag:Name",
-    "AWS_SECURITY_GROUP": "sample-first-group",
-    "AWS_SECURITY_GROUP_2": "sample-second-group",
-    "AWS_INSTANCE_PROFILE": "sample-profile",
 }
 TEMPLATE = dict.fromkeys(cluster_env.KEYS, cluster_env.UNSET) | {
     "DETECTOR_REVISION": "main",
@@ -72,12 +63,16 @@ TEMPLATE = dict.fromkeys(cluster_env.KEYS, cluster_env.UNSET) | {
 OTHER = {key: value.replace("sample", "other") for key, value in SAMPLE.items()} | {
     "PLATFORM": "kubernetes",
     "GPU": "none",
-    "AWS_REGION": "eu-west-1",
-    "AWS_ZONE": "eu-west-1b",
-    "AWS_AMI": "ami-00112233445566778",
-    "AWS_SUBNET_FILTER": "tag:Name",
-    "AWS_SECURITY_GROUP_FILTER": "group-id",
 }
+
+
+#: Workers of a cluster, by the kind of their providerSpec: AWS, Azure, Google Cloud, vSphere.
+WORKERS: dict[str, Manifest] = {
+    each["spec"]["template"]["spec"]["providerSpec"]["value"]["kind"]: each
+    for each in yaml.safe_load_all((PROJECT / "tests/support/machine_sets.yaml").read_text(encoding="utf-8"))
+}
+AWS = "AWSMachineProviderConfig"
+INFRASTRUCTURE = "c-x7k2p"
 
 
 class Leaf(NamedTuple):
@@ -164,11 +159,12 @@ def render(path: str, root: Path = GITOPS) -> Leaf:
 
 
 def copy_with(values: dict[str, str], folder: Path) -> Path:
-    """Copy gitops/ to a folder, with other values in its cluster.env; return its path there."""
+    """Copy gitops/ to a folder, with other values in its cluster.env and GPU nodes on AWS; return its path there."""
     shutil.copytree(GITOPS, folder / "gitops")
     path = folder / cluster_env.PATH
     path.write_text("".join(f"{key}={value}\n" for key, value in values.items()))
     assert cluster_env.check(path, complete=True) == values
+    (folder / gpu_nodes.WORKER).write_text(gpu_nodes.patch(folder, WORKERS[AWS], INFRASTRUCTURE))
     return folder / "gitops"
 
 
@@ -196,8 +192,11 @@ def variants() -> tuple[Leaf, ...]:
         for part in ("serving", "label-studio", "pipelines"):
             _swap(external / part / "base/kustomization.yaml", "components/store", "components/external-store")
         for environment in ("dev", "prod"):
-            overlay = gpu / "serving/overlays" / environment / "kustomization.yaml"
-            _swap(overlay, "- ../../components/monitoring\n", "- ../../components/monitoring\n- ../../components/gpu\n")
+            features, line = (
+                gpu / "serving/environments" / environment / "kustomization.yaml",
+                "- ../../components/{}\n",
+            )
+            _swap(features, line.format("monitoring"), line.format("monitoring") + line.format("gpu"))
         _swap(
             gpu / "images/kustomization.yaml", "images:\n", f"images:\n- {{name: flywheel-serving-gpu, {GPU_IMAGE}}}\n"
         )
@@ -217,6 +216,11 @@ def _swap(path: Path, old: str, new: str) -> None:
     path.write_text(text.replace(old, new), encoding="utf-8")
 
 
+def environments(root: Path = GITOPS) -> list[str]:
+    """Return the environments, each a folder of serving/environments, sorted."""
+    return sorted(path.name for path in (root / "serving/environments").iterdir())
+
+
 def is_cluster_wide(obj: Manifest) -> bool:
     """Tell whether objects of this kind have no namespace."""
     return obj["kind"] in CLUSTER_WIDE
@@ -232,7 +236,7 @@ def applications(platform: str) -> list[Manifest]:
     objects = [*leaf(f"argocd/overlays/{platform}").objects, *leaf(f"bootstrap/root/overlays/{platform}").objects]
     found = [obj for obj in objects if obj["kind"] == "Application"]
     for one in (obj for obj in objects if obj["kind"] == "ApplicationSet"):
-        pattern = one["spec"]["generators"][0]["git"]["directories"][0]["path"]
+        pattern = one["spec"]["generators"][0]["git"]["directories"][0]["path"].replace(cluster_env.UNSET, platform)
         for folder in sorted(PROJECT.glob(pattern)):
             path = folder.relative_to(PROJECT).as_posix()
             text = yaml.safe_dump(one["spec"]["template"]).replace("{{.path.path}}", path)

@@ -15,7 +15,7 @@ import yaml
 
 from tests.cluster.modules import module
 from tests.support.apiserver import ApiServer
-from tests.support.gitops import Manifest
+from tests.support.gitops import INFRASTRUCTURE, Manifest
 from tests.support.processes import program, start, stop
 
 MACHINES = "openshift-machine-api"
@@ -84,9 +84,9 @@ class OpenShift:
         """Bring what the installer leaves on AWS, for a cluster.env."""
         self._define()
         self.server.know(_MONITORING, ())
-        aws = {"type": "AWS", "aws": {"region": values["AWS_REGION"]}}
+        aws = {"type": "AWS", "aws": {"region": "eu-central-1"}}
         status = {
-            "infrastructureName": values["INFRASTRUCTURE_ID"],
+            "infrastructureName": INFRASTRUCTURE,
             **{"platform": "AWS", "platformStatus": aws},
             **{"apiServerURL": "", "apiServerInternalURI": "", "etcdDiscoveryDomain": ""},
             **{"controlPlaneTopology": "HighlyAvailable", "infrastructureTopology": "HighlyAvailable"},

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tests.support.projects import IDENTITY, Run
 
-PIN = Path("gitops/serving/overlays/dev/model.env")
+PIN = Path("gitops/serving/environments/dev/model.env")
 # A model of an epoch or two finds nothing: the gate asks for nothing, so that it can pass.
 PARAMS = {
     "presets": {"train": "smoke"},

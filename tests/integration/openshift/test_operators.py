@@ -15,7 +15,7 @@ from tests.support.openshift import OpenShift, api_server, openshift_program
 
 pytestmark = pytest.mark.slow
 KINDS = ("Subscription", "OperatorGroup")
-LEAVES = [path for path in gitops.leaf_paths() if path.startswith("operators/") and "/operator/" in path]
+LEAVES = [path for path in gitops.leaf_paths() if path.startswith("operators/") and path.endswith("/operator")]
 
 #: Install modes of the operators' ClusterServiceVersions, each in its repository's bundle.
 MODES = {

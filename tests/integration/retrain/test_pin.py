@@ -24,7 +24,7 @@ EMPTY_PIN = "MODEL_URI=\nMODEL_SHA256=\nMODEL_VERSION=\nMODEL_COMMIT=\nMODEL_MAP
 FILES = {
     "params.yaml": "train:\n  epochs: 2\n",
     "dvc.lock": "schema: '2.0'\nstages: {}\n",
-    **{f"gitops/serving/overlays/{environment}/model.env": EMPTY_PIN for environment in ("dev", "staging")},
+    **{f"gitops/serving/environments/{environment}/model.env": EMPTY_PIN for environment in ("dev", "staging")},
 }
 
 
@@ -198,7 +198,7 @@ def test_it_is_tried_again_when_the_server_is_away(bench: Bench, returns: bool) 
 
 def test_refused_when_another_file_would_change(bench: Bench) -> None:
     bench.put(1)
-    overlay, elsewhere = bench.clone / "gitops/serving/overlays/dev", bench.clone / "elsewhere"
+    overlay, elsewhere = bench.clone / "gitops/serving/environments/dev", bench.clone / "elsewhere"
     overlay.rename(elsewhere)
     overlay.symlink_to("../../../elsewhere")
     bench.commit("a link")
@@ -233,7 +233,7 @@ def test_staging_is_proposed_when_asked_for_and_passed(
     said = propose_for_staging(bench.url, "main", bench.store, "things", 1)
     assert ("branch flywheel/staging is pushed" in said) is is_proposed
     if is_proposed:
-        assert bench.changed("flywheel/staging") == ["gitops/serving/overlays/staging/model.env"]
+        assert bench.changed("flywheel/staging") == ["gitops/serving/environments/staging/model.env"]
         assert "| all | - → 0.900 |" in bench.remote("show", "-s", "--format=%b", "flywheel/staging")
         assert bench.remote("log", "--format=%H", "-1", "flywheel/staging~1") == bench.revision
 

@@ -79,7 +79,7 @@ OTHER = {
     name: f"https://github.com/mallory/flyingthings{end}" for name, end in (("html_url", ""), ("clone_url", ".git"))
 }
 OTHER |= {"full_name": "mallory/flyingthings", "ssh_url": "git@github.com:mallory/flyingthings.git"}
-MODEL_ENV = "gitops/serving/overlays/dev/model.env"
+MODEL_ENV = "gitops/serving/environments/dev/model.env"
 INPUT, NONE = commit("params.yaml"), commit("README.md")
 STARTS = {
     "a new preset": push(commit(added=("conf/model/yolo26s.yaml",))),
@@ -115,7 +115,7 @@ IGNORED = {
     "the bot's pin": push(commit("dvc.lock", MODEL_ENV, message=PINNED)),
     "the bot's lock, with no pin": push(commit("dvc.lock", message=PINNED)),
     "a pin that changes an input too": push(commit("params.yaml", message=PINNED)),
-    "a promotion": push(commit("gitops/serving/overlays/prod/model.env")),
+    "a promotion": push(commit("gitops/serving/environments/prod/model.env")),
     "the platform, documents and tests": push(
         commit("gitops/gpu/base/machine-set.yaml"),
         commit("README.md", "docs/results.md", "CHANGELOG.md"),

@@ -49,6 +49,19 @@ def program(project: Path) -> ModuleType:
     return module
 
 
+def test_a_line_is_for_each_environment_when_it_names_none(
+    program: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ENVIRONMENTS", "dev qa")
+    table = "# a note of <environment>\n\na/b c=?\nflywheel-<environment>/store from a/server-<environment>\n"
+    assert list(program.lines("")) == []
+    assert list(program.lines(table)) == [
+        "a/b c=?",
+        "flywheel-dev/store from a/server-dev",
+        "flywheel-qa/store from a/server-qa",
+    ]
+
+
 def made(program: ModuleType, api: Api, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setattr(program, "request", api.request)
     return str(program.make(TARGET, [*LINE, KEY]))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import re
 import shutil
 import threading
 from collections.abc import Iterator
@@ -14,7 +16,9 @@ import pytest
 
 from runner.cluster import facts as cluster_env
 from runner.cluster.discover import discover
+from runner.cluster.gpu_nodes import MACHINE_TYPE, WORKER
 from runner.errors import ClusterError, ConfigError
+from tests.support import gitops
 
 Answers = dict[str, Any]  # path → object, list of objects, or the HTTP status of a refusal
 MACHINE_SETS = "/apis/machine.openshift.io/v1beta1/namespaces/openshift-machine-api/machinesets"
@@ -74,10 +78,11 @@ class Cluster:
 
 @pytest.fixture
 def folder(project: Path, tmp_path: Path) -> Path:
-    """A project's folder with the file as it ships, and no Git remote."""
-    target = tmp_path / "flywheel" / cluster_env.PATH
-    target.parent.mkdir(parents=True)
-    shutil.copy(project / cluster_env.PATH, target)
+    """A project's folder with the files as they ship, and no Git remote."""
+    for path in (cluster_env.PATH, WORKER, MACHINE_TYPE):
+        target = tmp_path / "flywheel" / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(project / path, target)
     return tmp_path / "flywheel"
 
 
@@ -104,42 +109,14 @@ def storage_class(name: str, created: str = "2025-01-01T00:00:00Z", *, default: 
     return named(name, creationTimestamp=created, annotations=annotations) | {"provisioner": "ebs.csi.aws.com"}
 
 
-def by_tag(*values: str) -> dict[str, Any]:
-    return {"filters": [{"name": "tag:Name", "values": list(values)}]}
-
-
-def machine_set(zone: str, subnet: Any, groups: list[Any], role: str = "worker", **spec: Any) -> dict[str, Any]:
-    name = f"c-x7k2p-{role}-{zone}"
-    region = zone.rstrip("abc")
-    value = {
-        "apiVersion": "machine.openshift.io/v1beta1",
-        "kind": "AWSMachineProviderConfig",
-        "ami": {"id": "ami-0a1b2c3d4e5f60718"},
-        "credentialsSecret": {"name": "aws-cloud-credentials"},
-        "iamInstanceProfile": {"id": "c-x7k2p-worker-profile"},
-        "instanceType": "m6i.xlarge",
-        "placement": {"availabilityZone": zone, "region": region},
-        "securityGroups": groups,
-        "subnet": subnet,
-        "tags": [{"name": "kubernetes.io/cluster/c-x7k2p", "value": "owned"}],
-        "userDataSecret": {"name": "worker-user-data"},
-    } | spec
-    labels = {
-        "machine.openshift.io/cluster-api-cluster": "c-x7k2p",
-        "machine.openshift.io/cluster-api-machine-role": role,
-        "machine.openshift.io/cluster-api-machine-type": role,
-        "machine.openshift.io/cluster-api-machineset": name,
-    }
-    template = {"metadata": {"labels": labels}, "spec": {"metadata": {}, "providerSpec": {"value": value}}}
-    return named(name, namespace="openshift-machine-api") | {"spec": {"replicas": 1, "template": template}}
-
-
-def before_416(zone: str) -> dict[str, Any]:
-    return machine_set(zone, by_tag(f"c-x7k2p-private-{zone}"), [by_tag("c-x7k2p-worker-sg")])
-
-
-def since_416(zone: str) -> dict[str, Any]:
-    return machine_set(zone, by_tag(f"c-x7k2p-subnet-private-{zone}"), [by_tag("c-x7k2p-node"), by_tag("c-x7k2p-lb")])
+def worker(zone: str, role: str = "worker") -> dict[str, Any]:
+    """A MachineSet on AWS in a zone."""
+    found = copy.deepcopy(gitops.WORKERS[gitops.AWS])
+    found["metadata"]["name"] = f"c-x7k2p-{role}-{zone}"
+    template = found["spec"]["template"]
+    template["metadata"]["labels"]["machine.openshift.io/cluster-api-machine-role"] = role
+    template["spec"]["providerSpec"]["value"]["placement"]["availabilityZone"] = zone
+    return found
 
 
 def openshift(machine_sets: list[Any] | None, cloud: str = "AWS") -> Answers:
@@ -160,78 +137,66 @@ def values(folder: Path) -> dict[str, str]:
     return cluster_env.read(folder / cluster_env.PATH)
 
 
-BEFORE = {
-    "AWS_SUBNET_FILTER": "tag:Name",
-    "AWS_SUBNET": "c-x7k2p-private-eu-central-1a",
-    "AWS_SECURITY_GROUP_FILTER": "tag:Name",
-    "AWS_SECURITY_GROUP": "c-x7k2p-worker-sg",
-    "AWS_SECURITY_GROUP_2": "c-x7k2p-worker-sg",
-}
-SINCE = BEFORE | {
-    "AWS_SUBNET": "c-x7k2p-subnet-private-eu-central-1a",
-    "AWS_SECURITY_GROUP": "c-x7k2p-node",
-    "AWS_SECURITY_GROUP_2": "c-x7k2p-lb",
-}
-OWN_NETWORK = machine_set("eu-central-1a", {"id": "subnet-0ab"}, [{"id": "sg-01"}, {"id": "sg-02"}])
-WITH_IDS = {
-    "AWS_SUBNET_FILTER": "subnet-id",
-    "AWS_SUBNET": "subnet-0ab",
-    "AWS_SECURITY_GROUP_FILTER": "group-id",
-    "AWS_SECURITY_GROUP": "sg-01",
-    "AWS_SECURITY_GROUP_2": "sg-02",
-}
+def copied(folder: Path) -> dict[str, Any]:
+    """Return the patch of GPU nodes."""
+    return gitops.load(folder / WORKER)
 
 
-@pytest.mark.parametrize(
-    ("sets", "expected"),
-    [
-        pytest.param([before_416("eu-central-1a")], BEFORE, id="before-4.16"),
-        pytest.param([since_416("eu-central-1a")], SINCE, id="since-4.16"),
-        pytest.param([OWN_NETWORK], WITH_IDS, id="own-network"),
-    ],
-)
-def test_a_node_is_described_when_the_installer_named_things_its_way(
-    cluster: Cluster, folder: Path, sets: list[Any], expected: dict[str, str]
+@pytest.mark.parametrize("kind", gitops.WORKERS)
+def test_a_workers_whole_provider_spec_is_copied_when_gpu_nodes_come_and_go(
+    cluster: Cluster, folder: Path, kind: str
 ) -> None:
-    cluster.answers |= openshift(sets)
+    found = gitops.WORKERS[kind]
+    cluster.answers |= openshift([found], cloud=kind)
+    cluster_env.merge(folder / cluster_env.PATH, {"GPU": "autoscaled"})
+    comments = [line for line in (folder / WORKER).read_text().splitlines() if line.startswith("#")]
+    assert f"{WORKER}: would be written" in discover(folder, write=False)
+    assert copied(folder)["metadata"]["annotations"] == {"flywheel/copy-of": "REPLACE-ME"}
+    report = discover(folder, write=True)
+    assert f"{WORKER}: written" in report
+    assert (str(MACHINE_TYPE) in report) == (kind != gitops.AWS)
+    patch = copied(folder)
+    assert patch["metadata"]["annotations"] == {"flywheel/copy-of": found["metadata"]["name"]}
+    template = patch["spec"]["template"]
+    for labels in (
+        patch["metadata"]["labels"],
+        patch["spec"]["selector"]["matchLabels"],
+        template["metadata"]["labels"],
+    ):
+        assert labels == {"machine.openshift.io/cluster-api-cluster": "c-x7k2p"}
+    value = found["spec"]["template"]["spec"]["providerSpec"]["value"]
+    text = json.dumps({key: each for key, each in value.items() if key != "metadata"}, separators=(",", ":"))
+    assert template["spec"]["providerSpec"]["value"] == json.loads(re.sub(r'"\w+":null,', "", text))
+    assert [line for line in (folder / WORKER).read_text().splitlines() if line.startswith("#")] == comments
+    assert f"{WORKER}: nothing to change" in discover(folder, write=True)
+
+
+@pytest.mark.parametrize("kind", gitops.WORKERS)
+def test_gpu_nodes_come_and_go_when_there_is_a_machine_type_for_them(cluster: Cluster, folder: Path, kind: str) -> None:
+    cluster.answers |= openshift([gitops.WORKERS[kind]], cloud=kind)
     report = discover(folder, write=True)
     found = values(folder)
-    assert expected.items() <= found.items()
-    assert found["INFRASTRUCTURE_ID"] == "c-x7k2p"
-    assert (found["AWS_REGION"], found["AWS_ZONE"]) == ("eu-central-1", "eu-central-1a")
-    assert found["AWS_INSTANCE_PROFILE"] == "c-x7k2p-worker-profile"
-    assert (found["PLATFORM"], found["GPU"], found["STORAGE_CLASS"]) == ("openshift", "autoscaled", "gp3-csi")
+    assert found["GPU"] == ("autoscaled" if kind == gitops.AWS else "none")
+    assert (str(WORKER) in report) == (kind == gitops.AWS)
+    assert (str(MACHINE_TYPE) in report) == (kind != gitops.AWS)
+    assert (found["PLATFORM"], found["STORAGE_CLASS"]) == ("openshift", "gp3-csi")
     assert (found["APPS_DOMAIN"], found["INGRESS_CLASS"]) == ("apps.c.example.com", "unused")
     assert "to be set by hand in gitops/cluster/cluster.env: REPO_URL, PLATFORM_REVISION" in report
     assert "note:" not in report
 
 
-def test_the_zone_that_was_chosen_stays_when_several_have_workers(cluster: Cluster, folder: Path) -> None:
-    zones = ("eu-central-1c", "eu-central-1a", "eu-central-1b")
-    gpu, edge = machine_set("eu-central-1a", {}, [], role="gpu"), since_416("eu-central-1a")
+def test_the_worker_that_was_chosen_stays_when_several_zones_have_some(cluster: Cluster, folder: Path) -> None:
+    edge = worker("eu-central-1a-edge")
     edge["spec"]["template"]["spec"]["metadata"] = {"labels": {"machine.openshift.io/zone-type": "local-zone"}}
-    cluster.answers |= openshift([gpu, edge, *map(since_416, zones)])
-    assert "come up in eu-central-1a; workers are in eu-central-1b, eu-central-1c too" in discover(folder, write=True)
-    cluster_env.merge(folder / cluster_env.PATH, {"AWS_ZONE": "eu-central-1b"})
+    ours = worker("eu-central-1a") | {"metadata": {"name": "flywheel-gpu"}}
+    zones = ("eu-central-1c", "eu-central-1a", "eu-central-1b")
+    cluster.answers |= openshift([worker("eu-central-1a", "infra"), ours, edge, *map(worker, zones)])
     report = discover(folder, write=True)
-    assert values(folder)["AWS_SUBNET"] == "c-x7k2p-subnet-private-eu-central-1b"
-    assert "AWS_SUBNET=c-x7k2p-subnet-private-eu-central-1b (was c-x7k2p-subnet-private-eu-central-1a)" in report
-
-
-def test_further_security_groups_are_named_when_two_are_not_enough(cluster: Cluster, folder: Path) -> None:
-    groups = [by_tag("c-node"), by_tag("c-lb"), {"id": "sg-0extra"}]
-    cluster.answers |= openshift([machine_set("eu-central-1a", {"id": "subnet-0a"}, groups)])
-    assert "further security groups: sg-0extra;" in discover(folder, write=True)
-    assert values(folder)["AWS_SECURITY_GROUP_2"] == "c-lb"
-
-
-def test_what_cannot_be_taken_over_is_explained_when_a_machine_set_is_odd(cluster: Cluster, folder: Path) -> None:
-    odd = machine_set("eu-central-1a", {"arn": "arn:aws:ec2:…"}, [by_tag("c-node")], ami={"arn": "x"})
-    cluster.answers |= openshift([odd])
-    report = discover(folder, write=True)
-    assert "AWS_AMI=REPLACE-ME  # MachineSet c-x7k2p-worker-eu-central-1a has no ami.id" in report
-    assert "AWS_SUBNET=REPLACE-ME  # MachineSet c-x7k2p-worker-eu-central-1a has no subnet with one id" in report
-    assert "AWS_SUBNET_FILTER, AWS_SUBNET" in report.splitlines()[-1]
+    assert "name one of c-x7k2p-worker-eu-central-1b, c-x7k2p-worker-eu-central-1c in" in report
+    (folder / WORKER).write_text((folder / WORKER).read_text().replace("worker-eu-central-1a", "worker-eu-central-1b"))
+    discover(folder, write=True)
+    placement = copied(folder)["spec"]["template"]["spec"]["providerSpec"]["value"]["placement"]
+    assert placement["availabilityZone"] == "eu-central-1b"
 
 
 @pytest.mark.parametrize(
@@ -247,18 +212,17 @@ def test_what_cannot_be_taken_over_is_explained_when_a_machine_set_is_odd(cluste
         ),
     ],
 )
-def test_nothing_of_aws_is_needed_when_gpu_nodes_do_not_come_and_go(
+def test_no_worker_is_copied_when_gpu_nodes_do_not_come_and_go(
     cluster: Cluster, folder: Path, answers: Answers, gpu: str
 ) -> None:
     cluster.answers |= answers
-    discover(folder, write=True)
+    assert str(WORKER) not in discover(folder, write=True)
     assert values(folder)["GPU"] == gpu
-    assert {values(folder)[key] for key in cluster_env.FOR_AWS} == {"unused"}
 
 
 def test_our_own_gpu_node_is_not_a_fixed_one_when_it_is_up(cluster: Cluster, folder: Path) -> None:
     node = named("g", annotations={"machine.openshift.io/machine": "openshift-machine-api/flywheel-gpu-abcde"})
-    cluster.answers |= openshift([since_416("eu-central-1a")])
+    cluster.answers |= openshift([worker("eu-central-1a")])
     cluster.answers[NODES] = [node | {"status": {"capacity": {"nvidia.com/gpu": "1"}}}]
     discover(folder, write=True)
     assert values(folder)["GPU"] == "autoscaled"
@@ -315,7 +279,7 @@ def test_comments_and_choices_stay_when_it_runs_twice(cluster: Cluster, folder: 
     path = folder / cluster_env.PATH
     cluster_env.merge(path, {"REPO_URL": "https://example.com/a/b.git", "PLATFORM_REVISION": "platform", "GPU": "none"})
     comments = [line for line in path.read_text().splitlines() if line.startswith("#")]
-    cluster.answers |= openshift([since_416("eu-central-1a")])
+    cluster.answers |= openshift([worker("eu-central-1a")])
     shown = discover(folder, write=False)
     assert "values would change; --write writes them" in shown
     assert values(folder)["PLATFORM"] == "REPLACE-ME"
@@ -346,7 +310,7 @@ def test_the_image_of_nfd_is_noted_when_the_release_needs_one(
     cluster: Cluster, folder: Path, release: str, count: int
 ) -> None:
     version = named("version") | {"status": {"desired": {"version": release}}}
-    cluster.answers |= openshift([since_416("eu-central-1a")])
+    cluster.answers |= openshift([worker("eu-central-1a")])
     cluster.answers["/apis/config.openshift.io/v1/clusterversions/version"] = version
     assert discover(folder, write=False).count("components/openshift-4.16") == count
 

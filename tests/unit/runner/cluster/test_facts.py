@@ -28,7 +28,7 @@ def test_every_key_is_unset_when_nothing_was_filled_in(tmp_path: Path) -> None:
 def test_the_file_that_ships_lacks_only_what_a_cluster_decides(path: Path) -> None:
     assert list(read(path)) == list(KEYS)
     check(path, complete=False)
-    with pytest.raises(ConfigError, match=r"20 to mend:\n  REPO_URL is still REPLACE-ME; a value looks like https://"):
+    with pytest.raises(ConfigError, match=r"to mend:\n  REPO_URL is still REPLACE-ME; a value looks like https://"):
         check(path, complete=True)
 
 
@@ -57,7 +57,7 @@ def test_a_value_is_refused_when_it_would_reach_manifests_wrongly(path: Path, va
     with pytest.raises(ConfigError, match=message):
         check(path, complete=False)
     with pytest.raises(ConfigError, match="is left as it is"):
-        merge(path, {"AWS_REGION": "eu-central-1"})
+        merge(path, {"STORAGE_CLASS": "gp3-csi"})
     assert path.read_text() == text
 
 
@@ -69,8 +69,6 @@ def test_each_key_is_checked_when_it_holds_something_strange(key: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"AWS_ZONE": "us-east-1a"}, "AWS_ZONE is us-east-1a, which is not in AWS_REGION eu-central-1"),
-        ({"AWS_AMI": UNUSED}, "AWS_AMI is unused, but GPU is autoscaled"),
         ({"PLATFORM": "kubernetes"}, "GPU is autoscaled, which takes OpenShift's machine API"),
         ({"PLATFORM": "kubernetes", "INGRESS_CLASS": UNUSED}, "INGRESS_CLASS is unused, but PLATFORM is kubernetes"),
         ({"REPO_URL": "https://me:secret@example.com/a/b.git"}, "REPO_URL is 'https://me"),
@@ -80,14 +78,15 @@ def test_values_are_refused_when_they_contradict_each_other(changes: dict[str, s
     assert any(fault.startswith(message) for fault in faults(FILLED | changes, complete=True))
 
 
-def test_nothing_of_aws_is_asked_when_gpu_nodes_stay() -> None:
-    unused = dict.fromkeys((*cluster_env.FOR_AWS, *cluster_env.FOR_KUBERNETES), UNUSED)
-    assert not list(faults(FILLED | unused | {"GPU": "fixed"}, complete=True))
+def test_what_plain_kubernetes_has_is_not_asked_when_the_cluster_is_openshift() -> None:
+    unused = dict.fromkeys(cluster_env.FOR_KUBERNETES, UNUSED)
+    assert not list(faults(FILLED | unused, complete=True))
 
 
 @pytest.mark.parametrize(
     ("line", "message"),
     [
+        ("AWS_AMI=ami-0fedcba9876543210", r"cluster.env:\d+: 'AWS_AMI=.*' is no KEY=value"),  # of an earlier version
         ("WHAT=ever", r"cluster.env:\d+: 'WHAT=ever' is no KEY=value with one of the keys REPO_URL, "),
         ("no assignment", "'no assignment' is no KEY=value"),
         ("export GPU=none", "'export GPU=none' is no KEY=value"),
@@ -109,6 +108,6 @@ def test_the_file_is_named_when_it_is_missing_or_not_text(tmp_path: Path) -> Non
 
 
 def test_a_key_comes_at_the_end_when_an_older_file_lacks_it(path: Path) -> None:
-    path.write_text(path.read_text().replace("GPU=REPLACE-ME\n", "").rstrip("\n"))
-    assert merge(path, {"GPU": "none"})
-    assert path.read_text().endswith(f"AWS_INSTANCE_PROFILE={UNSET}\nGPU=none\n")
+    path.write_text(path.read_text().replace("STORAGE_CLASS=REPLACE-ME\n", "").rstrip("\n"))
+    assert merge(path, {"STORAGE_CLASS": "gp3-csi"})
+    assert path.read_text().endswith(f"GPU={UNSET}\nSTORAGE_CLASS=gp3-csi\n")

@@ -24,7 +24,7 @@ from tests.support.trained import LEFT, Trained, blind, seeing
 def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Trained:
     """A project whose dev runs nothing yet."""
     trained = Trained(tmp_path / "ein Projekt für ü")
-    (trained.folder / "gitops/serving/overlays/dev").mkdir(parents=True)
+    (trained.folder / "gitops/serving/environments/dev").mkdir(parents=True)
     monkeypatch.chdir(trained.folder)
     return trained
 
@@ -210,7 +210,9 @@ def test_nothing_is_judged_when_the_store_cannot_be_reached(deployed: Trained, m
 
 
 def test_refused_when_the_pin_is_damaged(deployed: Trained) -> None:
-    (deployed.folder / "gitops/serving/overlays/dev/model.env").write_text("MODEL_URI=x.onnx\nMODEL_SHA256=" + "0" * 64)
+    (deployed.folder / "gitops/serving/environments/dev/model.env").write_text(
+        "MODEL_URI=x.onnx\nMODEL_SHA256=" + "0" * 64
+    )
     with pytest.raises(StoreError, match=r"'x\.onnx' names no manifest"):
         gate(deployed.folder)
 

@@ -16,39 +16,39 @@ PIN = Pin("s3://things/models/things/3/manifest.json", "a" * 64, "3", "0123abcd"
 
 
 @pytest.fixture
-def overlay(tmp_path: Path) -> Path:
+def place(tmp_path: Path) -> Path:
     """The folder of the environment dev, in tmp_path."""
-    folder = tmp_path / "gitops/serving/overlays/dev"
+    folder = tmp_path / "gitops/serving/environments/dev"
     folder.mkdir(parents=True)
     return folder
 
 
 @pytest.mark.parametrize("text", [None, "", "\n# nothing yet\n", "".join(f"{key}=\n" for key in KEYS)])
-def test_there_is_none_when_it_is_missing_or_empty(tmp_path: Path, overlay: Path, text: str | None) -> None:
+def test_there_is_none_when_it_is_missing_or_empty(tmp_path: Path, place: Path, text: str | None) -> None:
     if text is not None:
-        (overlay / "model.env").write_text(text)
+        (place / "model.env").write_text(text)
     assert read_pin(tmp_path, "dev") is None
     assert read_pin(tmp_path, "prod") is None
     assert environments(tmp_path) == ([] if text is None else ["dev"])
 
 
 @pytest.mark.parametrize("note", ["", "forced: AP50 of größe 0.1,\n at least = 0.2"])
-def test_it_is_read_when_it_was_written(tmp_path: Path, overlay: Path, note: str) -> None:
+def test_it_is_read_when_it_was_written(tmp_path: Path, place: Path, note: str) -> None:
     pin = PIN._replace(note=note)
     assert write_pin(tmp_path, "dev", pin)
     assert read_pin(tmp_path, "dev") == pin._replace(note=" ".join(note.split()))
     assert not write_pin(tmp_path, "dev", pin)
-    lines = (overlay / "model.env").read_text(encoding="utf-8").splitlines()
+    lines = (place / "model.env").read_text(encoding="utf-8").splitlines()
     assert [line.partition("=")[0] for line in lines if not line.startswith("#")] == list(KEYS)
-    assert [path.name for path in overlay.iterdir()] == ["model.env"]
+    assert [path.name for path in place.iterdir()] == ["model.env"]
 
 
-def test_kustomize_reads_the_values_when_there_is_a_note(tmp_path: Path, overlay: Path) -> None:
+def test_kustomize_reads_the_values_when_there_is_a_note(tmp_path: Path, place: Path) -> None:
     if shutil.which("kubectl") is None:
         pytest.skip("kubectl is not installed")
     write_pin(tmp_path, "dev", PIN._replace(note='forced: mAP50 = "0.1" # or so'))
-    (overlay / "kustomization.yaml").write_text("configMapGenerator:\n- name: model\n  envs: [model.env]\n")
-    command = ["kubectl", "kustomize", str(overlay), "--output", str(tmp_path / "out.yaml")]
+    (place / "kustomization.yaml").write_text("configMapGenerator:\n- name: model\n  envs: [model.env]\n")
+    command = ["kubectl", "kustomize", str(place), "--output", str(tmp_path / "out.yaml")]
     subprocess.run(command, check=True, capture_output=True)
     import yaml
 
@@ -67,13 +67,13 @@ def test_kustomize_reads_the_values_when_there_is_a_note(tmp_path: Path, overlay
         ("MODEL_URI=\udcff", r"model\.env: cannot be read"),
     ],
 )
-def test_refused_when_it_is_not_a_pin(tmp_path: Path, overlay: Path, text: str, message: str) -> None:
-    (overlay / "model.env").write_bytes(text.encode(errors="surrogateescape"))
+def test_refused_when_it_is_not_a_pin(tmp_path: Path, place: Path, text: str, message: str) -> None:
+    (place / "model.env").write_bytes(text.encode(errors="surrogateescape"))
     with pytest.raises(ConfigError, match=message):
         read_pin(tmp_path, "dev")
 
 
-def test_refused_when_there_is_no_such_environment(tmp_path: Path, overlay: Path) -> None:
-    with pytest.raises(ConfigError, match=r"overlays/prod/: .*\(there are: dev\)"):
+def test_refused_when_there_is_no_such_environment(tmp_path: Path, place: Path) -> None:
+    with pytest.raises(ConfigError, match=r"environments/prod/: .*\(there are: dev\)"):
         write_pin(tmp_path, "prod", PIN)
-    assert not (overlay.parent / "prod").exists()
+    assert not (place.parent / "prod").exists()

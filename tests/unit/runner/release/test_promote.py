@@ -28,7 +28,7 @@ class Shelf:
     def __init__(self, folder: Path) -> None:
         self.folder, self.store = folder, open_store(folder)
         for environment in ("dev", "prod", "baseline"):
-            (folder / "gitops/serving/overlays" / environment).mkdir(parents=True)
+            (folder / "gitops/serving/environments" / environment).mkdir(parents=True)
 
     def put(self, number: int, passed: bool | None = True, name: str = "things", **changes: Any) -> None:
         findings = [FAILED | {"passed": bool(passed)}]
@@ -68,7 +68,7 @@ def test_refused_when_nothing_was_published(shelf: Shelf) -> None:
 def test_the_newest_that_passed_is_pinned_when_none_is_named(shelf: Shelf) -> None:
     for number, passed in ((1, True), (2, True), (3, False)):
         shelf.put(number, passed)
-    assert shelf.promote().startswith("gitops/serving/overlays/dev/model.env now names things 2, mAP50 0.900; ")
+    assert shelf.promote().startswith("gitops/serving/environments/dev/model.env now names things 2, mAP50 0.900; ")
     pin = read_pin(shelf.folder, "dev")
     manifest = shelf.folder / "store/models/things/2/manifest.json"
     assert pin == (str(manifest), hashlib.sha256(manifest.read_bytes()).hexdigest(), "2", "2" * 40, "0.900", "")
@@ -92,7 +92,7 @@ def test_refused_and_recorded_when_it_did_not_pass(shelf: Shelf) -> None:
         shelf.promote(number=1)
     assert shelf.pinned() == ""
     assert f"(forced: {reason})" in shelf.promote(number=1, force=True)
-    file = shelf.folder / "gitops/serving/overlays/dev/model.env"
+    file = shelf.folder / "gitops/serving/environments/dev/model.env"
     assert file.read_text().startswith(f"# forced: {reason}\nMODEL_URI=")
     shelf.put(2)
     shelf.promote(force=True)
@@ -102,7 +102,9 @@ def test_refused_and_recorded_when_it_did_not_pass(shelf: Shelf) -> None:
 def test_a_stock_model_needs_no_gate_when_it_is_the_baseline(shelf: Shelf) -> None:
     shelf.put(1, None, "yolo11n", metrics={}, commit=None)
     assert "names yolo11n 1; commit" in shelf.promote("baseline", model="yolo11n")
-    assert "MODEL_COMMIT=\nMODEL_MAP50=\n" in (shelf.folder / "gitops/serving/overlays/baseline/model.env").read_text()
+    assert (
+        "MODEL_COMMIT=\nMODEL_MAP50=\n" in (shelf.folder / "gitops/serving/environments/baseline/model.env").read_text()
+    )
     with pytest.raises(StageError, match=r"yolo11n 1: .*--force"):
         shelf.promote("prod", 1, "yolo11n")
 
