@@ -18,6 +18,7 @@ from runner.errors import StageError
 from runner.release.contents import Candidate, load_candidate
 from runner.release.criteria import ClassDetections, absolute, budgets, map50, per_class
 from runner.release.deployed import Deployed, NotDeployedError, load_deployed
+from runner.release.pin import DEV
 from runner.release.resampling import rank
 from runner.release.verdict import criteria_of, verdict_file
 from runner.stages.evaluate.examples import Example, class_ids, detect, load, read_part
@@ -26,7 +27,6 @@ from runner.workspace import sha256_of, work_folder, write_text
 from serving.storage.manifest import ComparedVersion, Manifest, Verdict
 from serving.vision.detector import Detector, Options
 
-ENVIRONMENT = "dev"  # whose model the candidate is compared with
 PAIRS = 40  # pictures that each model is timed on
 MAP50_TOLERANCE = 0.01  # allowed difference from `evaluate`'s mAP50, which may be of another machine
 
@@ -43,7 +43,7 @@ def gate(project: Path, *, alone: bool = False) -> Verdict:
     try:
         if alone:
             raise NotDeployedError("it was not asked for (--alone)")
-        deployed = load_deployed(project, ENVIRONMENT, work)
+        deployed = load_deployed(project, DEV, work)
     except NotDeployedError as reason:
         deployed = None
         left_out.append(f"comparison with the deployed model: {reason}")

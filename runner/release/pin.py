@@ -14,6 +14,7 @@ from runner.errors import ConfigError
 from runner.workspace import write_text
 
 FOLDER = Path("gitops/serving/environments")
+DEV, STAGING = "dev", "staging"  # environments: the pipeline pins the first, and proposes the second
 KEYS = ("MODEL_URI", "MODEL_SHA256", "MODEL_VERSION", "MODEL_COMMIT", "MODEL_MAP50")
 
 

@@ -17,14 +17,13 @@ import yaml
 from runner.errors import StageError
 from runner.forge.git import credentials, git, retry
 from runner.forge.pull_request import propose
-from runner.release.pin import parse_pin, pin_file, read_pin
+from runner.release.pin import DEV, STAGING, parse_pin, pin_file, read_pin
 from runner.release.promote import difference, promote
 from runner.retrain.branch import changes, cloned, newer
 from runner.store import Store
 from runner.store.published import Version, read_version
 
-ENVIRONMENT, STAGING = "dev", "staging"
-LOCK, PIN = "dvc.lock", str(pin_file(ENVIRONMENT))
+LOCK, PIN = "dvc.lock", str(pin_file(DEV))
 BOT_FILES = (LOCK, PIN)
 TRAILER = "Flywheel-Pin"  # by which the trigger recognises the bot's commits
 
@@ -117,9 +116,9 @@ def _write(clone: Path, store: Store, lock: bytes, version: Version) -> list[str
     """Write the bot's files; return those that changed."""
     (clone / LOCK).write_bytes(lock)
     if version.passed and _was_reverted(clone, version):
-        print(f"{ENVIRONMENT} ran this version before, and it was reverted: no new pin until a training input changes")
+        print(f"{DEV} ran this version before, and it was reverted: no new pin until a training input changes")
     elif version.passed:
-        print(promote(clone, store, ENVIRONMENT, version, force=False, allow_local=False), flush=True)
+        print(promote(clone, store, DEV, version, force=False, allow_local=False), flush=True)
     git(clone, "add", "--all")
     files = git(clone, "diff", "--cached", "--name-only", "--no-renames").splitlines()
     if others := [file for file in files if file not in BOT_FILES]:
@@ -135,7 +134,7 @@ def _was_reverted(clone: Path, version: Version) -> bool:
     Somebody reverted the pin then, and a nightly run must not restore it. After the store was recreated, the number is
     that of another version.
     """
-    now = read_pin(clone, ENVIRONMENT)
+    now = read_pin(clone, DEV)
     if now is not None and now.sha256 == version.sha256:
         return False
     trailer = f"--grep=^{TRAILER}: {version.model}/{version.number}$"
@@ -148,7 +147,7 @@ def _was_reverted(clone: Path, version: Version) -> bool:
 
 def _commit(clone: Path, run: Run, version: Version, changed: list[str], mode: str) -> Pinned:
     name = f"{version.model} {version.number}"
-    what = f"{ENVIRONMENT} runs {name}" if PIN in changed else f"Lock of {name}"
+    what = f"{DEV} runs {name}" if PIN in changed else f"Lock of {name}"
     what += "" if version.passed else ", not pinned"
     title = what + ("" if version.map50 is None else f", mAP50 {version.map50:.3f}")
     body = f"Of {run.revision}, by {run.name}.\n\n{TRAILER}: {version.model}/{version.number}"
