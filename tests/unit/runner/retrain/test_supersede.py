@@ -1,5 +1,6 @@
 """The newest commit wins: which runs are cancelled, and which are waited for."""
 
+import re
 from typing import Any
 
 import pytest
@@ -13,14 +14,14 @@ from runner.retrain.supersede import supersede
 ENDED = {"conditions": [{"type": "Succeeded", "status": "False"}]}
 
 
-class Looks(Cluster):
-    """What each look at the runs shows, the last again and again; `cancelled` are the runs that were patched."""
+class Polls(Cluster):
+    """Shows the runs of each poll in turn, the last again and again; `cancelled` are the runs that were patched."""
 
-    def __init__(self, *looks: list[Object]) -> None:
-        self.looks, self.cancelled = list(looks), list[str]()
+    def __init__(self, *polls: list[Object]) -> None:
+        self.polls, self.cancelled = list(polls), list[str]()
 
     def get(self, path: str, **query: str) -> Object:
-        return {"items": self.looks.pop(0) if len(self.looks) > 1 else self.looks[0]}
+        return {"items": self.polls.pop(0) if len(self.polls) > 1 else self.polls[0]}
 
     def patch(self, path: str, content: Object) -> Object:
         assert content == {"spec": {"status": CANCEL}}
@@ -39,49 +40,45 @@ def run(age: int, name: str, *tasks: str, ended: bool = False, status: str = "",
     }
 
 
-MINE = run(30, "mine")
+THIS = run(30, "this")
+PUBLISHING = run(1, "first", "gate", "publish")
+PUBLISHED = run(1, "first", "gate", "publish", ended=True)
 
 
-def leave(cluster: Cluster, newer: str = "", patience: float = 10) -> str:
-    return supersede(cluster, "mine", lambda: newer, patience_s=patience, pause_s=0.01)
-
-
-def test_nothing_is_touched_when_no_other_run_is_at_work() -> None:
-    cluster = Looks([run(1, "old", "publish", ended=True), MINE, run(31, "new")])
-    assert leave(cluster) == ""
-    assert not cluster.cancelled
-
-
-def test_older_runs_are_cancelled_once_when_they_have_not_begun_to_publish() -> None:
-    cluster = Looks(
-        [run(1, "first", "train-gpu"), run(2, "second"), MINE],
-        [run(1, "first", "train-gpu", status=CANCEL), run(2, "second", ended=True), MINE],
-        [run(1, "first", "train-gpu", ended=True), run(2, "second", ended=True), MINE],
-    )
-    assert leave(cluster) == ""
-    assert cluster.cancelled == ["first", "second"]
-
-
-def test_an_older_run_is_waited_for_when_it_publishes(capsys: pytest.CaptureFixture[str]) -> None:
-    publishing = run(1, "first", "gate", "publish")
-    cluster = Looks([publishing, MINE], [publishing, MINE], [run(1, "first", "publish", ended=True), MINE])
-    assert leave(cluster) == ""
-    assert not cluster.cancelled
-    assert capsys.readouterr().out == "waiting for first, which is older and publishes (0 s)\n"
+@pytest.mark.parametrize(
+    ("polls", "cancelled", "said"),
+    [
+        ([[PUBLISHED, THIS, run(31, "newer")]], [], []),
+        (
+            [
+                [run(1, "first", "train-gpu"), run(2, "second"), THIS],
+                [run(1, "first", "train-gpu", status=CANCEL), run(2, "second", ended=True), THIS],
+                [run(1, "first", "train-gpu", ended=True), run(2, "second", ended=True), THIS],
+            ],
+            ["first", "second"],
+            ["first.*second", "first"],
+        ),
+        ([[PUBLISHING, THIS], [PUBLISHING, THIS], [PUBLISHED, THIS]], [], ["first.* publishes"]),
+        ([[run(1, "trial", "train-gpu", overrides='["train.epochs=3"]'), THIS]], [], []),
+    ],
+    ids=["no older run", "older runs", "an older run that publishes", "a trial"],
+)
+def test_older_runs_are_cancelled_once_unless_they_publish_and_waited_for(
+    capsys: pytest.CaptureFixture[str], polls: list[list[Object]], cancelled: list[str], said: list[str]
+) -> None:
+    cluster = Polls(*polls)
+    assert supersede(cluster, "this", lambda: "", patience_s=10, pause_s=0.01) == ""
+    assert cluster.cancelled == cancelled
+    lines = capsys.readouterr().out.splitlines()
+    assert all(re.search(pattern, line) for pattern, line in zip(said, lines, strict=True))
 
 
 def test_refused_when_an_older_run_does_not_end() -> None:
     with pytest.raises(ClusterError, match="first"):
-        leave(Looks([run(1, "first", "publish"), MINE]), patience=0.05)
+        supersede(Polls([PUBLISHING, THIS]), "this", lambda: "", patience_s=0.05, pause_s=0.01)
 
 
-def test_nothing_is_cancelled_when_a_newer_commit_takes_the_place_of_this_one() -> None:
-    cluster = Looks([run(1, "of-the-newer", "train-gpu"), MINE])
-    assert leave(cluster, "superseded by 1a2b3c4 x") == "superseded by 1a2b3c4 x"
-    assert not cluster.cancelled
-
-
-def test_a_trial_goes_on_when_a_push_comes() -> None:
-    cluster = Looks([run(1, "trial", "train-gpu", overrides='["train.epochs=3"]'), MINE])
-    assert leave(cluster, patience=0.05) == ""
+def test_nothing_is_cancelled_when_a_newer_commit_supersedes_this_run() -> None:
+    cluster = Polls([run(1, "of-the-newer", "train-gpu"), THIS])
+    assert supersede(cluster, "this", lambda: "superseded by 1a2b3c4 x", pause_s=0.01) == "superseded by 1a2b3c4 x"
     assert not cluster.cancelled
