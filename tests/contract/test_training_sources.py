@@ -13,7 +13,8 @@ from tests.support import gitops
 
 
 def filter_of_pushes() -> str:
-    listener = gitops.load(gitops.GITOPS / "pipelines/base/trigger/event-listener.yaml")
+    objects = yaml.safe_load_all((gitops.GITOPS / "pipelines/base/trigger/event-listener.yaml").read_text())
+    (listener,) = (each for each in objects if each["kind"] == "EventListener")
     (trigger,) = listener["spec"]["triggers"]
     params = [param for each in trigger["interceptors"] for param in each["params"]]
     return str(next(param["value"] for param in params if param["name"] == "filter"))
