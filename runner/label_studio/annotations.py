@@ -1,98 +1,159 @@
-"""Finished annotations, from Label Studio's JSON export.
+"""Finished annotations from Label Studio's JSON export, by picture; of several for one picture, the newest counts.
 
 The export in YOLO's format is not used: it numbers classes by the alphabet, takes the oldest of several annotations,
 ignores that boxes are turned, and silently leaves out pictures that it cannot load.
 """
 
-from __future__ import annotations
-
 import json
-from collections.abc import Collection
-from dataclasses import dataclass
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
+from pathlib import Path
+from posixpath import basename
 from typing import Any, Literal
 
 from runner.dataset.check import listed
+from runner.dataset.files import is_picture
 from runner.errors import LabelStudioError
-from runner.label_studio.project import Project
+from runner.label_studio.labelling_tasks import sha256_in, suffix_of
 from runner.label_studio.regions import Box, labels_of, read_regions
+from runner.label_studio.server import Project
+from runner.label_studio.task_images import TaskImages
+from runner.stages.parallel import threads
+from runner.workspace import sha256_of
+from serving.vision.picture import PictureError, decode
 
 _TRIES = 3  # people may annotate while the export is made
+_UPLOADED = re.compile("^[0-9a-f]{8}-")  # Label Studio's prefix of an upload's name
 
 
 @dataclass(frozen=True)
-class Annotated:
+class Annotation:
     """The newest annotation of a task.
 
     Attributes:
-        boxes: in the picture as a person sees it; None: the task was skipped.
+        data: of the task; untrusted.
+        boxes: in the upright picture; None: the task was skipped.
         time: of the last change.
+        image: the fetched picture; None: the dataset has it.
+        name: of that picture's file; untrusted.
     """
 
     task: int
     data: dict[str, Any]
     boxes: list[Box] | None
     time: datetime
+    image: Path | None = None
+    name: str = ""
 
-
-def exported(its: Project) -> list[dict[str, Any]]:
-    """Return all tasks with annotations, skipped ones too; LabelStudioError when the server counts other numbers."""
-    for _ in range(_TRIES):
-        before = _counted(its)
-        raw = b"".join(its.server.client.projects.exports.download_sync(its.id, export_type="JSON"))
-        try:
-            tasks: list[dict[str, Any]] = json.loads(raw)
-        except ValueError as error:
-            raise LabelStudioError(f"{its.address}: the export ends too early ({error}); run this again") from error
-        cancelled = sum(bool(each["was_cancelled"]) for task in tasks for each in task["annotations"])
-        found = (sum(len(task["annotations"]) for task in tasks) - cancelled, cancelled)
-        if found == before or found == _counted(its):
-            return tasks
-    raise LabelStudioError(
-        f"{its.address}: the export has {found[0]} annotations and {found[1]} skipped, but it counts {before[0]} and "
-        f"{before[1]}; nothing was written: run this again"
-    )
+    @property
+    def origin(self) -> str:
+        """Origin of the task: dataset, import, capture, feedback, or empty."""
+        return str(self.data.get("origin") or "")
 
 
 def newest_annotations(
-    its: Project, classes: Collection[str], rotated: Literal["box", "refuse"]
-) -> tuple[list[Annotated], list[str]]:
-    """Return the newest annotation of each annotated task, and notes on boxes clipped, straightened or left out.
+    project: Project, classes: Collection[str], rotated: Literal["box", "refuse"]
+) -> tuple[list[Annotation], list[str]]:
+    """Return the newest annotation of each annotated task, and notes on boxes clipped, replaced or left out.
 
-    Raises:
-        LabelStudioError: naming every region that is no box of a known class.
+    LabelStudioError names all regions that are not a box of a known class.
     """
-    newest: list[Annotated] = []
+    newest: list[Annotation] = []
     problems: list[str] = []
     notes: list[str] = []
-    for task in exported(its):
-        where = its.task_address(task["id"])
+    for task in _export(project):
+        where = project.task_address(task["id"])
         last = max(task["annotations"], key=lambda each: (_time(each), each["id"]))
         boxes = None
         if not last["was_cancelled"]:
-            drawn = read_regions(last["result"], classes, rotated)
-            problems += [f"{where}: {problem}" for problem in drawn.problems]
-            notes += [f"{where}: {note}" for note in drawn.notes]
-            boxes = drawn.boxes
-        newest.append(Annotated(task["id"], task["data"], boxes, _time(last)))
+            found = read_regions(last["result"], classes, rotated)
+            problems += [f"{where}: {problem}" for problem in found.problems]
+            notes += [f"{where}: {note}" for note in found.notes]
+            boxes = found.boxes
+        newest.append(Annotation(task["id"], task["data"], boxes, _time(last)))
     if problems:
-        raise LabelStudioError("\n".join([*listed("annotations to correct first; nothing was written", problems)]))
+        raise LabelStudioError("\n".join(listed("annotations to correct first; nothing was written", problems)))
     return newest, notes
 
 
-def labels_used(its: Project) -> set[str]:
-    """Return the labels that annotations use, old annotations too."""
-    return {label for task in exported(its) for each in task["annotations"] for label in labels_of(each["result"])}
+def labels_used(project: Project) -> set[str]:
+    """Return the labels that annotations use, old annotations too; Label Studio's own counts of them may be wrong."""
+    return {label for task in _export(project) for each in task["annotations"] for label in labels_of(each["result"])}
 
 
-def _counted(its: Project) -> tuple[int, int]:
+def by_picture(
+    annotations: Sequence[Annotation], known: Collection[str], images: TaskImages, folder: Path
+) -> tuple[dict[str, Annotation], int]:
+    """Return the newest annotation of each picture, by its sha256, and the number of other tasks with such a picture.
+
+    Args:
+        known: sha256 of the dataset's pictures; others are fetched to `folder`, and their digests computed.
+    """
+    new = [each for each in annotations if each.boxes is not None and sha256_in(each.data) not in known]
+    folder.mkdir()
+    files = threads(partial(_fetch, images, folder), new, "fetching")
+    fetched = {each.task: (sha256, each) for sha256, each in files}
+    with_digest = [fetched.get(each.task) or (sha256_in(each.data), each) for each in annotations]
+    with_digest = [(sha256, each) for sha256, each in with_digest if sha256]  # others: skipped, not in the dataset
+    newest = dict(sorted(with_digest, key=lambda pair: (pair[1].time, pair[1].task)))
+    return newest, len(with_digest) - len(newest)
+
+
+def _export(project: Project) -> list[dict[str, Any]]:
+    """Return all tasks with annotations, skipped ones too; LabelStudioError when the server counts other numbers."""
+    for _ in range(_TRIES):
+        before = _count(project)
+        raw = b"".join(project.server.client.projects.exports.download_sync(project.id, export_type="JSON"))
+        try:
+            tasks: list[dict[str, Any]] = json.loads(raw)
+        except ValueError as error:
+            raise LabelStudioError(
+                f"{project.address}: the export is incomplete ({error}); run this command again"
+            ) from error
+        skipped = sum(bool(each["was_cancelled"]) for task in tasks for each in task["annotations"])
+        found = (sum(len(task["annotations"]) for task in tasks) - skipped, skipped)
+        if found in (before, _count(project)):
+            return tasks
+    raise LabelStudioError(
+        f"{project.address}: the export has {found[0]} annotations and {found[1]} skipped, but the project counts "
+        f"{before[0]} and {before[1]}; nothing was written: run this command again"
+    )
+
+
+def _count(project: Project) -> tuple[int, int]:
     """Return the numbers of annotations and of skipped tasks.
 
     `num_tasks_with_annotations` would leave out those that count as ground truth, as imported ones do.
     """
-    found = its.server.client.projects.get(its.id)
-    return found.total_annotations_number or 0, found.skipped_annotations_number or 0
+    counts = project.server.client.projects.get(project.id)
+    return counts.total_annotations_number or 0, counts.skipped_annotations_number or 0
 
 
 def _time(annotation: dict[str, Any]) -> datetime:
     return datetime.fromisoformat(annotation["updated_at"])
+
+
+def _fetch(images: TaskImages, folder: Path, annotation: Annotation) -> tuple[str, Annotation]:
+    """Fetch the picture of a task; return its digest, and the annotation with its file and name."""
+    where, image = f"task {annotation.task}", annotation.data.get("image")
+    if not isinstance(image, str):
+        raise LabelStudioError(f"{where}: its data has no image; delete the task")
+    path = folder / str(annotation.task)
+    images.fetch(annotation.task, image, path)
+    sha256, expected = sha256_of(path), sha256_in(annotation.data)
+    if expected and sha256 != expected:
+        raise LabelStudioError(
+            f"{where}: its picture {image[:200]} was replaced: its sha256 is {sha256}, but it was {expected} when the "
+            "task was created; restore the old picture, or delete the task and import the new one"
+        )
+    try:
+        suffix = suffix_of(decode(path.read_bytes(), fit=64).format)
+    except PictureError as error:
+        raise LabelStudioError(f"{where}: its picture {image[:200]}: {error}; delete the task") from error
+    name = annotation.data.get("name")
+    if not isinstance(name, str) or not name:
+        name = _UPLOADED.sub("", basename(image))
+    return sha256, replace(annotation, image=path, name=name if is_picture(name) else f"{name}{suffix}")

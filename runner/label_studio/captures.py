@@ -5,35 +5,31 @@ Written by serving/capture.py and serving/routes/feedback.py:
     captures/<environment>/<model>/<version>/<date>/<request id>.jpg  .json  .feedback.json
 """
 
-from __future__ import annotations
-
 import re
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from runner.errors import StoreError
-from runner.label_studio.regions import Box, Scored
+from runner.label_studio.regions import Box, ScoredBox
 from runner.stages.parallel import threads
 from runner.store import open_store
-from serving.storage.detections import Box as Corners
 from serving.storage.detections import Detection, ModelName, RightBox
 
+PERSON = "a person"  # model version of the boxes in a person's feedback
 _KEY = re.compile(
-    r"captures/(?P<environment>[^/]+)/(?P<model>[^/]+)/(?P<version>[^/]+)/(?P<date>\d{4}-\d\d-\d\d)/"
-    r"(?P<request_id>[0-9a-f]{32}(?:-\d{1,4})?)(?P<kind>\.jpg|\.json|\.feedback\.json)"
+    r"(?P<stem>captures/[^/]+/(?P<model>[^/]+)/(?P<version>[^/]+)/(?P<date>\d{4}-\d\d-\d\d)/"
+    r"(?P<request_id>[0-9a-f]{32}(?:-\d{1,4})?))(?P<suffix>\.jpg|\.json|\.feedback\.json)"
 )
 
 
-class Answered(BaseModel):
-    """What the server writes of a capture; what else stands there is of no use here."""
-
-    model_config = ConfigDict(extra="ignore")
+class Answer(BaseModel):
+    """The server's answer, in a capture's .json; other keys are ignored."""
 
     request_id: str
     environment: str
@@ -45,10 +41,8 @@ class Answered(BaseModel):
     almost: list[Detection]
 
 
-class Said(BaseModel):
-    """What a person said about an answer."""
-
-    model_config = ConfigDict(extra="ignore")
+class Feedback(BaseModel):
+    """A person's feedback about an answer; other keys are ignored."""
 
     verdict: Literal["missed", "wrong", "correct"]
     boxes: list[RightBox] | None = None
@@ -61,67 +55,42 @@ class Capture:
 
     Attributes:
         stem: its key in the store, without a suffix.
-        said: the feedback, if any.
+        feedback: None: there is none.
     """
 
     stem: str
-    answered: Answered
-    said: Said | None
+    answer: Answer
+    feedback: Feedback | None
 
     @property
     def origin(self) -> Literal["capture", "feedback"]:
         """Origin of the task."""
-        return "feedback" if self.said else "capture"
+        return "feedback" if self.feedback else "capture"
 
     @property
-    def model(self) -> str:
-        """Name and version of the model, as in a prediction."""
-        return f"{self.answered.model.name} {self.answered.model.version or self.answered.model.sha256[:12]}"
+    def is_corrected(self) -> bool:
+        """Whether a person sent the correct boxes."""
+        return self.feedback is not None and self.feedback.boxes is not None
 
-    def found(self) -> list[Scored]:
-        """Return the model's boxes, those just below its thresholds too."""
-        return [
-            (self._box(each.label, each.box), each.confidence)
-            for each in [*self.answered.detections, *self.answered.almost]
-        ]
-
-    def corrected(self) -> list[Scored] | None:
-        """Return a person's corrected boxes; None when there are none."""
-        if self.said is None or self.said.boxes is None:
-            return None
-        return [(self._box(each.label, each.box), 1.0) for each in self.said.boxes]
+    def boxes(self) -> list[ScoredBox]:
+        """Return the person's boxes if any were sent, else the model's, those just below its thresholds too."""
+        answer, size = self.answer, (self.answer.width, self.answer.height)
+        found = [(each.label, each.box, each.confidence) for each in [*answer.detections, *answer.almost]]
+        if self.feedback and self.feedback.boxes is not None:
+            found = [(each.label, each.box, 1.0) for each in self.feedback.boxes]
+        return [(Box.from_corners(label, (at.x1, at.y1, at.x2, at.y2), size), score) for label, at, score in found]
 
     def rank(self) -> tuple[int, float]:
         """Return the sort key, most useful first: feedback, nothing found, low confidence; last, confirmed answers."""
-        if self.said:
-            return (0, 0.0) if self.said.verdict != "correct" else (3, 0.0)
-        if not self.answered.detections:
+        if self.feedback:
+            return (0, 0.0) if self.feedback.verdict != "correct" else (3, 0.0)
+        if not self.answer.detections:
             return 1, 0.0
-        return 2, min(each.confidence for each in self.answered.detections)
-
-    def _box(self, label: str, box: Corners) -> Box:
-        width, height = self.answered.width, self.answered.height
-        x1, x2 = (min(max(x / width, 0.0), 1.0) for x in (box.x1, box.x2))
-        y1, y2 = (min(max(y / height, 0.0), 1.0) for y in (box.y1, box.y2))
-        return Box(label, ((x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1))
+        return 2, min(each.confidence for each in self.answer.detections)
 
 
-@dataclass(frozen=True)
-class Found:
-    """Captures in a store.
-
-    Attributes:
-        unusable: `key: reason` of captures that cannot be used.
-        without_picture: number of feedbacks whose picture was not captured.
-    """
-
-    captures: list[Capture]
-    unusable: list[str]
-    without_picture: int
-
-
-class Place:
-    """Location of captures/: a store, or a prefix of its bucket."""
+class CaptureStore:
+    """Store of captures: the store itself, a folder, or a prefix of a bucket."""
 
     def __init__(self, project: Path, uri: str | None = None) -> None:
         """Open the server's CAPTURE_URI, a folder or s3://bucket[/prefix]; None: the store of STORE_URI."""
@@ -129,9 +98,10 @@ class Place:
         self._prefix = f"{found[2]}/" if found and found[2] else ""
         self._store = open_store(project, found[1] if found else uri)
 
-    def list(self) -> list[str]:
-        """Return the keys of all captures' objects, from captures/ on."""
-        return [key.removeprefix(self._prefix) for key in self._store.list(f"{self._prefix}captures/")]
+    def list(self) -> Iterator[re.Match[str]]:
+        """Yield the key of each file, from captures/ on: stem, model, version, date, request_id, suffix."""
+        keys = (key.removeprefix(self._prefix) for key in self._store.list(f"{self._prefix}captures/"))
+        return (match for key in keys if (match := _KEY.fullmatch(key)))
 
     def read(self, key: str) -> bytes:
         """Return an object's content."""
@@ -142,55 +112,42 @@ class Place:
         return self._store.uri_of(self._prefix + key)
 
 
-def read_captures(place: Place, since: date, leave_out: Collection[str] = ()) -> Found:
-    """Return the captures since a day.
+def read_captures(store: CaptureStore, since: date, known: Collection[str] = ()) -> tuple[list[Capture], list[str]]:
+    """Return the captures since a day, and `key: reason` of those that cannot be used.
 
     Args:
-        leave_out: request ids to skip unless they have feedback.
+        known: request ids to skip unless they have feedback.
     """
     files: dict[str, set[str]] = {}
-    for key in place.list():
-        match = _KEY.fullmatch(key)
-        if match and _is_day(match["date"]) and match["date"] >= since.isoformat():
-            files.setdefault(key.removesuffix(match["kind"]), set()).add(match["kind"])
-    whole = [stem for stem, kinds in files.items() if {".jpg", ".json"} <= kinds]
-    known = set(leave_out)
-    wanted = [stem for stem in whole if stem.rpartition("/")[2] not in known or ".feedback.json" in files[stem]]
+    for match in store.list():
+        if match["date"] >= since.isoformat():
+            files.setdefault(match["stem"], set()).add(match["suffix"])
+    stems = [
+        stem
+        for stem, suffixes in files.items()
+        if ".feedback.json" in suffixes or ({".jpg", ".json"} <= suffixes and stem.rpartition("/")[2] not in known)
+    ]
 
     def read(stem: str) -> Capture | str:
         try:
-            answered = Answered.model_validate_json(place.read(f"{stem}.json"))
-            spoken = ".feedback.json" in files[stem]
-            said = Said.model_validate_json(place.read(f"{stem}.feedback.json")) if spoken else None
+            if ".jpg" not in files[stem]:
+                return f"{stem}.feedback.json: its picture was not captured"
+            answer = Answer.model_validate_json(store.read(f"{stem}.json"))
+            has_feedback = ".feedback.json" in files[stem]
+            feedback = Feedback.model_validate_json(store.read(f"{stem}.feedback.json")) if has_feedback else None
         except ValidationError as error:
             first = error.errors()[0]
             return f"{stem}.json: {'.'.join(map(str, first['loc']))}: {first['msg']}"
         except StoreError as error:
             return str(error)
-        return Capture(stem, answered, said)
+        return Capture(stem, answer, feedback)
 
-    read_ones = list(threads(read, wanted, "captures"))
-    silent = sum(".feedback.json" in kinds and ".jpg" not in kinds for kinds in files.values())
-    return Found(
-        [each for each in read_ones if isinstance(each, Capture)],
-        [each for each in read_ones if isinstance(each, str)],
-        silent,
-    )
+    found = list(threads(read, stems, "captures"))
+    return [each for each in found if isinstance(each, Capture)], [each for each in found if isinstance(each, str)]
 
 
-def count_captures(place: Place, model: str) -> Counter[tuple[str, str]]:
+def count_captures(store: CaptureStore, model: str) -> Counter[tuple[str, str]]:
     """Return the captures and feedbacks of each version of a model: (version, `captured` | `feedback`) → count."""
-    counts: Counter[tuple[str, str]] = Counter()
-    for key in place.list():
-        match = _KEY.fullmatch(key)
-        if match and match["model"] == model and match["kind"] != ".jpg":
-            counts[match["version"], "feedback" if match["kind"] == ".feedback.json" else "captured"] += 1
-    return counts
-
-
-def _is_day(text: str) -> bool:
-    try:
-        date.fromisoformat(text)
-    except ValueError:
-        return False
-    return True
+    kinds = {".json": "captured", ".feedback.json": "feedback"}
+    ours = (match for match in store.list() if match["model"] == model)
+    return Counter((match["version"], kinds[match["suffix"]]) for match in ours if match["suffix"] in kinds)

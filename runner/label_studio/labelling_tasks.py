@@ -1,4 +1,4 @@
-"""Tasks in Label Studio: their data, reading and creating them; each picture once.
+"""Tasks of the project: list them, and add pictures as tasks, each picture once.
 
 A task's `data` identifies its picture for later runs:
 
@@ -10,20 +10,33 @@ A task's `data` identifies its picture for later runs:
     reason, model, environment, request_id, verdict, comment, pushed      of captures
 """
 
-from __future__ import annotations
-
-from collections.abc import Mapping, Sequence
+import hashlib
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
 
+from runner.dataset.names import shown
 from runner.errors import LabelStudioError
-from runner.label_studio.browser_pictures import Look
-from runner.label_studio.project import Project
-from runner.label_studio.regions import Box, Scored, region
-from runner.label_studio.server import ONCE
+from runner.label_studio.regions import Box, ScoredBox, region
+from runner.label_studio.server import ONCE, Project
+from runner.label_studio.task_images import TaskImages
+from runner.stages.parallel import threads
+from serving.storage.detections import ModelName
+from serving.vision.picture import PictureError, decode
+from serving.vision.similarity import difference_hash
 
 PAGE = 200  # [tasks] per request
 BATCH = 50  # [tasks] created per request: all or none
+BROWSER_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "AVIF")
+Predictions = Mapping[str, Sequence[ScoredBox]]  # model → its boxes on a picture
+Predict = Callable[[bytes], Predictions]  # of a picture's bytes
+_SHA256 = re.compile("[0-9a-f]{64}")
+_DHASH = re.compile("[0-9a-f]{16}")
+_SUFFIXES = {"JPEG": ".jpg", "MPO": ".jpg", "JPEG2000": ".jp2"}
 
 
 @dataclass(frozen=True)
@@ -41,27 +54,58 @@ class Task:
 
 
 @dataclass(frozen=True)
-class NewTask:
-    """A task to create.
+class NewPicture:
+    """A picture to add as a task.
 
     Attributes:
-        image: address for Label Studio.
-        data: further keys of its data.
-        boxes: of a finished annotation; None: not annotated.
-        predictions: model version → its boxes.
+        data: of its task: `name`, `origin`, and those of captures.
+        image: its address for Label Studio; None: it is stored first.
+        boxes: of a finished annotation, in the upright picture; None: not annotated.
     """
 
-    image: str
-    look: Look
+    path: Path
     data: dict[str, Any]
+    image: str | None = None
     boxes: Sequence[Box] | None = None
-    predictions: Mapping[str, Sequence[Scored]] = field(default_factory=dict)
+    predictions: Predictions = field(default_factory=dict)
 
 
-def tasks_of(its: Project) -> list[Task]:
+@dataclass
+class Added:
+    """Result of `add_pictures`.
+
+    Attributes:
+        annotated: number of created tasks with a finished annotation.
+        existing: number of pictures that have a task already.
+        left_out: `name: reason` for each picture that browsers do not show.
+        similar: `name and name` for each near-duplicate of an earlier picture.
+    """
+
+    created: int = 0
+    annotated: int = 0
+    existing: int = 0
+    left_out: list[str] = field(default_factory=list)
+    similar: list[str] = field(default_factory=list)
+
+
+class PictureInfo(NamedTuple):
+    """Properties of a picture that browsers show.
+
+    Attributes:
+        size_px: width and height of the upright picture.
+        suffix: of its format, with the dot.
+        dhash: 64 bits.
+    """
+
+    size_px: tuple[int, int]
+    suffix: str
+    dhash: int
+
+
+def list_tasks(project: Project) -> list[Task]:
     """Return all tasks of a project; LabelStudioError when fewer came than there are."""
-    listed: Any = its.server.client.tasks.list(
-        project=its.id,
+    listed: Any = project.server.client.tasks.list(
+        project=project.id,
         fields="task_only",
         include="id,data,total_annotations,cancelled_annotations",
         resolve_uri=False,
@@ -73,25 +117,87 @@ def tasks_of(its: Project) -> list[Task]:
         for task in listed
     ]
     if len(found) < total:  # the client takes a missing page (404) for the end
-        raise LabelStudioError(f"{its.address}: {len(found)} of {total} tasks came, expected all; run this again")
+        raise LabelStudioError(f"{project.address}: got {len(found)} of {total} tasks; run this command again")
     return found
 
 
-def create_tasks(its: Project, tasks: Sequence[NewTask]) -> None:
-    """Create at most BATCH tasks with their annotations and predictions; all of them, or none.
+def sha256_in(data: Mapping[str, object]) -> str:
+    """Return the digest in a task's data; empty when there is none."""
+    sha256 = data.get("sha256")
+    return sha256 if isinstance(sha256, str) and _SHA256.fullmatch(sha256) else ""
 
-    Raises:
-        ApiError: the server refuses.
-        LabelStudioError: it created another number of tasks.
+
+def add_pictures(
+    project: Project,
+    images: TaskImages,
+    tasks: Sequence[Task],
+    pictures: Iterable[NewPicture],
+    *,
+    most: int | None = None,
+    near_bits: int = -1,
+    predict: Predict | None = None,
+) -> Added:
+    """Create a task for each picture that has none, a batch at a time; an error keeps the batches before it.
+
+    Args:
+        tasks: the existing ones.
+        pictures: read a batch at a time.
+        most: number of tasks to create; None: all.
+        near_bits: near-duplicates differ in at most this many of 64 hash bits; -1: none are reported.
+        predict: for pictures that are not annotated; None: they keep their own predictions.
     """
-    made = its.server.client.projects.import_tasks(
-        its.id, request=[_request(task) for task in tasks], request_options=ONCE
-    )
-    if made.task_count != len(tasks):
-        raise LabelStudioError(f"{its.address}: made {made.task_count} of {len(tasks)} tasks; look into its log")
+    added = Added()
+    known = {sha256_in(task.data) for task in tasks}
+    hashes = {
+        int(dhash, 16): str(task.data.get("name"))
+        for task in tasks
+        if _DHASH.fullmatch(dhash := str(task.data.get("dhash")))
+    }
+    rest = iter(pictures)
+    while batch := list(islice(rest, BATCH if most is None else min(BATCH, most - added.created))):
+        new: list[tuple[NewPicture, str, PictureInfo]] = []
+        for picture, (sha256, info) in zip(batch, threads(partial(_read, known), batch, "reading"), strict=True):
+            name = picture.data["name"]
+            if info is None or sha256 in known:
+                added.existing += 1
+                continue
+            known.add(sha256)
+            if isinstance(info, str):
+                added.left_out.append(f"{shown(name)}: {info}")
+                continue
+            nearest = min(hashes, key=lambda dhash: (dhash ^ info.dhash).bit_count(), default=info.dhash)
+            if hashes and (nearest ^ info.dhash).bit_count() <= near_bits:
+                added.similar.append(f"{shown(name)} and {shown(hashes[nearest])}")
+            hashes[info.dhash] = name
+            new.append((picture, sha256, info))
+        _create(project, images, new, predict)
+        added.created += len(new)
+        added.annotated += sum(picture.boxes is not None for picture, *_ in new)
+    return added
 
 
-def prediction(model: str, boxes: Sequence[Scored], size_px: tuple[int, int]) -> dict[str, Any]:
+def inspect_picture(data: bytes) -> PictureInfo | str:
+    """Return the properties of a picture; a text with the reason when browsers would not show it."""
+    try:
+        picture = decode(data, fit=64)
+    except PictureError as error:
+        return str(error)
+    if picture.format not in BROWSER_FORMATS:
+        return f"browsers do not show {picture.format}; convert it to one of {', '.join(BROWSER_FORMATS)}"
+    return PictureInfo((picture.width, picture.height), suffix_of(picture.format), difference_hash(picture.image))
+
+
+def suffix_of(kind: str) -> str:
+    """Return the file suffix of a format, with the dot."""
+    return _SUFFIXES.get(kind, f".{kind.lower()}")
+
+
+def model_version(model: ModelName) -> str:
+    """Return a model's name and version, as predictions have it."""
+    return f"{model.name} {model.version or model.sha256[:12]}"
+
+
+def prediction(model: str, boxes: Sequence[ScoredBox], size_px: tuple[int, int]) -> dict[str, Any]:
     """Return a prediction in Label Studio's form; its score is the lowest confidence, so uncertain ones sort first."""
     return {
         "model_version": model,
@@ -100,12 +206,36 @@ def prediction(model: str, boxes: Sequence[Scored], size_px: tuple[int, int]) ->
     }
 
 
-def _request(task: NewTask) -> Any:
-    data = {"image": task.image, **task.data, "dhash": f"{task.look.dhash:016x}"}
-    size_px = task.look.size_px
-    request: dict[str, Any] = {"data": data}
-    if task.boxes is not None:
-        request["annotations"] = [{"result": [region(box, size_px, i) for i, box in enumerate(task.boxes)]}]
-    if task.predictions:
-        request["predictions"] = [prediction(model, boxes, size_px) for model, boxes in task.predictions.items()]
-    return request
+def _read(known: set[str], picture: NewPicture) -> tuple[str, PictureInfo | str | None]:
+    """Return the digest of a picture, and its properties or why it is left out; None: its digest is known."""
+    data = picture.path.read_bytes()
+    sha256 = hashlib.sha256(data).hexdigest()
+    return sha256, None if sha256 in known else inspect_picture(data)
+
+
+def _create(
+    project: Project, images: TaskImages, new: list[tuple[NewPicture, str, PictureInfo]], predict: Predict | None
+) -> None:
+    """Store the pictures and create their tasks in one request: all of them, or none."""
+    if not new:
+        return
+    files = [(picture.path, f"{sha256}{info.suffix}") for picture, sha256, info in new if not picture.image]
+    stored = iter(images.store(files))
+    requests: Any = []
+    for picture, sha256, info in new:
+        data = {"image": picture.image or next(stored), "sha256": sha256, **picture.data, "dhash": f"{info.dhash:016x}"}
+        request: dict[str, Any] = {"data": data}
+        predictions = picture.predictions
+        if picture.boxes is not None:
+            result = [region(box, info.size_px, number) for number, box in enumerate(picture.boxes)]
+            request["annotations"] = [{"result": result}]
+        elif predict:
+            predictions = predict(picture.path.read_bytes())
+        if predictions:
+            request["predictions"] = [prediction(model, boxes, info.size_px) for model, boxes in predictions.items()]
+        requests.append(request)
+    made = project.server.client.projects.import_tasks(project.id, request=requests, request_options=ONCE)
+    if made.task_count != len(requests):
+        raise LabelStudioError(
+            f"{project.address}: created {made.task_count} of {len(requests)} tasks; see the log of Label Studio"
+        )

@@ -3,12 +3,10 @@
 Format: https://labelstud.io/tags/rectanglelabels and https://labelstud.io/guide/export (units of image annotations).
 """
 
-from __future__ import annotations
-
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Self
 
 from runner.dataset.labels import SMALLEST
 
@@ -23,18 +21,29 @@ class Box(NamedTuple):
     label: str
     xywhn: tuple[float, float, float, float]
 
+    @classmethod
+    def from_corners(cls, label: str, xyxy: Sequence[float], size: tuple[float, float] = (1, 1)) -> Self:
+        """Return the box with these corners, clipped to the picture.
 
-Scored = tuple[Box, float]  # a model's box and its confidence, 0 to 1
+        Args:
+            xyxy: x1 y1 x2 y2, in the unit of `size`.
+            size: width and height of the picture.
+        """
+        x1, y1, x2, y2 = (min(max(value / size[place % 2], 0.0), 1.0) for place, value in enumerate(xyxy))
+        return cls(label, ((x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1))
+
+
+ScoredBox = tuple[Box, float]  # a model's box and its confidence, 0 to 1
 
 
 @dataclass
-class Drawn:
+class RegionBoxes:
     """Boxes of one picture, from its regions.
 
     Args:
         boxes: clipped to the picture.
-        problems: regions that are no box of a known class; a pull must not continue with them.
-        notes: regions that were clipped, straightened or, outside of the picture, left out.
+        problems: regions that are not a box of a known class; a pull must not continue with them.
+        notes: regions that were clipped, replaced by an upright box, or left out because they are outside the picture.
     """
 
     boxes: list[Box] = field(default_factory=list)
@@ -72,42 +81,43 @@ def region(box: Box, size_px: tuple[int, int], number: int, confidence: float | 
     return made if confidence is None else {**made, "score": confidence}
 
 
-def read_regions(result: object, classes: Collection[str], rotated: Literal["box", "refuse"]) -> Drawn:
+def read_regions(result: object, classes: Collection[str], rotated: Literal["box", "refuse"]) -> RegionBoxes:
     """Read the regions of an annotation; each becomes a box, a problem, or a note that it was left out.
 
     Args:
         result: the annotation's `result`, unchecked.
         rotated: `box`: replace a turned box by the upright box around it; `refuse`: a problem.
     """
-    drawn = Drawn()
+    found = RegionBoxes()
     if not isinstance(result, list):
-        drawn.problems.append("its result is no list, expected regions; delete the annotation")
-        return drawn
+        found.problems.append("its result is not a list of regions; delete the annotation")
+        return found
     for number, each in enumerate(result, start=1):
         try:
-            drawn.boxes += _read(each, classes, rotated, drawn.notes)
-        except _RegionError as bad:
-            drawn.problems.append(f"region {number}: {bad}")
-    return drawn
+            found.boxes += _read(each, classes, rotated, found.notes)
+        except _RegionError as error:
+            found.problems.append(f"region {number}: {error}")
+    return found
 
 
 def labels_of(result: object) -> set[str]:
-    """Return the labels that the regions of an annotation use, of any region type."""
-    values = [each.get("value") for each in _mappings(result)]
-    named = [label for value in _mappings(values) for labels in value.values() for label in _texts(labels)]
-    return set(named)
+    """Return the labels that the regions of an annotation use, of any region type; `result` is unchecked."""
+    values = [each.get("value") for each in result if isinstance(each, Mapping)] if isinstance(result, list) else []
+    lists = [each for value in values if isinstance(value, Mapping) for each in value.values()]
+    return {label for each in lists if isinstance(each, list) for label in each if isinstance(label, str)}
 
 
 class _RegionError(Exception):
-    """A region that is no box of ours; the message says why and what to do."""
+    """A region that is not a box of a known class; the message says why and what to do."""
 
 
 def _read(each: object, classes: Collection[str], rotated: str, notes: list[str]) -> list[Box]:
     if not isinstance(each, Mapping) or not isinstance(value := each.get("value"), Mapping):
-        raise _RegionError("not a region of Label Studio, expected a rectangle with a label")
+        raise _RegionError("not a region of Label Studio, expected a rectangle with a label; delete it")
     if each.get("type") != _KIND:
         raise _RegionError(f"a {str(each.get('type'))[:40]}, expected a rectangle with a label; draw it as one")
-    labels = _texts(value.get(_KIND))
+    labels = value.get(_KIND)
+    labels = [label for label in labels if isinstance(label, str)] if isinstance(labels, list) else []
     if len(labels) != 1:
         raise _RegionError(f"{len(labels)} labels, expected one; choose it, or delete the box")
     if labels[0] not in classes:
@@ -125,7 +135,7 @@ def _read(each: object, classes: Collection[str], rotated: str, notes: list[str]
             raise _RegionError("turned, and the size of its picture is missing; draw it upright")
         corners = _around((x, y, w, h), turn, size_px)
         if askew:
-            notes.append(f"{labels[0]}: turned by {turn:g} degrees, became the upright box around it")
+            notes.append(f"{labels[0]}: turned by {turn:g} degrees, replaced by the upright box around it")
     return _clip(labels[0], corners, notes)
 
 
@@ -150,11 +160,11 @@ def _clip(label: str, corners: tuple[float, float, float, float], notes: list[st
     """Clip a box to the picture, if any of it is inside, and note it."""
     x1, y1, x2, y2 = (min(max(corner, 0.0), 1.0) for corner in corners)
     if min(x2 - x1, y2 - y1) < SMALLEST:
-        notes.append(f"{label}: empty or outside of the picture, left out")
+        notes.append(f"{label}: empty or outside the picture, left out")
         return []
     if max(abs(a - b) for a, b in zip(corners, (x1, y1, x2, y2), strict=True)) > 1e-4:
-        notes.append(f"{label}: reached over the edge of the picture, clipped")
-    return [Box(label, ((x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1))]
+        notes.append(f"{label}: crossed the edge of the picture, clipped")
+    return [Box.from_corners(label, (x1, y1, x2, y2))]
 
 
 def _number(values: Mapping[str, Any], key: str) -> float:
@@ -162,13 +172,3 @@ def _number(values: Mapping[str, Any], key: str) -> float:
     if isinstance(found, bool) or not isinstance(found, int | float) or not math.isfinite(found):
         raise _RegionError(f"{key} is {str(found)[:40]}, expected a number; delete the box")
     return float(found)
-
-
-def _mappings(values: object) -> list[Mapping[str, Any]]:
-    listed: Iterable[object] = values if isinstance(values, list) else []
-    return [value for value in listed if isinstance(value, Mapping)]
-
-
-def _texts(values: object) -> list[str]:
-    listed: Iterable[object] = values if isinstance(values, list) else []
-    return [value for value in listed if isinstance(value, str)]

@@ -1,4 +1,4 @@
-"""Connection to Label Studio, and the few calls that its own client lacks."""
+"""Connection to Label Studio, its projects by title, and the calls that its own client lacks."""
 
 from __future__ import annotations
 
@@ -15,50 +15,91 @@ from label_studio_sdk.client import LabelStudio
 from label_studio_sdk.core.api_error import ApiError
 from label_studio_sdk.core.request_options import RequestOptions
 
-from runner.errors import LabelStudioError
+from runner.errors import LabelStudioError, NotSetUpError
+from runner.label_studio.regions import FROM_NAME
 from serving.storage.endpoint import tls_context
 
 #: For calls that create something: the client would retry after a lost answer, and create it twice.
 ONCE: RequestOptions = {"max_retries": 0}
+#: Switched on: submit a picture without a box, show the model's boxes, skip a picture.
+SETTINGS = ("enable_empty_annotation", "show_collab_predictions", "show_skip_button")
 TIMEOUT_SECONDS = 120.0
-_AGAIN = "run this again when it is: what is done is not done twice"
+_RERUN = "then run this command again; it continues where it stopped"
 
 
 @dataclass(frozen=True)
 class Server:
-    """A connected Label Studio.
+    """A connected Label Studio."""
 
-    Attributes:
-        url: of its page, without a slash at the end.
-        client: its own SDK client.
-        http: the connection under the client.
-    """
-
-    url: str
+    url: str  # without a slash at the end
     client: LabelStudio
-    http: httpx.Client
+    http: httpx.Client  # the connection under the client
+
+    def find_project(self, title: str) -> Project | None:
+        """Return the project with this title; None: there is none. LabelStudioError: there are several."""
+        listed: Any = self.client.projects.list(title=title)
+        found = [each for each in listed if each.title == title]
+        if len(found) > 1:
+            raise LabelStudioError(f"{self.url}: {len(found)} projects have the title {title!r}; rename all but one")
+        if not found:
+            return None
+        (project,) = found
+        labels = list((project.parsed_label_config or {}).get(FROM_NAME, {}).get("labels", []))
+        off = [name for name in SETTINGS if not getattr(project, name)]
+        return Project(self, project.id, title, project.label_config or "", labels, off)
+
+    def project(self, title: str) -> Project:
+        """Return the project with this title; NotSetUpError: there is none."""
+        if project := self.find_project(title):
+            return project
+        raise NotSetUpError(
+            f"{self.url}: there is no project {title!r} (labels.title); `python -m runner labels setup` creates it"
+        )
 
     def get(self, path: str) -> bytes:
         """Return the content of a path, such as a picture that the server holds or fetches from its storage."""
-        answer = self.http.get(self.url + path, headers=self._headers(), follow_redirects=True)
-        return _checked(answer).content
+        return self._request("GET", path, follow_redirects=True).content
 
     def upload(self, project_id: int, files: Sequence[tuple[str, bytes]]) -> dict[str, str]:
-        """Upload files, without making tasks of them; return name → address in a task.
+        """Upload files without creating tasks; return name → address in a task.
 
         Args:
             files: name and content; at most 100, and 250 MB together (the server's own limits).
         """
-        path = f"{self.url}/api/projects/{project_id}/import?commit_to_project=false"
+        path = f"/api/projects/{project_id}/import?commit_to_project=false"
         parts = [(f"file{number}", file) for number, file in enumerate(files)]
-        made = _checked(self.http.post(path, headers=self._headers(), files=parts)).json()["file_upload_ids"]
-        kept = [file.file or "" for file in self.client.files.list(project_id, ids=json.dumps(made))]
+        uploaded = self._request("POST", path, files=parts).json()["file_upload_ids"]
+        kept = [file.file or "" for file in self.client.files.list(project_id, ids=json.dumps(uploaded))]
         return {name: f"/data/{path}" for name, _ in files for path in kept if path.endswith(name)}
 
-    def _headers(self) -> Mapping[str, str]:
-        """Authorization headers: the client exchanges a personal access token for one of five minutes."""
-        headers: dict[str, str] = self.client._client_wrapper.get_headers()
-        return {"Authorization": headers["Authorization"]}
+    def _request(self, method: str, path: str, **options: Any) -> httpx.Response:
+        """Call a path as the client's user: it exchanges a personal access token for one of five minutes."""
+        headers = {"Authorization": self.client._client_wrapper.get_headers()["Authorization"]}
+        answer = self.http.request(method, self.url + path, headers=headers, **options)
+        if answer.is_success:
+            return answer
+        raise ApiError(status_code=answer.status_code, headers=dict(answer.headers), body=answer.text)
+
+
+@dataclass(frozen=True)
+class Project:
+    """A project in Label Studio."""
+
+    server: Server
+    id: int
+    title: str
+    label_config: str  # XML
+    labels: list[str]  # of the tag that labels rectangles; empty when the configuration is not one of ours
+    off: list[str]  # those of SETTINGS that are off
+
+    @property
+    def address(self) -> str:
+        """URL of its page."""
+        return f"{self.server.url}/projects/{self.id}/data"
+
+    def task_address(self, task: int) -> str:
+        """URL of a task's page."""
+        return f"{self.address}?task={task}"
 
 
 @contextmanager
@@ -84,36 +125,26 @@ def connected() -> Iterator[Server]:
     except ApiError as error:
         raise LabelStudioError(f"{url}: {_explain(error)}") from error
     except httpx.HTTPError as error:
-        said = str(error) or type(error).__name__
-        raise LabelStudioError(f"{url}: {said}; is Label Studio running there? {_AGAIN}") from error
-
-
-def _checked(answer: httpx.Response) -> httpx.Response:
-    if answer.is_success:
-        return answer
-    raise ApiError(status_code=answer.status_code, headers=dict(answer.headers), body=answer.text)
+        reason = str(error) or type(error).__name__
+        raise LabelStudioError(f"{url}: {reason}; check that Label Studio runs there, {_RERUN}") from error
 
 
 def _explain(error: ApiError) -> str:
-    said = f"answered {error.status_code}: {_said(error.body)}"
+    detail = error.body.get("detail") or error.body if isinstance(error.body, Mapping) else error.body
+    answer = f"answered {error.status_code}: {' '.join(str(detail).split())[:300]}"
     match error.status_code:
         case 301 | 302 | 307 | 308:
             return f"redirects to {(error.headers or {}).get('location')}; set LABEL_STUDIO_URL to that address"
         case 401:
             return (
-                f"{said}; LABEL_STUDIO_API_KEY is refused: take a new token from its page Account & Settings (legacy "
+                f"{answer}; LABEL_STUDIO_API_KEY is refused: take a new token from its page Account & Settings (legacy "
                 "tokens work only where the organisation allows them)"
             )
-        case 403 if "reserved network address" in said:
+        case 403 if "reserved network address" in answer:
             return (
-                f"{said}; Label Studio may not call the store: set USE_DEFAULT_BANNED_SUBNETS=false and list what it "
-                "must not call in USER_ADDITIONAL_BANNED_SUBNETS, where it is started"
+                f"{answer}; Label Studio may not call the store: start it with USE_DEFAULT_BANNED_SUBNETS=false and "
+                "list the networks that it must not call in USER_ADDITIONAL_BANNED_SUBNETS"
             )
         case status if status is None or status >= 500:
-            return f"{said}; look into its log; {_AGAIN}"
-    return said
-
-
-def _said(body: Any) -> str:
-    detail = body.get("detail") or body if isinstance(body, Mapping) else body
-    return " ".join(str(detail).split())[:300]
+            return f"{answer}; see the log of Label Studio, {_RERUN}"
+    return answer

@@ -1,6 +1,4 @@
-"""`labels setup`: bring the project in Label Studio to the state in Git; idempotent."""
-
-from __future__ import annotations
+"""`labels setup`: create the project in Label Studio, or update it to match Git; idempotent."""
 
 import os
 from pathlib import Path
@@ -13,98 +11,89 @@ from runner.config.compose import compose
 from runner.config.schema import Config
 from runner.errors import LabelStudioError
 from runner.label_studio.annotations import labels_used
-from runner.label_studio.current import class_list, current_dataset, scratch
-from runner.label_studio.interface import difference, labelling_configuration, labels_in
-from runner.label_studio.project import SETTINGS, Project, existing_project, project_named
-from runner.label_studio.server import Server, connected
+from runner.label_studio.label_config import difference, label_config
+from runner.label_studio.labelled_dataset import class_list, current_dataset, scratch
+from runner.label_studio.server import SETTINGS, Project, Server, connected
 from runner.store import Store, open_store
 
 WEBHOOK_ACTIONS = ("ANNOTATIONS_DELETED", "ANNOTATION_CREATED", "ANNOTATION_UPDATED")  # sorted
 _PREFIX = "datasets/"  # Label Studio checks its keys here; it reads all of the bucket that they allow
-_SIGN = f"{_PREFIX}README"  # so that the prefix is not empty
-_NOTHING = "^$"  # matches no key: Sync in Label Studio would make tasks of unknown origin
+_README = f"{_PREFIX}README"  # so that the prefix is not empty
+_NO_KEY = "^$"  # matches no key: Sync in Label Studio would create tasks of unknown origin
 
 
 def set_up(project: Path) -> str:
-    """Create or update the project, its labels, storage and webhook; change only what differs.
-
-    Returns:
-        The changes, `-` before and `+` after, to print.
-    Raises:
-        LabelStudioError: the server cannot be reached, refuses, or a label would be removed that annotations still use.
-    """
+    """Create or update the project, its labels, storage and webhook; return the changes, `-` before and `+` after."""
     config, _ = compose(project)
     store = open_store(project)
     with connected() as server, scratch(project) as folder:
         classes = class_list(config, current_dataset(config, store, project, folder / "dataset"))
-        its, changes = _project(server, config, classes)
-        changes += _storage(its, store)
-        changes += _webhook(its)
-    return "\n".join([*changes, f"{its.title}: {'is set up' if changes else 'nothing to change'}, {its.address}"])
+        labels_project, changes = _project(server, config, classes)
+        changes += _storage(labels_project, store)
+        changes += _webhook(labels_project)
+    state = "is set up" if changes else "nothing to change"
+    return "\n".join([*changes, f"{labels_project.title}: {state}, {labels_project.address}"])
 
 
 def _project(server: Server, config: Config, classes: list[str]) -> tuple[Project, list[str]]:
-    title, wanted = config.labels.title, labelling_configuration(classes, config.labels.rotated)
+    title, wanted = config.labels.title, label_config(classes, config.labels.rotated)
     on: dict[str, Any] = dict.fromkeys(SETTINGS, True)
-    its = project_named(server, title)
-    if its is None:
+    labels_project = server.find_project(title)
+    if labels_project is None:
         server.client.projects.create(title=title, label_config=wanted, **on)
-        return existing_project(server, title), [f"+ project {title}", *difference("<View />", wanted)]
-    changes = difference(its.configuration, wanted)
-    if changes:
-        _refuse_to_lose(its, set(labels_in(its.configuration)) - set(classes))
-    changes += [line for name in its.off for line in (f"- {name}: false", f"+ {name}: true")]
-    if changes:
-        server.client.projects.update(its.id, label_config=wanted, **on)
-    return its, changes
-
-
-def _refuse_to_lose(its: Project, going: set[str]) -> None:
-    """Refuse to remove used labels: Label Studio would keep the annotations, which no longer fit."""
-    if going and (used := going & labels_used(its)):
+        return server.project(title), [f"+ project {title}", *difference("<View />", wanted)]
+    changes = difference(labels_project.label_config, wanted)
+    removed = set(labels_project.labels) - set(classes)
+    if removed and (used := removed & labels_used(labels_project)):
         raise LabelStudioError(
-            f"{', '.join(sorted(used))}: annotations still use it, but dataset.classes does not list it; change those "
-            f"annotations at {its.address}, or list it again"
+            f"{', '.join(sorted(used))}: annotations use labels that dataset.classes does not list; change those "
+            f"annotations at {labels_project.address}, or list the labels again"
         )
+    changes += [line for name in labels_project.off for line in (f"- {name}: false", f"+ {name}: true")]
+    if changes:
+        server.client.projects.update(labels_project.id, label_config=wanted, **on)
+    return labels_project, changes
 
 
-def _storage(its: Project, store: Store) -> list[str]:
+def _storage(labels_project: Project, store: Store) -> list[str]:
     """Connect the store's bucket, if it is one; Label Studio proxies the pictures, so browsers need no S3."""
     address = urlsplit(store.uri)
     if address.scheme != "s3":
         return []
-    if not store.exists(_SIGN):
-        store.create(_SIGN, b"Versions of datasets, and the pictures of Label Studio's tasks.\n")
+    if not store.exists(_README):
+        store.create(_README, b"Versions of datasets, and the pictures of Label Studio's tasks.\n")
     wanted: dict[str, Any] = {
         "bucket": address.netloc,
         "prefix": _PREFIX,
-        "s3endpoint": _theirs("AWS_ENDPOINT_URL"),
+        "s3endpoint": _setting("AWS_ENDPOINT_URL"),
         "region_name": os.environ.get("AWS_DEFAULT_REGION") or "us-east-1",
         "presign": False,
         "use_blob_urls": True,
-        "regex_filter": _NOTHING,
+        "regex_filter": _NO_KEY,
     }
-    keys = {key: _theirs(key.upper()) for key in ("aws_access_key_id", "aws_secret_access_key")}
-    storages = its.server.client.import_storage.s3
-    found = next((each for each in storages.list(project=its.id) if each.bucket == address.netloc), None)
+    keys = {key: _setting(key.upper()) for key in ("aws_access_key_id", "aws_secret_access_key")}
+    storages = labels_project.server.client.import_storage.s3
+    found = next((each for each in storages.list(project=labels_project.id) if each.bucket == address.netloc), None)
     if found is None:
-        storages.create(project=its.id, title="store", **wanted, **keys)
+        storages.create(project=labels_project.id, title="store", **wanted, **keys)
         return [f"+ storage s3://{address.netloc}"]
-    off = [name for name, value in wanted.items() if getattr(found, name) != value]
-    if not off and _works(its, found.id, wanted):
+    changed = [name for name, value in wanted.items() if getattr(found, name) != value]
+    if not changed and _is_readable(labels_project, found.id, wanted):
         return []
     storages.update(found.id, **wanted, **keys)
-    old_and_new = [(f"- storage {name}: {getattr(found, name)}", f"+ storage {name}: {wanted[name]}") for name in off]
-    return [line for pair in old_and_new for line in pair] or ["+ storage: new keys, the old ones were refused"]
+    if not changed:
+        return ["+ storage: new keys, since the old ones were refused"]
+    lines = ((f"- storage {name}: {getattr(found, name)}", f"+ storage {name}: {wanted[name]}") for name in changed)
+    return [line for pair in lines for line in pair]
 
 
-def _works(its: Project, storage_id: int, wanted: dict[str, Any]) -> bool:
+def _is_readable(labels_project: Project, storage_id: int, wanted: dict[str, Any]) -> bool:
     """Whether Label Studio can read the bucket with its stored keys, which it never shows.
 
     Validation also writes the given values, and Label Studio's defaults for the rest: so all values are given.
     """
     try:
-        its.server.client.import_storage.s3.validate(id=storage_id, project=its.id, **wanted)
+        labels_project.server.client.import_storage.s3.validate(id=storage_id, project=labels_project.id, **wanted)
     except ApiError as error:
         if error.status_code in (400, 500):  # keys that the bucket does not know give 500
             return False
@@ -112,7 +101,7 @@ def _works(its: Project, storage_id: int, wanted: dict[str, Any]) -> bool:
     return True
 
 
-def _webhook(its: Project) -> list[str]:
+def _webhook(labels_project: Project) -> list[str]:
     """Register LABEL_STUDIO_WEBHOOK_URL for annotation events, without their payload."""
     url = os.environ.get("LABEL_STUDIO_WEBHOOK_URL")
     if not url:
@@ -125,18 +114,18 @@ def _webhook(its: Project) -> list[str]:
         "send_for_all_actions": False,
         "is_active": True,
     }
-    hooks = its.server.client.webhooks
-    found = next((each for each in hooks.list(project=str(its.id)) if each.url == url), None)
+    hooks = labels_project.server.client.webhooks
+    found = next((each for each in hooks.list(project=str(labels_project.id)) if each.url == url), None)
     if found is None:
-        hooks.create(url=url, project=its.id, **wanted)
+        hooks.create(url=url, project=labels_project.id, **wanted)
         return [f"+ webhook {url}"]
     there = {**found.model_dump(), "actions": sorted(found.actions or [])}
-    off = [name for name, value in wanted.items() if there[name] != value]
-    if off:
+    changed = [name for name, value in wanted.items() if there[name] != value]
+    if changed:
         hooks.update(found.id or 0, url=url, **wanted)
-    return [f"+ webhook {url}: new {', '.join(off)}"] if off else []
+    return [f"+ webhook {url}: new {', '.join(changed)}"] if changed else []
 
 
-def _theirs(name: str) -> str:
+def _setting(name: str) -> str:
     """Return a store setting for Label Studio: LABEL_STUDIO_<name>, else <name>."""
     return os.environ.get(f"LABEL_STUDIO_{name}") or os.environ.get(name) or ""

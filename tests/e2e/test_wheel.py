@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from runner.label_studio.browser_pictures import look_at
-from runner.label_studio.current import boxes_in
+from runner.label_studio.labelled_dataset import parse_boxes
+from runner.label_studio.labelling_tasks import inspect_picture
 from runner.label_studio.regions import Box, region
 from runner.sample import draw_sample
 from tests.support.label_studio import LabelStudio
@@ -34,7 +34,7 @@ class Annotator:
         for image in drawn.glob("*/images/*"):
             labels = image.parents[1] / "labels" / f"{image.stem}.txt"
             text = labels.read_bytes() if labels.exists() else b""
-            self.truth[image.read_bytes()] = boxes_in(text, CLASSES)
+            self.truth[image.read_bytes()] = parse_boxes(text, CLASSES)
 
     @property
     def project(self) -> int:
@@ -52,9 +52,9 @@ class Annotator:
         """Look at each of them, as Label Studio shows it, and draw what is there."""
         for task in self.waiting():
             data = self.server.fetch(task["data"]["image"])
-            look = look_at(data)
-            assert not isinstance(look, str), look
-            result = [region(box, look.size_px, number) for number, box in enumerate(self.truth[data])]
+            info = inspect_picture(data)
+            assert not isinstance(info, str), info
+            result = [region(box, info.size_px, number) for number, box in enumerate(self.truth[data])]
             self.server.ask("POST", f"/api/tasks/{task['id']}/annotations/", json={"result": result})
 
 
@@ -117,7 +117,7 @@ def test_the_report_shows_the_round_when_the_wheel_turned_once(
         assert verdict.json()["picture"] == "kept"
 
     # What came back is labelled, and the next version is trained on.
-    assert "20 made tasks of" in me.runner("captures", "push")
+    assert ": 20 tasks created" in me.runner("captures", "push")
     (asked,) = [task for task in annotator.waiting() if task["data"]["origin"] == "feedback"]
     assert asked["data"]["request_id"] == answers[0]["request_id"] and asked["data"]["verdict"] == "missed"
     assert {task["predictions"][0]["model_version"] for task in annotator.waiting()} == {"loop 1"}
@@ -134,8 +134,8 @@ def test_the_report_shows_the_round_when_the_wheel_turned_once(
         ["1", "0", "0", "0", "20", "0", "1"],
         ["2", "20", "1", "20", "20", "0", "2"],
     ]
-    assert "the wheel turns: captured pictures came back in 1 of 2 rounds" in said_last
+    assert "1 of 2 rounds added or relabelled captured pictures" in said_last
     assert (me.folder / ".work/flywheel.png").stat().st_size > 10_000
     assert "nothing is new" in me.runner("labels", "pull")
-    assert "0 made tasks of" in me.runner("captures", "push")
+    assert ": 0 tasks created" in me.runner("captures", "push")
     assert json.loads(me.runner("plan", "--json"))["answer"] == "nothing"

@@ -1,7 +1,5 @@
 """A project folder, its store and a project in Label Studio, and an annotator who draws in it through the API."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import tempfile
@@ -14,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from runner.config.edit import get_param
-from runner.label_studio.current import Dataset, read_dataset
+from runner.label_studio.labelled_dataset import LabelledDataset, read_dataset
 from runner.label_studio.regions import Box, region
 from runner.store import Store, open_store
 from tests.conftest import PROJECT
@@ -120,7 +118,7 @@ class Bench:
         files = {"file": (file.name, file.read_bytes(), "image/jpeg")}
         self.label_studio.ask("POST", f"/api/projects/{self.id}/import", files=files)
 
-    def dataset(self) -> Dataset:
+    def dataset(self) -> LabelledDataset:
         """The version that params.yaml names."""
         url = self.value("dataset", "url")
         assert url is not None

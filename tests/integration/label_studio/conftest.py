@@ -1,7 +1,5 @@
 """A bench for annotating: with pictures in Label Studio itself, or in a bucket."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest
@@ -31,9 +29,17 @@ def either_bench(request: pytest.FixtureRequest) -> Bench:
     return bench
 
 
+@pytest.fixture
+def own_bench(tmp_path: Path, own_label_studio: LabelStudio, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    """A bench whose Label Studio may be killed; its store is a folder."""
+    return _bench(tmp_path, own_label_studio, {"STORE_URI": str(tmp_path / "store")}, monkeypatch)
+
+
 def _bench(folder: Path, label_studio: LabelStudio, store: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Bench:
     for name, value in (label_studio.environment | store).items():
         monkeypatch.setenv(name, value)
     for name in ("CA_BUNDLE", "MODEL_URI", "MODEL_SHA256", "GITHUB_TOKEN", "RUNNER_WORK"):
         monkeypatch.delenv(name, raising=False)
-    return Bench(folder / "a project ü", label_studio)
+    bench = Bench(folder / "a project ü", label_studio)
+    monkeypatch.chdir(bench.project)
+    return bench

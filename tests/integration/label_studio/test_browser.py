@@ -1,7 +1,5 @@
 """What an annotator sees: headless Chromium opens a task of our project, the model's boxes are on the picture."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest
@@ -9,7 +7,7 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
-from runner.label_studio.intake import import_pictures
+from runner.label_studio.import_pictures import import_pictures
 from runner.label_studio.setup import set_up
 from tests.support.annotating import Bench
 from tests.support.browsers import shot

@@ -1,7 +1,5 @@
 """The CronJobs' scripts, as they are rendered: the code of one branch works on what another holds."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys
@@ -70,10 +68,10 @@ def test_reviewed_code_works_on_the_branch_when_the_clock_strikes(
     set_up(bucket_bench.project)
     pulled = run("labels-pull", tmp_path / "one", origin, "trunk")
     assert pulled.returncode == 0, pulled.stderr
-    assert "no pull request: 0 are new, labels.min_new is 20" in pulled.stdout
+    assert "no pull request: 0 pictures changed, labels.min_new is 20" in pulled.stdout
     pushed = run("captures-push", tmp_path / "two", origin, "trunk")
     assert pushed.returncode == 0, pushed.stderr
-    assert pushed.stdout.startswith("0 captures that are no tasks yet")
+    assert pushed.stdout.startswith("0 captures without a task")
     bucket_bench.set(labels={"min_new": 2})
     (copy / "params.yaml").write_text(bucket_bench.params)
     git("commit", "-qam", "fewer are enough")

@@ -1,7 +1,5 @@
 """Label Studio on PostgreSQL, with the environment that the cluster gives it, and the backup of gitops/README.md."""
 
-from __future__ import annotations
-
 import re
 import secrets
 import shlex

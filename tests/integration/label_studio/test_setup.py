@@ -1,7 +1,5 @@
 """`labels setup` on a real server: the project follows Git, again and again."""
 
-from __future__ import annotations
-
 import secrets
 import threading
 from collections.abc import Iterator
@@ -11,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from runner.errors import LabelStudioError
-from runner.label_studio.intake import import_pictures
+from runner.errors import LabelStudioError, NotSetUpError
+from runner.label_studio.import_pictures import import_pictures
 from runner.label_studio.setup import set_up
 from tests.support.annotating import AIRPLANE, HELICOPTER, Bench, pictures
 from tests.support.label_studio import LabelStudio
@@ -56,18 +54,13 @@ def test_the_project_is_made_once_when_set_up_again(either_bench: Bench) -> None
     assert set_up(either_bench.project) == f"{either_bench.title}: nothing to change, {address}"
 
 
-def test_only_the_difference_is_printed_when_a_class_is_new(bench: Bench) -> None:
+def test_the_project_is_updated_when_git_says_otherwise(bench: Bench) -> None:
     set_up(bench.project)
-    before = bench.id
-    bench.set(dataset={"classes": ["airplane", "helicopter", "a <b> & c"]})
-    first, *rest = set_up(bench.project).splitlines()
-    assert first.startswith("+     <Label background=") and "a &lt;b&gt; &amp; c" in first
-    assert len(rest) == 1 and bench.id == before
-    assert list(project_of(bench)["parsed_label_config"]["label"]["labels"]) == ["airplane", "helicopter", "a <b> & c"]
-
-
-def test_what_people_changed_is_changed_back_when_git_says_otherwise(bench: Bench) -> None:
-    set_up(bench.project)
+    before, classes = bench.id, ["airplane", "helicopter", "a <b> & c"]
+    bench.set(dataset={"classes": classes})
+    added, _ = set_up(bench.project).splitlines()
+    assert added.startswith("+     <Label background=") and "a &lt;b&gt; &amp; c" in added
+    assert list(project_of(bench)["parsed_label_config"]["label"]["labels"]) == classes and bench.id == before
     choice = '<Choices name="c" toName="image"><Choice value="x"/></Choices>'
     odd = f'<View><Image name="image" value="$image"/>{choice}</View>'
     change = {"label_config": odd, "show_skip_button": False}
@@ -82,7 +75,7 @@ def test_a_label_stays_when_annotations_use_it(bench: Bench, tmp_path: Path) -> 
     import_pictures(str(pictures(tmp_path / "new", 1)), project=bench.project)
     bench.draw(bench.task("0000.jpg")["id"], HELICOPTER)
     bench.set(dataset={"classes": ["airplane"]})
-    with pytest.raises(LabelStudioError, match=r"^helicopter: annotations still use it, but dataset.classes does not"):
+    with pytest.raises(LabelStudioError, match=r"^helicopter: .*dataset\.classes"):
         set_up(bench.project)
     assert "helicopter" in project_of(bench)["label_config"]
     bench.set(dataset={"classes": ["helicopter"]})
@@ -110,7 +103,7 @@ def test_label_studio_reads_the_bucket_and_syncs_nothing_when_the_store_is_one(
     other = f"labels{secrets.token_hex(4)}"
     make_user(minio, bucket, other, password)
     monkeypatch.setenv("LABEL_STUDIO_AWS_ACCESS_KEY_ID", other)
-    assert "+ storage: new keys, the old ones were refused" in set_up(bucket_bench.project)
+    assert "+ storage: new keys" in set_up(bucket_bench.project)
     assert "nothing to change" in set_up(bucket_bench.project)
 
 
@@ -131,7 +124,7 @@ def test_the_reason_is_given_when_label_studio_may_not_call_the_store(
     try:
         monkeypatch.setenv("LABEL_STUDIO_URL", careful.url)
         monkeypatch.setenv("LABEL_STUDIO_API_KEY", careful.token)
-        with pytest.raises(LabelStudioError, match=r"reserved network address.*set USE_DEFAULT_BANNED_SUBNETS=false"):
+        with pytest.raises(LabelStudioError, match=r"reserved network address.*USE_DEFAULT_BANNED_SUBNETS"):
             set_up(bucket_bench.project)
     finally:
         careful.stop()
@@ -169,11 +162,11 @@ def test_either_token_is_taken_when_it_is_valid(
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("LABEL_STUDIO_URL", "", "LABEL_STUDIO_URL is '', expected the address"),
-        ("LABEL_STUDIO_URL", "localhost:8080", "LABEL_STUDIO_URL is 'localhost:8080', expected the address"),
-        ("LABEL_STUDIO_URL", "http://127.0.0.1:9", "Connection refused; is Label Studio running there"),
-        ("LABEL_STUDIO_API_KEY", "", "LABEL_STUDIO_API_KEY is not set, expected an access token: .*/user/account"),
-        ("LABEL_STUDIO_API_KEY", "0" * 40, "answered 401: .*LABEL_STUDIO_API_KEY is refused: take a new token"),
+        ("LABEL_STUDIO_URL", "", "^LABEL_STUDIO_URL is ''"),
+        ("LABEL_STUDIO_URL", "localhost:8080", "^LABEL_STUDIO_URL is 'localhost:8080'"),
+        ("LABEL_STUDIO_URL", "http://127.0.0.1:9", "^http://127.0.0.1:9: .*Connection refused"),
+        ("LABEL_STUDIO_API_KEY", "", "^LABEL_STUDIO_API_KEY is not set, .*/user/account"),
+        ("LABEL_STUDIO_API_KEY", "0" * 40, "answered 401: .*LABEL_STUDIO_API_KEY is refused"),
         ("LABEL_STUDIO_API_KEY", "eyJhbGciOiJIUzI1NiJ9.eyJleHAiOjF9.MA", "API key has expired.*is refused"),
     ],
 )
@@ -187,5 +180,5 @@ def test_the_setting_is_named_when_the_server_is_not_reached(
 
 def test_the_classes_are_asked_for_when_there_is_no_dataset(bench: Bench) -> None:
     bench.set(dataset={"classes": None})
-    with pytest.raises(LabelStudioError, match=r"dataset.classes is empty and no dataset was added yet"):
+    with pytest.raises(NotSetUpError, match=r"dataset\.classes"):
         set_up(bench.project)

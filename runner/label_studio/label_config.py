@@ -1,9 +1,7 @@
-"""Labelling configuration of a project: a picture, and a rectangle label with its own colour for each class.
+"""Label Studio's labelling configuration: the picture, and a rectangle label with its own colour for each class.
 
 Format: https://labelstud.io/tags/rectanglelabels
 """
-
-from __future__ import annotations
 
 import colorsys
 import difflib
@@ -16,31 +14,20 @@ from runner.label_studio.regions import FROM_NAME, TO_NAME
 _GOLDEN = 0.6180339887  # golden-ratio step of the hue: each is far from those before it
 
 
-def labelling_configuration(classes: Sequence[str], rotated: Literal["box", "refuse"]) -> str:
-    """Return the configuration for a class list; the colour of a class depends only on its id.
+def label_config(classes: Sequence[str], rotated: Literal["box", "refuse"]) -> str:
+    """Return the configuration for classes in id order, as XML; the colour of a class depends only on its id.
 
     Args:
-        classes: names in id order.
         rotated: `refuse`: the editor has no handle to turn a box.
     """
     view = ElementTree.Element("View")
     ElementTree.SubElement(view, "Image", {"name": TO_NAME, "value": "$image", "zoom": "true", "zoomControl": "true"})
     attributes = {"name": FROM_NAME, "toName": TO_NAME, "strokeWidth": "2"}
-    labels = ElementTree.SubElement(
-        view, "RectangleLabels", attributes | {"canRotate": "true" if rotated == "box" else "false"}
-    )
+    attributes["canRotate"] = "true" if rotated == "box" else "false"
+    labels = ElementTree.SubElement(view, "RectangleLabels", attributes)
     for number, name in enumerate(classes):
         ElementTree.SubElement(labels, "Label", {"value": name, "background": _colour(number)})
-    return _written(view)
-
-
-def labels_in(configuration: str) -> list[str]:
-    """Return the rectangle labels of a configuration; empty when it is not one of ours."""
-    try:
-        view = ElementTree.fromstring(configuration)
-    except ElementTree.ParseError:
-        return []
-    return [label.get("value", "") for tag in view.iter("RectangleLabels") for label in tag.iter("Label")]
+    return _format(view)
 
 
 def difference(found: str, wanted: str) -> list[str]:
@@ -49,14 +36,14 @@ def difference(found: str, wanted: str) -> list[str]:
     return [line.rstrip() for line in lines if line.startswith(("- ", "+ "))]
 
 
-def _lines(configuration: str) -> list[str]:
+def _lines(config: str) -> list[str]:
     try:
-        return _written(ElementTree.fromstring(configuration)).splitlines()
+        return _format(ElementTree.fromstring(config)).splitlines()
     except ElementTree.ParseError:
-        return configuration.splitlines()
+        return config.splitlines()
 
 
-def _written(view: ElementTree.Element) -> str:
+def _format(view: ElementTree.Element) -> str:
     for element in view.iter():
         element.attrib = dict(sorted(element.attrib.items()))
         element.text = element.tail = None

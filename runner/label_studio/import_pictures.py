@@ -1,0 +1,125 @@
+"""`labels import`: pictures become tasks, a dataset's boxes become finished annotations; each picture once."""
+
+import os
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from runner.config.compose import compose
+from runner.config.schema import Config
+from runner.dataset.archive import unpack
+from runner.dataset.check import listed
+from runner.dataset.files import is_picture, list_files
+from runner.dataset.prefix import fetch_uri
+from runner.errors import DatasetError, LabelStudioError
+from runner.label_studio.labelled_dataset import dataset_name, read_dataset, scratch, upright_boxes
+from runner.label_studio.labelling_tasks import NewPicture, add_pictures, list_tasks, model_version
+from runner.label_studio.regions import Box, ScoredBox
+from runner.label_studio.server import Project, connected
+from runner.label_studio.task_images import TaskImages
+from runner.release.pin import DEV, read_pin
+from runner.store import open_store
+from serving.storage.endpoint import endpoint_of_environment
+from serving.storage.model import LoadingError, Model, load_model
+from serving.vision.detector import Options
+
+_CLASS_LISTS = ("classes.txt", "data.yaml", "data.yml")
+
+
+def import_pictures(source: str, *, project: Path, predict: bool = False) -> str:
+    """Create a task for each picture without one; a dataset's boxes become finished annotations. Return the counts.
+
+    Args:
+        source: a folder or a zip, of pictures or of a dataset, or s3://bucket/prefix with either.
+        predict: add the deployed model's predictions to unlabelled pictures.
+    """
+    config, _ = compose(project)
+    store = open_store(project)
+    predictor = partial(_predict, _deployed_model(project)) if predict else None
+    with scratch(project) as folder, connected() as server:
+        pictures = _read(source, folder, config)
+        labels_project = server.project(config.labels.title)
+        _check_classes(pictures, labels_project)
+        images = TaskImages(labels_project, store, dataset_name(config))
+        tasks, near = list_tasks(labels_project), config.labels.near
+        added = add_pictures(labels_project, images, tasks, pictures, near_bits=near, predict=predictor)
+    return "\n".join(
+        [
+            f"{len(pictures)} pictures: {added.created} new tasks"
+            + (f" ({added.annotated} with the dataset's boxes)" if added.annotated else "")
+            + (f", {added.existing} have a task already" if added.existing else ""),
+            *listed("left out", added.left_out),
+            *listed("near-duplicates; keep one of each, or keep them together with split.group", added.similar),
+        ]
+    )
+
+
+def _read(source: str, folder: Path, config: Config) -> list[NewPicture]:
+    """Return the pictures of a source; `origin` is dataset or import."""
+    path = fetch_uri(source, folder / "fetched") if source.startswith("s3://") else Path(source).expanduser()
+    if not path.exists():
+        raise DatasetError(
+            f"{source}: there is no such file or folder, expected pictures, or a zip or folder with a dataset"
+        )
+    if path.is_file():
+        unpack(path, folder / "source")
+        path = folder / "source"
+    files = list_files(path).files
+    if any(file.rpartition("/")[2] in _CLASS_LISTS for file in files):
+        frame = config.prepare.exif_boxes
+        return [
+            NewPicture(
+                each.image,
+                {"name": each.name, "origin": "dataset"},
+                boxes=upright_boxes(each.boxes, each.image, frame),
+            )
+            for each in read_dataset(path).pictures
+        ]
+    pictures = [
+        NewPicture(path / file, {"name": file.rpartition("/")[2], "origin": "import"})
+        for file in files
+        if is_picture(file)
+    ]
+    if not pictures:
+        raise DatasetError(f"{source}: no pictures, expected files such as .jpg and .png")
+    return pictures
+
+
+def _deployed_model(project: Path) -> Model:
+    """Load the model of MODEL_URI, else of dev's pin; LabelStudioError when there is none, or it cannot be loaded."""
+    uri, sha256 = os.environ.get("MODEL_URI"), os.environ.get("MODEL_SHA256")
+    if not uri:
+        pin = read_pin(project, DEV)
+        if pin is None:
+            raise LabelStudioError(
+                f"--predict: {DEV} has no model yet; leave --predict away until one passed the gate, or set "
+                "MODEL_URI to a manifest.json or an .onnx"
+            )
+        uri, sha256 = pin.uri, pin.sha256
+    if not uri.startswith("s3://"):
+        uri = str(project / uri)
+    version = os.environ.get("MODEL_VERSION") or None
+    try:
+        return load_model(uri, endpoint_of_environment(), sha256=sha256 or None, version=version)
+    except LoadingError as error:
+        raise LabelStudioError(f"--predict: {error}") from error
+
+
+def _predict(model: Model, data: bytes) -> dict[str, list[ScoredBox]]:
+    """Return the model's name and version → its boxes on the upright picture, as the model server would find them."""
+    found = model.detector.detect(data, Options(confidence=model.thresholds))
+    boxes = [
+        Box.from_corners(model.detector.classes[number], corners, (found.width, found.height))
+        for number, corners in zip(found.class_ids, found.boxes_xyxy_px.tolist(), strict=True)
+    ]
+    confidences = [round(confidence, 4) for confidence in found.confidences.tolist()]
+    return {model_version(model.name): list(zip(boxes, confidences, strict=True))}
+
+
+def _check_classes(pictures: Sequence[NewPicture], labels_project: Project) -> None:
+    labels = labels_project.labels
+    if missing := sorted({box.label for picture in pictures for box in picture.boxes or []} - set(labels)):
+        raise LabelStudioError(
+            f"the dataset has boxes of {', '.join(missing)}, but {labels_project.title} in Label Studio has labels for "
+            f"{', '.join(labels) or 'nothing'}: list them under dataset.classes, then `python -m runner labels setup`"
+        )

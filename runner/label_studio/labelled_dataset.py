@@ -1,0 +1,145 @@
+"""Labelled dataset as Label Studio needs it: each picture with its digest, its boxes and its EXIF orientation.
+
+Boxes of a dataset are in the frame of `prepare.exif_boxes`: of the stored picture, or of the upright picture that a
+person sees. Boxes in Label Studio are always in the upright picture.
+"""
+
+import tempfile
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from PIL import Image
+
+from runner.config.schema import Config
+from runner.dataset.labels import parse_labels, turn_boxes
+from runner.dataset.layouts import read_layout
+from runner.dataset.versions import fetch_dataset, slug
+from runner.errors import NotSetUpError
+from runner.label_studio.regions import Box
+from runner.sample import CLASSES
+from runner.stages.parallel import threads
+from runner.store import Store
+from runner.workspace import sha256_of, work_folder
+
+Frame = Literal["stored", "seen"]  # of boxes; `prepare.exif_boxes`
+_ORIENTATION_TAG = 0x0112
+_INVERSE = {6: 8, 8: 6}  # the inverse orientation; the others are their own inverse
+
+
+@dataclass(frozen=True)
+class LabelledPicture:
+    """A picture of a dataset.
+
+    Attributes:
+        name: of its file in the dataset.
+        sha256: of the picture's bytes, in hex.
+        text: its label file, byte for byte; None: it has none.
+        boxes: from the label file, in the dataset's frame.
+        part: train, val, test, or None.
+    """
+
+    name: str
+    image: Path
+    sha256: str
+    text: bytes | None
+    boxes: list[Box]
+    part: str | None
+
+
+@dataclass(frozen=True)
+class LabelledDataset:
+    """A dataset; without pictures before the first one was added.
+
+    Attributes:
+        classes: names in id order.
+        pictures: sorted by name.
+        about: name → licence, source and read-me files.
+    """
+
+    classes: list[str]
+    pictures: list[LabelledPicture]
+    about: dict[str, Path]
+
+
+def current_dataset(config: Config, store: Store, project: Path, folder: Path) -> LabelledDataset:
+    """Return the version in params.yaml, unpacked to a new folder; the generated sample counts as no dataset."""
+    if config.dataset.url == "sample":
+        return LabelledDataset(config.dataset.classes, [], {})
+    fetch_dataset(config.dataset.url, config.dataset.sha256, store, folder, work=work_folder(project))
+    return read_dataset(folder)
+
+
+def read_dataset(folder: Path) -> LabelledDataset:
+    """Return a dataset on disk, in any layout that `dataset add` takes."""
+    layout = read_layout(folder)
+    digests = list(threads(sha256_of, [picture.image for picture in layout.pictures], "reading"))
+    pictures = []
+    for picture, sha256 in zip(layout.pictures, digests, strict=True):
+        text = picture.label.read_bytes() if picture.label else None
+        boxes = parse_boxes(text or b"", layout.classes)
+        pictures.append(LabelledPicture(picture.name, picture.image, sha256, text, boxes, picture.part))
+    return LabelledDataset(layout.classes, pictures, layout.about)
+
+
+def parse_boxes(text: bytes, classes: list[str]) -> list[Box]:
+    """Return the boxes of a label file that `prepare` accepts."""
+    labels = parse_labels(text, where="", classes=len(classes))
+    rows = zip(labels.class_ids.tolist(), labels.boxes_xywhn.tolist(), strict=True)
+    return [Box(classes[number], (x, y, w, h)) for number, (x, y, w, h) in rows]
+
+
+def class_list(config: Config, dataset: LabelledDataset) -> list[str]:
+    """Return the classes for annotators: the configuration's, else the dataset's; NotSetUpError if neither has any."""
+    if classes := config.dataset.classes or dataset.classes:
+        return classes
+    raise NotSetUpError(
+        "params.yaml: dataset.classes is empty and no dataset was added yet; list the names of the things to be "
+        f"detected, such as dataset.classes: [{', '.join(CLASSES)}]"
+    )
+
+
+def dataset_name(config: Config) -> str:
+    """Return the folder name of the dataset's versions: the current dataset's, else from the project's title."""
+    return config.dataset.name if config.dataset.url != "sample" else slug(config.labels.title) or "labels"
+
+
+def upright_boxes(boxes: Sequence[Box], image: Path, frame: Frame) -> list[Box]:
+    """Map boxes of a dataset to the upright picture."""
+    return _turn(boxes, _orientation(image)) if frame == "stored" else list(boxes)
+
+
+def dataset_boxes(boxes: Sequence[Box], image: Path, frame: Frame) -> list[Box]:
+    """Map boxes of the upright picture to the dataset's frame: the inverse of `upright_boxes`."""
+    orientation = _orientation(image)
+    return _turn(boxes, _INVERSE.get(orientation, orientation)) if frame == "stored" else list(boxes)
+
+
+@contextmanager
+def scratch(project: Path) -> Iterator[Path]:
+    """Give an empty folder in the scratch space, removed after the block."""
+    work = work_folder(project)
+    work.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="labels-", dir=work) as folder:
+        yield Path(folder)
+
+
+def _turn(boxes: Sequence[Box], orientation: int) -> list[Box]:
+    if orientation == 1 or not boxes:
+        return list(boxes)
+    turned = turn_boxes([box.xywhn for box in boxes], orientation).tolist()
+    return [Box(box.label, (x, y, w, h)) for box, (x, y, w, h) in zip(boxes, turned, strict=True)]
+
+
+def _orientation(picture: Path) -> int:
+    """Return the EXIF orientation of a picture, 1 to 8, from its header; 1 when it has none."""
+    try:
+        with warnings.catch_warnings(), Image.open(picture) as image:
+            warnings.simplefilter("ignore")  # about many pixels, or odd metadata
+            orientation = image.getexif().get(_ORIENTATION_TAG)
+    except Exception:  # noqa: BLE001 - Pillow's errors on damaged bytes have no common base; `prepare` reports them
+        return 1
+    return orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1

@@ -1,0 +1,59 @@
+"""Captures of the model server, written by its own code."""
+
+from datetime import UTC, datetime
+from itertools import count
+from typing import Any
+
+from serving.capture import CaptureWriter
+from serving.monitoring import Metrics
+from serving.prediction import Prediction
+from serving.responses import Result, Timings
+from serving.settings import Settings
+from serving.storage.detections import Box, Detection, ModelName
+from tests.support.pictures import encoded, gradient
+
+MODEL = ModelName(name="planes", version="3", sha256="ab" * 32)
+_NUMBERS = count()
+
+
+def keep_capture(
+    uri: str,
+    *confidences: float,
+    data: bytes | None = None,
+    size: tuple[int, int] = (40, 30),
+    label: str = "airplane",
+    almost: int = 0,
+    feedback: dict[str, Any] | None = None,
+    time: datetime | None = None,
+    model: ModelName = MODEL,
+    request_id: str | None = None,
+) -> str:
+    """Write a capture, with feedback if given, to CAPTURE_URI; return its request id: later ones sort behind it.
+
+    Args:
+        uri: a folder or s3://bucket[/prefix].
+        confidences: one for each detection; each box is from a quarter to half of the picture, both ways.
+        data: the picture.
+        size: of the picture.
+        label: of the detections.
+        almost: number of detections, at the end, below their threshold.
+        feedback: content of the feedback.
+        time: of the answer.
+        model: that answered.
+        request_id: of an earlier capture, to write it again.
+    """
+    request_id = request_id or f"{next(_NUMBERS):032x}"
+    time = time or datetime.now(UTC)
+    width, height = size
+    box = Box(x1=width / 4, y1=height / 4, x2=width / 2, y2=height / 2)
+    found = [Detection(label=label, class_id=0, confidence=confidence, box=box) for confidence in confidences]
+    shown, below = found[: len(found) - almost], found[len(found) - almost :]
+    timings = Timings(waiting=0, decode=0, inference=0, suppression=0, total=0)
+    result = Result(width=width, height=height, detections=shown, counts={}, timings_ms=timings)
+    data = data or encoded(gradient(*size))
+    writer = CaptureWriter(Settings(capture_uri=uri, environment="dev"), Metrics())
+    prediction = Prediction(request_id, data, model, result, below, {label: 0.3}, time)
+    writer.keep(prediction, ["below:0.5" if found else "nothing_found"])
+    if feedback is not None:
+        writer.keep_feedback(request_id, model, time, feedback)
+    return request_id
