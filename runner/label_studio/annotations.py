@@ -18,7 +18,7 @@ from runner.dataset.check import listed
 from runner.dataset.files import is_picture
 from runner.errors import LabelStudioError
 from runner.label_studio.labelling_tasks import sha256_in, suffix_of
-from runner.label_studio.regions import Box, labels_of, read_regions
+from runner.label_studio.regions import LabelledBox, labels_of, read_regions
 from runner.label_studio.server import Project
 from runner.label_studio.task_images import TaskImages
 from runner.stages.parallel import threads
@@ -43,7 +43,7 @@ class Annotation:
 
     task: int
     data: dict[str, Any]
-    boxes: list[Box] | None
+    boxes: list[LabelledBox] | None
     time: datetime
     image: Path | None = None
     name: str = ""

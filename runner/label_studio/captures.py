@@ -16,7 +16,7 @@ from typing import Literal
 from pydantic import BaseModel, Field, ValidationError
 
 from runner.errors import StoreError
-from runner.label_studio.regions import Box, ScoredBox
+from runner.label_studio.regions import LabelledBox, ScoredBox
 from runner.stages.parallel import threads
 from runner.store import open_store
 from serving.storage.detections import Detection, ModelName, RightBox
@@ -28,7 +28,7 @@ _KEY = re.compile(
 )
 
 
-class Answer(BaseModel):
+class CapturedAnswer(BaseModel):
     """The server's answer, in a capture's .json; other keys are ignored."""
 
     request_id: str
@@ -41,7 +41,7 @@ class Answer(BaseModel):
     almost: list[Detection]
 
 
-class Feedback(BaseModel):
+class CapturedFeedback(BaseModel):
     """A person's feedback about an answer; other keys are ignored."""
 
     verdict: Literal["missed", "wrong", "correct"]
@@ -59,8 +59,8 @@ class Capture:
     """
 
     stem: str
-    answer: Answer
-    feedback: Feedback | None
+    answer: CapturedAnswer
+    feedback: CapturedFeedback | None
 
     @property
     def origin(self) -> Literal["capture", "feedback"]:
@@ -78,7 +78,9 @@ class Capture:
         found = [(each.label, each.box, each.confidence) for each in [*answer.detections, *answer.almost]]
         if self.feedback and self.feedback.boxes is not None:
             found = [(each.label, each.box, 1.0) for each in self.feedback.boxes]
-        return [(Box.from_corners(label, (at.x1, at.y1, at.x2, at.y2), size), score) for label, at, score in found]
+        return [
+            (LabelledBox.from_corners(label, (at.x1, at.y1, at.x2, at.y2), size), score) for label, at, score in found
+        ]
 
     def rank(self) -> tuple[int, float]:
         """Return the sort key, most useful first: feedback, nothing found, low confidence; last, confirmed answers."""
@@ -132,9 +134,11 @@ def read_captures(store: CaptureStore, since: date, known: Collection[str] = ())
         try:
             if ".jpg" not in files[stem]:
                 return f"{stem}.feedback.json: its picture was not captured"
-            answer = Answer.model_validate_json(store.read(f"{stem}.json"))
+            answer = CapturedAnswer.model_validate_json(store.read(f"{stem}.json"))
             has_feedback = ".feedback.json" in files[stem]
-            feedback = Feedback.model_validate_json(store.read(f"{stem}.feedback.json")) if has_feedback else None
+            feedback = (
+                CapturedFeedback.model_validate_json(store.read(f"{stem}.feedback.json")) if has_feedback else None
+            )
         except ValidationError as error:
             first = error.errors()[0]
             return f"{stem}.json: {'.'.join(map(str, first['loc']))}: {first['msg']}"

@@ -14,7 +14,7 @@ from runner.dataset.prefix import fetch_uri
 from runner.errors import DatasetError, LabelStudioError
 from runner.label_studio.labelled_dataset import dataset_name, read_dataset, scratch, upright_boxes
 from runner.label_studio.labelling_tasks import NewPicture, add_pictures, list_tasks, model_version
-from runner.label_studio.regions import Box, ScoredBox
+from runner.label_studio.regions import LabelledBox, ScoredBox
 from runner.label_studio.server import Project, connected
 from runner.label_studio.task_images import TaskImages
 from runner.release.pin import DEV, read_pin
@@ -109,7 +109,7 @@ def _predict(model: Model, data: bytes) -> dict[str, list[ScoredBox]]:
     """Return the model's name and version → its boxes on the upright picture, as the model server would find them."""
     found = model.detector.detect(data, Options(confidence=model.thresholds))
     boxes = [
-        Box.from_corners(model.detector.classes[number], corners, (found.width, found.height))
+        LabelledBox.from_corners(model.detector.classes[number], corners, (found.width, found.height))
         for number, corners in zip(found.class_ids, found.boxes_xyxy_px.tolist(), strict=True)
     ]
     confidences = [round(confidence, 4) for confidence in found.confidences.tolist()]

@@ -19,7 +19,7 @@ from runner.dataset.labels import parse_labels, turn_boxes
 from runner.dataset.layouts import read_layout
 from runner.dataset.versions import fetch_dataset, slug
 from runner.errors import NotSetUpError
-from runner.label_studio.regions import Box
+from runner.label_studio.regions import LabelledBox
 from runner.sample import CLASSES
 from runner.stages.parallel import threads
 from runner.store import Store
@@ -46,7 +46,7 @@ class LabelledPicture:
     image: Path
     sha256: str
     text: bytes | None
-    boxes: list[Box]
+    boxes: list[LabelledBox]
     part: str | None
 
 
@@ -85,11 +85,11 @@ def read_dataset(folder: Path) -> LabelledDataset:
     return LabelledDataset(layout.classes, pictures, layout.about)
 
 
-def parse_boxes(text: bytes, classes: list[str]) -> list[Box]:
+def parse_boxes(text: bytes, classes: list[str]) -> list[LabelledBox]:
     """Return the boxes of a label file that `prepare` accepts."""
     labels = parse_labels(text, where="", classes=len(classes))
     rows = zip(labels.class_ids.tolist(), labels.boxes_xywhn.tolist(), strict=True)
-    return [Box(classes[number], (x, y, w, h)) for number, (x, y, w, h) in rows]
+    return [LabelledBox(classes[number], (x, y, w, h)) for number, (x, y, w, h) in rows]
 
 
 def class_list(config: Config, dataset: LabelledDataset) -> list[str]:
@@ -107,12 +107,12 @@ def dataset_name(config: Config) -> str:
     return config.dataset.name if config.dataset.url != "sample" else slug(config.labels.title) or "labels"
 
 
-def upright_boxes(boxes: Sequence[Box], image: Path, frame: Frame) -> list[Box]:
+def upright_boxes(boxes: Sequence[LabelledBox], image: Path, frame: Frame) -> list[LabelledBox]:
     """Map boxes of a dataset to the upright picture."""
     return _turn(boxes, _orientation(image)) if frame == "stored" else list(boxes)
 
 
-def dataset_boxes(boxes: Sequence[Box], image: Path, frame: Frame) -> list[Box]:
+def dataset_boxes(boxes: Sequence[LabelledBox], image: Path, frame: Frame) -> list[LabelledBox]:
     """Map boxes of the upright picture to the dataset's frame: the inverse of `upright_boxes`."""
     orientation = _orientation(image)
     return _turn(boxes, _INVERSE.get(orientation, orientation)) if frame == "stored" else list(boxes)
@@ -127,11 +127,11 @@ def scratch(project: Path) -> Iterator[Path]:
         yield Path(folder)
 
 
-def _turn(boxes: Sequence[Box], orientation: int) -> list[Box]:
+def _turn(boxes: Sequence[LabelledBox], orientation: int) -> list[LabelledBox]:
     if orientation == 1 or not boxes:
         return list(boxes)
     turned = turn_boxes([box.xywhn for box in boxes], orientation).tolist()
-    return [Box(box.label, (x, y, w, h)) for box, (x, y, w, h) in zip(boxes, turned, strict=True)]
+    return [LabelledBox(box.label, (x, y, w, h)) for box, (x, y, w, h) in zip(boxes, turned, strict=True)]
 
 
 def _orientation(picture: Path) -> int:

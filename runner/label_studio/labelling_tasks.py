@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 from runner.dataset.names import shown
 from runner.errors import LabelStudioError
-from runner.label_studio.regions import Box, ScoredBox, region
+from runner.label_studio.regions import LabelledBox, ScoredBox, region
 from runner.label_studio.server import ONCE, Project
 from runner.label_studio.task_images import TaskImages
 from runner.stages.parallel import threads
@@ -66,7 +66,7 @@ class NewPicture:
     path: Path
     data: dict[str, Any]
     image: str | None = None
-    boxes: Sequence[Box] | None = None
+    boxes: Sequence[LabelledBox] | None = None
     predictions: Predictions = field(default_factory=dict)
 
 

@@ -16,7 +16,7 @@ from runner.label_studio.labelled_dataset import (
     dataset_boxes,
     parse_boxes,
 )
-from runner.label_studio.regions import Box
+from runner.label_studio.regions import LabelledBox
 from runner.stages.split import group_key, part_of
 
 SAME = 1e-5  # [fraction] of a picture: boxes closer than this are equal, as writing and reading round them
@@ -127,7 +127,7 @@ def check_merged(merged: MergedDataset, before: LabelledDataset) -> None:
             raise LabelStudioError(f"{picture.name}: its label file would have other boxes; nothing was written")
 
 
-def same_boxes(one: Sequence[Box], other: Sequence[Box]) -> bool:
+def same_boxes(one: Sequence[LabelledBox], other: Sequence[LabelledBox]) -> bool:
     """Whether two pictures have the same boxes, in any order; duplicates count once."""
     return all(any(_same(box, each) for each in there) for here, there in ((one, other), (other, one)) for box in here)
 
@@ -148,7 +148,7 @@ def free_name(name: str, sha256: str, taken: set[str]) -> str:
     return safe
 
 
-def label_text(boxes: Sequence[Box], classes: list[str]) -> bytes:
+def label_text(boxes: Sequence[LabelledBox], classes: list[str]) -> bytes:
     """Return a label file's content; independent of the order in which boxes were drawn."""
     rows = sorted((classes.index(box.label), box.xywhn) for box in boxes)
     return format_labels([number for number, _ in rows], [xywhn for _, xywhn in rows]).encode()
@@ -163,7 +163,7 @@ def _check_classes(before: LabelledDataset, classes: list[str]) -> None:
         )
 
 
-def _same(one: Box, other: Box) -> bool:
+def _same(one: LabelledBox, other: LabelledBox) -> bool:
     return one.label == other.label and all(abs(a - b) < SAME for a, b in zip(one.xywhn, other.xywhn, strict=True))
 
 

@@ -15,7 +15,7 @@ ALIGNED = 0.01  # [degrees] a box turned by less than this from an axis is uprig
 _KIND = "rectanglelabels"
 
 
-class Box(NamedTuple):
+class LabelledBox(NamedTuple):
     """A labelled box: centre and size as fractions of the picture, 0 to 1."""
 
     label: str
@@ -33,7 +33,7 @@ class Box(NamedTuple):
         return cls(label, ((x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1))
 
 
-ScoredBox = tuple[Box, float]  # a model's box and its confidence, 0 to 1
+ScoredBox = tuple[LabelledBox, float]  # a model's box and its confidence, 0 to 1
 
 
 @dataclass
@@ -46,12 +46,12 @@ class RegionBoxes:
         notes: regions that were clipped, replaced by an upright box, or left out because they are outside the picture.
     """
 
-    boxes: list[Box] = field(default_factory=list)
+    boxes: list[LabelledBox] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
-def region(box: Box, size_px: tuple[int, int], number: int, confidence: float | None = None) -> dict[str, Any]:
+def region(box: LabelledBox, size_px: tuple[int, int], number: int, confidence: float | None = None) -> dict[str, Any]:
     """Return a box in Label Studio's form.
 
     Args:
@@ -111,7 +111,7 @@ class _RegionError(Exception):
     """A region that is not a box of a known class; the message says why and what to do."""
 
 
-def _read(each: object, classes: Collection[str], rotated: str, notes: list[str]) -> list[Box]:
+def _read(each: object, classes: Collection[str], rotated: str, notes: list[str]) -> list[LabelledBox]:
     if not isinstance(each, Mapping) or not isinstance(value := each.get("value"), Mapping):
         raise _RegionError("not a region of Label Studio, expected a rectangle with a label; delete it")
     if each.get("type") != _KIND:
@@ -156,7 +156,7 @@ def _around(xywh: tuple[float, ...], degrees: float, size_px: tuple[float, float
     return min(xs) / size_px[0], min(ys) / size_px[1], max(xs) / size_px[0], max(ys) / size_px[1]
 
 
-def _clip(label: str, corners: tuple[float, float, float, float], notes: list[str]) -> list[Box]:
+def _clip(label: str, corners: tuple[float, float, float, float], notes: list[str]) -> list[LabelledBox]:
     """Clip a box to the picture, if any of it is inside, and note it."""
     x1, y1, x2, y2 = (min(max(corner, 0.0), 1.0) for corner in corners)
     if min(x2 - x1, y2 - y1) < SMALLEST:
@@ -164,7 +164,7 @@ def _clip(label: str, corners: tuple[float, float, float, float], notes: list[st
         return []
     if max(abs(a - b) for a, b in zip(corners, (x1, y1, x2, y2), strict=True)) > 1e-4:
         notes.append(f"{label}: crossed the edge of the picture, clipped")
-    return [Box.from_corners(label, (x1, y1, x2, y2))]
+    return [LabelledBox.from_corners(label, (x1, y1, x2, y2))]
 
 
 def _number(values: Mapping[str, Any], key: str) -> float:

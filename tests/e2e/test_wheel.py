@@ -10,7 +10,7 @@ import pytest
 
 from runner.label_studio.labelled_dataset import parse_boxes
 from runner.label_studio.labelling_tasks import inspect_picture
-from runner.label_studio.regions import Box, region
+from runner.label_studio.regions import LabelledBox, region
 from runner.sample import draw_sample
 from tests.support.label_studio import LabelStudio
 from tests.support.person import PARAMS, PIN, Person
@@ -30,7 +30,7 @@ class Annotator:
     def __init__(self, server: LabelStudio, drawn: Path) -> None:
         """Take the server, and the folders of drawn pictures with their labels."""
         self.server = server
-        self.truth: dict[bytes, list[Box]] = {}
+        self.truth: dict[bytes, list[LabelledBox]] = {}
         for image in drawn.glob("*/images/*"):
             labels = image.parents[1] / "labels" / f"{image.stem}.txt"
             text = labels.read_bytes() if labels.exists() else b""

@@ -13,15 +13,15 @@ from PIL import Image
 
 from runner.config.edit import get_param
 from runner.label_studio.labelled_dataset import LabelledDataset, read_dataset
-from runner.label_studio.regions import Box, region
+from runner.label_studio.regions import LabelledBox, region
 from runner.store import Store, open_store
 from tests.conftest import PROJECT
 from tests.support.label_studio import LabelStudio
 from tests.support.projects import set_params
 
 SIZE = (64, 48)  # pixels of the pictures
-AIRPLANE = Box("airplane", (0.5, 0.5, 0.25, 0.25))
-HELICOPTER = Box("helicopter", (0.25, 0.25, 0.25, 0.25))
+AIRPLANE = LabelledBox("airplane", (0.5, 0.5, 0.25, 0.25))
+HELICOPTER = LabelledBox("helicopter", (0.25, 0.25, 0.25, 0.25))
 
 
 def picture(path: Path, seed: int) -> Path:
@@ -97,7 +97,9 @@ class Bench:
         (found,) = [task for task in self.tasks() if task["data"].get("name") == name]
         return found
 
-    def draw(self, task: int, *boxes: Box, cancelled: bool = False, changes: dict[str, Any] | None = None) -> int:
+    def draw(
+        self, task: int, *boxes: LabelledBox, cancelled: bool = False, changes: dict[str, Any] | None = None
+    ) -> int:
         """Annotate a task as a person would; return the number of the annotation.
 
         Args:
@@ -127,7 +129,7 @@ class Bench:
         shutil.unpack_archive(folder / "version.zip", folder / "files")
         return read_dataset(folder / "files")
 
-    def boxes(self) -> dict[str, list[Box]]:
+    def boxes(self) -> dict[str, list[LabelledBox]]:
         """Name of a picture in the dataset → its boxes, rounded."""
         return {each.name: rounded(each.boxes) for each in self.dataset().pictures}
 
@@ -138,7 +140,7 @@ class Bench:
         return content
 
 
-def rounded(boxes: Sequence[Box]) -> list[Box]:
+def rounded(boxes: Sequence[LabelledBox]) -> list[LabelledBox]:
     """Boxes as a label file keeps them."""
     whole = [(box.label, [round(part, 4) for part in box.xywhn]) for box in boxes]
-    return [Box(label, (x, y, w, h)) for label, (x, y, w, h) in whole]
+    return [LabelledBox(label, (x, y, w, h)) for label, (x, y, w, h) in whole]

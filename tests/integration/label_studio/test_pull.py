@@ -11,7 +11,7 @@ from runner.dataset.versions import add_dataset
 from runner.errors import LabelStudioError, NotSetUpError
 from runner.label_studio.import_pictures import import_pictures
 from runner.label_studio.pull import pull
-from runner.label_studio.regions import Box
+from runner.label_studio.regions import LabelledBox
 from runner.label_studio.setup import set_up
 from tests.support.annotating import AIRPLANE, HELICOPTER, Bench, labelled, picture, pictures
 from tests.support.cutting import cutting
@@ -72,8 +72,8 @@ def test_the_newest_counts_when_a_task_was_annotated_twice(started: Bench) -> No
 
 def test_nothing_is_written_when_annotations_are_invalid(started: Bench) -> None:
     tasks = [started.task(f"000{number}.jpg")["id"] for number in range(3)]
-    started.draw(tasks[0], Box("airplane", (0.55, 0.5, 0.3, 0.2)), changes={"rotation": 30})
-    wrong = [started.draw(tasks[1], Box("submarine", AIRPLANE.xywhn))]
+    started.draw(tasks[0], LabelledBox("airplane", (0.55, 0.5, 0.3, 0.2)), changes={"rotation": 30})
+    wrong = [started.draw(tasks[1], LabelledBox("submarine", AIRPLANE.xywhn))]
     wrong.append(started.draw(tasks[2], AIRPLANE, changes={"rectanglelabels": []}))
     started.set(labels={"rotated": "refuse"})
     refused(
@@ -195,9 +195,9 @@ def test_boxes_are_where_people_see_them_when_exif_turns_the_picture(bench: Benc
     assert (region["original_width"], region["original_height"]) == (40, 30)
     assert [region["value"][key] for key in ("x", "y", "width", "height")] == pytest.approx([15, 20, 10, 20])
     assert pull(bench.project).endswith("nothing is new")
-    bench.draw(bench.task("a.jpg")["id"], Box("helicopter", seen))
+    bench.draw(bench.task("a.jpg")["id"], LabelledBox("helicopter", seen))
     pull(bench.project)
-    assert bench.boxes() == {"a.jpg": [Box("helicopter", in_frame)]}
+    assert bench.boxes() == {"a.jpg": [LabelledBox("helicopter", in_frame)]}
 
 
 def test_new_pictures_get_a_part_when_the_dataset_has_parts(started: Bench, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from runner.label_studio.captures import Capture, CaptureStore, count_captures, read_captures
-from runner.label_studio.regions import Box
+from runner.label_studio.regions import LabelledBox
 from tests.support.captures import MODEL, keep_capture
 
 LONG_AGO = date(2020, 1, 1)
@@ -40,7 +40,7 @@ def test_nothing_is_found_when_nothing_was_captured(tmp_path: Path) -> None:
 def test_the_models_boxes_are_fractions_when_nobody_corrected_them(tmp_path: Path, keep: Keep) -> None:
     keep(0.9, 0.25, almost=1)
     (capture,) = captures(tmp_path)
-    box = Box("airplane", (0.375, 0.375, 0.25, 0.25))
+    box = LabelledBox("airplane", (0.375, 0.375, 0.25, 0.25))
     assert [(each, round(score, 2)) for each, score in capture.boxes()] == [(box, 0.9), (box, 0.25)]
     assert (capture.origin, capture.is_corrected, len(capture.answer.detections)) == ("capture", False, 1)
 
@@ -49,7 +49,7 @@ def test_a_persons_boxes_take_their_place_when_they_were_sent(tmp_path: Path, ke
     right = {"label": "helicopter", "box": {"x1": -5, "y1": 0, "x2": 20, "y2": 60}}
     keep(0.9, feedback={"verdict": "wrong", "boxes": [right], "comment": "no airplane"})
     (capture,) = captures(tmp_path)
-    assert capture.boxes() == [(Box("helicopter", (0.25, 0.5, 0.5, 1.0)), 1.0)]
+    assert capture.boxes() == [(LabelledBox("helicopter", (0.25, 0.5, 0.5, 1.0)), 1.0)]
     assert (capture.origin, capture.is_corrected) == ("feedback", True)
     assert capture.feedback and capture.feedback.comment == "no airplane"
 

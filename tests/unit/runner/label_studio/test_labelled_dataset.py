@@ -7,10 +7,10 @@ import pytest
 
 from runner.dataset.labels import turn_boxes
 from runner.label_studio.labelled_dataset import dataset_boxes, upright_boxes
-from runner.label_studio.regions import Box
+from runner.label_studio.regions import LabelledBox
 from tests.support.pictures import turned
 
-BOXES = [Box("a", (0.3, 0.2, 0.1, 0.3)), Box("b", (0.8, 0.6, 0.4, 0.2))]
+BOXES = [LabelledBox("a", (0.3, 0.2, 0.1, 0.3)), LabelledBox("b", (0.8, 0.6, 0.4, 0.2))]
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

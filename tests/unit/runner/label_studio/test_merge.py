@@ -12,12 +12,12 @@ from runner.errors import LabelStudioError
 from runner.label_studio.annotations import Annotation
 from runner.label_studio.labelled_dataset import LabelledDataset, LabelledPicture, parse_boxes
 from runner.label_studio.merge import MergedDataset, check_merged, free_name, label_text, merge, same_boxes
-from runner.label_studio.regions import Box
+from runner.label_studio.regions import LabelledBox
 from tests.support.pictures import encoded, gradient, turned
 
 CLASSES = ["airplane", "helicopter"]
 AT = (0.5, 0.5, 0.25, 0.25)
-AIRPLANE, HELICOPTER = Box("airplane", AT), Box("helicopter", AT)
+AIRPLANE, HELICOPTER = LabelledBox("airplane", AT), LabelledBox("helicopter", AT)
 Picture = Callable[..., LabelledPicture]
 
 
@@ -36,7 +36,7 @@ def digest(name: str) -> str:
     return hashlib.sha256(name.encode()).hexdigest()
 
 
-def drawn(boxes: list[Box] | None, origin: str = "", image: Path | None = None, name: str = "") -> Annotation:
+def drawn(boxes: list[LabelledBox] | None, origin: str = "", image: Path | None = None, name: str = "") -> Annotation:
     return Annotation(1, {"origin": origin}, boxes, datetime.now(UTC), image, name)
 
 
@@ -65,8 +65,8 @@ def test_a_label_file_stays_byte_for_byte_when_its_boxes_are_drawn_again(picture
     assert (result.changed, texts(result)) == (0, {"a.jpg": text})
 
 
-@pytest.mark.parametrize("boxes", [[], [HELICOPTER], [Box("airplane", (0.5, 0.5, 0.25, 0.3))]])
-def test_a_picture_is_relabelled_when_its_boxes_differ(picture: Picture, boxes: list[Box]) -> None:
+@pytest.mark.parametrize("boxes", [[], [HELICOPTER], [LabelledBox("airplane", (0.5, 0.5, 0.25, 0.3))]])
+def test_a_picture_is_relabelled_when_its_boxes_differ(picture: Picture, boxes: list[LabelledBox]) -> None:
     result = merged([picture("a.jpg")], {"a.jpg": drawn(boxes, "feedback")})
     assert (result.relabelled, result.added, result.removed) == (["a.jpg"], [], [])
     assert texts(result) == {"a.jpg": label_text(boxes, CLASSES)}
@@ -83,7 +83,7 @@ def test_a_picture_is_added_with_a_free_name_when_it_is_new(picture: Picture, tm
 
 def test_boxes_turn_back_when_the_new_picture_is_stored_sideways(tmp_path: Path) -> None:
     (tmp_path / "17").write_bytes(turned(6))
-    new = drawn([Box("airplane", (0.25, 0.5, 0.1, 0.2))], "import", tmp_path / "17", "a.jpg")
+    new = drawn([LabelledBox("airplane", (0.25, 0.5, 0.1, 0.2))], "import", tmp_path / "17", "a.jpg")
     assert texts(merged([], {"new": new})) == {"a.jpg": b"0 0.500000 0.750000 0.200000 0.100000\n"}
 
 
@@ -122,7 +122,7 @@ def test_boxes_are_the_same_when_order_and_duplicates_differ() -> None:
     assert same_boxes([], [])
     assert not same_boxes([AIRPLANE], [AIRPLANE, HELICOPTER])
     assert not same_boxes([AIRPLANE], [])
-    assert not same_boxes([AIRPLANE], [Box("airplane", (0.5, 0.5, 0.25, 0.2501))])
+    assert not same_boxes([AIRPLANE], [LabelledBox("airplane", (0.5, 0.5, 0.25, 0.2501))])
 
 
 def test_a_name_is_free_when_its_stem_is_taken_in_another_case() -> None:

@@ -5,10 +5,10 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 
-from runner.label_studio.regions import Box, labels_of, read_regions, region
+from runner.label_studio.regions import LabelledBox, labels_of, read_regions, region
 
 CLASSES = ["airplane", "helicopter"]
-BOX = Box("helicopter", (0.275, 0.325, 0.3, 0.25))
+BOX = LabelledBox("helicopter", (0.275, 0.325, 0.3, 0.25))
 
 
 def changed(**changes: Any) -> dict[str, Any]:
@@ -17,9 +17,10 @@ def changed(**changes: Any) -> dict[str, Any]:
     return {**made, **changes, "value": made["value"] | value}
 
 
-def read(*result: object, rotated: Literal["box", "refuse"] = "box") -> tuple[list[Box], list[str], list[str]]:
+def read(*result: object, rotated: Literal["box", "refuse"] = "box") -> tuple[list[LabelledBox], list[str], list[str]]:
     found = read_regions(list(result), CLASSES, rotated)
-    return [Box(box.label, tuple(round(it, 4) for it in box.xywhn)) for box in found.boxes], found.problems, found.notes  # type: ignore[arg-type]
+    boxes = [LabelledBox(box.label, tuple(round(it, 4) for it in box.xywhn)) for box in found.boxes]  # type: ignore[arg-type]
+    return boxes, found.problems, found.notes
 
 
 def test_there_are_no_boxes_when_nothing_was_drawn() -> None:
