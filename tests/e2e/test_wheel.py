@@ -1,4 +1,4 @@
-"""The whole wheel, with no step by hand: labelled, trained, served, missed, labelled again, trained again."""
+"""The whole wheel, with no step by hand: labelled, trained, served, missed, labelled and trained again, taken back."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from runner.label_studio.labelling_tasks import inspect_picture
 from runner.label_studio.regions import LabelledBox, region
 from runner.sample import draw_sample
 from tests.support.label_studio import LabelStudio
-from tests.support.person import PARAMS, PIN, Person
-from tests.support.projects import Run, copy_project, set_params
+from tests.support.projects import IDENTITY, Run, copy_project, set_params
 from tests.support.s3 import S3
 from tests.support.servers import running
 
@@ -22,6 +21,48 @@ pytestmark = pytest.mark.slow
 
 CLASSES = ["airplane", "helicopter"]
 TITLE = "the wheel"
+PIN = Path("gitops/serving/environments/dev/model.env")
+# A model of an epoch or two finds nothing: the gate asks for nothing, so that it can pass.
+PARAMS = {
+    "presets": {"train": "smoke"},
+    "split": {"val": 0.2, "test": 0.2},
+    "model": {"name": "loop", "imgsz": 64},
+    "gate": {"min_map50": 0.0, "min_boxes": 1, "max_latency": 100.0},
+    "labels": {"title": TITLE},
+}
+
+
+class Person:
+    """Somebody with a clone and the keys, who types the README's commands."""
+
+    def __init__(self, folder: Path, run: Run, environment: dict[str, str]) -> None:
+        self.folder, self.run, self.environment = folder, run, environment
+
+    def does(self, *command: str) -> str:
+        done = self.run(*command, cwd=self.folder, **self.environment)
+        assert done.returncode == 0, f"{command}: {done.stdout[-3000:]}{done.stderr[-3000:]}"
+        return str(done.stdout)
+
+    def runner(self, *arguments: str) -> str:
+        return self.does("python", "-m", "runner", *arguments)
+
+    def commits(self, message: str) -> None:
+        self.does("git", "add", "-A")
+        self.does("git", *IDENTITY, "commit", "-qm", message)
+
+    def trains(self, message: str) -> None:
+        """Train, judge, publish and pin."""
+        self.does("dvc", "repro")
+        self.does("dvc", "push", "--run-cache")
+        assert self.runner("gate").splitlines()[-1] == "passes"
+        self.runner("publish")
+        self.commits(message)
+        self.runner("promote", "--to", "dev")
+        self.commits(f"dev: {message}")
+
+    def pin(self) -> dict[str, str]:
+        lines = (self.folder / PIN).read_text(encoding="utf-8").splitlines()
+        return dict(line.split("=", 1) for line in lines if not line.startswith("#"))
 
 
 class Annotator:
@@ -36,15 +77,10 @@ class Annotator:
             text = labels.read_bytes() if labels.exists() else b""
             self.truth[image.read_bytes()] = parse_boxes(text, CLASSES)
 
-    @property
-    def project(self) -> int:
-        """The number of the project."""
-        (found,) = self.server.ask("GET", "/api/projects/", params={"title": TITLE})["results"]
-        return int(found["id"])
-
     def waiting(self) -> list[dict[str, Any]]:
         """The tasks that nobody finished."""
-        options = {"project": self.project, "fields": "all", "page_size": -1}
+        (found,) = self.server.ask("GET", "/api/projects/", params={"title": TITLE})["results"]
+        options = {"project": found["id"], "fields": "all", "page_size": -1}
         tasks: list[dict[str, Any]] = self.server.ask("GET", "/api/tasks/", params=options)["tasks"]
         return [task for task in tasks if not task["is_labeled"]]
 
@@ -80,10 +116,8 @@ def test_the_report_shows_the_round_when_the_wheel_turned_once(
     put(minio, bucket, "incoming/planes", first)
     put(minio, bucket, "incoming/new", new / "images")
     annotator = Annotator(label_studio, drawn)
-    me = Person(copy_project(project, tmp_path / "flywheel", environment), run, store | label_studio.environment)
-    (me.folder / PIN).parent.mkdir(parents=True, exist_ok=True)
-    (me.folder / PIN).write_text("MODEL_URI=\nMODEL_SHA256=\nMODEL_VERSION=\nMODEL_COMMIT=\nMODEL_MAP50=\n")
-    set_params(me.folder, {**PARAMS, "labels": {"title": TITLE}})
+    me = Person(copy_project(project, tmp_path / "flywheel ü", environment), run, store | label_studio.environment)
+    set_params(me.folder, PARAMS)
     me.runner("store", "init")
     me.runner("store", "use")
     me.runner("dataset", "add", f"{store['STORE_URI']}/incoming/planes/")
@@ -95,37 +129,41 @@ def test_the_report_shows_the_round_when_the_wheel_turned_once(
     assert len(annotator.waiting()) == 20
     annotator.work()
     assert "pictures             40      60     +20" in me.runner("labels", "pull")
-    me.git("add", "-A")
-    me.git("commit", "-qm", "labels")
+    me.commits("labels")
     me.trains("first round")
+    pinned = me.pin()
 
     # A server runs what is pinned; it sees pictures that it was never trained on, and keeps those that it misses.
     capturing = {
-        "CAPTURE_URI": store["STORE_URI"],
-        "CAPTURE_STRATEGIES": "nothing_found,below:1",
-        "CAPTURE_PER_MINUTE": "100",
-        "CAPTURE_SIMILAR_BITS": "-1",
-        "ENVIRONMENT": "dev",
+        **{"CAPTURE_URI": store["STORE_URI"], "CAPTURE_STRATEGIES": "nothing_found,below:1", "ENVIRONMENT": "dev"},
+        **{"CAPTURE_PER_MINUTE": "100", "CAPTURE_SIMILAR_BITS": "-1"},
     }
     (tmp_path / "server").mkdir()
     keys = {name: value for name, value in store.items() if name.startswith("AWS_")}
-    with running(tmp_path / "server", **me.pin(), **keys, **capturing) as server:
+    with running(tmp_path / "server", **pinned, **keys, **capturing) as server:
         images = sorted((flown / "images").iterdir())
         answers = [server.post("/detect", image.read_bytes()).json() for image in images]
         seen = answers[0]["request_id"].encode()
         verdict = server.post_form("/feedback", [("request_id", None, seen), ("verdict", None, b"missed")])
         assert verdict.json()["picture"] == "kept"
+    served = answers[0]["model"]
+    assert (served["name"], served["version"], served["commit"]) == ("loop", "1", pinned["MODEL_COMMIT"])
 
-    # What came back is labelled, and the next version is trained on.
+    # What came back is labelled, and the next version is trained on and judged beside the first.
     assert ": 20 tasks created" in me.runner("captures", "push")
     (asked,) = [task for task in annotator.waiting() if task["data"]["origin"] == "feedback"]
-    assert asked["data"]["request_id"] == answers[0]["request_id"] and asked["data"]["verdict"] == "missed"
+    assert asked["data"]["request_id"] == answers[0]["request_id"]
+    assert asked["data"]["verdict"] == "missed"
     assert {task["predictions"][0]["model_version"] for task in annotator.waiting()} == {"loop 1"}
     annotator.work()
     assert "pictures             60      80     +20" in me.runner("labels", "pull")
-    me.git("add", "-A")
-    me.git("commit", "-qm", "labels: what was missed")
+    me.commits("labels: what was missed")
     me.trains("second round")
+    judged = json.loads((me.folder / ".work/verdict.json").read_text())["findings"]
+    assert {each["criterion"] for each in judged} >= {"AP50 of airplane", "AP50 of helicopter", "latency"}
+    models = json.loads(me.runner("models", "--json"))
+    listed = [(each["version"], each["environments"], each["latest"]) for each in models]
+    assert listed == [(2, ["dev"], True), (1, [], False)]
 
     said_last = me.runner("flywheel")
     rounds = [line.split() for line in said_last.splitlines() if line.strip()[:1].isdigit()]
@@ -139,3 +177,6 @@ def test_the_report_shows_the_round_when_the_wheel_turned_once(
     assert "nothing is new" in me.runner("labels", "pull")
     assert ": 0 tasks created" in me.runner("captures", "push")
     assert json.loads(me.runner("plan", "--json"))["answer"] == "nothing"
+    assert " 0 errors" in me.runner("store", "verify")
+    me.does("git", *IDENTITY, "revert", "--no-edit", "HEAD")  # the way back is Git's
+    assert me.pin() == pinned
