@@ -79,9 +79,10 @@ def applications() -> dict[str, str]:
     return found
 
 
-def refresh(application: str) -> None:
-    """Let Argo CD look at Git now, as gitops/README.md says."""
-    kubectl("annotate", "application", application, f"--namespace={ARGO_CD}", "argocd.argoproj.io/refresh=hard")
+def refresh() -> None:
+    """Let Argo CD look at Git now, as gitops/README.md says of one Application: nobody tells it of a person's push."""
+    annotation = "argocd.argoproj.io/refresh=hard"
+    kubectl("annotate", "application", "--all", f"--namespace={ARGO_CD}", "--overwrite", annotation)
 
 
 @dataclass

@@ -290,9 +290,11 @@ def test_a_bad_image_of_the_store_is_taken_back_through_git(desk: Desk) -> None:
     desk.shell(f"sed -i 's/{good}/sha256:{'0' * 64}/' gitops/images/kustomization.yaml")
     desk.push("A bad image", "main", "platform")
     try:
+        refresh()
         until(lambda: not_settled().get("flywheel-minio"), 420, "Argo CD sees it", every=2)
     finally:
         desk.shell("git revert --no-edit HEAD && git push --quiet origin HEAD:main HEAD:platform")
+        refresh()
     settle(900)
 
 
@@ -307,7 +309,7 @@ def test_the_server_answers_on_when_its_image_has_no_digest_any_more(desk: Desk)
         said = desk.shell("make bootstrap PLATFORM=kubernetes", fails=True)
         assert "gitops/images/kustomization.yaml" in said
         assert "flywheel-serving" in said
-        refresh("flywheel-serving-dev")
+        refresh()
         until(lambda: "flywheel-serving-dev" in not_settled(), 420, "Argo CD sees it", every=2)
         time.sleep(30)
         assert served() == before

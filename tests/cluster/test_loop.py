@@ -51,7 +51,7 @@ def test_no_request_is_lost_when_a_model_takes_the_place_of_another_and_a_revert
         ended(run)
         number = assert_pinned_and_served(desk, commit, run, before)
         desk.shell("git revert --no-edit HEAD && git push --quiet origin HEAD:main")
-        refresh("flywheel-serving-dev")
+        refresh()
         until(lambda: served().get("version") == number - 1, 420, "the former version")
     assert not asking.lost
     assert run_of(commit) == run  # the revert starts nothing

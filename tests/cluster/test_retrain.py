@@ -18,6 +18,7 @@ from tests.cluster.desk import (
     get,
     items,
     kubectl,
+    refresh,
     the_store,
     typed,
     until,
@@ -205,6 +206,7 @@ def test_a_cpu_trains_within_its_limits_and_nothing_is_pinned_when_no_gpu_comes(
     desk.shell("sed -i 's/^GPU=.*/GPU=fixed/' gitops/cluster/cluster.env")
     facts = desk.push("GPUs that stay", "main", "platform")
     try:
+        refresh()
         until(has_gpus, 420, "GPU=fixed in the cluster", every=2)
         settle(420)
         before, stored = pins(desk), versions(desk)
@@ -223,6 +225,7 @@ def test_a_cpu_trains_within_its_limits_and_nothing_is_pinned_when_no_gpu_comes(
     finally:
         desk.pull()
         desk.shell(f"git revert --no-edit {facts} && git push --quiet origin HEAD:main HEAD:platform")
+        refresh()
         until(lambda: not has_gpus(), 420, "no GPUs in the cluster", every=2)
         settle(420)
         kubectl("delete", "namespace", GPU_NAMESPACE, "--wait=false")
