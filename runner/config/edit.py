@@ -1,6 +1,6 @@
-"""Edits of single values in params.yaml; comments, order, blank lines and quotes stay byte for byte.
+"""Edits of single values in params.yaml; comments, order, blank lines and quotes stay.
 
-The file is loaded and dumped with ruamel, as `dvc exp run -S` does. A file that this would reformat is refused.
+The file is loaded and dumped with ruamel, as `dvc exp run -S` does: blanks that align values may go.
 """
 
 import io
@@ -25,7 +25,7 @@ def set_params(path: Path, values: Mapping[Key, str]) -> bool:
     """Set texts in params.yaml atomically; return whether the file changed. A new key becomes the first of its section.
 
     Raises:
-        ConfigError: the file cannot be read, or its YAML style cannot be edited; the file is unchanged.
+        ConfigError: the file cannot be read, or the value's place is no scalar; the file is unchanged.
     """
     text, content = _read(path)
     changes = {key: value for key, value in values.items() if _value(content, key) != value}
@@ -65,7 +65,7 @@ def _value(content: object, key: Key) -> str | None:
 
 
 def _edit(text: str, values: Mapping[Key, str]) -> str | None:
-    """Return the text with the values set; None if more than these would change, or one of them is not a scalar."""
+    """Return the text with the values set; None if another value would change, or one of them is not a scalar."""
     line_end = "\r\n" if "\r\n" in text else "\n"
     lines = text.replace("\r\n", "\n")
     lines += "" if lines.endswith("\n") or not lines else "\n"
@@ -76,7 +76,8 @@ def _edit(text: str, values: Mapping[Key, str]) -> str | None:
     content = ruamel.load(lines)
     head = lines if content is None else ""
     content = CommentedMap() if content is None else content
-    if not isinstance(content, CommentedMap) or head + _dump(ruamel, content) != lines:
+    same = yaml.load(head + _dump(ruamel, content), Loader=yaml.BaseLoader) == yaml.load(lines, Loader=yaml.BaseLoader)
+    if not isinstance(content, CommentedMap) or not same:
         return None
     for (section, key), value in values.items():
         if content.get(section) is None:

@@ -92,6 +92,19 @@ def test_only_the_values_change(tmp_path: Path, text: str, values: dict[Key, str
 
 
 @pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a:\n  b:   1  # one\n", "a:\n  k: v\n  b: 1    # one\n"),
+        ("c:\n    d: 1\na:\n  b: 1\n", "c:\n    d: 1\na:\n    k: v\n    b: 1\n"),
+        ("c: 1\r\na:\n", "c: 1\r\na:\r\n  k: v\r\n"),
+    ],
+    ids=["aligned", "indents", "line ends"],
+)
+def test_blanks_alone_change_when_the_file_is_not_in_the_editors_form(tmp_path: Path, text: str, expected: str) -> None:
+    assert edit(tmp_path, text, {("a", "k"): "v"}) == expected
+
+
+@pytest.mark.parametrize(
     "value",
     ["no", "1e5", "12", "1_000", "0x1f", "0o17", "null", "~", "a: b", "a #b", "größe", "2026-01-01", "[", "1:30"],
 )
@@ -110,7 +123,7 @@ def test_digest_stays_a_text_for_every_reader(tmp_path_factory: pytest.TempPathF
     "text",
     [
         *("a: [", "- 1\n", "a: 1\n", "a: [1]\n", "a:\n  k: [1]\n", "a:\n  k: {b: 1}\n"),
-        *("a:\n  b:   1\n", "a:\n    b: 1\nc:\n  d: 1\n", "a: 1\r\nb: 2\n", "a:\n  b: 1\n  b: 2\n"),
+        *("a:\n  b: 1\n  b: 2\n", "a: &x {b: 1}\nc: *y\n"),
     ],
 )
 def test_file_stays_when_it_cannot_be_edited(tmp_path: Path, text: str) -> None:
