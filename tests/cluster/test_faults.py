@@ -315,6 +315,7 @@ def test_the_server_answers_on_when_its_image_has_no_digest_any_more(desk: Desk)
         assert served() == before
     finally:
         desk.shell("git revert --no-edit HEAD && git push --quiet origin HEAD:main HEAD:platform")
+        refresh()
     settle(900)
     assert served() == before
 
