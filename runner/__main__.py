@@ -17,13 +17,13 @@ from runner.store import cli as store
 
 # Nothing heavy is imported before a command is chosen, so that --help answers at once.
 STAGES = {
-    "compose": "lay params.yaml over the presets of conf/, one checked file per stage",
-    "fetch": "draw the sample, or unpack the dataset's version from the store",
-    "prepare": "check and convert pictures and labels, report what was left out",
-    "split": "deal pictures to train, val and test",
-    "train": "train the detector, continuing after a kill",
-    "export": "write model.onnx and compare it with the weights",
-    "evaluate": "measure model.onnx through the server's own detector",
+    "compose": "compose the presets and params.yaml, validate, write one file per stage",
+    "fetch": "draw the sample, or unpack the dataset version from the store",
+    "prepare": "check and convert pictures and labels, report the files left out",
+    "split": "split the pictures into train, val and test",
+    "train": "train the detector; resume after a kill",
+    "export": "export model.onnx and compare it with the weights",
+    "evaluate": "evaluate model.onnx with the server's detector",
 }
 COMMANDS = (release, store, label_studio, cluster, retrain)  # their modules add them
 
