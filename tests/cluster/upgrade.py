@@ -13,12 +13,25 @@ import pytest
 from runner.cluster import facts as cluster_env
 from tests.cluster import gitea
 from tests.cluster.conftest import DESK, NOTES, QUICK, require, settle
-from tests.cluster.desk import ARGO_CD, Desk, applications, fill_in, fork, items, set_images, supply_secrets, until
+from tests.cluster.desk import (
+    ARGO_CD,
+    Desk,
+    applications,
+    fill_in,
+    fork,
+    get,
+    items,
+    refresh,
+    set_images,
+    supply_secrets,
+    until,
+)
 from tests.cluster.runs import PIN, assert_pinned_and_served, client, ended, pins, run_of
 
 # The last whose Applications were called root, minio, pipelines … and whose pins were in gitops/serving/overlays/<env>.
 BEFORE = os.environ.get("UPGRADE_FROM", "50621d48b3d20fdbad2559262287203e5c809c74")
 PIN_BEFORE = "gitops/serving/overlays/dev/model.env"
+SECRETS_IN = ("flywheel-pipelines", "flywheel-labels")
 
 
 @pytest.fixture
@@ -30,13 +43,21 @@ def earlier() -> Desk:
     fill_in(desk)
     set_images(desk)
     desk.type("make bootstrap PLATFORM=kubernetes")
+    # Argo CD's first look at the forge may come before the forge's CA does, and this version's bootstrap does not wait.
+    until(applied, 300, "Applications", every=10)
+    until(lambda: all(get("namespace", name) for name in SECRETS_IN), 300, "namespaces")
     supply_secrets(desk)
-    until(lambda: len(applications()) > 10, 300, "Applications")
     settle()
     with desk.forge.silent():  # its listener takes no webhook of Gitea
         desk.retrain("The first training", epochs=2)
     desk.type("make first-run")
     return desk
+
+
+def applied() -> bool:
+    """Whether Argo CD has read the fork; tell it to, if not."""
+    refresh()
+    return len(applications()) > 10
 
 
 def uids(kind: str) -> dict[str, str]:
