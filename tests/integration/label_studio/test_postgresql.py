@@ -13,6 +13,7 @@ from tests.support import gitops
 from tests.support.label_studio import HOME, PROGRAM, LabelStudio, migrate, version
 from tests.support.pods import Data, Pod, config_maps, pod_of
 from tests.support.postgresql import PostgreSQL, serving_postgresql
+from tests.support.processes import unavailable
 
 pytestmark = pytest.mark.slow
 README = (gitops.GITOPS / "README.md").read_text(encoding="utf-8")
@@ -21,7 +22,7 @@ README = (gitops.GITOPS / "README.md").read_text(encoding="utf-8")
 @pytest.fixture
 def postgresql() -> Iterator[PostgreSQL]:
     if not PROGRAM.exists():
-        pytest.skip("Label Studio is not installed: `make label-studio`")
+        unavailable("Label Studio is not installed: `make label-studio`")
     with serving_postgresql() as server:
         yield server
 
