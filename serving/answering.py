@@ -49,19 +49,13 @@ class Parameters(BaseModel):
 
 @dataclass(frozen=True)
 class Query:
-    """Parameters of a request, resolved for the loaded model.
-
-    Attributes:
-        options: of the detector.
-        thresholds: confidence per class; a detection must be above it to be shown.
-        default: the model's own thresholds and all classes, so that the answer tells how well the model does.
-    """
+    """Parameters of a request, resolved for the loaded model."""
 
     model: Model
     batcher: Batcher
     options: Options
-    thresholds: Sequence[float]
-    default: bool
+    thresholds: Sequence[float]  # confidence per class; a detection must be above it to be shown
+    default: bool  # the model's own thresholds and all classes: the answer tells how well the model does
 
 
 def resolve(state: State, parameters: Parameters) -> Query:
@@ -87,8 +81,7 @@ def resolve(state: State, parameters: Parameters) -> Query:
 async def predict(state: State, request_id: str, data: bytes, query: Query, since: float) -> Prediction:
     """Detect objects in one picture on a worker, and count it; raise Refused if it is no picture, or when too busy.
 
-    Args:
-        since: perf_counter() when the request was complete.
+    `since` is perf_counter() when the request was complete.
     """
     try:
         detections, waited_ms = await state.workers.run(partial(query.batcher.detect, data, query.options))

@@ -40,13 +40,7 @@ class CaptureWriter:
         self._budget = Budget(settings.capture_queue_bytes)
         self._queue: SimpleQueue[tuple[Prediction, list[str]] | None] = SimpleQueue()
         self._written = RecentHashes(settings.capture_similar_bits)
-        self._limits = RateLimits(
-            {
-                "minute": settings.capture_per_minute,
-                "hour": settings.capture_per_hour,
-                "day": settings.capture_per_day,
-            }
-        )
+        self._limits = RateLimits(settings.capture_per_minute, settings.capture_per_hour, settings.capture_per_day)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="capture", daemon=True)
         metrics.capture_queue_length.set_function(self._queue.qsize)

@@ -22,11 +22,7 @@ _REASONS = {
 
 
 class Refused(HTTPException):
-    """A refused request: the HTTP status and a message for people.
-
-    Attributes:
-        reason: label of the metric `flywheel_rejects_total`.
-    """
+    """A refused request: the HTTP status, a message for people, and the label of `flywheel_rejects_total`."""
 
     def __init__(self, status: int, message: str, reason: str | None = None) -> None:
         """Create the refusal; reason None: it follows from the status."""

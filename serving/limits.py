@@ -2,7 +2,6 @@
 
 import threading
 from collections import Counter
-from collections.abc import Mapping
 
 _PERIODS = {"minute": 60, "hour": 3_600, "day": 86_400}
 
@@ -33,9 +32,9 @@ class Budget:
 class RateLimits:
     """Rate limits per minute, hour and day of the clock."""
 
-    def __init__(self, most: Mapping[str, int]) -> None:
-        """Take the limits for "minute", "hour" and "day"."""
-        self._most = most
+    def __init__(self, *most: int) -> None:
+        """Take the limits per minute, hour and day."""
+        self._most = dict(zip(_PERIODS, most, strict=True))
         self._counts: Counter[tuple[str, int]] = Counter()
 
     def reached(self, now: float) -> str | None:

@@ -27,17 +27,12 @@ def load(settings: Settings) -> Model:
 
 
 class Loader:
-    """Loads the model on a background thread and keeps retrying; a server without a model is alive but not ready.
+    """Loads the model on a background thread and keeps retrying; a server without a model is alive but not ready."""
 
-    Attributes:
-        model: None until it is loaded.
-        problem: why it is not loaded, for people.
-    """
-
-    def __init__(self, settings: Settings, loaded: Callable[[Model], None] = lambda model: None) -> None:
+    def __init__(self, settings: Settings, loaded: Callable[[Model], None]) -> None:
         """Take the settings, and a callback for the loaded model."""
-        self.model: Model | None = None
-        self.problem = "the model is being loaded"
+        self.model: Model | None = None  # until it is loaded
+        self.problem = "the model is being loaded"  # why it is not loaded, for people
         self._settings = settings
         self._loaded = loaded
         self._stop = threading.Event()

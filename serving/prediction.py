@@ -17,21 +17,14 @@ _BASE_BYTES, _DETECTION_BYTES = 2_000, 2_000
 
 @dataclass(frozen=True)
 class Prediction:
-    """Prediction for one picture, with all that a capture of it stores.
-
-    Attributes:
-        data: the file as it was sent.
-        result: width, height and detections as in the answer.
-        almost: detections just below their threshold, not in the answer.
-        thresholds: class name → confidence.
-    """
+    """Prediction for one picture, with all that a capture of it stores."""
 
     request_id: str
-    data: bytes
+    data: bytes  # the file as it was sent
     model: ModelName
     result: Result
-    almost: Sequence[Detection]
-    thresholds: Mapping[str, float]
+    almost: Sequence[Detection]  # just below their threshold, not in the answer
+    thresholds: Mapping[str, float]  # class name → confidence
     time: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     @property

@@ -20,12 +20,7 @@ _GPU_BATCH = 8
 
 
 class State:
-    """State of one server.
-
-    Attributes:
-        batcher: None until the model is loaded.
-        draining: whether the server was told to stop.
-    """
+    """State of one server."""
 
     def __init__(self, settings: Settings) -> None:
         """Create the parts from the settings; their threads start with the server."""
@@ -37,8 +32,8 @@ class State:
         self.recent = RecentPredictions(settings.recent_bytes)
         self.captures = CaptureWriter(settings, self.metrics)
         self.loader = Loader(settings, self._loaded)
-        self.batcher: Batcher | None = None
-        self.draining = False
+        self.batcher: Batcher | None = None  # until the model is loaded
+        self.draining = False  # whether the server was told to stop
         self.metrics.queue_length.set_function(lambda: self.workers.waiting)
         self.metrics.held_bytes.set_function(lambda: self.budget.held)
         self.metrics.ready.set_function(lambda: self.ready)

@@ -29,11 +29,7 @@ class Strategy:
 
 
 def parse_strategies(text: str) -> tuple[Strategy, ...]:
-    """Parse `nothing_found,below:0.4`.
-
-    Raises:
-        ValueError: an unknown name, or a number that is missing or not 0 to 1.
-    """
+    """Parse `nothing_found,below:0.4`; ValueError: an unknown name, or a number that is missing or not 0 to 1."""
     return tuple(_parse(part.strip()) for part in text.split(",") if part.strip())
 
 
@@ -52,11 +48,9 @@ def margin(strategies: Sequence[Strategy]) -> float:
 
 
 def reasons(strategies: Sequence[Strategy], confidences: Sequence[float], thresholds: Sequence[float]) -> list[str]:
-    """Return the strategies that select a picture, as text; empty if none does.
+    """Return the strategies that select a picture, as text.
 
-    Args:
-        confidences: of the detections, down to `margin` below the thresholds.
-        thresholds: of each detection's class.
+    The confidences are those of the detections, down to `margin` below the thresholds of their classes.
     """
     pairs = list(zip(confidences, thresholds, strict=True))
     return [str(strategy) for strategy in strategies if _selects(strategy, pairs)]

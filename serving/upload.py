@@ -19,14 +19,10 @@ _MAX_PARTS = 1_000
 
 @dataclass(frozen=True)
 class Part:
-    """Field of a form.
-
-    Attributes:
-        filename: as sent; None where the field is not a file.
-    """
+    """Field of a form."""
 
     name: str
-    filename: str | None
+    filename: str | None  # as sent; None where the field is not a file
     data: bytes
 
 
@@ -34,11 +30,8 @@ class Part:
 async def form(request: Request, limit: int, budget: Budget, seconds: float) -> AsyncIterator[list[Part]]:
     """Yield the parts of a multipart body; its bytes count against the budget until the block ends.
 
-    A body that is too large, too slow, too much at once, or not a multipart form raises Refused.
-
-    Args:
-        limit: bytes of all files together; enforced by Content-Length and while reading.
-        seconds: time for the body to arrive.
+    Refused: not a multipart form, files of more than `limit` bytes together (by Content-Length, and while reading),
+    slower than `seconds`, or over the budget.
     """
     kind, options = parse_options_header(request.headers.get("content-type"))
     boundary = options.get(b"boundary")

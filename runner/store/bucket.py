@@ -1,7 +1,5 @@
 """Requests to a bucket over an unreliable network: retries, resumed downloads, and clear errors."""
 
-from __future__ import annotations
-
 import functools
 import hashlib
 import io
@@ -52,7 +50,7 @@ def _retried(failure: str) -> Callable[[_Method[Arguments, Result]], _Method[Arg
 
     def decorate(method: _Method[Arguments, Result]) -> _Method[Arguments, Result]:
         @functools.wraps(method)
-        def retried(self: Bucket, key: str, /, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        def retried(self: "Bucket", key: str, /, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
             return self.with_retries(f"{key or 'the bucket'} {failure}", method, self, key, *args, **kwargs)
 
         return retried

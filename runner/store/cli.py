@@ -1,12 +1,10 @@
 """`python -m runner store …`; the code of an action is imported when it runs."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 
 
-def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_parsers(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command to `python -m runner`."""
     store = commands.add_parser("store", help="`store init|use|verify|policy`: the store that STORE_URI names")
     store.set_defaults(run=run)

@@ -1,7 +1,5 @@
 """Expiry of objects in a bucket: S3 lifecycle rules."""
 
-from __future__ import annotations
-
 from minio.commonconfig import ENABLED, Filter
 from minio.lifecycleconfig import (
     AbortIncompleteMultipartUpload,

@@ -1,7 +1,5 @@
 """`store init`: prepare a store and detect the capabilities of its endpoint; idempotent."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Callable

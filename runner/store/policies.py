@@ -1,7 +1,5 @@
 """S3 policies of the store's users."""
 
-from __future__ import annotations
-
 import json
 import re
 from typing import Any

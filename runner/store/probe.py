@@ -1,7 +1,5 @@
 """Capabilities of an endpoint, tested on scratch objects that are removed afterwards."""
 
-from __future__ import annotations
-
 import uuid
 from collections.abc import Callable
 from xml.etree.ElementTree import ParseError

@@ -4,8 +4,6 @@ The manifest is written last: a version without it does not exist. `models/<mode
 passed the gate: {"version": n, "sha256": digest of its manifest}.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re

@@ -3,8 +3,6 @@
 The object `store.json` lists the capabilities of the endpoint, which `store init` detects; without it none is assumed.
 """
 
-from __future__ import annotations
-
 import fcntl
 import hashlib
 import os

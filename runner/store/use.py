@@ -1,7 +1,5 @@
 """`store use`: put DVC's remote into the same store, under dvc/; written to .dvc/config.local, which Git ignores."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

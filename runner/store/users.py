@@ -1,7 +1,5 @@
 """Users of the store on MinIO; other endpoints manage users with their own tools."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """`store verify`: check the digest of every object against its name or a manifest."""
 
-from __future__ import annotations
-
 import json
 import re
 import sys

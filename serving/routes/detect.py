@@ -38,16 +38,15 @@ async def _may_keep(
 MayKeep = Annotated[bool, Depends(_may_keep)]
 
 
-@router.post("/detect", openapi_extra=form_body(FILE), response_model=Answer, summary="Find objects in a picture")
-async def detect(request: Request, state: Shared, parameters: Asked, may_keep: MayKeep) -> Response:
+@router.post("/detect", openapi_extra=form_body(FILE), summary="Find objects in a picture")
+async def detect(request: Request, state: Shared, parameters: Asked, may_keep: MayKeep) -> Answer:
     """Send a picture; get boxes, classes and confidences of the objects in it.
 
     JPEG, PNG, WebP, GIF, BMP, TIFF, JPEG 2000 and AVIF are read; the content decides, not the file's name. Boxes are in
     pixels of the upright picture: a photo with an EXIF orientation is turned first.
     """
     async with _predicted(request, state, parameters, may_keep) as prediction:
-        answer = Answer(request_id=prediction.request_id, model=prediction.model, **dict(prediction.result))
-    return Response(answer.model_dump_json(), media_type="application/json")
+        return Answer(request_id=prediction.request_id, model=prediction.model, **dict(prediction.result))
 
 
 @router.post(
@@ -75,13 +74,8 @@ async def detect_image(request: Request, state: Shared, parameters: Asked, may_k
     return Response(drawn, media_type=kind, headers={"X-Detections": str(len(detections))})
 
 
-@router.post(
-    "/detect/batch",
-    openapi_extra=form_body(FILES),
-    response_model=BatchAnswer,
-    summary="Find objects in several pictures",
-)
-async def detect_batch(request: Request, state: Shared, parameters: Asked, may_keep: MayKeep) -> Response:
+@router.post("/detect/batch", openapi_extra=form_body(FILES), summary="Find objects in several pictures")
+async def detect_batch(request: Request, state: Shared, parameters: Asked, may_keep: MayKeep) -> BatchAnswer:
     """Send several pictures; get one result for each, in the same order.
 
     A file that cannot be read gets an error of its own; the others are answered.
@@ -115,8 +109,7 @@ async def detect_batch(request: Request, state: Shared, parameters: Asked, may_k
             return FileResult(request_id=file_id, filename=name, status=200, found=prediction.result)
 
         results = await _all([result(number, part) for number, part in enumerate(files)])
-    answer = BatchAnswer(request_id=request_id, model=query.model.name, results=results)
-    return Response(answer.model_dump_json(), media_type="application/json")
+    return BatchAnswer(request_id=request_id, model=query.model.name, results=results)
 
 
 @asynccontextmanager

@@ -1,9 +1,9 @@
 """Routes for operators: /model, /healthz, /readyz, /metrics; and / to the API page."""
 
 from fastapi import APIRouter, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import RedirectResponse
 
-from serving.monitoring import CONTENT_TYPE
 from serving.openapi import REFUSALS
 from serving.responses import Health, ModelInfo
 from serving.state import Shared
@@ -65,4 +65,4 @@ async def readyz(state: Shared, response: Response) -> Health:
 )
 async def metrics(state: Shared) -> Response:
     """Metrics of requests, latencies, the queue, detections, confidences, captures and refusals."""
-    return Response(state.metrics.text(), headers={"Content-Type": CONTENT_TYPE})
+    return Response(state.metrics.text(), headers={"Content-Type": CONTENT_TYPE_LATEST})

@@ -31,21 +31,14 @@ _FULL = {"XMinioStorageFull", "InsufficientStorage", "QuotaExceeded", "XMinioAdm
 
 
 class Endpoint(NamedTuple):
-    """S3 endpoint.
-
-    Attributes:
-        access_key: None, as `secret_key`: anonymous.
-        ca_bundle: file of trusted certificates; None: the system's.
-        region: None: requested from the endpoint.
-        server_name: expected in the server's certificate; None: the host of `url`. A tunnel has another host.
-    """
+    """S3 endpoint."""
 
     url: str | None
-    access_key: str | None
+    access_key: str | None  # None, as secret_key: anonymous
     secret_key: str | None
-    ca_bundle: str | None
-    region: str | None = None
-    server_name: str | None = None
+    ca_bundle: str | None  # file of trusted certificates; None: the system's
+    region: str | None = None  # None: requested from the endpoint
+    server_name: str | None = None  # in the server's certificate; None: the host of `url`. A tunnel has another host.
 
 
 def endpoint_of_environment(environment: Mapping[str, str] = os.environ) -> Endpoint:

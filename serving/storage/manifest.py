@@ -29,19 +29,12 @@ class Thresholds(_Part):
 
 
 class Finding(_Part):
-    """One criterion of the gate.
+    """One criterion of the gate."""
 
-    Attributes:
-        criterion: `mAP50`, `AP50 of <class>`, `latency` or `size`.
-        candidate: figure of the judged model: 0 to 1, milliseconds or megabytes; None where there is none.
-        deployed: the same of the deployed model; None for a criterion without a comparison.
-        said: the comparison in words.
-    """
-
-    criterion: str
-    candidate: float | None = None
-    deployed: float | None = None
-    said: str
+    criterion: str  # mAP50, AP50 of <class>, latency or size
+    candidate: float | None = None  # of the judged model: 0 to 1, milliseconds or megabytes; None where there is none
+    deployed: float | None = None  # of the deployed model; None for a criterion without a comparison
+    said: str  # the comparison in words
     passed: bool
 
 
@@ -54,26 +47,16 @@ class ComparedVersion(_Part):
 
 
 class Verdict(_Part):
-    """Verdict of the gate on a model.
+    """Verdict of the gate on a model."""
 
-    Attributes:
-        passed: whether every criterion is met.
-        left_out: a line for each thing that could not be judged, with the reason.
-        onnx_sha256: digest of the judged model file.
-        pictures: number of test pictures.
-        deployed: None where no model was deployed.
-        criteria: the section `gate` of the configuration, without `deploy`.
-        deploy: `gate.deploy`: whether a model that passes is proposed for staging.
-    """
-
-    passed: bool = False
+    passed: bool = False  # whether every criterion is met
     findings: list[Finding] = []
-    left_out: list[str] = []
-    onnx_sha256: str = ""
-    pictures: int = 0
-    deployed: ComparedVersion | None = None
-    criteria: dict[str, int | float] = {}
-    deploy: bool = False
+    left_out: list[str] = []  # a line for each thing that could not be judged, with the reason
+    onnx_sha256: str = ""  # digest of the judged model file
+    pictures: int = 0  # number of test pictures
+    deployed: ComparedVersion | None = None  # None where no model was deployed
+    criteria: dict[str, int | float] = {}  # the section `gate` of the configuration, without `deploy`
+    deploy: bool = False  # `gate.deploy`: whether a model that passes is proposed for staging
 
     @property
     def failed(self) -> list[Finding]:
@@ -82,38 +65,22 @@ class Verdict(_Part):
 
 
 class Manifest(_Part):
-    """Content of manifest.json, beside model.onnx.
-
-    Attributes:
-        version: 1, 2, 3…; text where another program wrote the manifest.
-        imgsz: side of a square input in pixels, or height and width.
-        license: as the exporter wrote it.
-        metrics: of `evaluate`, see metrics.json; empty for a stock model.
-        verdict: None where the gate did not judge the model.
-        commit: None where the work tree has none, or is unknown.
-        work_tree: in words, whether it had uncommitted changes.
-        dataset: name, url, sha256, pictures, boxes (class → number); empty for a stock model.
-        params: the composed configuration; empty for a stock model.
-        libraries: name → version.
-        trial: the overrides of a run with values of its own; empty for committed values.
-        created: ISO 8601, UTC.
-        files: name → sha256 of the run's files in the store.
-    """
+    """Content of manifest.json, beside model.onnx; a stock model has no metrics, dataset and params."""
 
     name: str = Field(min_length=1, max_length=200)
-    version: int | str
+    version: int | str  # 1, 2, 3…; text where another program wrote the manifest
     onnx_sha256: str = Field(pattern=_SHA256, description="digest of model.onnx")
     classes: list[str]
-    imgsz: int | list[int] | None = None
-    license: str | None = None
+    imgsz: int | list[int] | None = None  # side of a square input in pixels, or height and width
+    license: str | None = None  # as the exporter wrote it
     thresholds: Thresholds = Thresholds()
-    metrics: dict[str, Any] = {}
-    verdict: Verdict | None = None
-    commit: str | None = None
-    work_tree: str = ""
-    dataset: dict[str, Any] = {}
-    params: dict[str, Any] = {}
-    libraries: dict[str, str] = {}
-    trial: str = ""
-    created: str | None = None
-    files: dict[str, str] = {}
+    metrics: dict[str, Any] = {}  # of `evaluate`, see metrics.json
+    verdict: Verdict | None = None  # None where the gate did not judge the model
+    commit: str | None = None  # None where the work tree has none, or is unknown
+    work_tree: str = ""  # in words, whether it had uncommitted changes
+    dataset: dict[str, Any] = {}  # name, url, sha256, pictures, boxes (class → number)
+    params: dict[str, Any] = {}  # the composed configuration
+    libraries: dict[str, str] = {}  # name → version
+    trial: str = ""  # the overrides of a run with values of its own; empty for committed values
+    created: str | None = None  # ISO 8601, UTC
+    files: dict[str, str] = {}  # name → sha256 of the run's files in the store

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from serving.storage.detections import ModelName
 from serving.storage.endpoint import Endpoint
 from serving.storage.manifest import Manifest, Thresholds
-from serving.storage.objects import StorageError, beside, read
+from serving.storage.objects import StorageError, read
 from serving.vision.detector import Detector
 from serving.vision.metadata import ModelError
 
@@ -21,29 +21,21 @@ class LoadingError(Exception):
 
 @dataclass(frozen=True)
 class Model:
-    """A loaded model.
-
-    Attributes:
-        name: its name in answers.
-        manifest: None where MODEL_URI names a bare .onnx.
-        thresholds: a confidence for each class, in the order of the detector's.
-    """
+    """A loaded model."""
 
     detector: Detector
-    name: ModelName
-    manifest: Manifest | None
-    thresholds: Sequence[float]
+    name: ModelName  # in answers
+    manifest: Manifest | None  # None where MODEL_URI names a bare .onnx
+    thresholds: Sequence[float]  # a confidence for each class, in the order of the detector's
 
 
 def load_model(
     uri: str, endpoint: Endpoint, *, sha256: str | None = None, version: str | None = None, commit: str | None = None
 ) -> Model:
-    """Fetch, check and load a model.
+    """Load the model of a manifest.json or an .onnx, by path or s3://bucket/key, or raise LoadingError.
 
-    Args:
-        uri: of a manifest.json or an .onnx: a path or s3://bucket/key.
-        sha256: hex digest of the file at `uri`; None: not checked.
-        version, commit: reported for a bare .onnx, which has no manifest.
+    `sha256` is the hex digest of the file at `uri` (None: not checked); `version` and `commit` are reported for a bare
+    .onnx, which has no manifest.
     """
     try:
         data = _checked(uri, endpoint, sha256, "MODEL_SHA256")
@@ -53,8 +45,8 @@ def load_model(
             detector = Detector(data)
             return Model(detector, name, None, Thresholds().of(detector.classes))
         manifest = Manifest.model_validate_json(data)
-        weights = beside(uri, "model.onnx")
-        detector = Detector(_checked(weights, endpoint, manifest.onnx_sha256, f"onnx_sha256 of {uri}"))
+        beside = uri[: uri.rfind("/") + 1] + "model.onnx"
+        detector = Detector(_checked(beside, endpoint, manifest.onnx_sha256, f"onnx_sha256 of {uri}"))
     except (StorageError, ModelError) as error:
         raise LoadingError(f"{uri}: {error}" if isinstance(error, ModelError) else str(error)) from error
     except ValidationError as error:

@@ -55,12 +55,6 @@ def write(base: str, key: str, data: bytes, content_type: str, endpoint: Endpoin
         raise StorageError(f"{base}: {key} cannot be written: {_said(error, endpoint)}") from error
 
 
-def beside(uri: str, name: str) -> str:
-    """Return the URI of another file in the same folder."""
-    folder, slash, _ = uri.rpartition("/")
-    return f"{folder}{slash}{name}"
-
-
 def _parts(uri: str) -> tuple[str, str]:
     parts = urlsplit(uri)
     if not parts.netloc:

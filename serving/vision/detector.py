@@ -31,23 +31,14 @@ _DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 
 @dataclass(frozen=True)
 class Options:
-    """Options of a detection; one out of its range raises ValueError.
+    """Options of a detection; one out of its range raises ValueError."""
 
-    Attributes:
-        confidence: 0 to 1, one for all classes or one per class: a detection must be above it.
-        iou: 0 to 1: of two boxes of one class that overlap more, the less confident is dropped.
-        max_detections: 1 or more.
-        classes: ids to look for; None: all.
-        multi_label: True: a box may have several classes, as in Ultralytics' `val`; False: its best class only.
-        max_pixels: larger pictures are refused, from their header.
-    """
-
-    confidence: float | Sequence[float] = 0.25
-    iou: float = 0.7
-    max_detections: int = 300
-    classes: Collection[int] | None = None
-    multi_label: bool = False
-    max_pixels: int = MAX_PIXELS
+    confidence: float | Sequence[float] = 0.25  # 0 to 1, for all classes or one per class: a detection must be above it
+    iou: float = 0.7  # 0 to 1: of two boxes of one class that overlap more, the less confident is dropped
+    max_detections: int = 300  # 1 or more
+    classes: Collection[int] | None = None  # ids to look for; None: all
+    multi_label: bool = False  # True: a box may have several classes, as in Ultralytics' `val`; False: its best only
+    max_pixels: int = MAX_PIXELS  # larger pictures are refused, from their header
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -73,36 +64,23 @@ class Phases(NamedTuple):
 
 @dataclass(frozen=True)
 class Detections:
-    """Detections of one picture, the most confident first.
+    """Detections of one picture, the most confident first."""
 
-    Attributes:
-        boxes_xyxy_px: (N, 4) float32, pixels of the full upright picture, x1 y1 x2 y2. N may be 0.
-        confidences: (N,) float32, 0 to 1.
-        class_ids: (N,) int64, indices of `Detector.classes`.
-        width, height: pixels of the full picture.
-    """
-
-    boxes_xyxy_px: NDArray[np.float32]
-    confidences: NDArray[np.float32]
-    class_ids: NDArray[np.int64]
-    width: int
+    boxes_xyxy_px: NDArray[np.float32]  # (N, 4), pixels of the full upright picture, x1 y1 x2 y2; N may be 0
+    confidences: NDArray[np.float32]  # (N,), 0 to 1
+    class_ids: NDArray[np.int64]  # (N,), indices of `Detector.classes`
+    width: int  # pixels of the full upright picture
     height: int
     timings: Phases
 
 
 @dataclass(frozen=True)
 class Inference:
-    """Model output for one picture.
+    """Model output for one picture."""
 
-    Attributes:
-        output: (4 + classes, A) or (K, 6) float32, as `serving.vision.suppression` reads it.
-        place: position of the picture in the input.
-        decode_ms: includes the letterbox.
-    """
-
-    output: NDArray[np.float32]
+    output: NDArray[np.float32]  # (4 + classes, A) or (K, 6), as `serving.vision.suppression` reads it
     place: Letterbox
-    decode_ms: float
+    decode_ms: float  # includes the letterbox
     inference_ms: float
 
 

@@ -16,22 +16,15 @@ SPARE = 2.0
 
 @dataclass(frozen=True)
 class Letterbox:
-    """Position of a picture in the model's input: scaled evenly, centred, the rest padded.
+    """Position of a picture in the model's input, in pixels: scaled evenly, centred, the rest padded."""
 
-    Attributes:
-        width, height: pixels of the full picture.
-        input_width, input_height: pixels of the model's input.
-        inner_width, inner_height: pixels of the input that the picture covers, at least 1.
-        left, top: padding beside and above the picture, in pixels of the input.
-    """
-
-    width: int
+    width: int  # of the full picture
     height: int
     input_width: int
     input_height: int
-    inner_width: int
+    inner_width: int  # of the input, covered by the picture; at least 1
     inner_height: int
-    left: int
+    left: int  # of the input, beside and above the picture
     top: int
 
 
@@ -68,8 +61,7 @@ def fill(picture: Picture, place: Letterbox, out: NDArray[np.float32]) -> None:
     0.01 to 0.04; this changes them by 0.004 (285 pictures, a model of 320 px).
 
     Args:
-        picture: of any size with the proportions of `place`.
-        place: result of `letterbox` for the full picture.
+        picture: of any size with the proportions of `place`, which is that of the full picture.
         out: (3, input_height, input_width) float32, is filled with values 0 to 1, RGB.
     """
     image, size = picture.image, (place.inner_width, place.inner_height)
@@ -88,13 +80,8 @@ def fill(picture: Picture, place: Letterbox, out: NDArray[np.float32]) -> None:
 def to_picture(boxes_xyxy_px: NDArray[np.float32], place: Letterbox) -> NDArray[np.float32]:
     """Map boxes from the model's input back to the full picture.
 
-    Boxes are clipped to the picture; degenerate boxes are kept, so row i stays row i.
-
-    Args:
-        boxes_xyxy_px: (N, 4) float32, pixels of the input, x1 y1 x2 y2. N may be 0.
-        place: result of `letterbox` for this picture.
-    Returns:
-        (N, 4) float32, pixels of the full picture, x1 y1 x2 y2.
+    Both are (N, 4) float32, x1 y1 x2 y2 in pixels; N may be 0. Boxes are clipped to the picture; degenerate boxes are
+    kept, so row i stays row i.
     """
     offset = np.array([place.left, place.top] * 2, np.float32)
     scale = np.array([place.inner_width / place.width, place.inner_height / place.height] * 2, np.float32)

@@ -12,28 +12,18 @@ class ModelError(Exception):
 
 @dataclass(frozen=True)
 class Metadata:
-    """Metadata needed to run the model.
+    """Metadata needed to run the model."""
 
-    Attributes:
-        classes: names in id order.
-        input_hw: height and width of the input in pixels.
-        stride: pixels per cell of the coarsest grid.
-        end2end: whether the model was trained to output final detections.
-    """
-
-    classes: tuple[str, ...]
-    input_hw: tuple[int, int]
-    stride: int
-    end2end: bool
+    classes: tuple[str, ...]  # names in id order
+    input_hw: tuple[int, int]  # height and width of the input in pixels
+    stride: int  # pixels per cell of the coarsest grid
+    end2end: bool  # whether the model was trained to output final detections
 
 
 def read(metadata: dict[str, str]) -> Metadata:
-    """Check and parse the metadata of a detector.
+    """Parse the metadata of a detector; ModelError: a key is missing or invalid, or the model is not a detector.
 
-    Args:
-        metadata: from ONNX Runtime: `names`, `imgsz` and `stride` hold Python literals.
-    Raises:
-        ModelError: a key is missing or invalid, or the model is not a detector.
+    The values come from ONNX Runtime: `names`, `imgsz` and `stride` hold Python literals.
     """
     if (task := metadata.get("task")) != "detect":
         raise _wrong("task", task, "'detect', as Ultralytics' export writes")

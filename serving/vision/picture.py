@@ -61,22 +61,14 @@ class TooLargeError(PictureError):
 
 @dataclass(frozen=True)
 class Picture:
-    """A decoded picture.
+    """A decoded picture."""
 
-    Attributes:
-        image: 8-bit RGB, upright. Smaller than width x height where `fit` allowed a reduced decode.
-        width, height: pixels of the full upright picture.
-        format: of the bytes: JPEG, MPO, PNG, WEBP, GIF, BMP, TIFF, JPEG2000 or AVIF.
-        turn: the EXIF orientation that was undone, 1 (none) to 8.
-        plain: an intact JPEG or PNG with one upright frame of 8-bit RGB, in which any reader sees the same pixels.
-    """
-
-    image: Image.Image
-    width: int
+    image: Image.Image  # 8-bit RGB, upright; smaller than width x height where `fit` allowed a reduced decode
+    width: int  # pixels of the full upright picture
     height: int
-    format: str
-    turn: int
-    plain: bool
+    format: str  # of the bytes: JPEG, MPO, PNG, WEBP, GIF, BMP, TIFF, JPEG2000 or AVIF
+    turn: int  # the EXIF orientation that was undone, 1 (none) to 8
+    plain: bool  # an intact JPEG or PNG with one upright frame of 8-bit RGB, in which any reader sees the same pixels
 
 
 def decode(
@@ -96,9 +88,7 @@ def decode(
         spare: 1 or more: a result larger than the fit has at least `spare` times its pixels.
         max_pixels: refuse larger pictures from their header, before allocating memory.
     Raises:
-        UnsupportedError: not a picture, or an unsupported format.
-        UnreadableError: truncated or damaged.
-        TooLargeError: more than max_pixels pixels, or more than memory holds.
+        PictureError: one of the kinds above.
     """
     kind, factory = _kind_of(data)
     try:

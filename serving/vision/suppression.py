@@ -15,17 +15,11 @@ _BLOCK = 128  # candidates compared with each other at once
 
 @dataclass(frozen=True)
 class Rows:
-    """Found boxes, the most confident first.
+    """Found boxes."""
 
-    Attributes:
-        boxes_xyxy_px: (N, 4) float32, pixels of the model's input, x1 y1 x2 y2.
-        confidences: (N,) float32, 0 to 1.
-        class_ids: (N,) int64.
-    """
-
-    boxes_xyxy_px: NDArray[np.float32]
-    confidences: NDArray[np.float32]
-    class_ids: NDArray[np.intp]
+    boxes_xyxy_px: NDArray[np.float32]  # (N, 4), pixels of the model's input, x1 y1 x2 y2
+    confidences: NDArray[np.float32]  # (N,), 0 to 1
+    class_ids: NDArray[np.intp]  # (N,)
 
     def take(self, index: NDArray[np.intp]) -> "Rows":
         """Return the rows at these positions."""
@@ -74,12 +68,9 @@ def from_list(output: NDArray[np.float32], thresholds: NDArray[np.float32]) -> R
 
 
 def suppress(rows: Rows, *, iou: float, limit: int) -> Rows:
-    """Keep the most confident of overlapping boxes of a class.
+    """Return at most `limit` rows, sorted: of two boxes of a class that overlap by more than `iou`, the more confident.
 
-    Args:
-        rows: candidates in any order; only the 30,000 most confident are used.
-        iou: 0 to 1. Of two boxes of one class whose overlap is above it, the less confident is dropped.
-        limit: largest number of rows kept.
+    The candidates are in any order; only the 30,000 most confident are used.
     """
     rows = rows.best(MAX_CANDIDATES)
     kept: list[NDArray[np.intp]] = []

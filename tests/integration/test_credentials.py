@@ -1,7 +1,5 @@
 """The program that makes every generated Secret, with its Job's rights on Kubernetes' own API server."""
 
-from __future__ import annotations
-
 import base64
 import re
 import subprocess

@@ -1,7 +1,5 @@
 """publish into a folder and real S3 servers: killed after any request, and several at once."""
 
-from __future__ import annotations
-
 import contextlib
 import threading
 from collections.abc import Callable

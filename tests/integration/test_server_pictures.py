@@ -78,12 +78,14 @@ def test_drawn_when_asked_for_a_picture(server: Server) -> None:
     jpeg = server.post("/detect/image", shade(204))
     assert jpeg.headers["content-type"] == "image/jpeg"
     assert jpeg.headers["x-detections"] == "2"
-    assert Image.open(io.BytesIO(jpeg.body)).size == (480, 480)  # enlarged, so that labels can be read
+    drawn = Image.open(io.BytesIO(jpeg.body))
+    assert (drawn.format, drawn.size) == ("JPEG", (480, 480))  # enlarged, so that labels can be read
     for accept in ("image/jpeg, image/png", "*/*, image/png", "text/html"):
         assert server.post("/detect/image", shade(204), Accept=accept).headers["content-type"] == "image/jpeg"
-    png = server.post("/detect/image", shade(204), Accept="image/png, image/*;q=0.8")
-    assert png.headers["content-type"] == "image/png"
-    assert len(Image.open(io.BytesIO(png.body)).convert("RGB").getcolors(1_000_000) or []) > 3
+    answer = server.post("/detect/image", shade(204), Accept="image/png, image/*;q=0.8")
+    assert answer.headers["content-type"] == "image/png"
+    png = Image.open(io.BytesIO(answer.body))
+    assert png.format == "PNG" and len(png.convert("RGB").getcolors(1_000_000) or []) > 3
 
 
 def test_one_bad_file_spoils_nothing_when_in_a_batch(server: Server) -> None:

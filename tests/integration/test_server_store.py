@@ -1,7 +1,5 @@
 """The model server on real S3 servers: what it reads and writes, and what the store's absence means to requests."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import json

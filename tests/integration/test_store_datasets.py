@@ -1,14 +1,11 @@
 """Datasets and weights onto every kind of store, also from a prefix of a bucket; and the stages' way back."""
 
-from __future__ import annotations
-
 import io
 import zipfile
 from pathlib import Path
 
 import pytest
 import yaml
-from PIL import Image
 
 from runner.dataset.prefix import fetch_uri
 from runner.dataset.versions import add_dataset, fetch_dataset
@@ -17,6 +14,7 @@ from runner.errors import DatasetError, StoreError
 from runner.store import open_store
 from runner.store.verify import verify_store
 from tests.support.s3 import S3
+from tests.support.shades import shade
 
 PARAMS = "presets:\n  dataset: sample\ndataset:\n  url:\n  sha256:\nweights:\n"
 
@@ -31,9 +29,7 @@ def repository(tmp_path: Path) -> Path:
 def pictures(count: int) -> dict[str, bytes]:
     files = {"classes.txt": b"airplane\n"}
     for number in range(count):
-        out = io.BytesIO()
-        Image.new("L", (16, 16), number % 256).save(out, "PNG")
-        files[f"images/sky #{number:04} ü.png"] = out.getvalue()
+        files[f"images/sky #{number:04} ü.png"] = shade(number, 16, 16)
         files[f"labels/sky #{number:04} ü.txt"] = b"0 0.5 0.5 0.2 0.2\n"
     return files
 
@@ -65,13 +61,9 @@ def test_dataset_is_the_same_version_when_it_comes_from_a_prefix_a_zip_or_a_fold
         for name, content in files.items():
             archive.writestr(name, content)
     put(s3, bucket.removeprefix("s3://"), {"planes.zip": (tmp_path / "planes.zip").read_bytes()}, "incoming/")
-    sources: list[str | Path] = [
-        f"{bucket}/incoming/planes/",
-        f"{bucket}/incoming/planes",
-        f"{bucket}/incoming/planes.zip",
-    ]
+    sources: list[str | Path] = [f"{bucket}/incoming/planes{end}" for end in ("/", "", ".zip")]
     found = set()
-    for source in [*sources, tmp_path / "planes"]:
+    for source in (*sources, tmp_path / "planes"):
         assert "planes: 60 pictures, 60 boxes" in add_dataset(source, project=repository)
         found.add((repository / "params.yaml").read_text())
     (params,) = found
@@ -116,9 +108,7 @@ def test_prefix_is_refused_when_its_names_could_do_harm(
 
 @pytest.mark.parametrize("uri", ["s3://", "s3:///planes", "s3://A/planes", "s3://../planes"])
 def test_source_is_refused_when_it_names_no_bucket(uri: str, tmp_path: Path) -> None:
-    with pytest.raises(
-        DatasetError, match=r"names no bucket, expected s3://bucket/prefix/ or s3://bucket/dataset\.zip"
-    ):
+    with pytest.raises(DatasetError, match=f"^{uri}: names no bucket"):
         fetch_uri(uri, tmp_path / "out")
 
 

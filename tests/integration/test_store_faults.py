@@ -1,7 +1,5 @@
 """What goes wrong with a store: after each there is a clear error or a completed retry, and the store is whole."""
 
-from __future__ import annotations
-
 import hashlib
 import http.server
 import io
@@ -259,14 +257,9 @@ def test_error_comes_when_the_store_stays_away(use: Use, source: Path, capsys: p
 def test_something_else_than_s3_is_recognised_when_it_answers(use: Use, tmp_path: Path) -> None:
     class Console(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            page = b"<!doctype html><p>Sign in"
             self.send_response(200)
-            self.send_header("Content-Length", str(len(page)))
             self.end_headers()
-            self.wfile.write(page)
-
-        def log_message(self, format: str, *arguments: object) -> None:
-            pass
+            self.wfile.write(b"<!doctype html><p>Sign in")
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Console) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()

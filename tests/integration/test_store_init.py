@@ -1,7 +1,5 @@
 """`store init`: once, again, after changes; and what each of its users can do, and nothing else."""
 
-from __future__ import annotations
-
 import io
 import json
 import secrets

@@ -1,7 +1,5 @@
 """Headless Chromium for tests that must see what a person sees; SCREENSHOTS=docs/images keeps it."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import shutil
@@ -18,11 +16,7 @@ CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 
 @contextlib.contextmanager
 def chromium(folder: Path) -> Iterator[webdriver.Chrome]:
-    """Chromium that reaches this machine and nothing else, until the block ends.
-
-    Args:
-        folder: for its profile.
-    """
+    """Chromium with its profile in a folder; it reaches this machine and nothing else."""
     if not CHROMIUM or not DRIVER:
         unavailable("chromium and chromedriver are not installed (Debian: apt-get install chromium chromium-driver)")
     options = webdriver.ChromeOptions()

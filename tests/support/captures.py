@@ -30,17 +30,8 @@ def keep_capture(
 ) -> str:
     """Write a capture, with feedback if given, to CAPTURE_URI; return its request id: later ones sort behind it.
 
-    Args:
-        uri: a folder or s3://bucket[/prefix].
-        confidences: one for each detection; each box is from a quarter to half of the picture, both ways.
-        data: the picture.
-        size: of the picture.
-        label: of the detections.
-        almost: number of detections, at the end, below their threshold.
-        feedback: content of the feedback.
-        time: of the answer.
-        model: that answered.
-        request_id: of an earlier capture, to write it again.
+    There is a detection for each of the confidences, the last `almost` of them below their threshold; each box is from
+    a quarter to half of the picture, both ways. The request id of an earlier capture writes that again.
     """
     request_id = request_id or f"{next(_NUMBERS):032x}"
     time = time or datetime.now(UTC)

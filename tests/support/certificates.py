@@ -1,7 +1,5 @@
 """Certificates for servers on loopback."""
 
-from __future__ import annotations
-
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path

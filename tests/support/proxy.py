@@ -1,7 +1,5 @@
 """A proxy on loopback that cuts connections, counts bytes, or calls back in the middle of a transfer."""
 
-from __future__ import annotations
-
 import contextlib
 import socket
 import threading

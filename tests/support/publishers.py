@@ -6,8 +6,6 @@ left to finish. `… race TIMES PROJECT…` lets one publisher a project begin a
 store as JSON, a line a round. The store is STORE_URI's.
 """
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import json

@@ -1,7 +1,5 @@
 """Real S3 servers on loopback: MinIO, which `make minio` installs, and rclone, which comes with the extra `dev`."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import secrets
@@ -10,6 +8,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 from urllib.parse import urlsplit
 
 from minio import Minio
@@ -52,8 +51,8 @@ class S3:
         """The folder of its buckets."""
         return self.folder / "data"
 
-    def start(self) -> S3:
-        """Begin, on a free port the first time; return when it answers."""
+    def start(self) -> Self:
+        """Begin, on a free port the first time."""
         self.data.mkdir(parents=True, exist_ok=True)
         self.port = self.port or free_port()
         env = os.environ | self._settings()

@@ -1,7 +1,5 @@
 """A model server in a process of its own, for tests that must see what a client sees."""
 
-from __future__ import annotations
-
 import contextlib
 import http.client
 import json
@@ -81,13 +79,7 @@ def form(parts: Sequence[tuple[str, str | None, bytes]]) -> bytes:
 
 @contextlib.contextmanager
 def running(folder: Path, *, until: str = "/readyz", **environment: str) -> Iterator[Server]:
-    """A server with these settings, until the block ends.
-
-    Args:
-        folder: for its log and its temporary files.
-        until: what must answer before the block begins.
-        environment: its settings, by their names as environment variables.
-    """
+    """A server with these settings, which answers at `until`; its log and temporary files are in the folder."""
     log, temporary = folder / "server.log", folder / "tmp"
     temporary.mkdir(exist_ok=True)
     log.unlink(missing_ok=True)

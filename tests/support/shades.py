@@ -1,7 +1,5 @@
 """Pictures and films of one brightness, 0 to 255, for models that tell them apart (`tiny_model`)."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Iterable
 from fractions import Fraction

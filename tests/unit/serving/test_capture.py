@@ -36,8 +36,8 @@ def prediction(number: int, data: bytes | None = None, model: ModelName = MODEL)
     return Prediction(f"{number:032x}", data or picture(number), model, result, [almost], {"a": 0.25})
 
 
-def captured(folder: Path, predictions: list[Prediction], **others: Any) -> tuple[list[Path], str]:
-    """Return the files that were written, and the metrics."""
+def captured(folder: Path, predictions: list[Prediction], seconds: float = 5, **others: Any) -> tuple[list[Path], str]:
+    """Return the files that were written by the end, for which `seconds` are left, and the metrics."""
     metrics = Metrics()
     writer = CaptureWriter(Settings(capture_uri=str(folder), **others), metrics)
     writer.start()
@@ -45,15 +45,8 @@ def captured(folder: Path, predictions: list[Prediction], **others: Any) -> tupl
     for each in predictions:
         writer.offer(each, ["nothing_found"])
     assert time.monotonic() - start < 1  # the answer does not wait
-    writer.stop()
+    writer.stop(seconds)
     return sorted(path for path in folder.rglob("*") if path.is_file()), metrics.text().decode()
-
-
-def test_off_when_there_is_no_uri() -> None:
-    writer = CaptureWriter(Settings(), Metrics())
-    assert not writer.on
-    writer.start()
-    writer.stop()
 
 
 def test_picture_and_text_when_kept(tmp_path: Path) -> None:
@@ -127,15 +120,10 @@ def test_waits_and_is_written_when_the_store_comes_back(tmp_path: Path, monkeypa
 
 def test_given_up_and_counted_when_the_store_stays_away(tmp_path: Path) -> None:
     (tmp_path / "captures").write_text("a file where a folder should be")
-    metrics = Metrics()
-    writer = CaptureWriter(Settings(capture_uri=str(tmp_path)), metrics)
-    writer.start()
-    writer.offer(prediction(1), ["nothing_found"])
-    writer.offer(prediction(2), ["nothing_found"])
     start = time.monotonic()
-    writer.stop(seconds=0.2)
+    _, metrics = captured(tmp_path, [prediction(1), prediction(2)], seconds=0.2)
     assert time.monotonic() - start < 5
-    assert 'flywheel_captures_dropped_total{reason="shutdown"} 2.0' in metrics.text().decode()
+    assert 'flywheel_captures_dropped_total{reason="shutdown"} 2.0' in metrics
 
 
 def test_oldest_forgotten_when_the_memory_is_full() -> None:

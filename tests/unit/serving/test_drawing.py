@@ -1,16 +1,10 @@
 """Drawn boxes: on any picture, with labels that can be read."""
 
-import io
-
 import pytest
 from PIL import Image
 
-from serving.drawing import annotate, encode
+from serving.drawing import annotate
 from serving.storage.detections import Box, Detection
-
-
-def detection(x1: float, y1: float, x2: float, y2: float, class_id: int = 0) -> Detection:
-    return Detection(label="helicopter", class_id=class_id, confidence=0.9, box=Box(x1=x1, y1=y1, x2=x2, y2=y2))
 
 
 def test_same_picture_when_nothing_was_found() -> None:
@@ -20,14 +14,11 @@ def test_same_picture_when_nothing_was_found() -> None:
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 900), (490, 3), (122, 103), (480, 480), (5000, 40), (3000, 2000)])
 def test_a_label_is_on_the_picture_when_it_has_any_size(size: tuple[int, int]) -> None:
-    drawn = annotate(Image.new("RGB", size, "white"), [detection(0, 0, *size)])
+    box = Box(x1=0, y1=0, x2=size[0], y2=size[1])
+    found = Detection(label="helicopter", class_id=0, confidence=0.9, box=box)
+    drawn = annotate(Image.new("RGB", size, "white"), [found])
     assert max(drawn.size) >= 480
     assert min(drawn.size) >= 26  # a line of text fits
     assert drawn.width / drawn.height == pytest.approx(size[0] / size[1], rel=0.02) or min(size) * 10 < max(size)
     colours = {colour for _, colour in drawn.getcolors(1_000_000) or []}
     assert (0xE6, 0x9F, 0x00) in colours
-
-
-@pytest.mark.parametrize(("kind", "name"), [("image/jpeg", "JPEG"), ("image/png", "PNG")])
-def test_file_of_the_kind_when_encoded(kind: str, name: str) -> None:
-    assert Image.open(io.BytesIO(encode(Image.new("RGB", (9, 9)), kind))).format == name

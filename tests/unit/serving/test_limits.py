@@ -6,7 +6,7 @@ from serving.limits import Budget, RateLimits
 
 
 def test_period_named_when_its_limit_is_reached() -> None:
-    limits = RateLimits({"minute": 2, "hour": 3, "day": 4})
+    limits = RateLimits(2, 3, 4)
     now = datetime(2026, 1, 1, 12, 0, tzinfo=UTC).timestamp()
     after = (0, 0, 59, 60, 61, 3600, 7200, 86_400)
     expected = [None, None, "minute", None, "hour", None, "day", None]

@@ -1,7 +1,5 @@
 """Endpoints that lose an object when it is tagged, refuse tags, or are busy for a moment."""
 
-from __future__ import annotations
-
 from unittest.mock import MagicMock
 
 import pytest

@@ -1,7 +1,5 @@
 """Versions in the store, and stores that somebody touched."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from pathlib import Path

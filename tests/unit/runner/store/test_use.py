@@ -1,7 +1,5 @@
 """`store use`: DVC's remote goes where the store is; nothing that Git tracks changes, and no secret is written."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -13,9 +13,6 @@ def test_both_are_trusted_when_there_is_a_bundle(tmp_path: Path, monkeypatch: py
     system = len(tls_context().get_ca_certs())
     monkeypatch.setenv("CA_BUNDLE", str(certificate(tmp_path, "localhost")[0]))
     assert len(tls_context().get_ca_certs()) == system + 1
-
-
-def test_refused_when_the_bundle_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CA_BUNDLE", str(tmp_path / "gone.pem"))
     with pytest.raises(FileNotFoundError):
         tls_context()
