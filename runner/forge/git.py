@@ -14,8 +14,7 @@ from urllib.parse import urlsplit
 
 from runner.errors import GitError
 
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
-TRIES, FIRST_PAUSE_S, LONGEST_PAUSE_S = 8, 1.0, 60.0
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 60.0
 Result = TypeVar("Result")
 
 
@@ -44,22 +43,19 @@ def paths_of(listed: str) -> list[str]:
     return [path for path in listed.split("\0") if path]
 
 
-def retry(do: Callable[[], Result], *, tries: int = TRIES, pause: Callable[[float], None] = time.sleep) -> Result:
-    """Return the result of `do`; retry while Git or its server refuses, then raise its last GitError.
+def retry(do: Callable[[], Result], *, tries: int = 8, pause: Callable[[float], None] = time.sleep) -> Result:
+    """Return the result of `do`, which must be idempotent; retry while Git or its server refuses, then raise the error.
 
-    Args:
-        do: must be idempotent.
-        tries: at most; eight take two minutes.
-        pause: sleeps for some seconds before a retry.
+    Eight tries take two minutes; `pause` sleeps for some seconds between them.
     """
-    seconds = FIRST_PAUSE_S
+    seconds = _FIRST_PAUSE_S
     for attempt in range(1, tries):
         try:
             return do()
         except GitError as error:
             print(f"try {attempt} of {tries}: {error}; again in {seconds:.0f} s", flush=True)
         pause(seconds)
-        seconds = min(2 * seconds, LONGEST_PAUSE_S)
+        seconds = min(2 * seconds, _LONGEST_PAUSE_S)
     return do()
 
 
@@ -77,8 +73,7 @@ def credentials(url: str, token: str | None = None) -> dict[str, str]:
     A token of None is GITHUB_TOKEN.
     """
     token, address = os.environ.get("GITHUB_TOKEN") if token is None else token, urlsplit(url)
-    is_safe = address.scheme == "https" or (address.scheme == "http" and address.hostname in LOOPBACK)
-    if not token or not is_safe or address.username:
+    if not token or not is_private(url) or address.username:
         return {}
     basic = base64.b64encode(f"x-access-token:{token}".encode()).decode()
     return {
@@ -86,6 +81,12 @@ def credentials(url: str, token: str | None = None) -> dict[str, str]:
         "GIT_CONFIG_KEY_0": f"http.{address.scheme}://{address.netloc}/.extraHeader",
         "GIT_CONFIG_VALUE_0": f"Authorization: Basic {basic}",
     }
+
+
+def is_private(url: str) -> bool:
+    """Whether nobody on the way can read a token sent to a URL: https, or this machine."""
+    scheme, host = urlsplit(url).scheme, urlsplit(url).hostname
+    return scheme == "https" or (scheme == "http" and host in ("127.0.0.1", "localhost", "::1"))
 
 
 def shown(text: str) -> str:

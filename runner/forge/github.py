@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from runner.errors import GitError
-from runner.forge.git import LOOPBACK, retry
+from runner.forge.git import is_private, retry
 from serving.storage.endpoint import tls_context
 
 _TIMEOUT_SECONDS = 60
@@ -25,19 +25,12 @@ _LONGEST_STATUS = 140  # characters that GitHub takes
 
 
 class Remote(NamedTuple):
-    """A repository on a server. All but `url` is empty when the address does not give it.
+    """A repository on a server. All but `url` is empty when the address does not give it."""
 
-    Attributes:
-        url: as in Git.
-        endpoint: of the repository in GitHub's API, such as https://api.github.com/repos/owner/name.
-        page: of the repository, for people.
-        repository: owner/name.
-    """
-
-    url: str
-    endpoint: str
-    page: str
-    repository: str
+    url: str  # as in Git
+    endpoint: str  # in GitHub's API, such as https://api.github.com/repos/owner/name
+    page: str  # for people
+    repository: str  # owner/name
 
 
 def remote_of(url: str) -> Remote:
@@ -57,12 +50,9 @@ def remote_of(url: str) -> Remote:
 
 
 def set_status(url: str, commit: str, state: str, text: str, context: str) -> bool:
-    """Set a commit's status; return False when GITHUB_TOKEN is not set or the repository has no API.
+    """Set a commit's status named `context`; return False when GITHUB_TOKEN is not set or the repository has no API.
 
-    Args:
-        state: error, failure, pending or success.
-        text: cut to what GitHub takes.
-        context: name of the status.
+    `state` is error, failure, pending or success; `text` is cut to what GitHub takes.
     """
     endpoint, token = remote_of(url).endpoint, os.environ.get("GITHUB_TOKEN")
     if not token or not endpoint:
@@ -74,13 +64,8 @@ def set_status(url: str, commit: str, state: str, text: str, context: str) -> bo
 
 
 def ask(method: str, url: str, token: str, content: Mapping[str, str] | None = None) -> Any:
-    """Call the API and return its JSON.
-
-    Raises:
-        GitError: it does not answer, refuses, or is neither https:// nor on this machine: the token would be readable.
-    """
-    address = urlsplit(url)
-    if address.scheme != "https" and not (address.scheme == "http" and address.hostname in LOOPBACK):
+    """Call the API and return its JSON; GitError: it does not answer, refuses, or the token would be readable."""
+    if not is_private(url):
         raise GitError(f"GITHUB_API_URL is {url}, expected https://…, as the token would be readable on the way")
     request = urllib.request.Request(url, None if content is None else json.dumps(content).encode(), method=method)
     request.add_header("Accept", "application/vnd.github+json")

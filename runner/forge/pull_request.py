@@ -14,7 +14,6 @@ import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 from runner.errors import GitError
@@ -31,19 +30,16 @@ def propose(
     body: str = "",
     base: str | None = None,
 ) -> str:
-    """Commit new contents of files on a branch, push it, and open or update its pull request.
+    """Commit new contents of files on a branch, push it, and open or update its pull request; return a text to print.
+
+    GitError: Git or the server refuses. A pushed branch stays, and the next call continues with it.
 
     Args:
         project: a folder in the repository, whose HEAD is the commit's parent; the remote is origin.
         files: path relative to `project` → new content.
-        branch: to push to; overwritten when it exists.
-        title: of the commit and of the pull request.
-        body: of both, as Markdown.
+        branch: overwritten when it exists.
+        body: of the commit and of the pull request, as Markdown.
         base: the branch to merge into; None: the remote's default branch.
-    Returns:
-        The result with the address, to print.
-    Raises:
-        GitError: Git or the server refuses. A pushed branch stays, and the next call continues with it.
     """
     git(project, "remote", "get-url", "origin")  # fails if there is none
     where = remote_of(git(project, "config", "remote.origin.url"))  # as configured, before Git's url.insteadOf
@@ -108,22 +104,14 @@ def _open(where: Remote, token: str, *, branch: str, base: str, title: str, body
     """Open a branch's pull request, or update title and text of the open one."""
     pulls = f"{where.endpoint}/pulls"
     head = quote(f"{where.repository.partition('/')[0]}:{branch}", safe="")
-    found = _ask("GET", f"{pulls}?state=open&head={head}&base={quote(base, safe='')}", token)
-    if found:
-        made = _ask("PATCH", f"{pulls}/{found[0]['number']}", token, {"title": title, "body": body})
-        return f"brought up to date: {made['html_url']}"
-    made = _ask("POST", pulls, token, {"title": title, "body": body, "head": branch, "base": base})
-    return f"opened: {made['html_url']}"
-
-
-def _ask(method: str, url: str, token: str, content: Mapping[str, str] | None = None) -> Any:
-    """Call the API; return a list of pull requests (GET), or the created or changed one.
-
-    Raises:
-        GitError: the server does not answer, refuses, or is not GitHub's API.
-    """
-    answer = ask(method, url, token, content)
-    expected = list if method == "GET" else dict
-    if not isinstance(answer, expected) or (expected is dict and "html_url" not in answer):
-        raise GitError(f"{method} {url} answered no pull request; is GITHUB_API_URL GitHub's API? The branch is pushed")
-    return answer
+    content = {"title": title, "body": body}
+    try:
+        found = ask("GET", f"{pulls}?state=open&head={head}&base={quote(base, safe='')}", token)
+        if found:
+            made = ask("PATCH", f"{pulls}/{found[0]['number']}", token, content)
+            return f"brought up to date: {made['html_url']}"
+        made = ask("POST", pulls, token, {**content, "head": branch, "base": base})
+        return f"opened: {made['html_url']}"
+    except (LookupError, TypeError) as error:
+        reason = "answered no pull request; is GITHUB_API_URL GitHub's API? The branch is pushed"
+        raise GitError(f"{pulls} {reason}") from error

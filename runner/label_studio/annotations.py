@@ -31,22 +31,14 @@ _UPLOADED = re.compile("^[0-9a-f]{8}-")  # Label Studio's prefix of an upload's 
 
 @dataclass(frozen=True)
 class Annotation:
-    """The newest annotation of a task.
-
-    Attributes:
-        data: of the task; untrusted.
-        boxes: in the upright picture; None: the task was skipped.
-        time: of the last change.
-        image: the fetched picture; None: the dataset has it.
-        name: of that picture's file; untrusted.
-    """
+    """The newest annotation of a task."""
 
     task: int
-    data: dict[str, Any]
-    boxes: list[LabelledBox] | None
-    time: datetime
-    image: Path | None = None
-    name: str = ""
+    data: dict[str, Any]  # of the task; untrusted
+    boxes: list[LabelledBox] | None  # in the upright picture; None: the task was skipped
+    time: datetime  # of the last change
+    image: Path | None = None  # the fetched picture; None: the dataset has it
+    name: str = ""  # of that picture's file; untrusted
 
     @property
     def origin(self) -> str:
@@ -66,14 +58,14 @@ def newest_annotations(
     notes: list[str] = []
     for task in _export(project):
         where = project.task_address(task["id"])
-        last = max(task["annotations"], key=lambda each: (_time(each), each["id"]))
+        time, _, last = max((datetime.fromisoformat(it["updated_at"]), it["id"], it) for it in task["annotations"])
         boxes = None
         if not last["was_cancelled"]:
             found = read_regions(last["result"], classes, rotated)
             problems += [f"{where}: {problem}" for problem in found.problems]
             notes += [f"{where}: {note}" for note in found.notes]
             boxes = found.boxes
-        newest.append(Annotation(task["id"], task["data"], boxes, _time(last)))
+        newest.append(Annotation(task["id"], task["data"], boxes, time))
     if problems:
         raise LabelStudioError("\n".join(listed("annotations to correct first; nothing was written", problems)))
     return newest, notes
@@ -89,8 +81,7 @@ def by_picture(
 ) -> tuple[dict[str, Annotation], int]:
     """Return the newest annotation of each picture, by its sha256, and the number of other tasks with such a picture.
 
-    Args:
-        known: sha256 of the dataset's pictures; others are fetched to `folder`, and their digests computed.
+    Pictures whose sha256 is not `known`, as those of the dataset are, are fetched to `folder`.
     """
     new = [each for each in annotations if each.boxes is not None and sha256_in(each.data) not in known]
     folder.mkdir()
@@ -130,10 +121,6 @@ def _count(project: Project) -> tuple[int, int]:
     """
     counts = project.server.client.projects.get(project.id)
     return counts.total_annotations_number or 0, counts.skipped_annotations_number or 0
-
-
-def _time(annotation: dict[str, Any]) -> datetime:
-    return datetime.fromisoformat(annotation["updated_at"])
 
 
 def _fetch(images: TaskImages, folder: Path, annotation: Annotation) -> tuple[str, Annotation]:

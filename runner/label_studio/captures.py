@@ -51,14 +51,9 @@ class CapturedFeedback(BaseModel):
 
 @dataclass(frozen=True)
 class Capture:
-    """A captured picture with the model's answer.
+    """A captured picture with the model's answer."""
 
-    Attributes:
-        stem: its key in the store, without a suffix.
-        feedback: None: there is none.
-    """
-
-    stem: str
+    stem: str  # its key in the store, without a suffix
     answer: CapturedAnswer
     feedback: CapturedFeedback | None
 
@@ -74,8 +69,8 @@ class Capture:
 
     def boxes(self) -> list[ScoredBox]:
         """Return the person's boxes if any were sent, else the model's, those just below its thresholds too."""
-        answer, size = self.answer, (self.answer.width, self.answer.height)
-        found = [(each.label, each.box, each.confidence) for each in [*answer.detections, *answer.almost]]
+        size = self.answer.width, self.answer.height
+        found = [(each.label, each.box, each.confidence) for each in self.answer.detections + self.answer.almost]
         if self.feedback and self.feedback.boxes is not None:
             found = [(each.label, each.box, 1.0) for each in self.feedback.boxes]
         return [
@@ -117,8 +112,7 @@ class CaptureStore:
 def read_captures(store: CaptureStore, since: date, known: Collection[str] = ()) -> tuple[list[Capture], list[str]]:
     """Return the captures since a day, and `key: reason` of those that cannot be used.
 
-    Args:
-        known: request ids to skip unless they have feedback.
+    Those whose request id is `known` are skipped unless they have feedback.
     """
     files: dict[str, set[str]] = {}
     for match in store.list():
@@ -135,10 +129,9 @@ def read_captures(store: CaptureStore, since: date, known: Collection[str] = ())
             if ".jpg" not in files[stem]:
                 return f"{stem}.feedback.json: its picture was not captured"
             answer = CapturedAnswer.model_validate_json(store.read(f"{stem}.json"))
-            has_feedback = ".feedback.json" in files[stem]
-            feedback = (
-                CapturedFeedback.model_validate_json(store.read(f"{stem}.feedback.json")) if has_feedback else None
-            )
+            feedback = None
+            if ".feedback.json" in files[stem]:
+                feedback = CapturedFeedback.model_validate_json(store.read(f"{stem}.feedback.json"))
         except ValidationError as error:
             first = error.errors()[0]
             return f"{stem}.json: {'.'.join(map(str, first['loc']))}: {first['msg']}"

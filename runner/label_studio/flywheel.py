@@ -27,21 +27,13 @@ _HEAD = ("round", "dataset", "captured", "feedback", "annotated", "added", "rela
 
 @dataclass
 class Round:
-    """A version of the dataset, and the models trained on it.
+    """A version of the dataset, and the models trained on it."""
 
-    Attributes:
-        dataset: its sha256, in hex.
-        record: of the `labels pull` that made the version; empty when a person added it.
-        captured: number of captures of the previous round's models.
-        feedback: number of feedbacks on those models' answers.
-        versions: of the model, ascending; at least one.
-    """
-
-    dataset: str
-    record: dict[str, Any]
-    captured: int
-    feedback: int
-    versions: list[Version] = field(default_factory=list)
+    dataset: str  # its sha256, in hex
+    record: dict[str, Any]  # of the `labels pull` that made the version; empty when a person added it
+    captured: int  # number of captures of the previous round's models
+    feedback: int  # number of feedbacks on those models' answers
+    versions: list[Version] = field(default_factory=list)  # of the model, ascending; at least one
 
     @property
     def model(self) -> Version:

@@ -17,16 +17,17 @@ _GOLDEN = 0.6180339887  # golden-ratio step of the hue: each is far from those b
 def label_config(classes: Sequence[str], rotated: Literal["box", "refuse"]) -> str:
     """Return the configuration for classes in id order, as XML; the colour of a class depends only on its id.
 
-    Args:
-        rotated: `refuse`: the editor has no handle to turn a box.
+    With `refuse`, the editor has no handle to turn a box.
     """
     view = ElementTree.Element("View")
     ElementTree.SubElement(view, "Image", {"name": TO_NAME, "value": "$image", "zoom": "true", "zoomControl": "true"})
-    attributes = {"name": FROM_NAME, "toName": TO_NAME, "strokeWidth": "2"}
-    attributes["canRotate"] = "true" if rotated == "box" else "false"
+    can_rotate = "true" if rotated == "box" else "false"
+    attributes = {"name": FROM_NAME, "toName": TO_NAME, "strokeWidth": "2", "canRotate": can_rotate}
     labels = ElementTree.SubElement(view, "RectangleLabels", attributes)
     for number, name in enumerate(classes):
-        ElementTree.SubElement(labels, "Label", {"value": name, "background": _colour(number)})
+        rgb = colorsys.hsv_to_rgb((0.58 + number * _GOLDEN) % 1, 0.85, 0.9)
+        colour = "#" + "".join(f"{round(255 * part):02x}" for part in rgb)
+        ElementTree.SubElement(labels, "Label", {"value": name, "background": colour})
     return _format(view)
 
 
@@ -49,9 +50,3 @@ def _format(view: ElementTree.Element) -> str:
         element.text = element.tail = None
     ElementTree.indent(view)
     return ElementTree.tostring(view, encoding="unicode")
-
-
-def _colour(number: int) -> str:
-    """Return #rrggbb for a class id."""
-    red, green, blue = colorsys.hsv_to_rgb((0.58 + number * _GOLDEN) % 1, 0.85, 0.9)
-    return f"#{round(255 * red):02x}{round(255 * green):02x}{round(255 * blue):02x}"

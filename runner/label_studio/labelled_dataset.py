@@ -6,7 +6,7 @@ person sees. Boxes in Label Studio are always in the upright picture.
 
 import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,42 +27,27 @@ from runner.workspace import sha256_of, work_folder
 
 Frame = Literal["stored", "seen"]  # of boxes; `prepare.exif_boxes`
 _ORIENTATION_TAG = 0x0112
-_INVERSE = {6: 8, 8: 6}  # the inverse orientation; the others are their own inverse
 
 
 @dataclass(frozen=True)
 class LabelledPicture:
-    """A picture of a dataset.
+    """A picture of a dataset."""
 
-    Attributes:
-        name: of its file in the dataset.
-        sha256: of the picture's bytes, in hex.
-        text: its label file, byte for byte; None: it has none.
-        boxes: from the label file, in the dataset's frame.
-        part: train, val, test, or None.
-    """
-
-    name: str
+    name: str  # of its file in the dataset
     image: Path
-    sha256: str
-    text: bytes | None
-    boxes: list[LabelledBox]
-    part: str | None
+    sha256: str  # of the picture's bytes, in hex
+    text: bytes | None  # its label file, byte for byte; None: it has none
+    boxes: list[LabelledBox]  # from the label file, in the dataset's frame
+    part: str | None  # train, val, test, or None
 
 
 @dataclass(frozen=True)
 class LabelledDataset:
-    """A dataset; without pictures before the first one was added.
+    """A dataset; without pictures before the first one was added."""
 
-    Attributes:
-        classes: names in id order.
-        pictures: sorted by name.
-        about: name → licence, source and read-me files.
-    """
-
-    classes: list[str]
-    pictures: list[LabelledPicture]
-    about: dict[str, Path]
+    classes: list[str]  # names in id order
+    pictures: list[LabelledPicture]  # sorted by name
+    about: dict[str, Path]  # name → licence, source and read-me files
 
 
 def current_dataset(config: Config, store: Store, project: Path, folder: Path) -> LabelledDataset:
@@ -109,13 +94,13 @@ def dataset_name(config: Config) -> str:
 
 def upright_boxes(boxes: Sequence[LabelledBox], image: Path, frame: Frame) -> list[LabelledBox]:
     """Map boxes of a dataset to the upright picture."""
-    return _turn(boxes, _orientation(image)) if frame == "stored" else list(boxes)
+    return _turn(boxes, image, {}) if frame == "stored" else list(boxes)
 
 
 def dataset_boxes(boxes: Sequence[LabelledBox], image: Path, frame: Frame) -> list[LabelledBox]:
     """Map boxes of the upright picture to the dataset's frame: the inverse of `upright_boxes`."""
-    orientation = _orientation(image)
-    return _turn(boxes, _INVERSE.get(orientation, orientation)) if frame == "stored" else list(boxes)
+    inverse = {6: 8, 8: 6}  # the other orientations are their own inverse
+    return _turn(boxes, image, inverse) if frame == "stored" else list(boxes)
 
 
 @contextmanager
@@ -127,19 +112,13 @@ def scratch(project: Path) -> Iterator[Path]:
         yield Path(folder)
 
 
-def _turn(boxes: Sequence[LabelledBox], orientation: int) -> list[LabelledBox]:
-    if orientation == 1 or not boxes:
-        return list(boxes)
-    turned = turn_boxes([box.xywhn for box in boxes], orientation).tolist()
-    return [LabelledBox(box.label, (x, y, w, h)) for box, (x, y, w, h) in zip(boxes, turned, strict=True)]
-
-
-def _orientation(picture: Path) -> int:
-    """Return the EXIF orientation of a picture, 1 to 8, from its header; 1 when it has none."""
+def _turn(boxes: Sequence[LabelledBox], picture: Path, others: Mapping[int, int]) -> list[LabelledBox]:
+    """Turn boxes by the EXIF orientation in a picture's header, or by another one that `others` has for it."""
     try:
         with warnings.catch_warnings(), Image.open(picture) as image:
             warnings.simplefilter("ignore")  # about many pixels, or odd metadata
-            orientation = image.getexif().get(_ORIENTATION_TAG)
+            orientation = image.getexif().get(_ORIENTATION_TAG, 1)
     except Exception:  # noqa: BLE001 - Pillow's errors on damaged bytes have no common base; `prepare` reports them
-        return 1
-    return orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1
+        orientation = 1
+    turned = turn_boxes([box.xywhn for box in boxes], others.get(orientation, orientation)).tolist()
+    return [LabelledBox(box.label, (x, y, w, h)) for box, (x, y, w, h) in zip(boxes, turned, strict=True)]

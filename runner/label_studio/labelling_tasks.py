@@ -41,65 +41,41 @@ _SUFFIXES = {"JPEG": ".jpg", "MPO": ".jpg", "JPEG2000": ".jp2"}
 
 @dataclass(frozen=True)
 class Task:
-    """An existing task.
-
-    Attributes:
-        data: see the module; unchecked, anyone can edit it.
-        labelled: an annotation was finished, or the task skipped.
-    """
+    """An existing task."""
 
     id: int
-    data: dict[str, Any]
-    labelled: bool
+    data: dict[str, Any]  # see the module; unchecked, anyone can edit it
+    labelled: bool  # an annotation was finished, or the task skipped
 
 
 @dataclass(frozen=True)
 class NewPicture:
-    """A picture to add as a task.
-
-    Attributes:
-        data: of its task: `name`, `origin`, and those of captures.
-        image: its address for Label Studio; None: it is stored first.
-        boxes: of a finished annotation, in the upright picture; None: not annotated.
-    """
+    """A picture to add as a task."""
 
     path: Path
-    data: dict[str, Any]
-    image: str | None = None
-    boxes: Sequence[LabelledBox] | None = None
+    data: dict[str, Any]  # of its task: `name`, `origin`, and those of captures
+    image: str | None = None  # its address for Label Studio; None: it is stored first
+    boxes: Sequence[LabelledBox] | None = None  # of a finished annotation, in the upright picture; None: not annotated
     predictions: Predictions = field(default_factory=dict)
 
 
 @dataclass
 class Added:
-    """Result of `add_pictures`.
-
-    Attributes:
-        annotated: number of created tasks with a finished annotation.
-        existing: number of pictures that have a task already.
-        left_out: `name: reason` for each picture that browsers do not show.
-        similar: `name and name` for each near-duplicate of an earlier picture.
-    """
+    """Result of `add_pictures`."""
 
     created: int = 0
-    annotated: int = 0
-    existing: int = 0
-    left_out: list[str] = field(default_factory=list)
-    similar: list[str] = field(default_factory=list)
+    annotated: int = 0  # created tasks with a finished annotation
+    existing: int = 0  # pictures that have a task already
+    left_out: list[str] = field(default_factory=list)  # `name: reason` for each picture that browsers do not show
+    similar: list[str] = field(default_factory=list)  # `name and name` for each near-duplicate of an earlier picture
 
 
 class PictureInfo(NamedTuple):
-    """Properties of a picture that browsers show.
+    """Properties of a picture that browsers show."""
 
-    Attributes:
-        size_px: width and height of the upright picture.
-        suffix: of its format, with the dot.
-        dhash: 64 bits.
-    """
-
-    size_px: tuple[int, int]
-    suffix: str
-    dhash: int
+    size_px: tuple[int, int]  # width and height of the upright picture
+    suffix: str  # of its format, with the dot
+    dhash: int  # 64 bits
 
 
 def list_tasks(project: Project) -> list[Task]:
@@ -141,7 +117,6 @@ def add_pictures(
 
     Args:
         tasks: the existing ones.
-        pictures: read a batch at a time.
         most: number of tasks to create; None: all.
         near_bits: near-duplicates differ in at most this many of 64 hash bits; -1: none are reported.
         predict: for pictures that are not annotated; None: they keep their own predictions.

@@ -9,13 +9,7 @@ from runner.dataset.labels import format_labels
 from runner.dataset.names import fold, name_pictures
 from runner.errors import LabelStudioError
 from runner.label_studio.annotations import Annotation
-from runner.label_studio.labelled_dataset import (
-    Frame,
-    LabelledDataset,
-    LabelledPicture,
-    dataset_boxes,
-    parse_boxes,
-)
+from runner.label_studio.labelled_dataset import Frame, LabelledDataset, LabelledPicture, dataset_boxes, parse_boxes
 from runner.label_studio.regions import LabelledBox
 from runner.stages.split import group_key, part_of
 
@@ -24,18 +18,13 @@ SAME = 1e-5  # [fraction] of a picture: boxes closer than this are equal, as wri
 
 @dataclass
 class MergedDataset:
-    """The next dataset, and the changes.
-
-    Attributes:
-        added, relabelled, removed: names of pictures.
-        origins: origin → number of added and relabelled pictures.
-    """
+    """The next dataset, and the names of the changed pictures."""
 
     dataset: LabelledDataset
     added: list[str] = field(default_factory=list)
     relabelled: list[str] = field(default_factory=list)
     removed: list[str] = field(default_factory=list)
-    origins: Counter[str] = field(default_factory=Counter)
+    origins: Counter[str] = field(default_factory=Counter)  # origin → number of added and relabelled pictures
 
     @property
     def counts(self) -> dict[str, int]:

@@ -27,19 +27,15 @@ BRANCH = "labels"
 
 @dataclass(frozen=True)
 class PullResult:
-    """The next dataset, and how it differs from the current one.
-
-    Attributes:
-        counts: of Label Studio: tasks, finished, skipped, and `doubles`: tasks with the picture of another task.
-        kept: number of pictures skipped or gone in Label Studio that stay because --remove was not given.
-        notes: boxes that were clipped, replaced or left out.
-    """
+    """The next dataset, and how it differs from the current one."""
 
     before: LabelledDataset
     merged: MergedDataset
-    counts: Counter[str]
-    kept: int
-    notes: list[str]
+    counts: Counter[
+        str
+    ]  # in Label Studio: tasks, finished, skipped, and doubles: tasks with the picture of another one
+    kept: int  # number of pictures skipped or gone in Label Studio that stay because --remove was not given
+    notes: list[str]  # boxes that were clipped, replaced or left out
 
     @property
     def is_new(self) -> bool:
@@ -50,13 +46,12 @@ class PullResult:
 def pull(project: Path, *, remove: bool = False, pull_request: bool = False) -> str:
     """Add the next version of the dataset and name it in params.yaml, if anything changed; return the changes as text.
 
+    LabelStudioError: an annotation is invalid, a picture cannot be fetched, or the counts disagree; nothing is written.
+
     Args:
         remove: also leave out the pictures that were skipped, or whose task was deleted.
         pull_request: propose the version in a pull request when at least `labels.min_new` pictures changed; params.yaml
             stays as it is.
-    Raises:
-        LabelStudioError: an annotation is invalid, a picture cannot be fetched, or the counts disagree; nothing is
-            written.
     """
     if pull_request and changed_files(project, [str(PARAMS)]):
         raise GitError(f"{PARAMS} has uncommitted changes, which the pull request would include; commit them first")
@@ -65,8 +60,8 @@ def pull(project: Path, *, remove: bool = False, pull_request: bool = False) -> 
     with scratch(project) as folder:
         result = _merge_annotations(project, config, store, folder, remove=remove)
         text = describe(result)
-        if pull_request and (not result.is_new or result.merged.changed < config.labels.min_new):
-            changed = result.merged.changed
+        changed = result.merged.changed
+        if pull_request and (not result.is_new or changed < config.labels.min_new):
             return f"{text}\nno pull request: {changed} pictures changed, labels.min_new is {config.labels.min_new}"
         if not result.is_new:
             return f"{text}\nnothing is new"

@@ -9,14 +9,7 @@ from runner.config.compose import compose
 from runner.dataset.check import listed
 from runner.label_studio.captures import PERSON, Capture, CaptureStore, read_captures
 from runner.label_studio.labelled_dataset import dataset_name, scratch
-from runner.label_studio.labelling_tasks import (
-    NewPicture,
-    Task,
-    add_pictures,
-    list_tasks,
-    model_version,
-    prediction,
-)
+from runner.label_studio.labelling_tasks import NewPicture, Task, add_pictures, list_tasks, model_version, prediction
 from runner.label_studio.regions import ScoredBox
 from runner.label_studio.server import ONCE, Server, connected
 from runner.label_studio.task_images import TaskImages

@@ -38,17 +38,11 @@ ScoredBox = tuple[LabelledBox, float]  # a model's box and its confidence, 0 to 
 
 @dataclass
 class RegionBoxes:
-    """Boxes of one picture, from its regions.
-
-    Args:
-        boxes: clipped to the picture.
-        problems: regions that are not a box of a known class; a pull must not continue with them.
-        notes: regions that were clipped, replaced by an upright box, or left out because they are outside the picture.
-    """
+    """Boxes of one picture, clipped to it, from its regions."""
 
     boxes: list[LabelledBox] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)  # regions that are no box of a known class: a pull stops
+    notes: list[str] = field(default_factory=list)  # regions clipped, replaced by an upright box, or left out
 
 
 def region(box: LabelledBox, size_px: tuple[int, int], number: int, confidence: float | None = None) -> dict[str, Any]:
@@ -56,7 +50,7 @@ def region(box: LabelledBox, size_px: tuple[int, int], number: int, confidence: 
 
     Args:
         size_px: width and height of the picture as a person sees it.
-        number: of the box in its picture, for its id.
+        number: of the box in its picture; makes its id.
         confidence: 0 to 1; None: drawn by a person.
     """
     x, y, w, h = box.xywhn
@@ -142,12 +136,8 @@ def _read(each: object, classes: Collection[str], rotated: str, notes: list[str]
 def _around(xywh: tuple[float, ...], degrees: float, size_px: tuple[float, float]) -> tuple[float, float, float, float]:
     """Return the corners of the upright box around a turned one, as fractions.
 
-    Label Studio turns a box clockwise about its upper left corner, in pixels (not in percent).
-
-    Args:
-        xywh: upper left corner before turning, width and height, in percent.
-        degrees: clockwise.
-        size_px: width and height of the picture.
+    Label Studio turns a box clockwise about its upper left corner, in pixels (not in percent). `xywh` is that corner,
+    width and height, in percent; `size_px` is the picture's width and height.
     """
     x, y, w, h = (part / 100 * size_px[place % 2] for place, part in enumerate(xywh))
     cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
@@ -158,13 +148,13 @@ def _around(xywh: tuple[float, ...], degrees: float, size_px: tuple[float, float
 
 def _clip(label: str, corners: tuple[float, float, float, float], notes: list[str]) -> list[LabelledBox]:
     """Clip a box to the picture, if any of it is inside, and note it."""
-    x1, y1, x2, y2 = (min(max(corner, 0.0), 1.0) for corner in corners)
-    if min(x2 - x1, y2 - y1) < SMALLEST:
+    box = LabelledBox.from_corners(label, corners)
+    if min(box.xywhn[2:]) < SMALLEST:
         notes.append(f"{label}: empty or outside the picture, left out")
         return []
-    if max(abs(a - b) for a, b in zip(corners, (x1, y1, x2, y2), strict=True)) > 1e-4:
+    if max(max(-corner, corner - 1) for corner in corners) > 1e-4:
         notes.append(f"{label}: crossed the edge of the picture, clipped")
-    return [LabelledBox.from_corners(label, (x1, y1, x2, y2))]
+    return [box]
 
 
 def _number(values: Mapping[str, Any], key: str) -> float:

@@ -31,10 +31,8 @@ def send_push(repository: str, branch: str, commit: str, files: Sequence[str], e
 
     Args:
         repository: its URL, as in Argo CD's Applications.
-        commit: head of the branch after the push.
-        files: that the commit changes.
-        environment: ARGOCD_WEBHOOK_URL, ARGOCD_WEBHOOK_SECRET; and ARGOCD_WEBHOOK_CA, PEM certificates that are trusted
-            beside those of CA_BUNDLE.
+        commit: head of the branch after the push; it changes `files`.
+        environment: URL, SECRET; and CA, PEM certificates that are trusted beside those of CA_BUNDLE.
     """
     fault = _send(repository, branch, commit, files, environment)
     return f"Argo CD was not told ({fault}): it polls within minutes" if fault else f"Argo CD was told of {commit[:12]}"
@@ -69,11 +67,7 @@ def _send(repository: str, branch: str, commit: str, files: Sequence[str], envir
 
 
 def event(page: str, branch: str, commit: str, files: Sequence[str]) -> dict[str, Any]:
-    """Return a push event with the fields that Argo CD reads.
-
-    Args:
-        page: of the repository, such as https://github.com/owner/name.
-    """
+    """Return a push event with the fields that Argo CD reads; `page` is such as https://github.com/owner/name."""
     return {
         "ref": f"refs/heads/{branch}",
         "after": commit,

@@ -30,11 +30,11 @@ class Device(NamedTuple):
 def await_gpu(cluster: Cluster, run: str, *, mode: str, kind: str, timeout_s: float, pause_s: float = 5) -> Device:
     """Return the training device, after waiting for a GPU where one may come.
 
+    ClusterError: the API refuses, or a GPU is required and none came.
+
     Args:
         mode: auto (a GPU, else the CPU), require (fail without one) or off.
         kind: GPU in cluster.env: autoscaled, fixed or none.
-    Raises:
-        ClusterError: the API refuses, or a GPU is required and none came.
     """
     if mode not in MODES:
         raise ConfigError(f"gpu: found {mode!r}, expected one of {', '.join(MODES)}")
@@ -71,8 +71,10 @@ def _wait(cluster: Cluster, probe: Object, *, timeout_s: float, pause_s: float) 
                 return True
             holder = _holder(cluster, probe["metadata"]["name"])
             why = f"{holder} holds the GPU" if holder else _why(pod)
-        except QuotaError as error:
-            holder, why = _held(str(error)), str(error)
+        except QuotaError as error:  # exceeded quota: gpu, requested: …=1, used: requests.nvidia.com/gpu=1, limited: …
+            why = str(error)
+            is_used = re.search(rf"used: [^:]*{re.escape(GPU)}=[1-9]", why)  # so one will become free
+            holder = why if is_used else ""
         except ClusterError as error:  # during long waits API servers are replaced, and nodes removed with their Pods
             holder, why = "", str(error)
         now = time.monotonic()
@@ -106,15 +108,6 @@ def _holder(cluster: Cluster, name: str) -> str:
         if wants and pod["metadata"]["name"] != name:
             return str(pod["metadata"]["name"])
     return ""
-
-
-def _held(said: str) -> str:
-    """Return the quota refusal when GPUs are in use, so that one will become free; else an empty text.
-
-    The API server says: exceeded quota: gpu, requested: …=1, used: requests.nvidia.com/gpu=1, limited: ….
-    """
-    used = re.search(rf"used: [^:]*{re.escape(GPU)}=([1-9]\d*)", said)
-    return said if used else ""
 
 
 def _why(pod: Object) -> str:

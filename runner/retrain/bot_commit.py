@@ -47,21 +47,16 @@ class Pinned(NamedTuple):
 def pin(
     run: Run, store: Store, model: str, number: int, *, mode: str, pause: Callable[[float], None] = time.sleep
 ) -> Pinned:
-    """Commit a run's result to the branch.
+    """Commit a run's result to the branch: the published version `number`, and its lock.
 
-    Args:
-        store: where the run left its files.
-        number: the published version.
-        mode: push, or pull-request where the branch is protected.
-        pause: sleeps for some seconds before a retry.
-    Raises:
-        GitError: the repository cannot be reached, or refuses, after all retries.
-        StageError: a file other than the bot's would change.
-        StoreError: the version is missing or damaged.
+    `mode` is push, or pull-request where the branch is protected. StageError: a file other than the bot's would change.
     """
     version = read_version(store, model, number)
     lock, params = (store.read(f"pipeline/{run.name}/{name}") for name in (LOCK, "params.yaml"))
-    _check_lock(lock, run)
+    try:
+        yaml.safe_load(lock)["stages"].keys()
+    except (yaml.YAMLError, LookupError, TypeError, AttributeError) as error:
+        raise StageError(f"pipeline/{run.name}/{LOCK} in the store is no dvc.lock; run the training again") from error
 
     def commit() -> Pinned:
         with cloned(run.url, run.branch) as clone:
@@ -92,24 +87,14 @@ def propose_for_staging(url: str, branch: str, store: Store, model: str, number:
         return propose(clone, files, branch=f"flywheel/{STAGING}", title=title, body=body, base=branch)
 
 
-def _check_lock(lock: bytes, run: Run) -> None:
-    try:
-        known = isinstance(yaml.safe_load(lock)["stages"], dict)
-    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError):
-        known = False
-    if not known:
-        raise StageError(f"pipeline/{run.name}/{LOCK} in the store is no dvc.lock; run the training again")
-
-
 def _objection(clone: Path, run: Run, params: bytes) -> str:
     """Return why this run must not be committed; empty when it may."""
     if reason := newer(clone, run.revision):
         return reason
-    committed = git(clone, "show", f"{run.revision}:params.yaml").strip()
     ours = params.decode(errors="replace").strip()
-    if ours != committed:
-        return f"it was made with other values than the commit's ({ours.partition(chr(10))[0].lstrip('# ')})"
-    return ""
+    if ours == git(clone, "show", f"{run.revision}:params.yaml").strip():
+        return ""
+    return f"it was made with other values than the commit's ({ours.partition(chr(10))[0].lstrip('# ')})"
 
 
 def _write(clone: Path, store: Store, lock: bytes, version: Version) -> list[str]:

@@ -26,12 +26,7 @@ def cloned(url: str, branch: str) -> Iterator[Path]:
 
 
 def newer(clone: Path, revision: str) -> str:
-    """Return the later commit of the branch that changes a training input, as text; empty when there is none.
-
-    Args:
-        clone: of the branch, with its history.
-        revision: a commit's id.
-    """
+    """Return the later commit of the branch that changes a training input, as text; empty when there is none."""
     try:
         git(clone, "merge-base", "--is-ancestor", revision, "HEAD")
     except GitError:

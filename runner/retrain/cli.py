@@ -92,8 +92,8 @@ def _publish(run: str) -> None:
 
     newer = "" if _overrides() else _newer_commit()  # a trial is never superseded
     print(newer or "no newer commit", flush=True)
-    model, version, pin_mode = ("", "", "") if newer else tasks.publish(run)
-    _write_results(superseded=newer, model=model, version=str(version), pin_mode=pin_mode)
+    results = dict.fromkeys(("model", "version", "pin_mode"), "") if newer else tasks.publish(run)
+    _write_results(superseded=newer, **results)
 
 
 def _pin(run: str) -> None:

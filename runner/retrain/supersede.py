@@ -22,11 +22,7 @@ def supersede(
 ) -> str:
     """Wait until no older run is active; return the newer commit that supersedes this run, as text, or an empty text.
 
-    Args:
-        name: of this run, which is no trial.
-        newer: returns the newer commit of the branch that changes a training input; empty when there is none.
-    Raises:
-        ClusterError: the API refuses, or an older run does not end.
+    `newer` returns that commit, empty when there is none. ClusterError: the API refuses, or an older run does not end.
     """
     if reason := newer():
         return reason

@@ -1,6 +1,7 @@
 """Tasks on a run's data, each one process, as every start of DVC takes a second or two.
 
-Each takes the earlier Tasks' files, runs DVC, and hands on the results.
+Tasks share no disk. Data pass through DVC's remote and its run cache; params.yaml, dvc.lock and the verdict through
+`pipeline/<run>/` in the store, where each Task overwrites those of the Tasks before it.
 """
 
 from __future__ import annotations
@@ -11,34 +12,25 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
 
 import yaml
 
 from runner.config.compose import compose
 from runner.errors import ObjectError, StageError
-from runner.retrain.relay import give, take
+from runner.release.verdict import verdict_file
 from runner.store import Store, open_store
 from runner.store.published import numbers, version_key
 from runner.store.use import use_store
-from runner.workspace import ARTIFACTS
+from runner.workspace import ARTIFACTS, PARAMS, work_folder, writing
 
 LOCK = "dvc.lock"
 _FREE_SHARE = 0.2  # of the cache's volume before a training
 
 
-class Published(NamedTuple):
-    """A version in the store, and its pin mode: push or pull-request."""
-
-    model: str
-    version: int
-    pin_mode: str
-
-
 def plan(run: str, values: Sequence[str]) -> str:
     """Return train, gate-only or nothing; nothing only when the store has a version of these results.
 
-    ConfigError when params.yaml, conf/ or one of the values (KEY=VALUE, for this run alone) is wrong; StageError when
+    `values` are KEY=VALUE, for this run alone. ConfigError when params.yaml, conf/ or a value is wrong; StageError when
     the image has other packages than the commit pins.
     """
     from runner.config.override import override
@@ -137,8 +129,11 @@ def gate(run: str) -> None:
         print(verdict_text(judge(Path.cwd())), flush=True)
 
 
-def publish(run: str) -> Published:
-    """Publish the model as a version, with the data of dvc.lock from the store."""
+def publish(run: str) -> dict[str, str]:
+    """Publish the model as a version, with the data of dvc.lock from the store.
+
+    The results are model, version, and pin_mode: push or pull-request.
+    """
     from runner.config.compose import write_stage_files
     from runner.release.contents import releasing
     from runner.release.publish import publish as publish_release
@@ -151,21 +146,35 @@ def publish(run: str) -> Published:
         published = publish_release(store, release)
     print(published.as_text(), flush=True)
     version = published.version
-    return Published(version.model, version.number, config.pin.mode)
+    return {"model": version.model, "version": str(version.number), "pin_mode": config.pin.mode}
 
 
 @contextmanager
 def _handing_on(run: str) -> Iterator[Store]:
     store = _take(run)
     yield store
-    print(f"to later Tasks: {', '.join(give(store, Path.cwd(), run)) or 'nothing'}", flush=True)
+    given = {key: file for key, file in _handed_on(run).items() if file.is_file()}
+    for key, file in given.items():
+        store.replace(key, file.read_bytes())
+    print(f"to later Tasks: {', '.join(given) or 'nothing'}", flush=True)
 
 
 def _take(run: str) -> Store:
+    """Write the files of earlier Tasks to the project; return the store."""
     store = open_store(Path.cwd())
     print(use_store(Path.cwd()), flush=True)
-    print(f"from earlier Tasks: {', '.join(take(store, Path.cwd(), run)) or 'nothing'}", flush=True)
+    there = _handed_on(run).keys() & store.list(f"pipeline/{run}/")
+    for key in there:
+        with writing(_handed_on(run)[key]) as temporary:
+            temporary.write_bytes(store.read(key))
+    print(f"from earlier Tasks: {', '.join(sorted(there)) or 'nothing'}", flush=True)
     return store
+
+
+def _handed_on(run: str) -> dict[str, Path]:
+    """Return key in the store → file of the project."""
+    verdict = verdict_file(work_folder())
+    return {f"pipeline/{run}/{file.name}": file for file in (PARAMS, Path(LOCK), verdict)}
 
 
 def _dvc(*arguments: str) -> None:

@@ -13,7 +13,6 @@ from runner.__main__ import main
 from runner.retrain.await_gpu import Device
 from runner.retrain.bot_commit import Pinned
 from runner.retrain.cli import TASKS
-from runner.retrain.tasks import Published
 
 NEWER = "superseded by 1a2b3c4 x"
 VALUES = {"MODE": "auto", "TIMEOUT": "20m", "FALLBACK": "true", "VERSION": "2", "OVERRIDES": "[]"}
@@ -31,7 +30,7 @@ OUTCOMES: dict[str, Any] = {
     "retrain.tasks.prepare": None,
     "retrain.tasks.train": None,
     "retrain.tasks.gate": None,
-    "retrain.tasks.publish": Published("things", 2, "push"),
+    "retrain.tasks.publish": {"model": "things", "version": "2", "pin_mode": "push"},
 }
 Task = Callable[..., tuple[int, dict[str, str]]]
 

@@ -36,6 +36,26 @@ def test_the_cache_stays_when_another_run_uses_it(tmp_path: Path, monkeypatch: p
         assert not cache.exists()
 
 
+def test_files_arrive_as_they_were_when_a_later_task_takes_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("STORE_URI", str(tmp_path / "store"))
+    monkeypatch.delenv("RUNNER_WORK", raising=False)
+    monkeypatch.setattr(tasks, "use_store", lambda _: "")
+    monkeypatch.chdir(tmp_path)
+    params, verdict = Path("params.yaml"), Path(".work/verdict.json")
+    with tasks._handing_on("run"):
+        assert "from earlier Tasks: nothing" in capsys.readouterr().out
+        verdict.parent.mkdir()
+        verdict.write_text("{}")
+        params.write_bytes(b"a: 1\r\n")
+    with tasks._handing_on("other"):
+        params.write_text("b: 2\n")
+        verdict.unlink()
+    tasks._take("run")
+    assert (params.read_bytes(), verdict.read_text()) == (b"a: 1\r\n", "{}")
+
+
 #: The stages of dvc.yaml: what each makes of what, as folders of artifacts/.
 STAGES = {
     "compose": ("config", ["params.yaml"]),
