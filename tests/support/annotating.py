@@ -41,10 +41,10 @@ def pictures(folder: Path, count: int, first: int = 0) -> Path:
 
 def labelled(folder: Path, labels: dict[str, str | None], classes: Sequence[str] = ("airplane", "helicopter")) -> Path:
     """Write a dataset: name of a picture → its label file; None for none."""
+    (folder / "labels").mkdir(parents=True, exist_ok=True)
     for number, (name, text) in enumerate(labels.items()):
         picture(folder / "images" / name, 1000 + number)
         if text is not None:
-            (folder / "labels").mkdir(exist_ok=True)
             (folder / "labels" / f"{Path(name).stem}.txt").write_text(text)
     (folder / "classes.txt").write_text("".join(f"{name}\n" for name in classes))
     return folder
@@ -53,14 +53,13 @@ def labelled(folder: Path, labels: dict[str, str | None], classes: Sequence[str]
 class Bench:
     """A user's folder with a project of its own in Label Studio."""
 
-    def __init__(self, folder: Path, label_studio: LabelStudio, **params: Any) -> None:
+    def __init__(self, folder: Path, label_studio: LabelStudio) -> None:
         """Copy conf/ and params.yaml; the environment must name the store and Label Studio."""
         self.project, self.label_studio = folder, label_studio
         shutil.copytree(PROJECT / "conf", folder / "conf")
         shutil.copy(PROJECT / "params.yaml", folder)
         self.title = f"test {uuid.uuid4().hex[:12]}"
         self.set(labels={"title": self.title}, dataset={"classes": ["airplane", "helicopter"]})
-        self.set(**params)
 
     def set(self, **params: Any) -> None:
         """Edit params.yaml."""
@@ -100,14 +99,7 @@ class Bench:
     def draw(
         self, task: int, *boxes: LabelledBox, cancelled: bool = False, changes: dict[str, Any] | None = None
     ) -> int:
-        """Annotate a task as a person would; return the number of the annotation.
-
-        Args:
-            task: its number.
-            boxes: what to draw.
-            cancelled: skip it instead.
-            changes: to each region's value.
-        """
+        """Annotate or skip a task as a person would, with changes of each region's value; return the annotation."""
         result = [region(box, SIZE, number) for number, box in enumerate(boxes)]
         for each in result:
             each["value"] |= changes or {}

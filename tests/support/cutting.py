@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Literal
+from typing import Literal
 
 import httpx
+
+from tests.support.answering import Handler, answering
 
 Cut = Literal["before", "during", "answer", "half", "504"]
 _DURING_SECONDS = 0.05
@@ -24,11 +25,9 @@ def cutting(url: str, where: Callable[[str, str], Cut | None], kill: Callable[[]
         kill: ends the server; not called for 504, which is what a gateway answers that lost patience.
     """
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
+    class Proxy(Handler):
         def _pass(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            body = self.body()
             cut = where(self.command, self.path)
             if cut in ("before", "during"):
                 timer = threading.Timer(0 if cut == "before" else _DURING_SECONDS, kill)
@@ -62,15 +61,5 @@ def cutting(url: str, where: Callable[[str, str], Cut | None], kill: Callable[[]
 
         do_GET = do_POST = do_PATCH = do_DELETE = _pass  # noqa: N815
 
-        def log_message(self, format: str, *args: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with answering(Proxy) as port:
+        yield f"http://127.0.0.1:{port}"

@@ -10,40 +10,31 @@ import base64
 import json
 import os
 import subprocess
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+
+from tests.support.answering import Handler, answering
+from tests.support.projects import git
 
 REPOSITORY = "aviation/flyingthings"
 
 
 @dataclass
 class Forge:
-    """A repository on a server.
+    """A repository on a server."""
 
-    Attributes:
-        folder: of the bare repository.
-        write_token: may push and open pull requests.
-        read_token: may fetch.
-        away: answers everything with 503.
-        pulls: the pull requests, by branch.
-        refusal: answers each call of the API: a status with a JSON, or 302 with an address.
-        asked: the calls of the API: method, path with query, token.
-    """
-
-    folder: Path
-    write_token: str = "write-token"
-    read_token: str = "read-token"
+    folder: Path  # of the bare repository
+    write_token: str = "write-token"  # may push and open pull requests
+    read_token: str = "read-token"  # may fetch
     port: int = 0
-    away: bool = False
-    pulls: dict[str, dict[str, Any]] = field(default_factory=dict)
-    refusal: tuple[int, Any] | None = None
-    asked: list[tuple[str, str, str]] = field(default_factory=list)
+    away: bool = False  # answers everything with 503
+    pulls: dict[str, dict[str, Any]] = field(default_factory=dict)  # by branch
+    refusal: tuple[int, Any] | None = None  # answers each call of the API: a status with a JSON, or 302 and an address
+    asked: list[tuple[str, str, str]] = field(default_factory=list)  # calls of the API: method, path with query, token
 
     @property
     def url(self) -> str:
@@ -52,8 +43,7 @@ class Forge:
 
     def git(self, *arguments: str) -> str:
         """Run Git in the bare repository."""
-        done = subprocess.run(["git", *arguments], cwd=self.folder, capture_output=True, text=True, check=True)
-        return done.stdout.strip()
+        return git(self.folder, *arguments)
 
 
 @contextmanager
@@ -62,50 +52,29 @@ def serving_forge(folder: Path) -> Iterator[Forge]:
     forge = Forge(folder)
     for key in ("http.receivepack", "uploadpack.allowFilter", "uploadpack.allowAnySHA1InWant"):
         forge.git("config", key, "true")
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(forge))
-    forge.port = server.server_port
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
+    with answering(_handler(forge)) as forge.port:
         yield forge
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
-def _handler(forge: Forge) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def log_message(self, *_: object) -> None:
-            pass
-
+def _handler(forge: Forge) -> type[Handler]:
+    class ForgeHandler(Handler):
         def _token(self) -> str:
             kind, _, value = (self.headers.get("Authorization") or "").partition(" ")
             if kind == "Basic":
                 return base64.b64decode(value).decode().partition(":")[2]
             return value
 
-        def _answer(self, code: int, body: bytes, **headers: str) -> None:
-            self.send_response(code)
-            for name, value in headers.items():
-                self.send_header(name.replace("_", "-"), value)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
         def _handle(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            body = self.body()
             if forge.away:
-                return self._answer(503, b"away")
+                return self.answer(503, b"away")
             address = urlsplit(self.path)
             if address.path.startswith("/api/v3/"):
                 return self._api(address.path.removeprefix(f"/api/v3/repos/{REPOSITORY}/"), address.query, body)
             if self._token() not in (forge.read_token, forge.write_token):
-                return self._answer(401, b"who are you?", WWW_Authenticate='Basic realm="git"')
+                return self.answer(401, b"who are you?", WWW_Authenticate='Basic realm="git"')
             if "git-receive-pack" in self.path and self._token() != forge.write_token:
-                return self._answer(403, b"this token may not push")
+                return self.answer(403, b"this token may not push")
             return self._backend(address.path, address.query, body)
 
         def _backend(self, path: str, query: str, body: bytes) -> None:
@@ -130,13 +99,13 @@ def _handler(forge: Forge) -> type[BaseHTTPRequestHandler]:
             headers = dict(line.split(": ", 1) for line in head.decode().splitlines())
             code = int(headers.pop("Status", "200").split()[0])
             headers.pop("Content-Length", None)
-            self._answer(code, content, **{name.replace("-", "_"): value for name, value in headers.items()})
+            self.answer(code, content, **headers)
 
         def _api(self, path: str, query: str, body: bytes) -> None:
             token, content = self._token(), json.loads(body or b"{}")
             forge.asked.append((self.command, f"{path}?{query}" if query else path, token))
             if forge.refusal and forge.refusal[0] == 302:
-                return self._answer(302, b"", Location=forge.refusal[1])
+                return self.answer(302, b"", Location=forge.refusal[1])
             if forge.refusal:
                 return self._json(*forge.refusal)
             number = path.partition("/")[2]
@@ -155,8 +124,8 @@ def _handler(forge: Forge) -> type[BaseHTTPRequestHandler]:
             return self._json(201, forge.pulls[content["head"]])
 
         def _json(self, code: int, content: object) -> None:
-            self._answer(code, json.dumps(content).encode(), Content_Type="application/json")
+            self.answer(code, json.dumps(content).encode(), Content_Type="application/json")
 
         do_GET = do_POST = do_PATCH = _handle  # noqa: N815
 
-    return Handler
+    return ForgeHandler

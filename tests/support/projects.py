@@ -73,12 +73,13 @@ class Repository:
         self.git("reset", "-q", "--hard", "FETCH_HEAD")
 
     def git(self, *arguments: str) -> str:
-        return _git(self.clone, *arguments)
+        return git(self.clone, *arguments)
 
     def remote(self, *arguments: str) -> str:
-        return _git(self.bare, *arguments)
+        return git(self.bare, *arguments)
 
 
-def _git(folder: Path, *arguments: str) -> str:
+def git(folder: Path, *arguments: str) -> str:
+    """Run Git in a folder; return what it prints."""
     done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True)
     return done.stdout.strip()

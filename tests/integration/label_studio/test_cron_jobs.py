@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,10 @@ import pytest
 
 from runner.label_studio.setup import set_up
 from tests.integration.label_studio.test_pull import start
+from tests.support import projects
 from tests.support.annotating import AIRPLANE, HELICOPTER, Bench
 from tests.support.gitops import leaf
-from tests.support.projects import copy_project
+from tests.support.projects import IDENTITY, copy_project
 
 
 def container(name: str) -> dict[str, Any]:
@@ -53,11 +55,7 @@ def test_reviewed_code_works_on_the_branch_when_the_clock_strikes(
     copy = copy_project(project, tmp_path / "copy", environment)
     origin = tmp_path / "origin.git"
 
-    def git(*arguments: str) -> str:
-        identity = ("-c", "user.name=Tests", "-c", "user.email=tests@example.invalid")
-        done = subprocess.run(["git", *identity, *arguments], cwd=copy, capture_output=True, text=True, check=True)
-        return done.stdout
-
+    git = partial(projects.git, copy, *IDENTITY)
     git("branch", "-M", "reviewed")
     git("switch", "-qc", "trunk")
     # Whoever may push to the branch changes values, and cannot bring code of theirs to where the tokens are.

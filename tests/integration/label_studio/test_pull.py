@@ -1,7 +1,7 @@
 """`labels pull` on a real server: each of Label Studio's traps, and nothing written where something is wrong."""
 
 import re
-import subprocess
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,7 @@ from runner.label_studio.import_pictures import import_pictures
 from runner.label_studio.pull import pull
 from runner.label_studio.regions import LabelledBox
 from runner.label_studio.setup import set_up
+from tests.support import projects
 from tests.support.annotating import AIRPLANE, HELICOPTER, Bench, labelled, picture, pictures
 from tests.support.cutting import cutting
 from tests.support.pictures import turned
@@ -279,9 +280,7 @@ def test_a_pull_request_proposes_the_version_when_enough_is_new(
     (started.project / ".gitignore").write_text(".work/\n")
     origin = tmp_path / "origin.git"
 
-    def git(*arguments: str) -> str:
-        return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True).stdout
-
+    git = partial(projects.git, started.project)
     git("init", "-q", "--bare", "-b", "main", str(origin))
     git("init", "-q", "-b", "main")
     git("config", "user.name", "Tests")

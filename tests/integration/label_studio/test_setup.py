@@ -1,9 +1,7 @@
 """`labels setup` on a real server: the project follows Git, again and again."""
 
 import secrets
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ from runner.errors import LabelStudioError, NotSetUpError
 from runner.label_studio.import_pictures import import_pictures
 from runner.label_studio.setup import set_up
 from tests.support.annotating import AIRPLANE, HELICOPTER, Bench, pictures
+from tests.support.answering import Handler, answering
 from tests.support.label_studio import LabelStudio
 from tests.support.s3 import S3
 
@@ -22,22 +21,13 @@ def heard() -> Iterator[tuple[str, list[tuple[dict[str, str], bytes]]]]:
     """A receiver of webhooks: its address, and what came."""
     came: list[tuple[dict[str, str], bytes]] = []
 
-    class Receiver(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            came.append((dict(self.headers), self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(200)
-            self.end_headers()
+    class Receiver(Handler):
+        def do_POST(self) -> None:  # noqa: N802
+            came.append((dict(self.headers), self.body()))
+            self.answer(200)
 
-        def log_message(self, format: str, *args: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Receiver)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}/labels", came
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with answering(Receiver) as port:
+        yield f"http://127.0.0.1:{port}/labels", came
 
 
 def project_of(bench: Bench) -> dict[str, Any]:
@@ -49,7 +39,7 @@ def test_the_project_is_made_once_when_set_up_again(either_bench: Bench) -> None
     said = set_up(either_bench.project)
     assert f"+ project {either_bench.title}" in said and 'value="helicopter"' in said
     found = project_of(either_bench)
-    assert found["enable_empty_annotation"] and found["show_collab_predictions"] and found["show_skip_button"]
+    assert all(found[name] for name in ("enable_empty_annotation", "show_collab_predictions", "show_skip_button"))
     address = f"{either_bench.label_studio.url}/projects/{either_bench.id}/data"
     assert set_up(either_bench.project) == f"{either_bench.title}: nothing to change, {address}"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,11 +12,7 @@ import pytest
 from runner.errors import GitError
 from runner.forge.pull_request import changed_files, propose
 from tests.support.forge import Forge, serving_forge
-
-
-def git(folder: Path, *arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True)
-    return done.stdout.strip()
+from tests.support.projects import git
 
 
 @pytest.fixture
@@ -54,26 +49,20 @@ def pushed(clone: Path, branch: str, form: str = "%s%n%b") -> str:
     return git(clone, "log", "-1", f"--format={form}", "FETCH_HEAD")
 
 
-def test_the_link_is_given_when_there_is_no_token(clone: Path) -> None:
-    said = propose(clone, {"params.yaml": "a: 2\n"}, branch="labels", title="New labels", body="| a |\n|---|")
-    assert said.startswith("branch labels is pushed at ") and said.endswith("open a pull request from it to trunk")
-    assert pushed(clone, "labels") == "New labels\n| a |\n|---|"
-    assert git(clone, "show", "FETCH_HEAD:./params.yaml") == "a: 2"
-    assert git(clone, "rev-parse", "FETCH_HEAD^") == git(clone, "rev-parse", "HEAD")
-
-
-def test_the_checkout_stays_when_a_branch_is_pushed(clone: Path) -> None:
+def test_a_branch_is_pushed_beside_the_checkout_when_there_is_no_token(clone: Path) -> None:
     (clone / "other").write_text("in the making\n")
     git(clone, "add", "other")
     (clone / "untracked").write_text("mine\n")
     before = git(clone, "status", "--porcelain=v2", "--branch")
-    propose(clone, {"params.yaml": "a: 2\n", "new": b"\xff"}, branch="labels", title="New labels")
+    files = {"params.yaml": "a: 2\n", "new": b"\xff"}
+    said = propose(clone, files, branch="labels", title="New labels", body="| a |\n|---|")
+    assert said.startswith("branch labels is pushed at ") and said.endswith(" to trunk")
     assert git(clone, "status", "--porcelain=v2", "--branch") == before
-    git(clone, "fetch", "-q", "origin", "labels")
-    assert git(clone, "diff", "--name-only", "HEAD", "FETCH_HEAD").splitlines() == [
-        '"detector \\303\\274/new"',
-        '"detector \\303\\274/params.yaml"',
-    ]
+    assert pushed(clone, "labels") == "New labels\n| a |\n|---|"
+    assert git(clone, "show", "FETCH_HEAD:./params.yaml") == "a: 2"
+    assert git(clone, "rev-parse", "FETCH_HEAD^") == git(clone, "rev-parse", "HEAD")
+    names = git(clone, "diff", "-z", "--name-only", "HEAD", "FETCH_HEAD").split("\0")
+    assert names == ["detector ü/new", "detector ü/params.yaml", ""]
 
 
 def test_the_branch_stays_when_the_same_is_proposed_again(clone: Path) -> None:

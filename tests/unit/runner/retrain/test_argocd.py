@@ -7,9 +7,7 @@ import hmac
 import json
 import re
 import ssl
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,6 +15,7 @@ import pytest
 
 from runner.forge.github import remote_of
 from runner.retrain.argocd import CA, SECRET, URL, event, send_push
+from tests.support.answering import Handler, answering
 from tests.support.certificates import certificate
 
 COMMIT = "0d1a26e67d8f5eaf1f6ba5c57fc3c7d91ac0fd1c"
@@ -25,21 +24,18 @@ KEY = "what Argo CD and we know"
 EVENTS: list[dict[str, Any]] = []
 
 
-class ArgoCD(BaseHTTPRequestHandler):
+class ArgoCD(Handler):
     """Takes signed pushes and keeps what they say in EVENTS."""
 
-    def log_message(self, *_: object) -> None:
-        pass
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
+    def do_POST(self) -> None:  # noqa: N802
+        body = self.body()
         signature = f"sha256={hmac.new(KEY.encode(), body, hashlib.sha256).hexdigest()}"
         is_right = self.path == "/api/webhook" and self.headers["X-Hub-Signature-256"] == signature
         if is_right and self.headers["X-GitHub-Event"] == "push":
             EVENTS.append(json.loads(body))
-        self.send_response(200 if is_right else 400)
-        self.end_headers()
-        self.wfile.write(b"" if is_right else b"Webhook processing failed: HMAC verification failed")
+        self.answer(
+            200 if is_right else 400, b"" if is_right else b"Webhook processing failed: HMAC verification failed"
+        )
 
 
 @pytest.fixture(scope="module")
@@ -49,14 +45,8 @@ def environment_of_pin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dic
     files, key = certificate(folder, "localhost", more=("basicConstraints=critical,CA:FALSE",))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(files, key)
-    with ThreadingHTTPServer(("127.0.0.1", 0), ArgoCD) as server:
-        server.socket = context.wrap_socket(server.socket, server_side=True)
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        url = f"https://localhost:{server.server_port}/api/webhook"
-        yield {URL: url, SECRET: KEY, CA: files.read_text()}
-        server.shutdown()
-        thread.join()
+    with answering(ArgoCD, context) as port:
+        yield {URL: f"https://localhost:{port}/api/webhook", SECRET: KEY, CA: files.read_text()}
 
 
 @pytest.mark.parametrize(
