@@ -81,9 +81,8 @@ class Capture:
         """Return the sort key, most useful first: feedback, nothing found, low confidence; last, confirmed answers."""
         if self.feedback:
             return (0, 0.0) if self.feedback.verdict != "correct" else (3, 0.0)
-        if not self.answer.detections:
-            return 1, 0.0
-        return 2, min(each.confidence for each in self.answer.detections)
+        confidences = [each.confidence for each in self.answer.detections]
+        return (2, min(confidences)) if confidences else (1, 0.0)
 
 
 class CaptureStore:

@@ -46,10 +46,8 @@ def merge(
 ) -> MergedDataset:
     """Return the dataset with the annotations; a picture with unchanged boxes keeps its label file, byte for byte.
 
-    Args:
-        annotations: sha256 → annotation.
-        removed: sha256 of pictures to leave out.
-        classes: of the new dataset, in id order; LabelStudioError when they lack a class that has boxes.
+    `annotations` and the pictures to leave out, `removed`, are by sha256. `classes` are the new dataset's, in id order;
+    LabelStudioError when they lack a class that has boxes.
     """
     _check_classes(before, classes)
     same_ids = classes[: len(before.classes)] == before.classes
@@ -67,10 +65,9 @@ def merge(
                 merged.relabelled.append(picture.name)
                 merged.origins[annotation.origin] += 1
                 boxes = new
-        if boxes is picture.boxes and (same_ids or picture.text is None):
-            pictures.append(picture)
-        else:
-            pictures.append(replace(picture, text=label_text(boxes, classes), boxes=boxes))
+        if boxes is not picture.boxes or not (same_ids or picture.text is None):
+            picture = replace(picture, text=label_text(boxes, classes), boxes=boxes)
+        pictures.append(picture)
     taken = {_stem(picture.name) for picture in before.pictures}
     known = {picture.sha256 for picture in before.pictures}
     for sha256, annotation in sorted(annotations.items()):

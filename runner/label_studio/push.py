@@ -19,8 +19,7 @@ from runner.store import open_store
 def push_captures(project: Path, source: str | None = None) -> str:
     """Create tasks of captures, with the feedback's boxes as prediction, else the model's; return the counts.
 
-    Args:
-        source: the folder or s3://bucket[/prefix] that has captures/ (the server's CAPTURE_URI); None: the store.
+    `source` is the folder or s3://bucket[/prefix] that has captures/ (the server's CAPTURE_URI); None: the store.
     """
     config, _ = compose(project)
     store, captured = open_store(project), CaptureStore(project, source)

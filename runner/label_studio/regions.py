@@ -23,12 +23,7 @@ class LabelledBox(NamedTuple):
 
     @classmethod
     def from_corners(cls, label: str, xyxy: Sequence[float], size: tuple[float, float] = (1, 1)) -> Self:
-        """Return the box with these corners, clipped to the picture.
-
-        Args:
-            xyxy: x1 y1 x2 y2, in the unit of `size`.
-            size: width and height of the picture.
-        """
+        """Return the box with the corners x1 y1 x2 y2, in the unit of the picture's width and height; clipped to it."""
         x1, y1, x2, y2 = (min(max(value / size[place % 2], 0.0), 1.0) for place, value in enumerate(xyxy))
         return cls(label, ((x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1))
 
@@ -46,12 +41,9 @@ class RegionBoxes:
 
 
 def region(box: LabelledBox, size_px: tuple[int, int], number: int, confidence: float | None = None) -> dict[str, Any]:
-    """Return a box in Label Studio's form.
+    """Return a box in Label Studio's form; `number` makes its id. A confidence, 0 to 1, of None: drawn by a person.
 
-    Args:
-        size_px: width and height of the picture as a person sees it.
-        number: of the box in its picture; makes its id.
-        confidence: 0 to 1; None: drawn by a person.
+    `size_px` is width and height of the picture as a person sees it.
     """
     x, y, w, h = box.xywhn
     value = {
@@ -76,11 +68,9 @@ def region(box: LabelledBox, size_px: tuple[int, int], number: int, confidence: 
 
 
 def read_regions(result: object, classes: Collection[str], rotated: Literal["box", "refuse"]) -> RegionBoxes:
-    """Read the regions of an annotation; each becomes a box, a problem, or a note that it was left out.
+    """Read the regions of an annotation's unchecked `result`: each becomes a box, a problem, or a note.
 
-    Args:
-        result: the annotation's `result`, unchecked.
-        rotated: `box`: replace a turned box by the upright box around it; `refuse`: a problem.
+    A turned box is replaced by the upright box around it (`box`), or is a problem (`refuse`).
     """
     found = RegionBoxes()
     if not isinstance(result, list):

@@ -43,7 +43,7 @@ class Server:
             raise LabelStudioError(f"{self.url}: {len(found)} projects have the title {title!r}; rename all but one")
         if not found:
             return None
-        (project,) = found
+        project = found[0]
         labels = list((project.parsed_label_config or {}).get(FROM_NAME, {}).get("labels", []))
         off = [name for name in SETTINGS if not getattr(project, name)]
         return Project(self, project.id, title, project.label_config or "", labels, off)
@@ -61,10 +61,9 @@ class Server:
         return self._request("GET", path, follow_redirects=True).content
 
     def upload(self, project_id: int, files: Sequence[tuple[str, bytes]]) -> dict[str, str]:
-        """Upload files without creating tasks; return name → address in a task.
+        """Upload files, each a name and its content, without creating tasks; return name → address in a task.
 
-        Args:
-            files: name and content; at most 100, and 250 MB together (the server's own limits).
+        The server takes at most 100, and 250 MB together.
         """
         path = f"/api/projects/{project_id}/import?commit_to_project=false"
         parts = [(f"file{number}", file) for number, file in enumerate(files)]
@@ -106,8 +105,7 @@ class Project:
 def connected() -> Iterator[Server]:
     """Connect to LABEL_STUDIO_URL as the user of LABEL_STUDIO_API_KEY (of either kind of token).
 
-    Raises:
-        LabelStudioError: either is not set; or, until the block ends, the server does not answer or refuses.
+    LabelStudioError: either is not set; or, until the block ends, the server does not answer or refuses.
     """
     url, key = (os.environ.get(name, "").rstrip("/") for name in ("LABEL_STUDIO_URL", "LABEL_STUDIO_API_KEY"))
     if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).netloc:

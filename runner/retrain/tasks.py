@@ -79,9 +79,8 @@ def prepare(run: str) -> None:
 def train(run: str, *, cache: Path, fallback: bool) -> None:
     """Train; earlier stages are not run, only their outputs fetched.
 
-    A whole `dvc repro` would run fetch, whose output is not in the store, as the dataset's version is. Export and
-    evaluate need that output too, and use no GPU: they are left to `gate`. `cache` is the folder of DVC's
-    cache; `fallback` sets the limits for a training that wanted a GPU and got none.
+    A whole `dvc repro` would run fetch, whose output is not in the store. Export and evaluate need it, and no GPU: they
+    are left to `gate`. `cache` is DVC's; `fallback` sets the limits for a training that wanted a GPU and got none.
     """
     from runner.config.override import limit
 

@@ -54,7 +54,7 @@ def test_a_branch_is_pushed_beside_the_checkout_when_there_is_no_token(clone: Pa
     git(clone, "add", "other")
     (clone / "untracked").write_text("mine\n")
     before = git(clone, "status", "--porcelain=v2", "--branch")
-    files = {"params.yaml": "a: 2\n", "new": b"\xff"}
+    files: dict[str, str | bytes] = {"params.yaml": "a: 2\n", "new": b"\xff"}
     said = propose(clone, files, branch="labels", title="New labels", body="| a |\n|---|")
     assert said.startswith("branch labels is pushed at ") and said.endswith(" to trunk")
     assert git(clone, "status", "--porcelain=v2", "--branch") == before
