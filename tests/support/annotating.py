@@ -12,9 +12,10 @@ import numpy as np
 from PIL import Image
 
 from runner.config.edit import get_param
+from runner.dataset.versions import record_key
 from runner.label_studio.labelled_dataset import LabelledDataset, read_dataset
 from runner.label_studio.regions import LabelledBox, region
-from runner.store import Store, open_store
+from runner.store import Store, key_of_url, open_store
 from tests.conftest import PROJECT
 from tests.support.label_studio import LabelStudio
 from tests.support.projects import set_params
@@ -75,9 +76,10 @@ class Bench:
         """The text of params.yaml."""
         return (self.project / "params.yaml").read_text(encoding="utf-8")
 
-    def value(self, section: str, key: str) -> str | None:
-        """A value of params.yaml."""
-        return get_param(self.project / "params.yaml", (section, key))
+    @property
+    def version(self) -> str:
+        """The key of the version that params.yaml names."""
+        return key_of_url(get_param(self.project / "params.yaml", ("dataset", "url")) or "")
 
     @property
     def id(self) -> int:
@@ -114,10 +116,8 @@ class Bench:
 
     def dataset(self) -> LabelledDataset:
         """The version that params.yaml names."""
-        url = self.value("dataset", "url")
-        assert url is not None
         folder = Path(tempfile.mkdtemp(dir=self.project))
-        self.store.fetch(url.removeprefix("store:"), folder / "version.zip")
+        self.store.fetch(self.version, folder / "version.zip")
         shutil.unpack_archive(folder / "version.zip", folder / "files")
         return read_dataset(folder / "files")
 
@@ -127,8 +127,7 @@ class Bench:
 
     def record(self) -> dict[str, Any]:
         """How the version came about."""
-        url = self.value("dataset", "url") or ""
-        content: dict[str, Any] = json.loads(self.store.read(url.removeprefix("store:").replace(".zip", ".json")))
+        content: dict[str, Any] = json.loads(self.store.read(record_key(self.version)))
         return content
 
 

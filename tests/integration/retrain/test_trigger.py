@@ -106,7 +106,6 @@ STARTS = {
 }
 IGNORED = {
     "the page of a fork without .git": push(INPUT, repository={"clone_url": PAGE}),
-    "another branch": push(INPUT, ref="refs/heads/try"),
     "a branch that is called alike": push(INPUT, ref="refs/heads/main/x"),
     "a branch with main behind it": push(INPUT, ref="refs/heads/x/refs/heads/main"),
     "a tag": push(INPUT, ref="refs/tags/main"),
