@@ -13,12 +13,14 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
 from filelock import FileLock, Timeout
+
+from runner.errors import ConfigError
 
 ARTIFACTS = Path("artifacts")
 CONF = Path("conf")
@@ -67,6 +69,19 @@ def write_text(path: Path, text: str) -> None:
     """Write a UTF-8 text file atomically."""
     with writing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def parse_assignments(lines: Iterable[str], file: Path, keys: Collection[str]) -> dict[str, str]:
+    """Parse KEY=value lines, skipping `#` comments; ConfigError with the file's line for another or a repeated key."""
+    values: dict[str, str] = {}
+    for number, line in enumerate(lines, 1):
+        if line.startswith("#") or not line.strip():
+            continue
+        key, equals, value = line.partition("=")
+        if not equals or key not in keys or key in values:
+            raise ConfigError(f"{file}:{number}: found {line!r}, expected each of {', '.join(keys)} once, as KEY=value")
+        values[key] = value
+    return values
 
 
 def sha256_of(path: Path) -> str:

@@ -10,6 +10,7 @@ import os
 import ssl
 import urllib.error
 import urllib.request
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -41,12 +42,7 @@ class Cluster:
     """
 
     def __init__(self, account: Path = ACCOUNT, *, patience_s: float = AWAY_S, pause_s: float = 5) -> None:
-        """Use the ServiceAccount of this Pod, else kubectl's configuration.
-
-        Args:
-            account: folder of the ServiceAccount's token.
-            patience_s: how long a Pod retries an unreachable API.
-        """
+        """Use the ServiceAccount whose token is in `account`, else kubectl's configuration."""
         self.account = account if (account / "token").is_file() else None
         self._patience_s, self._pause_s = patience_s, pause_s
         if self.account:
@@ -78,19 +74,15 @@ class Cluster:
         if self.account is None:
             found: Object = kubectl.request(_VERBS[method], path, content)
             return found
-        account = self.account
+        call = partial(self._by_https, self.account, method, path, content)
         if method == "POST":
-            return self._by_https(account, method, path, content)
-        return while_away(
-            lambda: self._by_https(account, method, path, content),
-            say, patience_s=self._patience_s, pause_s=self._pause_s,
-        )  # fmt: skip
+            return call()
+        return while_away(call, say, patience_s=self._patience_s, pause_s=self._pause_s)
 
     def _by_https(self, account: Path, method: str, path: str, content: Object | None) -> Object:
         body = json.dumps(content).encode() if content else None
-        request = urllib.request.Request(self.server + path, body, method=method)
         kind = "application/merge-patch+json" if method == "PATCH" else "application/json"
-        request.add_header("Content-Type", kind)
+        request = urllib.request.Request(self.server + path, body, {"Content-Type": kind}, method=method)
         token = (account / "token").read_text(encoding="utf-8").strip()  # read each time: the kubelet renews it
         request.add_unredirected_header("Authorization", f"Bearer {token}")
         trusted = ssl.create_default_context(cafile=str(account / "ca.crt"))

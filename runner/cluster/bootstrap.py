@@ -14,38 +14,29 @@ from runner.cluster import kubectl
 from runner.cluster.api import PIPELINES
 from runner.cluster.container_images import require_built
 from runner.cluster.gpu_nodes import require_patches
-from runner.cluster.installation import migrate, rendered, require_ours
-from runner.cluster.openshift_gitops import NAMESPACE, others_subscription, require_usable
+from runner.cluster.installation import ARGO_CD, NAMESPACES, migrate, rendered, require_ours
+from runner.cluster.openshift_gitops import others_subscription, require_usable
 from runner.cluster.rights import advice
 from runner.cluster.waiting import OPERATORS, Say, wait_until
 from runner.errors import ClusterError, ConfigError, GitError
 from runner.forge.git import git, paths_of
 
 CRD = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/"
-ARGO_CD = {
-    "applications.argoproj.io": "Application",
-    "applicationsets.argoproj.io": "ApplicationSet",
-    "appprojects.argoproj.io": "AppProject",
-}
 # CRD → who installs it. On OpenShift the operators do; elsewhere it must be installed before.
 PREREQUISITES = {
-    **dict.fromkeys(ARGO_CD, "Argo CD, in the namespace argocd"),
+    **{f"{kind.lower()}s.{group}": "Argo CD, in the namespace argocd" for group, kind in ARGO_CD},
     "certificates.cert-manager.io": "cert-manager",
     "pipelines.tekton.dev": "Tekton Pipelines",
     "eventlisteners.triggers.tekton.dev": "Tekton Triggers",
     "servicemonitors.monitoring.coreos.com": "the Prometheus operator",
 }
-ARGO_CD_NAMESPACES = {"openshift": NAMESPACE, "kubernetes": "argocd"}
 #: Secrets that people supply: namespace, name, required key. gitops/README.md has the commands.
 USER_SECRETS = ((PIPELINES, "git", "token"), (PIPELINES, "webhook", "secret"))
 
 
 def bootstrap(project: Path, platform: str, say: Say, *, patience_s: float = 900, pause_s: float = 5) -> None:
-    """Apply gitops/bootstrap/.
+    """Apply gitops/bootstrap/; `patience_s` is the longest wait for each thing that the cluster creates.
 
-    Args:
-        platform: `openshift` or `kubernetes`; must equal PLATFORM in cluster.env.
-        patience_s: longest wait for each thing that the cluster creates.
     Raises:
         ConfigError: cluster.env or a patch of GPU nodes is incomplete, for another platform or cloud, or not pushed;
             or, on plain Kubernetes, where nothing builds them later, an image has no digest.
@@ -76,7 +67,7 @@ def bootstrap(project: Path, platform: str, say: Say, *, patience_s: float = 900
         require_ours(objects)
     migrate(objects, platform, say)
     _apply(project, f"root/overlays/{platform}", say)
-    say(f"applied; Argo CD does the rest: kubectl -n {ARGO_CD_NAMESPACES[platform]} get applications -w")
+    say(f"applied; Argo CD does the rest: kubectl -n {NAMESPACES[platform][-1]} get applications -w")
     for line in advice() if platform == "kubernetes" else ():
         say(line)
     for namespace, name, _ in USER_SECRETS:
@@ -86,22 +77,19 @@ def bootstrap(project: Path, platform: str, say: Say, *, patience_s: float = 900
 
 def _missing_kind() -> str:
     """Return the first kind that OpenShift GitOps has not brought yet, as `kubectl apply` sees it; empty for none."""
-    served, needed = kubectl.kinds(["argoproj.io"]), ARGO_CD | {"argocds.argoproj.io": "ArgoCD"}
-    missing = [name for name, kind in needed.items() if ("argoproj.io", kind) not in served]
-    return f"{missing[0]}, which OpenShift GitOps brings" if missing else ""
+    served = kubectl.kinds(["argoproj.io"])
+    missing = (kind for kind in (*ARGO_CD, ("argoproj.io", "ArgoCD")) if kind not in served)
+    return next((f"{kind.lower()}s.{group}, which OpenShift GitOps brings" for group, kind in missing), "")
 
 
 def require_pushed(project: Path, values: dict[str, str]) -> None:
     """Raise ConfigError when a revision that Argo CD reads is missing, or differs from the work tree."""
     url = values["REPO_URL"]
-    for revision, paths in {
-        values["PLATFORM_REVISION"]: [
-            "gitops",
-            ":(exclude)gitops/serving/environments",
-            ":(exclude)gitops/serving/overlays",
-        ],
-        values["DETECTOR_REVISION"]: [str(cluster_env.PATH)],
-    }.items():
+    excluded = [f":(exclude)gitops/serving/{folder}" for folder in ("environments", "overlays")]
+    for revision, paths in (
+        (values["PLATFORM_REVISION"], ["gitops", *excluded]),
+        (values["DETECTOR_REVISION"], [str(cluster_env.PATH)]),
+    ):
         if changed := changed_since(project, fetched(project, url, revision), paths):
             raise ConfigError(
                 f"{', '.join(changed[:3])}{' …' if changed[3:] else ''} differs from {revision} of {url}, "

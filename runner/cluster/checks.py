@@ -23,7 +23,7 @@ from runner.cluster.tunnel import opened
 from runner.errors import ClusterError, ConfigError, RunnerError
 from runner.forge.github import same_repository
 from runner.pipeline.doctor import Diagnosis
-from runner.release.pin import Pin, environments, read_pin
+from runner.release.pin import environments, read_pin
 from serving.storage.endpoint import tls_context
 
 Values = dict[str, str]
@@ -144,11 +144,6 @@ def _webhook(project: Path, values: Values) -> Iterator[Diagnosis]:
     yield Diagnosis("signatures of deliveries are not examined: the log of Tekton's interceptors is not readable")
 
 
-def _tokens(project: Path, values: Values) -> Iterator[Diagnosis]:
-    """Yield whether the forge grants each token its rights."""
-    yield from tokens(project, values, kubectl.secret(PIPELINES, "git"))
-
-
 def _label_studio(project: Path, values: Values) -> Iterator[Diagnosis]:
     """Yield whether Label Studio runs and answers."""
     path = f"/apis/apps/v1/namespaces/{LABELS}/deployments/label-studio"
@@ -169,7 +164,7 @@ def _label_studio(project: Path, values: Values) -> Iterator[Diagnosis]:
 
 
 def _store(project: Path, values: Values) -> Iterator[Diagnosis]:
-    """Yield the store's answer to each of its users."""
+    """Yield the store's answer to each of its users, and to each environment's server that asks for its pin."""
     for namespace, name, prefix in USERS:
         user = kubectl.secret(namespace, name).get("AWS_ACCESS_KEY_ID", "?")
         try:
@@ -181,39 +176,33 @@ def _store(project: Path, values: Values) -> Iterator[Diagnosis]:
         else:
             yield Diagnosis(f"the store answers user {user} ({namespace}): {count} objects in {prefix}")
     for environment in environments(project):
-        if pin := read_pin(project, environment):
-            yield _pinned(values, environment, pin)
-
-
-def _pinned(values: Values, environment: str, pin: Pin) -> Diagnosis:
-    """Return whether an environment's server may read the pinned version."""
-    what = f"the pin of {environment}, {pin.uri}, as its server reads it"
-    try:
-        with opened(values, "store", f"flywheel-{environment}") as store:
-            store.bucket.retry_waits_s = ()
-            sha256 = hashlib.sha256(store.read(pin.uri.removeprefix(f"{store.uri}/"))).hexdigest()
-    except RunnerError as error:
-        return Diagnosis(what, str(error))
-    if sha256 != pin.sha256:
-        remedy = "`python -m runner store verify`, then promote another version"
-        return Diagnosis(f"{what}: its sha256 is {sha256}", remedy)
-    return Diagnosis(what)
+        if (pin := read_pin(project, environment)) is None:
+            continue
+        what = f"the pin of {environment}, {pin.uri}, as its server reads it"
+        try:
+            with opened(values, "store", f"flywheel-{environment}") as store:
+                store.bucket.retry_waits_s = ()
+                sha256 = hashlib.sha256(store.read(pin.uri.removeprefix(f"{store.uri}/"))).hexdigest()
+        except RunnerError as error:
+            yield Diagnosis(what, str(error))
+        else:
+            remedy = "`python -m runner store verify`, then promote another version"
+            is_same = sha256 == pin.sha256
+            yield Diagnosis(what) if is_same else Diagnosis(f"{what}: its sha256 is {sha256}", remedy)
 
 
 def _images(project: Path, values: Values) -> Iterator[Diagnosis]:
     """Yield images that are not built."""
-    if unbuilt := unbuilt_images(project / IMAGES):
-        remedy = "once they are built: `python -m runner images --write`, commit, push"
-        yield Diagnosis(f"images not built: {', '.join(unbuilt)}", remedy)
-    else:
-        yield Diagnosis("every image has a digest")
+    remedy = "once they are built: `python -m runner images --write`, commit, push"
+    unbuilt = ", ".join(unbuilt_images(project / IMAGES))
+    yield Diagnosis(f"images not built: {unbuilt}", remedy) if unbuilt else Diagnosis("every image has a digest")
 
 
 CHECKS: dict[str, Callable[[Path, Values], Iterator[Diagnosis]]] = {
     "the Applications of Argo CD": _applications,
     "the Secrets": _secrets,
     "the webhook": _webhook,
-    "the tokens": _tokens,
+    "the tokens": lambda project, values: tokens(project, values, kubectl.secret(PIPELINES, "git")),
     "Label Studio": _label_studio,
     "the store": _store,
     "the images": _images,

@@ -35,8 +35,7 @@ class Fact(NamedTuple):
 def discover(project: Path, *, write: bool) -> str:
     """Return a report of the facts; with `write`, merge them into cluster.env and write the patch of GPU nodes first.
 
-    Raises:
-        ConfigError: cluster.env is invalid, or would become so; it stays unchanged.
+    ConfigError when cluster.env is invalid, or would become so; it stays unchanged.
     """
     path = project / cluster_env.PATH
     current = cluster_env.read(path)
@@ -94,39 +93,40 @@ def _fork(current: Values, project: Path) -> dict[str, Fact]:
         why = "a branch or tag that people review and no bot may push to: platform parts follow it"
         facts["PLATFORM_REVISION"] = Fact(None, why)
     if current.get("REPO_URL", UNSET) == UNSET:
-        done = subprocess.run(
-            ["git", "remote", "get-url", "origin"], cwd=project, capture_output=True, text=True, check=False
-        )
+        command = ["git", "remote", "get-url", "origin"]
+        done = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
         url = re.sub(r"^(https?://)[^/@]*@", r"\1", done.stdout.strip())  # never a user's token
         # Pods have no ssh key.
         url = re.sub(r"^(?:ssh://)?[\w-]+@([\w.-]+)(?::\d+/|[:/])", r"https://\1/", url)
-        if re.fullmatch(cluster_env.KEYS["REPO_URL"].pattern, url):
-            facts["REPO_URL"] = Fact(url, "git's remote origin")
-        else:
-            facts["REPO_URL"] = Fact(
-                None, "git has no remote origin that a cluster could read; the URL of this repository"
-            )
+        missing = Fact(None, "git has no remote origin that a cluster could read; the URL of this repository")
+        is_url = re.fullmatch(cluster_env.KEYS["REPO_URL"].pattern, url)
+        facts["REPO_URL"] = Fact(url, "git's remote origin") if is_url else missing
     return facts
 
 
 def _storage_class(current: Values) -> Fact:
-    default = "storageclass.kubernetes.io/is-default-class"
     classes = kubectl.items("/apis/storage.k8s.io/v1/storageclasses")
-    defaults = [c for c in classes if (c["metadata"].get("annotations") or {}).get(default) == "true"]
     # Of several defaults Kubernetes takes the newest.
-    defaults.sort(key=lambda item: str(item["metadata"].get("creationTimestamp", "")), reverse=True)
-    preferred = [str(item["metadata"]["name"]) for item in defaults]
+    classes.sort(key=lambda item: str(item["metadata"].get("creationTimestamp", "")), reverse=True)
+    preferred = _defaults(classes, "storageclass.kubernetes.io/is-default-class")
     return _choose(current.get("STORAGE_CLASS"), _names(classes), "the cluster's default StorageClass", preferred)
+
+
+def _defaults(classes: Sequence[Mapping[str, Any]], annotation: str) -> list[str]:
+    """Return the names of the classes that are the cluster's default, in their order."""
+    return [
+        str(item["metadata"]["name"])
+        for item in classes
+        if (item["metadata"].get("annotations") or {}).get(annotation) == "true"
+    ]
 
 
 def _openshift(notes: list[str]) -> dict[str, Fact]:
     spec = (kubectl.get("/apis/config.openshift.io/v1/ingresses/cluster") or {}).get("spec") or {}
     domain = spec.get("appsDomain") or spec.get("domain")
-    router = kubectl.get(
-        "/apis/operator.openshift.io/v1/namespaces/openshift-ingress-operator/ingresscontrollers/default"
-    )
-    publishing = ((router or {}).get("status") or {}).get("endpointPublishingStrategy") or {}
-    on_host = publishing.get("type") == "HostNetwork"
+    operator = "/apis/operator.openshift.io/v1/namespaces/openshift-ingress-operator"
+    router = (kubectl.get(f"{operator}/ingresscontrollers/default") or {}).get("status") or {}
+    on_host = (router.get("endpointPublishingStrategy") or {}).get("type") == "HostNetwork"
     monitoring = kubectl.get("/api/v1/namespaces/openshift-monitoring/configmaps/cluster-monitoring-config")
     settings = str(((monitoring or {}).get("data") or {}).get("config.yaml", ""))
     if not re.search(r"^enableUserWorkload:\s*true\s*(#.*)?$", settings, re.MULTILINE):
@@ -154,15 +154,14 @@ def _openshift(notes: list[str]) -> dict[str, Fact]:
 
 
 def _kubernetes(current: Values) -> dict[str, Fact]:
-    default = "ingressclass.kubernetes.io/is-default-class"
     classes = kubectl.items("/apis/networking.k8s.io/v1/ingressclasses")
-    preferred = [c for c in classes if (c["metadata"].get("annotations") or {}).get(default) == "true"]
+    preferred = sorted(_defaults(classes, "ingressclass.kubernetes.io/is-default-class"))
     issuers = kubectl.items("/apis/cert-manager.io/v1/clusterissuers")
     deployments = kubectl.items("/apis/apps/v1/deployments", labels=INGRESS_CONTROLLERS)
     daemon_sets = kubectl.items("/apis/apps/v1/daemonsets", labels=INGRESS_CONTROLLERS)
     prometheuses = kubectl.items("/apis/monitoring.coreos.com/v1/prometheuses")
-    options = {
-        "INGRESS_CLASS": (_names(classes), "the IngressClass"),
+    options: dict[str, tuple[Any, ...]] = {
+        "INGRESS_CLASS": (_names(classes), "the IngressClass", preferred),
         "CLUSTER_ISSUER": (_names(issuers), "cert-manager's ClusterIssuer"),
         "INGRESS_NAMESPACE": (_names(deployments + daemon_sets, "namespace"), "where the ingress controller is"),
         "MONITORING_NAMESPACE": (_names(prometheuses, "namespace"), "where Prometheus is"),
@@ -172,8 +171,7 @@ def _kubernetes(current: Values) -> dict[str, Fact]:
         "APPS_DOMAIN": Fact(
             None, "what the names of Ingresses end in, such as apps.example.com; DNS must know *.apps…"
         ),
-        **{key: _choose(current.get(key), names, why) for key, (names, why) in options.items()},
-        "INGRESS_CLASS": _choose(current.get("INGRESS_CLASS"), *options["INGRESS_CLASS"], _names(preferred)),
+        **{key: _choose(current.get(key), *option) for key, option in options.items()},
     }
 
 

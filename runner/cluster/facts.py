@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from runner.errors import ConfigError
-from runner.workspace import write_text
+from runner.workspace import parse_assignments, write_text
 
 PATH = Path("gitops/cluster/cluster.env")
 UNSET = "REPLACE-ME"
@@ -54,17 +54,7 @@ def read(path: Path) -> dict[str, str]:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read ({error}); run this in the project's folder") from error
-    values: dict[str, str] = {}
-    for number, line in enumerate(lines, start=1):
-        if not line.strip() or line.startswith("#"):
-            continue
-        key, equals, value = line.partition("=")
-        if not equals or key not in KEYS:
-            raise ConfigError(f"{path}:{number}: {line!r} is no KEY=value with one of the keys {', '.join(KEYS)}")
-        if key in values:
-            raise ConfigError(f"{path}:{number}: {key} stands twice; remove one of the lines")
-        values[key] = value
-    return values
+    return parse_assignments(lines, path, KEYS)
 
 
 def faults(values: Mapping[str, str], *, complete: bool) -> Iterator[str]:
@@ -77,8 +67,10 @@ def faults(values: Mapping[str, str], *, complete: bool) -> Iterator[str]:
             if complete:
                 yield f"{key} is still {UNSET}; a value looks like {example}"
         elif value == UNUSED:
-            if reason := _needed(key, values):
-                yield f"{key} is {UNUSED}, but {reason}; a value looks like {example}"
+            if key not in FOR_KUBERNETES:
+                yield f"{key} is {UNUSED}, but every cluster needs it; a value looks like {example}"
+            elif values.get("PLATFORM") == "kubernetes":
+                yield f"{key} is {UNUSED}, but PLATFORM is kubernetes; a value looks like {example}"
         elif not value.strip():
             yield f"{key} is empty; a value looks like {example} (or {UNSET})"
         elif value[0] in "\"'" or value[-1] in "\"'":
@@ -101,10 +93,8 @@ def check(path: Path, *, complete: bool) -> dict[str, str]:
 def merge(path: Path, values: Mapping[str, str]) -> bool:
     """Set values in the file atomically; return whether it changed.
 
-    Comments, order and all other lines stay. A new key is appended.
-
-    Raises:
-        ConfigError: the file would become invalid; it stays unchanged.
+    Comments, order and all other lines stay. A new key is appended. ConfigError, and no change, when the file would
+    become invalid.
     """
     merged = {**read(path), **values}
     if found := [fault for fault in faults(merged, complete=False) if "is missing" not in fault]:
@@ -118,10 +108,3 @@ def merge(path: Path, values: Mapping[str, str]) -> bool:
     if text != before:
         write_text(path, text)
     return text != before
-
-
-def _needed(key: str, values: Mapping[str, str]) -> str:
-    """Return why a key needs a value in this cluster; empty when it needs none."""
-    if key in FOR_KUBERNETES:
-        return "PLATFORM is kubernetes" if values.get("PLATFORM") == "kubernetes" else ""
-    return "every cluster needs it"

@@ -45,10 +45,9 @@ def first_run(
 ) -> None:
     """Bring a cluster to its first served model.
 
-    Args:
-        dataset: source, as for `dataset add`; None: the dataset in params.yaml.
-        baseline: a stock pretrained .pt file; None: only what is pinned already.
-        patience_s: longest wait for each thing that the cluster creates; a training has no limit.
+    Without a dataset (a source, as for `dataset add`), that in params.yaml; without a baseline (a stock pretrained .pt
+    file), only the pinned one. `patience_s` limits the wait for each thing that the cluster creates, not the training.
+
     Raises:
         ConfigError: cluster.env or the images are incomplete, or something is not pushed.
         DatasetError, StoreError: the dataset or baseline is unusable, or the store refuses it.

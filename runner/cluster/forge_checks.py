@@ -60,26 +60,14 @@ def _faults(hook: Mapping[str, Any]) -> Iterator[str]:
 
 
 def tokens(project: Path, values: Mapping[str, str], secret: Mapping[str, str]) -> Iterator[Diagnosis]:
-    """Yield whether `token` may push, and `read-token` may read and set statuses.
-
-    Args:
-        project: a clone, from which the push is tried.
-        secret: data of Secret git in flywheel-pipelines.
-    """
+    """Yield whether `token` of Secret git may push from a clone, and `read-token` may read and set statuses."""
     url, branch = values["REPO_URL"], values["DETECTOR_REVISION"]
+    push = ("push", "--dry-run", "--quiet", url, "HEAD:refs/heads/flywheel/doctor")
+    write = "give it the right to write contents; in a protected branch: let it pass, or `pin.mode: pull-request`"
+    list_refs = ("ls-remote", url, f"refs/heads/{branch}")
     for name, right, command, remedy in (
-        (
-            "token",
-            f"push to {url}",
-            ("push", "--dry-run", "--quiet", url, "HEAD:refs/heads/flywheel/doctor"),
-            "give it the right to write contents; in a protected branch: let it pass, or `pin.mode: pull-request`",
-        ),
-        (
-            "read-token",
-            f"read {branch} of {url}",
-            ("ls-remote", url, f"refs/heads/{branch}"),
-            "give it the right to read contents",
-        ),
+        ("token", f"push to {url}", push, write),
+        ("read-token", f"read {branch} of {url}", list_refs, "give it the right to read contents"),
     ):
         if token := secret.get(name):
             try:

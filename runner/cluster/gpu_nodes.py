@@ -30,11 +30,10 @@ def workers(machine_sets: Sequence[Manifest]) -> list[Manifest]:
     """Return the installer's MachineSets of plain workers, ordered by name; any others when there are none."""
     others = [
         item
-        for item in machine_sets
-        if item["metadata"]["name"] != OURS and EDGE not in _labels(_template(item)["spec"])
+        for item in sorted(machine_sets, key=lambda item: str(item["metadata"]["name"]))
+        if item["metadata"]["name"] != OURS and EDGE not in _labels(item["spec"]["template"]["spec"])
     ]
-    plain = [item for item in others if _labels(_template(item)).get(ROLE) == "worker"]
-    return sorted(plain or others, key=lambda item: str(item["metadata"]["name"]))
+    return [item for item in others if _labels(item["spec"]["template"]).get(ROLE) == "worker"] or others
 
 
 def standing(project: Path) -> str:
@@ -48,11 +47,7 @@ def fits(project: Path, worker: Manifest) -> bool:
 
 
 def patch(project: Path, worker: Manifest, cluster: str) -> str:
-    """Return the text of the patch for a worker; the comments at the top of the file stay.
-
-    Args:
-        cluster: the infrastructure's id.
-    """
+    """Return the text of the patch for a worker; `cluster` is the infrastructure's id. The file's comments stay."""
     value = _without_nulls({key: each for key, each in _provider_spec(worker).items() if key != "metadata"})
     content = {
         "apiVersion": "machine.openshift.io/v1beta1",
@@ -85,17 +80,12 @@ def require_patches(project: Path, values: Mapping[str, str]) -> None:
         raise ConfigError(f"{MACHINE_TYPE}: expected a machine type of {kind}; the comments there name some")
 
 
-def _template(item: Manifest) -> Manifest:
-    found: Manifest = item["spec"]["template"]
-    return found
-
-
 def _labels(item: Manifest) -> Mapping[str, str]:
     return (item.get("metadata") or {}).get("labels") or {}
 
 
 def _provider_spec(item: Manifest) -> Mapping[str, Any]:
-    return _template(item)["spec"]["providerSpec"].get("value") or {}
+    return item["spec"]["template"]["spec"]["providerSpec"].get("value") or {}
 
 
 def _without_nulls(value: Any) -> Any:

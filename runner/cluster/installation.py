@@ -25,8 +25,8 @@ SELECTOR = f"{LABEL}={OURS}"
 PREFIX = "flywheel-"
 SERVING = "serving-"  # prefix of the ApplicationSet's Applications; the environment follows
 TRACKING = "argocd.argoproj.io/tracking-id"
-ARGO_CD = tuple(("argoproj.io", kind) for kind in ("Application", "ApplicationSet", "AppProject"))
-#: Namespaces of the Argo CDs that ran an earlier version's Applications, and run this one's.
+ARGO_CD = [("argoproj.io", kind) for kind in ("Application", "ApplicationSet", "AppProject")]
+#: Namespaces of the Argo CDs that ran an earlier version's Applications; the last one runs this version's.
 NAMESPACES = {"openshift": ("openshift-gitops", "flywheel-gitops"), "kubernetes": ("argocd",)}
 #: Objects of others that are patched on purpose, a few keys of each (gitops/README.md, "Who may change what").
 SHARED = (("ConfigMap", "argocd-cm"),)
@@ -46,12 +46,14 @@ DEFAULT_PROJECT = {
 
 def rendered(project: Path, platform: str) -> list[Manifest]:
     """Return all rendered objects: bootstrap's, the Applications, and the objects of these."""
-    found = _render(project, Path("gitops/bootstrap/root/overlays", platform))
-    applications = _render(project, Path("gitops/argocd/overlays", platform))
-    found += applications
-    for path in _paths(project, [*applications, *found]):
-        found += _render(project, path)
-    return found
+    roots = [Path("gitops/bootstrap/root/overlays", platform), Path("gitops/argocd/overlays", platform)]
+    found = [obj for path in roots for obj in _render(project, path)]
+    paths = [Path(obj["spec"]["source"]["path"]) for obj in found if obj["kind"] == "Application"]
+    for obj in found:
+        if obj["kind"] == "ApplicationSet":
+            pattern = obj["spec"]["generators"][0]["git"]["directories"][0]["path"]
+            paths += [path.relative_to(project) for path in sorted(project.glob(pattern)) if path.is_dir()]
+    return found + [obj for path in dict.fromkeys(paths) if path not in roots for obj in _render(project, path)]
 
 
 def require_ours(objects: list[Manifest]) -> None:
@@ -105,11 +107,10 @@ def migrate(objects: list[Manifest], platform: str, say: Say) -> None:
 
 
 def retracked(tracking: str, names: Container[str]) -> str:
-    """Return a tracking id with this version's Application name; empty when it has that already, or is not ours.
+    """Return a tracking id (NAME:GROUP/KIND:NAMESPACE/NAME) with this version's Application name.
 
-    Args:
-        tracking: NAME:GROUP/KIND:NAMESPACE/NAME, as Argo CD writes it when it tracks by annotation; empty for none.
-        names: of this version's Applications and its ApplicationSet, which generates one for each environment.
+    Empty when it has that already, or is not ours. `names` has the ApplicationSet's too, which generates one for each
+    environment.
     """
     name, _, rest = tracking.partition(":")
     is_known = f"{PREFIX}{name}" in names or (name.startswith(SERVING) and f"{PREFIX}{SERVING[:-1]}" in names)
@@ -127,10 +128,9 @@ def _earlier(there: list[Manifest]) -> list[tuple[str, str]]:
     found = []
     for obj in there:
         kind, name = obj["kind"], str(obj["metadata"]["name"])
-        if name.startswith(PREFIX) or (kind, name) == DEFAULT:
+        is_going = "deletionTimestamp" in obj["metadata"] and kind == "ApplicationSet"  # by the garbage collector
+        if is_going or name.startswith(PREFIX) or (kind, name) == DEFAULT:
             continue
-        if "deletionTimestamp" in obj["metadata"] and kind == "ApplicationSet":
-            continue  # the garbage collector deletes it
         # The ApplicationSet's Applications do not have our label.
         is_made = kind == "Application" and name.startswith(SERVING) and obj["spec"].get("project") == "detector"
         if is_ours(obj) or is_made:
@@ -187,17 +187,6 @@ def _may_overwrite(obj: Manifest) -> bool:
 def is_ours(obj: Manifest) -> bool:
     """Whether an object has Flywheel's label."""
     return (obj["metadata"].get("labels") or {}).get(LABEL) == OURS
-
-
-def _paths(project: Path, objects: list[Manifest]) -> list[Path]:
-    """Return the folders that Applications and ApplicationSets apply."""
-    found = [Path(obj["spec"]["source"]["path"]) for obj in objects if obj["kind"] == "Application"]
-    for obj in objects:
-        if obj["kind"] == "ApplicationSet":
-            pattern = obj["spec"]["generators"][0]["git"]["directories"][0]["path"]
-            found += [path.relative_to(project) for path in sorted(project.glob(pattern)) if path.is_dir()]
-    done = {Path("gitops/argocd/overlays/openshift"), Path("gitops/argocd/overlays/kubernetes")}
-    return [path for path in dict.fromkeys(found) if path not in done]
 
 
 def _render(project: Path, path: Path) -> list[Manifest]:

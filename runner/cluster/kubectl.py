@@ -33,12 +33,7 @@ def command() -> str:
 
 
 def get(path: str, *, labels: str = "") -> Object | None:
-    """Return an object or a list; None when it or its kind does not exist.
-
-    Args:
-        path: such as `/api/v1/nodes`.
-        labels: a label selector.
-    """
+    """Return an object or a list by its path, such as `/api/v1/nodes`; None when it or its kind does not exist."""
     try:
         answer = request("get", path + (f"?labelSelector={quote(labels)}" if labels else ""))
     except MissingError:
@@ -58,13 +53,9 @@ def secret(namespace: str, name: str) -> dict[str, str]:
 
 
 def request(verb: str, path: str, content: Object | None = None) -> Any:
-    """Call the cluster's API; return its JSON.
+    """Call the cluster's API (get, create or delete a path with its query) and return its JSON.
 
-    Args:
-        verb: get, create or delete.
-        path: with its query.
-    Raises:
-        MissingError, UnreachableError, ClusterError: as the API server says.
+    MissingError, UnreachableError or ClusterError, as the API server says.
     """
     body = None if content is None else json.dumps(content)
     done = run(verb, "--raw", path, *(("-f", "-") if body else ()), stdin=body)
@@ -79,11 +70,9 @@ def request(verb: str, path: str, content: Object | None = None) -> Any:
 
 
 def find(*arguments: str, stdin: str | None = None) -> list[Object]:
-    """Return the objects of one `kubectl get`; missing ones are left out, an unknown kind is a ClusterError.
+    """Return the objects of one `kubectl get`: of some kinds, or with `-f -` those of `stdin`, as JSON.
 
-    Args:
-        arguments: kinds and where to look; or `-f -`.
-        stdin: the objects to look for, as JSON.
+    Missing ones are left out; an unknown kind is a ClusterError.
     """
     done = run("get", *arguments, "--ignore-not-found", "-o", "json", stdin=stdin)
     if done.returncode:
@@ -94,8 +83,7 @@ def find(*arguments: str, stdin: str | None = None) -> list[Object]:
 def kinds(groups: Collection[str]) -> dict[tuple[str, str], str]:
     """Return (group, kind) → preferred apiVersion of the kinds that the API server serves.
 
-    Args:
-        groups: ClusterError when the server of one of them does not answer; those of other groups may be unreachable.
+    ClusterError when the server of one of `groups` does not answer; those of other groups may be unreachable.
     """
     done = run("api-resources", "--no-headers")
     if done.returncode and (not done.stdout or any(f" {group}/v" in done.stderr for group in groups)):

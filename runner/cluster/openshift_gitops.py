@@ -27,10 +27,8 @@ LINE = "gitops-operator.yaml"
 
 def others_subscription() -> Object | None:
     """Return the operator's Subscription that somebody else made, in any namespace; None when there is none."""
-    for each in kubectl.items("/apis/operators.coreos.com/v1alpha1/subscriptions"):
-        if (each.get("spec") or {}).get("name") == PACKAGE and not is_ours(each):
-            return each
-    return None
+    there = kubectl.items("/apis/operators.coreos.com/v1alpha1/subscriptions")
+    return next((each for each in there if (each.get("spec") or {}).get("name") == PACKAGE and not is_ours(each)), None)
 
 
 def require_usable(project: Path, subscription: Object) -> None:

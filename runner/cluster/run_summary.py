@@ -30,19 +30,12 @@ FACTS = {
 
 
 class RunSummary(NamedTuple):
-    """Summary of a run.
+    """Summary of a run."""
 
-    Attributes:
-        state: of the commit status, in GitHub's terms.
-        line: one-line summary.
-        text: the whole summary, as Markdown.
-        folder: of the run in the store; None when nothing was published.
-    """
-
-    state: str
+    state: str  # of the commit status, in GitHub's terms
     line: str
-    text: str
-    folder: str | None
+    text: str  # the whole summary, as Markdown
+    folder: str | None  # of the run in the store; None when nothing was published
 
 
 def summarize_run(
@@ -50,7 +43,9 @@ def summarize_run(
 ) -> RunSummary:
     """Return the summary of a run; `store` is None when it cannot be reached."""
     results = {task.name: task.results for task in outcomes}
-    version = _published(results.get("publish", {}), store)
+    publish, version = results.get("publish", {}), None
+    if store and publish.get("model") and publish.get("version", "").isdecimal():
+        version = read_version(store, publish["model"], int(publish["version"]))
     state, line = _outcome(outcomes, results, version, is_trial=bool(overrides))
     about: list[Row] = [("", ""), ("run", run), ("commit", revision)]
     about += [("values of this run alone", " ".join(overrides))] if overrides else []
@@ -97,23 +92,16 @@ def _outcome(
     return SUCCESS if is_well else FAILURE, f"{name}: {said or 'published, not pinned'}"
 
 
-def _published(publish: Mapping[str, str], store: Store | None) -> Version | None:
-    """Return the version that the Task publish names."""
-    if not store or not publish.get("model") or not publish.get("version", "").isdecimal():
-        return None
-    return read_version(store, publish["model"], int(publish["version"]))
-
-
 def _of_version(version: Version, store: Store) -> list[Table]:
     manifest = version.manifest
     verdict = manifest.verdict or Verdict()
     rows = criteria_rows(verdict) + [("left out", line, "-") for line in verdict.left_out]
     old = read_version(store, verdict.deployed.model, verdict.deployed.version) if verdict.deployed else None
-    params: list[Row] = [("key", "value")]
-    for key, value in leaves(manifest.params):
-        params.append((key, "" if value is None else json.dumps(value, ensure_ascii=False)))
+    params = [
+        (key, "" if each is None else json.dumps(each, ensure_ascii=False)) for key, each in leaves(manifest.params)
+    ]
     return [
         Table("The gate", rows),
         Table("Quality on test, deployed → this one", [("class", *METRICS.values()), *side_by_side(old, version)]),
-        Table("Parameters", params),
+        Table("Parameters", [("key", "value"), *params]),
     ]

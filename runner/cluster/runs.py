@@ -19,19 +19,12 @@ SUMMARY = "summary"  # the Task that tells the run's outcome
 
 
 class TaskOutcome(NamedTuple):
-    """Outcome of a Task of a run.
+    """Outcome of a Task of a run."""
 
-    Attributes:
-        name: in the Pipeline.
-        state: done, failed, cancelled, timed out or running.
-        seconds: duration; None when unknown.
-        results: also those of a failed Task.
-    """
-
-    name: str
-    state: str
-    seconds: float | None
-    results: Mapping[str, str]
+    name: str  # in the Pipeline
+    state: str  # done, failed, cancelled, timed out or running
+    seconds: float | None  # duration; None when unknown
+    results: Mapping[str, str]  # also those of a failed Task
 
 
 def runs(cluster: Cluster) -> list[Object]:

@@ -22,15 +22,13 @@ from runner.workspace import CONF, PARAMS
 
 
 def start(cluster: Cluster, revision: str, values: list[str], params: dict[str, str], *, now: bool) -> str:
-    """Create a PipelineRun and return its name.
+    """Create a PipelineRun and return its name; BusyError when another is active and it is not to start `now`.
+
+    With values of params.yaml for this run alone, each KEY=VALUE, its model is published, never pinned, and it runs
+    beside others. Without, it replaces another one, and trials do not count as active.
 
     Args:
-        values: of params.yaml for this run alone, each KEY=VALUE; such a model is published, never pinned.
         params: of the Pipeline, instead of the template's defaults: gpu, gpu-timeout.
-        now: start although another run is active: a run without values of its own replaces such a run, one with
-            values runs beside it.
-    Raises:
-        BusyError: another run is active; for a run without values of its own, trials do not count.
     """
     at_work = [run for run in runs(cluster) if not has_ended(run)]
     disturbed = [name_of(run) for run in at_work if values or not is_trial(run)]

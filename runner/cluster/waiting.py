@@ -31,13 +31,10 @@ def seconds(text: str, name: str) -> float:
 
 
 def while_away(ask: Callable[[], Answer], say: Say, *, patience_s: float = AWAY_S, pause_s: float = 5) -> Answer:
-    """Return the result of `ask`; retry while the cluster's API is unreachable, at most for `patience_s`.
+    """Return the result of `ask`, which must be idempotent; retry while the cluster's API is unreachable.
 
-    An API server that starts knows no user's rights for a moment, so after an outage a refusal is retried too.
-
-    Args:
-        ask: calls the API; must be idempotent.
-        say: receives a line when the outage begins, every minute, and when it ends.
+    An API server that starts knows no user's rights for a moment, so after an outage a refusal is retried too. `say`
+    receives a line when the outage begins, every minute, and when it ends.
     """
     since: float | None = None
     told_at = 0.0
@@ -62,13 +59,10 @@ def while_away(ask: Callable[[], Answer], say: Say, *, patience_s: float = AWAY_
 
 
 def wait_until(missing: Callable[[], str], say: Say, *, remedy: str, patience_s: float, pause_s: float) -> None:
-    """Wait until nothing is missing; ClusterError after `patience_s`.
+    """Wait until `missing`, which names the missing thing, returns ""; ClusterError with `remedy` after `patience_s`.
 
-    Args:
-        missing: returns the missing thing; empty when all is there. After its first answer the API may be unreachable
-            for minutes.
-        say: receives what is waited for, at once and then every minute.
-        remedy: what people should look at after a timeout.
+    After the first answer the API may be unreachable for minutes. `say` receives what is waited for, at once and then
+    every minute.
     """
     what = missing()
     start, told, told_at = time.monotonic(), "", 0.0

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from runner.errors import ConfigError
-from runner.workspace import write_text
+from runner.workspace import parse_assignments, write_text
 
 FOLDER = Path("gitops/serving/environments")
 DEV, STAGING = "dev", "staging"  # environments: the pipeline pins the first, and proposes the second
@@ -68,14 +68,7 @@ def parse_pin(text: str, file: Path) -> Pin | None:
         file: its path, in the folder of its environment; for errors.
     """
     lines = [line.strip() for line in text.splitlines()]
-    values: dict[str, str] = {}
-    for number, line in enumerate(lines, 1):
-        key, equals, value = line.partition("=")
-        if line.startswith("#") or not line:
-            continue
-        if not equals or key not in KEYS or key in values:
-            raise ConfigError(f"{file}:{number}: found {line!r}, expected each of {', '.join(KEYS)} once, as KEY=value")
-        values[key] = value
+    values = parse_assignments(lines, file, KEYS)
     if not values.get("MODEL_URI"):
         return None
     if not re.fullmatch("[0-9a-f]{64}", values.get("MODEL_SHA256", "")):

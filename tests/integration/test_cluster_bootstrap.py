@@ -148,6 +148,12 @@ def another_manifest(folder: Path, run: Run) -> None:
     (folder / "gitops/argocd/base/more.yaml").write_text("kind: Application\n")
 
 
+def another_manifest_when_both_revisions_are_one(folder: Path, run: Run) -> None:
+    cluster_env.merge(folder / cluster_env.PATH, {"PLATFORM_REVISION": gitops.SAMPLE["DETECTOR_REVISION"]})
+    push(folder, run)
+    another_manifest(folder, run)
+
+
 def no_such_revision(folder: Path, run: Run) -> None:
     cluster_env.merge(folder / cluster_env.PATH, {"PLATFORM_REVISION": "v9"})
     push(folder, run)
@@ -162,6 +168,7 @@ def no_such_revision(folder: Path, run: Run) -> None:
         (pushed_to("DETECTOR_REVISION"), r"cluster\.env differs from sample-reviewed"),
         (pushed_to("PLATFORM_REVISION"), r"cluster\.env differs from sample-trunk"),
         (another_manifest, r"gitops/argocd/base/more\.yaml differs from sample-reviewed"),
+        (another_manifest_when_both_revisions_are_one, r"gitops/argocd/base/more\.yaml differs from sample-trunk"),
         (no_such_revision, "v9 cannot be fetched from https://"),
     ],
 )

@@ -14,7 +14,9 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import pytest
@@ -27,14 +29,10 @@ from tests.support.processes import CACHE
 PROJECT = Path(__file__).resolve().parents[2]
 GITOPS = PROJECT / "gitops"
 Manifest = dict[str, Any]
-
-
 CLUSTER_WIDE = (
     *("Namespace", "ClusterRole", "ClusterRoleBinding", "PriorityClass"),
     *("ClusterIssuer", "ClusterAutoscaler", "ClusterPolicy", "TektonConfig", "ConsoleLink"),
 )
-
-
 ALONE = ("serving/dashboard",)  # it uses no store
 GPU_IMAGE = f"newName: registry.example.com/flywheel-serving-gpu, digest: 'sha256:{'9' * 64}'"
 
@@ -90,6 +88,14 @@ def load(path: Path) -> Manifest:
     """Read one YAML document."""
     content: Manifest = yaml.safe_load(path.read_text(encoding="utf-8"))
     return content
+
+
+def load_program(path: Path) -> ModuleType:
+    """Import a program that a pod mounts."""
+    loader = SourceFileLoader(path.stem, str(path))
+    module = ModuleType(path.stem)
+    loader.exec_module(module)
+    return module
 
 
 def load_all(path: Path) -> list[Any]:
@@ -191,12 +197,10 @@ def variants() -> tuple[Leaf, ...]:
         external, gpu = (Path(shutil.copytree(template(), Path(folder, name))) for name in ("external-store", "gpu"))
         for part in ("serving", "label-studio", "pipelines"):
             _swap(external / part / "base/kustomization.yaml", "components/store", "components/external-store")
+        line = "- ../../components/monitoring\n"
         for environment in ("dev", "prod"):
-            features, line = (
-                gpu / "serving/environments" / environment / "kustomization.yaml",
-                "- ../../components/{}\n",
-            )
-            _swap(features, line.format("monitoring"), line.format("monitoring") + line.format("gpu"))
+            features = gpu / "serving/environments" / environment / "kustomization.yaml"
+            _swap(features, line, line + line.replace("monitoring", "gpu"))
         _swap(
             gpu / "images/kustomization.yaml", "images:\n", f"images:\n- {{name: flywheel-serving-gpu, {GPU_IMAGE}}}\n"
         )

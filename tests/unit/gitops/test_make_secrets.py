@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
 from email.message import Message
 from pathlib import Path
@@ -11,6 +10,8 @@ from typing import Any
 from urllib.error import HTTPError
 
 import pytest
+
+from tests.support.gitops import load_program
 
 LINE = ["from", "flywheel-minio/argocd-webhook", "shared", "argocd|openshift-gitops", "argocd-secret"]
 HOME, TARGET = "/api/v1/namespaces/flywheel-minio/secrets", "flywheel-pipelines/argocd-webhook"
@@ -42,11 +43,7 @@ class Api:
 @pytest.fixture(scope="module")
 def program(project: Path) -> ModuleType:
     """The program of the Job."""
-    spec = importlib.util.spec_from_file_location("make_secrets", project / "gitops/credentials/make_secrets.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_program(project / "gitops/credentials/make_secrets.py")
 
 
 def test_a_line_is_for_each_environment_when_it_names_none(
@@ -67,22 +64,19 @@ def made(program: ModuleType, api: Api, monkeypatch: pytest.MonkeyPatch) -> str:
     return str(program.make(TARGET, [*LINE, KEY]))
 
 
-def test_argocd_gets_the_key_when_it_has_none(program: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    api = Api(**{"admin.password": "eA==", "tls.crt": "Y2VydA=="})
-    assert made(program, api, monkeypatch) == "made"
-    (argocd,) = (secret["data"] for path, secret in api.secrets.items() if path.endswith("argocd-secret"))
-    assert argocd == {"admin.password": "eA==", "tls.crt": "Y2VydA==", KEY: "a2V5"}
-    (ours,) = api.made.values()
-    assert ours["data"] == {"secret": "a2V5", "ca.crt": "Y2VydA=="}
-
-
-def test_the_copy_is_made_again_when_argocd_has_the_key_already(
-    program: ModuleType, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("argocd", "copied"),
+    [({"admin.password": "eA==", "tls.crt": "Y2VydA=="}, {"ca.crt": "Y2VydA=="}), ({KEY: "a2V5"}, {})],
+)
+def test_both_have_the_key_when_argocd_had_none_or_has_it_already(
+    program: ModuleType, monkeypatch: pytest.MonkeyPatch, argocd: dict[str, str], copied: dict[str, str]
 ) -> None:
-    api = Api(**{KEY: "a2V5"})
+    api = Api(**argocd)
     assert made(program, api, monkeypatch) == "made"
+    (theirs,) = (secret["data"] for path, secret in api.secrets.items() if path.endswith("argocd-secret"))
+    assert theirs == argocd | {KEY: "a2V5"}
     (ours,) = api.made.values()
-    assert ours["data"] == {"secret": "a2V5"}
+    assert ours["data"] == {"secret": "a2V5"} | copied
 
 
 @pytest.mark.parametrize("argocd", [{KEY: "b3RoZXI="}, {}])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import urllib.error
 from datetime import UTC, datetime, timedelta
@@ -12,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.gitops import GITOPS
+from tests.support.gitops import GITOPS, load_program
 
 PATH = "/apis/tekton.dev/v1/namespaces/flywheel-pipelines/pipelineruns"
 NOW = datetime.now(UTC)
@@ -24,11 +23,7 @@ def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     (tmp_path / "namespace").write_text("flywheel-pipelines")
     monkeypatch.setenv("SERVICE_ACCOUNT", str(tmp_path))
     monkeypatch.setenv("KEEP_DAYS", "30")
-    spec = importlib.util.spec_from_file_location("prune_runs", GITOPS / "pipelines/components/prune/prune_runs.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_program(GITOPS / "pipelines/components/prune/prune_runs.py")
 
 
 def run(name: str, *, days: float | None = None) -> dict[str, Any]:

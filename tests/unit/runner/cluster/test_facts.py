@@ -19,7 +19,7 @@ def path(project: Path, tmp_path: Path) -> Path:
     return Path(shutil.copy(project / cluster_env.PATH, tmp_path))
 
 
-def test_every_key_is_unset_when_nothing_was_filled_in(tmp_path: Path) -> None:
+def test_every_key_is_missing_when_the_file_is_empty(tmp_path: Path) -> None:
     (tmp_path / "cluster.env").write_text("")
     assert read(tmp_path / "cluster.env") == {}
     assert [fault.split()[0] for fault in faults({}, complete=False)] == list(KEYS)
@@ -41,20 +41,20 @@ def test_nothing_is_wrong_when_every_value_is_as_its_example(path: Path) -> None
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ("", "APPS_DOMAIN is empty; a value looks like apps.cluster.example.com"),
-        ("  ", "APPS_DOMAIN is empty"),
-        ('"apps.example.com"', "APPS_DOMAIN is quoted, .* write APPS_DOMAIN=apps.example.com"),
-        ("'apps.example.com'", "APPS_DOMAIN is quoted"),
-        ("apps.example.com # ours", "APPS_DOMAIN is 'apps.example.com # ours'; .* with nothing behind it"),
-        (" apps.example.com", "APPS_DOMAIN is ' apps.example.com'"),
-        ("*.apps.example.com", "APPS_DOMAIN is "),
-        ("unused", "APPS_DOMAIN is unused, but every cluster needs it"),
+        ("", "empty.* apps.cluster.example.com"),
+        ("  ", "empty"),
+        ('"apps.example.com"', "quoted.* APPS_DOMAIN=apps.example.com"),
+        ("'apps.example.com'", "quoted"),
+        ("apps.example.com # ours", "'apps.example.com # ours'"),
+        (" apps.example.com", "' apps.example.com'"),
+        ("*.apps.example.com", ""),
+        ("unused", "unused"),
     ],
 )
 def test_a_value_is_refused_when_it_would_reach_manifests_wrongly(path: Path, value: str, message: str) -> None:
     text = path.read_text().replace("APPS_DOMAIN=REPLACE-ME", f"APPS_DOMAIN={value}")
     path.write_text(text)
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ConfigError, match=f"APPS_DOMAIN is {message}"):
         check(path, complete=False)
     with pytest.raises(ConfigError, match="is left as it is"):
         merge(path, {"STORAGE_CLASS": "gp3-csi"})
@@ -83,27 +83,18 @@ def test_what_plain_kubernetes_has_is_not_asked_when_the_cluster_is_openshift() 
     assert not list(faults(FILLED | unused, complete=True))
 
 
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        ("AWS_AMI=ami-0fedcba9876543210", r"cluster.env:\d+: 'AWS_AMI=.*' is no KEY=value"),  # of an earlier version
-        ("WHAT=ever", r"cluster.env:\d+: 'WHAT=ever' is no KEY=value with one of the keys REPO_URL, "),
-        ("no assignment", "'no assignment' is no KEY=value"),
-        ("export GPU=none", "'export GPU=none' is no KEY=value"),
-        ("PLATFORM=openshift", "PLATFORM stands twice"),
-    ],
-)
-def test_the_line_is_named_when_it_is_no_assignment(path: Path, line: str, message: str) -> None:
-    path.write_text(path.read_text() + line + "\n")
-    with pytest.raises(ConfigError, match=message):
+@pytest.mark.parametrize("line", ["AWS_AMI=ami-0", " GPU=none", "no assignment", "PLATFORM=openshift"])
+def test_the_line_is_named_when_it_is_no_key_of_ours_or_stands_twice(path: Path, line: str) -> None:
+    path.write_text(f"{path.read_text()}{line}\n")
+    with pytest.raises(ConfigError, match=rf"cluster\.env:\d+: found '{line}', .*REPO_URL"):
         read(path)
 
 
-def test_the_file_is_named_when_it_is_missing_or_not_text(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"cluster.env: cannot be read .* run this in the project's folder"):
-        read(tmp_path / "cluster.env")
-    (tmp_path / "cluster.env").write_bytes(b"\xff\xfe")
-    with pytest.raises(ConfigError, match="cannot be read"):
+@pytest.mark.parametrize("content", [None, b"\xff\xfe"])
+def test_the_file_is_named_when_it_is_missing_or_not_text(tmp_path: Path, content: bytes | None) -> None:
+    if content is not None:
+        (tmp_path / "cluster.env").write_bytes(content)
+    with pytest.raises(ConfigError, match=r"cluster\.env: cannot be read"):
         read(tmp_path / "cluster.env")
 
 

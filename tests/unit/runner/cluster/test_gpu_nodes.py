@@ -26,11 +26,8 @@ def write(folder: Path, kind: str) -> None:
     (folder / WORKER).write_text(patch(folder, gitops.WORKERS[kind], gitops.INFRASTRUCTURE))
 
 
-def test_there_are_no_workers_when_there_are_no_machine_sets() -> None:
+def test_any_other_machine_set_is_taken_when_none_is_of_plain_workers() -> None:
     assert workers([]) == []
-
-
-def test_any_other_machine_set_is_taken_when_none_is_of_plain_workers(folder: Path) -> None:
     sets = [{"metadata": {"name": name}, "spec": {"template": {"spec": {}}}} for name in ("b", "flywheel-gpu", "a")]
     assert [item["metadata"]["name"] for item in workers(sets)] == ["a", "b"]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import pytest
 
 from runner.cluster import kubectl
 from runner.errors import ClusterError, UnreachableError
-from tests.unit.runner.cluster.test_discover import Cluster
+from tests.unit.runner.cluster.conftest import Cluster
 
 
 def listed(version: str, **kinds: str) -> dict[str, Any]:
@@ -24,25 +23,18 @@ def group(name: str) -> dict[str, Any]:
     return {"name": name, "versions": [version], "preferredVersion": version}
 
 
-def test_kinds_are_known_when_only_anothers_server_is_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if not shutil.which("kubectl"):
-        pytest.skip("kubectl is not installed")
-    answers = {
+def test_kinds_are_known_when_only_anothers_server_is_away(cluster: Cluster) -> None:
+    cluster.answers |= {
         "/api": {"kind": "APIVersions", "versions": ["v1"]},
         "/api/v1": listed("v1", configmaps="ConfigMap"),
         "/apis": {"kind": "APIGroupList", "apiVersion": "v1", "groups": [group("here.io"), group("away.io")]},
         "/apis/here.io/v1": listed("here.io/v1", things="Thing"),
         "/apis/away.io/v1": 503,
     }
-    cluster = Cluster(answers)
-    monkeypatch.setenv("KUBECONFIG", str(cluster.kubeconfig(tmp_path / "kubeconfig")))
-    monkeypatch.setenv("HOME", str(tmp_path))  # where kubectl keeps what it read
-    try:
-        assert kubectl.kinds(["", "here.io"]) == {("", "ConfigMap"): "v1", ("here.io", "Thing"): "here.io/v1"}
-        with pytest.raises(UnreachableError, match=r"away\.io/v1"):
-            kubectl.kinds(["here.io", "away.io"])
-    finally:
-        cluster.stop()
+    assert kubectl.kinds(["", "here.io"]) == {("", "ConfigMap"): "v1", ("here.io", "Thing"): "here.io/v1"}
+    with pytest.raises(UnreachableError, match=r"away\.io/v1"):
+        kubectl.kinds(["here.io", "away.io"])
+    cluster.stop()
     with pytest.raises(UnreachableError, match="does not answer"):
         kubectl.kinds([])
 

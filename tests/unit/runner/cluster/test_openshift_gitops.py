@@ -62,10 +62,6 @@ def test_a_subscription_is_others_when_it_is_of_the_operator_and_not_ours(
     assert (others_subscription() is not None) == found
 
 
-def test_it_will_do_when_it_is_new_enough_and_names_our_namespace(folder: Path) -> None:
-    require_usable(folder, subscription([{"name": VARIABLE, "value": f"openshift-gitops, {NAMESPACE}"}]))
-
-
 def test_it_is_refused_when_argocd_would_install_it_once_more() -> None:
     with pytest.raises(ConfigError, match=f"{PARTS}: .*{LINE}"):
         require_usable(gitops.PROJECT, subscription([{"name": VARIABLE, "value": NAMESPACE}]))
@@ -83,7 +79,7 @@ def test_it_is_refused_when_it_is_too_old(folder: Path, installed: str | None) -
     [
         (None, f"openshift-gitops,{NAMESPACE}"),
         ([{"name": "OTHER", "value": "kept"}], f"openshift-gitops,{NAMESPACE}"),
-        ([{"name": VARIABLE, "value": "openshift-gitops,team-a"}], f"openshift-gitops,team-a,{NAMESPACE}"),
+        ([{"name": VARIABLE, "value": "openshift-gitops, team-a"}], f"openshift-gitops,team-a,{NAMESPACE}"),
     ],
 )
 def test_the_line_is_printed_when_the_operator_keeps_our_argocd_to_its_namespace(
