@@ -54,30 +54,33 @@ def with_another(lists: gitops.Manifest) -> gitops.Manifest:
     return lists
 
 
-def words(texts: list[str], environment: str) -> Counter[str]:
+def words(leaf: gitops.Leaf, environment: str) -> Counter[str]:
     """Count the names that end in an environment's, with its own taken out."""
-    names = rf"\S*(?:flywheel-|server-|ENVIRONMENT: ){environment}\b\S*"
-    return Counter(name.replace(environment, "<environment>") for text in texts for name in re.findall(names, text))
+    names = rf"[^\s']*(?:flywheel-|server-|ENVIRONMENT': '){environment}\b[^\s']*"
+    return Counter(name.replace(environment, "<environment>") for name in re.findall(names, str(leaf.objects)))
 
 
-def test_an_environment_stands_in_four_files_beside_its_own_folders() -> None:
+def test_the_files_that_name_an_environment_are_those_of_the_readme() -> None:
+    (row,) = re.findall(r"^\| another environment \|.*$", (gitops.GITOPS / "README.md").read_text(), re.MULTILINE)
+    told = set(re.findall(r"`([\w./-]+\.yaml)`", row))
+    assert naming(gitops.GITOPS, LIKE) == sorted(told)
     for environment in gitops.environments():
         if environment != "prod":  # which is synced by hand too
-            assert len(naming(gitops.GITOPS, environment)) <= 4, naming(gitops.GITOPS, environment)
-    readme = (gitops.GITOPS / "README.md").read_text(encoding="utf-8")
-    (row,) = re.findall(r"^\| another environment \|.*$", readme, re.MULTILINE)
-    assert set(re.findall(r"`([\w./-]+\.yaml)`", row)) == set(naming(gitops.GITOPS, LIKE))
+            assert set(naming(gitops.GITOPS, environment)) <= told
 
 
 def test_it_is_wherever_another_one_is_when_it_was_added(tmp_path: Path) -> None:
-    root = gitops.copy_with(gitops.SAMPLE, tmp_path)
-    before = [gitops.render_text(root / path) for path in gitops.leaf_paths(root)]
+    root = Path(shutil.copytree(gitops.template(), tmp_path / "gitops"))
+    before = {leaf.path: words(leaf, LIKE) for leaf in gitops.leaves()}
     add(root)
     assert NEW in gitops.environments(root)
-    after = [gitops.render_text(root / path) for path in gitops.leaf_paths(root)]
-    assert words(before, LIKE)
-    assert words(before, NEW) == Counter()
-    assert words(after, NEW) == words(after, LIKE) == words(before, LIKE)
+    paths = [path for path in gitops.leaf_paths(root) if before.get(path, True)]  # the others name no environment
+    after = [gitops.render(path, root) for path in paths]
+    wanted = sum(before.values(), Counter[str]())
+    assert wanted
+    assert not sum((words(leaf, NEW) for leaf in gitops.leaves()), Counter[str]())
+    for environment in (LIKE, NEW):
+        assert sum((words(leaf, environment) for leaf in after), Counter[str]()) == wanted
     (job,) = gitops.render("credentials", root).of_kind("Job")
     settings = {each["name"]: each["value"] for each in job["spec"]["template"]["spec"]["containers"][0]["env"]}
     assert sorted(settings["ENVIRONMENTS"].split()) == gitops.environments(root)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 from urllib.parse import urlsplit
 
-from tests.contract.test_gitops_references import ROW
+from runner.__main__ import _parser
+from tests.contract.test_gitops_references import PLATFORMS, ROW, made, objects
+from tests.contract.test_names import commands
 from tests.support import gitops
 
+SECRET = re.compile(r"'secretKeyRef': \{[^{}]*'name': '([\w-]+)'")
 TEXT = (gitops.GITOPS / "README.md").read_text(encoding="utf-8")
 
 
@@ -24,7 +27,7 @@ def test_the_table_of_waves_is_what_argocd_gets() -> None:
     }
     found = {
         (int(obj["metadata"]["annotations"]["argocd.argoproj.io/sync-wave"]), obj["metadata"]["name"])
-        for platform in ("openshift", "kubernetes")
+        for platform in PLATFORMS
         for obj in gitops.leaf(f"argocd/overlays/{platform}").of_kind("Application", "ApplicationSet")
     }
     assert told == found
@@ -42,12 +45,13 @@ def test_every_link_leads_somewhere() -> None:
             assert (gitops.GITOPS / link).exists(), link
 
 
-def test_every_supplied_secret_has_a_command_that_makes_it() -> None:
-    rows = list(ROW.finditer(TEXT))
-    assert {row["name"] for row in rows} == {"git", "webhook", "repository", "registry"}
-    for row in rows:
+def test_every_secret_that_nothing_makes_has_a_command_that_does() -> None:
+    for row in ROW.finditer(TEXT):
         line = next(line for line in TEXT.splitlines() if line.startswith(row[0]))
         assert re.search(rf"`kubectl -n [<a-z>-]+ create secret [a-z-]+ {row['name']} ", line), row["name"]
+    for platform in PLATFORMS:  # the optional ones too
+        named = [(obj["metadata"].get("namespace"), SECRET.findall(str(obj))) for obj in objects(platform)]
+        assert {("Secret", namespace, name) for namespace, names in named for name in names} <= made(platform)
 
 
 def test_the_forge_tells_argocd_at_the_path_and_with_the_key_of_pin() -> None:
@@ -65,9 +69,5 @@ def test_the_forge_tells_argocd_at_the_path_and_with_the_key_of_pin() -> None:
 
 def test_every_command_of_ours_is_known() -> None:
     makefile = (gitops.PROJECT / "Makefile").read_text(encoding="utf-8")
-    for target in set(re.findall(r"`make ([a-z-]+)", TEXT)):
-        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
-    modules = [gitops.PROJECT / "runner/__main__.py", *gitops.PROJECT.glob("runner/*/cli.py")]
-    commands = "".join(module.read_text(encoding="utf-8") for module in modules)
-    for name in set(re.findall(r"python -m runner ([a-z-]+)", TEXT)):
-        assert f'add_parser("{name}"' in commands, name
+    assert set(re.findall(r"`make ([a-z-]+)", TEXT)) <= set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
+    assert set(re.findall(r"python -m runner ([a-z-]+)", TEXT)) <= {word for word, _ in commands(_parser())}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -15,6 +16,8 @@ Name = tuple[str, str, str]  # kind, namespace, name
 README = (gitops.GITOPS / "README.md").read_text(encoding="utf-8")
 # What a cluster has by itself in every namespace.
 ALWAYS = {"ConfigMap": ("kube-root-ca.crt", "openshift-service-ca.crt"), "ServiceAccount": ("builder", "pipeline")}
+WITH_PODS = ("Task", "Pipeline", "TriggerTemplate", "EventListener", "BuildConfig", "ServiceMonitor")
+OF_ARGOCD = ("application-controller", "server")  # parts of it with a ServiceAccount of their own
 LISTENER = "el-"  # Tekton's controller makes a Service of this name and the EventListener's
 # Peers that are not ours, with why a policy names them.
 OUTSIDE = {
@@ -35,9 +38,11 @@ PLATFORMS = ("openshift", "kubernetes")
 ROW = re.compile(r"^\| `(?P<name>[a-z-]+)` \| (?P<namespaces>[^|]+) \| (?P<keys>[^|]+) \|", re.MULTILINE)
 
 
-def objects(platform: str) -> Iterator[gitops.Manifest]:
-    for path in gitops.applied(platform):
-        yield from gitops.leaf(path).objects
+@functools.cache
+def objects(platform: str, *projects: str) -> tuple[gitops.Manifest, ...]:
+    """Return what a platform applies, or what some projects of it do."""
+    paths = [path for path, project in gitops.applied(platform).items() if project in projects or not projects]
+    return tuple(obj for path in paths for obj in gitops.leaf(path).objects)
 
 
 def supplied() -> set[Name]:
@@ -60,23 +65,20 @@ def made(platform: str) -> set[Name]:
     """Everything that is there once a platform's leaves are applied."""
     found = supplied()
     for obj in objects(platform):
-        meta = obj["metadata"]
-        found.add((obj["kind"], meta.get("namespace", ""), meta["name"]))
-        if obj["kind"] == "EventListener":
-            found.add(("Service", meta["namespace"], LISTENER + meta["name"]))
-        annotations = meta.get("annotations", {})
-        if secret := annotations.get("service.beta.openshift.io/serving-cert-secret-name"):
-            found.add(("Secret", meta["namespace"], secret))
-        if obj["kind"] == "ArgoCD":
-            for part in ("application-controller", "server"):
-                found.add(("ServiceAccount", meta["namespace"], f"{meta['name']}-argocd-{part}"))
+        meta, spec = obj["metadata"], obj.get("spec", {})
+        name, namespace, annotations = meta["name"], meta.get("namespace", ""), meta.get("annotations", {})
+        secrets = [annotations.get("service.beta.openshift.io/serving-cert-secret-name")]
         if obj["kind"] == "Certificate":
-            found.add(("Secret", meta["namespace"], obj["spec"]["secretName"]))
+            secrets.append(spec["secretName"])
         if obj["kind"] == "Ingress" and "cert-manager.io/cluster-issuer" in annotations:
-            found |= {("Secret", meta["namespace"], tls["secretName"]) for tls in obj["spec"].get("tls", ())}
-        if obj["kind"] == "StatefulSet":
-            for claim in obj["spec"].get("volumeClaimTemplates", ()):
-                found.add(("PersistentVolumeClaim", meta["namespace"], claim["metadata"]["name"]))
+            secrets += [tls["secretName"] for tls in spec.get("tls", ())]
+        found |= {(obj["kind"], namespace, name), *(("Secret", namespace, each) for each in secrets if each)}
+        if obj["kind"] == "EventListener":
+            found.add(("Service", namespace, LISTENER + name))
+        if obj["kind"] == "ArgoCD":
+            found |= {("ServiceAccount", namespace, f"{name}-argocd-{part}") for part in OF_ARGOCD}
+        claims = spec.get("volumeClaimTemplates", ())
+        found |= {("PersistentVolumeClaim", namespace, claim["metadata"]["name"]) for claim in claims}
     return found
 
 
@@ -88,58 +90,51 @@ def named_in(value: Any, namespace: str) -> Iterator[Name]:
     if not isinstance(value, dict) or value.get("optional") is True:
         return
     for key, item in value.items():
-        name = item.get("name") if isinstance(item, dict) else None
-        if isinstance(item, dict) and item.get("optional") is True:
-            continue
-        match key:
-            case "secretKeyRef" | "secretRef" if name:
+        match key, item:
+            case _, {"optional": True}:
+                continue
+            case (("secretKeyRef" | "secretRef" | "secret"), ({"name": name} | {"secretName": name})):
                 yield ("Secret", namespace, name)
-            case "configMapKeyRef" | "configMapRef" | "configMap" if name:
+            case (("configMapKeyRef" | "configMapRef" | "configMap"), {"name": name}):
                 yield ("ConfigMap", namespace, name)
-            case "secret" if isinstance(item, dict) and ("secretName" in item or name):
-                yield ("Secret", namespace, item.get("secretName") or item["name"])
-            case "persistentVolumeClaim" if isinstance(item, dict) and "$(" not in item.get("claimName", "$("):
-                yield ("PersistentVolumeClaim", namespace, item["claimName"])
-            case "serviceAccountName" | "serviceAccount" if isinstance(item, str):
-                yield ("ServiceAccount", namespace, item)
+            case "persistentVolumeClaim", {"claimName": str(name)} if "$(" not in name:
+                yield ("PersistentVolumeClaim", namespace, name)
+            case (("serviceAccountName" | "serviceAccount"), str(name)):
+                yield ("ServiceAccount", namespace, name)
         yield from named_in(item, namespace)
 
 
 def named(obj: gitops.Manifest) -> Iterator[Name]:
-    meta, kind = obj["metadata"], obj["kind"]
+    meta, kind, spec = obj["metadata"], obj["kind"], obj.get("spec", {})
     namespace = meta.get("namespace", "")
-    spec = obj.get("spec", {})
-    if kind in TEMPLATES or kind in (
-        "Task",
-        "Pipeline",
-        "TriggerTemplate",
-        "EventListener",
-        "BuildConfig",
-        "ServiceMonitor",
-    ):
-        yield from named_in(spec, namespace)
-    if kind == "PodTemplate":
-        yield from named_in(obj["template"]["spec"], namespace)
-    if kind == "Pipeline":
-        for param in (param for task in spec["tasks"] for param in task["params"] if param["name"] == "claim"):
-            yield ("PersistentVolumeClaim", namespace, param["value"])
-    if kind == "StatefulSet":
-        yield ("Service", namespace, spec["serviceName"])
-    if kind == "Route":
-        yield ("Service", namespace, spec["to"]["name"])
-    if kind == "Ingress":
-        for path in (path for rule in spec["rules"] for path in rule["http"]["paths"]):
-            yield ("Service", namespace, path["backend"]["service"]["name"])
-    if kind == "HorizontalPodAutoscaler":
-        yield (spec["scaleTargetRef"]["kind"], namespace, spec["scaleTargetRef"]["name"])
-    if kind in ("RoleBinding", "ClusterRoleBinding"):
-        for subject in obj["subjects"]:
-            if subject["kind"] == "ServiceAccount" and subject.get("namespace", namespace).startswith("flywheel-"):
-                yield ("ServiceAccount", subject.get("namespace", namespace), subject["name"])
-        if obj["roleRef"]["kind"] == "Role":
-            yield ("Role", namespace, obj["roleRef"]["name"])
     if namespace.startswith("flywheel-"):
         yield ("Namespace", "", namespace)
+    if kind in TEMPLATES or kind in WITH_PODS:
+        yield from named_in(spec, namespace)
+    match kind:
+        case "PodTemplate":
+            yield from named_in(obj["template"]["spec"], namespace)
+        case "Pipeline":
+            params = [param for task in spec["tasks"] for param in task["params"]]
+            yield from (
+                ("PersistentVolumeClaim", namespace, each["value"]) for each in params if each["name"] == "claim"
+            )
+        case "StatefulSet":
+            yield ("Service", namespace, spec["serviceName"])
+        case "Route":
+            yield ("Service", namespace, spec["to"]["name"])
+        case "Ingress":
+            paths = [path for rule in spec["rules"] for path in rule["http"]["paths"]]
+            yield from (("Service", namespace, path["backend"]["service"]["name"]) for path in paths)
+        case "HorizontalPodAutoscaler":
+            yield (spec["scaleTargetRef"]["kind"], namespace, spec["scaleTargetRef"]["name"])
+        case "RoleBinding" | "ClusterRoleBinding":
+            for subject in obj["subjects"]:
+                where = subject.get("namespace", namespace)
+                if subject["kind"] == "ServiceAccount" and where.startswith("flywheel-"):
+                    yield ("ServiceAccount", where, subject["name"])
+            if obj["roleRef"]["kind"] == "Role":
+                yield ("Role", namespace, obj["roleRef"]["name"])
 
 
 @pytest.mark.parametrize("platform", PLATFORMS)
@@ -155,60 +150,52 @@ def test_it_is_there_when_a_manifest_names_it(platform: str) -> None:
 
 
 @pytest.mark.parametrize("platform", PLATFORMS)
-def test_pods_are_there_when_a_service_or_a_policy_selects_them(platform: str) -> None:
+def test_pods_and_namespaces_are_there_when_a_service_or_a_policy_selects_them(platform: str) -> None:
     labels: dict[str, list[dict[str, str]]] = {}
+    known = {obj["metadata"]["name"] for obj in objects(platform) if obj["kind"] == "Namespace"}
+    known |= OUTSIDE.keys() | {"REPLACE-ME"}  # of the template: the router's or Prometheus', from cluster.env
     for obj in objects(platform):
         if obj["kind"] in TEMPLATES:
             labels.setdefault(obj["metadata"]["namespace"], []).append(pod(obj, "").labels)
         if obj["kind"] == "Task":  # its labels are those of its TaskRuns, and of their pods
             labels.setdefault(obj["metadata"]["namespace"], []).append(obj["metadata"].get("labels", {}))
     for obj in objects(platform):
-        namespace = obj["metadata"].get("namespace")
-        if obj["kind"] == "Service":
-            selectors = [(obj["spec"]["selector"], [namespace])]
-        elif obj["kind"] == "NetworkPolicy":
-            selectors = [(obj["spec"]["podSelector"].get("matchLabels", {}), [namespace]), *peers(obj)]
-        else:
-            continue
-        for selector, namespaces in selectors:
-            ours = [name for name in namespaces if name and name.startswith("flywheel-")]
+        for selector, namespaces in selected(obj):
+            assert set(namespaces) <= known, obj["metadata"]
+            ours = [name for name in namespaces if name.startswith("flywheel-")]
             if ours and selector and not selector.keys() & COMING.keys():
                 # A client need not be in each of the namespaces that it may be in; one that is in none is a mistake.
                 found = [found for name in ours for found in labels.get(name, ())]
                 assert any(selector.items() <= one.items() for one in found), f"{obj['metadata']}: {selector} in {ours}"
 
 
-def peers(policy: gitops.Manifest) -> Iterator[tuple[dict[str, str], list[str]]]:
-    """Yield the pod selector and the namespaces of each peer that a policy lets in or out."""
-    rules = (*policy["spec"].get("ingress", ()), *policy["spec"].get("egress", ()))
-    for peer in (peer for rule in rules for peer in (*rule.get("from", ()), *rule.get("to", ()))):
-        selector = peer.get("namespaceSelector")
-        namespaces = [policy["metadata"]["namespace"]]
-        if selector is not None:
-            assert "kubernetes.io/metadata.name" in str(selector), f"{policy['metadata']}: a peer of any namespace"
-            namespaces = [*selector.get("matchLabels", {}).values()]
-            namespaces += [value for item in selector.get("matchExpressions", ()) for value in item["values"]]
-        yield peer.get("podSelector", {}).get("matchLabels", {}), namespaces
-
-
-@pytest.mark.parametrize("platform", PLATFORMS)
-def test_the_namespace_is_known_when_a_policy_names_a_peer(platform: str) -> None:
-    ours = {obj["metadata"]["name"] for obj in objects(platform) if obj["kind"] == "Namespace"}
-    for policy in (obj for obj in objects(platform) if obj["kind"] == "NetworkPolicy"):
-        for _, namespaces in peers(policy):
-            # REPLACE-ME, of the template: the router's or Prometheus', from cluster.env.
-            assert set(namespaces) <= ours | OUTSIDE.keys() | {"REPLACE-ME"}, policy["metadata"]
+def selected(obj: gitops.Manifest) -> Iterator[tuple[dict[str, str], list[str]]]:
+    """Yield the pod selector and the namespaces of a Service's or a policy's pods, and of each peer of a policy."""
+    spec, own = obj.get("spec", {}), [obj["metadata"].get("namespace", "")]
+    if obj["kind"] == "Service":
+        yield spec["selector"], own
+    if obj["kind"] == "NetworkPolicy":
+        yield spec["podSelector"].get("matchLabels", {}), own
+        for rule in (*spec.get("ingress", ()), *spec.get("egress", ())):
+            for peer in (*rule.get("from", ()), *rule.get("to", ())):
+                namespaces, selector = own, peer.get("namespaceSelector")
+                if selector is not None:
+                    assert "kubernetes.io/metadata.name" in str(selector), f"{obj['metadata']}: a peer of any namespace"
+                    namespaces = [*selector.get("matchLabels", {}).values()]
+                    namespaces += [value for item in selector.get("matchExpressions", ()) for value in item["values"]]
+                yield peer.get("podSelector", {}).get("matchLabels", {}), namespaces
 
 
 @pytest.mark.parametrize("platform", PLATFORMS)
 def test_a_namespace_is_closed_when_pods_run_in_it(platform: str) -> None:
+    closing = {"podSelector": {}, "policyTypes": ["Egress", "Ingress"]}
     running = {obj["metadata"]["namespace"] for obj in objects(platform) if obj["kind"] in TEMPLATES}
     closed = {
         obj["metadata"]["namespace"]
         for obj in objects(platform)
-        if obj["kind"] == "NetworkPolicy" and obj["spec"]["podSelector"] == {}
-        and set(obj["spec"]["policyTypes"]) == {"Ingress", "Egress"} and not {"ingress", "egress"} & obj["spec"].keys()
-    }  # fmt: skip
+        if obj["kind"] == "NetworkPolicy"
+        and obj["spec"] | {"policyTypes": sorted(obj["spec"]["policyTypes"])} == closing
+    }
     assert running <= closed
 
 

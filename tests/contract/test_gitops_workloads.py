@@ -68,177 +68,136 @@ def tasks() -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 ALL = {one.name: one for one in pods()}
-every_pod = pytest.mark.parametrize("name", ALL)
+TASKS = dict(tasks())
+LISTED: list[dict[str, str]] = gitops.load(gitops.GITOPS / "images/kustomization.yaml")["images"]
+every_pod = pytest.mark.parametrize("one", ALL.values(), ids=ALL)
 
 
-def test_there_are_pods_when_gitops_is_rendered() -> None:
-    kinds = {one.owner["kind"] for one in ALL.values()}
-    assert {"Deployment", "StatefulSet", "Job"} <= kinds
-    assert list(steps({"steps": []})) == []
+def test_pods_and_steps_are_found_when_gitops_is_rendered() -> None:
+    assert {"Deployment", "StatefulSet", "CronJob", "Job"} <= {one.owner["kind"] for one in ALL.values()}
+    assert [name for name, task in TASKS.items() if list(steps(task))]
+
+
+def assert_confined(container: dict[str, Any]) -> None:
+    context = container["securityContext"]
+    assert context["allowPrivilegeEscalation"] is False, container["name"]
+    assert context["capabilities"] == {"drop": ["ALL"]}, container["name"]
+    assert not {"runAsUser", "privileged"} & context.keys(), container["name"]
 
 
 @every_pod
-def test_no_privilege_is_left_when_a_pod_runs(name: str) -> None:
-    spec = ALL[name].spec
-    of_pod = spec["securityContext"]
+def test_no_privilege_is_left_when_a_pod_runs(one: Pod) -> None:
+    of_pod = one.spec["securityContext"]
     assert of_pod["runAsNonRoot"] is True
     assert of_pod["seccompProfile"] == {"type": "RuntimeDefault"}
     # OpenShift gives the user and the group of volumes: fixed ones are refused by restricted-v2.
-    given = {"runAsUser", "runAsGroup"} | (set() if "/kubernetes" in name else {"fsGroup"})
+    given = {"runAsUser", "runAsGroup"} | (set() if "/kubernetes" in one.name else {"fsGroup"})
     assert not given & of_pod.keys()
-    assert not {"hostNetwork", "hostPID", "hostIPC"} & spec.keys()
-    assert not [volume["name"] for volume in spec.get("volumes", ()) if "hostPath" in volume]
-    for container in containers(spec):
-        context = container["securityContext"]
-        assert context["allowPrivilegeEscalation"] is False, container["name"]
-        assert context["readOnlyRootFilesystem"] is True, container["name"]
-        assert context["capabilities"] == {"drop": ["ALL"]}, container["name"]
-        assert not {"runAsUser", "privileged"} & context.keys(), container["name"]
+    assert not {"hostNetwork", "hostPID", "hostIPC"} & one.spec.keys()
+    assert not [volume["name"] for volume in one.spec.get("volumes", ()) if "hostPath" in volume]
+    assert one.spec["automountServiceAccountToken"] is False
+    assert one.spec["serviceAccountName"] != "default"
+    for container in containers(one.spec):
+        assert_confined(container)
+        assert container["securityContext"]["readOnlyRootFilesystem"] is True, container["name"]
+
+
+@pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
+def test_a_step_is_confined_when_a_task_runs(task: dict[str, Any]) -> None:
+    for step in steps(task):
+        assert_confined(step)
+        assert step["securityContext"]["runAsNonRoot"] is True, step["name"]
+        assert {"cpu", "memory"} <= step["computeResources"]["limits"].keys(), step["name"]
+        assert "$(params" not in step.get("script", ""), f"{step['name']}: give it as env, a script is no template"
 
 
 @every_pod
-def test_a_pod_says_what_it_takes_when_it_is_scheduled(name: str) -> None:
-    for container in containers(ALL[name].spec):
-        resources = container["resources"]
-        assert {"cpu", "memory"} <= resources["requests"].keys(), container["name"]
-        assert {"cpu", "memory"} <= resources["limits"].keys(), container["name"]
-
-
-@every_pod
-def test_a_pod_says_how_it_is_when_it_serves(name: str) -> None:
-    one = ALL[name]
-    for container in one.spec["containers"] if one.owner["kind"] in SERVES else ():
-        assert {"readinessProbe", "livenessProbe"} <= container.keys(), container["name"]
-
-
-@every_pod
-def test_no_token_is_mounted_when_a_pod_does_not_ask_for_one(name: str) -> None:
-    assert ALL[name].spec["automountServiceAccountToken"] is False
-    assert ALL[name].spec["serviceAccountName"] != "default"
-
-
-@every_pod
-def test_every_mount_has_a_volume_when_a_container_names_one(name: str) -> None:
-    spec = ALL[name].spec
-    volumes = {volume["name"] for volume in spec.get("volumes", ())}
-    volumes |= {claim["metadata"]["name"] for claim in ALL[name].owner["spec"].get("volumeClaimTemplates", ())}
-    mounted = {mount["name"] for container in containers(spec) for mount in container.get("volumeMounts", ())}
+def test_a_pod_says_what_it_takes_and_how_it_is_and_all_that_it_mounts_is_there(one: Pod) -> None:
+    serves = one.owner["kind"] in SERVES
+    for container in containers(one.spec):
+        for resources in (container["resources"]["requests"], container["resources"]["limits"]):
+            assert {"cpu", "memory"} <= resources.keys(), container["name"]
+        if serves and container in one.spec["containers"]:
+            assert {"readinessProbe", "livenessProbe"} <= container.keys(), container["name"]
+    volumes = {volume["name"] for volume in one.spec.get("volumes", ())}
+    volumes |= {claim["metadata"]["name"] for claim in one.owner["spec"].get("volumeClaimTemplates", ())}
+    mounted = {mount["name"] for container in containers(one.spec) for mount in container.get("volumeMounts", ())}
     assert mounted == volumes
+    if serves:
+        selector = one.owner["spec"]["selector"]
+        assert selector.keys() == {"matchLabels"}
+        assert selector["matchLabels"].items() <= one.labels.items()
 
 
-@every_pod
-def test_the_template_is_met_when_an_owner_selects_its_pods(name: str) -> None:
-    one = ALL[name]
-    if one.owner["kind"] in SERVES:
-        selected = one.owner["spec"]["selector"]
-        assert selected.keys() == {"matchLabels"}
-        assert selected["matchLabels"].items() <= one.labels.items()
-
-
-@pytest.mark.parametrize("name", [name for name, one in ALL.items() if one.owner["kind"] == "Job"])
-def test_a_job_can_run_again_when_argocd_syncs(name: str) -> None:
+@pytest.mark.parametrize("one", [one for one in ALL.values() if one.owner["kind"] == "Job"], ids=lambda one: one.name)
+def test_a_job_can_run_again_when_argocd_syncs(one: Pod) -> None:
     """Jobs are immutable, so each sync makes a new one; one that hangs would hold the sync, and no commit mends it."""
-    job = ALL[name].owner
-    annotations = job["metadata"]["annotations"]
+    annotations = one.owner["metadata"]["annotations"]
     assert annotations["argocd.argoproj.io/hook"] in ("Sync", "PostSync", "PreSync")
     assert annotations["argocd.argoproj.io/hook-delete-policy"] == "BeforeHookCreation"
-    assert 0 < job["spec"]["activeDeadlineSeconds"] <= 1800
+    assert 0 < one.owner["spec"]["activeDeadlineSeconds"] <= 1800
+
+
+def named(images: list[dict[str, str]]) -> set[str]:
+    return {f"{image['newName']}@{image['digest']}" for image in images}
 
 
 def test_every_image_is_named_by_images_and_a_digest_when_a_pod_runs() -> None:
-    listed = gitops.load(gitops.GITOPS / "images/kustomization.yaml")["images"]
-    listed.append(yaml.safe_load(f"{{{gitops.GPU_IMAGE}}}"))  # people's own
-    of_images = {f"{image['newName']}@{image['digest']}" for image in listed}
+    known = named([*LISTED, yaml.safe_load(f"{{{gitops.GPU_IMAGE}}}")])  # the last is people's own
     found = {container["image"] for one in ALL.values() for container in containers(one.spec)}
-    found |= {step["image"] for _, task in tasks() for step in steps(task)}
-    assert found <= of_images
-    assert [image for image in of_images if not DIGEST.fullmatch(image)] == []
+    found |= {step["image"] for task in TASKS.values() for step in steps(task)}
+    assert found <= known
+    assert [image for image in known if not DIGEST.fullmatch(image)] == []
+
+
+def test_every_image_of_images_is_used_when_it_is_listed() -> None:
+    bare = {
+        image
+        for path in gitops.GITOPS.rglob("*.yaml")
+        for image in re.findall(r"\bimage: ([\w./-]+)", path.read_text(encoding="utf-8"))
+    }
+    assert {image["name"] for image in LISTED} <= bare
 
 
 def test_our_images_are_held_by_a_workload_when_the_registry_is_pruned() -> None:
     """OpenShift's pruner counts pods and workloads, no Tasks (oc release-4.16, pkg/cli/admin/prune/imageprune)."""
-    listed = gitops.load(gitops.GITOPS / "images/kustomization.yaml")["images"]
-    ours = {f"{image['newName']}@{image['digest']}" for image in listed if image["name"].startswith("flywheel-")}
     held = {
         container["image"]
         for one in ALL.values()
-        if "/openshift" in one.name and one.owner["kind"] != "Job"  # a Job may be gone
+        if ("/openshift" in one.name and one.owner["kind"] != "Job") or "serving/" in one.name  # a Job may be gone
         for container in containers(one.spec)
     }
-    held |= {container["image"] for one in ALL.values() if "serving/" in one.name for container in containers(one.spec)}
-    assert ours <= held
+    assert named([image for image in LISTED if image["name"].startswith("flywheel-")]) <= held
 
 
-def scratch_of(volumes: list[dict[str, Any]]) -> list[str]:
-    """Return the volumes that may take 10 GiB or more of a node's own disk."""
-    sizes = {volume["name"]: volume["emptyDir"] for volume in volumes if "emptyDir" in volume}
-    gib = {name: size["sizeLimit"].removesuffix("Gi") for name, size in sizes.items() if size.get("medium") != "Memory"}
-    return [name for name, size in gib.items() if size.isdigit() and int(size) >= 10]
+def has_large_scratch(volumes: list[dict[str, Any]]) -> bool:
+    """Whether one of the volumes may take 10 GiB or more of a node's own disk."""
+    own = [volume["emptyDir"] for volume in volumes if "emptyDir" in volume]
+    gib = [each["sizeLimit"].removesuffix("Gi") for each in own if each.get("medium") != "Memory"]
+    return any(size.isdigit() and int(size) >= 10 for size in gib)
 
 
 def test_a_pod_is_given_disk_when_it_has_large_scratch() -> None:
     """Or it is put on a node whose disk is full, and evicted. Tasks that only clone take a few MiB."""
     for one in ALL.values():
-        if scratch_of(one.spec.get("volumes", [])):
+        if has_large_scratch(one.spec.get("volumes", [])):
             assert any("ephemeral-storage" in each["resources"]["requests"] for each in containers(one.spec)), one.name
-    for name, task in tasks():
+    for name, task in TASKS.items():
         if name.rpartition("/")[2] in ("prepare", "train", "gate", "publish"):
-            assert scratch_of(task["volumes"])
+            assert has_large_scratch(task["volumes"])
             requests = [step["computeResources"].get("requests", {}) for step in steps(task)]
             assert any("ephemeral-storage" in each for each in requests), name
 
 
-def test_every_image_of_images_is_used_when_it_is_listed() -> None:
-    listed = gitops.load(gitops.GITOPS / "images/kustomization.yaml")["images"]
-    bare = {
-        item
-        for path in gitops.GITOPS.rglob("*.yaml")
-        for document in gitops.load_all(path)
-        for item in images(document)
-    }  # fmt: skip
-    assert {image["name"] for image in listed} <= bare
-
-
-def images(value: Any) -> Iterator[str]:
-    if isinstance(value, dict):
-        if isinstance(value.get("image"), str):
-            yield value["image"]
-        for item in value.values():
-            yield from images(item)
-    elif isinstance(value, list):
-        for item in value:
-            yield from images(item)
-
-
-@pytest.mark.parametrize(("name", "task"), [*tasks(), ("none", {"steps": []})])
-def test_a_step_is_confined_when_a_task_runs(name: str, task: dict[str, Any]) -> None:
-    for step in steps(task):
-        context = step["securityContext"]
-        assert context["allowPrivilegeEscalation"] is False, step["name"]
-        assert context["runAsNonRoot"] is True, step["name"]
-        assert context["capabilities"] == {"drop": ["ALL"]}, step["name"]
-        assert {"cpu", "memory"} <= step["computeResources"]["limits"].keys(), step["name"]
-        assert "$(params" not in step.get("script", ""), f"{step['name']}: give it as env, a script is no template"
-
-
-def test_replicas_are_more_than_one_when_a_disruption_budget_counts_them() -> None:
-    for leaf in gitops.leaves():
-        for budget in leaf.of_kind("PodDisruptionBudget"):
-            (owner,) = (
-                one for one in leaf.of_kind(*SERVES)
-                if budget["spec"]["selector"]["matchLabels"].items() <= pod(one, leaf.path).labels.items()
-            )  # fmt: skip
-            scaled = [one for one in leaf.of_kind("HorizontalPodAutoscaler") if one["spec"]["minReplicas"] >= 2]
-            unpinned = owner["spec"].get("replicas") == 0
-            assert scaled or unpinned or owner["spec"]["replicas"] >= 2, leaf.path
-
-
-def test_no_replicas_are_given_when_an_autoscaler_sets_them() -> None:
-    for leaf in gitops.leaves():
-        for scaler in leaf.of_kind("HorizontalPodAutoscaler"):
-            (owner,) = (
-                one
-                for one in leaf.of_kind("Deployment")
-                if one["metadata"]["name"] == scaler["spec"]["scaleTargetRef"]["name"]
-            )
-            assert owner["spec"].get("replicas", 0) == 0, yaml.safe_dump(owner["spec"])  # 0 is an empty pin
+@pytest.mark.parametrize("leaf", gitops.leaves(), ids=lambda leaf: leaf.path)
+def test_one_object_alone_says_how_many_replicas_when_there_is_more_than_one(leaf: gitops.Leaf) -> None:
+    """A budget that counts a single pod would never let a node drain; replicas beside an autoscaler undo its work."""
+    scalers = {one["spec"]["scaleTargetRef"]["name"]: one["spec"] for one in leaf.of_kind("HorizontalPodAutoscaler")}
+    owners = {one["metadata"]["name"]: one for one in leaf.of_kind(*SERVES)}
+    for name in scalers:
+        assert owners[name]["spec"].get("replicas", 0) == 0, name  # 0 is an empty pin
+    for budget in leaf.of_kind("PodDisruptionBudget"):
+        selector = budget["spec"]["selector"]["matchLabels"].items()
+        (name,) = (name for name, one in owners.items() if selector <= pod(one, leaf.path).labels.items())
+        replicas = scalers[name]["minReplicas"] if name in scalers else owners[name]["spec"]["replicas"]
+        assert replicas == 0 or replicas >= 2, name

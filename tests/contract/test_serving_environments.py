@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.gitops import GITOPS, Manifest, environments, render
+from tests.contract.test_gitops_references import PLATFORMS
+from tests.support.gitops import GITOPS, Leaf, Manifest, environments, leaf, render
 
 ENVIRONMENTS = environments()
-PLATFORMS = ("openshift", "kubernetes")
 PIN = {
     "MODEL_URI": "s3://flyingthings/models/flyingthings/{n}/manifest.json",
     "MODEL_SHA256": "0" * 63 + "{n}",
@@ -33,8 +33,14 @@ def pinned(copy: Path, environment: str, number: int | None) -> None:
     (copy / f"serving/environments/{environment}/model.env").write_text(text)
 
 
-def deployment(copy: Path, platform: str, environment: str) -> Manifest:
-    return next(render(f"serving/overlays/{platform}/{environment}", copy).of_kind("Deployment"))
+def deployment(leaf: Leaf) -> Manifest:
+    return next(leaf.of_kind("Deployment"))
+
+
+def container(environment: str) -> tuple[Manifest, dict[str, Manifest]]:
+    """Return the pod's spec of an environment, and the variables of its server by name."""
+    pod = deployment(leaf(f"serving/overlays/openshift/{environment}"))["spec"]["template"]["spec"]
+    return pod, {entry["name"]: entry for entry in pod["containers"][0]["env"]}
 
 
 def test_every_platform_has_an_environment_when_it_has_a_pin() -> None:
@@ -45,13 +51,12 @@ def test_every_platform_has_an_environment_when_it_has_a_pin() -> None:
         assert [line.partition("=")[0] for line in lines] == list(PIN)
 
 
-@pytest.mark.parametrize("platform", PLATFORMS)
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
-def test_no_replicas_when_nothing_is_pinned(copy: Path, platform: str, environment: str) -> None:
+def test_no_replicas_when_nothing_is_pinned(copy: Path, environment: str) -> None:
     pinned(copy, environment, None)
-    assert deployment(copy, platform, environment)["spec"]["replicas"] == 0
+    assert deployment(render(f"serving/overlays/openshift/{environment}", copy))["spec"]["replicas"] == 0
     pinned(copy, environment, 1)
-    served = deployment(copy, platform, environment)
+    served = deployment(render(f"serving/overlays/kubernetes/{environment}", copy))
     # prod leaves the number to its autoscaler
     assert served["spec"].get("replicas") == {"prod": None, "staging": 2}.get(environment, 1)
     assert served["metadata"]["annotations"]["flywheel/model"] == PIN["MODEL_URI"].format(n=1)
@@ -61,35 +66,29 @@ def test_pods_replaced_when_the_pin_changes(copy: Path) -> None:
     templates = []
     for number in (1, 2, 1):
         pinned(copy, "dev", number)
-        templates.append(deployment(copy, "openshift", "dev")["spec"]["template"])
+        templates.append(deployment(render("serving/overlays/openshift/dev", copy))["spec"]["template"])
     assert templates[0] != templates[1]
     assert templates[0] == templates[2]  # a revert is a roll-back
 
 
-def test_reachable_at_its_namespace_when_rendered(copy: Path) -> None:
-    for environment in ENVIRONMENTS:
-        route = next(render(f"serving/overlays/openshift/{environment}", copy).of_kind("Route"))
-        ingress = next(render(f"serving/overlays/kubernetes/{environment}", copy).of_kind("Ingress"))
-        assert route["spec"]["host"].startswith(f"flywheel-{environment}.")
-        assert ingress["spec"]["rules"][0]["host"] == route["spec"]["host"]
-
-
-def test_key_wanted_for_all_when_it_is_staging_or_prod(copy: Path) -> None:
-    for environment in ENVIRONMENTS:
-        container = deployment(copy, "openshift", environment)["spec"]["template"]["spec"]["containers"][0]
-        values = {entry["name"]: entry for entry in container["env"]}
-        assert values["API_KEY"]["valueFrom"] == {"secretKeyRef": {"name": "model-api", "key": "key"}}
-        assert values["API_KEY_FOR"]["value"] == ("all" if environment in ("staging", "prod") else "feedback")
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_reachable_at_its_namespace_and_with_its_key(environment: str) -> None:
+    (route,) = leaf(f"serving/overlays/openshift/{environment}").of_kind("Route")
+    (ingress,) = leaf(f"serving/overlays/kubernetes/{environment}").of_kind("Ingress")
+    assert route["spec"]["host"].startswith(f"flywheel-{environment}.")
+    assert ingress["spec"]["rules"][0]["host"] == route["spec"]["host"]
+    _, values = container(environment)
+    assert values["API_KEY"]["valueFrom"] == {"secretKeyRef": {"name": "model-api", "key": "key"}}
+    assert values["API_KEY_FOR"]["value"] == ("all" if environment in ("staging", "prod") else "feedback")
 
 
 def test_time_to_finish_when_a_pod_is_told_to_stop(project: Path) -> None:
-    pod = next(render("serving/overlays/openshift/prod").of_kind("Deployment"))["spec"]["template"]["spec"]
-    values = {entry["name"]: entry.get("value") for entry in pod["containers"][0]["env"]}
+    pod, values = container("prod")
     graceful = re.search(r'"--timeout-graceful-shutdown", "(\d+)"', (project / "serving/Containerfile").read_text())
     assert graceful
-    drain, finish = float(values["DRAIN_SECONDS"]), int(graceful[1])
+    drain, finish = float(values["DRAIN_SECONDS"]["value"]), int(graceful[1])
     # Longer than it takes for a router to hear of it: two failed probes, and HAProxy reloads every 5 s.
     probe = pod["containers"][0]["readinessProbe"]
     assert drain >= probe["periodSeconds"] * probe["failureThreshold"] + 5
     assert pod["terminationGracePeriodSeconds"] >= drain + finish + 10
-    assert float(values["VIDEO_WORK_SECONDS"]) + 30 <= finish  # and UPLOAD_SECONDS
+    assert float(values["VIDEO_WORK_SECONDS"]["value"]) + 30 <= finish  # and UPLOAD_SECONDS

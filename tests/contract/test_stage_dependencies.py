@@ -7,7 +7,7 @@ modules below, each with its reason: depending on them would start a training be
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -111,20 +111,16 @@ def listed(stage: str) -> list[str]:
     return [dep for dep in PIPELINE[stage]["deps"] if dep.startswith(("runner/", "serving/"))]
 
 
-def within(file: str, dep: str) -> bool:
-    return Path(file).is_relative_to(dep)
+def covered(files: Iterable[str], deps: Iterable[str]) -> set[str]:
+    return {file for file in files if any(Path(file).is_relative_to(dep) for dep in deps)}
 
 
 @pytest.mark.parametrize("stage", PIPELINE)
-def test_every_module_that_decides_bytes_is_listed_when_a_stage_imports_it(stage: str) -> None:
-    missing = sorted(file for file in needed(stage) if not any(within(file, dep) for dep in listed(stage)))
+def test_the_modules_that_decide_bytes_are_listed_and_no_others(stage: str) -> None:
+    missing = sorted(needed(stage) - covered(needed(stage), listed(stage)))
     assert not missing, f"dvc.yaml: {stage}: add to deps, or to EXCEPTIONS with a reason: {missing}"
-
-
-@pytest.mark.parametrize("stage", PIPELINE)
-def test_no_other_module_is_listed_when_a_stage_does_not_import_it(stage: str) -> None:
     code = [dep for dep in listed(stage) if (PROJECT / dep).is_dir() or dep.endswith(".py")]
-    assert [dep for dep in code if not any(within(file, dep) for file in needed(stage))] == []
+    assert [dep for dep in code if not covered(needed(stage), [dep])] == []
 
 
 def test_every_exception_is_needed_when_it_is_listed() -> None:
@@ -144,8 +140,7 @@ def test_templates_are_dependencies_when_code_reads_them() -> None:
         if path.is_file() and path.suffix not in (".py", ".pyc") and path.name != "Containerfile"
     }
     deps = {dep for stage in PIPELINE for dep in listed(stage)}
-    assert others
-    assert [file for file in others if not any(within(file, dep) for dep in deps)] == []
+    assert others and covered(others, deps) == others
     assert {dep for dep in deps if Path(dep).suffix not in (".py", "")} <= others
 
 
@@ -154,22 +149,18 @@ def test_pins_are_dependencies_when_packages_of_training_decide() -> None:
     assert depending == {"train", "export", "evaluate"}
 
 
-@pytest.mark.parametrize("stage", PIPELINE)
-def test_dependencies_exist_when_they_are_of_the_repository(stage: str) -> None:
-    made = {out for entry in PIPELINE.values() for out in outs(entry)}
-    for dep in PIPELINE[stage]["deps"]:
-        assert dep in made if dep.startswith("artifacts/") else (PROJECT / dep).exists(), dep
-
-
 def outs(entry: dict[str, Any]) -> list[str]:
     return [out if isinstance(out, str) else next(iter(out)) for out in entry["outs"]]
 
 
 @pytest.mark.parametrize("stage", PIPELINE)
-def test_command_and_outputs_are_the_stages_own_when_dvc_runs_it(stage: str) -> None:
+def test_command_inputs_and_outputs_are_there_when_dvc_runs_a_stage(stage: str) -> None:
     assert PIPELINE[stage]["cmd"] == f"python -m runner {stage}"
     folders = [out if stage != "compose" else Path(out).parent.as_posix() for out in outs(PIPELINE[stage])]
     assert list(dict.fromkeys(folders)) == [f"artifacts/{name}" for name in STAGES[stage].outputs]
+    made = {out for entry in PIPELINE.values() for out in outs(entry)}
+    for dep in PIPELINE[stage]["deps"]:
+        assert dep in made if dep.startswith("artifacts/") else (PROJECT / dep).exists(), dep
 
 
 def test_there_is_one_composed_file_for_each_stage_when_dvc_lists_them() -> None:
