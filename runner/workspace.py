@@ -32,8 +32,7 @@ _POLL_SECONDS = 0.2
 def work_folder(project: Path | None = None) -> Path:
     """Return the scratch folder, which may not exist yet: RUNNER_WORK, else `.work`, relative to the project.
 
-    Args:
-        project: None: `project_root()`, so that queued experiments share the scratch folder of their project.
+    None is `project_root()`: queued experiments share the scratch folder of their project.
     """
     return ((project or project_root()) / (os.environ.get("RUNNER_WORK") or ".work")).resolve()
 
@@ -47,8 +46,7 @@ def project_root() -> Path:
 def writing(path: Path, *, durable: bool = True) -> Iterator[Path]:
     """Give a temporary file beside `path` that replaces it when the block ends without an error; its folder is created.
 
-    Args:
-        durable: fsync, so that a power cut leaves the old file or the new one; costs milliseconds.
+    `durable`: fsync, so that a power cut leaves the old file or the new one; costs milliseconds.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=".", suffix=".part", dir=path.parent)

@@ -40,19 +40,15 @@ class Hidden(NamedTuple):
 def compose(project: Path, params: Values | None = None) -> tuple[Config, list[Hidden]]:
     """Return the valid configuration and the preset values that params.yaml overrides; ConfigError if it is invalid.
 
-    Args:
-        params: content of params.yaml, where an empty value keeps the preset's; None: read the file.
+    `params` stands for params.yaml, where an empty value keeps the preset's; None: read the file.
     """
     sections = dict(_read_params(project) if params is None else params)
     presets = _check_presets(sections.pop("presets", None), project)
     weights = _check_weights(sections.pop("weights", None))
     values = _without_empty(sections)
     base = _compose_presets(presets, project)
-    hidden = [
-        Hidden(key, old, new)
-        for key, new in leaves(values)
-        if (old := _value_at(base, key.split("."))) not in (None, new)
-    ]
+    of_presets = dict(leaves(base))
+    hidden = [Hidden(key, old, new) for key, new in leaves(values) if (old := of_presets.get(key)) not in (None, new)]
     refusals = Refusals(project, values, presets)
     whole = _merge(base, values)
     for key, value in leaves(whole):
@@ -174,9 +170,3 @@ def leaves(values: Values, prefix: str = "") -> Iterator[tuple[str, object]]:
             yield from leaves(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
-
-
-def _value_at(values: object, keys: list[str]) -> object:
-    for key in keys:
-        values = values.get(key) if isinstance(values, Mapping) else None
-    return values

@@ -24,8 +24,7 @@ Key = tuple[str, str]  # section, key
 def set_params(path: Path, values: Mapping[Key, str]) -> bool:
     """Set texts in params.yaml atomically; return whether the file changed. A new key becomes the first of its section.
 
-    Raises:
-        ConfigError: the file cannot be read, or the value's place is no scalar; the file is unchanged.
+    ConfigError if the file cannot be read, or the value's place is no scalar; the file is unchanged.
     """
     text, content = _read(path)
     changes = {key: value for key, value in values.items() if _value(content, key) != value}

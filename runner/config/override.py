@@ -19,8 +19,7 @@ NOTE = "# Of one run, not of the repository: "
 def override(project: Path, values: Sequence[str], why: str) -> None:
     """Set values in params.yaml and the reason in its first line, atomically; ConfigError if a value is not allowed.
 
-    Args:
-        values: each KEY=VALUE; `+KEY=VALUE` for a key that params.yaml does not name.
+    A value is KEY=VALUE, or +KEY=VALUE for a key that params.yaml does not name.
     """
     params = project / PARAMS
     before = params.read_text(encoding="utf-8")

@@ -9,6 +9,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
+from itertools import accumulate
 from pathlib import Path
 
 from runner.dataset.names import fold, shown
@@ -30,33 +31,22 @@ _ENCRYPTED_FLAGS = 0x1 | 0x40
 _DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, struct.error, OSError, ValueError, RuntimeError)
 
 
-def unpack(
-    zip_path: Path,
-    folder: Path,
-    *,
-    max_bytes: int = MAX_BYTES,
-    max_ratio: float = MAX_RATIO,
-    max_files: int = MAX_FILES,
-) -> None:
-    """Unpack a zip into a new or empty folder; DatasetError if it is incomplete or unsafe, and nothing of it remains.
+def unpack(zip_path: Path, folder: Path) -> None:
+    """Unpack a zip into a new or empty folder, which appears once all files are written.
 
-    Names are decoded as UTF-8 where they are valid UTF-8, else as code page 437, the zip default.
-
-    Args:
-        folder: appears once all files are written.
-        max_bytes: of all files, counted while they are written.
-        max_ratio: unpacked to packed size; not checked for the first 16 MiB.
+    Names are decoded as UTF-8 where they are valid UTF-8, else as code page 437, the zip default. DatasetError if the
+    zip is incomplete or unsafe; nothing of it remains.
     """
     where = shown(zip_path.name)
-    limit = min(max_bytes, max(int(max_ratio * zip_path.stat().st_size), ALWAYS_ALLOWED))
+    limit = min(MAX_BYTES, max(MAX_RATIO * zip_path.stat().st_size, ALWAYS_ALLOWED))
     partial = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.part")
     try:
         with _open(zip_path, where) as archive:
             members = _members(archive, where)
             if not members:
                 raise DatasetError(f"{where}: holds no files, expected a dataset")
-            if len(members) > max_files:
-                raise DatasetError(f"{where}: holds {len(members)} files, expected at most {max_files}")
+            if len(members) > MAX_FILES:
+                raise DatasetError(f"{where}: holds {len(members)} files, expected at most {MAX_FILES}")
             _check_size(sum(info.file_size for info, _ in members), limit, where)  # as declared; _write checks the real
             partial.mkdir(parents=True)
             _write(archive, members, partial, limit, where)
@@ -66,12 +56,10 @@ def unpack(
 
 
 def write_zip(files: Iterable[tuple[str, Path | bytes]], path: Path) -> None:
-    """Write a zip atomically; its bytes depend only on names and contents. DatasetError as in `check_names`.
+    """Write a zip of names with `/`, each with its content or the file to read it from; DatasetError by `check_names`.
 
-    Files are sorted by name and stored uncompressed: pictures would not shrink, and zlib versions cannot differ.
-
-    Args:
-        files: name in the zip, with `/`, and its content or the file to read it from.
+    It appears whole or not at all, and its bytes depend only on names and contents: files are sorted by name and stored
+    uncompressed, since pictures would not shrink and zlib versions differ.
     """
     chosen = sorted(files, key=lambda file: file[0])
     check_names([name for name, _ in chosen], shown(path.name))
@@ -168,33 +156,20 @@ def _check_collisions(paths: list[str], where: str) -> None:
     files: set[str] = set()
     folders: set[str] = set()
     for path in paths:
-        key = fold(path)
-        for inner, written in zip(_heads(key), _heads(path), strict=True):
-            folders.add(inner)
-            _check_spelling(spelling.setdefault(inner, written), written, where)
-        _check_spelling(spelling.setdefault(key, path), path, where)
-        if key in files:
+        heads = list(accumulate(path.split("/"), "{}/{}".format))  # a, a/b, a/b/c for a/b/c
+        for written in heads:
+            if (first := spelling.setdefault(fold(written), written)) != written:
+                raise DatasetError(
+                    f"{where}: {shown(first)} and {shown(written)} are one file on many disks, expected names that "
+                    "differ in more than case; rename one"
+                )
+        if path in files:
             raise DatasetError(f"{where}: {shown(path)}: is in it twice, expected once; pack the dataset again")
-        files.add(key)
+        files.add(path)
+        folders.update(heads[:-1])
     if both := files & folders:
-        path = spelling[min(both)]
-        raise DatasetError(f"{where}: {shown(path)}: is a file and a folder, expected one; pack the dataset again")
-
-
-def _check_spelling(first: str, second: str, where: str) -> None:
-    if first != second:
-        raise DatasetError(
-            f"{where}: {shown(first)} and {shown(second)} are one file on many disks, expected names that differ in "
-            "more than case; rename one"
-        )
-
-
-def _heads(path: str) -> Iterator[str]:
-    """Yield the parent folders of a path: a, a/b for a/b/c."""
-    end = path.find("/")
-    while end >= 0:
-        yield path[:end]
-        end = path.find("/", end + 1)
+        path = shown(min(both))
+        raise DatasetError(f"{where}: {path}: is a file and a folder, expected one; pack the dataset again")
 
 
 def _check_size(size: int, limit: int, where: str) -> None:

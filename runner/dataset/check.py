@@ -34,8 +34,7 @@ class Check:
 def check_dataset(layout: Layout, folder: Path) -> Check:
     """Parse every label file and open every picture without decoding its pixels; DatasetError if there is no valid box.
 
-    Args:
-        folder: base of the relative file names in the findings.
+    File names in the findings are relative to `folder`.
     """
     boxes: Counter[int] = Counter()
     pictures: Counter[int] = Counter()

@@ -24,8 +24,7 @@ def parse_classes(text: bytes, where: str) -> list[str]:
 def check_classes(names: Sequence[str], where: str, *, line: bool = False) -> list[str]:
     """Return the names stripped and in Unicode NFC; DatasetError if there are none, or one is blank, odd, or repeated.
 
-    Args:
-        line: report `file:line`, for a file with one name per line.
+    `line`: the file has one name per line, so the error names the line.
     """
     if not names:
         raise DatasetError(f"{where}: no classes, expected at least one class name")

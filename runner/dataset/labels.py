@@ -39,13 +39,9 @@ class _LineError(Exception):
 
 
 def parse_labels(text: bytes, *, where: str, classes: int) -> Labels:
-    """Parse a label file in line order; accepts blank lines, tabs, Windows line ends and a BOM.
+    """Parse a label file of a dataset of so many classes; accepts blank lines, tabs, Windows line ends and a BOM.
 
-    Every line left out is a problem and every line changed a note, each as `file:line: reason`.
-
-    Args:
-        where: the file's name, for error messages.
-        classes: number of classes of the dataset.
+    Every line left out is a problem and every line changed a note, each as `where:line: reason`.
     """
     class_ids: list[int] = []
     boxes: list[_Box] = []
@@ -107,11 +103,7 @@ def turn_boxes(boxes_xywhn: ArrayLike, orientation: int) -> Boxes:
 
 
 def decode_lines(text: bytes, errors: str = "strict") -> list[str]:
-    """Return the lines of a UTF-8 text, or of a UTF-16 one with a BOM, with any line ends.
-
-    Args:
-        errors: as for `bytes.decode`.
-    """
+    """Return the lines of a UTF-8 text, or of a UTF-16 one with a BOM, with any line ends; `errors` as in `decode`."""
     utf16 = text.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     return re.split(r"\r\n|\n|\r", text.decode("utf-16" if utf16 else "utf-8-sig", errors))
 

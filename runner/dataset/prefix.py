@@ -11,7 +11,7 @@ from tqdm import tqdm
 from runner.dataset.archive import MAX_BYTES, MAX_FILES, check_names
 from runner.errors import DatasetError
 from runner.store import is_bucket
-from runner.store.bucket import Bucket, ObjectInfo
+from runner.store.bucket import Bucket
 from runner.store.sink import Sink
 from serving.storage.endpoint import CONNECTIONS, endpoint_of_environment
 
@@ -27,43 +27,37 @@ def fetch_uri(uri: str, folder: Path) -> Path:
     if not is_bucket(name):
         raise DatasetError(f"{uri}: names no bucket, expected s3://bucket/prefix/ or s3://bucket/dataset.zip")
     bucket = Bucket(name, endpoint_of_environment())
-    if key and not key.endswith("/") and (found := bucket.find(key)):
-        file = key.rpartition("/")[2]
-        check_names([file], uri)
-        _fetch(bucket, {key: found}, {key: folder / file}, uri)
-        return folder / file
-    prefix = f"{key.rstrip('/')}/" if key else ""
-    objects = {key: found for key, found in bucket.list(prefix) if not key.endswith("/")}
+    single = bucket.find(key) if key and not key.endswith("/") else None
+    if single:
+        objects, prefix = {key: single}, key[: key.rfind("/") + 1]
+    else:
+        prefix = f"{key.rstrip('/')}/" if key else ""
+        objects = {key: found for key, found in bucket.list(prefix) if not key.endswith("/")}
     if not objects:
         raise DatasetError(
             f"{uri}: there is nothing under it, expected a zip, or the files of a dataset; check its name"
         )
-    if len(objects) > MAX_FILES or sum(found.size for found in objects.values()) > MAX_BYTES:
+    total = sum(found.size for found in objects.values())
+    if len(objects) > MAX_FILES or total > MAX_BYTES:
         raise DatasetError(f"{uri}: expected at most {MAX_FILES:,} files of {MAX_BYTES >> 30} GiB together")
     names = {key: key.removeprefix(prefix) for key in objects}
     check_names(list(names.values()), uri)
-    _fetch(bucket, objects, {key: folder / inner for key, inner in names.items()}, uri)
-    return folder
-
-
-def _fetch(bucket: Bucket, objects: dict[str, ObjectInfo], targets: dict[str, Path], what: str) -> None:
-    """Download objects in parallel, with a progress bar on a terminal."""
-    for parent in {target.parent for target in targets.values()}:
+    for parent in {(folder / inner).parent for inner in names.values()}:
         parent.mkdir(parents=True, exist_ok=True)
-    total = sum(found.size for found in objects.values())
     with (
-        tqdm(total=total, unit="B", unit_scale=True, desc=what, disable=not sys.stderr.isatty()) as bar,
+        tqdm(total=total, unit="B", unit_scale=True, desc=uri, disable=not sys.stderr.isatty()) as bar,
         ThreadPoolExecutor(_AT_ONCE) as pool,
     ):
 
-        def one(key: str) -> int:
-            with targets[key].open("w+b") as file:
+        def fetch(key: str) -> int:
+            with (folder / names[key]).open("w+b") as file:
                 bucket.download(key, objects[key], Sink(file))
             return objects[key].size
 
         try:
-            for size in pool.map(one, objects):
+            for size in pool.map(fetch, objects):
                 bar.update(size)
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
+    return folder / names[key] if single else folder

@@ -19,17 +19,15 @@ _LEGACY = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # torch's magic number,
 _EXPECTED = "expected a .pt file that torch.save wrote, such as yolo11n.pt"
 
 
-def add_weights(path: str | Path, *, project: Path, store_uri: str | None = None) -> str:
+def add_weights(file: Path, *, project: Path) -> str:
     """Put a .pt file of torch into the store and its digest into params.yaml, under `weights`; return a text to print.
 
-    Args:
-        path: the file; its name is the value of `model.base`.
-        store_uri: None: STORE_URI.
+    The file's name is the value of `model.base`.
     """
-    file = Path(path).expanduser()
+    file = file.expanduser()
     check_weights(file)
     before = get_param(project / PARAMS, ("weights", file.name))
-    store = open_store(project, store_uri)
+    store = open_store(project)
     sha256 = sha256_of(file)
     key = _key(file.name, sha256)
     is_new = store.put_file(key, file, sha256)

@@ -72,9 +72,8 @@ class Plan(NamedTuple):
 def make_plan(project: Path, *, remote: bool = False) -> Plan:
     """Return the plan of `dvc repro` in a project, whose data need not be here; StageError if DVC refuses.
 
-    Args:
-        remote: fetch the run cache from the DVC remote first, and count a training, or a stage after it, whose result
-            is not there as one that would run. An unreachable remote is reported and ignored.
+    `remote`: fetch the run cache from the DVC remote first, and count a training, or a stage after it, whose result is
+    not there as one that would run. An unreachable remote is reported and ignored.
     """
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
@@ -89,9 +88,17 @@ def make_plan(project: Path, *, remote: bool = False) -> Plan:
                 print(f"the run cache of the store was not asked: {why_not}", flush=True)
             status = _by_stage(repo.status())
             pipeline, lock = _stages(project / "dvc.yaml"), _stages(project / "dvc.lock")
-            changes = _Changes(project, repo, config, pipeline, lock, status)
-            kept = _from(pipeline, TRAIN) if remote and not why_not else frozenset()
-            for stage in (order := _in_order(pipeline)):
+            producers = {path: name for name, entry in pipeline.items() for path in paths(entry, "outs")}
+            before = {
+                name: [producers[path] for path in paths(entry, "deps") if path in producers]
+                for name, entry in pipeline.items()
+            }
+            order = list(TopologicalSorter(before).static_order())
+            changes = _Changes(project, repo, config, pipeline, producers, lock, status)
+            kept = {TRAIN} if remote and not why_not else set()  # and the stages after it
+            for stage in order:
+                if not kept.isdisjoint(before[stage]):
+                    kept.add(stage)
                 why = changes.reasons(stage, reasons)
                 if not why and stage in kept and lacks_outputs(repo, stage):
                     why = ["its result is not in the store"]
@@ -117,6 +124,7 @@ class _Changes:
     repo: Repo
     config: Config
     pipeline: dict[str, Entry]
+    producers: dict[str, str]  # output → its stage; no file of the repository is in it
     lock: dict[str, Entry]
     status: dict[str, dict[str, str]]
 
@@ -127,7 +135,7 @@ class _Changes:
         status, locked = self.status.get(stage, {}), _digests(self.lock[stage], "deps")
         reasons = ["its command changed"] if "command" in status else []
         for path in [*paths(self.pipeline[stage], "deps"), *paths(self.pipeline[stage], "params")]:
-            producer = _producer(self.pipeline, path)
+            producer = self.producers.get(path)
             if producer is None and path in status:
                 reasons.append(f"{path} {'is missing' if status[path] == 'deleted' else 'changed'}")
             elif producer is None:
@@ -191,29 +199,6 @@ def _by_stage(status: dict[str, list[Any]]) -> dict[str, dict[str, str]]:
 def _stages(file: Path) -> dict[str, Entry]:
     content = yaml.safe_load(file.read_text(encoding="utf-8")) if file.exists() else None
     return dict((content or {}).get("stages") or {})
-
-
-def _in_order(pipeline: dict[str, Entry]) -> list[str]:
-    """Return the stages in topological order."""
-    sorter: TopologicalSorter[str] = TopologicalSorter()
-    for name, entry in pipeline.items():
-        producers = (_producer(pipeline, path) for path in paths(entry, "deps"))
-        sorter.add(name, *(producer for producer in producers if producer))
-    return list(sorter.static_order())
-
-
-def _from(pipeline: dict[str, Entry], first: str) -> frozenset[str]:
-    """Return a stage and all that depend on its outputs, directly or not."""
-    found = {first} & pipeline.keys()
-    for name in _in_order(pipeline):
-        if found & {_producer(pipeline, path) for path in paths(pipeline[name], "deps")}:
-            found.add(name)
-    return frozenset(found)
-
-
-def _producer(pipeline: dict[str, Entry], path: str) -> str | None:
-    """Return the stage that makes a file; None for a file of the repository."""
-    return next((name for name, entry in pipeline.items() if path in paths(entry, "outs")), None)
 
 
 def _digests(entry: Entry, what: str) -> dict[str, str]:

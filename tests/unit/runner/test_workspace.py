@@ -1,6 +1,5 @@
 """Outputs and files: whole or not at all; a stage: alone, and no longer than what started it."""
 
-import hashlib
 import os
 import signal
 import stat
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.workspace import link, outputs, project_root, remove_stale, sha256_of, work_folder, write_text, writing
+from runner.workspace import link, outputs, project_root, remove_stale, work_folder, write_text, writing
 
 STAGE = """
 import sys, time
@@ -60,7 +59,9 @@ def ended(pid: int) -> bool:
     return False
 
 
-def test_old_outputs_give_way_when_a_stage_ran_before(here: Path) -> None:
+def test_old_outputs_and_remains_of_a_kill_give_way_when_a_stage_runs_again(here: Path) -> None:
+    (here / ".work/x.build/out").mkdir(parents=True)
+    (here / ".work/x.build/out/half").write_text("half")
     for text in ("first", "second"):
         with outputs("x", "out", "empty") as (out, _):
             assert list(out.iterdir()) == []
@@ -77,13 +78,6 @@ def test_old_outputs_stay_and_nothing_is_left_when_the_block_fails(here: Path) -
                 raise error
     assert (here / "artifacts/out/a").read_text() == "good"
     assert [path.name for path in (here / ".work").iterdir()] == ["x.lock"]
-
-
-def test_remains_of_a_kill_are_gone_when_the_stage_runs_again(here: Path) -> None:
-    (here / ".work/x.build/out").mkdir(parents=True)
-    (here / ".work/x.build/out/half").write_text("half")
-    with outputs("x", "out") as (out,):
-        assert list(out.iterdir()) == []
 
 
 def test_work_folder_is_where_it_is_told(here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,15 +157,13 @@ def test_text_and_folders_are_written_when_missing(
     assert path.read_bytes() == b""
 
 
-@pytest.mark.parametrize("old", [None, "old"])
-def test_old_text_stays_and_nothing_is_left_when_writing_fails(tmp_path: Path, old: str | None) -> None:
+def test_old_text_stays_and_nothing_is_left_when_writing_fails(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
-    if old:
-        write_text(path, old)
+    write_text(path, "old")
     with pytest.raises(ZeroDivisionError, match="stop"), writing(path) as temporary:
         temporary.write_text("half")
         raise ZeroDivisionError("stop")
-    assert [file.read_text() for file in tmp_path.iterdir()] == ([old] if old else [])
+    assert [file.read_text() for file in tmp_path.iterdir()] == ["old"]
 
 
 def test_only_stale_folders_go_when_others_are_used(tmp_path: Path) -> None:
@@ -184,29 +176,20 @@ def test_only_stale_folders_go_when_others_are_used(tmp_path: Path) -> None:
     assert time.time() - (tmp_path / "keep").stat().st_mtime < 3600
 
 
-def test_digest_is_that_of_the_bytes_when_read(tmp_path: Path) -> None:
-    for content in (b"", b"abc" * 100_000):
-        (tmp_path / "a").write_bytes(content)
-        assert sha256_of(tmp_path / "a") == hashlib.sha256(content).hexdigest()
-
-
-def test_both_names_are_one_file_when_linked(tmp_path: Path) -> None:
-    (tmp_path / "a").write_text("x")
-    (tmp_path / "cache").symlink_to("a")
-    link(tmp_path / "cache", tmp_path / "b")
-    assert (tmp_path / "a").samefile(tmp_path / "b")
-    assert not (tmp_path / "b").is_symlink()
-
-
-def test_content_is_copied_when_the_file_system_cannot_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_is_linked_or_copied_where_the_file_system_cannot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise OSError(18, "Invalid cross-device link")
 
-    for name in ("a", "b"):
-        (tmp_path / name).write_text(name)
+    a, b, c = (tmp_path / name for name in "abc")
+    for file in (a, b):
+        file.write_text(file.name)
+    (tmp_path / "cache").symlink_to("a")
     with pytest.raises(FileExistsError, match="b"):
-        link(tmp_path / "a", tmp_path / "b")
+        link(a, b)
+    link(tmp_path / "cache", c)
+    assert a.samefile(c) and not c.is_symlink()
+    c.unlink()
     monkeypatch.setattr(os, "link", refuse)
-    link(tmp_path / "a", tmp_path / "c")
-    assert [(tmp_path / name).read_text() for name in ("a", "b", "c")] == ["a", "b", "a"]
-    assert not (tmp_path / "a").samefile(tmp_path / "c")
+    link(a, c)
+    assert [file.read_text() for file in (a, b, c)] == ["a", "b", "a"]
+    assert not a.samefile(c)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from runner.config.parameters import NAMES, Overrides, parse_overrides
+from runner.config.parameters import Overrides, parse_overrides
 from runner.errors import ConfigError
 
 
@@ -24,10 +24,11 @@ def test_the_workshops_names_become_ours_when_given() -> None:
         ("IMG_RESIZE=N", ["prepare.max_width=null"], {}),
         ("IMG_RESIZE=Y", [], {}),
         ("split.group=a=b", ["split.group=a=b"], {}),
+        ("DATASET_ZIP=store:a dataset.sha256=00", ["dataset.url=store:a", "dataset.sha256=00"], {}),
     ],
 )
 def test_each_reaches_its_place_when_given(given: str, values: list[str], params: dict[str, str]) -> None:
-    assert parse_overrides([given]) == Overrides(values, params)
+    assert parse_overrides(given.split()) == Overrides(values, params)
 
 
 @pytest.mark.parametrize(
@@ -43,9 +44,3 @@ def test_each_reaches_its_place_when_given(given: str, values: list[str], params
 def test_refused_when_it_cannot_be_meant(given: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         parse_overrides([given])
-
-
-def test_a_dataset_is_taken_when_its_digest_comes_with_it() -> None:
-    assert "DATASET_ZIP" in NAMES
-    given = ["DATASET_ZIP=store:datasets/a/b.zip", "dataset.sha256=00"]
-    assert parse_overrides(given).values == ["dataset.url=store:datasets/a/b.zip", "dataset.sha256=00"]

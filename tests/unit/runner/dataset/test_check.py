@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from runner.dataset.check import check_dataset, describe, listed
+from runner.dataset.check import check_dataset, describe
 from runner.dataset.layouts import DatasetPicture, Layout
 from runner.errors import DatasetError
 
@@ -81,7 +81,3 @@ def test_large_and_odd_pictures_raise_no_warning(tmp_path: Path, shared_data: Pa
     assert [finding.rpartition("/")[2] for finding in check.doubtful] == [
         "pic.heic: cannot be opened, expected a picture"
     ]
-
-
-def test_list_is_not_there_when_nothing_was_found() -> None:
-    assert listed("left out", []) == []

@@ -8,10 +8,6 @@ from hypothesis import strategies as st
 from runner.dataset.names import fold, name_pictures, shown
 
 
-def test_there_are_no_names_when_there_are_no_pictures() -> None:
-    assert name_pictures([]) == {}
-
-
 def test_names_stay_when_they_are_safe() -> None:
     paths = ["images/V_AIRPLANE_001_f0043.jpg", "images/a b (1).v2.JPG", "images/größe.png", "images/直升机.webp"]
     assert list(name_pictures(paths).values()) == [path.removeprefix("images/") for path in paths]

@@ -4,7 +4,6 @@ import hashlib
 import pickle
 import re
 import shutil
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ import pytest
 from runner.dataset.weights import add_weights, fetch_weights
 from runner.errors import ConfigError, StoreError
 from runner.store import open_store
+from tests.support.trees import zip_tree
 
 PARAMS = "presets:\n  model: yolo11n\nweights:  # digests\n"
 
@@ -34,41 +34,34 @@ def repository(tmp_path: Path, project: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def torch_zip(path: Path, *more: str) -> Path:
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr(f"{path.stem}/data.pkl", pickle.dumps(Trap()))
-        archive.writestr(f"{path.stem}/version", "3\n")
-        for name in more:
-            archive.writestr(f"{path.stem}/{name}", "")
-    return path
+    files = {"data.pkl": pickle.dumps(Trap()), "version": b"3\n"} | dict.fromkeys(more, b"")
+    return zip_tree(path, {f"{path.stem}/{name}": content for name, content in files.items()})
+
+
+def sha256_of(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def test_weights_are_stored_and_their_digest_is_noted(repository: Path, tmp_path: Path) -> None:
     file = torch_zip(tmp_path / "yolo11n.pt")
-    sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
-    text = add_weights(str(file), project=repository)
-    assert text == (
-        f"stored as store:weights/{sha256[:12]}-yolo11n.pt (store: {repository / 'store'})\n"
-        "to start from it, set presets.model: yolo11n in params.yaml"
-    )
-    assert (repository / "params.yaml").read_text() == f"{PARAMS}  yolo11n.pt: {sha256}\n"
-    assert (repository / "store" / "weights" / f"{sha256[:12]}-yolo11n.pt").read_bytes() == file.read_bytes()
-
-
-def test_adding_the_same_again_changes_nothing(repository: Path, tmp_path: Path) -> None:
-    file = torch_zip(tmp_path / "best.pt")
-    assert "set model.base: best.pt in params.yaml" in add_weights(file, project=repository)
-    before = (repository / "params.yaml").read_text()
+    sha256 = sha256_of(file)
+    key = f"weights/{sha256[:12]}-yolo11n.pt"
     text = add_weights(file, project=repository)
-    assert "in the store already: store:weights/" in text
+    assert text.startswith(f"stored as store:{key} (store: {repository / 'store'})\n")
+    assert "set presets.model: yolo11n in params.yaml" in text
+    assert (repository / "params.yaml").read_text() == f"{PARAMS}  yolo11n.pt: {sha256}\n"
+    assert (repository / "store" / key).read_bytes() == file.read_bytes()
+    text = add_weights(file, project=repository)
+    assert f"in the store already: store:{key}" in text
     assert "params.yaml names it already: nothing changed" in text
-    assert (repository / "params.yaml").read_text() == before
+    assert (repository / "params.yaml").read_text() == f"{PARAMS}  yolo11n.pt: {sha256}\n"
 
 
 def test_new_file_of_the_same_name_takes_its_place(repository: Path, tmp_path: Path) -> None:
     first = torch_zip(tmp_path / "best.pt")
-    sha256 = hashlib.sha256(first.read_bytes()).hexdigest()
-    add_weights(first, project=repository)
-    text = add_weights(torch_zip(tmp_path / "best.pt", "byteorder"), project=repository)
+    sha256 = sha256_of(first)
+    assert "set model.base: best.pt in params.yaml" in add_weights(first, project=repository)
+    text = add_weights(torch_zip(first, "byteorder"), project=repository)
     assert f"params.yaml: best.pt now means this file, no longer the one with sha256 {sha256}" in text
     assert len(open_store(repository).list("weights/")) == 2
 
@@ -109,37 +102,28 @@ def test_file_is_refused_when_it_is_not_weights(
 def test_zip_is_refused_when_it_is_not_weights(repository: Path, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"a\.pt: an export to TorchScript"):
         add_weights(torch_zip(tmp_path / "a.pt", "constants.pkl", "code/a.py"), project=repository)
-    with zipfile.ZipFile(tmp_path / "b.pt", "w") as archive:
-        archive.writestr("images/a.jpg", b"")
     with pytest.raises(StoreError, match=r"b\.pt: a zip, but not one of torch"):
-        add_weights(tmp_path / "b.pt", project=repository)
+        add_weights(zip_tree(tmp_path / "b.pt", {"images/a.jpg": b""}), project=repository)
     with pytest.raises(ConfigError, match=r"params\.yaml"):
         add_weights(torch_zip(tmp_path / "a.pt"), project=tmp_path)
 
 
-def test_weights_are_fetched_once(repository: Path, tmp_path: Path) -> None:
-    file = torch_zip(tmp_path / "best.pt")
-    sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
+def test_weights_are_fetched_once_and_checked(repository: Path, tmp_path: Path) -> None:
+    file, work = torch_zip(tmp_path / "best.pt"), tmp_path / "work"
+    sha256 = sha256_of(file)
     add_weights(file, project=repository)
     store = open_store(repository)
-    fetched = fetch_weights("best.pt", sha256, store, tmp_path / "work")
-    assert fetched.name == "best.pt"
-    assert fetched.read_bytes() == file.read_bytes()
+    fetched = fetch_weights("best.pt", sha256, store, work)
+    assert (fetched.name, fetched.read_bytes()) == ("best.pt", file.read_bytes())
     before = fetched.stat().st_mtime_ns
-    assert fetch_weights("best.pt", sha256, store, tmp_path / "work").stat().st_mtime_ns == before
+    assert fetch_weights("best.pt", sha256, store, work).stat().st_mtime_ns == before
     fetched.write_bytes(b"cut")
-    fetch_weights("best.pt", sha256, store, tmp_path / "work")
-    assert fetched.read_bytes() == file.read_bytes()
-
-
-def test_weights_are_not_fetched_when_the_store_has_others(repository: Path, tmp_path: Path) -> None:
-    file = torch_zip(tmp_path / "best.pt")
-    sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
-    add_weights(file, project=repository)
+    assert fetch_weights("best.pt", sha256, store, work).read_bytes() == file.read_bytes()
+    fetched.unlink()
     key = f"weights/{sha256[:12]}-best.pt"
     (repository / "store" / key).write_bytes(b"other")
     with pytest.raises(StoreError, match=rf"{key}: its sha256 is [0-9a-f]{{64}}, but {sha256} was expected"):
-        fetch_weights("best.pt", sha256, open_store(repository), tmp_path / "work")
+        fetch_weights("best.pt", sha256, store, work)
     with pytest.raises(StoreError, match=r"there is no weights/000000000000-best\.pt"):
-        fetch_weights("best.pt", "0" * 64, open_store(repository), tmp_path / "work")
-    assert not list((tmp_path / "work").rglob("*.pt"))
+        fetch_weights("best.pt", "0" * 64, store, work)
+    assert not list(work.rglob("*.pt"))

@@ -11,18 +11,13 @@ import pytest
 from runner.errors import StageError
 from runner.pipeline import doctor
 from runner.pipeline.packages import check_image
+from tests.support.projects import set_params
 
 
 @pytest.fixture(autouse=True)
 def without_slow_imports(monkeypatch: pytest.MonkeyPatch) -> None:
     """Packages are examined in a test of their own; torch takes seconds."""
     monkeypatch.setattr(doctor, "CHECKS", tuple(check for check in doctor.CHECKS if check.__name__ != "_packages"))
-
-
-def copy(project: Path, target: Path) -> Path:
-    shutil.copytree(project / "conf", target / "conf")
-    shutil.copy(project / "params.yaml", target)
-    return target
 
 
 def test_each_missing_thing_has_a_remedy_when_the_folder_is_empty(
@@ -49,16 +44,13 @@ def test_python_is_named_when_another_one_is_on_the_path(tmp_path: Path, monkeyp
 
 
 def test_the_version_is_named_when_the_dataset_is_not_in_the_store(project: Path, tmp_path: Path) -> None:
-    folder = copy(project, tmp_path)
-    params = (folder / "params.yaml").read_text()
-    params = params.replace("dataset: sample ", "dataset: store ")
-    params = params.replace("  name: ", "  name: birds", 1)
-    params = params.replace("  url: ", "  url: store:datasets/birds/0123456789ab.zip", 1)
-    params = params.replace("  sha256: ", f"  sha256: '{'0' * 64}'", 1)
-    (folder / "params.yaml").write_text(params)
-    text, well = doctor.examine(folder)
+    shutil.copytree(project / "conf", tmp_path / "conf")
+    shutil.copy(project / "params.yaml", tmp_path)
+    dataset = {"name": "birds", "url": "store:datasets/birds/0123456789ab.zip", "sha256": "0" * 64}
+    set_params(tmp_path, {"presets": {"dataset": "store"}, "dataset": dataset})
+    text, well = doctor.examine(tmp_path)
     assert not well
-    assert "FAIL  dataset store:datasets/birds/0123456789ab.zip" in text
+    assert f"FAIL  dataset {dataset['url']}" in text
 
 
 def test_a_package_is_named_when_its_version_is_not_the_tested_one(tmp_path: Path) -> None:

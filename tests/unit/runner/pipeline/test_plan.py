@@ -81,15 +81,12 @@ def test_nothing_would_run_when_nothing_changed(ran: Project) -> None:
     assert make_plan(ran.folder) == Plan({}, ["compose", "fetch", "train"])
 
 
-def test_all_would_run_when_there_is_no_lock(ran: Project) -> None:
-    (ran.folder / "dvc.lock").unlink()
-    assert ran.reasons() == {stage: ["never ran"] for stage in ("compose", "fetch", "train")}
-
-
-def test_one_would_run_when_it_never_did(ran: Project) -> None:
+def test_stages_would_run_when_they_never_did(ran: Project) -> None:
     del ran.lock["train"]
     ran.write()
     assert ran.reasons() == {"train": ["never ran"]}
+    (ran.folder / "dvc.lock").unlink()
+    assert ran.reasons() == {stage: ["never ran"] for stage in ("compose", "fetch", "train")}
 
 
 def test_old_and_new_values_are_named_when_a_key_changed(ran: Project) -> None:
@@ -130,16 +127,13 @@ def test_the_stages_behind_would_run_when_one_does(ran: Project) -> None:
     assert ran.reasons()["fetch"] == ["code.py is missing"]
 
 
-def test_a_stage_would_run_when_the_one_before_gave_another_result(ran: Project) -> None:
+def test_a_stage_would_run_when_its_command_or_the_result_before_it_is_another(ran: Project) -> None:
     ran.lock["fetch"]["outs"][0]["md5"] = "3" * 32
     ran.write()
     assert ran.reasons() == {"train": ["fetch has another result than this stage last saw"]}
-
-
-def test_a_stage_would_run_when_its_command_changed(ran: Project) -> None:
     ran.lock["fetch"]["cmd"] = "false"
     ran.write()
-    assert ran.reasons()["fetch"] == ["its command changed"]
+    assert ran.reasons() == {"fetch": ["its command changed"], "train": ["fetch runs"]}
 
 
 def test_a_stage_would_run_when_its_output_was_changed(ran: Project) -> None:
@@ -190,19 +184,23 @@ def test_refused_when_nothing_can_be_planned(ran: Project) -> None:
         make_plan(ran.folder)
 
 
-def test_text_says_so_when_nothing_would_run() -> None:
-    plan = Plan({}, ["compose", "fetch"])
-    assert plan.as_text() == "compose  -\nfetch    -\nnothing would run\nanswer: nothing"
-    assert json.loads(plan.as_json()) == {"answer": "nothing", "reasons": {}, "cached": [], "gate": []}
-
-
-def test_text_gives_the_reasons_when_stages_would_run() -> None:
-    plan = Plan({"fetch": ["größe: 1 → 2", "x changed"]}, ["compose", "fetch"])
-    assert plan.as_text() == (
-        "compose  -\nfetch    größe: 1 → 2; x changed\n1 of 2 stages would run\nanswer: gate-only"
-    )
-    assert json.loads(plan.as_json())["reasons"] == plan.reasons
+def test_text_and_json_give_the_reasons_and_what_the_run_cache_has() -> None:
+    reasons = {"fetch": ["größe: 1 → 2", "x changed"], "train": ["fetch runs"]}
+    plan = Plan(reasons, ["compose", "fetch", "train"], frozenset({"train"}), ("gate.deploy: true → false",))
+    assert plan.as_text().splitlines() == [
+        "compose  -",
+        "fetch    größe: 1 → 2; x changed",
+        "train    fetch runs (in the run cache)",
+        "gate     gate.deploy: true → false",
+        "1 of 3 stages would run",
+        "answer: gate-only",
+    ]
+    assert json.loads(plan.as_json()) == {
+        **{"answer": "gate-only", "reasons": reasons, "cached": ["train"]},
+        "gate": ["gate.deploy: true → false"],
+    }
     assert "größe" in plan.as_json()
+    assert Plan({}, ["compose"]).as_text() == "compose  -\nnothing would run\nanswer: nothing"
 
 
 @pytest.mark.parametrize(
@@ -220,13 +218,3 @@ def test_text_gives_the_reasons_when_stages_would_run() -> None:
 def test_answer_says_what_a_retrain_has_to_do_when_stages_run(runs: list[str], cached: list[str], answer: str) -> None:
     plan = Plan({stage: ["why"] for stage in runs}, ["compose", "train", "evaluate"], frozenset(cached))
     assert plan.answer == answer
-
-
-def test_text_says_what_need_not_run_when_the_run_cache_has_it() -> None:
-    plan = Plan({"train": ["x changed"], "export": ["train runs"]}, ["train", "export"], frozenset({"train"}))
-    assert plan.as_text().splitlines() == [
-        "train   x changed (in the run cache)",
-        "export  train runs",
-        "1 of 2 stages would run",
-        "answer: gate-only",
-    ]

@@ -52,9 +52,6 @@ def test_figures_stand_in_it_when_a_run_ended(finished: Path) -> None:
     assert "10 of 12, 2 of them background" in text
     assert re.search(r"kite +0 +- +-", text)
     assert "train     not run here" in text
-
-
-def test_bars_are_escaped_when_it_is_markdown(finished: Path) -> None:
     text = summarize(finished, markdown=True)
     assert "### What came out" in text
     assert "| a\\|b | 7 | 0.910 |" in text
