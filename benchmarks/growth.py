@@ -10,12 +10,11 @@ import argparse
 import contextlib
 import json
 import shutil
-import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
 from pathlib import Path
+from statistics import median
 from typing import NamedTuple
 
 import psutil
@@ -88,11 +87,6 @@ def forget(folder: Path) -> None:
     for name in (*stale, ".dvc/cache", ".dvc/site", ".dvc/tmp"):
         shutil.rmtree(folder / name, ignore_errors=True)
     (folder / "dvc.lock").unlink(missing_ok=True)
-
-
-def median(ran: Iterable[float]) -> float:
-    """Return the median of an iterable."""
-    return statistics.median(ran)
 
 
 def growth(sizes: list[int], rounds: int) -> str:

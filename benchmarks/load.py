@@ -1,11 +1,10 @@
 """Load generator: clients that send requests to a local server as fast as it answers; latency and CPU time."""
 
 import http.client
-import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 import psutil
 
@@ -14,21 +13,13 @@ BOUNDARY = "picture-boundary"
 
 @dataclass(frozen=True)
 class Measured:
-    """Result of one round.
+    """Result of one round."""
 
-    Attributes:
-        per_second: requests answered.
-        cpu_ms: CPU time of the server and its children per request.
-        p50_ms: median latency.
-        p99_ms: 99th percentile of the latency.
-        errors: responses with another status than 200.
-    """
-
-    per_second: float
-    cpu_ms: float
-    p50_ms: float
-    p99_ms: float
-    errors: int
+    per_second: float  # requests answered
+    cpu_ms: float  # CPU time of the server and its children per request
+    p50_ms: float  # median latency
+    p99_ms: float  # 99th percentile of the latency
+    errors: int  # responses with another status than 200
 
 
 def multipart(data: bytes, *, name: str = "file", filename: str = "picture.jpg") -> bytes:
@@ -60,26 +51,23 @@ def ask(port: int, path: str, body: bytes, *, clients: int, seconds: float, pid:
                 errors.append(status)
         connection.close()
 
+    return measure(client, clients, pid, times, errors)
+
+
+def measure(work: Callable[[], None], threads: int, pid: int, times: list[float], errors: Sequence[int]) -> Measured:
+    """Run the same work in threads, which add their latencies in ms to `times`, and the statuses of failed requests."""
     before, began = cpu_seconds(pid), time.perf_counter()
-    in_threads(client, clients)
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(lambda _: work(), range(threads)))
     took, used = time.perf_counter() - began, cpu_seconds(pid) - before
-    ordered = sorted(times)
+    times.sort()
     return Measured(
-        len(ordered) / took,
-        used / max(1, len(ordered)) * 1e3,
-        ordered[len(ordered) // 2],
-        ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))],
+        len(times) / took,
+        used / max(1, len(times)) * 1e3,
+        times[len(times) // 2],
+        times[min(len(times) - 1, int(len(times) * 0.99))],
         len(errors),
     )
-
-
-def in_threads(work: Callable[[], None], count: int) -> None:
-    """Run the same work in several threads, and wait for them."""
-    threads = [threading.Thread(target=work) for _ in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
 
 
 def cpu_seconds(pid: int) -> float:
@@ -91,7 +79,4 @@ def cpu_seconds(pid: int) -> float:
 
 def resident_mb(pid: int) -> float:
     """Return the resident memory of a process in MB."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) / 1024
-    return 0.0
+    return float(psutil.Process(pid).memory_info().rss / 2**20)

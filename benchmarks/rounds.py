@@ -9,11 +9,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
+from runner.workspace import work_folder
+
 Result = TypeVar("Result")
 Seconds = Mapping[str, list[float]]
 
 PROJECT = Path(__file__).resolve().parents[1]
-FOLDER = Path(os.environ.get("RUNNER_WORK", ".work")).resolve() / "benchmarks"
+FOLDER = work_folder() / "benchmarks"
 CORES = len(os.sched_getaffinity(0))
 
 

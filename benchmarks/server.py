@@ -7,10 +7,8 @@ PEERS_PYTHON names a Python that has it beside Ultralytics and python-multipart 
 import argparse
 import contextlib
 import http.client
-import io
 import os
 import signal
-import socket
 import statistics
 import subprocess
 import sys
@@ -18,35 +16,18 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
-from benchmarks.load import Measured, ask, cpu_seconds, in_threads, multipart, resident_mb
+from benchmarks.load import Measured, ask, measure, multipart, resident_mb
+from benchmarks.pictures import photos
+from benchmarks.rounds import CORES, FOLDER
 from serving.vision.detector import Detector
+from tests.support.processes import free_port, start
 
-FOLDER = Path(os.environ.get("RUNNER_WORK", ".work")) / "benchmarks"
 PEERS = {
     "once": "FastAPI + Ultralytics, loaded once",
     "each": "the workshop's way",
     "litserve": "LitServe + Ultralytics",
 }
 OURS, LOOP, ONE = "our server", "bare loop", "bare loop, one session"
-CORES = len(os.sched_getaffinity(0))
-
-
-def picture() -> bytes:
-    """Return a JPEG of 810 x 1080 pixels with the detail of a photo, about 200 kB; the same in every run."""
-    random = np.random.default_rng(0)
-    layers = np.zeros((1080, 810, 3), np.float32)
-    for cells, weight in ((6, 60), (24, 30), (120, 16), (400, 7)):
-        noise = random.normal(0, weight, (cells, max(1, cells * 3 // 4), 3)).astype(np.float32)
-        for channel in range(3):
-            layers[..., channel] += np.asarray(
-                Image.fromarray(noise[..., channel]).resize((810, 1080), Image.Resampling.BICUBIC)
-            )
-    out = io.BytesIO()
-    Image.fromarray(np.clip(layers + 120, 0, 255).astype(np.uint8)).save(out, "JPEG", quality=90)
-    return out.getvalue()
 
 
 def models(sizes: list[int]) -> dict[int, Path]:
@@ -70,64 +51,36 @@ def bare_loop(detector: Detector, data: bytes, workers: int, seconds: float) -> 
     end = time.perf_counter() + seconds
 
     def work() -> None:
-        while (start := time.perf_counter()) < end:
+        while (began := time.perf_counter()) < end:
             detector.detect(data)
-            times.append((time.perf_counter() - start) * 1e3)
+            times.append((time.perf_counter() - began) * 1e3)
 
-    before, began = cpu_seconds(os.getpid()), time.perf_counter()
-    in_threads(work, workers)
-    took, used = time.perf_counter() - began, cpu_seconds(os.getpid()) - before
-    times.sort()
-    return Measured(
-        len(times) / took, used / len(times) * 1e3, times[len(times) // 2], times[int(len(times) * 0.99)], 0
-    )
+    return measure(work, workers, os.getpid(), times, errors=())
 
 
 @contextlib.contextmanager
 def started(command: list[str], port: int, ready: str, **environment: str) -> Iterator[int]:
     """Run a server in its own process group until the block ends; yield its process id."""
+
+    def answers() -> bool:
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=5)) as connection:
+            connection.request("GET", ready)
+            return connection.getresponse().status < 400
+
     FOLDER.mkdir(parents=True, exist_ok=True)
-    with (FOLDER / f"{port}.log").open("wb") as log:
-        process = subprocess.Popen(
-            command, env={**os.environ, **environment}, stdout=log, stderr=log, start_new_session=True
-        )
-        try:
-            wait_until_ready(process, port, ready)
-            yield process.pid
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGCONT)
-                os.killpg(process.pid, signal.SIGTERM)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(10)
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-
-
-def wait_until_ready(process: subprocess.Popen[bytes], port: int, path: str, seconds: float = 120) -> None:
-    """Poll until the server answers.
-
-    Raises:
-        RuntimeError: the server exited, or does not answer in time.
-    """
-    end = time.monotonic() + seconds
-    while time.monotonic() < end and process.poll() is None:
-        with contextlib.suppress(OSError, http.client.HTTPException):
-            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-            connection.request("GET", path)
-            if connection.getresponse().status < 400:
-                return
-        time.sleep(0.05)
-    raise RuntimeError(f"no server: {(FOLDER / f'{port}.log').read_text()[-3000:]}")
-
-
-def free_port() -> int:
-    """Return an unused port of this machine."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
+    log = FOLDER / f"{port}.log"
+    process = start(command, log, answers, env={**os.environ, **environment}, start_new_session=True)
+    try:
+        yield process.pid
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGCONT)
+            os.killpg(process.pid, signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(10)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def ours(port: int) -> list[str]:
@@ -154,7 +107,7 @@ def peers(size: int, names: list[str]) -> dict[str, tuple[list[str], int]]:
 
 def compare(size: int, model: Path, names: list[str], rounds: int, seconds: float) -> dict[str, list[Measured]]:
     """Measure the servers in turn, so that other load affects all alike; idle servers are stopped."""
-    data = picture()
+    data = next(photos(1, 810, 1080))
     bodies = {PEERS["litserve"]: multipart(data, name="request")}  # LitServe's name of the field
     usual = multipart(data)
     results: dict[str, list[Measured]] = {}
