@@ -24,7 +24,13 @@ class Table(NamedTuple):
 
     def as_text(self, *, markdown: bool = False) -> str:
         """Return the table, aligned or as Markdown."""
-        return _markdown(self) if markdown else _plain(self)
+        if markdown:
+            head, *rows = ([cell.replace("|", "\\|") for cell in row] for row in self.rows)
+            title = [f"### {self.title}", ""] if self.title else []
+            return "\n".join([*title, *(f"| {' | '.join(line)} |" for line in (head, ["---"] * len(head), *rows))])
+        widths = [max(map(len, column)) for column in zip(*self.rows, strict=True)]
+        lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in self.rows]
+        return "\n".join([*filter(None, [self.title]), *(f"  {line}" for line in lines if line)])
 
 
 def figure(value: float | None) -> str:
@@ -38,18 +44,3 @@ def metric_rows(metrics: Mapping[str, Any]) -> list[Row]:
     for name, figures in [("all", metrics), *metrics["classes"].items()]:
         rows.append((name, str(figures["boxes"]), *(figure(figures[key]) for key in METRICS)))
     return rows
-
-
-def _plain(table: Table) -> str:
-    widths = [max(len(row[column]) for row in table.rows) for column in range(len(table.rows[0]))]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table.rows
-    ]
-    return "\n".join([*filter(None, [table.title]), *(f"  {line}" for line in lines if line)])
-
-
-def _markdown(table: Table) -> str:
-    head, *rows = ([cell.replace("|", "\\|") for cell in row] for row in table.rows)
-    lines = [head, ["---"] * len(head), *rows]
-    title = [f"### {table.title}", ""] if table.title else []
-    return "\n".join([*title, *(f"| {' | '.join(line)} |" for line in lines)])

@@ -14,7 +14,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -133,19 +133,14 @@ def outputs(stage: str, *names: str) -> Iterator[list[Path]]:
             shutil.rmtree(build, ignore_errors=True)
 
 
-@contextmanager
-def _alone(stage: str) -> Iterator[None]:
+def _alone(stage: str) -> AbstractContextManager[object]:
     lock = FileLock(Path(".work", f"{stage}.lock").absolute())
     Path(lock.lock_file).parent.mkdir(exist_ok=True)
     try:
-        lock.acquire(timeout=0)
+        return lock.acquire(timeout=0)
     except Timeout:
         print(f"{stage}: waiting for another process that runs this stage here", flush=True)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
+        return lock.acquire()
 
 
 def _die_with_dvc() -> None:
