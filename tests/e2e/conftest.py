@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
 
 from runner.stages.registry import STAGES
+from runner.workspace import sha256_of
 from tests.support.projects import copy_project, set_params
 
 SMOKE = {
@@ -21,7 +20,6 @@ SMOKE = {
     "model": {"imgsz": 64},
     "train": {"epochs": 2},
 }
-Digests = Callable[[Path, str], dict[str, str]]
 
 
 @pytest.fixture(scope="session")
@@ -51,14 +49,9 @@ def copy_of_trained(trained: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(trained, tmp_path / "flywheel", symlinks=True))
 
 
-@pytest.fixture(scope="session")
-def digests() -> Digests:
-    """Returns the digest of every file that a stage wrote."""
-
-    def digests(project: Path, stage: str) -> dict[str, str]:
-        folders = [project / "artifacts" / output for output in STAGES[stage].outputs]
-        files = [file for folder in folders for file in sorted(folder.rglob("*")) if file.is_file()]
-        assert files
-        return {str(file.relative_to(project)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
-
-    return digests
+def digests(project: Path, stage: str) -> dict[str, str]:
+    """Return the digest of every file that a stage wrote."""
+    folders = [project / "artifacts" / output for output in STAGES[stage].outputs]
+    files = [file for folder in folders for file in sorted(folder.rglob("*")) if file.is_file()]
+    assert files
+    return {str(file.relative_to(project)): sha256_of(file) for file in files}

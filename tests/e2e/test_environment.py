@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import Digests
+from tests.e2e.conftest import digests
 from tests.support.projects import Run, set_params
 
 pytestmark = pytest.mark.slow
@@ -56,9 +56,7 @@ def fill(project: Path, stage: str) -> Path:
 
 
 @pytest.mark.parametrize("stage", LEFT)
-def test_the_next_run_is_right_when_the_disk_was_full(
-    disk: tuple[Path, Mount], run: Run, digests: Digests, stage: str
-) -> None:
+def test_the_next_run_is_right_when_the_disk_was_full(disk: tuple[Path, Mount], run: Run, stage: str) -> None:
     project, _ = disk
     before = digests(project, stage)
     filler = fill(project, stage)
@@ -74,7 +72,7 @@ def test_the_next_run_is_right_when_the_disk_was_full(
         assert digests(project, stage) == before
 
 
-def test_dvc_makes_what_is_missing_when_the_disk_was_full(disk: tuple[Path, Mount], run: Run, digests: Digests) -> None:
+def test_dvc_makes_what_is_missing_when_the_disk_was_full(disk: tuple[Path, Mount], run: Run) -> None:
     project, _ = disk
     before = digests(project, "prepare")
     filler = fill(project, "prepare")

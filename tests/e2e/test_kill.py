@@ -10,7 +10,7 @@ import psutil
 import pytest
 from ruamel.yaml import YAML
 
-from tests.e2e.conftest import Digests
+from tests.e2e.conftest import digests
 from tests.support.processes import until
 
 pytestmark = pytest.mark.slow
@@ -20,12 +20,6 @@ UP_TO_TRAIN = [
     ("train", "dvc"),
 ]
 BEHIND = [("export", "both"), ("evaluate", "stage")]
-
-
-def stage_process(dvc: psutil.Process, stage: str) -> psutil.Process | None:
-    """Return the process of a stage that `dvc` started."""
-    children = dvc.children(recursive=True)
-    return next((child for child in children if child.cmdline()[-2:] == ["runner", stage]), None)
 
 
 def kill_in_the_middle(project: Path, environment: dict[str, str], stage: str, victims: str) -> None:
@@ -38,7 +32,8 @@ def kill_in_the_middle(project: Path, environment: dict[str, str], stage: str, v
     def at_work() -> psutil.Process | None:
         assert started.poll() is None, f"{stage} was never seen at work"
         begun = busy.exists() and (stage != "train" or any((project / ".work/train").glob("*/checkpoints/0*")))
-        return stage_process(dvc, stage) if begun else None
+        children = dvc.children(recursive=True) if begun else []
+        return next((child for child in children if child.cmdline()[-2:] == ["runner", stage]), None)
 
     worker = until(at_work, 600, pause_s=0.005)
     assert worker
@@ -60,7 +55,7 @@ def forget(project: Path, *stages: str) -> None:
 
 @pytest.mark.parametrize("kills", [UP_TO_TRAIN, BEHIND], ids=["up to train", "behind it"])
 def test_repro_gives_the_same_when_killed(
-    copy_of_trained: Path, trained: Path, environment: dict[str, str], digests: Digests, kills: list[tuple[str, str]]
+    copy_of_trained: Path, trained: Path, environment: dict[str, str], kills: list[tuple[str, str]]
 ) -> None:
     project = copy_of_trained
     stages = list(dict.fromkeys(stage for stage, _ in kills))

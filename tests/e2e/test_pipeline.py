@@ -10,7 +10,7 @@ import pytest
 
 from runner.pipeline.plan import make_plan
 from runner.stages.registry import STAGES
-from tests.e2e.conftest import Digests
+from tests.e2e.conftest import digests
 from tests.support.projects import Run
 
 pytestmark = pytest.mark.slow
@@ -34,7 +34,7 @@ sys.addaudithook(watch)
 STAGES_RUN = "import sys; from runner.__main__ import main; sys.exit(any([main([stage]) for stage in sys.argv[1:]]))"
 
 
-def test_every_output_is_there_when_repro_ran(trained: Path, digests: Digests) -> None:
+def test_every_output_is_there_when_repro_ran(trained: Path) -> None:
     for stage in STAGES:
         assert digests(trained, stage)
     metrics = json.loads((trained / "artifacts/evaluation/metrics.json").read_text())
@@ -51,7 +51,7 @@ def test_nothing_runs_when_repro_is_repeated(copy_of_trained: Path, run: Run) ->
 
 
 def test_every_stage_gives_the_same_and_opens_no_connection_when_it_runs_again(
-    copy_of_trained: Path, trained: Path, run: Run, tmp_path: Path, digests: Digests
+    copy_of_trained: Path, trained: Path, run: Run, tmp_path: Path
 ) -> None:
     (tmp_path / "hook").mkdir()
     (tmp_path / "hook" / "sitecustomize.py").write_text(WATCH)

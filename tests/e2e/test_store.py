@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from runner.stages.registry import STAGES
-from tests.e2e.conftest import Digests
+from tests.e2e.conftest import digests
 from tests.support.projects import IDENTITY, Run
 from tests.support.s3 import S3, serving_s3
 
@@ -50,7 +50,7 @@ def pushed(
 
 @pytest.mark.parametrize("without", ["nothing", "dvc.lock"])
 def test_nothing_that_was_pushed_runs_again_when_a_clone_repeats_it(
-    pushed: tuple[Path, dict[str, str]], run: Run, tmp_path: Path, digests: Digests, without: str
+    pushed: tuple[Path, dict[str, str]], run: Run, tmp_path: Path, without: str
 ) -> None:
     project, environment = pushed
     clone = tmp_path / "clone"

@@ -13,14 +13,9 @@ from tests.support.projects import Run
 
 
 def make_fork(folder: Path, values: dict[str, str], run: Run, monkeypatch: pytest.MonkeyPatch, *more: str) -> Path:
-    """Make a clone and its remote, which Git takes for the one at REPO_URL.
+    """Make a clone and its remote, which Git takes for the one at REPO_URL; Git knows no other settings than these.
 
-    Args:
-        folder: gets both.
-        values: of cluster.env.
-        run: runs a command.
-        monkeypatch: so that Git knows no other settings than these.
-        more: files and folders of the project that the clone has beside gitops/ and .ci/.
+    `more` are files and folders of the project that the clone has beside gitops/ and .ci/.
     """
     settings = {
         f"url.{folder}/remote.insteadOf": values["REPO_URL"],

@@ -27,11 +27,7 @@ RUNTIME = ("/dev", "/proc", "/etc/hosts", "/etc/resolv.conf")  # what a containe
 
 
 def buildah(*arguments: str | Path) -> str:
-    """Run buildah on the cache's storage; return what it printed.
-
-    Raises:
-        RuntimeError: it failed; with the end of what it said.
-    """
+    """Run buildah on the cache's storage; return what it printed, or raise RuntimeError with the end of that."""
     storage = [f"--root={FOLDER}/storage", f"--runroot={FOLDER}/run", "--storage-driver=overlay"]
     done = subprocess.run(["buildah", *storage, *arguments], capture_output=True, text=True, check=False)
     if done.returncode:
@@ -61,24 +57,10 @@ def make_base() -> None:
         buildah("commit", "--quiet", "--rm", container, BASE)
 
 
-def build(
-    containerfile: Path,
-    context: Path,
-    tag: str,
-    *,
-    with_roots: bool = True,
-    **arguments: str,
-) -> str:
-    """Build an image; return its name.
+def build(containerfile: Path, context: Path, tag: str, *, with_roots: bool = True, **arguments: str) -> str:
+    """Build an image, with `arguments` for its ARGs; return its name.
 
-    Args:
-        containerfile: its recipe.
-        context: the folder that COPY sees.
-        tag: a name for it.
-        with_roots: RUN sees ROOTS too, and cannot change them.
-        arguments: what ARG asks for.
-    Raises:
-        RuntimeError: the build failed.
+    RUN sees ROOTS too, and cannot change them, unless they are not wanted. RuntimeError: the build failed.
     """
     mounts = [f"--volume={path}:{path}:ro" for path in ROOTS if with_roots and Path(path).exists()]
     given = [f"--build-arg={name}={value}" for name, value in arguments.items()]
@@ -99,11 +81,7 @@ class Container:
         self.command: list[str] = config.get("Cmd") or []
 
     def enter(self, *command: str, volumes: dict[Path, str] | None = None) -> list[str]:
-        """Return what runs a command in it.
-
-        Args:
-            volumes: folders of this machine, and where they are seen.
-        """
+        """Return what runs a command in it; `volumes` are folders of this machine, and where they are seen."""
         mounts = [*((path, path) for path in RUNTIME), *((str(here), there) for here, there in (volumes or {}).items())]
         for here, there in mounts:
             point = self.root / there.lstrip("/")

@@ -44,15 +44,9 @@ def free_port() -> int:
 def start(
     command: Sequence[str | Path], log: Path, answers: Callable[[], bool], *, seconds: float = 120, **options: Any
 ) -> subprocess.Popen[bytes]:
-    """Start a server; return its process once it answers.
+    """Start a server; return its process once it `answers` (an OSError counts as no answer).
 
-    Args:
-        log: gets its output, behind that of an earlier start.
-        answers: asks it; an OSError counts as no answer.
-        seconds: to wait for the answer.
-        options: of subprocess.Popen.
-    Raises:
-        AssertionError: it ended or gave no answer in time; with the end of its log.
+    Its output is appended to `log`, whose end the AssertionError has when it ended or gave no answer in time.
     """
     with log.open("ab") as stream:
         process = subprocess.Popen(
