@@ -87,8 +87,8 @@ def by_picture(
     folder.mkdir()
     files = threads(partial(_fetch, images, folder), new, "fetching")
     fetched = {each.task: (sha256, each) for sha256, each in files}
-    with_digest = [fetched.get(each.task) or (sha256_in(each.data), each) for each in annotations]
-    with_digest = [(sha256, each) for sha256, each in with_digest if sha256]  # others: skipped, not in the dataset
+    pairs = (fetched.get(each.task) or (sha256_in(each.data), each) for each in annotations)
+    with_digest = [pair for pair in pairs if pair[0]]  # others: skipped, not in the dataset
     newest = dict(sorted(with_digest, key=lambda pair: (pair[1].time, pair[1].task)))
     return newest, len(with_digest) - len(newest)
 

@@ -151,8 +151,7 @@ def _classes(rounds: Sequence[Round]) -> Table:
 def _count(before: Round, counts: Counter[tuple[str, str]]) -> tuple[int, int]:
     """Return the numbers of captures and feedbacks of a round's models."""
     versions = [str(version.number) for version in before.versions]
-    captured, feedback = (sum(counts[version, kind] for version in versions) for kind in ("captured", "feedback"))
-    return captured, feedback
+    return sum(counts[each, "captured"] for each in versions), sum(counts[each, "feedback"] for each in versions)
 
 
 def _record(store: Store, version: Version) -> dict[str, Any]:

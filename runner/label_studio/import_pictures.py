@@ -4,6 +4,7 @@ import os
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from posixpath import basename
 
 from runner.config.compose import compose
 from runner.config.schema import Config
@@ -65,21 +66,14 @@ def _read(source: str, folder: Path, config: Config) -> list[NewPicture]:
         unpack(path, folder / "source")
         path = folder / "source"
     files = list_files(path).files
-    if any(file.rpartition("/")[2] in _CLASS_LISTS for file in files):
-        frame = config.prepare.exif_boxes
-        return [
-            NewPicture(
-                each.image,
-                {"name": each.name, "origin": "dataset"},
-                boxes=upright_boxes(each.boxes, each.image, frame),
-            )
-            for each in read_dataset(path).pictures
-        ]
-    pictures = [
-        NewPicture(path / file, {"name": file.rpartition("/")[2], "origin": "import"})
-        for file in files
-        if is_picture(file)
-    ]
+    pictures: list[NewPicture] = []
+    if any(basename(file) in _CLASS_LISTS for file in files):
+        for each in read_dataset(path).pictures:
+            boxes = upright_boxes(each.boxes, each.image, config.prepare.exif_boxes)
+            pictures.append(NewPicture(each.image, {"name": each.name, "origin": "dataset"}, boxes=boxes))
+        return pictures
+    for file in filter(is_picture, files):
+        pictures.append(NewPicture(path / file, {"name": basename(file), "origin": "import"}))
     if not pictures:
         raise DatasetError(f"{source}: no pictures, expected files such as .jpg and .png")
     return pictures
@@ -108,12 +102,11 @@ def _deployed_model(project: Path) -> Model:
 def _predict(model: Model, data: bytes) -> dict[str, list[ScoredBox]]:
     """Return the model's name and version → its boxes on the upright picture, as the model server would find them."""
     found = model.detector.detect(data, Options(confidence=model.thresholds))
-    boxes = [
-        LabelledBox.from_corners(model.detector.classes[number], corners, (found.width, found.height))
-        for number, corners in zip(found.class_ids, found.boxes_xyxy_px.tolist(), strict=True)
-    ]
-    confidences = [round(confidence, 4) for confidence in found.confidences.tolist()]
-    return {model_version(model.name): list(zip(boxes, confidences, strict=True))}
+    boxes: list[ScoredBox] = []
+    for number, corners, confidence in zip(found.class_ids, found.boxes_xyxy_px, found.confidences, strict=True):
+        label, size = model.detector.classes[number], (found.width, found.height)
+        boxes.append((LabelledBox.from_corners(label, corners.tolist(), size), round(float(confidence), 4)))
+    return {model_version(model.name): boxes}
 
 
 def _check_classes(pictures: Sequence[NewPicture], labels_project: Project) -> None:

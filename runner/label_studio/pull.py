@@ -37,11 +37,6 @@ class PullResult:
     kept: int  # number of pictures skipped or gone in Label Studio that stay because --remove was not given
     notes: list[str]  # boxes that were clipped, replaced or left out
 
-    @property
-    def is_new(self) -> bool:
-        """Whether pictures or classes changed."""
-        return bool(self.merged.changed) or self.before.classes != self.merged.dataset.classes
-
 
 def pull(project: Path, *, remove: bool = False, pull_request: bool = False) -> str:
     """Add the next version of the dataset and name it in params.yaml, if anything changed; return the changes as text.
@@ -61,9 +56,10 @@ def pull(project: Path, *, remove: bool = False, pull_request: bool = False) -> 
         result = _merge_annotations(project, config, store, folder, remove=remove)
         text = describe(result)
         changed = result.merged.changed
-        if pull_request and (not result.is_new or changed < config.labels.min_new):
+        is_new = changed or result.before.classes != result.merged.dataset.classes
+        if pull_request and (not is_new or changed < config.labels.min_new):
             return f"{text}\nno pull request: {changed} pictures changed, labels.min_new is {config.labels.min_new}"
-        if not result.is_new:
+        if not is_new:
             return f"{text}\nnothing is new"
         add = _propose if pull_request else _add_version
         return f"{text}\n{add(project, config, result, folder / 'after')}"

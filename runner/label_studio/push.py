@@ -59,21 +59,21 @@ def _pictures(
 ) -> Iterator[NewPicture]:
     """Yield the captures' pictures, downloaded to a folder one by one."""
     for number, capture in enumerate(captures):
-        key, path = f"{capture.stem}.jpg", folder / f"{number}.jpg"
+        answer, key, path = capture.answer, f"{capture.stem}.jpg", folder / f"{number}.jpg"
         path.write_bytes(captured.read(key))
         data = {
-            "name": f"{capture.answer.request_id}.jpg",
+            "name": f"{answer.request_id}.jpg",
             "origin": capture.origin,
-            "reason": ", ".join(capture.answer.reasons),
-            "model": model_version(capture.answer.model),
-            "environment": capture.answer.environment,
-            "request_id": capture.answer.request_id,
+            "reason": ", ".join(answer.reasons),
+            "model": model_version(answer.model),
+            "environment": answer.environment,
+            "request_id": answer.request_id,
             "pushed": today,
             **_feedback_data(capture),
         }
         address = captured.uri_of(key)
         image = address if images.key_of(address) else None  # Label Studio reads only the store's bucket
-        model = PERSON if capture.is_corrected else model_version(capture.answer.model)
+        model = PERSON if capture.is_corrected else data["model"]
         yield NewPicture(path, data, image, predictions={model: _usable(capture, labels)})
 
 

@@ -7,7 +7,6 @@ KEY=VALUE), and the variables that its function names. It writes each result to 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import signal
 import sys
@@ -147,13 +146,13 @@ def _newer_commit() -> str:
 
 
 def _overrides() -> list[str]:
+    from pydantic import TypeAdapter, ValidationError
+
+    text = os.environ.get("OVERRIDES") or "[]"
     try:
-        values = json.loads(os.environ.get("OVERRIDES") or "[]")
-    except ValueError as error:
-        raise ConfigError(f"OVERRIDES: {error}, expected a JSON list of KEY=VALUE") from error
-    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
-        raise ConfigError(f"OVERRIDES: found {values!r}, expected a JSON list of KEY=VALUE")
-    return values
+        return TypeAdapter(list[str]).validate_json(text)
+    except ValidationError as error:
+        raise ConfigError(f"OVERRIDES: found {text}, expected a JSON list of KEY=VALUE") from error
 
 
 def _write_results(**results: str) -> None:

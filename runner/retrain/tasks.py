@@ -100,18 +100,14 @@ def _using(cache: Path) -> Iterator[None]:
     with (cache.parent / f"{cache.name}.used").open("ab") as used:
         try:
             fcntl.flock(used, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            _make_room(cache)
+            room = shutil.disk_usage(cache.parent)
+            if cache.is_dir() and room.free < room.total * _FREE_SHARE:
+                print(f"{cache}: emptied, as {room.free >> 20:,} MiB are free; DVC fetches what it needs", flush=True)
+                shutil.rmtree(cache)
         except BlockingIOError:
             print(f"{cache}: another run uses it too", flush=True)
         fcntl.flock(used, fcntl.LOCK_SH)
         yield
-
-
-def _make_room(cache: Path) -> None:
-    """Empty DVC's cache before its volume is full; the store has all of it too."""
-    if cache.is_dir() and (room := shutil.disk_usage(cache)).free < room.total * _FREE_SHARE:
-        print(f"{cache}: emptied, as {room.free >> 20:,} MiB are free; DVC fetches what it needs", flush=True)
-        shutil.rmtree(cache)
 
 
 def gate(run: str) -> None:

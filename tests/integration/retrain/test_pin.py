@@ -13,7 +13,7 @@ from runner.errors import GitError, StageError
 from runner.forge.git import head_of
 from runner.release.pin import read_pin
 from runner.retrain.bot_commit import BOT_FILES, Pinned, Run, pin, propose_for_staging
-from runner.retrain.branch import cloned, newer
+from runner.retrain.branch import cloned
 from runner.store.folder import FolderStore
 from tests.support.projects import Repository
 
@@ -146,21 +146,12 @@ def test_a_later_commit_counts_when_it_changes_a_training(bench: Bench, files: d
         assert bench.remote("rev-parse", "main") == later
 
 
-def test_nothing_is_pinned_when_the_commit_left_the_branch(bench: Bench) -> None:
-    bench.put(1)
-    bench.revision = bench.commit("gone", **{"README.md": "x"})
-    bench.remote("update-ref", "refs/heads/main", "main~1")
-    assert bench.pin() == Pinned("", f"not pinned: {bench.revision[:12]} is no longer on the branch")
-
-
 def test_nothing_is_pinned_when_the_run_had_other_values(bench: Bench) -> None:
     bench.put(1)
     note = "Of one run, not of the repository: started by hand with train.epochs=1"
     bench.leave(params=f"# {note}\ntrain:\n  epochs: 1\n")
     pinned = bench.pin()
-    assert pinned.commit == ""
-    assert pinned.said.startswith("not pinned: ")
-    assert pinned.said.endswith(f"({note})")
+    assert pinned.commit == "" and pinned.said.startswith("not pinned: ") and note in pinned.said
 
 
 def test_the_commit_is_made_anew_when_somebody_was_faster(bench: Bench) -> None:
@@ -242,5 +233,3 @@ def test_the_head_is_found_when_a_run_is_started_by_hand(bench: Bench) -> None:
     assert head_of(bench.url, "main") == bench.revision
     with pytest.raises(GitError, match="there is no branch nobody"):
         head_of(bench.url, "nobody")
-    with cloned(bench.url, "main") as clone:
-        assert newer(clone, bench.revision) == ""
