@@ -158,17 +158,20 @@ def test_all_would_run_from_the_training_on_when_the_store_has_not_its_result(ra
     with (ran.folder / ".dvc/config").open("a") as config:
         config.write("    remote = store\n['remote \"store\"']\n    url = ../remote\n")
     ran.lock["train"]["outs"][0]["md5"] = md5("model")
+    ran.lock["export"] = locked(deps={"artifacts/model": md5("model")}, outs={"artifacts/export": md5("onnx")})
     ran.write()
-    remote = ran.folder / "remote"
+    export = {"export": {"cmd": "true", "deps": ["artifacts/model"], "outs": ["artifacts/export"]}}
+    (ran.folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": PIPELINE["stages"] | export}))
+    remote, missing = ran.folder / "remote", ["its result is not in the store"]
     remote.mkdir()
-    assert make_plan(ran.folder, remote=True).reasons == {"train": ["its result is not in the store"]}
+    assert make_plan(ran.folder, remote=True).reasons == {"train": missing, "export": ["train runs"]}
     assert make_plan(ran.folder).reasons == {}
     there = remote / "files/md5" / md5("model")[:2]
     there.mkdir(parents=True)
     (there / md5("model")[2:]).write_text("model")
-    assert make_plan(ran.folder, remote=True).reasons == {}
+    assert make_plan(ran.folder, remote=True).reasons == {"export": missing}
     shutil.rmtree(remote)
-    assert make_plan(ran.folder, remote=True).reasons == {"train": ["its result is not in the store"]}
+    assert make_plan(ran.folder, remote=True).reasons == {"train": missing, "export": ["train runs"]}
 
 
 def test_refused_when_nothing_can_be_planned(ran: Project) -> None:
