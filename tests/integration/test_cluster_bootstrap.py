@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -123,60 +123,40 @@ def test_anothers_is_named_when_other_kinds_are_unknown(server: ApiServer, monke
     migrate(objects, "kubernetes", print)
 
 
-def unfilled(folder: Path, run: Run) -> None:
-    path = folder / cluster_env.PATH
-    path.write_text(path.read_text().replace("STORAGE_CLASS=sample-disk", "STORAGE_CLASS=REPLACE-ME"))
-
-
-def no_worker(folder: Path, run: Run) -> None:
-    shutil.copy(gitops.PROJECT / WORKER, folder / WORKER)
-
-
-def changed(folder: Path, run: Run) -> None:
-    cluster_env.merge(folder / cluster_env.PATH, {"STORAGE_CLASS": "faster"})
-
-
-def pushed_to(revision: str) -> Callable[[Path, Run], None]:
-    def spoil(folder: Path, run: Run) -> None:
-        changed(folder, run)
-        push(folder, run, gitops.SAMPLE[revision])
-
-    return spoil
-
-
-def another_manifest(folder: Path, run: Run) -> None:
-    (folder / "gitops/argocd/base/more.yaml").write_text("kind: Application\n")
-
-
-def another_manifest_when_both_revisions_are_one(folder: Path, run: Run) -> None:
-    cluster_env.merge(folder / cluster_env.PATH, {"PLATFORM_REVISION": gitops.SAMPLE["DETECTOR_REVISION"]})
-    push(folder, run)
-    another_manifest(folder, run)
-
-
-def no_such_revision(folder: Path, run: Run) -> None:
-    cluster_env.merge(folder / cluster_env.PATH, {"PLATFORM_REVISION": "v9"})
-    push(folder, run)
+FASTER = {"STORAGE_CLASS": "faster"}
+MORE = "gitops/argocd/base/more.yaml"
 
 
 @pytest.mark.parametrize(
-    ("spoil", "message"),
+    ("values", "pushed", "file", "message"),
     [
-        (unfilled, "STORAGE_CLASS is still REPLACE-ME"),
-        (no_worker, r"worker\.yaml: still REPLACE-ME"),
-        (changed, r"cluster\.env differs from sample-reviewed of https://"),
-        (pushed_to("DETECTOR_REVISION"), r"cluster\.env differs from sample-reviewed"),
-        (pushed_to("PLATFORM_REVISION"), r"cluster\.env differs from sample-trunk"),
-        (another_manifest, r"gitops/argocd/base/more\.yaml differs from sample-reviewed"),
-        (another_manifest_when_both_revisions_are_one, r"gitops/argocd/base/more\.yaml differs from sample-trunk"),
-        (no_such_revision, "v9 cannot be fetched from https://"),
+        ({"STORAGE_CLASS": "REPLACE-ME"}, "", "", "STORAGE_CLASS is still REPLACE-ME"),
+        ({}, "", str(WORKER), r"worker\.yaml: still REPLACE-ME"),
+        (FASTER, "", "", r"cluster\.env differs from sample-reviewed of https://"),
+        (FASTER, "sample-trunk", "", r"cluster\.env differs from sample-reviewed"),
+        (FASTER, "sample-reviewed", "", r"cluster\.env differs from sample-trunk"),
+        ({}, "", MORE, f"{MORE} differs from sample-reviewed"),
+        ({"PLATFORM_REVISION": "sample-trunk"}, "sample-trunk", MORE, f"{MORE} differs from sample-trunk"),
+        ({"PLATFORM_REVISION": "v9"}, "sample-trunk", "", "v9 cannot be fetched from https://"),
     ],
 )
 def test_nothing_is_applied_when_argocd_would_read_something_else(
-    folder: Path, run: Run, monkeypatch: pytest.MonkeyPatch, spoil: Callable[[Path, Run], None], message: str
+    folder: Path,
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    values: dict[str, str],
+    pushed: str,
+    file: str,
+    message: str,
 ) -> None:
+    """Values of cluster.env are changed and pushed to a branch, then a file is as it ships, or is new."""
     monkeypatch.setenv("PATH", without_kubectl())
-    spoil(folder, run)
+    cluster_env.merge(folder / cluster_env.PATH, values)
+    if pushed:
+        push(folder, run, pushed)
+    if file:
+        shipped = gitops.PROJECT / file
+        (folder / file).write_text(shipped.read_text() if shipped.exists() else "kind: Application\n")
     with pytest.raises(ConfigError, match=message):
         bootstrap(folder, "openshift", print)
     build_images(folder)

@@ -49,13 +49,10 @@ def answer(script: Any, monkeypatch: pytest.MonkeyPatch, *pages: list[dict[str, 
     return asked
 
 
-def test_nothing_is_deleted_when_there_are_no_runs(script: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_old_runs_go_when_they_have_ended(script: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = answer(script, monkeypatch, [])
     assert script.main() == 0
     assert asked == [("GET", f"{PATH}?limit=200")]
-
-
-def test_old_runs_go_when_they_have_ended(script: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     new = [run("new", days=29), run("old", days=31), {"metadata": {"name": "not-begun"}}]
     asked = answer(script, monkeypatch, new, [run("at-work"), run("older", days=90)])
     assert script.main() == 0

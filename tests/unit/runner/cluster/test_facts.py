@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from runner.cluster import facts as cluster_env
-from runner.cluster.facts import KEYS, UNSET, UNUSED, check, faults, merge, read
+from runner.cluster.facts import FOR_KUBERNETES, KEYS, UNSET, UNUSED, check, faults, merge, read
 from runner.errors import ConfigError
 
 FILLED = {key: example for key, (_, example) in KEYS.items()}
@@ -32,10 +32,12 @@ def test_the_file_that_ships_lacks_only_what_a_cluster_decides(path: Path) -> No
         check(path, complete=True)
 
 
-def test_nothing_is_wrong_when_every_value_is_as_its_example(path: Path) -> None:
-    assert merge(path, FILLED)
-    assert check(path, complete=True) == FILLED
-    assert not merge(path, FILLED)
+@pytest.mark.parametrize("unused", [(), FOR_KUBERNETES])
+def test_nothing_is_wrong_when_values_are_as_their_examples_or_are_not_needed(path: Path, unused: tuple[str]) -> None:
+    filled = FILLED | dict.fromkeys(unused, UNUSED)
+    assert merge(path, filled)
+    assert check(path, complete=True) == filled
+    assert not merge(path, filled)
 
 
 @pytest.mark.parametrize(
@@ -76,11 +78,6 @@ def test_each_key_is_checked_when_it_holds_something_strange(key: str) -> None:
 )
 def test_values_are_refused_when_they_contradict_each_other(changes: dict[str, str], message: str) -> None:
     assert any(fault.startswith(message) for fault in faults(FILLED | changes, complete=True))
-
-
-def test_what_plain_kubernetes_has_is_not_asked_when_the_cluster_is_openshift() -> None:
-    unused = dict.fromkeys(cluster_env.FOR_KUBERNETES, UNUSED)
-    assert not list(faults(FILLED | unused, complete=True))
 
 
 @pytest.mark.parametrize("line", ["AWS_AMI=ami-0", " GPU=none", "no assignment", "PLATFORM=openshift"])
