@@ -50,11 +50,12 @@ def claim(store: Store, release: Release) -> tuple[Manifest, bool]:
 
 
 def _find(known: dict[int, Claim], existing: set[int], release: Release) -> int | None:
-    """Return the number of an existing version, else of one that can be completed, else None."""
+    """Return the number of an existing version, else of one that the release's files complete, else None."""
     same = [number for number, each in sorted(known.items(), reverse=True) if _is_same(each, release)]
-    complete = [number for number in same if number in existing]
-    to_complete = [number for number in same if _has_files(known[number], release)]
-    return next(iter(complete + to_complete), None)
+    if complete := [number for number in same if number in existing]:
+        return complete[0]
+    mine = _digests(release) | {VERDICT: ""}
+    return next((number for number in same if known[number].manifest.files | {VERDICT: ""} == mine), None)
 
 
 def _numbered_files(store: Store, model: str) -> list[tuple[int, str]]:
@@ -93,11 +94,6 @@ def _outcome(verdict: Verdict | None) -> dict[str, Any]:
         return {}
     against = verdict.deployed and verdict.deployed.manifest_sha256
     return {"passed": verdict.passed, "criteria": verdict.criteria, "deployed": against}
-
-
-def _has_files(there: Claim, release: Release) -> bool:
-    """Whether a release has the claim's files, so that the claimed version can be completed from here."""
-    return {name: sha256 for name, sha256 in there.manifest.files.items() if name != VERDICT} == _digests(release)
 
 
 def _digests(release: Release) -> dict[str, str]:

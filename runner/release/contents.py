@@ -36,18 +36,12 @@ class Candidate(NamedTuple):
 
 
 class Release(NamedTuple):
-    """A model with everything to be published.
-
-    Attributes:
-        files: of the run, by their name in the store; verdict.json and the model card follow from the manifest.
-        manifest: without number, date and the digests of `files`.
-        same: identifies the version when it is published again, apart from the verdict.
-    """
+    """A model with everything to be published."""
 
     onnx: Path
-    files: dict[str, Path]
-    manifest: Manifest
-    same: dict[str, Any]
+    files: dict[str, Path]  # of the run, by name in the store; verdict.json and the card follow from the manifest
+    manifest: Manifest  # without number, date and the digests of `files`
+    same: dict[str, Any]  # identifies the version when it is published again, apart from the verdict
 
 
 def load_candidate(project: Path) -> Candidate:

@@ -13,15 +13,10 @@ from serving.storage.manifest import Finding
 
 
 class ClassDetections(NamedTuple):
-    """Detections of a model on the test part, class by class.
+    """Detections of a model on the test part, class by class."""
 
-    Attributes:
-        classes: those of the dataset that the model knows, by name.
-        others: classes that the model knows and the dataset does not.
-    """
-
-    classes: dict[str, Ranked]
-    others: list[str]
+    classes: dict[str, Ranked]  # those of the dataset that the model knows, by name
+    others: list[str]  # classes that the model knows and the dataset does not
 
 
 def map50(classes: Mapping[str, Ranked]) -> float | None:
@@ -70,7 +65,6 @@ def budgets(milliseconds: Sequence[float], sizes: Sequence[int], rules: GateConf
     Args:
         milliseconds: median per picture, of the candidate and of the deployed model.
         sizes: bytes of model.onnx, in the same order.
-        rules: limits of the ratios.
     """
     findings = []
     megabytes = [size / 1e6 for size in sizes]

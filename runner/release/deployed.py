@@ -27,10 +27,8 @@ class NotDeployedError(Exception):
 
 
 def load_deployed(project: Path, environment: str, work: Path) -> Deployed:
-    """Fetch and load the pinned model of an environment, each digest checked.
+    """Fetch and load the pinned model of an environment, each digest checked; `work` keeps the model file.
 
-    Args:
-        work: scratch folder that keeps the model file.
     Raises:
         NotDeployedError: nothing is pinned, or the pinned model is gone, damaged or no detector.
         StoreError: the store cannot be reached.

@@ -32,11 +32,7 @@ MAP50_TOLERANCE = 0.01  # allowed difference from `evaluate`'s mAP50, which may 
 
 
 def gate(project: Path, *, alone: bool = False) -> Verdict:
-    """Judge the model in artifacts/ and write the verdict to .work/verdict.json.
-
-    Args:
-        alone: absolute criteria only, without the deployed model.
-    """
+    """Judge the model in artifacts/ and write the verdict to .work/verdict.json; `alone` by absolute criteria only."""
     work = work_folder()
     candidate = load_candidate(project)
     left_out: list[str] = []

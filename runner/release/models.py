@@ -17,14 +17,10 @@ Entry = dict[str, Any]
 
 
 def list_models(project: Path, store: Store, model: str | None = None) -> list[Entry]:
-    """Return an entry for each version, the newest of each model first.
+    """Return an entry for each version of a model, or of all, the newest of each first.
 
     An entry holds model, version, map50 (0 to 1), passed (null: not judged), latest, commit, created,
     environments, and `problem` where the manifest is damaged; then the figures are null.
-
-    Args:
-        project: the folder that holds gitops/.
-        model: None: all models.
     """
     pins = {name: pin.sha256 for name in environments(project) if (pin := read_pin(project, name))}
     return [entry for name in ([model] if model else model_names(store)) for entry in _entries(store, name, pins)]

@@ -19,23 +19,14 @@ KEYS = ("MODEL_URI", "MODEL_SHA256", "MODEL_VERSION", "MODEL_COMMIT", "MODEL_MAP
 
 
 class Pin(NamedTuple):
-    """Content of model.env.
+    """Content of model.env."""
 
-    Attributes:
-        uri: of the manifest: s3://bucket/key, or a path.
-        sha256: of the manifest, in hex.
-        version: its number.
-        commit: that it was trained from; empty when unknown.
-        map50: on test; empty when not measured.
-        note: why a version is pinned that the gate rejected; else empty.
-    """
-
-    uri: str
-    sha256: str
+    uri: str  # of the manifest: s3://bucket/key, or a path
+    sha256: str  # of the manifest, in hex
     version: str
-    commit: str
-    map50: str
-    note: str = ""
+    commit: str  # that it was trained from; empty when unknown
+    map50: str  # on test; empty when not measured
+    note: str = ""  # why a version is pinned that the gate rejected
 
 
 def pin_file(environment: str) -> Path:
@@ -62,11 +53,7 @@ def read_pin(project: Path, environment: str) -> Pin | None:
 
 
 def parse_pin(text: str, file: Path) -> Pin | None:
-    """Parse a model.env; None when it names no model, ConfigError when `promote` did not write it.
-
-    Args:
-        file: its path, in the folder of its environment; for errors.
-    """
+    """Parse a model.env; None when it names no model, ConfigError, with its path, when `promote` did not write it."""
     lines = [line.strip() for line in text.splitlines()]
     values = parse_assignments(lines, file, KEYS)
     if not values.get("MODEL_URI"):

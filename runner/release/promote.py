@@ -25,7 +25,6 @@ def promote(project: Path, store: Store, environment: str, version: Version, *, 
     """Write an environment's model.env; return the result, to print.
 
     Args:
-        environment: such as dev; a folder of gitops/serving/environments.
         force: also when the gate rejected it or has not judged it; a note in the pin says so.
         allow_local: also when the store is a folder, which no cluster can read.
     """
@@ -55,11 +54,9 @@ def promote(project: Path, store: Store, environment: str, version: Version, *, 
 
 
 def choose(project: Path, store: Store, environment: str, model: str | None, number: int | None) -> Version:
-    """Return the requested version, else the newest that passed; for the baseline the newest.
+    """Return the requested version, else the newest that passed; for the baseline the newest; ObjectError: none is.
 
-    Args:
-        model: None: the model of params.yaml.
-        number: None: the newest, as above; ObjectError when there is none.
+    A `model` of None is that of params.yaml.
     """
     model = model or compose(project)[0].model.name
     there = numbers(store, model)

@@ -8,21 +8,17 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from runner.errors import GitError, StageError
+from runner.errors import GitError
 from runner.forge.git import git
 from runner.pipeline.sources import sources
-from serving.vision.detector import Detector
-from serving.vision.metadata import ModelError
+from runner.stages.evaluate.examples import load
 
 LIBRARIES = ("ultralytics", "torch", "torchvision", "onnx", "onnxruntime", "numpy", "pillow", "faster-coco-eval")
 
 
 def onnx_facts(onnx: Path) -> dict[str, Any]:
     """Return classes, imgsz and license of a model file, as the manifest has them."""
-    try:
-        detector = Detector(onnx)
-    except ModelError as error:
-        raise StageError(f"{onnx}: {error}; run `dvc repro export`") from error
+    detector = load(onnx)
     height, width = detector.input_hw
     imgsz = height if height == width else [height, width]
     return {"classes": detector.classes, "imgsz": imgsz, "license": detector.metadata.get("license")}
@@ -30,15 +26,14 @@ def onnx_facts(onnx: Path) -> dict[str, Any]:
 
 def commit_of(project: Path) -> dict[str, Any]:
     """Return the commit of the work tree, and in words whether it has uncommitted changes."""
+    commit = None
     try:
         commit = git(project, "rev-parse", "HEAD")
-    except GitError as error:
-        return {"commit": None, "work_tree": f"no commit: {error}"}
-    status = ("--literal-pathspecs", "status", "--porcelain", "--untracked-files=all", "--", *sources(project))
-    try:
+        status = ("--literal-pathspecs", "status", "--porcelain", "--untracked-files=all", "--", *sources(project))
         changes = git(project, *status)
     except GitError as error:
-        return {"commit": commit, "work_tree": f"changes since are unknown: {error}"}
+        unknown = "changes since are unknown" if commit else "no commit"
+        return {"commit": commit, "work_tree": f"{unknown}: {error}"}
     changed = [line[3:] for line in changes.splitlines()]
     return {"commit": commit, "work_tree": f"changed since: {', '.join(changed)}" if changed else "as committed"}
 

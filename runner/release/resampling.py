@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from runner.stages.evaluate.metrics import Boxes, Floats, Ids, match
+from runner.stages.evaluate.metrics import Boxes, Floats, Ids, matched
 
 RECALLS = np.linspace(0, 1, 101)  # recalls at which COCO samples the precision
 _CELLS = 4_000_000  # largest array of counts: right boxes x pictures
@@ -21,17 +21,11 @@ _CELLS = 4_000_000  # largest array of counts: right boxes x pictures
 
 @dataclass(frozen=True)
 class Ranked:
-    """Found boxes of one class in all pictures, the most confident first.
+    """Found boxes of one class in all pictures, the most confident first."""
 
-    Attributes:
-        pictures: (D,) index of each found box's picture. D may be 0.
-        right: (D,) whether it matches a labelled box, at an overlap of 0.5.
-        labelled: (P,) labelled boxes of the class in each picture.
-    """
-
-    pictures: NDArray[np.intp]
-    right: NDArray[np.bool_]
-    labelled: Ids
+    pictures: NDArray[np.intp]  # (D,) index of each found box's picture. D may be 0
+    right: NDArray[np.bool_]  # (D,) whether it matches a labelled box, at an overlap of 0.5
+    labelled: Ids  # (P,) labelled boxes of the class in each picture
 
 
 class Drop(NamedTuple):
@@ -42,19 +36,9 @@ class Drop(NamedTuple):
 
 
 def rank(labelled: Sequence[Boxes], found: Sequence[Boxes], classes: int) -> list[Ranked]:
-    """Match each picture once; return the ranked boxes of each class, by class id.
-
-    Args:
-        labelled: boxes of each picture.
-        found: boxes of the same pictures, the most confident first.
-        classes: number of classes; found boxes of other ids are ignored.
-    """
+    """Match each picture once; return the ranked boxes of each class by its id; found boxes of others are ignored."""
     pictures = np.repeat(np.arange(len(found)), [len(each.class_ids) for each in found])
-    class_ids = np.concatenate([np.zeros(0, np.int64), *(each.class_ids for each in found)])
-    confidences = np.concatenate([np.zeros(0), *(each.confidences for each in found)])
-    right = np.concatenate(
-        [np.zeros(0, bool), *(match(truth, each) >= 0 for truth, each in zip(labelled, found, strict=True))]
-    )
+    class_ids, confidences, right = matched(labelled, found)
     order = np.argsort(-confidences, kind="stable")
     of_class = [order[class_ids[order] == class_id] for class_id in range(classes)]
     counts = [np.bincount(truth.class_ids, minlength=classes) for truth in labelled]
@@ -70,8 +54,7 @@ def draw(pictures: int, times: int) -> Ids:
 def ap50(ranked: Ranked, weights: Ids) -> Floats:
     """Return (draws,) average precision at an overlap of 0.5, 0 to 1; nan for a draw without a labelled box.
 
-    Args:
-        weights: (draws, P) how often each picture counts; all ones give the average precision itself.
+    `weights` (draws, P) are how often each picture counts; all ones give the average precision itself.
     """
     labelled = weights @ ranked.labelled
     hits = np.flatnonzero(ranked.right)
@@ -112,13 +95,7 @@ def drop_of(before: Ranked, after: Ranked, weights: Ids, confidence: float) -> D
         drop = AP50(before) - AP50(after)
         margin = max(0, drop - quantile(drop of each draw, 1 - confidence))
 
-    So `drop - margin` is the least loss, with that confidence.
-
-    Args:
-        before: of the first model; one labelled box or more.
-        after: of the second.
-        weights: (draws, P), see `draw`.
-        confidence: 0.5 to 1.
+    So `drop - margin` is the least loss, with that confidence (0.5 to 1). `weights` are (draws, P), see `draw`.
     """
     all_once = np.ones((1, weights.shape[1]), np.int64)
     drop = float((ap50(before, all_once) - ap50(after, all_once))[0])

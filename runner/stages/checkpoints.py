@@ -9,21 +9,23 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 from runner.workspace import sha256_of, write_text, writing
 
 KEPT = 2
 
 
-def keep_checkpoint(run: Path, checkpoints: Path, epoch: int, *, finished: bool) -> None:
-    """Copy a run's state into `checkpoints/<epoch>` atomically; remove older checkpoints.
+class Checkpoint(NamedTuple):
+    """Content of checkpoint.json."""
 
-    Args:
-        run: Ultralytics' folder: weights/last.pt, weights/best.pt, results.csv.
-        epoch: counted from 0.
-        finished: whether this was the last epoch.
-    """
+    epoch: int  # counted from 0
+    finished: bool  # whether this was the last epoch
+    sha256: dict[str, str]  # of each file, by its path in Ultralytics' folder
+
+
+def keep_checkpoint(run: Path, checkpoints: Path, epoch: int, *, finished: bool) -> None:
+    """Copy the state in Ultralytics' folder `run` into `checkpoints/<epoch>` atomically; remove older checkpoints."""
     checkpoints.mkdir(exist_ok=True)
     building = checkpoints / ".building"
     shutil.rmtree(building, ignore_errors=True)
@@ -34,7 +36,7 @@ def keep_checkpoint(run: Path, checkpoints: Path, epoch: int, *, finished: bool)
             with writing(building / Path(name).name) as temporary:
                 shutil.copyfile(run / name, temporary)
             digests[name] = sha256_of(building / Path(name).name)
-    write_text(building / "checkpoint.json", json.dumps({"epoch": epoch, "finished": finished, "sha256": digests}))
+    write_text(building / "checkpoint.json", json.dumps(Checkpoint(epoch, finished, digests)._asdict()))
     target = checkpoints / f"{epoch:06d}"
     shutil.rmtree(target, ignore_errors=True)
     building.rename(target)
@@ -42,29 +44,18 @@ def keep_checkpoint(run: Path, checkpoints: Path, epoch: int, *, finished: bool)
         shutil.rmtree(old)
 
 
-def newest_checkpoint(checkpoints: Path) -> Path | None:
-    """Return the newest checkpoint whose files match their digests; None when there is none."""
+def restore_checkpoint(checkpoints: Path, run: Path) -> Checkpoint | None:
+    """Copy the newest checkpoint whose files match their digests into a new folder `run`; None when there is none."""
     for folder in sorted(checkpoints.glob("[0-9]*"), reverse=True):
         try:
-            intact = all(
-                sha256_of(folder / Path(name).name) == sha for name, sha in read_checkpoint(folder)["sha256"].items()
-            )
-        except (OSError, ValueError, KeyError):
+            found = Checkpoint(**json.loads((folder / "checkpoint.json").read_text(encoding="utf-8")))
+            intact = all(sha256_of(folder / Path(name).name) == sha256 for name, sha256 in found.sha256.items())
+        except (OSError, ValueError, TypeError):
             intact = False
         if intact:
-            return folder
+            (run / "weights").mkdir(parents=True)
+            for name in found.sha256:
+                shutil.copyfile(folder / Path(name).name, run / name)
+            return found
         print(f"checkpoint {folder.name} is damaged; it is not used", flush=True)
     return None
-
-
-def read_checkpoint(checkpoint: Path) -> dict[str, Any]:
-    """Return epoch (counted from 0), finished (whether it was the last one) and the files' digests."""
-    content: dict[str, Any] = json.loads((checkpoint / "checkpoint.json").read_text(encoding="utf-8"))
-    return content
-
-
-def restore_checkpoint(checkpoint: Path, run: Path) -> None:
-    """Copy the files of a checkpoint to where Ultralytics reads them; `run` must not exist."""
-    (run / "weights").mkdir(parents=True)
-    for name in read_checkpoint(checkpoint)["sha256"]:
-        shutil.copyfile(checkpoint / Path(name).name, run / name)

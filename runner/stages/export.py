@@ -37,7 +37,6 @@ def export(
 
     Args:
         model: folder of best.pt.
-        raw: source pictures, unchanged.
         imgsz: pixels, side of the square input.
         work: scratch folder of Ultralytics.
     """
@@ -74,9 +73,16 @@ def _open(file: Path, work: Path) -> Any:
 
 
 def _write_onnx(weights: Any, imgsz: int, opset: int, target: Path) -> None:
-    exported = Path(weights.export(format="onnx", imgsz=imgsz, opset=opset, dynamic=True, simplify=False, device="cpu"))
+    """Export, fold constants, and remove the date."""
+    exported = weights.export(format="onnx", imgsz=imgsz, opset=opset, dynamic=True, simplify=False, device="cpu")
+    slim = onnxslim.slim(onnx.load(exported))
+    del slim.graph.value_info[:]  # names of dynamic dimensions, in the random order of a Python set
+    metadata = {entry.key: entry.value for entry in slim.metadata_props if entry.key != "date"}
+    del slim.metadata_props[:]
+    onnx.helper.set_model_props(slim, dict(sorted(metadata.items())))
+    onnx.checker.check_model(slim, full_check=True)
     with writing(target) as temporary:
-        onnx.save(_finish(onnx.load(exported)), temporary)
+        onnx.save(slim, temporary)
 
 
 def _accepted(difference: dict[str, float], settings: ExportConfig) -> str:
@@ -87,17 +93,6 @@ def _accepted(difference: dict[str, float], settings: ExportConfig) -> str:
     if max(difference["box"], difference["confidence"]) > settings.max_difference:
         raise StageError(f"{text}; export.max_difference allows {settings.max_difference:g}")
     return text
-
-
-def _finish(graph: Any) -> Any:
-    """Fold constants and remove the date."""
-    slim = onnxslim.slim(graph)
-    del slim.graph.value_info[:]  # names of dynamic dimensions, in the random order of a Python set
-    metadata = {entry.key: entry.value for entry in slim.metadata_props if entry.key != "date"}
-    del slim.metadata_props[:]
-    onnx.helper.set_model_props(slim, dict(sorted(metadata.items())))
-    onnx.checker.check_model(slim, full_check=True)
-    return slim
 
 
 def _pictures(raw: Path, dataset: Path, split: Path, count: int) -> list[bytes]:
@@ -133,7 +128,7 @@ def compare(onnx_file: Path, weights: Path, pictures: Sequence[bytes]) -> dict[s
         if found.shape != reference.shape:
             raise StageError(f"model.onnx answers with shape {found.shape}, the weights with {reference.shape}")
         apart = np.abs(found - reference)
-        boxes, rest = (apart[:, :4], apart[:, 4:]) if found.shape[2] != 6 else (apart[:, :, :4], apart[:, :, 4:])
+        boxes, rest = np.split(apart, [4], axis=2 if found.shape[2] == 6 else 1)
         box, confidence = max(box, boxes.max() / max(detector.input_hw)), max(confidence, rest.max())
     # Two digits; the rest is rounding noise.
     return {"box": float(f"{box:.1e}"), "confidence": float(f"{confidence:.1e}"), "pictures": len(pictures)}

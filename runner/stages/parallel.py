@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from tqdm import tqdm
 
@@ -46,18 +46,7 @@ def parallel(function: Callable[[Item], Result], items: Sequence[Item]) -> Itera
     if kind == "threads":
         with ThreadPoolExecutor(workers()) as pool:
             yield from pool.map(function, items)
-    else:
-        yield from _elsewhere(function, items, kind)
-
-
-def threads(function: Callable[[Item], Result], items: Sequence[Item], what: str) -> Iterator[Result]:
-    """Yield the results in the order of the items, from threads; for work that waits for disk or network."""
-    with ThreadPoolExecutor(2 * workers()) as pool:
-        yield from tqdm(pool.map(function, items), total=len(items), desc=what, disable=None)
-
-
-def _elsewhere(function: Callable[[Item], Result], items: Sequence[Item], kind: str) -> Iterator[Result]:
-    """Yield the results from other processes, local or of a cluster."""
+        return
     import joblib
 
     with ExitStack() as stack:
@@ -74,7 +63,13 @@ def _elsewhere(function: Callable[[Item], Result], items: Sequence[Item], kind: 
             ) from error
 
 
-def _dask_client() -> ExitStack:
+def threads(function: Callable[[Item], Result], items: Sequence[Item], what: str) -> Iterator[Result]:
+    """Yield the results in the order of the items, from threads; for work that waits for disk or network."""
+    with ThreadPoolExecutor(2 * workers()) as pool:
+        yield from tqdm(pool.map(function, items), total=len(items), desc=what, disable=None)
+
+
+def _dask_client() -> Any:
     try:
         from distributed import Client
     except ModuleNotFoundError as error:
@@ -82,9 +77,6 @@ def _dask_client() -> ExitStack:
     if not (address := os.environ.get("DASK_SCHEDULER_ADDRESS")):
         raise StageError("RUNNER_PARALLEL=dask: set DASK_SCHEDULER_ADDRESS to the scheduler, such as tcp://host:8786")
     try:
-        client = Client(address, timeout=_TIMEOUT_SECONDS)
+        return Client(address, timeout=_TIMEOUT_SECONDS)
     except (OSError, ValueError) as error:
         raise StageError(f"DASK_SCHEDULER_ADDRESS={address}: no scheduler answers there ({error})") from error
-    stack = ExitStack()
-    stack.enter_context(client)
-    return stack

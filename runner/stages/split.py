@@ -24,9 +24,7 @@ from runner.workspace import write_text
 def split(dataset: Path, settings: SplitConfig, out: Path) -> str:
     """Write train.txt, val.txt and test.txt, each a list of `images/<name>`, and data.yaml; return a table of counts.
 
-    Args:
-        dataset: output of `prepare`: index.json, labels/ and classes.txt.
-        out: an empty folder.
+    `dataset` is the output of `prepare`.
     """
     index: list[dict[str, Any]] = json.loads((dataset / "index.json").read_text(encoding="utf-8"))
     names = (dataset / "classes.txt").read_text(encoding="utf-8").splitlines()
@@ -94,17 +92,15 @@ def _table(
 ) -> str:
     """Return a row for pictures, groups and each class, with a column for each part."""
     pictures = Counter(parts.values())
-    groups = {part: set[str]() for part in PARTS}
-    boxes = {part: Counter[int]() for part in PARTS}
+    groups = Counter(part for part, _ in {(parts[entry["image"]], group_key(entry, settings)) for entry in index})
+    boxes = Counter[tuple[str, int]]()
     for entry in index:
-        part = parts[entry["image"]]
-        groups[part].add(group_key(entry, settings))
         lines = (dataset / entry["labels"]).read_text(encoding="utf-8").splitlines()
-        boxes[part].update(int(line.split()[0]) for line in lines)
+        boxes.update((parts[entry["image"]], int(line.split()[0])) for line in lines)
     rows: list[Row] = [
         ("", *PARTS),
         ("pictures", *(str(pictures[part]) for part in PARTS)),
-        ("groups", *(str(len(groups[part])) for part in PARTS)),
-        *((name, *(str(boxes[part][number]) for part in PARTS)) for number, name in enumerate(names)),
+        ("groups", *(str(groups[part]) for part in PARTS)),
+        *((name, *(str(boxes[part, number]) for part in PARTS)) for number, name in enumerate(names)),
     ]
     return Table("", rows).as_text()

@@ -22,12 +22,7 @@ from ultralytics.utils.torch_utils import strip_optimizer
 
 from runner.config.schema import AugmentConfig, ModelConfig, TrainConfig
 from runner.errors import StageError
-from runner.stages.checkpoints import (
-    keep_checkpoint,
-    newest_checkpoint,
-    read_checkpoint,
-    restore_checkpoint,
-)
+from runner.stages.checkpoints import keep_checkpoint, restore_checkpoint
 from runner.stages.device import check_device
 from runner.stages.parallel import threads, workers
 from runner.workspace import link, remove_stale, sha256_of, write_text
@@ -78,8 +73,6 @@ def train(
     """Train and fill `out` with best.pt, results.csv and the curves.
 
     Args:
-        dataset: output of `prepare`: images/, labels/ and classes.txt.
-        split: train.txt and val.txt, lists of `images/<name>`, and data.yaml.
         work: folder of the checkpoints, which survive a kill.
         pins: file of package versions, which are part of the inputs' digest.
         weights: the file of `model.base` when that is a .pt; None: from scratch.
@@ -88,29 +81,27 @@ def train(
     check_device(device, settings.batch)
     if weights is None:
         check_architecture(model.base)
-    values = {"seed": seed, "model": model.model_dump(), **settings.model_dump(), **augment.model_dump()}
-    folder = work / "train" / _digest(values, dataset, split, pins)
+    options = {"seed": seed, **settings.model_dump(), **augment.model_dump()}
+    folder = work / "train" / _digest({**options, "model": model.model_dump()}, dataset, split, pins)
     remove_stale(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
         data = _view(dataset, split, folder / "data")
         run = folder / "run"
         shutil.rmtree(run, ignore_errors=True)
-        checkpoint = newest_checkpoint(folder / "checkpoints")
-        if checkpoint is not None:
-            restore_checkpoint(checkpoint, run)
-        if checkpoint is None or not read_checkpoint(checkpoint)["finished"]:
+        checkpoint = restore_checkpoint(folder / "checkpoints", run)
+        if checkpoint and checkpoint.finished:
+            print("training had ended before; its results are collected", flush=True)
+            plot_results(file=run / "results.csv")
+        else:
             if checkpoint:
-                done = read_checkpoint(checkpoint)["epoch"] + 1
-                print(f"continuing after epoch {done} of {settings.epochs}", flush=True)
+                print(f"continuing after epoch {checkpoint.epoch + 1} of {settings.epochs}", flush=True)
             _fit(
                 {
-                    **settings.model_dump(),
-                    **augment.model_dump(),
+                    **options,
                     "model": str(weights or model.base),
                     "imgsz": model.imgsz,
                     "data": str(data),
-                    "seed": seed,
                     "deterministic": True,
                     "device": device,
                     "workers": workers(),
@@ -121,9 +112,6 @@ def train(
                     "plots": True,
                 }
             )
-        else:
-            print("training had ended before; its results are collected", flush=True)
-            plot_results(file=run / "results.csv")
         _collect(run, out)
         shutil.rmtree(folder / "data")
         shutil.rmtree(run)

@@ -24,11 +24,7 @@ def write_curves(test: AveragePrecision, val: Counts, names: Sequence[str], out:
 
     pr.csv: recall 0 to 1 in 101 steps, precision (mean over the classes that have boxes), and `precision(<class>)` for
     each of these, on test at an overlap of 0.5. thresholds.csv: threshold in steps of 0.01, and precision, recall and
-    f1, means over the classes that have boxes, on val: the effect of another threshold.
-
-    Args:
-        val: counts on val at each of THRESHOLDS.
-        names: class names in id order.
+    f1, means over the classes that have boxes, on val: the effect of another threshold. `val` is counted at THRESHOLDS.
     """
     present = np.flatnonzero(~np.isnan(test.map50))
     recalls = np.linspace(0, 1, 101)
@@ -67,7 +63,7 @@ def write_confusion(comparisons: Sequence[Comparison], names: Sequence[str], out
     kinds = [*names, "background" if "background" not in names else "(background)"]
     found = [
         (
-            comparison.labelled.class_ids[actual] if actual >= 0 else len(names),
+            comparison.example.labelled.class_ids[actual] if actual >= 0 else len(names),
             comparison.found.class_ids[predicted] if predicted >= 0 else len(names),
         )
         for comparison in comparisons

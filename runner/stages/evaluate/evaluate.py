@@ -49,13 +49,7 @@ def evaluate(onnx: Path, raw: Path, dataset: Path, split: Path, settings: Evalua
     Also written: pr.csv, thresholds.csv and curves.png, confusion.csv and confusion.png (see curves.py),
     predictions.json (boxes per test picture as served, above a confidence of 0.01), misses/ (see misses.py).
 
-    Args:
-        raw: images/, the source pictures, unchanged.
-        dataset: index.json (image, source, width, height, labels), classes.txt and labels/.
-        split: val.txt and test.txt, each a list of `images/<name>`.
-        out: an empty folder.
-    Returns:
-        A line with the figures, and a line for each note.
+    Returns a line with the figures, and a line for each note.
     """
     detector = load(onnx)
     names = (dataset / "classes.txt").read_text(encoding="utf-8").splitlines()
@@ -73,12 +67,14 @@ def evaluate(onnx: Path, raw: Path, dataset: Path, split: Path, settings: Evalua
     notes += [f"{names[i]}: no boxes in test; left out of the means" for i in np.flatnonzero(measured.labelled == 0)]
     metrics = _metrics(ranked, measured, thresholds, names) | {"pictures": len(test), "notes": notes}
     answers = [_answer(example, each.served, thresholds[1:]) for example, each in zip(test, test_found, strict=True)]
-    write_text(out / "metrics.json", _json(metrics))
+    write_text(out / "metrics.json", json.dumps(metrics, indent=2, ensure_ascii=False) + "\n")
     write_curves(ranked, chosen, names, out)
     write_confusion(answers, names, out)
     write_text(out / "predictions.json", _predictions(test, test_found, names))
     write_misses(answers, names, settings.worst, out / "misses")
-    return "\n".join([_line(metrics), *notes])
+    figures = ", ".join(f"{heading} {figure(metrics[key])}" for key, heading in METRICS.items())
+    said = f"{figures}; on {metrics['pictures']} test pictures with {metrics['boxes']} boxes"
+    return "\n".join([said, *notes])
 
 
 def _thresholds(f1: Floats, labelled: Ids, names: Sequence[str], notes: list[str]) -> Floats:
@@ -86,7 +82,7 @@ def _thresholds(f1: Floats, labelled: Ids, names: Sequence[str], notes: list[str
     present = np.flatnonzero(labelled)
     best = best_threshold(f1[present].mean(axis=0)) if len(present) else None
     if best is None:
-        why = "no boxes" if not len(present) else "none of its boxes found"
+        why = "none of its boxes found" if len(present) else "no boxes"
         notes.append(f"val: {why}; default threshold {FALLBACK} for every class")
         return np.full(1 + len(names), FALLBACK)
     chosen = [best]
@@ -125,7 +121,7 @@ def _mean(values: Floats) -> float | None:
 def _answer(example: Example, served: Boxes, thresholds: Floats) -> Comparison:
     """Return the labelled boxes and the boxes that the server returns with each class's threshold."""
     shown = served.take(np.flatnonzero(served.confidences > thresholds[served.class_ids]))
-    return Comparison(example.image, example.source, example.labelled, shown, pairs(example.labelled, shown))
+    return Comparison(example, shown, pairs(example.labelled, shown))
 
 
 def _predictions(examples: Sequence[Example], found: Sequence[Predictions], names: Sequence[str]) -> str:
@@ -141,12 +137,3 @@ def _predictions(examples: Sequence[Example], found: Sequence[Predictions], name
         ]
         lines.append(f"{json.dumps(example.image, ensure_ascii=False)}: {json.dumps(boxes, ensure_ascii=False)}")
     return "{\n" + ",\n".join(lines) + "\n}\n"
-
-
-def _json(content: dict[str, Any]) -> str:
-    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-
-
-def _line(metrics: dict[str, Any]) -> str:
-    figures = ", ".join(f"{heading} {figure(metrics[key])}" for key, heading in METRICS.items())
-    return f"{figures}; on {metrics['pictures']} test pictures with {metrics['boxes']} boxes"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from faster_coco_eval import COCO, COCOeval_faster
@@ -35,8 +36,7 @@ class Boxes:
         return Boxes(self.xyxy_px[index], self.class_ids[index], self.confidences[index])
 
 
-@dataclass(frozen=True)
-class AveragePrecision:
+class AveragePrecision(NamedTuple):
     """Average precision per class, nan for a class without labelled boxes."""
 
     map50: Floats  # (classes,) at an overlap of 0.5
@@ -115,6 +115,16 @@ def match(labelled: Boxes, found: Boxes) -> NDArray[np.intp]:
     return matches
 
 
+def matched(labelled: Sequence[Boxes], found: Sequence[Boxes]) -> tuple[Ids, Floats, NDArray[np.bool_]]:
+    """Return the class ids and confidences of all found boxes, and whether each matches a labelled one."""
+    right = [match(truth, each) >= 0 for truth, each in zip(labelled, found, strict=True)]
+    return (
+        np.concatenate([np.zeros(0, np.int64), *(each.class_ids for each in found)]),
+        np.concatenate([np.zeros(0), *(each.confidences for each in found)]),
+        np.concatenate([np.zeros(0, bool), *right]),
+    )
+
+
 def pairs(labelled: Boxes, found: Boxes) -> list[tuple[int, int]]:
     """Return pairs of positions in labelled and found, -1 where there is no counterpart.
 
@@ -164,11 +174,7 @@ class Counts:
 
 def count(labelled: Sequence[Boxes], found: Sequence[Boxes], classes: int, thresholds: Floats) -> Counts:
     """Count matches above each threshold, over many pictures."""
-    class_ids = np.concatenate([np.zeros(0, np.int64), *(each.class_ids for each in found)])
-    confidences = np.concatenate([np.zeros(0), *(each.confidences for each in found)])
-    correct = np.concatenate(
-        [np.zeros(0, bool), *(match(truth, each) >= 0 for truth, each in zip(labelled, found, strict=True))]
-    )
+    class_ids, confidences, correct = matched(labelled, found)
     right, total = np.zeros((2, classes, len(thresholds)), np.int64)
     for class_id in range(classes):
         for out, wanted in ((right, correct), (total, np.ones_like(correct))):
@@ -179,11 +185,7 @@ def count(labelled: Sequence[Boxes], found: Sequence[Boxes], classes: int, thres
 
 
 def best_threshold(f1: Floats) -> float | None:
-    """Return the threshold of the best F1, the middle of its lowest plateau; None where F1 is 0 throughout.
-
-    Args:
-        f1: (999,) at each of THRESHOLDS.
-    """
+    """Return the middle of the lowest plateau of the best F1, (999,) at THRESHOLDS; None where F1 is 0 throughout."""
     if f1.max() <= 0:
         return None
     best = np.flatnonzero(f1 >= f1.max() - 1e-12)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import matplotlib
 from PIL import Image, ImageDraw, ImageFont
 
+from runner.stages.evaluate.examples import Example
 from runner.stages.evaluate.metrics import Boxes
 from runner.workspace import write_text
 from serving.vision.marks import Mark, draw_boxes
@@ -25,9 +26,7 @@ LEGEND = ((RIGHT, "found"), (MISSED, "missed"), (FALSE, "false"), (WRONG, "wrong
 class Comparison(NamedTuple):
     """Labelled and found boxes of one picture."""
 
-    image: str  # name in the dataset
-    source: Path
-    labelled: Boxes
+    example: Example
     found: Boxes  # above their class's threshold
     pairs: list[tuple[int, int]]  # positions in labelled and found, -1 without a counterpart
 
@@ -56,27 +55,27 @@ def write_misses(comparisons: Sequence[Comparison], names: Sequence[str], most: 
     Pictures are ranked by the number of missed or confused boxes, then by the confidence of false ones.
     """
     folder.mkdir()
-    marked = [(comparison, _pairs(comparison, names)) for comparison in comparisons]
-    ranked = sorted((_badness(pairs), comparison.image, comparison, pairs) for comparison, pairs in marked)
-    worst = [(comparison, pairs) for badness, _, comparison, pairs in ranked if badness < (0, 0.0)][:most]
+    marked = [(comparison.example, _pairs(comparison, names)) for comparison in comparisons]
+    bad = [(_badness(pairs), each.image, each.source, pairs) for each, pairs in marked if _badness(pairs) < (0, 0.0)]
     index = []
-    for place, (comparison, pairs) in enumerate(worst, 1):
-        file = f"{place:0{max(2, len(str(most)))}d}-{Path(comparison.image).stem}.jpg"
+    for place, (_, image, source, pairs) in enumerate(sorted(bad)[:most], 1):
+        file = f"{place:0{max(2, len(str(most)))}d}-{Path(image).stem}.jpg"
         why = _why(pairs)
-        _draw(comparison.source, pairs, f"{comparison.image}: {why}").save(folder / file, "JPEG", quality=90)
+        _draw(source, pairs, f"{image}: {why}").save(folder / file, "JPEG", quality=90)
         boxes = [{key: value for key, value in pair._asdict().items() if key != "colour"} for pair in pairs]
-        index.append({"file": file, "image": comparison.image, "why": why, "boxes": boxes})
+        index.append({"file": file, "image": image, "why": why, "boxes": boxes})
     write_text(folder / "index.json", json.dumps(index, indent=1, ensure_ascii=False) + "\n")
 
 
 def _pairs(comparison: Comparison, names: Sequence[str]) -> list[Pair]:
     pairs = []
+    labelled, found = comparison.example.labelled, comparison.found
     for actual, predicted in comparison.pairs:
-        boxes, place = (comparison.found, predicted) if predicted >= 0 else (comparison.labelled, actual)
-        is_name = names[comparison.labelled.class_ids[actual]] if actual >= 0 else None
-        said_name = names[comparison.found.class_ids[predicted]] if predicted >= 0 else None
+        boxes, place = (found, predicted) if predicted >= 0 else (labelled, actual)
+        is_name = names[labelled.class_ids[actual]] if actual >= 0 else None
+        said_name = names[found.class_ids[predicted]] if predicted >= 0 else None
         colour = MISSED if predicted < 0 else FALSE if actual < 0 else RIGHT if is_name == said_name else WRONG
-        confidence = float(comparison.found.confidences[predicted]) if predicted >= 0 else None
+        confidence = float(found.confidences[predicted]) if predicted >= 0 else None
         sides = [round(side, 1) for side in boxes.xyxy_px[place].tolist()]
         pairs.append(Pair(colour, is_name, said_name, confidence, sides))
     return pairs

@@ -39,11 +39,9 @@ class Prepared(NamedTuple):
 
 
 def prepare_pictures(digests: Mapping[Path, str], settings: PrepareConfig, folder: Path) -> dict[Path, Prepared | str]:
-    """Return the properties of each picture, or why it cannot be used; cached pictures are not decoded again.
+    """Return the properties of each picture, or why it cannot be used; only what is not cached in `folder` is decoded.
 
-    Args:
-        digests: sha256 of each picture's bytes.
-        folder: cache of prepared pictures, which survives a kill.
+    `digests` are the sha256 of each picture's bytes.
     """
     recipe = _recipe(settings)
     (folder / recipe).mkdir(parents=True, exist_ok=True)

@@ -186,18 +186,17 @@ def _write(dataset: Path, candidates: list[CheckedPicture], work: Path) -> list[
     (dataset / "labels").mkdir()
     index = []
     for each in candidates:
-        stem, picture = each.source.stem, each.picture
-        entry = {
-            "image": f"images/{stem}{picture.suffix}",
+        picture = each.picture
+        entry: dict[str, Any] = {
+            "image": f"images/{each.source.stem}{picture.suffix}",
             "source": each.name,
             "sha256": each.sha256,
             "width": picture.width,
             "height": picture.height,
-            "labels": f"labels/{stem}.txt",
+            "labels": f"labels/{each.source.stem}.txt",
             "part": each.part,
         }
-        stored = each.source if picture.stored is None else work / "prepare" / picture.stored
-        link(stored, dataset / "images" / f"{stem}{picture.suffix}")
-        (dataset / "labels" / f"{stem}.txt").write_text(each.lines, encoding="utf-8")
+        link(each.source if picture.stored is None else work / "prepare" / picture.stored, dataset / entry["image"])
+        (dataset / entry["labels"]).write_text(each.lines, encoding="utf-8")
         index.append(entry)
     return index

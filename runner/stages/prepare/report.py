@@ -32,12 +32,7 @@ def write_report(
 ) -> None:
     """Write report.json, index.html and pictures.jpg, a contact sheet with the boxes drawn, into an existing folder.
 
-    Args:
-        summary: content of report.json.
-        dataset: base folder of the pictures in `index`.
-        index: entries of dataset/index.json.
-        labels: boxes by the stem of the picture's name.
-        names: class names in id order.
+    `labels` has the boxes by the stem of the picture's name.
     """
     write_text(report / "report.json", json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
     _contact_sheet(dataset, index, labels).save(report / "pictures.jpg", quality=88)
