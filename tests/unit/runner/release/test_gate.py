@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from runner.errors import ConfigError, DatasetError, StageError, StoreError
+from runner.errors import DatasetError, StageError, StoreError
 from runner.release.contents import releasing
 from runner.release.gate import gate
 from runner.release.promote import choose, promote
@@ -17,7 +18,7 @@ from runner.release.publish import publish
 from runner.release.verdict import verdict_text
 from runner.store import open_store
 from serving.storage.manifest import Verdict
-from tests.support.trained import LEFT, Trained, blind, seeing
+from tests.support.trained import RIGHT, Trained, blind, seeing
 
 
 @pytest.fixture
@@ -65,11 +66,8 @@ def test_a_no_is_an_answer_when_the_quality_does_not_suffice(
     trained.set(gate={"min_map50": 0.9})
     verdict = gate(trained.folder)
     assert (verdict.passed, said(verdict)) == (False, {"mAP50": False})
-    assert "mAP50      0.500, at least 0.900 is wanted  NO" in verdict_text(verdict)
-    markdown = verdict_text(verdict, markdown=True)
-    assert "| mAP50 | 0.500, at least 0.900 is wanted | NO |" in markdown and markdown.endswith(
-        "\n- does not pass: mAP50"
-    )
+    text = verdict_text(verdict, markdown=True)
+    assert "| mAP50 | 0.500, at least 0.900 is wanted | NO |" in text and text.endswith("\n- does not pass: mAP50")
     for arguments, status in (([], 0), (["--exit-code"], 3)):
         done = run("python", "-m", "runner", "gate", *arguments, cwd=trained.folder, PYTHONPATH=str(project))
         assert (done.returncode, done.stdout.splitlines()[-1]) == (status, "does not pass: mAP50"), done.stderr
@@ -104,28 +102,14 @@ def test_it_does_not_pass_when_one_criterion_fails(
         assert (found.candidate, found.deployed) == (0.0, 1.0)
 
 
-def test_classes_are_matched_by_name_when_their_order_differs(deployed: Trained) -> None:
-    dataset = deployed.folder / "artifacts/dataset"
-    (dataset / "classes.txt").write_text("helicopter\nairplane\nkite\n")
-    for file in (dataset / "labels").iterdir():
-        file.write_text("".join(f"{1 - int(line[0])}{line[1:]}\n" for line in file.read_text().splitlines()))
-    deployed.repro(seeing(names="{0: 'airplane', 1: 'helicopter', 2: 'kite'}", classes=3))
-    verdict = gate(deployed.folder)
-    assert said(verdict) == {
-        **{"mAP50": True, "AP50 of helicopter": True, "AP50 of airplane": True},
-        **{"latency": True, "size": True},
-    }
-    assert verdict.left_out == ["kite: the deployed model does not know this class"]
-
-
-def test_a_class_that_went_is_said_when_the_deployed_model_knows_it(deployed: Trained) -> None:
-    (deployed.folder / "artifacts/dataset/classes.txt").write_text("airplane\n")
+def test_classes_are_matched_by_name_when_their_order_differs_one_went_and_one_came(deployed: Trained) -> None:
+    (deployed.folder / "artifacts/dataset/classes.txt").write_text("helicopter\nkite\n")
     for file in (deployed.folder / "artifacts/dataset/labels").iterdir():
-        file.write_text(f"0 {LEFT}\n")
-    deployed.repro(seeing(names="{0: 'airplane'}", classes=1))
+        file.write_text(f"0 {RIGHT}\n")
+    deployed.repro(seeing(names="{0: 'kite', 1: 'helicopter'}"))
     verdict = gate(deployed.folder)
-    assert list(said(verdict)) == ["mAP50", "AP50 of airplane", "latency", "size"]
-    assert verdict.left_out == ["helicopter: the deployed model knows this class, the dataset does not"]
+    assert said(verdict) == {"mAP50": True, "AP50 of helicopter": True, "latency": True, "size": True}
+    assert [line.partition(":")[0] for line in verdict.left_out] == ["airplane", "kite"]
 
 
 @pytest.mark.parametrize(
@@ -147,12 +131,14 @@ def test_classes_are_not_compared_when_another_dataset_gives_the_parts(deployed:
     deployed.repro(seeing(another="one"))
     deploy(deployed)
     assert "AP50 of airplane" in said(gate(deployed.folder))
-    url = {"name": "birds", "url": "store:datasets/birds/0123456789ab.zip", "sha256": "0123456789abcdef" * 4}
-    deployed.set(dataset=url)
+    deployed.set(dataset={"url": "store:datasets/birds/0123456789ab.zip", "sha256": "0123456789abcdef" * 4})
     deployed.repro()
     verdict = gate(deployed.folder)
     (line,) = verdict.left_out
     assert line.startswith("comparison of classes: ") and list(said(verdict)) == ["mAP50", "latency", "size"]
+
+
+MANIFEST = json.dumps({"name": "flyingthings", "version": 1, "onnx_sha256": "0" * 64, "classes": ["biplane"]})
 
 
 def manifest(trained: Trained) -> Path:
@@ -169,7 +155,7 @@ def onnx(trained: Trained) -> Path:
     ("file", "content", "reason"),
     [
         (manifest, None, "there is no models/flyingthings/1/manifest.json"),
-        (manifest, "biplane", "its sha256 is [0-9a-f]{64}, not [0-9a-f]{64} as the pin says"),
+        (manifest, MANIFEST, "its sha256 is [0-9a-f]{64}, not [0-9a-f]{64} as the pin says"),
         (manifest, "{", "not a manifest"),
         (onnx, None, "there is no models/flyingthings/1/model.onnx"),
         (onnx, "{", "its sha256 is [0-9a-f]{64}, but [0-9a-f]{64} was expected"),
@@ -179,10 +165,7 @@ def test_only_its_own_quality_counts_when_the_deployed_model_is_gone(
     deployed: Trained, file: Callable[[Trained], Path], content: str | None, reason: str
 ) -> None:
     path = file(deployed)
-    if content is None:
-        path.unlink()
-    else:
-        path.write_text(path.read_text().replace("airplane", content) if content == "biplane" else content)
+    path.unlink() if content is None else path.write_text(content)
     verdict = gate(deployed.folder)
     assert (list(said(verdict)), verdict.deployed) == (["mAP50"], None)
     (line,) = verdict.left_out
@@ -210,9 +193,8 @@ def test_nothing_is_judged_when_the_store_cannot_be_reached(deployed: Trained, m
 
 
 def test_refused_when_the_pin_is_damaged(deployed: Trained) -> None:
-    (deployed.folder / "gitops/serving/environments/dev/model.env").write_text(
-        "MODEL_URI=x.onnx\nMODEL_SHA256=" + "0" * 64
-    )
+    pin = f"MODEL_URI=x.onnx\nMODEL_SHA256={'0' * 64}\n"
+    (deployed.folder / "gitops/serving/environments/dev/model.env").write_text(pin)
     with pytest.raises(StoreError, match=r"'x\.onnx' names no manifest"):
         gate(deployed.folder)
 
@@ -220,9 +202,6 @@ def test_refused_when_the_pin_is_damaged(deployed: Trained) -> None:
 def test_refused_when_params_changed_since(trained: Trained) -> None:
     trained.set(train={"epochs": 3}, split={"seed": 4})
     with pytest.raises(StageError, match=r"changed for split, train,"):
-        gate(trained.folder)
-    trained.set(train={"epochs": 0})
-    with pytest.raises(ConfigError, match=r"train\.epochs: found 0"):
         gate(trained.folder)
 
 

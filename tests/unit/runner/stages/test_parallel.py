@@ -27,22 +27,17 @@ def test_results_come_in_order_when_cores_work(monkeypatch: pytest.MonkeyPatch, 
     assert list(parallel(abs, [])) == list(threads(abs, [], "nothing")) == []
 
 
-def test_workers_are_the_cores_when_nothing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("given", "number"), [("", 5), ("7", 7)])
+def test_workers_are_the_cores_when_nothing_is_said(monkeypatch: pytest.MonkeyPatch, given: str, number: int) -> None:
     monkeypatch.setattr(module, "available_cores", lambda: 5)
-    assert workers() == 5
-    monkeypatch.setenv("RUNNER_WORKERS", "")
-    assert workers() == 5
-    monkeypatch.setenv("RUNNER_WORKERS", "7")
-    assert workers() == 7
+    monkeypatch.setenv("RUNNER_WORKERS", given)
+    assert workers() == number
 
 
 @pytest.mark.parametrize(
     ("environment", "message"),
     [
-        *(
-            ({"RUNNER_WORKERS": wrong}, f"RUNNER_WORKERS: found {wrong!r}")
-            for wrong in ("0", "-1", "two", "1.5", " ", "²")
-        ),
+        *(({"RUNNER_WORKERS": wrong}, f"RUNNER_WORKERS: found {wrong!r}") for wrong in ("0", "-1", "two", "²")),
         ({"RUNNER_PARALLEL": "cluster"}, "RUNNER_PARALLEL: found 'cluster', expected threads, processes, dask"),
         ({"RUNNER_PARALLEL": "dask"}, "set DASK_SCHEDULER_ADDRESS"),
         *(

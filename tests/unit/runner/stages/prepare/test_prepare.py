@@ -41,36 +41,30 @@ def test_plain_pictures_are_linked_when_nothing_must_change(data: RawDataset) ->
 
 
 def test_pictures_are_left_out_with_the_reason_when_they_are_useless(data: RawDataset) -> None:
-    for name, content in (("a", b""), ("b", encoded(gradient(3, 3))), ("c", encoded(gradient(99, 99))[:-500])):
-        data.put(f"{name}.jpg", data=content)
-    data.put("d.jpg")
+    data.put("a.jpg", data=b"")
+    data.put("b.jpg", data=encoded(gradient(3, 3)))
+    data.put("c.jpg")
     data.prepare(max_rejected=0.75)
-    assert [entry["image"] for entry in data.index] == ["images/d.jpg"]
-    assert data.report["pictures"] == {"found": 4, "kept": 1, "background": 0, "duplicates": 0, "unusable": 3}
+    assert [entry["image"] for entry in data.index] == ["images/c.jpg"]
+    assert data.report["pictures"] == {"found": 3, "kept": 1, "background": 0, "duplicates": 0, "unusable": 2}
     assert data.left_out["images/a.jpg"].startswith("empty file")
     assert data.left_out["images/b.jpg"].startswith("3x3 pixels")
-    assert data.left_out["images/c.jpg"].startswith("damaged or truncated JPEG")
 
 
-@pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("exif_boxes", ["stored", "seen"])
+@pytest.mark.parametrize(
+    ("orientation", "exif_boxes", "written"),
+    [
+        (1, "stored", "0.1 0.2 0.2 0.4"),
+        (6, "stored", "0.2 0.9 0.4 0.2"),
+        (8, "stored", "0.8 0.1 0.4 0.2"),
+        (6, "seen", "0.1 0.2 0.2 0.4"),
+    ],
+)
 def test_boxes_turn_with_the_picture_when_they_are_of_the_stored_one(
-    data: RawDataset, orientation: int, exif_boxes: str
+    data: RawDataset, orientation: int, exif_boxes: str, written: str
 ) -> None:
-    """The seen box is the left upper corner; `stored` is where it lies in the picture as the file holds it."""
-    seen = (0.1, 0.2, 0.2, 0.4)
-    x, y, w, h = seen
-    stored = {
-        2: (1 - x, y, w, h),
-        3: (1 - x, 1 - y, w, h),
-        4: (x, 1 - y, w, h),
-        5: (y, x, h, w),
-        6: (y, 1 - x, h, w),
-        7: (1 - y, 1 - x, h, w),
-        8: (1 - y, x, h, w),
-    }.get(orientation, seen)
-    written = stored if exif_boxes == "stored" else seen
-    data.put("a.jpg", "0 {} {} {} {}\n".format(*written), turned(orientation))
+    """The seen box is the left upper corner; `written` may be where it lies in the picture as the file holds it."""
+    data.put("a.jpg", f"0 {written}\n", turned(orientation))
     data.prepare(exif_boxes=exif_boxes)
     assert data.labels("a") == "0 0.100000 0.200000 0.200000 0.400000\n"
     assert (data.index[0]["width"], data.index[0]["height"]) == (40, 30)
@@ -158,17 +152,6 @@ def test_refused_when_a_class_is_not_configured(data: RawDataset) -> None:
     data.put("a.jpg")
     with pytest.raises(DatasetError, match=r"classes\.txt lists helicopter, .* dataset\.classes \(airplane\)"):
         data.prepare(["airplane"])
-
-
-@pytest.mark.parametrize("count", [1, 80])
-def test_every_class_is_counted_when_there_are_few_or_many(data: RawDataset, count: int) -> None:
-    data.classes(*(f"class {number}.x" for number in range(count)))
-    data.put("a.jpg", "".join(f"{number} 0.5 0.5 0.5 0.5\n" for number in range(count)))
-    data.put("b.jpg", f"{count} 0.5 0.5 0.5 0.5\n")
-    data.prepare(max_rejected=0.5)
-    assert data.report["boxes"] == {f"class {number}.x": 1 for number in range(count)}
-    listed = "one class (0)" if count == 1 else "80 classes (0-79)"
-    assert data.left_out["labels/b.txt:1"] == f"class id {count}, but the dataset lists {listed}"
 
 
 def test_bytes_are_equal_when_the_input_is(data: RawDataset, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import html
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -57,15 +58,11 @@ def test_report_is_there_when_there_are_no_pictures(tmp_path: Path) -> None:
 
 
 def test_names_and_reasons_are_shown_as_text_when_they_look_like_html(tmp_path: Path) -> None:
-    name, reason = "<b>größe & 直升机</b>", 'class id "7" <script>'
-    page = Reported(tmp_path, [], {}).write(
-        [name], left_out=[{"file": "labels/<i>.txt:3", "reason": reason}], notes=["<u>repaired</u>"]
-    )
-    for text in (name, "labels/<i>.txt:3", reason, "<u>repaired</u>"):
-        assert text not in page
-        assert html.escape(text, quote=False) in html.unescape(page).replace(text, html.escape(text, quote=False))
-    assert "Left out (1)" in page
-    assert "Repaired (1)" in page
+    name, file, reason, note = "<b>größe & 直升机</b>", "labels/<i>.txt:3", 'class id "7" <script>', "<u>repaired</u>"
+    page = Reported(tmp_path, [], {}).write([name], left_out=[{"file": file, "reason": reason}], notes=[note])
+    for text in (name, file, reason, note):
+        assert text not in page and text in html.unescape(page)
+    assert "Left out (1)" in page and "Repaired (1)" in page
 
 
 def test_figures_are_on_the_page_when_pictures_were_left_out(tmp_path: Path) -> None:
@@ -77,14 +74,10 @@ def test_figures_are_on_the_page_when_pictures_were_left_out(tmp_path: Path) -> 
 def test_box_sizes_are_counted_when_drawn_as_bars(tmp_path: Path) -> None:
     boxes = {"000": labels((0.5, 0.5, 0.1, 0.1), (0.5, 0.5, 1, 1), (0.5, 0.5, 0.001, 0.001))}
     page = Reported(tmp_path, [(50, 50)], boxes).write(["a"])
-    rows = [" ".join(row.split()) for row in page.split("<tr>")]
-    counts = {
-        row.split("<td>")[1].split("<")[0]: row.split('"number">')[1].split("<")[0] for row in rows if " %<" in row
-    }
-    assert counts == {
-        **{"0-1 %": "1", "1-2 %": "0", "2-5 %": "0", "5-10 %": "0"},
-        **{"10-20 %": "1", "20-50 %": "0", "50-100 %": "1"},
-    }
+    counts = dict(re.findall(r'<td>([0-9-]+ %)<.*?"number">(\d+)<', page, re.DOTALL))
+    assert {size: count for size, count in counts.items() if count != "0"} == dict.fromkeys(
+        ("0-1 %", "10-20 %", "50-100 %"), "1"
+    )
 
 
 def test_at_most_some_pictures_are_drawn_when_there_are_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,9 +109,3 @@ def test_edges_are_coloured_when_boxes_are_drawn() -> None:
     green = tuple(int(COLOURS[1][place : place + 2], 16) for place in (1, 3, 5))
     assert tuple(pixels[15, 30]) == tuple(pixels[35, 70]) == green
     assert tuple(pixels[25, 50]) == tuple(pixels[10, 20]) == GREY
-
-
-def test_boxes_may_touch_the_frame_when_drawn() -> None:
-    picture = Image.new("RGB", (10, 10), GREY)
-    draw_boxes(picture, labels((0.5, 0.5, 1, 1), (1 - 1e-6, 0.5, 2e-6, 1), (0.5, 0.5, 1e-6, 1e-6)))
-    assert np.asarray(picture)[0, 0, 0] != GREY[0]
