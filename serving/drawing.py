@@ -42,8 +42,6 @@ def annotate(image: Image.Image, detections: Sequence[Detection]) -> Image.Image
 def encode(image: Image.Image, kind: str) -> bytes:
     """Encode a picture; `kind` is "image/jpeg" or "image/png"."""
     out = io.BytesIO()
-    if kind == "image/png":
-        image.save(out, "PNG", compress_level=3)
-    else:
-        image.save(out, "JPEG", quality=_JPEG_QUALITY)
+    options = {"compress_level": 3} if kind == "image/png" else {"quality": _JPEG_QUALITY}
+    image.save(out, kind.removeprefix("image/"), **options)
     return out.getvalue()

@@ -39,7 +39,8 @@ class RequestMiddleware:
         scope.setdefault("state", {})["request_id"] = request_id
         start = perf_counter()
         status = 0
-        whole = not _has_body(scope)
+        headers = Headers(scope=scope)
+        whole = headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers
 
         async def receive_noted() -> Message:
             nonlocal whole
@@ -52,7 +53,7 @@ class RequestMiddleware:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 model = self._state.loader.model
-                names = model_headers(model.name) if model else []
+                names = _model_headers(model.name) if model else []
                 # After an early answer, do not wait for the rest of the body.
                 close = [] if whole else [(b"connection", b"close")]
                 ours = [(b"x-request-id", request_id.encode()), *names, *close]
@@ -60,7 +61,7 @@ class RequestMiddleware:
             await send(message)
 
         try:
-            if self._needs_key(scope["path"]) and not self._knows_key(scope):
+            if self._needs_key(scope["path"]) and not self._knows_key(headers):
                 self._state.metrics.rejects.labels("unauthorized").inc()
                 message = "the X-API-Key header is missing or wrong; expected the key"
                 await error_response(401, message, request_id)(scope, receive, send_named)
@@ -79,9 +80,8 @@ class RequestMiddleware:
             return False
         return path not in _OPEN and not path.startswith(f"{STATIC}/") if self._all else path in _GUARDED
 
-    def _knows_key(self, scope: Scope) -> bool:
+    def _knows_key(self, headers: Headers) -> bool:
         assert self._key is not None
-        headers = Headers(scope=scope)
         scheme, _, token = headers.get("authorization", "").partition(" ")
         sent = token.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
         return hmac.compare_digest(sent.encode("latin-1"), self._key)
@@ -104,12 +104,7 @@ class RequestMiddleware:
         )
 
 
-def model_headers(model: ModelName) -> list[tuple[bytes, bytes]]:
+def _model_headers(model: ModelName) -> list[tuple[bytes, bytes]]:
     """Return X-Model-Name, -Version, -SHA256, -Commit; characters outside plain ASCII are percent-encoded."""
     values = model.model_dump().items()
     return [(f"x-model-{key}".encode(), quote(value, safe=" /:+-_.,").encode()) for key, value in values if value]
-
-
-def _has_body(scope: Scope) -> bool:
-    headers = Headers(scope=scope)
-    return headers.get("content-length", "0") != "0" or "transfer-encoding" in headers

@@ -9,8 +9,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from serving.strategies import Strategy, parse_strategies
 
 MEGABYTE = 1_000_000
-_Bytes = Annotated[int, Field(ge=1)]
-_Count = Annotated[int, Field(ge=1)]
+_Positive = Annotated[int, Field(ge=1)]
 _Limit = Annotated[int, Field(ge=0)]
 _Seconds = Annotated[float, Field(gt=0)]
 _Strategies = Annotated[tuple[Strategy, ...], NoDecode, BeforeValidator(parse_strategies)]
@@ -39,19 +38,19 @@ class Settings(BaseSettings):
     workers: int = Field(default=0, ge=0, le=256, description="pictures processed at a time; 0: one per core")
     batch: int = Field(default=0, ge=0, le=64, description="pictures per inference; 0: 1 on a CPU, 8 on a GPU")
     max_waiting: _Limit = Field(default=32, description="pictures that may wait for a worker before 503")
-    max_held_bytes: _Bytes = Field(default=256 * MEGABYTE, description="request bodies in memory before 503")
+    max_held_bytes: _Positive = Field(default=256 * MEGABYTE, description="request bodies in memory before 503")
     upload_seconds: _Seconds = Field(default=30, description="time limit of a request body before 408")
     request_seconds: _Seconds = Field(default=30, description="time limit of a picture, waiting included, before 503")
     drain_seconds: float = Field(default=3, ge=0, description="time from SIGTERM and not ready to refused connections")
 
     # Size limits
-    max_picture_bytes: _Bytes = Field(default=20 * MEGABYTE, description="size of a picture file")
-    max_picture_pixels: _Count = Field(default=50_000_000, description="width x height of a picture or frame")
-    max_batch_pictures: _Count = Field(default=32, description="pictures in one /detect/batch")
-    max_batch_bytes: _Bytes = Field(default=100 * MEGABYTE, description="size of all pictures of one /detect/batch")
-    max_video_bytes: _Bytes = Field(default=200 * MEGABYTE, description="size of a video file")
+    max_picture_bytes: _Positive = Field(default=20 * MEGABYTE, description="size of a picture file")
+    max_picture_pixels: _Positive = Field(default=50_000_000, description="width x height of a picture or frame")
+    max_batch_pictures: _Positive = Field(default=32, description="pictures in one /detect/batch")
+    max_batch_bytes: _Positive = Field(default=100 * MEGABYTE, description="size of all pictures of one /detect/batch")
+    max_video_bytes: _Positive = Field(default=200 * MEGABYTE, description="size of a video file")
     max_video_seconds: _Seconds = Field(default=60, description="length of a video's beginning that is analysed")
-    max_video_frames: _Count = Field(default=300, description="frames of a video that are analysed")
+    max_video_frames: _Positive = Field(default=300, description="frames of a video that are analysed")
     video_work_seconds: _Seconds = Field(default=120, description="time limit of the analysis of a video")
 
     # Capture for labelling
@@ -67,7 +66,7 @@ class Settings(BaseSettings):
     capture_similar_bits: int = Field(
         default=4, ge=-1, le=64, description="drop a capture within this Hamming distance of a kept one; -1: keep all"
     )
-    capture_queue_bytes: _Bytes = Field(default=32 * MEGABYTE, description="captures that may wait for the store")
+    capture_queue_bytes: _Positive = Field(default=32 * MEGABYTE, description="captures that may wait for the store")
     recent_bytes: _Limit = Field(default=32 * MEGABYTE, description="answered pictures remembered for feedback")
     environment: str = Field(default="local", pattern="^[a-z0-9][a-z0-9-]{0,62}$", description="folder of captures/")
 

@@ -28,10 +28,9 @@ class Store(Protocol):
     uri: str
 
     def put_file(self, key: str, path: Path, sha256: str | None = None) -> bool:
-        """Store a file under a key atomically; return whether it is new. StoreError: the key has other content.
+        """Store a file of this digest (in hex; None: computed here) under a key atomically; return whether it is new.
 
-        Args:
-            sha256: hex digest of the file; None: computed here.
+        StoreError: the key has other content.
         """
 
     def create(self, key: str, content: bytes) -> bool:
@@ -46,8 +45,7 @@ class Store(Protocol):
     def fetch(self, key: str, path: Path, sha256: str | None = None) -> None:
         """Download an object to a file atomically, creating its folder; after an error the file is unchanged.
 
-        Args:
-            sha256: hex digest, ObjectError for another; None: not checked.
+        ObjectError: its digest, in hex, is another than `sha256`; None: not checked.
         """
 
     def digest(self, key: str) -> str:

@@ -6,6 +6,7 @@ import io
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Concatenate, NamedTuple, ParamSpec, TypeVar
@@ -20,7 +21,6 @@ from runner.errors import ObjectError, StoreError
 from runner.store.sink import CHUNK, Sink
 from serving.storage.endpoint import Endpoint, code_of, connect, explain, is_missing, is_passing, is_unreadable, pool_of
 
-RETRY_WAITS_S = (0.5, 1, 2, 4, 8, 16)  # before each retry
 _MAX_SMALL = 64 << 20  # [bytes] limit of `get`
 _PART = 16 << 20  # [bytes] part size of a multipart upload
 _MOST_STUCK = 3  # failures at the same byte before a download gives up
@@ -61,10 +61,10 @@ def _retried(failure: str) -> Callable[[_Method[Arguments, Result]], _Method[Arg
 class Bucket:
     """Bucket of an S3 endpoint; thread-safe."""
 
-    def __init__(self, name: str, endpoint: Endpoint, retry_waits_s: Sequence[float] = RETRY_WAITS_S) -> None:
+    def __init__(self, name: str, endpoint: Endpoint) -> None:
         """Take a bucket's name; no request is sent yet. StoreError: the endpoint's address or CA_BUNDLE is unusable."""
         self.name, self.endpoint, self.uri = name, endpoint, f"s3://{name}"
-        self.retry_waits_s = retry_waits_s
+        self.retry_waits_s: Sequence[float] = (0.5, 1, 2, 4, 8, 16)  # before each retry
         try:
             self.client: Minio = connect(endpoint)
         except (ValueError, OSError) as error:
@@ -75,8 +75,7 @@ class Bucket:
     ) -> Result:
         """Return the result of one or more idempotent requests; retry while the endpoint is unreachable or busy.
 
-        Args:
-            failure: for the StoreError: "a/b cannot be read". An ObjectError, if the endpoint cannot read its disk.
+        StoreError says the `failure`, as "a/b cannot be read"; ObjectError: the endpoint cannot read its disk.
         """
         for tries, delay in enumerate((*self.retry_waits_s, None)):
             try:
@@ -118,11 +117,8 @@ class Bucket:
             if is_missing(error):
                 return None
             raise
-        try:
+        with closing(response):
             content: bytes = response.read(_MAX_SMALL + 1, decode_content=False)
-        finally:
-            response.close()
-            response.release_conn()
         if len(content) > _MAX_SMALL:
             raise ObjectError(f"{self.uri}: {key} has more than {_MAX_SMALL:,} bytes, expected a small object")
         noted = response.headers.get("x-amz-meta-sha256")
@@ -204,16 +200,11 @@ class Bucket:
                     f"{self.uri}: {key} was replaced or removed while it was fetched; try again"
                 ) from error
             raise
-        try:
+        with closing(response), suppress(HTTPError):  # the sink keeps the bytes received
             if sink.size and not response.headers.get("Content-Range", "").startswith(f"bytes {sink.size}-"):
                 sink.restart()  # an endpoint without range requests sends the whole object
             for chunk in response.stream(CHUNK, decode_content=False):
                 sink.write(chunk)
-        except HTTPError:
-            return  # the sink keeps the bytes received
-        finally:
-            response.close()
-            response.release_conn()
 
     @_retried("cannot be listed")
     def list(self, prefix: str) -> list[tuple[str, ObjectInfo]]:

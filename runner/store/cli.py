@@ -25,8 +25,7 @@ def run(given: argparse.Namespace) -> int:
     if given.action == "init":
         from runner.store.init import init_store
 
-        days = {"captures_days": given.captures_days, "versions_days": given.versions_days}
-        print(init_store(Path.cwd(), **days))
+        print(init_store(Path.cwd(), captures_days=given.captures_days, versions_days=given.versions_days))
     elif given.action == "use":
         from runner.store.use import use_store
 

@@ -20,10 +20,8 @@ _UPLOAD_DAYS = 7  # unfinished multipart uploads
 def set_expiry(bucket: Bucket, captures_days: int, versions_days: int, minio: bool) -> str:
     """Set our lifecycle rules, keeping those of others; return them as text.
 
-    Args:
-        captures_days: [days] after which captures expire.
-        versions_days: [days] after which earlier versions of replaced and removed objects expire.
-        minio: whether the endpoint is MinIO, which removes unfinished uploads itself and rejects a rule for them.
+    The days are those after which captures, and earlier versions of replaced and removed objects, expire. MinIO removes
+    unfinished uploads itself, and rejects a rule for them.
     """
     rules = [
         _rule("captures", "captures/", expiration=Expiration(days=captures_days)),

@@ -26,9 +26,7 @@ _UNSUPPORTED = ("NotImplemented", "MethodNotAllowed", "501", "405", "BucketAlrea
 def init_store(project: Path, *, captures_days: int = 90, versions_days: int = 30) -> str:
     """Prepare the store of STORE_URI; return a line for each thing that was changed or left.
 
-    Args:
-        captures_days: [days] after which captures expire.
-        versions_days: [days] after which earlier versions of replaced and removed objects expire.
+    The days are those after which captures, and earlier versions of replaced and removed objects, expire.
     """
     if min(captures_days, versions_days) < 1:
         raise StoreError("--captures-days and --versions-days: expected 1 or more")

@@ -16,12 +16,10 @@ WRITES = {
 
 
 def policy_of(user: str, bucket: str) -> dict[str, Any]:
-    """Return the S3 policy document of a user.
+    """Return the S3 policy document of one of USERS, or of `server-<environment>`.
 
-    Args:
-        user: one of USERS, or `server-<environment>`, which reads models and writes its captures. `runner` and
-            `publisher` read everything, write the prefixes in WRITES, and remove nothing; `labels` reads datasets and
-            captures.
+    A server reads models and writes its captures. `runner` and `publisher` read everything, write the prefixes in
+    WRITES, and remove nothing; `labels` reads datasets and captures.
     """
     whole = f"arn:aws:s3:::{bucket}"
 

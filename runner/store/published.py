@@ -10,8 +10,6 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from pydantic import BaseModel
-
 from runner.errors import MissingObjectError, ObjectError, StoreError
 from runner.store import Store, open_store
 from serving.storage.manifest import Manifest
@@ -44,11 +42,8 @@ class Version(NamedTuple):
 
 def to_json(content: object) -> bytes:
     """Return a small object, with manifests or parts of them, as JSON; equal content gives equal bytes."""
-
-    def fields(part: BaseModel) -> object:
-        return part.model_dump(exclude_unset=True)
-
-    return (json.dumps(content, indent=2, ensure_ascii=False, default=fields) + "\n").encode()
+    text = json.dumps(content, indent=2, ensure_ascii=False, default=lambda part: part.model_dump(exclude_unset=True))
+    return f"{text}\n".encode()
 
 
 def version_key(model: str, number: int, file: str = "manifest.json") -> str:
@@ -113,8 +108,7 @@ def parse_version(content: bytes, where: str) -> Version:
 def locate(project: Path, uri: str) -> tuple[Store, str]:
     """Return the store that holds a manifest, and the manifest's key; StoreError for another URI.
 
-    Args:
-        uri: s3://bucket/models/<model>/<n>/manifest.json, or a path with this ending, relative to the project.
+    A manifest is s3://bucket/models/<model>/<n>/manifest.json, or a path with this ending, relative to the project.
     """
     match = re.fullmatch(r"(.+)/(models/[^/]+/[1-9][0-9]*/manifest\.json)", uri)
     if not match:

@@ -7,7 +7,7 @@ import fcntl
 import hashlib
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from runner.errors import MissingObjectError, StoreError
 from runner.store import Store, check_key, is_key, mismatch, missing, taken
-from runner.store.bucket import RETRY_WAITS_S, Bucket, ObjectInfo, damaged
+from runner.store.bucket import Bucket, ObjectInfo, damaged
 from runner.store.sink import Sink
 from runner.workspace import sha256_of
 from serving.storage.endpoint import Endpoint, endpoint_of_environment
@@ -39,9 +39,9 @@ class Capabilities(BaseModel):
 class S3Store(Store):
     """Store in a bucket; its keys are the objects' names."""
 
-    def __init__(self, bucket: str, endpoint: Endpoint | None = None, waits_s: Sequence[float] = RETRY_WAITS_S) -> None:
+    def __init__(self, bucket: str, endpoint: Endpoint | None = None) -> None:
         """Take a bucket, by default of the environment's endpoint; no request is sent yet."""
-        self.bucket = Bucket(bucket, endpoint or endpoint_of_environment(), waits_s)
+        self.bucket = Bucket(bucket, endpoint or endpoint_of_environment())
         self.uri = self.bucket.uri
 
     @cached_property

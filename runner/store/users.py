@@ -29,10 +29,8 @@ def is_minio(endpoint: Endpoint) -> bool:
 def set_users(bucket: Bucket, folder: str | None, *, minio: bool) -> list[str]:
     """Create or update the users with given credentials, and their policies; return a line for each user.
 
-    Args:
-        bucket: the store's; its endpoint's user must be MinIO's root or an administrator.
-        folder: has `<user>/AWS_ACCESS_KEY_ID` and `<user>/AWS_SECRET_ACCESS_KEY`, as mounted Secrets do; None: no
-            user is touched.
+    The folder has `<user>/AWS_ACCESS_KEY_ID` and `<user>/AWS_SECRET_ACCESS_KEY`, as mounted Secrets do; None: no user
+    is touched. The user of the bucket's endpoint must be MinIO's root or an administrator.
     """
     if not folder:
         return ["users: left as they are; STORE_USERS names the folder of their credentials"]

@@ -88,10 +88,8 @@ def analyse(
 ) -> tuple[VideoResult, bytes]:
     """Detect objects in every n-th frame until the end of the video or a limit.
 
-    Returns:
-        The detections, and a video file with the boxes (empty without `drawn`).
-    Raises:
-        Refused: not a video, damaged, or frames that are too large.
+    Return the detections, and a video file with the boxes (empty without `drawn`). Refused: not a video, damaged, or
+    frames that are too large.
     """
     result, out = VideoResult(width=0, height=0, every=every, frames=[]), io.BytesIO()
     try:

@@ -85,37 +85,25 @@ class Inference:
 
 
 class Detector:
-    """A loaded model; every method is thread-safe.
+    """A loaded model; every method is thread-safe."""
 
-    Attributes:
-        classes: names in id order.
-        input_hw: height and width of the model's input in pixels.
-        rect: whether the input may be smaller, to fit the picture with less padding: true where height and width are
-            dynamic in the graph.
-        stride: pixels per cell of the coarsest grid.
-        end2end: whether the model outputs final detections, so that `iou` has no effect.
-        batch: fixed number of pictures per inference, None where dynamic.
-        metadata: everything that the export wrote, as text.
-        provider: its execution provider: CPUExecutionProvider, CUDAExecutionProvider, ….
-    """
-
-    def __init__(self, model: Path | bytes, *, threads: int = 1, providers: Sequence[str] | None = None) -> None:
+    def __init__(self, model: Path | bytes, *, threads: int = 1) -> None:
         """Load a model and run it once on an empty picture.
 
         Args:
             model: an ONNX file, or its bytes.
             threads: cores per call. 1, with as many calling threads as cores, gives the highest throughput; more cores
                 shorten a single call but cost more CPU time.
-            providers: ONNX Runtime's names in order of preference; None: CUDA where available, else the CPU.
         Raises:
             ModelError: not readable, not a detector, or its metadata and its graph disagree.
         """
-        self._session = _session(model, threads, providers)
-        self.provider: str = self._session.get_providers()[0]
-        self.metadata: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
+        self._session = _session(model, threads)
+        self.provider: str = self._session.get_providers()[0]  # CPUExecutionProvider, CUDAExecutionProvider, …
+        self.metadata: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)  # all that was written
         written = read(self.metadata)
-        self.classes, self.stride = list(written.classes), written.stride
-        self.input_hw = written.input_hw
+        self.classes = list(written.classes)  # names in id order
+        self.stride = written.stride  # pixels per cell of the coarsest grid
+        self.input_hw = written.input_hw  # height and width in pixels
         entry: Any = next(iter(self._session.get_inputs()), None)
         fits = entry is not None and entry.type in _DTYPES and len(entry.shape) == 4
         expected = zip(entry.shape if fits else (), (1, 3, *self.input_hw), strict=False)
@@ -123,8 +111,9 @@ class Detector:
             shape = f"{entry.type} {tuple(entry.shape)}" if entry is not None else "missing"
             raise ModelError(f"input is {shape}; expected float (1 or any, 3, {self.input_hw[0]}, {self.input_hw[1]})")
         self._input, self._dtype = entry.name, _DTYPES[entry.type]
-        self.batch = 1 if isinstance(entry.shape[0], int) else None
-        self.end2end = self._check_output(written.end2end)
+        self.batch = 1 if isinstance(entry.shape[0], int) else None  # pictures per inference; None: any number
+        self.end2end = self._check_output(written.end2end)  # the output is final detections; `iou` has no effect
+        # Whether the input may be smaller, to fit the picture with less padding.
         self.rect = not any(isinstance(side, int) for side in entry.shape[2:]) and self._runs_when_small()
 
     def detect(self, picture: bytes | Picture, options: Options = DEFAULTS) -> Detections:
@@ -134,11 +123,8 @@ class Detector:
     def detect_batch(self, pictures: Sequence[bytes | Picture], options: Options = DEFAULTS) -> list[Detections]:
         """Find objects in several pictures with one inference if the model's batch is dynamic, else one by one.
 
-        Pays on a GPU. On a CPU, calls of `detect` from several threads are faster.
-
-        Raises:
-            PictureError: a picture cannot be read; the others get no result either.
-            ValueError: `confidence` or `classes` does not fit the model's classes.
+        Pays on a GPU. On a CPU, calls of `detect` from several threads are faster. PictureError: a picture cannot be
+        read; the others get no result either. ValueError: `confidence` or `classes` does not fit the model's classes.
         """
         self._thresholds(options)  # rejects wrong options before the inference
         return [self.select(each, options) for each in self.infer(pictures, max_pixels=options.max_pixels)]
@@ -245,18 +231,17 @@ class Detector:
         )
 
 
-def _session(model: Path | bytes, threads: int, providers: Sequence[str] | None) -> ort.InferenceSession:
+def _session(model: Path | bytes, threads: int) -> ort.InferenceSession:
+    """Return a session on CUDA where available, else on the CPU."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     # Spinning threads doubled the CPU time of a call, and took cores from other calls.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    if providers is None:
-        available = ort.get_available_providers()
-        providers = [name for name in ("CUDAExecutionProvider", "CPUExecutionProvider") if name in available]
-    chosen = [_CUDA if name == _CUDA[0] else name for name in providers]
+    available = ort.get_available_providers()
+    providers = [_CUDA, "CPUExecutionProvider"] if _CUDA[0] in available else ["CPUExecutionProvider"]
     try:
-        return ort.InferenceSession(model if isinstance(model, bytes) else str(model), options, providers=chosen)
+        return ort.InferenceSession(model if isinstance(model, bytes) else str(model), options, providers=providers)
     except Exception as error:  # as above
         raise ModelError(f"not an ONNX model that ONNX Runtime {ort.__version__} can load: {error}") from error

@@ -29,15 +29,10 @@ class Letterbox:
 
 
 def letterbox(width: int, height: int, input_hw: tuple[int, int], *, stride: int | None = None) -> Letterbox:
-    """Return the position of a picture in a model's input.
+    """Return the position of a picture in a model's input; all lengths are in pixels.
 
-    Small pictures are enlarged, as in Ultralytics' predict and val.
-
-    Args:
-        width, height: pixels of the full picture.
-        input_hw: (height, width) in pixels.
-        stride: pixels. The input then shrinks to the next multiples of the stride that hold the picture (Ultralytics'
-            `rect`), but at least half of input_hw, to limit the number of shapes. None: full input.
+    Small pictures are enlarged, as in Ultralytics' predict and val. With a stride, the input shrinks to the next
+    multiples of it that hold the picture (Ultralytics' `rect`), but at least to half, to limit the number of shapes.
     """
     input_height, input_width = input_hw
     scale = min(input_height / height, input_width / width)

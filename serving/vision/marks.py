@@ -51,10 +51,7 @@ def draw_boxes(
 def place_label(box: Rectangle, label: tuple[float, float], area: tuple[int, int], taken: list[Rectangle]) -> Rectangle:
     """Return the label's place: above the box, else below, else inside; in the area and clear of other labels.
 
-    Args:
-        label: width and height in pixels.
-        area: width and height in pixels.
-        taken: places of other labels; where all overlap one, the first place is used.
+    `label` and `area` are width and height in pixels. Where all places overlap one that is taken, it is the first.
     """
     width, height = label
     x = min(max(0.0, box[0]), max(0.0, area[0] - width))

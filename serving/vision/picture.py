@@ -79,7 +79,7 @@ def decode(
     spare: float = 1.0,
     max_pixels: int = MAX_PIXELS,
 ) -> Picture:
-    """Decode a picture to upright 8-bit RGB; thread-safe.
+    """Decode a picture to upright 8-bit RGB, or raise PictureError; thread-safe.
 
     Args:
         data: the whole file.
@@ -87,8 +87,6 @@ def decode(
         fit_width: pixels. The same for the width of the upright picture.
         spare: 1 or more: a result larger than the fit has at least `spare` times its pixels.
         max_pixels: refuse larger pictures from their header, before allocating memory.
-    Raises:
-        PictureError: one of the kinds above.
     """
     kind, factory = _kind_of(data)
     try:
@@ -101,8 +99,9 @@ def decode(
     except (MemoryError, Image.DecompressionBombError) as error:
         raise TooLargeError(f"{kind} picture needs more memory than there is; expected a smaller one") from error
     except Exception as error:  # errors of Pillow's decoders on damaged bytes have no common base
+        said = (str(error) or type(error).__name__)[:200]
         raise UnreadableError(
-            f"damaged or truncated {kind} picture ({_said(error)}); expected one that opens in a picture viewer"
+            f"damaged or truncated {kind} picture ({said}); expected one that opens in a picture viewer"
         ) from error
 
 
@@ -181,7 +180,3 @@ def _single(image: ImageFile.ImageFile, data: bytes) -> bool:
     if image.format == "JPEG":
         return data.endswith(b"\xff\xd9")
     return image.format == "PNG" and getattr(image, "n_frames", 1) == 1
-
-
-def _said(error: Exception) -> str:
-    return (str(error) or type(error).__name__)[:200]

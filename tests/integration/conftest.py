@@ -8,9 +8,10 @@ import pytest
 from selenium import webdriver
 
 from runner.store import Store, open_store
+from runner.store.s3 import S3Store
 from tests.support.apiserver import ApiServer
 from tests.support.browsers import chromium
-from tests.support.s3 import S3
+from tests.support.s3 import Use
 from tests.support.servers import Server, running
 from tests.unit.conftest import model
 
@@ -27,16 +28,31 @@ def bright_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def store_of(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Store]:
+def use(monkeypatch: pytest.MonkeyPatch) -> Use:
+    """Lets the environment name a bucket, and nothing else of a store; returns it."""
+    for name in ("STORE_USERS", "CA_BUNDLE", "AWS_DEFAULT_REGION"):
+        monkeypatch.delenv(name, raising=False)
+
+    def use(environment: dict[str, str]) -> S3Store:
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        store = open_store(Path())
+        assert isinstance(store, S3Store)
+        return store
+
+    return use
+
+
+@pytest.fixture
+def store_of(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, use: Use
+) -> Callable[[str], Store]:
     """Lets the environment name a new store of a kind (folder, or the name of a server); returns it."""
 
     def named(kind: str) -> Store:
-        environment = {"STORE_URI": str(tmp_path / "store")}
         if kind != "folder":
-            server: S3 = request.getfixturevalue(kind)
-            environment = server.bucket()
-        for name, value in environment.items():
-            monkeypatch.setenv(name, value)
+            return use(request.getfixturevalue(kind).bucket())
+        monkeypatch.setenv("STORE_URI", str(tmp_path / "store"))
         return open_store(tmp_path)
 
     return named

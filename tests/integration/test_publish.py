@@ -14,7 +14,7 @@ from runner.release.gate import gate
 from runner.release.publish import publish
 from runner.store import Store, open_store
 from runner.store.init import init_store
-from runner.store.published import latest, numbers, read_version
+from runner.store.published import latest, numbers, read_version, version_key
 from runner.store.verify import verify_store
 from tests.support.publishers import drive
 from tests.support.s3 import S3
@@ -90,15 +90,14 @@ def test_each_gets_a_number_when_two_publish_at_once(
     assert well(trained)
 
 
-def tags(server: S3, bucket: str, number: int, model: str = "flyingthings") -> dict[str, str]:
-    found = server.client().get_object_tags(bucket, f"models/{model}/{number}/model.onnx")
-    return dict(found or {})
+def tags(server: S3, store: Store, number: int, model: str = "flyingthings") -> dict[str, str]:
+    key = version_key(model, number, "model.onnx")
+    return dict(server.client().get_object_tags(store.uri.removeprefix("s3://"), key) or {})
 
 
 def tagged_latest(server: S3, store: Store, model: str) -> list[int]:
     """The versions whose tags say that they are the latest."""
-    bucket = store.uri.removeprefix("s3://")
-    return [number for number in numbers(store, model) if tags(server, bucket, number, model).get("stage") == "latest"]
+    return [number for number in numbers(store, model) if tags(server, store, number, model).get("stage") == "latest"]
 
 
 def test_the_newest_of_commits_is_the_latest_when_a_trial_publishes_at_once(
@@ -113,8 +112,9 @@ def test_the_newest_of_commits_is_the_latest_when_a_trial_publishes_at_once(
         for turn, each in enumerate(drive("race", "5", *(project.folder for project in projects))):
             model = f"race-{turn}"
             assert (set(each["statuses"]), each["seen"]["problems"]) == ({0}, [])
-            found = [version for number in numbers(store, model) if (version := read_version(store, model, number))]
-            newest = [version.number for version in found if version.may_be_latest][-1]
+            newest = [number for number in numbers(store, model) if read_version(store, model, number).may_be_latest][
+                -1
+            ]
             assert each["seen"]["versions"] == list(range(1, len(projects) + 1))
             assert (each["seen"]["latest"], tagged_latest(minio, store, model)) == (newest, [newest])
     assert well(trained)
@@ -180,8 +180,7 @@ def test_tags_follow_the_newest_that_passed_when_published(minio: S3, prepared: 
         verdict = gate(trained.folder)
         with releasing(trained.folder) as release:
             publish(store, release)
-        bucket = store.uri.removeprefix("s3://")
-        seen.append([tags(minio, bucket, number).get("stage") for number in numbers(store, "flyingthings")])
-        found = tags(minio, bucket, len(seen))
+        seen.append([tags(minio, store, number).get("stage") for number in numbers(store, "flyingthings")])
+        found = tags(minio, store, len(seen))
         assert (found["training-run"], found["sha256"]) == (str(len(seen)), verdict.onnx_sha256)
     assert seen == [["latest"], ["latest", None], [None, None, "latest"]]

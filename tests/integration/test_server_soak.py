@@ -4,7 +4,9 @@ import os
 import random
 import time
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 
@@ -19,29 +21,20 @@ def test_no_error_and_no_growth_when_clients_are_good_and_bad(server: Server) ->
     pictures = {value: shade(value, value * 4, value * 4) for value in range(90, 250, 20)}
     statuses: Counter[int] = Counter()
 
-    def head(length: int) -> bytes:
-        kind = f"multipart/form-data; boundary={BOUNDARY}"
-        return f"POST /detect HTTP/1.1\r\nHost: x\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n\r\n".encode()
-
-    def half(value: int) -> None:
+    def sent(value: int, pieces: int, of: int, *, waits: bool) -> None:
+        """Send some of the pieces of a request, and hang up, or wait for the answer."""
         body = form([("file", "a.png", pictures[value])])
+        kind = f"Content-Type: multipart/form-data; boundary={BOUNDARY}\r\nContent-Length: {len(body)}"
+        whole = f"POST /detect HTTP/1.1\r\nHost: x\r\n{kind}\r\n\r\n".encode() + body
+        step = len(whole) // of + 1
         with server.connect() as connection:
-            connection.sendall(head(len(body)) + body[: len(body) // 2])
+            for place in range(0, pieces * step, step):
+                connection.sendall(whole[place : place + step])
+                time.sleep(0.02 if waits else 0)
+            assert not waits or connection.recv(12) in (b"HTTP/1.1 200", b"HTTP/1.1 503")
 
-    def slow(value: int) -> None:
-        body = form([("file", "a.png", pictures[value])])
-        with server.connect() as connection:
-            connection.sendall(head(len(body)))
-            step = len(body) // 5 + 1
-            for place in range(0, len(body), step):
-                connection.sendall(body[place : place + step])
-                time.sleep(0.02)
-            assert connection.recv(12) in (b"HTTP/1.1 200", b"HTTP/1.1 503")
-
-    def deaf(value: int) -> None:
-        body = form([("file", "a.png", pictures[value])])
-        with server.connect() as connection:
-            connection.sendall(head(len(body)) + body)  # and does not wait for the answer
+    half, deaf = partial(sent, pieces=1, of=2, waits=False), partial(sent, pieces=1, of=1, waits=False)
+    slow = partial(sent, pieces=6, of=6, waits=True)
 
     def wrong(value: int) -> None:
         statuses[server.post("/detect", b"\x89PNG\r\n\x1a\n" + bytes([value])).status] += 1
@@ -61,7 +54,7 @@ def test_no_error_and_no_growth_when_clients_are_good_and_bad(server: Server) ->
         answer = server.post_form("/detect/batch", [("files", "a", pictures[value]), ("files", "b", b"x")])
         statuses[answer.status] += 1
 
-    kinds = [good, good, good, good, drawn, batch, wrong, half, slow, deaf]
+    kinds: list[Callable[[int], None]] = [good, good, good, good, drawn, batch, wrong, half, slow, deaf]
 
     def one(place: int) -> None:
         generator = random.Random(place)

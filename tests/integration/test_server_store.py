@@ -1,11 +1,9 @@
 """The model server on real S3 servers: what it reads and writes, and what the store's absence means to requests."""
 
 import hashlib
-import io
 import json
 import os
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,11 +11,10 @@ import pytest
 from runner.store.init import init_store
 from serving.storage.endpoint import Endpoint, endpoint_of_environment
 from serving.storage.objects import StorageError, read, write
-from tests.support.s3 import NAMES, S3, serving_s3
+from tests.support.processes import until
+from tests.support.s3 import NAMES, S3, Use, serving_s3
 from tests.support.servers import Server, running
 from tests.support.shades import shade
-
-SECONDS = 60
 
 
 @pytest.fixture
@@ -50,7 +47,7 @@ def test_refused_when_an_object_is_truncated(tmp_path: Path) -> None:
 
 @pytest.fixture(params=NAMES)
 def store(
-    request: pytest.FixtureRequest, tmp_path: Path, bright_model: Path, monkeypatch: pytest.MonkeyPatch
+    request: pytest.FixtureRequest, tmp_path: Path, bright_model: Path, use: Use
 ) -> Iterator[tuple[S3, dict[str, str]]]:
     """A store with a published model, and the server's settings: on MinIO as the store's user server-dev."""
     with serving_s3(request.param, tmp_path / "s3") as server:
@@ -59,19 +56,13 @@ def store(
         for name, value in user.items():
             (tmp_path / "users" / "server-dev" / name).write_text(value)
         environment = server.environment("planes")
-        for name, value in (environment | {"STORE_USERS": str(tmp_path / "users")}).items():
-            monkeypatch.setenv(name, value)
+        named = use(environment | {"STORE_USERS": str(tmp_path / "users")})
         init_store(tmp_path)
         onnx = bright_model.read_bytes()
-        manifest = {
-            "name": "planes",
-            "version": 3,
-            "onnx_sha256": hashlib.sha256(onnx).hexdigest(),
-            "classes": ["airplane", "helicopter"],
-        }
-        content = json.dumps(manifest).encode()
+        manifest = {"name": "planes", "version": 3, "classes": ["airplane", "helicopter"]}
+        content = json.dumps(manifest | {"onnx_sha256": hashlib.sha256(onnx).hexdigest()}).encode()
         for name, data in (("model.onnx", onnx), ("manifest.json", content)):
-            server.client().put_object("planes", f"models/planes/3/{name}", io.BytesIO(data), len(data))
+            named.replace(f"models/planes/3/{name}", data)
         settings = {
             "MODEL_URI": "s3://planes/models/planes/3/manifest.json",
             "MODEL_SHA256": hashlib.sha256(content).hexdigest(),
@@ -88,13 +79,6 @@ def captured(server: S3) -> list[str]:
     return [name for name in names if name.endswith(".json")]
 
 
-def wait(what: Callable[[], bool]) -> None:
-    end = time.monotonic() + SECONDS
-    while not what():
-        assert time.monotonic() < end
-        time.sleep(0.1)
-
-
 def post(server: Server, count: int) -> set[int]:
     return {server.post("/detect", shade(100 + number)).status for number in range(count)}
 
@@ -105,17 +89,17 @@ def test_requests_notice_nothing_when_the_store_comes_and_goes(
     s3, settings = store
     s3.stop(kill=True)
     with running(tmp_path, until="/healthz", **settings) as server:
-        wait(lambda: "does not answer" in server.get("/readyz").body.decode())
+        until(lambda: "does not answer" in server.get("/readyz").body.decode())
         assert server.get("/readyz").status == 503 and server.post("/detect", shade(1)).status == 503
         s3.start()
-        wait(lambda: server.get("/readyz").status == 200)
+        until(lambda: server.get("/readyz").status == 200)
         assert server.get("/model").json()["model"]["version"] == "3"
         assert post(server, 3) == {200}
-        wait(lambda: len(captured(s3)) == 3)
+        until(lambda: len(captured(s3)) == 3)
         s3.stop(kill=True)
         assert post(server, 5) == {200} and server.get("/readyz").status == 200
-        wait(lambda: any("capture waits" in line["message"] for line in server.lines()))
+        until(lambda: any("capture waits" in line["message"] for line in server.lines()))
         s3.start()
-        wait(lambda: len(captured(s3)) == 8)
+        until(lambda: len(captured(s3)) == 8)
         assert all(name.startswith("captures/dev/planes/3/") for name in captured(s3))
         assert not any("nur-ein-versuch" in str(line) for line in server.lines())

@@ -12,7 +12,7 @@ from runner.dataset.weights import add_weights, fetch_weights
 from runner.errors import DatasetError, StoreError
 from runner.store import open_store
 from runner.store.verify import verify_store
-from tests.support.s3 import S3
+from tests.support.s3 import S3, Use
 from tests.support.shades import shade
 from tests.support.trees import write_tree, zip_tree
 
@@ -35,25 +35,22 @@ def pictures(count: int) -> dict[str, bytes]:
 def put(server: S3, bucket: str, files: dict[str, bytes], prefix: str) -> None:
     client = server.client()
     for name, content in files.items():
-        client.put_object(bucket, f"{prefix}{name}", io.BytesIO(content), len(content))
+        client.put_object(bucket.removeprefix("s3://"), f"{prefix}{name}", io.BytesIO(content), len(content))
 
 
 @pytest.fixture
-def bucket(s3: S3, monkeypatch: pytest.MonkeyPatch) -> str:
+def bucket(s3: S3, use: Use, monkeypatch: pytest.MonkeyPatch) -> str:
     """A bucket that is the store too."""
-    for name, value in s3.bucket().items():
-        monkeypatch.setenv(name, value)
     monkeypatch.delenv("RUNNER_WORK", raising=False)
-    return open_store(Path()).uri
+    return use(s3.bucket()).uri
 
 
 def test_dataset_is_the_same_version_when_it_comes_from_a_prefix_a_zip_or_a_folder(
     bucket: str, s3: S3, repository: Path, tmp_path: Path
 ) -> None:
     files = pictures(60)
-    put(s3, bucket.removeprefix("s3://"), files, "incoming/planes/")
-    packed = zip_tree(tmp_path / "planes.zip", files).read_bytes()
-    put(s3, bucket.removeprefix("s3://"), {"planes.zip": packed}, "incoming/")
+    put(s3, bucket, files, "incoming/planes/")
+    put(s3, bucket, {"planes.zip": zip_tree(tmp_path / "planes.zip", files).read_bytes()}, "incoming/")
     found = set()
     sources: list[str | Path] = [f"{bucket}/incoming/planes{end}" for end in ("/", "", ".zip")]
     for source in (*sources, write_tree(tmp_path / "planes", files)):
@@ -86,14 +83,12 @@ def test_weights_come_back_when_a_training_wants_them(bucket: str, repository: P
     ],
 )
 def test_prefix_is_refused_when_its_names_could_do_harm(
-    minio: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: list[str], message: str
+    minio: S3, use: Use, tmp_path: Path, names: list[str], message: str
 ) -> None:
-    environment = minio.bucket()
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    put(minio, environment["STORE_URI"].removeprefix("s3://"), {name: b"x" for name in names}, "incoming/")
+    bucket = use(minio.bucket()).uri
+    put(minio, bucket, {name: b"x" for name in names}, "incoming/")
     with pytest.raises(DatasetError, match=message):
-        fetch_uri(f"{environment['STORE_URI']}/incoming/", tmp_path / "out")
+        fetch_uri(f"{bucket}/incoming/", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

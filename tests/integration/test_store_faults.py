@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,46 +18,23 @@ import pytest
 from minio import time as minio_time
 
 from runner.errors import ObjectError, StoreError
-from runner.store import open_store
 from runner.store.init import init_store
 from runner.store.s3 import S3Store
 from runner.store.verify import verify_store
-from serving.storage.endpoint import endpoint_of_environment, pool_of
+from serving.storage.endpoint import pool_of
 from tests.support.proxy import proxying
-from tests.support.s3 import S3, serving_s3
+from tests.support.s3 import S3, Use, serving_s3
 
 CONTENT = random.Random(1).randbytes(40 << 20)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 KEY = f"datasets/planes/{SHA256[:12]}.zip"
 HALF = len(CONTENT) // 2
-IMPATIENT = (0.1, 0.1)
-Use = Callable[[dict[str, str]], S3Store]
-
-
-@pytest.fixture(autouse=True)
-def environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("STORE_URI", "STORE_USERS", "CA_BUNDLE", "AWS_DEFAULT_REGION"):
-        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
     (tmp_path / "source").write_bytes(CONTENT)
     return tmp_path / "source"
-
-
-@pytest.fixture
-def use(monkeypatch: pytest.MonkeyPatch) -> Use:
-    """Let the environment name a store; return it."""
-
-    def use(environment: dict[str, str]) -> S3Store:
-        for name, value in environment.items():
-            monkeypatch.setenv(name, value)
-        store = open_store(Path())
-        assert isinstance(store, S3Store)
-        return store
-
-    return use
 
 
 def is_whole(store: S3Store) -> bool:
@@ -183,15 +160,10 @@ def test_full_disk_is_said_and_left_as_it_was_when_a_download_does_not_fit(
 def test_full_disk_is_said_when_it_is_the_servers(use: Use, source: Path, tmp_path: Path) -> None:
     with disk(tmp_path / "disk", "64M") as full, serving_s3("minio", full / "minio") as server:
         store = use(server.bucket())
-        for number in range(3):
-            (tmp_path / "large").write_bytes(bytes([number]) + CONTENT[1:])
-            try:
+        with pytest.raises(StoreError, match=r"the store is full \(XMinioStorageFull\)"):
+            for number in range(3):
+                (tmp_path / "large").write_bytes(bytes([number]) + CONTENT[1:])
                 store.put_file(f"weights/{number}", tmp_path / "large")
-            except StoreError as error:
-                assert "the store is full (XMinioStorageFull); make room on its disk" in str(error)
-                break
-        else:
-            raise AssertionError("120 MiB went onto a disk of 64")
         text, well = verify_store(store)
         assert well, text
 
@@ -246,9 +218,8 @@ def test_clocks_are_compared_when_ours_is_wrong(
 
 
 def test_error_comes_when_the_store_stays_away(use: Use, source: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    environment = {"STORE_URI": "s3://planes", "AWS_ENDPOINT_URL": "http://127.0.0.1:9"}
-    use(environment)
-    store = S3Store("planes", endpoint_of_environment(), waits_s=IMPATIENT)
+    store = use({"STORE_URI": "s3://planes", "AWS_ENDPOINT_URL": "http://127.0.0.1:9"})
+    store.bucket.retry_waits_s = (0.1, 0.1)
     with pytest.raises(StoreError, match=rf"^s3://planes: {KEY} .*http://127.0.0.1:9 .*refused.*AWS_ENDPOINT_URL"):
         store.put_file(KEY, source)
     assert capsys.readouterr().err.count("trying again") == 1

@@ -17,7 +17,7 @@ from runner.errors import StoreError
 from runner.store.init import init_store
 from runner.store.policies import policy_of, policy_text
 from serving.storage.endpoint import connect, endpoint_of_environment
-from tests.support.s3 import S3
+from tests.support.s3 import S3, Use
 
 CONTENT = b"content"
 # Objects that are there, and what each user may do with them: r(ead), w(rite), l(ist).
@@ -51,13 +51,9 @@ def users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def bucket(minio: S3, monkeypatch: pytest.MonkeyPatch) -> str:
+def bucket(minio: S3, use: Use) -> str:
     """The name of a bucket that is not there yet; the environment names it."""
-    name = f"planes-{secrets.token_hex(4)}"
-    for key, value in minio.environment(name).items():
-        monkeypatch.setenv(key, value)
-    monkeypatch.delenv("STORE_USERS", raising=False)
-    return name
+    return use(minio.environment(f"planes-{secrets.token_hex(4)}")).bucket.name
 
 
 def client_of(users: Path, user: str) -> Minio:
@@ -203,11 +199,8 @@ def test_init_is_refused_when_days_or_folder_are_wrong(
         init_store(tmp_path)
 
 
-def test_lacks_are_said_when_the_endpoint_has_little(
-    rclone: S3, users: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for key, value in rclone.environment("planes").items():
-        monkeypatch.setenv(key, value)
+def test_lacks_are_said_when_the_endpoint_has_little(rclone: S3, use: Use, users: Path, tmp_path: Path) -> None:
+    use(rclone.environment("planes"))
     lines = [line.strip() for line in init_store(tmp_path).splitlines()]
     assert lines[2].startswith("versions: this endpoint has none (") and lines[3].endswith("; nothing expires")
     assert lines[4].startswith("conditional PUT: not honoured") and lines[5].startswith("tags: not honoured")

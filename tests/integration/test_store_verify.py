@@ -76,7 +76,4 @@ def test_unfinished_versions_are_notes_when_a_publish_was_killed(store: Store) -
     store.replace("models/planes/3/model.onnx", b"half")
     text, well = verify_store(store)
     assert well
-    assert text.splitlines()[:2] == [
-        "note  planes 2 was begun, not published; publishing the same model again completes it",
-        "note  planes 3 was begun, not published; publishing the same model again completes it",
-    ]
+    assert [line.split()[:3] for line in text.splitlines()[:-1]] == [["note", "planes", "2"], ["note", "planes", "3"]]

@@ -44,7 +44,7 @@ def encoded(image: Image.Image, kind: str = "JPEG", **options: Any) -> bytes:
     return out.getvalue()
 
 
-def turned(orientation: int) -> bytes:
+def turned(orientation: int, kind: str = "JPEG") -> bytes:
     """A picture 40 wide and 30 high as a person sees it, stored as a camera held otherwise stores it."""
     undo = {
         2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -58,7 +58,7 @@ def turned(orientation: int) -> bytes:
     image = gradient() if orientation == 1 else gradient().transpose(undo[orientation])
     exif = Image.Exif()
     exif[0x0112] = orientation
-    return encoded(image, quality=95, subsampling=0, exif=exif)
+    return encoded(image, kind, quality=95, subsampling=0, exif=exif)
 
 
 class Shelf:

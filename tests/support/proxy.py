@@ -12,19 +12,12 @@ _CHUNK = 64 << 10
 
 @dataclass
 class Proxy:
-    """Hands on what it is sent to another server.
+    """Hands on what it is sent to another server."""
 
-    Attributes:
-        target: port on loopback.
-        cut_every: each so-manieth connection is cut while it answers; 0: none.
-        after: bytes, in both directions together, after which `then` is called, once.
-        then: what happens then; the transfer waits for it.
-    """
-
-    target: int
-    cut_every: int = 0
-    after: int = 0
-    then: Callable[[], object] | None = None
+    target: int  # port on loopback
+    cut_every: int = 0  # each so-manieth connection is cut while it answers; 0: none
+    after: int = 0  # bytes, in both directions together, after which `then` is called, once
+    then: Callable[[], object] | None = None  # the transfer waits for it
     port: int = 0
     connections: int = 0
     cuts: int = 0
@@ -57,7 +50,11 @@ class Proxy:
     def _hand_on(self, source: socket.socket, sink: socket.socket, cut: bool) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(_CHUNK):
-                self._count(len(data))
+                with self._lock:
+                    self.bytes += len(data)
+                    if self.then and self.bytes >= self.after:
+                        due, self.then = self.then, None
+                        due()
                 if cut:
                     self.cuts += 1
                     sink.sendall(data[: len(data) // 2])
@@ -67,14 +64,6 @@ class Proxy:
             with contextlib.suppress(OSError):
                 one.shutdown(socket.SHUT_RDWR)
             one.close()
-
-    def _count(self, count: int) -> None:
-        with self._lock:
-            self.bytes += count
-            due = self.then if self.then and self.bytes >= self.after else None
-            if due:
-                self.then = None
-                due()
 
 
 @contextlib.contextmanager

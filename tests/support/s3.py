@@ -5,7 +5,7 @@ import os
 import secrets
 import subprocess
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -18,10 +18,12 @@ from minio.minioadmin import MinioAdmin
 from urllib3 import PoolManager
 from urllib3.exceptions import HTTPError
 
+from runner.store.s3 import S3Store
 from tests.support.certificates import certificate
 from tests.support.processes import free_port, program, start, stop
 
 NAMES = ("minio", "rclone")
+Use = Callable[[dict[str, str]], S3Store]  # lets the environment name a bucket
 
 
 @dataclass
@@ -55,8 +57,16 @@ class S3:
         """Begin, on a free port the first time."""
         self.data.mkdir(parents=True, exist_ok=True)
         self.port = self.port or free_port()
-        env = os.environ | self._settings()
-        self.process = start(self._command(), self.folder / "log", self._answers, cwd=self.folder, env=env)
+        address = f"127.0.0.1:{self.port}"
+        if self.name == "minio":
+            command = ["server", "--quiet", "--certs-dir", str(self.folder / "certs"), "--address", address, "data"]
+            env = {"MINIO_ROOT_USER": self.user, "MINIO_ROOT_PASSWORD": self.password}
+            env |= {"MINIO_BROWSER": "off", "MINIO_UPDATE": "off"}
+        else:
+            command = ["serve", "s3", "--config", str(self.folder / "conf"), "--addr", address, str(self.data)]
+            env = {"RCLONE_AUTH_KEY": f'"{self.user},{self.password}"', "RCLONE_CACHE_DIR": str(self.folder / "cache")}
+        log, env = self.folder / "log", os.environ | env
+        self.process = start([self.program, *command], log, self._answers, cwd=self.folder, env=env)
         return self
 
     def stop(self, *, kill: bool = False) -> None:
@@ -77,12 +87,6 @@ class S3:
         trust = str(self.certificate) if tls else None
         pool = PoolManager(retries=None if retries else False, timeout=10, ca_certs=trust)
         return Minio(urlsplit(self.url).netloc, self.user, self.password, secure=tls, http_client=pool)
-
-    def certify(self, *names: str) -> None:
-        """Make a certificate of its own, for more names than its address; it speaks TLS from the next start on."""
-        made, key = certificate(self.certificate.parent, "127.0.0.1", *names)
-        key.rename(self.certificate.with_name("private.key"))
-        made.rename(self.certificate)
 
     def admin(self) -> MinioAdmin:
         """A client of MinIO's administration."""
@@ -105,23 +109,6 @@ class S3:
         self.client().make_bucket(name)
         return self.environment(name)
 
-    def _command(self) -> list[str]:
-        address = f"127.0.0.1:{self.port}"
-        if self.name == "minio":
-            certificates = str(self.folder / "certs")
-            return [self.program, "server", "--quiet", "--certs-dir", certificates, "--address", address, "data"]
-        return [self.program, "serve", "s3", "--config", str(self.folder / "conf"), "--addr", address, str(self.data)]
-
-    def _settings(self) -> dict[str, str]:
-        if self.name == "minio":
-            return {
-                "MINIO_ROOT_USER": self.user,
-                "MINIO_ROOT_PASSWORD": self.password,
-                "MINIO_BROWSER": "off",
-                "MINIO_UPDATE": "off",
-            }
-        return {"RCLONE_AUTH_KEY": f'"{self.user},{self.password}"', "RCLONE_CACHE_DIR": str(self.folder / "cache")}
-
 
 @contextlib.contextmanager
 def serving_s3(name: str, folder: Path, tls: Sequence[str] | None = None) -> Iterator[S3]:
@@ -129,7 +116,9 @@ def serving_s3(name: str, folder: Path, tls: Sequence[str] | None = None) -> Ite
     remedy = {"minio": "run `make minio`, which needs Go", "rclone": "run `make setup`"}
     server = S3(name, folder, program(name, remedy[name]))
     if tls is not None:
-        server.certify(*tls)
+        made, key = certificate(server.certificate.parent, "127.0.0.1", *tls)
+        key.rename(server.certificate.with_name("private.key"))
+        made.rename(server.certificate)
     try:
         yield server.start()
     finally:

@@ -7,8 +7,8 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,21 +31,24 @@ class Answer:
 @dataclass
 class Server:
     port: int
-    process: subprocess.Popen[bytes]
     log: Path
+    process: subprocess.Popen[bytes] = field(init=False)
 
     def get(self, path: str, **headers: str) -> Answer:
         return self.ask("GET", path, None, headers)
 
-    def post(self, path: str, data: bytes, *, name: str = "file", filename: str = "a.jpg", **headers: str) -> Answer:
-        return self.post_form(path, [(name, filename, data)], **headers)
+    def post(self, path: str, data: bytes, *, filename: str = "a.jpg", **headers: str) -> Answer:
+        return self.post_form(path, [("file", filename, data)], **headers)
 
     def post_form(self, path: str, parts: Sequence[tuple[str, str | None, bytes]], **headers: str) -> Answer:
         kind = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
         return self.ask("POST", path, form(parts), kind | {key.replace("_", "-"): it for key, it in headers.items()})
 
     def ask(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> Answer:
-        return ask(self.port, method, path, body, headers)
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)) as connection:
+            connection.request(method, path, body, headers)
+            response = connection.getresponse()
+            return Answer(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())
 
     def connect(self) -> socket.socket:
         return socket.create_connection(("127.0.0.1", self.port), timeout=30)
@@ -57,13 +60,6 @@ class Server:
     def resident_mb(self) -> float:
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return next(int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmRSS:"))
-
-
-def ask(port: int, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> Answer:
-    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as connection:
-        connection.request(method, path, body, headers)
-        response = connection.getresponse()
-        return Answer(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())
 
 
 def form(parts: Sequence[tuple[str, str | None, bytes]]) -> bytes:
@@ -84,11 +80,11 @@ def running(folder: Path, *, until: str = "/readyz", **environment: str) -> Iter
     temporary.mkdir(exist_ok=True)
     log.unlink(missing_ok=True)
     settings = {"DRAIN_SECONDS": "0.2", "WORKERS": "2", "TMPDIR": str(temporary)} | environment
-    port = free_port()
-    command = (sys.executable, "-m", "uvicorn", "serving.app:create_app", "--factory", "--port", str(port))
+    server = Server(free_port(), log)
+    command = (sys.executable, "-m", "uvicorn", "serving.app:create_app", "--factory", "--port", str(server.port))
     env = os.environ | settings
-    process = start(command, log, lambda: ask(port, "GET", until, None, {}).status == 200, cwd=PROJECT, env=env)
+    server.process = start(command, log, lambda: server.get(until).status == 200, cwd=PROJECT, env=env)
     try:
-        yield Server(port, process, log)
+        yield server
     finally:
-        stop(process)
+        stop(server.process)

@@ -26,7 +26,8 @@ def error(code: str) -> S3Error:
 def test_tags_are_kept_when_they_and_the_object_stay(
     failures: list[str], loses: bool, keeps: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bucket = Bucket("things", Endpoint("http://localhost:9", None, None, None), retry_waits_s=(0,))
+    bucket = Bucket("things", Endpoint("http://localhost:9", None, None, None))
+    bucket.retry_waits_s = (0,)
     bucket.client = client = MagicMock()
     client.set_object_tags.side_effect = [*map(error, failures), None]
     client.get_object_tags.side_effect = lambda *_: client.set_object_tags.call_args.args[2]

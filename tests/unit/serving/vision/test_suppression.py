@@ -53,11 +53,6 @@ def test_same_as_one_by_one_when_suppressed(rows: Rows, iou: float, limit: int) 
     assert np.array_equal(found.class_ids, expected.class_ids)
 
 
-def test_classes_do_not_compete_when_on_one_place() -> None:
-    rows = Rows(np.array([[0, 0, 9, 9]] * 3, np.float32), np.array([0.5, 0.6, 0.7], np.float32), np.array([0, 1, 1]))
-    assert suppress(rows, iou=0.5, limit=9).class_ids.tolist() == [1, 0]
-
-
 #                      cx cy w h, airplane, helicopter
 GRID = np.array([[10, 10, 4, 2, 0.6, 0.5], [20, 20, 6, 6, 0.1, 0.3], [5, 5, 2, 2, 0.0, 0.0]], np.float32).T
 
