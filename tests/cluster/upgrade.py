@@ -76,9 +76,13 @@ def merge(desk: Desk) -> None:
     assert conflicts - {"params.yaml"} == {str(cluster_env.PATH)}
     for values in conflicts & {"params.yaml"}:
         desk.shell(f"git checkout --ours {values}")  # the fork's own
+    before, now = (f"gitops/serving/{folder}/$each/model.env" for folder in ("overlays", "environments"))
+    desk.type(f"for each in baseline dev prod staging; do git show ORIG_HEAD:{before} > {now}; done")
     drop = "sed -i '/^# Only for GPU=autoscaled/,$d' gitops/cluster/cluster.env"
     desk.type(f"git checkout --ours gitops/cluster/cluster.env && {drop} && git commit --all --no-edit")
-    assert (desk.clone / PIN).read_text(encoding="utf-8") == pin
+    pins_now = {file.parent.name: file.read_text(encoding="utf-8") for file in desk.clone.glob(PIN.replace("dev", "*"))}
+    assert pins_now.pop("dev") == pin
+    assert not any("s3://" in text for text in pins_now.values()), pins_now
     assert not (desk.clone / PIN_BEFORE).exists()
     (desk.clone / ".venv/.ready").touch()
 
