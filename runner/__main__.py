@@ -1,7 +1,5 @@
 """`python -m runner NAME`: stages that DVC runs, and commands for people and the cluster."""
 
-from __future__ import annotations
-
 import argparse
 import errno
 import os

@@ -1,7 +1,5 @@
 """Tables that commands print: aligned for a terminal, or as Markdown."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 

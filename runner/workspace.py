@@ -5,8 +5,6 @@ stage holds a lock, watches its parent process, builds its outputs in `.work/` a
 end. A killed process leaves no file that a later one trusts.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import shutil

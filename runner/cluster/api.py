@@ -3,8 +3,6 @@
 Access from a Pod: https://kubernetes.io/docs/tasks/run-application/access-api-from-pod/#directly-accessing-the-rest-api
 """
 
-from __future__ import annotations
-
 import json
 import os
 import ssl

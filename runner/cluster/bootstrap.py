@@ -4,8 +4,6 @@ Idempotent: objects are applied server-side, nothing is undone. Refuses while th
 that Argo CD reads from Git, because the two would overwrite each other.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -3,8 +3,6 @@
 Read-only; what the user may not read is reported and skipped.
 """
 
-from __future__ import annotations
-
 import hashlib
 import re
 import urllib.request

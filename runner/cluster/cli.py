@@ -1,7 +1,5 @@
 """Command line of the cluster commands; their modules are imported when one is called."""
 
-from __future__ import annotations
-
 import argparse
 import re
 from pathlib import Path
@@ -9,7 +7,7 @@ from pathlib import Path
 from runner.errors import ConfigError
 
 
-def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_parsers(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the commands to `python -m runner`."""
     discover = commands.add_parser("discover", help="find out the cluster's facts for gitops/cluster/cluster.env")
     discover.add_argument("--write", action="store_true", help="merge them into the file instead of only showing them")

@@ -1,7 +1,5 @@
 """Digests of the images built in the cluster, written to gitops/images/, the only place that names them."""
 
-from __future__ import annotations
-
 import subprocess
 from pathlib import Path
 

@@ -4,8 +4,6 @@ Facts with one possible value (domain, a worker's providerSpec, …) are overwri
 nodes, which worker they are made as) keep the file's value while the cluster still offers it.
 """
 
-from __future__ import annotations
-
 import re
 import subprocess
 from collections.abc import Mapping, Sequence

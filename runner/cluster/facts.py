@@ -5,8 +5,6 @@ value, so quotes and comments there would reach the manifests. `REPLACE-ME`: not
 cluster.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path

@@ -4,8 +4,6 @@ Objects added to the store are recorded in params.yaml and in the baseline's pin
 goes on once these are on the branch that the cluster follows. Run again, it resumes where it stopped.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from runner.cluster import facts as cluster_env

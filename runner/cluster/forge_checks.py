@@ -4,8 +4,6 @@ Nothing is written: the push is a --dry-run, the status is set on a commit that 
 API: https://docs.github.com/en/rest; Gitea and Forgejo have these endpoints too.
 """
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Iterator, Mapping

@@ -4,8 +4,6 @@ A worker's providerSpec (machine.openshift.io/v1beta1) is copied whole, whatever
 from the infrastructure's id. The machine type comes from another patch, which people write.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any

@@ -4,8 +4,6 @@ Checked before anything is applied: does an object of the same name exist that i
 installed, whose Applications had other names?
 """
 
-from __future__ import annotations
-
 import json
 import subprocess
 from collections.abc import Container, Iterable, Mapping

@@ -1,7 +1,5 @@
 """The user's own `oc` or `kubectl`, as a subprocess."""
 
-from __future__ import annotations
-
 import base64
 import json
 import re

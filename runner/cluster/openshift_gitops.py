@@ -3,8 +3,6 @@
 A second OperatorGroup or Subscription of an operator breaks both, so nothing of ours is applied beside an existing one.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from pathlib import Path

@@ -3,8 +3,6 @@
 Upstream's manifests create one. It is not ours to delete: Applications of others may depend on it.
 """
 
-from __future__ import annotations
-
 from runner.cluster import kubectl
 
 RBAC = "/apis/rbac.authorization.k8s.io/v1"

@@ -3,8 +3,6 @@
 It is made from the outcomes of the run's Tasks, so it works whatever failed; a published version adds its verdict.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from typing import NamedTuple

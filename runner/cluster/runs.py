@@ -3,8 +3,6 @@
 Fields: https://tekton.dev/docs/pipelines/pipelineruns/
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from datetime import datetime
 from typing import NamedTuple

@@ -1,7 +1,5 @@
 """Rollout of an environment's Deployment: it has the model that the pin in Git names, and every pod is ready."""
 
-from __future__ import annotations
-
 from runner.cluster import kubectl
 from runner.cluster.waiting import Say, wait_until
 

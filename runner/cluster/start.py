@@ -1,7 +1,5 @@
 """Start a retrain by hand or on a schedule: a PipelineRun from the TriggerTemplate that a push uses."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -4,8 +4,6 @@ A run counts when its commit has the same training inputs; commits that change n
 between. So `first-run` follows the run that a push started through the webhook instead of starting a second one.
 """
 
-from __future__ import annotations
-
 import time
 from pathlib import Path
 

@@ -4,8 +4,6 @@ MinIO has no address outside of the cluster. The tunnel ends at a local port; th
 the Service's name.
 """
 
-from __future__ import annotations
-
 import re
 import subprocess
 import tempfile

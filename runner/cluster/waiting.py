@@ -1,7 +1,5 @@
 """Wait loops with progress lines: retries while the API is unreachable, polls until a thing exists."""
 
-from __future__ import annotations
-
 import re
 import time
 from collections.abc import Callable

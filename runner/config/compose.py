@@ -4,8 +4,6 @@
 the schema changed, and later stages run only when their composed file changed.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Error messages of an invalid configuration: file, key, value found, values allowed."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path

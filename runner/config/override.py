@@ -4,8 +4,6 @@ The first line of the file marks it, so it differs from every committed params.y
 (see retrain/bot_commit.py).
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Pipeline parameters of the workshop, mapped to keys of params.yaml and params of the Pipeline."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import NamedTuple
 

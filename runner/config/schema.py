@@ -5,8 +5,6 @@ lists for it, so it cannot read a value that DVC does not track. A description, 
 comment beside the key in conf/.
 """
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from typing import Annotated, Any, Literal, Self

@@ -1,7 +1,5 @@
 """Download of s3:// URIs: one object, or all objects under a prefix in parallel."""
 
-from __future__ import annotations
-
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Git as a subprocess, authenticated over https with GITHUB_TOKEN."""
 
-from __future__ import annotations
-
 import base64
 import os
 import re

@@ -5,8 +5,6 @@ GITHUB_API_URL and GITHUB_REPOSITORY (owner/name), which GitHub's own jobs set, 
 API: https://docs.github.com/en/rest
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re

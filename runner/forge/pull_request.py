@@ -7,8 +7,6 @@ hand is returned (see runner/forge/github.py).
 API: https://docs.github.com/en/rest/pulls/pulls
 """
 
-from __future__ import annotations
-
 import os
 import re
 import tempfile

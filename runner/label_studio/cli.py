@@ -1,7 +1,5 @@
 """Command line of labels, captures and flywheel; their modules are imported when one is called."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 
@@ -14,7 +12,7 @@ LABELS = {
 }
 
 
-def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_parsers(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add `labels`, `captures` and `flywheel` to the commands of `python -m runner`."""
     labels = commands.add_parser("labels", help="`labels setup|import|pull`: exchange pictures with Label Studio")
     actions = labels.add_subparsers(dest="action", required=True)

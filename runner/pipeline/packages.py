@@ -1,7 +1,5 @@
 """Package versions: those of constraints.txt and constraints-train.txt, and those that are installed."""
 
-from __future__ import annotations
-
 import importlib.metadata
 import re
 from pathlib import Path

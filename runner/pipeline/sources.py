@@ -4,8 +4,6 @@ A commit that changes one of them is trained and supersedes older ones; any othe
 gitops/pipelines/base/trigger/event-listener.yaml has the same list; tests/contract holds both equal.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any

@@ -1,7 +1,5 @@
 """Summary of the last run: inputs, results, and time of each stage, for the terminal or as Markdown."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -4,8 +4,6 @@ The headings follow Mitchell and others 2019, Model Cards for Model Reporting (h
 Everything in it follows from the manifest.
 """
 
-from __future__ import annotations
-
 from runner.release.verdict import criteria_rows
 from runner.tables import Row, Table, metric_rows
 from serving.storage.manifest import Manifest, Verdict

@@ -5,8 +5,6 @@ times). So a retry after a kill, or a second publisher of the same model, writes
 and a number is never used for two things.
 """
 
-from __future__ import annotations
-
 import hashlib
 import re
 from datetime import UTC, datetime

@@ -1,7 +1,5 @@
 """Command line of gate, publish, promote and models; their modules are imported when one is called."""
 
-from __future__ import annotations
-
 import argparse
 import json
 from pathlib import Path
@@ -9,7 +7,7 @@ from pathlib import Path
 EXIT_REJECTED = 3  # exit status of `gate --exit-code` when the model does not pass
 
 
-def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_parsers(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the commands to `python -m runner`."""
     gate = commands.add_parser("gate", help="judge the model, also beside the one that dev runs")
     gate.add_argument("--alone", action="store_true", help="judge it by itself, without the deployed model")

@@ -1,7 +1,5 @@
 """Contents of a version: the candidate in artifacts/ with its run, or a stock pretrained model."""
 
-from __future__ import annotations
-
 import json
 import re
 import sys

@@ -1,7 +1,5 @@
 """GateConfig criteria: quality, per-class AP50 against the deployed model, budgets of time and size."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 

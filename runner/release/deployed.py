@@ -1,7 +1,5 @@
 """Deployed model: from an environment's pin to a detector."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import NamedTuple
 

@@ -4,8 +4,6 @@ Both go through `serving.vision.detector`, as in the server. The verdict is a fi
 verdict, no error.
 """
 
-from __future__ import annotations
-
 import statistics
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """List of the store's model versions, with their figures and the environments that run them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any

@@ -4,8 +4,6 @@ kustomize makes a ConfigMap of it: lines of KEY=value, where everything behind t
 with `#` are skipped, so they can hold a note (kustomize: api/kv/kv.go, keyValuesFromLine).
 """
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import NamedTuple

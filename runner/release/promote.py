@@ -3,8 +3,6 @@
 Nothing is deployed here. Argo CD reads the pin from Git: commit it to deploy, `git revert` to undo.
 """
 
-from __future__ import annotations
-
 import tempfile
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Provenance of a model: metadata of its file, commit of the work tree, versions of the libraries."""
 
-from __future__ import annotations
-
 import importlib.metadata
 import platform
 from contextlib import suppress

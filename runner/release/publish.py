@@ -7,8 +7,6 @@ models/<model>/<n>/manifest.json    from here on the version exists
 models/<model>/latest.json          the newest version that passed the gate
 """
 
-from __future__ import annotations
-
 import json
 import tempfile
 from concurrent.futures import ThreadPoolExecutor

@@ -4,8 +4,6 @@ Found boxes are matched to labelled ones once; a draw only changes the pictures'
 cumulative sums each. The average precision is COCO's, as in `runner.stages.evaluate.metrics`; a test compares both.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple

@@ -1,7 +1,5 @@
 """Verdict of the gate: its file, its table, its text."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from pydantic import ValidationError

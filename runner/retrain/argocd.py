@@ -8,8 +8,6 @@ Form: https://docs.github.com/en/webhooks/webhook-events-and-payloads#push
 Argo CD: util/webhook/webhook.go, affectedRevisionInfo and GetWebURLRegex
 """
 
-from __future__ import annotations
-
 import hashlib
 import hmac
 import json

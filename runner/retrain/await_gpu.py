@@ -3,8 +3,6 @@
 The Pod comes from the PodTemplate `gpu-probe`. Time while another of our runs holds a GPU does not count.
 """
 
-from __future__ import annotations
-
 import re
 import time
 from contextlib import suppress

@@ -5,8 +5,6 @@ only pinned when it was trained with the committed params.yaml: a run with other
 CPU's limits, has another file.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The branch that retrains follow: clone it, check it for newer commits."""
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -4,8 +4,6 @@ A Task reads its environment: RUN (the PipelineRun's name), REVISION, REPO_URL, 
 KEY=VALUE), and the variables that its function names. It writes each result to a file in the folder RUNNER_RESULTS.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import signal
@@ -28,7 +26,7 @@ TASKS = {
 _WITHOUT_STORE = ("supersede", "await-gpu")
 
 
-def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_parsers(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add `task` to `python -m runner`."""
     task = commands.add_parser("task", help="a Task of gitops/pipelines")
     task.set_defaults(run=_run)

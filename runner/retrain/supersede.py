@@ -4,8 +4,6 @@ Newer means newer in the branch's history: a webhook delivery may come late or t
 Trials, runs with values of their own, neither cancel nor are cancelled, because they are never pinned.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from runner.cluster.api import RUNS, Cluster

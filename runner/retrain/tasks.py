@@ -4,8 +4,6 @@ Tasks share no disk. Data pass through DVC's remote and its run cache; params.ya
 `pipeline/<run>/` in the store, where each Task overwrites those of the Tasks before it.
 """
 
-from __future__ import annotations
-
 import fcntl
 import json
 import shutil

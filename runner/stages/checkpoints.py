@@ -4,8 +4,6 @@ Ultralytics writes `last.pt` in place. So the state after each epoch is copied, 
 appears by a rename and lists the digests of its files.
 """
 
-from __future__ import annotations
-
 import json
 import shutil
 from pathlib import Path

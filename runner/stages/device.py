@@ -1,7 +1,5 @@
 """Training device: check that it exists and fits the batch."""
 
-from __future__ import annotations
-
 from runner.errors import StageError
 
 

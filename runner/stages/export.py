@@ -4,8 +4,6 @@ Batch, height and width are dynamic, so that the server can fit the input to eac
 `rect`). Ultralytics' date in the metadata is removed: equal weights give equal bytes.
 """
 
-from __future__ import annotations
-
 import io
 import json
 import shutil

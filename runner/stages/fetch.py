@@ -1,7 +1,5 @@
 """Stage fetch: draw the sample, or unpack the dataset's version from the store."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from runner.config.schema import SampleConfig

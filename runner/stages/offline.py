@@ -4,8 +4,6 @@ Uses environment variables of Ultralytics and a settings folder of our own. Call
 imported.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 from pathlib import Path

@@ -6,8 +6,6 @@ the cores this process may use). With Dask, `DASK_SCHEDULER_ADDRESS` names the s
 project's folder under the same path.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor

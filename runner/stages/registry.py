@@ -4,8 +4,6 @@ Composed files are read and outputs written only here; the functions do not know
 stage runs, because torch alone takes seconds.
 """
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Callable

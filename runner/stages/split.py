@@ -4,8 +4,6 @@ The part depends only on a hash of the picture's key and the seed. The key is th
 name, so that frames of one clip stay together, or else the digest of the picture's bytes.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re

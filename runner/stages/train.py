@@ -3,8 +3,6 @@
 Checkpoints are in `.work/train/<digest of all inputs>/`: a run with the same inputs resumes, others start anew.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

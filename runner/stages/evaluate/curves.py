@@ -1,7 +1,5 @@
 """Curves and confusion matrix, as tables for `dvc plots` and as pictures."""
 
-from __future__ import annotations
-
 import csv
 import warnings
 from collections.abc import Iterable, Sequence

@@ -5,8 +5,6 @@ Each picture is inferred once, and its output is used twice. Average precision u
 precision, recall, confusion and misses use the server's answer: one class per box.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from pathlib import Path

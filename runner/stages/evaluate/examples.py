@@ -1,7 +1,5 @@
 """Pictures of a part with their labels, and the model's detections in them."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor

@@ -5,8 +5,6 @@ an overlap of 0.5: in order of confidence, each found box takes the free labelle
 most.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -31,7 +29,7 @@ class Boxes:
     class_ids: Ids  # (N,) int64
     confidences: Floats  # (N,) float64, 0 to 1; 1 for labelled boxes
 
-    def take(self, index: NDArray[np.intp]) -> Boxes:
+    def take(self, index: NDArray[np.intp]) -> "Boxes":
         """Return the boxes at these positions."""
         return Boxes(self.xyxy_px[index], self.class_ids[index], self.confidences[index])
 

@@ -1,7 +1,5 @@
 """Drawings of the pictures with the worst errors: missed, false and confused boxes."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from pathlib import Path

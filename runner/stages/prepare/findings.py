@@ -1,7 +1,5 @@
 """Findings of `prepare`, and the data gate, which decides whether the dataset may be trained on."""
 
-from __future__ import annotations
-
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any

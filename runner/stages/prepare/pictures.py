@@ -4,8 +4,6 @@ A prepared picture depends only on its source's bytes, a few settings and this c
 these: after a kill, or when pictures are added, only new ones are decoded.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Iterator, Mapping

@@ -1,7 +1,5 @@
 """Check every picture and label, convert all to one form, and report the files left out."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Report of a dataset: its content and the files left out, as JSON and as an HTML page."""
 
-from __future__ import annotations
-
 import json
 import sys
 from pathlib import Path
