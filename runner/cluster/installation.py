@@ -23,6 +23,7 @@ SELECTOR = f"{LABEL}={OURS}"
 PREFIX = "flywheel-"
 SERVING = "serving-"  # prefix of the ApplicationSet's Applications; the environment follows
 TRACKING = "argocd.argoproj.io/tracking-id"
+OPTIONS = "argocd.argoproj.io/sync-options"
 ARGO_CD = [("argoproj.io", kind) for kind in ("Application", "ApplicationSet", "AppProject")]
 #: Namespaces of the Argo CDs that ran an earlier version's Applications; the last one runs this version's.
 NAMESPACES = {"openshift": ("openshift-gitops", "flywheel-gitops"), "kubernetes": ("argocd",)}
@@ -89,6 +90,7 @@ def migrate(objects: list[Manifest], platform: str, say: Say) -> None:
                 f"'{json.dumps(DEFAULT_PROJECT)}'"
             )
     names = {str(obj["metadata"]["name"]) for obj in objects if obj["kind"] in ("Application", "ApplicationSet")}
+    wanted = {(*_kind(obj), obj["metadata"]["name"]) for obj in objects}
     count = 0
     unlabelled = {kind for kind in kinds if kind[1] in UNLABELLED}
     tracked = _listed(served, kinds - unlabelled, "-A", "-l", SELECTOR) + _listed(served, unlabelled, "-A")
@@ -96,10 +98,17 @@ def migrate(objects: list[Manifest], platform: str, say: Say) -> None:
         meta = obj["metadata"]
         if not is_ours(obj) and not meta.get("namespace", "").startswith(PREFIX):
             continue
-        if new := retracked((meta.get("annotations") or {}).get(TRACKING, ""), names):
+        annotations = meta.get("annotations") or {}
+        new: str | None = retracked(annotations.get(TRACKING, ""), names)
+        # Argo CD may not prune it, and would show its Application as OutOfSync for ever.
+        is_left = "Prune=false" in annotations.get(OPTIONS, "") and (*_kind(obj), meta["name"]) not in wanted
+        if is_left and TRACKING in annotations:
+            new = None
+            say(f"  {_name(obj)}: of an earlier version, stays and is used by nothing; yours to delete")
+        if new != "":
             patch = {"metadata": {"annotations": {TRACKING: new}}}
             _patch(_resource(obj["apiVersion"], obj["kind"]), meta.get("namespace"), meta["name"], patch)
-            count += 1
+            count += new is not None
     if count:
         say(f"  {count} objects are tracked by the Applications of this version now")
 

@@ -212,6 +212,20 @@ def test_an_application_is_patient_and_careful_when_it_syncs(platform: str) -> N
 
 
 @pytest.mark.parametrize("platform", PLATFORMS)
+def test_a_sync_does_not_wait_for_claims_that_nothing_mounts(platform: str) -> None:
+    """With PruneLast it would, for ever, whenever it prunes: an unmounted claim is Pending, which is not Healthy."""
+    leaves, with_claims = {f"gitops/{leaf.path}": leaf for leaf in gitops.leaves()}, set()
+    for application in gitops.applications(platform):
+        leaf = leaves.get(application["spec"]["source"]["path"].replace("REPLACE-ME", platform))
+        claims = {obj["metadata"]["name"] for obj in leaf.of_kind("PersistentVolumeClaim")} if leaf else set()
+        mounted = str([obj["spec"] for obj in leaf.of_kind("Deployment", "StatefulSet")]) if leaf else ""
+        if any(f"'claimName': '{name}'" not in mounted for name in claims):
+            with_claims.add(application["metadata"]["name"])
+            assert "PruneLast=true" not in application["spec"]["syncPolicy"]["syncOptions"]
+    assert with_claims == {"flywheel-pipelines"}
+
+
+@pytest.mark.parametrize("platform", PLATFORMS)
 def test_prod_is_synced_by_hand_when_the_others_are_not(platform: str) -> None:
     (serving,) = gitops.leaf(f"argocd/overlays/{platform}").of_kind("ApplicationSet")
     template = serving["spec"]["template"]["spec"]

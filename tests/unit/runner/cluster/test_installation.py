@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from runner.cluster import kubectl
-from runner.cluster.installation import LABEL, TRACKING, migrate, require_ours, retracked
+from runner.cluster.installation import LABEL, OPTIONS, TRACKING, migrate, require_ours, retracked
 from runner.errors import ClusterError
 
 Object = dict[str, Any]
@@ -68,7 +68,8 @@ class Cluster:
                 if value is None:
                     found["metadata"].pop(field, None)
                 else:
-                    found["metadata"][field] = found["metadata"].get(field, {}) | value
+                    merged = found["metadata"].get(field, {}) | value
+                    found["metadata"][field] = {key: each for key, each in merged.items() if each is not None}
         return subprocess.CompletedProcess([], 0, "", "")
 
     @staticmethod
@@ -173,6 +174,17 @@ def test_applications_of_before_go_and_what_they_applied_stays_and_is_tracked(cl
         "other": "serving-dev",
     }
     assert any("AppProject default in argocd was emptied" in line for line in said)
+
+
+def test_what_stays_unused_is_nobodys_when_an_earlier_version_kept_it_from_pruning(cluster: Cluster) -> None:
+    kept = [make("ConfigMap", name, "flywheel-dev", tracking=f"flywheel-root:/ConfigMap:x/{name}") for name in "ab"]
+    for each in kept:
+        each["metadata"]["annotations"][OPTIONS] = "Prune=false,Delete=false"
+    cluster.objects += kept
+    said: list[str] = []
+    migrate([*NEW, make("ConfigMap", "b", "flywheel-dev")], "kubernetes", said.append)
+    assert [TRACKING in each["metadata"]["annotations"] for each in kept] == [False, True]
+    assert [line for line in said if "ConfigMap a in flywheel-dev" in line] == said
 
 
 def test_it_goes_on_when_it_was_cut_off_and_rests_when_it_is_done(cluster: Cluster) -> None:
