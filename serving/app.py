@@ -11,13 +11,13 @@ from serving.lifespan import lifespan
 from serving.middleware import RequestMiddleware
 from serving.openapi import DESCRIPTION, PAGE, STATIC, TAGS
 from serving.routes import detect, feedback, operations
-from serving.settings import Settings, read_settings
+from serving.settings import read_settings
 from serving.state import State
 
 
-def create_app(settings: Settings | None = None) -> FastAPI:
-    """Create the server; None: settings from the environment, a wrong one exits with a message."""
-    settings = settings or read_settings()
+def create_app() -> FastAPI:
+    """Create the server with the settings of the environment; a wrong one exits with a message."""
+    settings = read_settings()
     logs.configure(settings.log_level)
     routers = [detect.router, feedback.router, operations.router]
     if importlib.util.find_spec("av"):

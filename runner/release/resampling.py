@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from runner.stages.evaluate.metrics import Boxes, Floats, Ids, matched
 
 RECALLS = np.linspace(0, 1, 101)  # recalls at which COCO samples the precision
-_CELLS = 4_000_000  # largest array of counts: right boxes x pictures
 
 
 @dataclass(frozen=True)
@@ -57,29 +56,13 @@ def ap50(ranked: Ranked, weights: Ids) -> Floats:
     labelled = weights @ ranked.labelled
     hits = np.flatnonzero(ranked.right)
     right = np.cumsum(weights[:, ranked.pictures[hits]], axis=1)
-    precision = right / np.maximum(np.cumsum(_found_between(ranked, hits, weights), axis=1), 1)
+    found = np.array([row[ranked.pictures].cumsum()[hits] for row in weights])  # one by one, to save memory
+    precision = right / np.maximum(found, 1)
     # COCO's rule: at each of 101 recalls the best precision at that or a higher recall; then the mean.
     best = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
     reached = np.searchsorted(RECALLS, right / np.maximum(labelled, 1)[:, None], side="right")
     mean: Floats = (best * np.diff(reached, axis=1, prepend=0)).sum(axis=1) / len(RECALLS)
     return np.where(labelled > 0, mean, np.nan)
-
-
-def _found_between(ranked: Ranked, hits: NDArray[np.intp], weights: Ids) -> Floats:
-    """Return (draws, hits): boxes in each draw after one right box, up to and including the next.
-
-    As a product with the (hits, P) counts: for many pictures much faster than sums over all boxes in each draw.
-    """
-    pictures, between = weights.shape[1], np.zeros((len(weights), len(hits)))
-    floats = weights.astype(np.float32)  # exact: small whole numbers
-    step = max(1, _CELLS // pictures)
-    for start in range(0, len(hits), step):
-        part = hits[start : start + step]
-        first, last = (hits[start - 1] + 1 if start else 0), part[-1] + 1
-        cells = np.searchsorted(part, np.arange(first, last)) * pictures + ranked.pictures[first:last]
-        counts = np.bincount(cells, minlength=len(part) * pictures).reshape(len(part), pictures)
-        between[:, start : start + step] = floats @ counts.T.astype(np.float32)
-    return between
 
 
 def drop_of(before: Ranked, after: Ranked, weights: Ids, confidence: float) -> Drop:

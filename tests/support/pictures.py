@@ -1,7 +1,5 @@
 """Pictures and datasets for tests, and what is prepared of them."""
 
-from __future__ import annotations
-
 import io
 import json
 from pathlib import Path

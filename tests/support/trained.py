@@ -1,9 +1,8 @@
 """What a `dvc repro` leaves behind, made in a blink: a tiny model whose answers are known, measured for real."""
 
-from __future__ import annotations
-
 import json
 import shutil
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,12 @@ from PIL import Image
 from runner.config.compose import compose, write_stage_files
 from runner.config.override import NOTE
 from runner.config.schema import EvaluateConfig
+from runner.release.contents import releasing
+from runner.release.gate import gate
+from runner.release.publish import PublishResult, publish
 from runner.stages.evaluate.evaluate import evaluate
+from runner.store import open_store
+from serving.storage.manifest import Verdict
 from tests.conftest import PROJECT
 from tests.unit.conftest import model
 
@@ -27,11 +31,9 @@ LEFT, RIGHT = "0.25 0.5 0.25 0.25", "0.75 0.5 0.25 0.25"
 PRESETS = {"dataset": "sample", "model": "yolo11n_scratch", "augment": "none", "train": "smoke", "gate": "default"}
 
 
-def seeing(classes: int = 2, **metadata: Any) -> bytes:
-    """A model that finds both classes, or the first alone, or never the others that it knows."""
-    answers = np.zeros((4 + classes, 2), np.float32)
-    answers[:6] = ANSWERS[: 4 + classes]
-    return model(answers, bright=(5, 1) if classes > 1 else None, **metadata)
+def seeing(**metadata: Any) -> bytes:
+    """A model that finds both classes."""
+    return model(ANSWERS, bright=(5, 1), **metadata)
 
 
 def blind(**metadata: Any) -> bytes:
@@ -75,14 +77,14 @@ class Folders:
 class Trained:
     """A project after a `dvc repro`, with bright pictures of both classes in test."""
 
-    def __init__(self, folder: Path, onnx: bytes | None = None, *, pictures: int = 4, **params: Any) -> None:
+    def __init__(self, folder: Path, onnx: bytes | None = None, **params: Any) -> None:
         self.folder = folder
         shutil.copytree(PROJECT / "conf", folder / "conf")
         self.params: dict[str, Any] = {"presets": PRESETS, "gate": {"min_boxes": 1, "max_latency": 1000.0}}
         self.set(**params)
         self.folders = Folders(folder / "artifacts", seeing() if onnx is None else onnx)
         for part in ("val", "test"):
-            for number in range(pictures):
+            for number in range(4):
                 self.folders.add(part, f"{part}{number}", f"0 {LEFT}\n1 {RIGHT}\n", brightness=200 + number)
         self.repro()
 
@@ -115,3 +117,13 @@ class Trained:
         (artifacts / "model/best.pt").write_bytes(b"weights of " + self.folders.onnx.read_bytes()[:1000])
         (artifacts / "model/results.csv").write_text("epoch\n1\n")
         (self.folder / "dvc.lock").write_text("schema: '2.0'\n")
+
+    def judge(self) -> Verdict:
+        """Ask the gate."""
+        with chdir(self.folder):
+            return gate(self.folder)
+
+    def publish(self) -> PublishResult:
+        """Publish the model that the gate judged."""
+        with chdir(self.folder), releasing(self.folder) as release:
+            return publish(open_store(self.folder), release)

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from serving.answering import Parameters, predict, remember, resolve
-from serving.errors import Refused
 from serving.settings import Settings
 from serving.state import State
 from serving.storage.endpoint import endpoint_of_environment
@@ -30,13 +29,6 @@ def state(tmp_path: Path, tiny_model: Callable[..., bytes]) -> Iterator[State]:
     state._loaded(state.loader.model)
     yield state
     state.workers.stop()
-
-
-def test_not_ready_until_the_model_is_loaded(state: State) -> None:
-    state.loader.model = None
-    with pytest.raises(Refused) as caught:
-        resolve(state, Parameters())
-    assert (caught.value.status_code, caught.value.reason) == (503, "not_ready")
 
 
 @pytest.mark.parametrize(
@@ -65,13 +57,3 @@ def test_shown_remembered_and_offered(
     remember(state, prediction, query)
     assert state.recent.get("1") is prediction
     assert f"flywheel_capture_queue_length {float(captured)}" in state.metrics.text().decode()
-
-
-@pytest.mark.parametrize(
-    ("data", "status"), [(b"no picture", 415), (b"\x89PNG\r\n\x1a\n", 400), (shade(0, 99, 99), 413)]
-)
-def test_refused_by_the_pictures_fault(data: bytes, status: int, state: State) -> None:
-    state.settings = state.settings.model_copy(update={"max_picture_pixels": 64 * 64})
-    with pytest.raises(Refused) as caught:
-        asyncio.run(predict(state, "1", data, resolve(state, Parameters()), 0))
-    assert caught.value.status_code == status

@@ -15,9 +15,7 @@ from serving.monitoring import Metrics
 from serving.prediction import Prediction, RecentPredictions
 from serving.responses import Result, Timings
 from serving.settings import Settings
-from serving.storage import objects as storage
 from serving.storage.detections import Box, Detection, ModelName
-from serving.storage.objects import StorageError
 from tests.support.pictures import encoded
 
 MODEL = ModelName(name="flying", version="3", sha256="a" * 64)
@@ -101,21 +99,6 @@ def test_dropped_and_counted(
     files, metrics = captured(tmp_path, offered, **settings)
     assert len(files) == 2 * written
     assert f'flywheel_captures_dropped_total{{reason="{reason}"}} {float(len(offered) - written)}' in metrics
-
-
-def test_waits_and_is_written_when_the_store_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    really = storage.write
-    tries: list[str] = []
-
-    def failing(*arguments: Any) -> None:
-        tries.append(arguments[1])
-        if len(tries) < 3:
-            raise StorageError("away")
-        really(*arguments)
-
-    monkeypatch.setattr("serving.capture.write", failing)
-    files, _ = captured(tmp_path, [prediction(1)])
-    assert [file.suffix for file in files] == [".jpg", ".json"]
 
 
 def test_given_up_and_counted_when_the_store_stays_away(tmp_path: Path) -> None:

@@ -1,7 +1,5 @@
 """The model card: every figure of the manifest, and hostile names as plain text."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from runner.release.card import model_card

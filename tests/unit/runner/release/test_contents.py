@@ -1,18 +1,14 @@
 """What a version is made of: it needs the gate's verdict on this very model, and says what Git knows of it."""
 
-from __future__ import annotations
-
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from runner.errors import StageError, StoreError
 from runner.release.contents import releasing
-from runner.release.gate import gate
 from runner.release.verdict import verdict_file
 from serving.storage.manifest import Manifest
-from tests.support.projects import IDENTITY
+from tests.support.projects import IDENTITY, git
 from tests.support.trained import Trained, blind
 
 
@@ -22,18 +18,13 @@ def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Trained:
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
     trained = Trained(tmp_path / "project")
     monkeypatch.chdir(trained.folder)
-    gate(trained.folder)
+    trained.judge()
     return trained
 
 
 def manifest_of(trained: Trained) -> Manifest:
     with releasing(trained.folder) as release:
         return release.manifest
-
-
-def git(folder: Path, *arguments: str) -> str:
-    command = ["git", *IDENTITY, *arguments]
-    return subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True).stdout.strip()
 
 
 def test_refused_when_the_verdict_is_about_another_model_or_other_criteria(trained: Trained) -> None:
@@ -69,7 +60,7 @@ def test_commit_and_changes_are_said_when_there_are_any(trained: Trained) -> Non
     git(trained.folder, "init", "-q")
     assert manifest_of(trained).work_tree.startswith("no commit: ")
     git(trained.folder, "add", "params.yaml", "conf")
-    git(trained.folder, "commit", "-qm", "first")
+    git(trained.folder, *IDENTITY, "commit", "-qm", "first")
     manifest = manifest_of(trained)
     assert manifest.commit == git(trained.folder, "rev-parse", "HEAD")
     assert manifest.work_tree == "as committed"  # artifacts, dvc.lock and the store do not count

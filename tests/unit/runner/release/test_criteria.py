@@ -1,7 +1,5 @@
 """The criteria by themselves: figures in, findings out."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

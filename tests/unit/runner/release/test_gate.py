@@ -1,7 +1,5 @@
 """The gate on real (tiny) models: candidate, deployed model, the pin between them, and every way it can be broken."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Callable
@@ -11,10 +9,8 @@ from typing import Any
 import pytest
 
 from runner.errors import DatasetError, StageError, StoreError
-from runner.release.contents import releasing
 from runner.release.gate import gate
-from runner.release.promote import choose, promote
-from runner.release.publish import publish
+from runner.release.promote import promote
 from runner.release.verdict import verdict_text
 from runner.store import open_store
 from serving.storage.manifest import Verdict
@@ -38,11 +34,8 @@ def deployed(trained: Trained) -> Trained:
 
 
 def deploy(trained: Trained) -> None:
-    gate(trained.folder)
-    store = open_store(trained.folder)
-    with releasing(trained.folder) as release:
-        publish(store, release)
-    version = choose(trained.folder, store, "dev", None, None)
+    trained.judge()
+    version, store = trained.publish().version, open_store(trained.folder)
     promote(trained.folder, store, "dev", version, force=False, allow_local=True)
 
 
@@ -199,13 +192,7 @@ def test_refused_when_the_pin_is_damaged(deployed: Trained) -> None:
         gate(deployed.folder)
 
 
-def test_refused_when_params_changed_since(trained: Trained) -> None:
-    trained.set(train={"epochs": 3}, split={"seed": 4})
-    with pytest.raises(StageError, match=r"changed for split, train,"):
-        gate(trained.folder)
-
-
-def test_refused_when_model_or_pictures_are_not_those_of_the_run(trained: Trained) -> None:
+def test_refused_when_params_model_or_pictures_are_not_those_of_the_run(trained: Trained) -> None:
     trained.folders.onnx.write_bytes(blind())
     with pytest.raises(StageError, match=r"metrics\.json .*1\.0.* 0\.5"):
         gate(trained.folder)
@@ -214,4 +201,8 @@ def test_refused_when_model_or_pictures_are_not_those_of_the_run(trained: Traine
         gate(trained.folder)
     trained.folders.onnx.unlink()
     with pytest.raises(StageError, match=r"export/model\.onnx is missing"):
+        gate(trained.folder)
+    trained.set(train={"epochs": 3}, split={"seed": 4})
+    trained.folders.onnx.touch()
+    with pytest.raises(StageError, match=r"changed for split, train,"):
         gate(trained.folder)

@@ -1,7 +1,5 @@
 """The pin: what is written is what kustomize reads, and what is not a pin is refused."""
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 from pathlib import Path

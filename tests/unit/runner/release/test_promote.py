@@ -1,7 +1,5 @@
 """promote: only what is there, whole, and passed the gate; everything else needs saying so, and leaves a note."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from pathlib import Path

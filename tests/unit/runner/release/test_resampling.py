@@ -1,7 +1,5 @@
 """Average precision of test pictures that are drawn anew, held against the library that `evaluate` uses."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 
@@ -52,14 +50,6 @@ def test_it_is_the_librarys_figure_when_each_picture_counts_once_or_is_drawn(
         drawn = np.repeat(np.arange(count), row)
         again = average_precision([labelled[i] for i in drawn], [found[i] for i in drawn], 3, 10_000)
         assert figures[:, number] == pytest.approx(again.map50, abs=1e-9, nan_ok=True)
-
-
-def test_the_figures_are_the_same_when_worked_on_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    labelled, found = pictures(50, 1, 3, 8)
-    (ranked,) = rank(labelled, found, 1)
-    whole = ap50(ranked, draw(50, 20))
-    monkeypatch.setattr("runner.release.resampling._CELLS", 150)
-    assert ap50(ranked, draw(50, 20)).tolist() == whole.tolist()
 
 
 def test_draws_are_repeatable_and_nothing_is_lost_when_both_are_the_same() -> None:

@@ -1,7 +1,5 @@
 """Checkpoints: whole or not there, the newest intact one is used."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

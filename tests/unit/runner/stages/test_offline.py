@@ -1,7 +1,5 @@
 """Ultralytics is kept from the network and from the user's settings."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

@@ -1,31 +1,41 @@
-"""What a training refuses, in words."""
+"""Refusals of a training: a device or batch that does not fit, an unknown architecture."""
 
-from __future__ import annotations
+from pathlib import Path
 
 import pytest
+import torch
 
 from runner.errors import StageError
+from runner.stages.device import check_device
+from runner.stages.offline import ultralytics_offline
 
 
-@pytest.fixture(scope="module", autouse=True)
-def offline(tmp_path_factory: pytest.TempPathFactory) -> None:
-    from runner.stages.offline import ultralytics_offline
+@pytest.mark.parametrize(
+    ("gpus", "device", "batch", "message"),
+    [
+        *((0, device, 8, None) for device in ("", "cpu")),
+        *((2, device, batch, None) for device, batch in (("", -1), ("1", -1), ("0,1", 16), ("cpu", 8))),
+        *((0, device, -1, "exactly one GPU, but no GPU") for device in ("", "cpu")),
+        (0, "0", 8, "GPU 0 asked for, but 0 are here"),
+        *((0, device, 8, f"RUNNER_DEVICE: found '{device}'") for device in ("gpu", "0,")),
+        (2, "0,1", -1, "exactly one GPU, but 2 GPUs"),
+        (2, "0,1", 7, "7 pictures cannot be shared by 2 GPUs"),
+        (2, "0,2", 8, "GPU 0,2 asked for, but 2 are here"),
+    ],
+)
+def test_device_is_refused_when_it_is_missing_or_the_batch_does_not_suit_it(
+    monkeypatch: pytest.MonkeyPatch, gpus: int, device: str, batch: int, message: str | None
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    if message is None:
+        check_device(device, batch)
+    else:
+        with pytest.raises(StageError, match=message):
+            check_device(device, batch)
 
-    ultralytics_offline(tmp_path_factory.mktemp("work"))
 
-
-def test_memory_is_named_when_it_does_not_suffice(monkeypatch: pytest.MonkeyPatch) -> None:
-    import runner.stages.train as module
-
-    def refuse(**_: object) -> None:
-        raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried 9 TB")
-
-    monkeypatch.setattr(module, "Trainer", refuse)
-    with pytest.raises(StageError, match=r"not enough memory for train.batch 512 at model.imgsz 640 .*smaller"):
-        module._fit({"batch": 512, "imgsz": 640, "model": "yolo11n.yaml"})
-
-
-def test_an_unknown_architecture_is_named_when_ultralytics_has_none() -> None:
+def test_an_unknown_architecture_is_named_when_ultralytics_has_none(tmp_path: Path) -> None:
+    ultralytics_offline(tmp_path)
     from runner.stages.train import check_architecture
 
     check_architecture("yolo11n.yaml")

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from serving.vision.detector import Detector, Options
 from serving.vision.metadata import ModelError
-from serving.vision.picture import PictureError, TooLargeError, decode
+from serving.vision.picture import decode
 from tests.support.shades import shade
 
 #                      cx  cy  w   h, airplane, helicopter; the input is 32x32
@@ -92,14 +92,6 @@ def test_input_hugs_the_picture_when_its_size_is_free(tiny_model: Model) -> None
     assert [round(float(found.confidences[0]), 2) for found in (wide, square)] == [1.7, 0.9]
 
 
-def test_picture_error_passes_when_unreadable(tiny_model: Model) -> None:
-    detector = Detector(tiny_model(GRID))
-    with pytest.raises(PictureError):
-        detector.detect(b"no picture")
-    with pytest.raises(TooLargeError, match=r"20x20 .* 100 "):
-        detector.detect(shade(0, 20, 20), Options(max_pixels=100))
-
-
 @pytest.mark.parametrize(
     "options",
     [
@@ -132,23 +124,3 @@ def test_refused_when_no_model(tmp_path: Path, tiny_model: Model) -> None:
 def test_refused_when_metadata_and_graph_disagree(change: dict[str, Any], message: str, tiny_model: Model) -> None:
     with pytest.raises(ModelError, match=message):
         Detector(tiny_model(GRID, **change))
-
-
-@pytest.fixture(scope="module")
-def aircraft(shared_data: Path) -> Detector:
-    """A small model that was really trained."""
-    return Detector(shared_data / "planes-helis.onnx")
-
-
-@pytest.mark.parametrize(("name", "scale"), [("exif6.jpg", 1), ("gray16.png", 1), ("pic.avif", 1), ("big_4x.jpg", 4)])
-def test_same_box_when_encoded_otherwise(name: str, scale: int, aircraft: Detector, shared_data: Path) -> None:
-    options = Options(confidence=0.4)
-    base = aircraft.detect((shared_data / "same-picture" / "base.jpg").read_bytes(), options)
-    data = (shared_data / "same-picture" / name).read_bytes()
-    found = aircraft.detect(data, options)
-    assert found.class_ids.tolist() == base.class_ids.tolist() == [0]
-    assert np.abs(found.boxes_xyxy_px / scale - base.boxes_xyxy_px).max() < 3
-    assert abs(float(found.confidences[0] - base.confidences[0])) < 0.06
-    assert (found.width, found.height) == (490 * scale, 412 * scale)
-    whole = aircraft.detect(decode(data), options)  # not reduced while decoding
-    assert np.abs(found.boxes_xyxy_px - whole.boxes_xyxy_px).max() < 8

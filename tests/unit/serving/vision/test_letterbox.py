@@ -19,11 +19,6 @@ def picture_of(image: Image.Image) -> Picture:
     return Picture(image, image.width, image.height, "PNG", 1, True)
 
 
-def test_no_boxes_when_none() -> None:
-    place = letterbox(640, 480, (320, 320))
-    assert to_picture(np.empty((0, 4), np.float32), place).shape == (0, 4)
-
-
 # Width, height, input, stride → input width and height, inner width and height, left, top; the values of
 # ultralytics.data.augment.LetterBox 8.4, with a stride those of `auto=True`, but at least half of the input.
 @pytest.mark.parametrize(

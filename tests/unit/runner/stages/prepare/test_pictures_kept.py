@@ -108,16 +108,3 @@ def test_old_settings_are_forgotten_when_nobody_came_back(shelf: Shelf) -> None:
     os.utime(old, (time.time() - 15 * 86400,) * 2)
     shelf.prepare(settings(max_width=32))
     assert not old.exists()
-
-
-@pytest.mark.parametrize("kind", ["threads", "processes"])
-def test_bytes_are_equal_when_several_work(shelf: Shelf, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
-    for width in range(40, 46):
-        shelf.put(f"{width}.gif", encoded(gradient(width), "GIF"))
-    first = shelf.prepare()
-    contents = {path.name: path.read_bytes() for path in shelf.kept.rglob("*.png")}
-    shelf.kept = shelf.kept.with_name("again")
-    monkeypatch.setenv("RUNNER_WORKERS", "2")
-    monkeypatch.setenv("RUNNER_PARALLEL", kind)
-    assert shelf.prepare() == first
-    assert {path.name: path.read_bytes() for path in shelf.kept.rglob("*.png")} == contents

@@ -1,5 +1,6 @@
 """prepare: labels beside their pictures, duplicates, classes; equal inputs give equal bytes."""
 
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -154,7 +155,10 @@ def test_refused_when_a_class_is_not_configured(data: RawDataset) -> None:
         data.prepare(["airplane"])
 
 
-def test_bytes_are_equal_when_the_input_is(data: RawDataset, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["threads", "processes", "dask"])
+def test_bytes_are_equal_when_the_input_is_whoever_works(
+    data: RawDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
     for number in range(8):
         data.put(f"ü {number}.png", f"{number % 2} 0.5 0.5 0.{number + 1} 0.5\n", encoded(gradient(30 + number), "GIF"))
     data.put("bad.jpg", data=b"")
@@ -166,6 +170,15 @@ def test_bytes_are_equal_when_the_input_is(data: RawDataset, tmp_path: Path) -> 
     for path in reversed(sorted(data.raw.rglob("*"))):
         if path.is_file():
             (again.raw / path.relative_to(data.raw)).write_bytes(path.read_bytes())
-    again.prepare(max_rejected=0.5)
+    monkeypatch.setenv("RUNNER_WORKERS", "2")
+    monkeypatch.setenv("RUNNER_PARALLEL", kind)
+    monkeypatch.chdir(again.folder)
+    again.raw = Path("raw")  # relative, as in the pipeline
+    with ExitStack() as stack:
+        if kind == "dask":
+            options = {"n_workers": 1, "dashboard_address": None, "worker_dashboard_address": None}
+            cluster = stack.enter_context(pytest.importorskip("distributed").LocalCluster(**options))
+            monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", cluster.scheduler_address)
+        again.prepare(max_rejected=0.5)
     assert again.contents() == first
     assert not any(str(tmp_path).encode() in content for content in first.values())

@@ -21,12 +21,6 @@ def labels(*boxes: tuple[float, float, float, float], class_id: int = 0) -> Labe
     return Labels(np.full(len(boxes), class_id), np.array(boxes, dtype=float).reshape(-1, 4), [], [])
 
 
-def summary(names: list[str], **changes: Any) -> dict[str, Any]:
-    pictures = {"found": 3, "kept": 2, "background": 1, "duplicates": 0, "unusable": 1}
-    counts = {"labels": {"found": 5, "unusable": 2}, "boxes": dict.fromkeys(names, 1)}
-    return {"pictures": pictures, **counts, "left_out": [], "notes": [], **changes}
-
-
 class Reported:
     """A dataset of grey pictures, and its report."""
 
@@ -39,7 +33,9 @@ class Reported:
             (folder / "dataset" / entry["image"]).write_bytes(encoded(Image.new("RGB", size, GREY), "PNG"))
 
     def write(self, names: list[str], **changes: Any) -> str:
-        values = summary(names, **changes)
+        pictures = {"found": 3, "kept": 2, "background": 1, "duplicates": 0, "unusable": 1}
+        counts = {"labels": {"found": 5, "unusable": 2}, "boxes": dict.fromkeys(names, 1)}
+        values = {"pictures": pictures, **counts, "left_out": [], "notes": [], **changes}
         write_report(self.folder / "report", values, self.folder / "dataset", self.index, self.boxes, names)
         assert json.loads((self.folder / "report/report.json").read_text(encoding="utf-8")) == values
         return (self.folder / "report/index.html").read_text(encoding="utf-8")
@@ -63,12 +59,9 @@ def test_names_and_reasons_are_shown_as_text_when_they_look_like_html(tmp_path: 
     for text in (name, file, reason, note):
         assert text not in page and text in html.unescape(page)
     assert "Left out (1)" in page and "Repaired (1)" in page
-
-
-def test_figures_are_on_the_page_when_pictures_were_left_out(tmp_path: Path) -> None:
-    page = " ".join(Reported(tmp_path, [], {}).write(["a"]).split())
-    assert "<b>2</b> of 3 pictures are in the dataset, 1 of them background without a box." in page
-    assert "0 are copies of others; 1 pictures and 2 of 5 label lines could not be used." in page
+    words = " ".join(page.split())
+    assert "<b>2</b> of 3 pictures are in the dataset, 1 of them background" in words
+    assert "0 are copies of others; 1 pictures and 2 of 5 label lines" in words
 
 
 def test_box_sizes_are_counted_when_drawn_as_bars(tmp_path: Path) -> None:
