@@ -4,7 +4,6 @@ import hashlib
 import os
 import stat
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,14 +14,14 @@ from runner.errors import DatasetError
 from tests.support.trees import read_tree
 
 
-def zipped(path: Path, files: dict[str, bytes], change: Callable[[zipfile.ZipInfo], None] | None = None) -> Path:
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as zip_file:
+def zipped(path: Path, files: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED, **properties: object) -> Path:
+    """Write a zip; `properties` are attributes of its members' ZipInfo, past what its constructor tidies up."""
+    with zipfile.ZipFile(path, "w") as zip_file:
         for name, content in files.items():
             info = zipfile.ZipInfo(name)
-            info.compress_type = zipfile.ZIP_DEFLATED
-            if change:
-                change(info)
-            zip_file.writestr(info, content)
+            for attribute, value in properties.items():
+                setattr(info, attribute, value)
+            zip_file.writestr(info, content, method)
     return path
 
 
@@ -77,12 +76,7 @@ def test_zip_is_unpacked_with_its_folders(tmp_path: Path) -> None:
 )
 def test_name_is_refused_when_it_could_do_harm(tmp_path: Path, reason: str, names: list[str]) -> None:
     for name in names:
-
-        def rename(info: zipfile.ZipInfo, name: str = name) -> None:
-            info.filename = name if info.filename == "placeholder" else info.filename  # past what ZipInfo tidies up
-
-        path = zipped(tmp_path / "a.zip", {"classes.txt": b"a", "placeholder": b""}, rename)
-        assert_refused(path, f"'.*': {reason}")
+        assert_refused(zipped(tmp_path / "a.zip", {"placeholder": b""}, filename=name), f"'.*': {reason}")
 
 
 @pytest.mark.parametrize(
@@ -90,10 +84,7 @@ def test_name_is_refused_when_it_could_do_harm(tmp_path: Path, reason: str, name
     [(stat.S_IFLNK, "a link"), *((kind, "a special file") for kind in (stat.S_IFIFO, stat.S_IFCHR, stat.S_IFSOCK))],
 )
 def test_links_and_special_files_are_refused(tmp_path: Path, kind: int, reason: str) -> None:
-    def special(info: zipfile.ZipInfo) -> None:
-        info.external_attr = (kind | 0o644) << 16
-
-    path = zipped(tmp_path / "a.zip", {"images/a.jpg": b"/etc/passwd"}, special)
+    path = zipped(tmp_path / "a.zip", {"images/a.jpg": b"/etc/passwd"}, external_attr=(kind | 0o644) << 16)
     assert_refused(path, rf"images/a\.jpg: {reason}")
 
 
@@ -167,22 +158,8 @@ def test_name_is_refused_when_it_says_utf8_and_is_not(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
-def test_zip_is_refused_when_its_content_is_damaged(tmp_path: Path, method: int) -> None:
-    def pack(info: zipfile.ZipInfo) -> None:
-        info.compress_type = method
-
-    path = zipped(tmp_path / "a.zip", {"good.txt": b"1", "bad.txt": os.urandom(1000)}, pack)
-    data = bytearray(path.read_bytes())
-    start = data.index(b"bad.txt") + 7
-    for index in range(start + 10, start + 30):
-        data[index] ^= 0xFF
-    path.write_bytes(data)
-    assert_refused(path, r"bad\.txt: damaged")
-
-
-def test_zip_is_refused_when_any_of_its_bytes_is_wrong_or_reads_as_before(tmp_path: Path) -> None:
-    """No byte of a zip can lead to anything but its content or a refusal."""
-    path = zipped(tmp_path / "a.zip", {"images/a.jpg": b"12345" * 9, "b.txt": b"2"})
+def test_zip_is_refused_when_any_of_its_bytes_is_wrong_or_reads_as_before(tmp_path: Path, method: int) -> None:
+    path = zipped(tmp_path / "a.zip", {"images/a.jpg": b"12345" * 9, "b.txt": b"2"}, method)
     whole = path.read_bytes()
     for index in range(len(whole)):
         path.write_bytes(whole[:index] + bytes([whole[index] ^ 0x41]) + whole[index + 1 :])
@@ -192,6 +169,8 @@ def test_zip_is_refused_when_any_of_its_bytes_is_wrong_or_reads_as_before(tmp_pa
         except DatasetError as error:
             assert str(error).startswith("a.zip: ")
             assert not out.exists()
+        else:
+            assert set(read_tree(out).values()) <= {b"12345" * 9, b"2"}
     assert not list(tmp_path.glob(".*"))
 
 

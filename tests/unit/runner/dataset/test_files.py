@@ -6,25 +6,22 @@ from pathlib import Path
 import pytest
 
 from runner.dataset.files import is_picture, label_places, list_files
+from tests.support.trees import write_tree
 
 
 def test_files_and_their_folders_are_known(tmp_path: Path) -> None:
     assert list_files(tmp_path).known == set()
-    (tmp_path / "a" / "b").mkdir(parents=True)
-    (tmp_path / "a" / "b" / "c.jpg").touch()
-    (tmp_path / "a" / "empty").mkdir()
+    (tmp_path / "a" / "empty").mkdir(parents=True)
+    write_tree(tmp_path, {"a/b/c.jpg": b""})
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "loop").symlink_to(tmp_path)
+    (tmp_path / "dead.jpg").symlink_to("nowhere")
     files = list_files(tmp_path)
     assert files.files == ["a/b/c.jpg"]
     assert files.known == {"", "a", "a/b", "a/b/c.jpg"}
     assert files.pictures_below("") == files.pictures_below("a") == ["a/b/c.jpg"]
     assert files.pictures_below("a/b/c") == []
-
-
-def test_what_is_no_file_is_left_out_with_a_reason(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "pipe")
-    (tmp_path / "loop").symlink_to(tmp_path)
-    (tmp_path / "dead.jpg").symlink_to("nowhere")
-    reasons = [line.split(",")[0] for line in list_files(tmp_path).ignored]
+    reasons = [line.split(",")[0] for line in files.ignored]
     assert reasons == ["dead.jpg: a link", "loop: a link", "pipe: neither a file nor a folder"]
 
 

@@ -86,6 +86,7 @@ def assert_is_workshop(raw: Path) -> None:
         *((f"s3://{bucket}/planes", DatasetError, rf"^s3://{bucket}/planes: names no bucket") for bucket in ("", "A")),
         ("full.zip", OSError, "No space left on device"),
         ("good.zip", StoreError, "^STORE_URI gs://bucket"),
+        ("no project.zip", ConfigError, r"params\.yaml"),
     ],
 )
 def test_nothing_changes_when_a_source_is_refused(
@@ -96,20 +97,17 @@ def test_nothing_changes_when_a_source_is_refused(
 
     (tmp_path / "empty").mkdir()
     bad = {"evil.zip": {"../evil.txt": b""}, "blank.zip": {"classes.txt": b"a\n\nb\n"}}
-    for name in ("evil.zip", "blank.zip", "直升机.zip", "full.zip", "good.zip"):
+    for name in ("evil.zip", "blank.zip", "直升机.zip", "full.zip", "good.zip", "no project.zip"):
         zip_tree(tmp_path / name, WORKSHOP | bad.get(name, {}))
+    project = tmp_path if source == "no project.zip" else repository
     if source == "full.zip":
         monkeypatch.setattr(shutil, "copyfile", full)
     if source == "good.zip":
         monkeypatch.setenv("STORE_URI", "gs://bucket")
     with pytest.raises(error, match=message):
-        add_dataset(source if source.startswith("s3:") else tmp_path / source, project=repository)
+        add_dataset(source if source.startswith("s3:") else tmp_path / source, project=project)
     assert read_tree(repository) == {"params.yaml": PARAMS.encode()}
 
-
-def test_source_is_refused_when_params_cannot_name_it(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"params\.yaml"):
-        add_dataset(zip_tree(tmp_path / "planes.zip", WORKSHOP), project=tmp_path)
 
 
 def test_version_is_stored_and_named(repository: Path, tmp_path: Path) -> None:
@@ -157,26 +155,18 @@ def test_same_dataset_gives_the_same_version_however_it_comes(
     assert read_tree(repository) == before
 
 
-def test_parts_of_the_source_are_kept(repository: Path, tmp_path: Path) -> None:
+def test_fetched_version_has_the_parts_and_is_the_same_version_when_it_is_added_again(
+    repository: Path, tmp_path: Path
+) -> None:
     assert "\nparts: train 1, val 1;" in add_dataset(write_tree(tmp_path / "planes", ROBOFLOW), project=repository)
-    fetched(repository, tmp_path)
+    assert fetched(repository, tmp_path) == ""
     raw = read_tree(tmp_path / "raw")
     assert raw["train.txt"] == b"images/a.png\n"
     name = raw["val.txt"].decode().strip()
     assert name != "images/a.png"
     assert raw[name] == PICTURES[1]
     assert raw[name.replace("images", "labels").replace("png", "txt")] == b"0 0.1 0.1 0.1 0.1\n"
-
-
-@pytest.mark.parametrize("files", [WORKSHOP, ROBOFLOW])
-def test_fetched_version_is_the_same_version_when_it_is_added_again(
-    repository: Path, tmp_path: Path, files: dict[str, bytes]
-) -> None:
-    add_dataset(write_tree(tmp_path / "planes", files), project=repository)
-    version = named(repository)
-    assert fetched(repository, tmp_path) == ""
     assert add_dataset(tmp_path / "raw", project=repository, name="planes").endswith("nothing changed")
-    assert named(repository) == version
 
 
 def test_name_is_made_of_the_file_name(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,10 +180,9 @@ def test_name_is_made_of_the_file_name(repository: Path, tmp_path: Path, monkeyp
 
 
 def test_name_is_refused_when_it_is_none(repository: Path, tmp_path: Path) -> None:
-    source = zip_tree(tmp_path / "planes.zip", WORKSHOP)
     for name in ("", "My Planes", "../x", "a" * 61, "-a"):
         with pytest.raises(DatasetError, match=f"^--name {name!r}: expected at most 60"):
-            add_dataset(source, project=repository, name=name)
+            add_dataset(tmp_path, project=repository, name=name)
 
 
 def test_preset_of_the_user_stays(repository: Path, tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """Pretrained weights: known by their first bytes, never opened as a pickle."""
 
-import hashlib
 import pickle
 import re
 import shutil
@@ -11,6 +10,7 @@ import pytest
 from runner.dataset.weights import add_weights, fetch_weights
 from runner.errors import ConfigError, StoreError
 from runner.store import open_store
+from runner.workspace import sha256_of
 from tests.support.trees import zip_tree
 
 PARAMS = "presets:\n  model: yolo11n\nweights:  # digests\n"
@@ -33,13 +33,9 @@ def repository(tmp_path: Path, project: Path, monkeypatch: pytest.MonkeyPatch) -
     return folder
 
 
-def torch_zip(path: Path, *more: str) -> Path:
-    files = {"data.pkl": pickle.dumps(Trap()), "version": b"3\n"} | dict.fromkeys(more, b"")
-    return zip_tree(path, {f"{path.stem}/{name}": content for name, content in files.items()})
+def torch_zip(path: Path) -> Path:
+    return zip_tree(path, {f"{path.stem}/data.pkl": pickle.dumps(Trap()), f"{path.stem}/version": b"3\n"})
 
-
-def sha256_of(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def test_weights_are_stored_and_their_digest_is_noted(repository: Path, tmp_path: Path) -> None:
@@ -57,25 +53,26 @@ def test_weights_are_stored_and_their_digest_is_noted(repository: Path, tmp_path
     assert (repository / "params.yaml").read_text() == f"{PARAMS}  yolo11n.pt: {sha256}\n"
 
 
-def test_new_file_of_the_same_name_takes_its_place(repository: Path, tmp_path: Path) -> None:
-    first = torch_zip(tmp_path / "best.pt")
-    sha256 = sha256_of(first)
-    assert "set model.base: best.pt in params.yaml" in add_weights(first, project=repository)
-    text = add_weights(torch_zip(first, "byteorder"), project=repository)
+def test_weights_of_older_torch_take_the_place_of_a_file_of_the_same_name(repository: Path, tmp_path: Path) -> None:
+    file = torch_zip(tmp_path / "best.pt")
+    sha256 = sha256_of(file)
+    assert "set model.base: best.pt in params.yaml" in add_weights(file, project=repository)
+    magic = pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2)
+    file.write_bytes(magic + pickle.dumps(Trap()))
+    text = add_weights(file, project=repository)
     assert f"params.yaml: best.pt now means this file, no longer the one with sha256 {sha256}" in text
     assert len(open_store(repository).list("weights/")) == 2
 
 
-def test_weights_of_older_torch_are_taken(repository: Path, tmp_path: Path) -> None:
-    magic = pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2)
-    (tmp_path / "old.pt").write_bytes(magic + pickle.dumps(Trap()))
-    assert "stored as" in add_weights(tmp_path / "old.pt", project=repository)
+TORCHSCRIPT = dict.fromkeys(("a/data.pkl", "a/constants.pkl", "a/code/a.py"), b"")
 
 
 @pytest.mark.parametrize(
     ("name", "content", "reason"),
     [
         ("a.pt", b"", "empty"),
+        ("a.pt", TORCHSCRIPT, "an export to TorchScript"),
+        ("b.pt", {"images/a.jpg": b""}, "a zip, but not one of torch"),
         ("a.pt", b"<html>404</html>", "not weights of torch"),
         ("a.pt", pickle.dumps({"a": Trap()}), "not weights of torch"),
         ("a.pt", b"version https://git-lfs.github.com/spec/v1\n", "a pointer of Git LFS"),
@@ -89,9 +86,11 @@ def test_weights_of_older_torch_are_taken(repository: Path, tmp_path: Path) -> N
     ],
 )
 def test_file_is_refused_when_it_is_not_weights(
-    repository: Path, tmp_path: Path, name: str, content: bytes | None, reason: str
+    repository: Path, tmp_path: Path, name: str, content: bytes | dict[str, bytes] | None, reason: str
 ) -> None:
-    if content is not None:
+    if isinstance(content, dict):
+        zip_tree(tmp_path / name, content)
+    elif content is not None:
         (tmp_path / name).write_bytes(content)
     with pytest.raises(StoreError, match=f"{re.escape(name)}: {reason}"):
         add_weights(tmp_path / name, project=repository)
@@ -99,18 +98,12 @@ def test_file_is_refused_when_it_is_not_weights(
     assert not (repository / "store").exists()
 
 
-def test_zip_is_refused_when_it_is_not_weights(repository: Path, tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match=r"a\.pt: an export to TorchScript"):
-        add_weights(torch_zip(tmp_path / "a.pt", "constants.pkl", "code/a.py"), project=repository)
-    with pytest.raises(StoreError, match=r"b\.pt: a zip, but not one of torch"):
-        add_weights(zip_tree(tmp_path / "b.pt", {"images/a.jpg": b""}), project=repository)
-    with pytest.raises(ConfigError, match=r"params\.yaml"):
-        add_weights(torch_zip(tmp_path / "a.pt"), project=tmp_path)
-
 
 def test_weights_are_fetched_once_and_checked(repository: Path, tmp_path: Path) -> None:
     file, work = torch_zip(tmp_path / "best.pt"), tmp_path / "work"
     sha256 = sha256_of(file)
+    with pytest.raises(ConfigError, match=r"params\.yaml"):
+        add_weights(file, project=tmp_path)
     add_weights(file, project=repository)
     store = open_store(repository)
     fetched = fetch_weights("best.pt", sha256, store, work)
