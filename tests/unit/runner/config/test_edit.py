@@ -4,8 +4,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import example, given
-from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
 from runner.config.edit import Key, get_param, set_params
@@ -98,17 +96,14 @@ def test_only_the_values_change(tmp_path: Path, text: str, values: dict[Key, str
 
 @pytest.mark.parametrize(
     "value",
-    ["no", "1e5", "12", "1_000", "0x1f", "0o17", "null", "~", "a: b", "a #b", "größe", "2026-01-01", "[", "1:30"],
+    [
+        *("no", "1e5", "12", "1_000", "0x1f", "0o17", "null", "~", "a: b", "a #b", "größe", "2026-01-01", "[", "1:30"),
+        *("0123456789e1", "012345678901", "1.5e3", "000000000000", ".5", "1e999"),  # digests are digits too
+    ],
 )
 def test_value_stays_a_text_for_every_reader(tmp_path: Path, value: str) -> None:
     text = edit(tmp_path, "a:\n  b: x\n", {("a", "b"): value})
     assert yaml.safe_load(text)["a"]["b"] == YAML(typ="safe", pure=True).load(text)["a"]["b"] == value
-
-
-@given(value=st.text("0123456789abcdefe", min_size=1, max_size=12))
-@example("0123456789e1")
-def test_digest_stays_a_text_for_every_reader(tmp_path_factory: pytest.TempPathFactory, value: str) -> None:
-    test_value_stays_a_text_for_every_reader(tmp_path_factory.mktemp("params"), value)
 
 
 @pytest.mark.parametrize(

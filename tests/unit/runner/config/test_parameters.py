@@ -6,23 +6,16 @@ from runner.config.parameters import Overrides, parse_overrides
 from runner.errors import ConfigError
 
 
-def test_the_workshops_names_become_ours_when_given() -> None:
-    given = ["MODEL_BASE=yolov5nu.pt", "BATCH_SIZE=-1", "NUM_EPOCHS=100", "GPU_TIMEOUT=12m", "IMG_RESIZE=Y"]
-    given += ["MAX_WIDTH=200", "MODEL_NAME=model-autos", "GPU=N", "DEPLOY=y"]
-    values = ["model.base=yolov5nu.pt", "train.batch=-1", "train.epochs=100", "prepare.max_width=200"]
-    assert parse_overrides(given) == Overrides(
-        [*values, "model.name=model-autos", "gate.deploy=true"], {"gpu-timeout": "12m", "gpu": "off"}
-    )
-
-
 @pytest.mark.parametrize(
     ("given", "values", "params"),
     [
-        ("train.epochs=50", ["train.epochs=50"], {}),
-        ("+train.lr0=0.01", ["+train.lr0=0.01"], {}),
+        ("train.epochs=50 +train.lr0=0.01", ["train.epochs=50", "+train.lr0=0.01"], {}),
+        ("MODEL_BASE=yolov5nu.pt BATCH_SIZE=-1", ["model.base=yolov5nu.pt", "train.batch=-1"], {}),
+        ("MODEL_NAME=model-autos NUM_EPOCHS=100", ["model.name=model-autos", "train.epochs=100"], {}),
+        ("DEPLOY=y GPU=N GPU_TIMEOUT=12m", ["gate.deploy=true"], {"gpu": "off", "gpu-timeout": "12m"}),
         ("GPU=Y", [], {"gpu": "auto"}),
         ("IMG_RESIZE=N", ["prepare.max_width=null"], {}),
-        ("IMG_RESIZE=Y", [], {}),
+        ("IMG_RESIZE=Y MAX_WIDTH=200", ["prepare.max_width=200"], {}),
         ("split.group=a=b", ["split.group=a=b"], {}),
         ("DATASET_ZIP=store:a dataset.sha256=00", ["dataset.url=store:a", "dataset.sha256=00"], {}),
     ],

@@ -109,7 +109,6 @@ def test_nothing_changes_when_a_source_is_refused(
     assert read_tree(repository) == {"params.yaml": PARAMS.encode()}
 
 
-
 def test_version_is_stored_and_named(repository: Path, tmp_path: Path) -> None:
     text = add_dataset(str(zip_tree(tmp_path / "Planes & Helis_v2.zip", WORKSHOP)), project=repository)
     sha256 = named(repository)["sha256"]

@@ -37,7 +37,6 @@ def torch_zip(path: Path) -> Path:
     return zip_tree(path, {f"{path.stem}/data.pkl": pickle.dumps(Trap()), f"{path.stem}/version": b"3\n"})
 
 
-
 def test_weights_are_stored_and_their_digest_is_noted(repository: Path, tmp_path: Path) -> None:
     file = torch_zip(tmp_path / "yolo11n.pt")
     sha256 = sha256_of(file)
@@ -96,7 +95,6 @@ def test_file_is_refused_when_it_is_not_weights(
         add_weights(tmp_path / name, project=repository)
     assert (repository / "params.yaml").read_text() == PARAMS
     assert not (repository / "store").exists()
-
 
 
 def test_weights_are_fetched_once_and_checked(repository: Path, tmp_path: Path) -> None:

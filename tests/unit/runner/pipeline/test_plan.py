@@ -1,4 +1,7 @@
-"""The plan, on a small project whose dvc.lock is written by hand; tests/contract holds it against `dvc repro`."""
+"""The plan, on a small project whose dvc.lock is written by hand.
+
+tests/contract/test_reruns.py holds it against `dvc repro`, for keys, code and results that changed.
+"""
 
 import hashlib
 import json
@@ -10,7 +13,7 @@ import pytest
 import yaml
 
 from runner.config.compose import compose, stage_text
-from runner.errors import ConfigError, StageError
+from runner.errors import StageError
 from runner.pipeline.plan import Plan, make_plan
 
 PRESETS = {"dataset": "sample", "model": "yolo11n_scratch", "augment": "default", "train": "cpu", "gate": "default"}
@@ -77,26 +80,6 @@ def ran(project: Path, tmp_path: Path) -> Project:
     return Project(tmp_path / "ein Projekt ü", project)
 
 
-def test_nothing_would_run_when_nothing_changed(ran: Project) -> None:
-    assert make_plan(ran.folder) == Plan({}, ["compose", "fetch", "train"])
-
-
-def test_stages_would_run_when_they_never_did(ran: Project) -> None:
-    del ran.lock["train"]
-    ran.write()
-    assert ran.reasons() == {"train": ["never ran"]}
-    (ran.folder / "dvc.lock").unlink()
-    assert ran.reasons() == {stage: ["never ran"] for stage in ("compose", "fetch", "train")}
-
-
-def test_old_and_new_values_are_named_when_a_key_changed(ran: Project) -> None:
-    ran.write(train={"epochs": 7, "lr0": 0.01}, seed=3)
-    assert ran.reasons() == {
-        "compose": ["params.yaml changed"],
-        "train": ["seed: 0 → 3", "train.epochs: 5 → 7", "train.lr0: 0.002 → 0.01"],
-    }
-
-
 @pytest.mark.parametrize("place", ["workspace", "cache", "nowhere"])
 def test_old_values_are_found_when_the_presets_changed_too(ran: Project, place: str) -> None:
     preset = ran.folder / "conf/train/cpu.yaml"
@@ -120,20 +103,15 @@ def test_the_file_is_named_when_the_old_params_compose_no_more(ran: Project, par
     assert reason.startswith(f"{COMPOSED} changed")
 
 
-def test_the_stages_behind_would_run_when_one_does(ran: Project) -> None:
-    (ran.folder / "code.py").write_text("other\n")
-    assert ran.reasons() == {"fetch": ["code.py changed"], "train": ["fetch runs", "code.py changed"]}
-    (ran.folder / "code.py").unlink()
-    assert ran.reasons()["fetch"] == ["code.py is missing"]
-
-
-def test_a_stage_would_run_when_its_command_or_the_result_before_it_is_another(ran: Project) -> None:
-    ran.lock["fetch"]["outs"][0]["md5"] = "3" * 32
-    ran.write()
-    assert ran.reasons() == {"train": ["fetch has another result than this stage last saw"]}
+def test_a_stage_would_run_when_its_command_is_another_or_a_file_is_missing(ran: Project) -> None:
     ran.lock["fetch"]["cmd"] = "false"
-    ran.write()
-    assert ran.reasons() == {"fetch": ["its command changed"], "train": ["fetch runs"]}
+    ran.write(train={"epochs": 5, "lr0": 0.01})
+    (ran.folder / "code.py").unlink()
+    assert ran.reasons() == {
+        "compose": ["params.yaml changed"],
+        "fetch": ["its command changed", "code.py is missing"],
+        "train": ["train.lr0: 0.002 → 0.01", "fetch runs", "code.py is missing"],
+    }
 
 
 def test_a_stage_would_run_when_its_output_was_changed(ran: Project) -> None:
@@ -175,10 +153,6 @@ def test_all_would_run_from_the_training_on_when_the_store_has_not_its_result(ra
 
 
 def test_refused_when_nothing_can_be_planned(ran: Project) -> None:
-    ran.write(train={"epochs": 0})
-    with pytest.raises(ConfigError, match=r"train\.epochs: found 0"):
-        make_plan(ran.folder)
-    ran.write()
     (ran.folder / "dvc.yaml").write_text("stages: [")
     with pytest.raises(StageError, match=r"dvc\.yaml"):
         make_plan(ran.folder)
@@ -212,7 +186,6 @@ def test_text_and_json_give_the_reasons_and_what_the_run_cache_has() -> None:
         ([], [], "nothing"),
         (["compose"], [], "nothing"),
         (["compose", "evaluate"], [], "gate-only"),
-        (["compose", "train", "evaluate"], [], "train"),
         (["compose", "train", "evaluate"], ["evaluate"], "train"),
         (["compose", "train", "evaluate"], ["train"], "gate-only"),
         (["compose", "train", "evaluate"], ["train", "evaluate"], "gate-only"),
