@@ -14,7 +14,6 @@ import json
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
-from typing import Any
 from urllib.parse import urlsplit
 
 from runner.forge.github import remote_of
@@ -45,7 +44,13 @@ def _send(repository: str, branch: str, commit: str, files: Sequence[str], envir
         return f"{URL} is {url}, expected https://…"
     if not page:
         return f"{repository} names no server"
-    body = json.dumps(event(page, branch, commit, files)).encode()
+    event = {
+        "ref": f"refs/heads/{branch}",
+        "after": commit,
+        "repository": {"html_url": page, "full_name": urlsplit(page).path.strip("/")},
+        "commits": [{"id": commit, "added": [], "removed": [], "modified": list(files)}],
+    }
+    body = json.dumps(event).encode()
     request = urllib.request.Request(url, body, method="POST")
     request.add_header("Content-Type", "application/json")
     request.add_header("X-GitHub-Event", "push")
@@ -62,13 +67,3 @@ def _send(repository: str, branch: str, commit: str, files: Sequence[str], envir
         return f"{url} answered {error.code}: {said}"
     except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
         return f"{url}: {error}"
-
-
-def event(page: str, branch: str, commit: str, files: Sequence[str]) -> dict[str, Any]:
-    """Return a push event with the fields that Argo CD reads; `page` is such as https://github.com/owner/name."""
-    return {
-        "ref": f"refs/heads/{branch}",
-        "after": commit,
-        "repository": {"html_url": page, "full_name": urlsplit(page).path.strip("/")},
-        "commits": [{"id": commit, "added": [], "removed": [], "modified": list(files)}],
-    }

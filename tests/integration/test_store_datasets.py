@@ -8,7 +8,6 @@ import yaml
 
 from runner.dataset.prefix import fetch_uri
 from runner.dataset.versions import add_dataset, fetch_dataset
-from runner.dataset.weights import add_weights, fetch_weights
 from runner.errors import DatasetError, StoreError
 from runner.store import open_store
 from runner.store.verify import verify_store
@@ -64,14 +63,6 @@ def test_dataset_is_the_same_version_when_it_comes_from_a_prefix_a_zip_or_a_fold
     assert len(list((tmp_path / "raw" / "images").iterdir())) == 60
     assert verify_store(store)[1]
     assert [path.name for path in (repository / ".work").iterdir()] == []
-
-
-def test_weights_come_back_when_a_training_wants_them(bucket: str, repository: Path, tmp_path: Path) -> None:
-    add_weights(zip_tree(tmp_path / "tiny.pt", {"tiny/data.pkl": b""}), project=repository)
-    sha256 = yaml.safe_load((repository / "params.yaml").read_text())["weights"]["tiny.pt"]
-    file = fetch_weights("tiny.pt", sha256, open_store(repository), tmp_path / "work")
-    assert file.read_bytes() == (tmp_path / "tiny.pt").read_bytes()
-    assert verify_store(open_store(repository))[1]
 
 
 @pytest.mark.parametrize(

@@ -9,17 +9,19 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 
 from runner.workspace import link, outputs, project_root, remove_stale, work_folder, write_text, writing
+from tests.support.processes import until
 
 STAGE = """
-import sys, time
+import sys
 from runner.workspace import outputs
 with outputs("x", "out") as (out,):
     print("begun", flush=True)
-    time.sleep(float(sys.argv[1]))
-    (out / "by").write_text(sys.argv[2])
+    sys.stdin.read()
+    (out / "by").write_text(sys.argv[1])
 """
 
 
@@ -35,9 +37,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def start(project: Path, *command: str, **environment: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        command, env=os.environ | {"PYTHONPATH": str(project)} | environment, stdout=subprocess.PIPE, text=True
-    )
+    environment = os.environ | {"PYTHONPATH": str(project)} | environment
+    return subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
 def said(process: subprocess.Popen[str]) -> str:
@@ -45,18 +46,12 @@ def said(process: subprocess.Popen[str]) -> str:
     return process.stdout.readline().strip()
 
 
-def ended(pid: int) -> bool:
-    """Whether a process that is not our child is gone within some seconds."""
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return True
-        if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
-            return True
-        time.sleep(0.05)
-    return False
+def has_ended(pid: int) -> bool:
+    """Whether a process that is not our child is gone, or waits for its parent's look."""
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 def test_old_outputs_and_remains_of_a_kill_give_way_when_a_stage_runs_again(here: Path) -> None:
@@ -95,16 +90,15 @@ def test_work_folder_is_where_it_is_told(here: Path, tmp_path: Path, monkeypatch
 
 
 def test_the_second_waits_when_a_stage_runs_already(here: Path, project: Path) -> None:
-    first = start(project, sys.executable, "-c", STAGE, "2", "first")
+    first = start(project, sys.executable, "-c", STAGE, "first")
     assert said(first) == "begun"
-    second = start(project, sys.executable, "-c", STAGE, "3", "second")
+    second = start(project, sys.executable, "-c", STAGE, "second")
     assert said(second) == "x: waiting for another process that runs this stage here"
-    assert first.poll() is None
+    first.communicate()
     assert said(second) == "begun"
     assert (here / "artifacts/out/by").read_text() == "first"
-    for process in (first, second):
-        process.communicate()
-        assert process.returncode == 0
+    second.communicate()
+    assert first.returncode == second.returncode == 0
     assert (here / "artifacts/out/by").read_text() == "second"
 
 
@@ -123,7 +117,7 @@ def test_the_stage_ends_with_its_children_when_dvc_is_killed(here: Path, project
     assert len(pids) == 2
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    assert [ended(pid) for pid in pids] == [True, True]
+    assert until(lambda: all(map(has_ended, pids)), 20)
     assert not (here / "artifacts").exists()
     with outputs("x", "out"):
         pass
@@ -131,13 +125,11 @@ def test_the_stage_ends_with_its_children_when_dvc_is_killed(here: Path, project
 
 
 def test_the_stage_goes_on_when_no_dvc_started_it(here: Path, project: Path) -> None:
-    parent = f"import subprocess; subprocess.Popen([{sys.executable!r}, '-c', {STAGE!r}, '1', 'orphan'])"
+    parent = f"import subprocess; subprocess.Popen([{sys.executable!r}, '-c', {STAGE!r}, 'orphan'])"
     process = start(project, sys.executable, "-c", parent)
     assert said(process) == "begun"
-    process.communicate()
-    deadline = time.monotonic() + 20
-    while not (here / "artifacts/out/by").exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
+    process.wait()
+    process.communicate()  # with the end of its input the stage ends
     assert (here / "artifacts/out/by").read_text() == "orphan"
 
 

@@ -11,6 +11,7 @@ import pytest
 from runner.label_studio.captures import Capture, CaptureStore, count_captures, read_captures
 from runner.label_studio.regions import LabelledBox
 from tests.support.captures import MODEL, keep_capture
+from tests.support.trees import write_tree
 
 LONG_AGO = date(2020, 1, 1)
 Keep = Callable[..., str]
@@ -30,11 +31,6 @@ def captures(folder: Path, *known: str, since: date = LONG_AGO) -> list[Capture]
 
 def request_ids(found: list[Capture]) -> list[str]:
     return [each.answer.request_id for each in found]
-
-
-def test_nothing_is_found_when_nothing_was_captured(tmp_path: Path) -> None:
-    assert captures(tmp_path) == []
-    assert not count_captures(CaptureStore(tmp_path, str(tmp_path)), "planes")
 
 
 def test_the_models_boxes_are_fractions_when_nobody_corrected_them(tmp_path: Path, keep: Keep) -> None:
@@ -64,15 +60,13 @@ def test_the_most_useful_come_first_when_sorted(tmp_path: Path, keep: Keep) -> N
     assert request_ids(found) == [missed, nothing, low, sure, confirmed]
 
 
-def test_known_captures_are_read_again_when_they_have_feedback(tmp_path: Path, keep: Keep) -> None:
-    without, with_feedback = keep(), keep(feedback={"verdict": "missed"})
-    assert request_ids(captures(tmp_path, without, with_feedback)) == [with_feedback]
-
-
-def test_old_captures_are_left_out_when_a_first_day_is_given(tmp_path: Path, keep: Keep) -> None:
+def test_old_and_known_captures_are_left_out_unless_they_have_feedback(tmp_path: Path, keep: Keep) -> None:
+    assert captures(tmp_path) == []
     keep(time=datetime(2026, 1, 1, tzinfo=UTC))
-    new = keep(time=datetime(2026, 1, 2, tzinfo=UTC))
-    assert request_ids(captures(tmp_path, since=date(2026, 1, 2))) == [new]
+    new, known = keep(time=datetime(2026, 1, 2, tzinfo=UTC)), keep()
+    with_feedback = keep(feedback={"verdict": "missed"})
+    found = captures(tmp_path, known, with_feedback, since=date(2026, 1, 2))
+    assert request_ids(found) == [new, with_feedback]
 
 
 @pytest.mark.parametrize("content", [b"{", b"[]", json.dumps({"width": 0}).encode()])
@@ -84,26 +78,22 @@ def test_the_file_is_named_when_it_is_damaged(tmp_path: Path, keep: Keep, conten
 
 
 def test_the_feedback_is_named_when_its_picture_was_not_captured(tmp_path: Path, keep: Keep) -> None:
+    """Other files are left out."""
     gone = keep(feedback={"verdict": "missed"})
-    for suffix in (".jpg", ".json"):
-        next(tmp_path.rglob(f"{gone}{suffix}")).unlink()
+    picture = next(tmp_path.rglob("*.jpg"))
+    for file in (picture, picture.with_suffix(".json")):
+        file.unlink()
+    for name in ("x.jpg", "x.json", f"{'f' * 32}.exe", f"{'f' * 32}.json", f"../someday/{'f' * 32}.feedback.json"):
+        write_tree(picture.parent, {name: b"{}"})
     found, (unusable,) = read_captures(CaptureStore(tmp_path, str(tmp_path)), LONG_AGO)
     assert not found and f"{gone}.feedback.json: " in unusable
 
 
-def test_other_files_are_left_out_when_they_lie_there(tmp_path: Path, keep: Keep) -> None:
-    keep()
-    folder = next(tmp_path.rglob("*.jpg")).parent
-    for name in ("x.jpg", "x.json", f"{'f' * 32}.exe", f"{'f' * 32}.json", f"../someday/{'f' * 32}.feedback.json"):
-        (folder / name).parent.mkdir(exist_ok=True)
-        (folder / name).write_bytes(b"{}")
-    assert len(captures(tmp_path)) == 1
-
-
 def test_captures_are_counted_by_version_when_asked(tmp_path: Path, keep: Keep) -> None:
+    store = CaptureStore(tmp_path, str(tmp_path))
+    assert not count_captures(store, "planes")
     keep(feedback={"verdict": "missed"})
     keep()
     keep(model=MODEL.model_copy(update={"version": "4"}))
     keep(model=MODEL.model_copy(update={"name": "birds"}))
-    counts = count_captures(CaptureStore(tmp_path, str(tmp_path)), "planes")
-    assert counts == {("3", "captured"): 2, ("3", "feedback"): 1, ("4", "captured"): 1}
+    assert count_captures(store, "planes") == {("3", "captured"): 2, ("3", "feedback"): 1, ("4", "captured"): 1}

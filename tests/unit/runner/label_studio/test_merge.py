@@ -1,4 +1,7 @@
-"""The dataset and the annotations, joined by digest: names and bytes stay where nothing changed."""
+"""The dataset and the annotations, joined by digest: names and bytes stay where nothing changed.
+
+Boxes of pictures that EXIF turns are upright in Label Studio, and in the dataset's frame in the dataset.
+"""
 
 import hashlib
 from collections.abc import Callable
@@ -6,11 +9,19 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from runner.dataset.labels import turn_boxes
 from runner.errors import LabelStudioError
 from runner.label_studio.annotations import Annotation
-from runner.label_studio.labelled_dataset import LabelledDataset, LabelledPicture, parse_boxes
+from runner.label_studio.labelled_dataset import (
+    LabelledDataset,
+    LabelledPicture,
+    dataset_boxes,
+    parse_boxes,
+    upright_boxes,
+)
 from runner.label_studio.merge import MergedDataset, check_merged, free_name, label_text, merge, same_boxes
 from runner.label_studio.regions import LabelledBox
 from tests.support.pictures import encoded, gradient, turned
@@ -85,6 +96,23 @@ def test_boxes_turn_back_when_the_new_picture_is_stored_sideways(tmp_path: Path)
     (tmp_path / "17").write_bytes(turned(6))
     new = drawn([LabelledBox("airplane", (0.25, 0.5, 0.1, 0.2))], "import", tmp_path / "17", "a.jpg")
     assert texts(merged([], {"new": new})) == {"a.jpg": b"0 0.500000 0.750000 0.200000 0.100000\n"}
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_boxes_come_back_when_the_picture_is_turned(orientation: int, tmp_path: Path) -> None:
+    boxes = [LabelledBox("a", (0.3, 0.2, 0.1, 0.3)), LabelledBox("b", (0.8, 0.6, 0.4, 0.2))]
+    stored = [box.xywhn for box in boxes]
+    picture = tmp_path / "a.jpg"
+    picture.write_bytes(turned(orientation))
+    upright = upright_boxes(boxes, picture, "stored")
+    assert np.allclose([box.xywhn for box in upright], turn_boxes(stored, orientation))
+    back = dataset_boxes(upright, picture, "stored")
+    assert [box.label for box in back] == ["a", "b"]
+    assert np.allclose([box.xywhn for box in back], stored)
+    assert upright_boxes([], picture, "stored") == []
+    assert upright_boxes(boxes, picture, "seen") == dataset_boxes(boxes, picture, "seen") == boxes
+    picture.write_bytes(b"nothing")
+    assert upright_boxes(boxes, picture, "stored") == dataset_boxes(boxes, picture, "stored") == boxes
 
 
 def test_names_stay_when_more_is_added_later(picture: Picture) -> None:
