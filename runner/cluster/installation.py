@@ -200,4 +200,4 @@ def _render(project: Path, path: Path) -> list[Manifest]:
     done = kubectl.run("kustomize", str(path), folder=project)
     if done.returncode:
         raise ClusterError(f"{path} does not render: {' '.join(done.stderr.split())}")
-    return [obj for obj in yaml.safe_load_all(done.stdout) if obj]
+    return [obj for obj in yaml.load_all(done.stdout, yaml.CSafeLoader) if obj]

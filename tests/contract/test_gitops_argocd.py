@@ -49,7 +49,9 @@ def allowed(name: str, field: str) -> set[tuple[str, str]]:
 
 @pytest.mark.parametrize("name", PROJECTS)
 def test_a_project_allows_the_kinds_and_the_namespaces_that_it_applies(name: str) -> None:
-    kinds = {(gitops.is_cluster_wide(obj), kind_of(obj)) for platform in PLATFORMS for obj in objects(platform, name)}
+    kinds = {
+        (obj["kind"] in gitops.CLUSTER_WIDE, kind_of(obj)) for platform in PLATFORMS for obj in objects(platform, name)
+    }
     for field, wide in (("clusterResourceWhitelist", True), ("namespaceResourceWhitelist", False)):
         assert allowed(name, field) == {kind for cluster_wide, kind in kinds if cluster_wide == wide}
     for platform in PLATFORMS:

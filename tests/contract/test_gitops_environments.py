@@ -70,7 +70,7 @@ def test_the_files_that_name_an_environment_are_those_of_the_readme() -> None:
 
 
 def test_it_is_wherever_another_one_is_when_it_was_added(tmp_path: Path) -> None:
-    root = Path(shutil.copytree(gitops.template(), tmp_path / "gitops"))
+    root = gitops.template(tmp_path)
     before = {leaf.path: words(leaf, LIKE) for leaf in gitops.leaves()}
     add(root)
     assert NEW in gitops.environments(root)

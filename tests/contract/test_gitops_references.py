@@ -202,5 +202,5 @@ def test_a_namespace_is_closed_when_pods_run_in_it(platform: str) -> None:
 @pytest.mark.parametrize("platform", PLATFORMS)
 def test_objects_have_a_namespace_when_they_can(platform: str) -> None:
     for obj in objects(platform):
-        cluster_wide = gitops.is_cluster_wide(obj)
+        cluster_wide = obj["kind"] in gitops.CLUSTER_WIDE
         assert ("namespace" in obj["metadata"]) != cluster_wide, f"{obj['kind']}/{obj['metadata']['name']}"

@@ -63,7 +63,7 @@ def test_argocd_is_there_when_openshift_is_bootstrapped_twice(server: ApiServer,
 
     def olm() -> None:
         """Bring the kinds of OpenShift GitOps once it is asked for."""
-        until(lambda: any("waiting for applications.argoproj.io" in line for line in said))
+        until(lambda: any("waiting for applications.argoproj.io" in line for line in said), 300)
         kinds = [an_object(ALPHA, kind) for kind in ("Application", "ApplicationSet", "AppProject")]
         server.know([*kinds, an_object("argoproj.io/v1beta1", "ArgoCD")], ())
 
@@ -74,7 +74,7 @@ def test_argocd_is_there_when_openshift_is_bootstrapped_twice(server: ApiServer,
     with pytest.raises(ClusterError, match=r"1 s for applications\.argoproj\.io, "):
         bootstrap(folder, "openshift", print, patience_s=1, pause_s=0.2)
     with meanwhile(olm):
-        bootstrap(folder, "openshift", said.append, patience_s=60, pause_s=0.5)
+        bootstrap(folder, "openshift", said.append, patience_s=300, pause_s=0.5)
     assert [line for line in said if "Secret git in flywheel-pipelines" in line]
     kinds = ["applications.argoproj.io", "appprojects.argoproj.io", "argocds.argoproj.io"]
     kinds += ["namespaces", "clusterroles", "subscriptions"]

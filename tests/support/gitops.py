@@ -1,19 +1,20 @@
-"""What kustomize makes of gitops/: each leaf rendered as Argo CD does it, once a test run.
+"""What kustomize makes of gitops/: each leaf rendered as Argo CD does it, once until gitops/ changes.
 
 `python -m tests.support.gitops FOLDER` writes every rendering to FOLDER, as `make manifests` checks them.
 """
 
 from __future__ import annotations
 
-import atexit
 import functools
+import hashlib
+import json
 import os
 import posixpath
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
@@ -21,9 +22,11 @@ from typing import Any, NamedTuple
 
 import pytest
 import yaml
+from filelock import FileLock
 
 from runner.cluster import facts as cluster_env
 from runner.cluster import gpu_nodes
+from runner.workspace import write_text
 from tests.support.processes import CACHE
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -161,7 +164,28 @@ def renderer() -> list[str]:
 
 def render(path: str, root: Path = GITOPS) -> Leaf:
     """Render one leaf."""
-    return Leaf(path, list(yaml.safe_load_all(render_text(root / path))))
+    return Leaf(path, list(yaml.load_all(render_text(root / path), yaml.CSafeLoader)))
+
+
+def kept(name: str, make: Callable[[], list[Leaf]]) -> tuple[Leaf, ...]:
+    """Return leaves that follow from gitops/; the first process that asks leaves them in .work/ for all others."""
+    file = PROJECT / f".work/gitops/{_digest()}/{name}.json"
+    if not file.parent.is_dir():
+        shutil.rmtree(file.parents[1], ignore_errors=True)  # of an earlier gitops/
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{file}.lock"):
+        if not file.exists():
+            write_text(file, json.dumps(make()))
+    return tuple(Leaf(*each) for each in json.loads(file.read_text(encoding="utf-8")))
+
+
+@functools.cache
+def _digest() -> str:
+    """Return the digest of all that decides a rendering: gitops/, this module and the program."""
+    files = [Path(__file__), *sorted(path for path in GITOPS.rglob("*") if path.is_file())]
+    program = shutil.which(renderer()[0]) or ""
+    found = [(str(path), hashlib.sha256(path.read_bytes()).hexdigest()) for path in files]
+    return hashlib.sha256(repr((found, program, Path(program).stat().st_mtime_ns)).encode()).hexdigest()[:12]
 
 
 def copy_with(values: dict[str, str], folder: Path) -> Path:
@@ -177,14 +201,17 @@ def copy_with(values: dict[str, str], folder: Path) -> Path:
 @functools.cache
 def leaves() -> tuple[Leaf, ...]:
     """Return every leaf of the repository, rendered with the facts of TEMPLATE."""
-    return tuple(render(path, template()) for path in leaf_paths())
+
+    def make() -> list[Leaf]:
+        with tempfile.TemporaryDirectory() as folder:
+            root = template(Path(folder))
+            return [render(path, root) for path in leaf_paths()]
+
+    return kept("leaves", make)
 
 
-@functools.cache
-def template() -> Path:
-    """Return a copy of gitops/ whose cluster.env says nothing of a cluster, as every fork's does at first."""
-    folder = Path(tempfile.mkdtemp(prefix="flywheel-gitops-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+def template(folder: Path) -> Path:
+    """Copy gitops/ to a folder, with a cluster.env that says nothing of a cluster, as every fork's does at first."""
     copied = Path(shutil.copytree(GITOPS, folder / "gitops"))
     (folder / cluster_env.PATH).write_text("".join(f"{key}={value}\n" for key, value in TEMPLATE.items()))
     return copied
@@ -193,8 +220,12 @@ def template() -> Path:
 @functools.cache
 def variants() -> tuple[Leaf, ...]:
     """Return leaves with a component that no overlay of the repository lists, made as gitops/README.md says."""
+    return kept("variants", _variants)
+
+
+def _variants() -> list[Leaf]:
     with tempfile.TemporaryDirectory() as folder:
-        external, gpu = (Path(shutil.copytree(template(), Path(folder, name))) for name in ("external-store", "gpu"))
+        external, gpu = (template(Path(folder, name)) for name in ("external-store", "gpu"))
         for part in ("serving", "label-studio", "pipelines"):
             _swap(external / part / "base/kustomization.yaml", "components/store", "components/external-store")
         line = "- ../../components/monitoring\n"
@@ -204,13 +235,14 @@ def variants() -> tuple[Leaf, ...]:
         _swap(
             gpu / "images/kustomization.yaml", "images:\n", f"images:\n- {{name: flywheel-serving-gpu, {GPU_IMAGE}}}\n"
         )
-        found = [
-            render(path, root)._replace(path=f"{path}, {root.name}")
-            for root, starts in ((external, ("serving/", "label-studio/", "pipelines/")), (gpu, ("serving/",)))
-            for path in leaf_paths(root)
-            if path.startswith(starts) and path not in ALONE and (root == external or path.endswith(("/dev", "/prod")))
+        stored = [path for path in leaf_paths(external) if path.startswith(("serving/", "label-studio/", "pipelines/"))]
+        found = {external: [path for path in stored if path not in ALONE]}
+        found[gpu] = [path for path in stored if path.startswith("serving/") and path.endswith(("/dev", "/prod"))]
+        return [
+            render(path, root)._replace(path=f"{path}, {root.parent.name}")
+            for root, paths in found.items()
+            for path in paths
         ]
-    return tuple(found)
 
 
 def _swap(path: Path, old: str, new: str) -> None:
@@ -223,11 +255,6 @@ def _swap(path: Path, old: str, new: str) -> None:
 def environments(root: Path = GITOPS) -> list[str]:
     """Return the environments, each a folder of serving/environments, sorted."""
     return sorted(path.name for path in (root / "serving/environments").iterdir())
-
-
-def is_cluster_wide(obj: Manifest) -> bool:
-    """Tell whether objects of this kind have no namespace."""
-    return obj["kind"] in CLUSTER_WIDE
 
 
 def leaf(path: str) -> Leaf:

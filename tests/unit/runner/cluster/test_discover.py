@@ -16,7 +16,7 @@ from runner.cluster.discover import discover
 from runner.cluster.gpu_nodes import MACHINE_TYPE, WORKER
 from runner.errors import ClusterError, ConfigError
 from tests.support import gitops
-from tests.unit.runner.cluster.conftest import Answers, Cluster
+from tests.unit.runner.cluster.conftest import Answers, log_in
 
 MACHINE_SETS = "/apis/machine.openshift.io/v1beta1/namespaces/openshift-machine-api/machinesets"
 INGRESS = "/apis/config.openshift.io/v1/ingresses/cluster"
@@ -85,10 +85,10 @@ def copied(folder: Path) -> dict[str, Any]:
 
 @pytest.mark.parametrize("kind", gitops.WORKERS)
 def test_a_workers_whole_provider_spec_is_copied_when_gpu_nodes_come_and_go(
-    cluster: Cluster, folder: Path, kind: str
+    cluster: Answers, folder: Path, kind: str
 ) -> None:
     found = gitops.WORKERS[kind]
-    cluster.answers |= openshift([found], cloud=kind)
+    cluster |= openshift([found], cloud=kind)
     cluster_env.merge(folder / cluster_env.PATH, {"GPU": "autoscaled"})
     comments = [line for line in (folder / WORKER).read_text().splitlines() if line.startswith("#")]
     assert f"{WORKER}: would be written" in discover(folder, write=False)
@@ -110,8 +110,8 @@ def test_a_workers_whole_provider_spec_is_copied_when_gpu_nodes_come_and_go(
 
 
 @pytest.mark.parametrize("kind", gitops.WORKERS)
-def test_gpu_nodes_come_and_go_when_there_is_a_machine_type_for_them(cluster: Cluster, folder: Path, kind: str) -> None:
-    cluster.answers |= openshift([gitops.WORKERS[kind]], cloud=kind)
+def test_gpu_nodes_come_and_go_when_there_is_a_machine_type_for_them(cluster: Answers, folder: Path, kind: str) -> None:
+    cluster |= openshift([gitops.WORKERS[kind]], cloud=kind)
     report = discover(folder, write=True)
     found = values(folder)
     assert found["GPU"] == ("autoscaled" if kind == gitops.AWS else "none")
@@ -123,12 +123,12 @@ def test_gpu_nodes_come_and_go_when_there_is_a_machine_type_for_them(cluster: Cl
     assert "note:" not in report
 
 
-def test_the_worker_that_was_chosen_stays_when_several_zones_have_some(cluster: Cluster, folder: Path) -> None:
+def test_the_worker_that_was_chosen_stays_when_several_zones_have_some(cluster: Answers, folder: Path) -> None:
     edge = worker("eu-central-1a-edge")
     edge["spec"]["template"]["spec"]["metadata"] = {"labels": {"machine.openshift.io/zone-type": "local-zone"}}
     ours = worker("eu-central-1a") | {"metadata": {"name": "flywheel-gpu"}}
     zones = ("eu-central-1c", "eu-central-1a", "eu-central-1b")
-    cluster.answers |= openshift([worker("eu-central-1a", "infra"), ours, edge, *map(worker, zones)])
+    cluster |= openshift([worker("eu-central-1a", "infra"), ours, edge, *map(worker, zones)])
     report = discover(folder, write=True)
     assert "name one of c-x7k2p-worker-eu-central-1b, c-x7k2p-worker-eu-central-1c in" in report
     (folder / WORKER).write_text((folder / WORKER).read_text().replace("worker-eu-central-1a", "worker-eu-central-1b"))
@@ -147,15 +147,15 @@ def test_the_worker_that_was_chosen_stays_when_several_zones_have_some(cluster: 
     ],
 )
 def test_a_worker_is_copied_when_gpu_nodes_come_and_go_alone(
-    cluster: Cluster, folder: Path, answers: Answers, gpu: str
+    cluster: Answers, folder: Path, answers: Answers, gpu: str
 ) -> None:
-    cluster.answers |= answers
+    cluster |= answers
     assert (str(WORKER) in discover(folder, write=True)) == (gpu == "autoscaled")
     assert values(folder)["GPU"] == gpu
 
 
 def test_an_ingress_and_its_issuer_are_found_when_the_cluster_is_plain_kubernetes(
-    cluster: Cluster, folder: Path
+    cluster: Answers, folder: Path
 ) -> None:
     report = discover(folder, write=True)
     for gap in ("STORAGE_CLASS=REPLACE-ME", "INGRESS_CLASS=REPLACE-ME"):
@@ -170,7 +170,7 @@ def test_an_ingress_and_its_issuer_are_found_when_the_cluster_is_plain_kubernete
         "/apis/apps/v1/daemonsets": [],
         "/apis/monitoring.coreos.com/v1/prometheuses": [named("k8s", namespace="monitoring")],
     }
-    cluster.answers |= answers
+    cluster |= answers
     report = discover(folder, write=True)
     found = values(folder)
     assert (found["PLATFORM"], found["GPU"], found["STORAGE_CLASS"]) == ("kubernetes", "none", "standard")
@@ -190,19 +190,19 @@ def test_an_ingress_and_its_issuer_are_found_when_the_cluster_is_plain_kubernete
     ],
 )
 def test_a_storage_class_is_chosen_when_the_cluster_has_several(
-    cluster: Cluster, folder: Path, classes: list[Any], standing: str, expected: str
+    cluster: Answers, folder: Path, classes: list[Any], standing: str, expected: str
 ) -> None:
     cluster_env.merge(folder / cluster_env.PATH, {"STORAGE_CLASS": standing})
-    cluster.answers |= openshift([]) | {STORAGE: classes}
+    cluster |= openshift([]) | {STORAGE: classes}
     discover(folder, write=True)
     assert values(folder)["STORAGE_CLASS"] == expected
 
 
-def test_comments_and_choices_stay_when_it_runs_twice(cluster: Cluster, folder: Path) -> None:
+def test_comments_and_choices_stay_when_it_runs_twice(cluster: Answers, folder: Path) -> None:
     path = folder / cluster_env.PATH
     cluster_env.merge(path, {"REPO_URL": "https://example.com/a/b.git", "PLATFORM_REVISION": "platform", "GPU": "none"})
     comments = [line for line in path.read_text().splitlines() if line.startswith("#")]
-    cluster.answers |= openshift([worker("eu-central-1a")])
+    cluster |= openshift([worker("eu-central-1a")])
     shown = discover(folder, write=False)
     assert "values would change; --write writes them" in shown
     assert values(folder)["PLATFORM"] == "REPLACE-ME"
@@ -216,13 +216,13 @@ def test_comments_and_choices_stay_when_it_runs_twice(cluster: Cluster, folder: 
     assert [line for line in path.read_text().splitlines() if line.startswith("#")] == comments
 
 
-def test_router_and_monitoring_are_seen_when_the_cluster_is_set_up_differently(cluster: Cluster, folder: Path) -> None:
+def test_router_and_monitoring_are_seen_when_the_cluster_is_set_up_differently(cluster: Answers, folder: Path) -> None:
     router = {"status": {"endpointPublishingStrategy": {"type": "HostNetwork"}}}
     operator = "/apis/operator.openshift.io/v1/namespaces/openshift-ingress-operator/ingresscontrollers/default"
-    cluster.answers |= openshift([]) | {operator: router}
-    del cluster.answers[MONITORING]
+    cluster |= openshift([]) | {operator: router}
+    del cluster[MONITORING]
     domains: Answers = {"spec": {"domain": "apps.c.example.com", "appsDomain": "apps.example.org"}}
-    cluster.answers[INGRESS] = domains
+    cluster[INGRESS] = domains
     assert "note: monitoring of user workloads is off" in discover(folder, write=True)
     assert values(folder)["INGRESS_NAMESPACE"] == "openshift-host-network"
     assert values(folder)["APPS_DOMAIN"] == "apps.example.org"
@@ -230,11 +230,11 @@ def test_router_and_monitoring_are_seen_when_the_cluster_is_set_up_differently(c
 
 @pytest.mark.parametrize(("release", "count"), [("4.16.40", 1), ("4.20.1", 0)])
 def test_the_image_of_nfd_is_noted_when_the_release_needs_one(
-    cluster: Cluster, folder: Path, release: str, count: int
+    cluster: Answers, folder: Path, release: str, count: int
 ) -> None:
     version = named("version") | {"status": {"desired": {"version": release}}}
-    cluster.answers |= openshift([worker("eu-central-1a")])
-    cluster.answers["/apis/config.openshift.io/v1/clusterversions/version"] = version
+    cluster |= openshift([worker("eu-central-1a")])
+    cluster["/apis/config.openshift.io/v1/clusterversions/version"] = version
     assert discover(folder, write=False).count("components/openshift-4.16") == count
 
 
@@ -249,19 +249,19 @@ def test_the_image_of_nfd_is_noted_when_the_release_needs_one(
     ],
 )
 def test_the_file_stays_and_the_reason_is_given_when_the_cluster_refuses_or_answers_nonsense(
-    cluster: Cluster, folder: Path, answers: Answers, message: str
+    cluster: Answers, folder: Path, answers: Answers, message: str
 ) -> None:
     before = (folder / cluster_env.PATH).read_bytes()
-    cluster.answers |= openshift([]) | answers
+    cluster |= openshift([]) | answers
     with pytest.raises((ClusterError, ConfigError), match=message):
         discover(folder, write=True)
     assert (folder / cluster_env.PATH).read_bytes() == before
 
 
 def test_the_reason_is_given_when_there_is_no_cluster(
-    cluster: Cluster, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cluster: Answers, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cluster.stop()
+    log_in(tmp_path, monkeypatch, 9)  # where nobody answers
     with pytest.raises(ClusterError, match=r"does not answer; is this the right one .* refused"):
         discover(folder, write=False)
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -274,10 +274,10 @@ def test_the_reason_is_given_when_there_is_no_cluster(
     ["https://me:secret@example.com/a/b.git", "git@example.com:a/b.git", "ssh://git@example.com:2222/a/b.git"],
 )
 def test_the_cluster_reads_by_https_and_without_a_token_when_the_remote_is_another(
-    cluster: Cluster, folder: Path, run: Any, remote: str
+    cluster: Answers, folder: Path, run: Any, remote: str
 ) -> None:
     run("git", "init", "-q", cwd=folder)
     run("git", "remote", "add", "origin", remote, cwd=folder)
-    cluster.answers |= openshift([])
+    cluster |= openshift([])
     assert "secret" not in discover(folder, write=True)
     assert values(folder)["REPO_URL"] == "https://example.com/a/b.git"

@@ -10,7 +10,7 @@ import pytest
 
 from runner.cluster import kubectl
 from runner.errors import ClusterError, UnreachableError
-from tests.unit.runner.cluster.conftest import Cluster
+from tests.unit.runner.cluster.conftest import Answers, log_in
 
 
 def listed(version: str, **kinds: str) -> dict[str, Any]:
@@ -23,8 +23,10 @@ def group(name: str) -> dict[str, Any]:
     return {"name": name, "versions": [version], "preferredVersion": version}
 
 
-def test_kinds_are_known_when_only_anothers_server_is_away(cluster: Cluster) -> None:
-    cluster.answers |= {
+def test_kinds_are_known_when_only_anothers_server_is_away(
+    cluster: Answers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster |= {
         "/api": {"kind": "APIVersions", "versions": ["v1"]},
         "/api/v1": listed("v1", configmaps="ConfigMap"),
         "/apis": {"kind": "APIGroupList", "apiVersion": "v1", "groups": [group("here.io"), group("away.io")]},
@@ -34,7 +36,7 @@ def test_kinds_are_known_when_only_anothers_server_is_away(cluster: Cluster) -> 
     assert kubectl.kinds(["", "here.io"]) == {("", "ConfigMap"): "v1", ("here.io", "Thing"): "here.io/v1"}
     with pytest.raises(UnreachableError, match=r"away\.io/v1"):
         kubectl.kinds(["here.io", "away.io"])
-    cluster.stop()
+    log_in(tmp_path, monkeypatch, 9)  # where nobody answers
     with pytest.raises(UnreachableError, match="does not answer"):
         kubectl.kinds([])
 

@@ -1,6 +1,5 @@
 """The pin: what is written is what kustomize reads, and what is not a pin is refused."""
 
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import yaml
 
 from runner.errors import ConfigError
 from runner.release.pin import KEYS, Pin, environments, read_pin, write_pin
+from tests.support.processes import program
 
 PIN = Pin("s3://things/models/things/3/manifest.json", "a" * 64, "3", "0123abcd", "0.930")
 
@@ -42,11 +42,10 @@ def test_it_is_read_when_it_was_written(tmp_path: Path, place: Path, note: str) 
 
 
 def test_kustomize_reads_the_values_when_there_is_a_note(tmp_path: Path, place: Path) -> None:
-    if shutil.which("kubectl") is None:
-        pytest.skip("kubectl is not installed")
+    kubectl = program("kubectl", "install it")
     write_pin(tmp_path, "dev", PIN._replace(note='forced: mAP50 = "0.1" # or so'))
     (place / "kustomization.yaml").write_text("configMapGenerator:\n- name: model\n  envs: [model.env]\n")
-    rendered = subprocess.run(["kubectl", "kustomize", str(place)], check=True, capture_output=True).stdout
+    rendered = subprocess.run([kubectl, "kustomize", str(place)], check=True, capture_output=True).stdout
     assert yaml.safe_load(rendered)["data"] == dict(zip(KEYS, PIN[:5], strict=True))
 
 
