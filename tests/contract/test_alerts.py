@@ -1,7 +1,5 @@
 """Alerts, by Prometheus' own tool: every rule is one that it takes, and those of the services fire when they should."""
 
-from __future__ import annotations
-
 import re
 import shutil
 import subprocess
@@ -17,11 +15,6 @@ from tests.support.processes import program
 
 
 @pytest.fixture(scope="module")
-def promtool() -> str:
-    return program("promtool", "it comes with Debian's package prometheus, and with Prometheus itself")
-
-
-@pytest.fixture(scope="module")
 def groups() -> list[dict[str, Any]]:
     """Every group of every leaf, once."""
     rules = [obj for leaf in leaves() for obj in leaf.of_kind("PrometheusRule")]
@@ -29,7 +22,8 @@ def groups() -> list[dict[str, Any]]:
     return list(found.values())
 
 
-def test_fire_when_they_should(promtool: str, groups: list[dict[str, Any]], project: Path, tmp_path: Path) -> None:
+def test_fire_when_they_should(groups: list[dict[str, Any]], project: Path, tmp_path: Path) -> None:
+    promtool = program("promtool", "it comes with Debian's package prometheus, and with Prometheus itself")
     (tmp_path / "rules.yaml").write_text(yaml.safe_dump({"groups": groups}))
     shutil.copy(project / "tests/contract/alerts.yaml", tmp_path)
     for command in (["check", "rules", "rules.yaml"], ["test", "rules", "alerts.yaml"]):

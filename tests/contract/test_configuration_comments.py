@@ -1,7 +1,5 @@
 """Every key of params.yaml and conf/ says beside itself what it is, in the schema's own words; all presets compose."""
 
-from __future__ import annotations
-
 import io
 import re
 from collections.abc import Iterator

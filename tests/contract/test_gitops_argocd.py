@@ -1,7 +1,5 @@
 """Argo CD may do what it must and no more, in the right order, and takes nothing away that people would miss."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from itertools import product
 from typing import Any
@@ -10,6 +8,7 @@ import pytest
 
 from tests.contract.test_gitops_references import PLATFORMS, objects
 from tests.support import gitops
+from tests.support.apiserver import plural
 
 PROJECTS = ("flywheel-platform", "flywheel-detector")
 READ, WRITE = ("get", "list", "watch"), ("create", "update", "patch", "delete")
@@ -28,10 +27,7 @@ def kind_of(obj: gitops.Manifest) -> tuple[str, str]:
 
 
 def resource_of(group: str, kind: str) -> Resource:
-    """Return group and resource of a kind: its plural, as English and Kubernetes form it."""
-    name = kind.lower()
-    plural = name[:-1] + "ies" if name.endswith("y") else name + "es" if name.endswith(("s", "x", "ch")) else name + "s"
-    return group, plural
+    return group, plural(kind)
 
 
 def bootstrapped(platform: str, *kinds: str) -> list[gitops.Manifest]:

@@ -3,8 +3,6 @@
 The rules for pods (test_gitops_workloads.py) hold for these renderings too.
 """
 
-from __future__ import annotations
-
 import copy
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.support import gitops
+from tests.support.trees import swap
 
 STORED = [leaf for leaf in gitops.variants() if leaf.path.endswith(", external-store")]
 ON_GPU = [leaf for leaf in gitops.variants() if leaf.path.endswith(", gpu")]
@@ -44,13 +43,6 @@ def test_only_the_way_to_the_store_changes_when_it_is_outside(leaf: gitops.Leaf)
     assert [text for text in gitops.strings(others) if "minio" in text] == []
 
 
-def uncomment(path: Path, line: str) -> None:
-    """Take the comment off a line, as gitops/README.md says."""
-    text = path.read_text(encoding="utf-8")
-    assert f"# {line}" in text
-    path.write_text(text.replace(f"# {line}", line), encoding="utf-8")
-
-
 IMAGE = "registry.redhat.io/openshift4/ose-node-feature-discovery-rhel9:v4.16"
 
 
@@ -69,14 +61,8 @@ def test_nothing_else_changes_when_a_component_is_no_comment_any_more(
     for obj in expected:
         if obj["kind"] == kind:
             obj["spec"][field] |= value
-    uncomment(root / path / "kustomization.yaml", line)
+    swap(root / path / "kustomization.yaml", f"# {line}", line)  # as gitops/README.md says
     assert gitops.render(path, root).objects == expected
-
-
-def test_nfd_is_given_fields_that_its_operator_knows() -> None:
-    """Those of `operand` in the CRD of cluster-nfd-operator, release-4.16 to 4.18; an apply refuses any other."""
-    (nfd,) = gitops.leaf("operators/nfd/instance").objects
-    assert nfd["spec"]["operand"].keys() <= {"image", "imagePullPolicy", "servicePort"}
 
 
 @pytest.mark.parametrize("leaf", ON_GPU, ids=lambda leaf: leaf.path)

@@ -7,8 +7,6 @@ pipeline_defaults.go; its webhook stores what it read, so durations come back in
 container gets a name that Triggers refuses to be given: Application flywheel-pipelines compares on the server.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from typing import Any

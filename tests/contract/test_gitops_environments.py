@@ -1,7 +1,5 @@
 """Another environment takes two folders of serving/ and four files, as gitops/README.md says."""
 
-from __future__ import annotations
-
 import re
 import shutil
 from collections import Counter

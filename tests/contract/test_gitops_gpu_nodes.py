@@ -1,7 +1,5 @@
 """GPU nodes on each cloud: a worker's providerSpec, with the machine type that the comments name for it."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The retrain's Pipeline: what it reads is declared and written, each Task is small, rights go to reviewed code."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 from typing import Any

@@ -1,7 +1,5 @@
 """gitops/README.md tells what is there: its tree, its table of waves, its links and its Secrets."""
 
-from __future__ import annotations
-
 import re
 from urllib.parse import urlsplit
 

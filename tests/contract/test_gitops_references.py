@@ -1,7 +1,5 @@
 """Whatever a manifest names is there: in gitops/, made by a table of gitops/credentials, or as the README says."""
 
-from __future__ import annotations
-
 import functools
 import re
 from collections.abc import Iterator

@@ -1,16 +1,14 @@
 """gitops/ renders, everywhere and always to the same, with every value of cluster.env where it belongs."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest
 
 from runner.cluster.facts import KEYS, UNSET
-from tests.contract.test_gitops_components import uncomment
 from tests.contract.test_gitops_references import PLATFORMS, objects
 from tests.support import gitops
 from tests.support.gitops import GITOPS, OTHER, SAMPLE, TEMPLATE, copy_with, leaf_paths, render, strings
+from tests.support.trees import swap
 
 PLACEHOLDER = "from-cluster-env"
 OPENSHIFT = ("openshift.io", "operator.tekton.dev", "operators.coreos.com", "nvidia.com")
@@ -84,7 +82,8 @@ def test_no_openshift_kind_is_left_when_plain_kubernetes_is_rendered() -> None:
 @pytest.mark.parametrize("platform", PLATFORMS)
 def test_no_minio_is_applied_when_the_store_is_elsewhere(platform: str, tmp_path: Path) -> None:
     root = copy_with(SAMPLE, tmp_path)
-    uncomment(root / "argocd/overlays" / platform / "kustomization.yaml", "- ../../components/external-store")
+    line = "- ../../components/external-store"
+    swap(root / "argocd/overlays" / platform / "kustomization.yaml", f"# {line}", line)
     before = {obj["metadata"]["name"] for obj in gitops.leaf(f"argocd/overlays/{platform}").objects}
     after = {obj["metadata"]["name"] for obj in render(f"argocd/overlays/{platform}", root).objects}
     assert before - after == {"flywheel-minio"}

@@ -1,7 +1,5 @@
 """Scripts inside manifests are held to the same as those in files: shellcheck reads each."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """No credential stands in gitops/, and nobody is allowed everything."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from typing import Any

@@ -1,7 +1,5 @@
 """Every pod of gitops/ runs with no more than it needs, says how much that is, and whether it is well."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple

@@ -1,7 +1,5 @@
 """README's map of the rooms is true."""
 
-from __future__ import annotations
-
 import re
 
 from tests.conftest import PROJECT

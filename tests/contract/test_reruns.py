@@ -3,8 +3,6 @@
 `python -m runner plan` says it for every edit; real DVC is held against it for one edit of each kind.
 """
 
-from __future__ import annotations
-
 import json
 import re
 import shutil
@@ -18,6 +16,7 @@ import yaml
 from runner.__main__ import main
 from runner.pipeline.plan import make_plan
 from tests.support.projects import IDENTITY, Run, copy_project, set_params
+from tests.support.trees import swap
 
 pytestmark = pytest.mark.slow
 
@@ -95,12 +94,7 @@ def append(file: str, text: str = "\n# a comment\n") -> Callable[[Path], None]:
 
 
 def replace(file: str, old: str, new: str) -> Callable[[Path], None]:
-    def edit(project: Path) -> None:
-        text = (project / file).read_text(encoding="utf-8")
-        assert old in text
-        (project / file).write_text(text.replace(old, new), encoding="utf-8")
-
-    return edit
+    return lambda project: swap(project / file, old, new)
 
 
 GPU = replace("conf/train/gpu.yaml", "lrf: 0.01", "lrf: 0.02")

@@ -1,15 +1,12 @@
 """What an environment serves follows from its model.env alone."""
 
-from __future__ import annotations
-
 import re
-import shutil
 from pathlib import Path
 
 import pytest
 
 from tests.contract.test_gitops_references import PLATFORMS
-from tests.support.gitops import GITOPS, Leaf, Manifest, environments, leaf, render
+from tests.support.gitops import GITOPS, Leaf, Manifest, environments, leaf, render, template
 
 ENVIRONMENTS = environments()
 PIN = {
@@ -23,9 +20,7 @@ PIN = {
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    target = tmp_path_factory.mktemp("copy") / "gitops"
-    shutil.copytree(GITOPS, target)
-    return target
+    return template(tmp_path_factory.mktemp("copy"))
 
 
 def pinned(copy: Path, environment: str, number: int | None) -> None:

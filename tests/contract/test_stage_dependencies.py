@@ -4,8 +4,6 @@ What a stage's function imports, and what that imports, is followed through runn
 modules below, each with its reason: depending on them would start a training because of a docstring.
 """
 
-from __future__ import annotations
-
 import ast
 from collections.abc import Iterable, Iterator
 from pathlib import Path

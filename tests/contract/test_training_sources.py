@@ -1,7 +1,5 @@
 """What a training is made of is one list: that of dvc.yaml, which the listener's filter repeats."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

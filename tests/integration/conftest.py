@@ -1,6 +1,7 @@
 """A model that tells pictures apart by their brightness, a server that runs it, and Kubernetes' own API server."""
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +79,5 @@ def browser(tmp_path: Path) -> Iterator[webdriver.Chrome]:
 @pytest.fixture(scope="session")
 def api_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
     """A Kubernetes API server that files share: each applies what it needs, and removes what another may have left."""
-    server = ApiServer(tmp_path_factory.mktemp("apiserver"))
-    yield server
-    server.stop()
+    with closing(ApiServer(tmp_path_factory.mktemp("apiserver"))) as server:
+        yield server

@@ -1,10 +1,9 @@
 """`bootstrap` against Kubernetes' own API server and a real Git remote."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ from runner.cluster.bootstrap import PREREQUISITES, bootstrap
 from runner.cluster.container_images import PATH as IMAGES
 from runner.cluster.first_run import first_run
 from runner.cluster.gpu_nodes import WORKER
-from runner.cluster.installation import migrate, require_ours
 from runner.errors import ClusterError, ConfigError
 from tests.support import gitops
 from tests.support.apiserver import ApiServer
@@ -31,9 +29,8 @@ Said = list[str]
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
     """An API server that the tests share: each goes on with what the one before has brought."""
-    running = ApiServer(tmp_path_factory.mktemp("server"))
-    yield running
-    running.stop()
+    with closing(ApiServer(tmp_path_factory.mktemp("server"))) as running:
+        yield running
 
 
 @pytest.fixture
@@ -70,7 +67,7 @@ def test_argocd_is_there_when_openshift_is_bootstrapped_twice(server: ApiServer,
     with pytest.raises(ClusterError, match="gitops/bootstrap/operator"):  # there is no kind Subscription
         bootstrap(folder, "openshift", print, patience_s=1, pause_s=0.2)
     server.know([an_object("operators.coreos.com/v1alpha1", "Subscription"), an_object(V1, "OperatorGroup")], ())
-    server.apply([an_object("v1", "Namespace", "openshift-config-managed")])
+    server.make_namespaces("openshift-config-managed")
     with pytest.raises(ClusterError, match=r"1 s for applications\.argoproj\.io, "):
         bootstrap(folder, "openshift", print, patience_s=1, pause_s=0.2)
     with meanwhile(olm):
@@ -102,7 +99,7 @@ def test_what_is_missing_is_named_when_kubernetes_is_not_prepared(server: ApiSer
     for plural, _, group in (name.partition(".") for name in PREREQUISITES):
         version = ALPHA if group == "argoproj.io" else f"{group}/v1"
         server.know([an_object(version, singular.get(plural, plural[:-1].title()))], ())
-    server.apply([an_object("v1", "Namespace", name) for name in ("argocd", "cert-manager")])
+    server.make_namespaces("argocd", "cert-manager")
     settings = an_object("v1", "ConfigMap", "argocd-cm", data={"url": "https://argocd.example.org"})
     server.ask("POST", "/api/v1/namespaces/argocd/configmaps", settings)
     bootstrap(folder, "kubernetes", print)
@@ -111,20 +108,8 @@ def test_what_is_missing_is_named_when_kubernetes_is_not_prepared(server: ApiSer
     assert "hs.status" in kept["resource.customizations.health.argoproj.io_Application"]
 
 
-@pytest.mark.slow
-def test_anothers_is_named_when_other_kinds_are_unknown(server: ApiServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("KUBECONFIG", str(server.kubeconfig))
-    role = an_object("rbac.authorization.k8s.io/v1", "ClusterRole", "flywheel-taken", rules=[])
-    assert server.apply([role]).returncode == 0
-    objects = [an_object("later.io/v1", "Later"), an_object("apps/v1", "Later")]
-    objects.append(role | {"apiVersion": "rbac.authorization.k8s.io/v1beta1"})  # the server has v1
-    with pytest.raises(ClusterError, match="ClusterRole flywheel-taken; nothing was applied"):
-        require_ours(objects)
-    migrate(objects, "kubernetes", print)
-
-
 FASTER = {"STORAGE_CLASS": "faster"}
-MORE = "gitops/argocd/base/more.yaml"
+MORE = "gitops/argocd/base/à new one.yaml"
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,6 @@
 No node is there: the test writes the statuses that controllers would, and stands for the tunnel to a pod.
 """
 
-from __future__ import annotations
-
 import io
 import re
 import subprocess
@@ -27,7 +25,7 @@ from tests.support.apiserver import ApiServer
 from tests.support.forks import make_fork, push
 from tests.support.pictures import BOX, encoded, gradient
 from tests.support.processes import meanwhile, until
-from tests.support.projects import Run
+from tests.support.projects import Run, git
 from tests.support.s3 import S3, serving_s3
 
 pytestmark = pytest.mark.slow
@@ -56,15 +54,13 @@ def server(api_server: ApiServer, store: S3) -> ApiServer:
     template = next(gitops.leaf("pipelines/overlays/openshift").of_kind("TriggerTemplate"))
     kinds = ("Pipeline", "PipelineRun", "TaskRun")
     api_server.know([*({"apiVersion": "tekton.dev/v1", "kind": kind} for kind in kinds), template], ())
-    names = (NAMESPACE, "flywheel-dev", "flywheel-baseline")
+    api_server.make_namespaces(NAMESPACE, "flywheel-dev", "flywheel-baseline")
     user = {"AWS_ACCESS_KEY_ID": store.user, "AWS_SECRET_ACCESS_KEY": store.password}
     secrets = {"git": {"token": "x"}, "store": user, "store-publisher": user}
-    made: list[Any] = [{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}} for name in names]
-    made += [an_object("v1", "Secret", name, stringData=data) for name, data in secrets.items()]
+    made: list[Any] = [an_object("v1", "Secret", name, stringData=data) for name, data in secrets.items()]
     made.append(an_object("v1", "ConfigMap", "store-ca", data={"service-ca.crt": store.certificate.read_text()}))
     made += [an_object("tekton.dev/v1", "Pipeline", "retrain"), template]
-    done = api_server.apply(made)
-    assert done.returncode == 0, done.stderr
+    api_server.apply(made)
     return api_server
 
 
@@ -103,16 +99,10 @@ def end(server: ApiServer, status: str) -> None:
     server.ask("PATCH", f"{RUNS}/{name}", {"status": {"conditions": [condition]}})
 
 
-def head(fork: Path) -> str:
-    command = ["git", "rev-parse", "HEAD"]
-    return subprocess.run(command, cwd=fork, capture_output=True, text=True, check=True).stdout.strip()
-
-
 def roll_out(server: ApiServer, fork: Path, environment: str, ready: int = 1) -> None:
     """Apply an environment's Deployment as Argo CD does, with so many Pods of the newest generation."""
     (deployment,) = gitops.render(f"serving/overlays/openshift/{environment}", fork / "gitops").of_kind("Deployment")
-    done = server.apply([deployment])
-    assert done.returncode == 0, done.stderr
+    server.apply([deployment])
     path = f"/apis/apps/v1/namespaces/flywheel-{environment}/deployments/model"
     generation = server.ask("GET", path)["metadata"]["generation"]
     counts = dict.fromkeys(("replicas", "updatedReplicas", "readyReplicas", "availableReplicas"), ready)
@@ -159,7 +149,7 @@ def test_dataset_and_baseline_wait_for_a_push_when_they_are_given(
 def test_dev_serves_when_a_run_ends_well(fork: Path, server: ApiServer, store: S3, run: Run) -> None:
     def pin() -> None:
         until(lambda: runs(server))
-        write_pin(fork, "dev", Pin(MODEL, "0" * 64, "1", head(fork), "0.918"))
+        write_pin(fork, "dev", Pin(MODEL, "0" * 64, "1", git(fork, "rev-parse", "HEAD"), "0.918"))
         push(fork, run, "main")
         store.client().put_object(BUCKET, KEY, io.BytesIO(b"{}"), 2)  # as publish does
         roll_out(server, fork, "dev")
@@ -185,7 +175,7 @@ def test_one_run_is_started_when_nobody_did(fork: Path, server: ApiServer) -> No
     with meanwhile(lambda: end(server, "False")), pytest.raises(ClusterError, match=r"^PipelineRun .*Done: False"):
         first_run_quickly(fork, [])
     (failed,) = runs(server)
-    assert {"name": "revision", "value": head(fork)} in failed["spec"]["params"]
+    assert {"name": "revision", "value": git(fork, "rev-parse", "HEAD")} in failed["spec"]["params"]
     with meanwhile(lambda: end(server, "True")), pytest.raises(ClusterError, match="main does not pin dev"):
         first_run_quickly(fork, [])  # whoever comes again has mended the cause of what ended before
     assert len(runs(server)) == 2
@@ -215,7 +205,7 @@ def test_a_model_is_served_when_every_pod_is_new_and_ready(fork: Path, server: A
             await_served("dev", uri, print, patience_s=0, pause_s=0)
         return str(error.value)
 
-    write_pin(fork, "dev", Pin(MODEL, "0" * 64, "1", head(fork), "0.918"))
+    write_pin(fork, "dev", Pin(MODEL, "0" * 64, "1", git(fork, "rev-parse", "HEAD"), "0.918"))
     assert "Deployment model in flywheel-dev" in lacking()
     roll_out(server, fork, "dev", ready=0)
     assert re.search(rf"the pods of flywheel-dev: 0 of \d serve {MODEL}", lacking())

@@ -4,12 +4,13 @@ import base64
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from tests.support.apiserver import ApiServer
-from tests.support.gitops import GITOPS, render
+from tests.support.gitops import GITOPS, leaf, load_program, render
 from tests.support.processes import free_port
 
 pytestmark = pytest.mark.slow
@@ -25,7 +26,8 @@ LINES = [
     if line and line[0] != "#"
     for environment in (SETTINGS["ENVIRONMENTS"].split() if "<environment>" in line else [""])
 ]
-NOT_MADE = "flywheel-pipelines/argocd-webhook"  # there is no Argo CD whose key it shares
+NOT_MADE = "flywheel-pipelines/argocd-webhook"  # unless there is an Argo CD whose key it shares
+ARGOCD, KEY = "/api/v1/namespaces/argocd/secrets", "webhook.github.secret"
 Secrets = dict[str, dict[str, str]]  # NAMESPACE/NAME → data
 
 
@@ -35,18 +37,18 @@ class Job:
     def __init__(self, server: ApiServer) -> None:
         self.server = server
         self.namespaces = sorted({obj["metadata"]["namespace"] for obj in OBJECTS})
-        spaces = [{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}} for name in self.namespaces]
-        for applied in (spaces, OBJECTS):
-            done = server.apply(applied)
-            assert done.returncode == 0, done.stderr
+        server.make_namespaces(*self.namespaces)
+        server.apply(OBJECTS)
 
-    def run(self, *, account: str = "credentials", port: int = 0) -> subprocess.CompletedProcess[str]:
-        """Run the program with the token of an account, against the API server or another port."""
-        folder = self.server.write_account(HOME, account)
+    def environment(self, account: str = "credentials", port: int = 0) -> dict[str, str]:
+        """The environment of the program with the token of an account, against the API server or another port."""
         where = {"KUBERNETES_SERVICE_HOST": "127.0.0.1", "KUBERNETES_SERVICE_PORT": str(port or self.server.port)}
-        environment = SETTINGS | where | {"SERVICE_ACCOUNT": str(folder)}
+        return SETTINGS | where | {"SERVICE_ACCOUNT": str(self.server.write_account(HOME, account))}
+
+    def run(self, **given: Any) -> subprocess.CompletedProcess[str]:
+        """Run the program; `given` as in `environment`."""
         command = [sys.executable, str(PROGRAM), *map(str, TABLES)]
-        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        return subprocess.run(command, env=self.environment(**given), capture_output=True, text=True, check=False)
 
     def found(self) -> list[dict[str, Any]]:
         listed: list[dict[str, Any]] = self.server.ask("GET", "/api/v1/secrets")["items"]
@@ -112,6 +114,61 @@ def test_every_secret_is_made_once_when_the_job_runs_again_and_again(job: Job) -
     job.remove("flywheel-dev", "store")
     assert "flywheel-dev/store: made" in job.run().stdout
     assert job.secrets()["flywheel-dev/store"] == job.secrets()[f"{HOME}/store-user-server-dev"]
+
+
+@pytest.fixture
+def shared(job: Job) -> Iterator[Job]:
+    """With Argo CD's namespace, the rights of bootstrap there, and the key that it is to share."""
+    rights = [obj for obj in leaf("bootstrap/root/overlays/kubernetes").objects if "webhook-key" in str(obj)]
+    job.server.make_namespaces("argocd")
+    job.server.apply(rights)
+    key = {"metadata": {"name": "argocd-webhook"}, "data": {"secret": "a2V5"}}
+    job.server.ask("POST", f"/api/v1/namespaces/{HOME}/secrets", key)
+    yield job
+    job.server.ask("DELETE", ARGOCD)
+
+
+def kept_by_argocd(job: Job, **data: str) -> None:
+    job.server.ask("POST", ARGOCD, {"metadata": {"name": "argocd-secret"}, "data": data})
+
+
+@pytest.mark.parametrize(
+    ("argocd", "ours"),
+    [
+        ({"admin.password": "eA==", "tls.crt": "Y2VydA=="}, {"secret": "key", "ca.crt": "cert"}),
+        ({KEY: "a2V5"}, {"secret": "key"}),
+        ({KEY: "b3RoZXI="}, None),
+    ],
+)
+def test_both_have_the_key_when_argocd_had_no_other(
+    shared: Job, argocd: dict[str, str], ours: dict[str, str] | None
+) -> None:
+    kept_by_argocd(shared, **argocd)
+    done = shared.run()
+    assert (done.returncode, f"{NOT_MADE}: {'made' if ours else 'not made: '}" in done.stdout) == (0, True)
+    assert shared.server.ask("GET", f"{ARGOCD}/argocd-secret")["data"] == {KEY: "a2V5"} | argocd
+    assert shared.secrets().get(NOT_MADE) == ours
+
+
+def test_no_copy_is_made_when_somebody_changes_argocds_secret_meanwhile(
+    shared: Job, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept_by_argocd(shared, **{"tls.crt": "Y2VydA=="})
+    for name, value in shared.environment().items():
+        monkeypatch.setenv(name, value)
+    program = load_program(PROGRAM)
+    ask = program.request
+
+    def request(path: str, *more: Any) -> Any:
+        found = ask(path, *more)
+        if path.startswith(ARGOCD) and not more:
+            shared.server.ask("PATCH", path, {"data": {"other": "eA=="}})
+        return found
+
+    monkeypatch.setattr(program, "request", request)
+    assert program.main(TABLES) == 1
+    assert f"error: {NOT_MADE}: 409" in capsys.readouterr().err
+    assert NOT_MADE not in shared.secrets()
 
 
 @pytest.mark.parametrize(("account", "is_away", "said"), [("credentials", True, "refused"), ("someone", False, "403")])

@@ -1,7 +1,5 @@
 """An HTTP server in a thread of the test, on a free port of loopback."""
 
-from __future__ import annotations
-
 import ssl
 import threading
 from collections.abc import Iterator

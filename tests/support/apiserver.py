@@ -4,8 +4,6 @@
 it, so nothing runs. Kinds of operators are there as the names alone: their own checks are not.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import secrets
@@ -23,7 +21,7 @@ _PROGRAMS = ("kube-apiserver", "etcd", "kubectl")
 
 
 class ApiServer:
-    """A server that runs until it is stopped; `kubeconfig` is that of its administrator."""
+    """A server that runs until it is closed; `kubeconfig` is that of its administrator."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -107,21 +105,25 @@ class ApiServer:
             [self._kubectl, *arguments], input=text, env=environment, capture_output=True, text=True, check=False
         )
 
-    def apply(self, objects: list[Any], *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Apply objects on the server's side."""
-        return self.kubectl("apply", "--server-side", "--force-conflicts", *arguments, "-f", "-", stdin=objects)
+    def apply(self, objects: list[Any], *arguments: str, refused: bool = False) -> subprocess.CompletedProcess[str]:
+        """Apply objects on the server's side; it must take them all, or refuse one."""
+        done = self.kubectl("apply", "--server-side", "--force-conflicts", *arguments, "-f", "-", stdin=objects)
+        assert bool(done.returncode) == refused, done.stdout + done.stderr
+        return done
+
+    def make_namespaces(self, *names: str) -> None:
+        self.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}} for name in names])
 
     def know(self, objects: Iterable[dict[str, Any]], cluster_wide: Iterable[str]) -> None:
         """Make the kinds of objects known that Kubernetes does not bring, as names with any content."""
         kinds = {(*obj["apiVersion"].rpartition("/")[::2], obj["kind"]) for obj in objects}
         paths = {
-            f"/apis/{group}/{version}/{_plural(kind)}": _definition(group, version, kind, kind in set(cluster_wide))
+            f"/apis/{group}/{version}/{plural(kind)}": _definition(group, version, kind, kind in set(cluster_wide))
             for group, version, kind in sorted(kinds)
             if "." in group and not group.endswith(".k8s.io")
         }
         if unknown := [definition for path, definition in paths.items() if not self._serves(path)]:
-            done = self.apply(unknown)
-            assert done.returncode == 0, done.stderr
+            self.apply(unknown)
             until(lambda: all(self._serves(path) for path in paths))
 
     def _serves(self, path: str) -> bool:
@@ -131,7 +133,7 @@ class ApiServer:
             return False
         return True
 
-    def stop(self) -> None:
+    def close(self) -> None:
         """End the server."""
         for process in (self._process, self._etcd):
             stop(process, kill=True)  # nothing is kept
@@ -142,20 +144,21 @@ class ApiServer:
 
 def _definition(group: str, version: str, kind: str, cluster_wide: bool) -> dict[str, Any]:
     content = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
-    plural = _plural(kind)
+    names = plural(kind)
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{plural}.{group}"},
+        "metadata": {"name": f"{names}.{group}"},
         "spec": {
             "group": group,
             "scope": "Cluster" if cluster_wide else "Namespaced",
-            "names": {"kind": kind, "plural": plural, "singular": kind.lower()},
+            "names": {"kind": kind, "plural": names, "singular": kind.lower()},
             "versions": [{"name": version, "served": True, "storage": True, "schema": {"openAPIV3Schema": content}}],
         },
     }
 
 
-def _plural(kind: str) -> str:
+def plural(kind: str) -> str:
+    """Return the name of a kind in paths of the API."""
     name = kind.lower()
-    return name[:-1] + "ies" if name.endswith("y") else name + "es" if name.endswith(("s", "x")) else name + "s"
+    return name[:-1] + "ies" if name.endswith("y") else name + "es" if name.endswith(("s", "x", "ch")) else name + "s"

@@ -1,7 +1,5 @@
 """A proxy before a server that cuts a call off where a test says: before it, in the middle, or before its answer."""
 
-from __future__ import annotations
-
 import contextlib
 import threading
 from collections.abc import Callable, Iterator

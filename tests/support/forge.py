@@ -4,8 +4,6 @@ Git's own `http-backend` serves the repository; what a token may do is asked bef
 API: https://docs.github.com/en/rest/pulls/pulls
 """
 
-from __future__ import annotations
-
 import base64
 import json
 import os

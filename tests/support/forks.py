@@ -1,7 +1,5 @@
 """A fork of the repository whose cluster.env is filled in, pushed to a remote that is a folder."""
 
-from __future__ import annotations
-
 import os
 import shutil
 from pathlib import Path

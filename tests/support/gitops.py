@@ -3,8 +3,6 @@
 `python -m tests.support.gitops FOLDER` writes every rendering to FOLDER, as `make manifests` checks them.
 """
 
-from __future__ import annotations
-
 import functools
 import hashlib
 import json
@@ -28,6 +26,7 @@ from runner.cluster import facts as cluster_env
 from runner.cluster import gpu_nodes
 from runner.workspace import write_text
 from tests.support.processes import CACHE
+from tests.support.trees import swap
 
 PROJECT = Path(__file__).resolve().parents[2]
 GITOPS = PROJECT / "gitops"
@@ -190,12 +189,10 @@ def _digest() -> str:
 
 def copy_with(values: dict[str, str], folder: Path) -> Path:
     """Copy gitops/ to a folder, with other values in its cluster.env and GPU nodes on AWS; return its path there."""
-    shutil.copytree(GITOPS, folder / "gitops")
-    path = folder / cluster_env.PATH
-    path.write_text("".join(f"{key}={value}\n" for key, value in values.items()))
-    assert cluster_env.check(path, complete=True) == values
+    copied = template(folder, values)
+    assert cluster_env.check(folder / cluster_env.PATH, complete=True) == values
     (folder / gpu_nodes.WORKER).write_text(gpu_nodes.patch(folder, WORKERS[AWS], INFRASTRUCTURE))
-    return folder / "gitops"
+    return copied
 
 
 @functools.cache
@@ -210,10 +207,10 @@ def leaves() -> tuple[Leaf, ...]:
     return kept("leaves", make)
 
 
-def template(folder: Path) -> Path:
-    """Copy gitops/ to a folder, with a cluster.env that says nothing of a cluster, as every fork's does at first."""
+def template(folder: Path, values: dict[str, str] = TEMPLATE) -> Path:
+    """Copy gitops/ to a folder, with a cluster.env that by default says nothing of a cluster, as a fork's at first."""
     copied = Path(shutil.copytree(GITOPS, folder / "gitops"))
-    (folder / cluster_env.PATH).write_text("".join(f"{key}={value}\n" for key, value in TEMPLATE.items()))
+    (folder / cluster_env.PATH).write_text("".join(f"{key}={value}\n" for key, value in values.items()))
     return copied
 
 
@@ -227,12 +224,12 @@ def _variants() -> list[Leaf]:
     with tempfile.TemporaryDirectory() as folder:
         external, gpu = (template(Path(folder, name)) for name in ("external-store", "gpu"))
         for part in ("serving", "label-studio", "pipelines"):
-            _swap(external / part / "base/kustomization.yaml", "components/store", "components/external-store")
+            swap(external / part / "base/kustomization.yaml", "components/store", "components/external-store")
         line = "- ../../components/monitoring\n"
         for environment in ("dev", "prod"):
             features = gpu / "serving/environments" / environment / "kustomization.yaml"
-            _swap(features, line, line + line.replace("monitoring", "gpu"))
-        _swap(
+            swap(features, line, line + line.replace("monitoring", "gpu"))
+        swap(
             gpu / "images/kustomization.yaml", "images:\n", f"images:\n- {{name: flywheel-serving-gpu, {GPU_IMAGE}}}\n"
         )
         stored = [path for path in leaf_paths(external) if path.startswith(("serving/", "label-studio/", "pipelines/"))]
@@ -243,13 +240,6 @@ def _variants() -> list[Leaf]:
             for root, paths in found.items()
             for path in paths
         ]
-
-
-def _swap(path: Path, old: str, new: str) -> None:
-    """Change a text that must be there in a file."""
-    text = path.read_text(encoding="utf-8")
-    assert old in text, f"{path} does not hold {old!r}"
-    path.write_text(text.replace(old, new), encoding="utf-8")
 
 
 def environments(root: Path = GITOPS) -> list[str]:

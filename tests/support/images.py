@@ -4,8 +4,6 @@ Needs root, Debian's buildah and debootstrap, and the package registries. The ba
 cache outside the checkout.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

@@ -1,7 +1,5 @@
 """A real Label Studio on loopback, which `make label-studio` installs into an environment of its own."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import secrets
@@ -11,7 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import httpx
 
@@ -46,7 +44,7 @@ class LabelStudio:
         """What names it to us, with the legacy token."""
         return {"LABEL_STUDIO_URL": self.url, "LABEL_STUDIO_API_KEY": self.token}
 
-    def start(self) -> LabelStudio:
+    def start(self) -> Self:
         """Begin, on a free port the first time; return when it answers."""
         data = self.folder / "data"
         if not data.exists() and not self.settings:

@@ -1,7 +1,5 @@
 """Tekton Triggers' own sink on loopback, with its own interceptors and an EventListener of ours."""
 
-from __future__ import annotations
-
 import hashlib
 import hmac
 import json

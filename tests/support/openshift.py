@@ -4,8 +4,6 @@
 cluster-autoscaler-operator. The CRDs lie in the modules it is built from.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 from collections.abc import Iterator
@@ -56,15 +54,12 @@ class OpenShift:
 
     def apply(self, objects: list[Manifest], *arguments: str) -> str:
         """Apply objects as Argo CD does, and refuse fields that nobody knows; return the warnings, a line each."""
-        done = self.server.apply(objects, "--validate=strict", *arguments)
-        assert done.returncode == 0, done.stderr
-        return "".join(line for line in done.stderr.splitlines(keepends=True) if line.startswith("Warning"))
+        said = self.server.apply(objects, "--validate=strict", *arguments).stderr
+        return "".join(line for line in said.splitlines(keepends=True) if line.startswith("Warning"))
 
     def refusal(self, objects: list[Manifest]) -> str:
         """Return why objects are refused, which they must be."""
-        done = self.server.apply(objects, "--validate=strict")
-        assert done.returncode != 0, done.stdout
-        return done.stderr
+        return self.server.apply(objects, "--validate=strict", refused=True).stderr
 
     def get(self, kind: str, name: str) -> Manifest:
         """Return an object as the server keeps it."""
@@ -84,6 +79,7 @@ class OpenShift:
         """Bring what the installer leaves on AWS, for a cluster.env."""
         self._define()
         self.server.know(_MONITORING, ())
+        self.server.make_namespaces(MACHINES)
         aws = {"type": "AWS", "aws": {"region": "eu-central-1"}}
         status = {
             "infrastructureName": INFRASTRUCTURE,
@@ -94,7 +90,6 @@ class OpenShift:
         infrastructure = _config("Infrastructure", {"cloudConfig": {"name": ""}, "platformSpec": {"type": "AWS"}})
         self.apply(
             [
-                {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": MACHINES}},
                 *(_secret(name) for name in ("aws-cloud-credentials", "worker-user-data")),
                 _config("DNS", {"baseDomain": values["APPS_DOMAIN"], "publicZone": {"id": "Z1"}}),
                 infrastructure,
@@ -105,8 +100,7 @@ class OpenShift:
     def _define(self) -> None:
         paths = [module("openshift", name) / path for name, files in _CRDS.items() for path in files]
         found = [each for path in paths for each in yaml.safe_load_all(path.read_text(encoding="utf-8")) if each]
-        done = self.server.apply(found)
-        assert done.returncode == 0, done.stderr
+        self.server.apply(found)
         names = [f"crd/{each['metadata']['name']}" for each in found]
         done = self.server.kubectl("wait", "--for=condition=Established", "--timeout=60s", *names)
         assert done.returncode == 0, done.stderr
@@ -128,13 +122,10 @@ def path(kind: str) -> str:
 def api_server(folder: Path, values: dict[str, str]) -> Iterator[OpenShift]:
     """Run the API server with OpenShift's kinds; nobody acts on them."""
     openshift_program()
-    server = ApiServer(folder)
-    try:
+    with contextlib.closing(ApiServer(folder)) as server:
         it = OpenShift(server)
         it.install(values)
         yield it
-    finally:
-        server.stop()
 
 
 @contextlib.contextmanager

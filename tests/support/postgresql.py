@@ -1,7 +1,5 @@
 """PostgreSQL on loopback, out of Debian's package `postgresql`."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import shutil

@@ -1,7 +1,5 @@
 """Servers as processes on loopback: started with a log, waited for, and stopped by their own process id."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import socket

@@ -1,7 +1,5 @@
 """A copy of the project to run real `git` and `dvc` in; a repository with a remote."""
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 from collections.abc import Callable

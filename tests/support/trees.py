@@ -1,7 +1,5 @@
 """Files of a folder or a zip, as path → content."""
 
-from __future__ import annotations
-
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,3 +24,10 @@ def zip_tree(path: Path, files: Mapping[str, bytes | str]) -> Path:
 def read_tree(folder: Path) -> dict[str, bytes]:
     """Read all files below a folder."""
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def swap(path: Path, old: str, new: str) -> None:
+    """Change a text that must be there in a file."""
+    text = path.read_text(encoding="utf-8")
+    assert old in text, f"{path} does not hold {old!r}"
+    path.write_text(text.replace(old, new), encoding="utf-8")

@@ -11,7 +11,6 @@ import pytest
 from runner.workspace import writing
 from tests.support import gitops
 from tests.support.label_studio import HOME, PROGRAM, LabelStudio, migrate, version
-from tests.support.pods import Data, Pod, config_maps, pod_of
 from tests.support.postgresql import PostgreSQL, serving_postgresql
 from tests.support.processes import unavailable
 
@@ -27,6 +26,36 @@ def postgresql() -> Iterator[PostgreSQL]:
         yield server
 
 
+def environment_of(
+    kind: str, name: str, objects: list[gitops.Manifest], own: dict[str, dict[str, str]], folder: Path
+) -> dict[str, str]:
+    """Return the environment of a workload's container as a kubelet makes it, with volumes in a folder.
+
+    `own` are the data of Secrets by name.
+    """
+    maps = {obj["metadata"]["name"]: obj.get("data", {}) for obj in objects if obj["kind"] == "ConfigMap"}
+    (owner,) = (obj for obj in objects if (obj["kind"], obj["metadata"]["name"]) == (kind, name))
+    (container,) = owner["spec"]["template"]["spec"]["containers"]
+    found: dict[str, str] = {}
+    for source in container.get("envFrom", ()):
+        found |= maps[source["configMapRef"]["name"]]
+    for entry in container["env"]:
+        match entry:
+            case {"value": value}:
+                found[entry["name"]] = value
+            case {"valueFrom": {"secretKeyRef": reference}}:
+                found[entry["name"]] = own[reference["name"]][reference["key"]]
+            case {"valueFrom": {"configMapKeyRef": reference}}:
+                found[entry["name"]] = maps[reference["name"]][reference["key"]]
+    for variable, text in found.items():
+        found[variable] = re.sub(r"\$\((\w+)\)", lambda other: found[other[1]], text)
+        for mount in container["volumeMounts"]:
+            if f"{text}/".startswith(f"{mount['mountPath']}/"):
+                (folder / mount["name"]).mkdir(parents=True, exist_ok=True)
+                found[variable] = f"{folder / mount['name']}{text.removeprefix(mount['mountPath'])}"
+    return found
+
+
 def shown(program: str) -> list[str]:
     """Return the arguments that gitops/README.md gives a program."""
     found = re.search(rf"exec .*-- {program} ([^<>]+) [<>]", README)
@@ -39,24 +68,22 @@ def test_its_token_works_and_its_backup_comes_back_when_it_runs_on_postgresql(
 ) -> None:
     objects = gitops.leaf("label-studio/overlays/openshift").objects
     keys = {key: secrets.token_hex(20) for key in ("password", "token", "secret-key")}
-    own: dict[str, Data] = {"label-studio": keys, "label-studio-postgresql": {"password": secrets.token_hex(20)}}
-    its = Pod(pod_of(objects, "StatefulSet", "label-studio-postgresql"), {}, own, tmp_path / "postgresql").environment()
+    own = {"label-studio": keys, "label-studio-postgresql": {"password": secrets.token_hex(20)}}
+    its = environment_of("StatefulSet", "label-studio-postgresql", objects, own, tmp_path / "postgresql")
     made = {key: its[f"POSTGRESQL_{key.upper()}"] for key in ("database", "user", "password")}
     postgresql.make(**made)
-    here = {"POSTGRE_HOST": "127.0.0.1", "POSTGRE_PORT": str(postgresql.port)}
-    pod = Pod(pod_of(objects, "Deployment", "label-studio"), config_maps(objects), own, tmp_path / "pod", here)
+    settings = environment_of("Deployment", "label-studio", objects, own, tmp_path / "pod")
+    settings |= {"POSTGRE_HOST": "127.0.0.1", "POSTGRE_PORT": str(postgresql.port)}
     empty = HOME / f"{version()}.dump"  # its tables take 40 s and more to make
     if not empty.exists():
-        migrate(pod.environment())
+        migrate(settings)
         with writing(empty) as part:
             part.write_bytes(postgresql.run("pg_dump", *shown("pg_dump")))
     else:
         postgresql.run("pg_restore", *shown("pg_restore"), stdin=empty.read_bytes())
 
     (tmp_path / "server").mkdir()
-    server = LabelStudio(
-        tmp_path / "server", token=keys["token"], password=keys["password"], settings=pod.environment()
-    )
+    server = LabelStudio(tmp_path / "server", token=keys["token"], password=keys["password"], settings=settings)
     try:
         server.start()
         assert server.ask("GET", "/api/current-user/whoami")["email"] == "admin@flywheel.internal"

@@ -1,7 +1,5 @@
 """OpenShift's own controllers and webhooks over gitops/gpu: a GPU node from zero and back, with no AWS behind them."""
 
-from __future__ import annotations
-
 import copy
 import re
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """What OLM and NFD say to gitops/operators: their CRDs, and the install modes that an OperatorGroup must suit."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 from collections.abc import Iterator
@@ -49,7 +47,7 @@ def openshift(tmp_path_factory: pytest.TempPathFactory, leaves: dict[str, gitops
     """A cluster with the namespaces of operators."""
     with api_server(tmp_path_factory.mktemp("openshift"), gitops.SAMPLE) as it:
         names = {obj["metadata"].get("namespace") for leaf in leaves.values() for obj in leaf.objects} - {None}
-        it.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}} for name in sorted(names)])
+        it.server.make_namespaces(*sorted(names))
         yield it
 
 

@@ -30,10 +30,8 @@ class Namespace:
         self.server = server
         objects = list(gitops.leaf("pipelines/overlays/openshift").of_kind(*KINDS))
         self.server.know([*objects, *RUN_KINDS], ())
-        home = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": PIPELINES}}
-        for each in ([home], objects):
-            done = self.server.apply(each)
-            assert done.returncode == 0, done.stderr
+        self.server.make_namespaces(PIPELINES)
+        self.server.apply(objects)
 
     def list(self, kind: str) -> list[Manifest]:
         found: list[Manifest] = self.server.ask("GET", path(kind))["items"]

@@ -1,7 +1,5 @@
 """Ended runs go after some days; what is at work stays, however old."""
 
-from __future__ import annotations
-
 import io
 import urllib.error
 from datetime import UTC, datetime, timedelta

@@ -1,7 +1,5 @@
 """What doctor says of a cluster, read from objects as the API server gives them."""
 
-from __future__ import annotations
-
 import base64
 import subprocess
 from collections.abc import Iterator

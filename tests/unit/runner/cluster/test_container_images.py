@@ -1,7 +1,5 @@
 """Digests of what a cluster built come into gitops/images, of all images or of none."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 from typing import Any

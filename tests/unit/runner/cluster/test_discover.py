@@ -1,7 +1,5 @@
 """Facts are taken from a cluster by the real client: kubectl asks a server on loopback that answers as clusters do."""
 
-from __future__ import annotations
-
 import copy
 import json
 import re

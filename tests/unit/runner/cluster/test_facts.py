@@ -1,7 +1,5 @@
 """cluster.env: what stands there reaches every manifest, so nothing doubtful may."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The patch of GPU nodes; test_discover.py has what it is written from."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """What kubectl says: of a cluster's kinds, with an API whose answers are given; and of a call that fails."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """OpenShift GitOps that others installed is used as it is, or refused with the line that would make it do."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What is told of a run: a state, a line, and everything else as Markdown."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Runs and the outcomes of their Tasks, read from objects as Tekton writes them."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """A run by hand, until a cluster is asked: its template filled in, wrong values refused, a pull request instead."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 
