@@ -1,7 +1,5 @@
 """A copy of the project with a small dataset and the smoke preset, on which real `dvc` runs."""
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 from pathlib import Path

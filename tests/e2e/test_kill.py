@@ -1,7 +1,5 @@
 """SIGKILL in the middle of every stage: the next `dvc repro` gives what an undisturbed one gives."""
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 from pathlib import Path

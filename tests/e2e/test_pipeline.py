@@ -1,8 +1,5 @@
 """The whole pipeline on the smoke preset, through real `dvc`."""
 
-from __future__ import annotations
-
-import json
 import shutil
 from pathlib import Path
 
@@ -32,14 +29,6 @@ def note(event, what):
 sys.addaudithook(watch)
 """
 STAGES_RUN = "import sys; from runner.__main__ import main; sys.exit(any([main([stage]) for stage in sys.argv[1:]]))"
-
-
-def test_every_output_is_there_when_repro_ran(trained: Path) -> None:
-    for stage in STAGES:
-        assert digests(trained, stage)
-    metrics = json.loads((trained / "artifacts/evaluation/metrics.json").read_text())
-    assert 0 <= metrics["map50"] <= 1
-    assert set(metrics["classes"]) == {"airplane", "helicopter"}
 
 
 def test_nothing_runs_when_repro_is_repeated(copy_of_trained: Path, run: Run) -> None:

@@ -1,7 +1,5 @@
 """DVC's remote in the same bucket: what one clone pushed, another does not compute again."""
 
-from __future__ import annotations
-
 import io
 import shutil
 import subprocess
@@ -14,6 +12,7 @@ from runner.stages.registry import STAGES
 from tests.e2e.conftest import digests
 from tests.support.projects import IDENTITY, Run
 from tests.support.s3 import S3, serving_s3
+from tests.support.trees import write_tree
 
 pytestmark = pytest.mark.slow
 USER = {"AWS_ACCESS_KEY_ID": "runner", "AWS_SECRET_ACCESS_KEY": "nur-ein-versuch"}
@@ -33,9 +32,7 @@ def pushed(
     """A trained and committed project whose run is in a store, and the environment of the store's user `runner`."""
     folder = tmp_path_factory.mktemp("pushed")
     project = Path(shutil.copytree(trained, folder / "flywheel", symlinks=True))
-    (folder / "users" / "runner").mkdir(parents=True)
-    for name, value in USER.items():
-        (folder / "users" / "runner" / name).write_text(value)
+    write_tree(folder / "users/runner", USER)
     root = server.environment("flyingthings")
     made = run("python", "-m", "runner", "store", "init", cwd=project, **root, STORE_USERS=str(folder / "users"))
     assert made.returncode == 0, made.stderr

@@ -1,7 +1,5 @@
 """The whole wheel, with no step by hand: labelled, trained, served, missed, labelled and trained again, taken back."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -1,8 +1,12 @@
 """A model that tells pictures apart by their brightness, a server that runs it, and Kubernetes' own API server."""
 
+import json
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -81,3 +85,27 @@ def api_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
     """A Kubernetes API server that files share: each applies what it needs, and removes what another may have left."""
     with closing(ApiServer(tmp_path_factory.mktemp("apiserver"))) as server:
         yield server
+
+
+OFFLINE = """
+import json, sys
+from pathlib import Path
+from runner.stages.offline import ultralytics_offline
+ultralytics_offline(Path(sys.argv[1]))
+from ultralytics import YOLO
+"""
+
+
+@pytest.fixture
+def ultralytics(project: Path, tmp_path: Path) -> Any:
+    """Runs a script after the lines above in a process of its own, and gives the JSON that it printed last."""
+
+    def run(script: str, *arguments: str | Path) -> Any:
+        command = [sys.executable, "-c", OFFLINE + script, str(tmp_path / "settings"), *map(str, arguments)]
+        done = subprocess.run(
+            command, cwd=tmp_path, env={"PYTHONPATH": str(project)}, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        return json.loads(done.stdout.splitlines()[-1])
+
+    return run

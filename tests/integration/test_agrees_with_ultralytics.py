@@ -1,11 +1,7 @@
 """Our detector and our figures beside Ultralytics' own, on the same model and the same real pictures."""
 
-from __future__ import annotations
-
 import json
 import shutil
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -21,13 +17,6 @@ from serving.vision.detector import Detector, Options
 
 pytestmark = pytest.mark.slow
 
-OFFLINE = """
-import json, sys
-from pathlib import Path
-from runner.stages.offline import ultralytics_offline
-ultralytics_offline(Path(sys.argv[1]))
-from ultralytics import YOLO
-"""
 VALIDATE = """
 found = YOLO(sys.argv[2], task="detect").val(
     data=sys.argv[3], split="test", imgsz=320, conf=0.001, iou=0.7, rect=False, plots=False, device="cpu", workers=0
@@ -43,21 +32,6 @@ print(json.dumps({path: model.predict(path, **wanted)[0].boxes.data.tolist() for
 EXPORT = """
 print(json.dumps(YOLO(sys.argv[2]).export(format="onnx", imgsz=64, dynamic=True, nms=json.loads(sys.argv[3]))))
 """
-
-
-@pytest.fixture
-def ultralytics(project: Path, tmp_path: Path) -> Any:
-    """Runs one of the scripts above in a process of its own, and gives what it printed last."""
-
-    def run(script: str, *arguments: str | Path) -> Any:
-        command = [sys.executable, "-c", OFFLINE + script, str(tmp_path / "settings"), *map(str, arguments)]
-        done = subprocess.run(
-            command, cwd=tmp_path, env={"PYTHONPATH": str(project)}, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
-        return json.loads(done.stdout.splitlines()[-1])
-
-    return run
 
 
 @pytest.fixture

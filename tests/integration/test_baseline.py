@@ -1,11 +1,8 @@
 """`publish --baseline`: a pretrained model as Ultralytics saves it, exported here, without network."""
 
-from __future__ import annotations
-
 import json
-import subprocess
-import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,22 +13,7 @@ from tests.support.trained import Trained
 
 pytestmark = pytest.mark.slow
 
-SAVE = """
-import sys
-from pathlib import Path
-from runner.stages.offline import ultralytics_offline
-ultralytics_offline(Path(sys.argv[1]))
-from ultralytics import YOLO
-YOLO(sys.argv[2]).save(sys.argv[3])
-"""
-
-
-def weights(project: Path, folder: Path, architecture: str) -> Path:
-    """What Ultralytics saves of a model, its weights random."""
-    file = folder / f"{Path(architecture).stem}.pt"
-    command = [sys.executable, "-c", SAVE, str(folder / "settings"), architecture, str(file)]
-    subprocess.run(command, cwd=project, check=True, capture_output=True)
-    return file
+SAVE = "YOLO(sys.argv[2]).save(sys.argv[3]); print(0)"  # its weights are random
 
 
 @pytest.fixture
@@ -43,9 +25,9 @@ def trained(tmp_path: Path) -> Trained:
 
 
 def test_it_is_one_version_that_never_becomes_the_latest_when_published_twice(
-    project: Path, tmp_path: Path, trained: Trained, run: Run
+    project: Path, tmp_path: Path, trained: Trained, run: Run, ultralytics: Any
 ) -> None:
-    file = weights(project, tmp_path, "yolo11n.yaml")
+    ultralytics(SAVE, "yolo11n.yaml", file := tmp_path / "yolo11n.pt")
     command = ("python", "-m", "runner", "publish", "--baseline", str(file), "--json")
     done = [run(*command, cwd=trained.folder, PYTHONPATH=str(project)) for _ in range(2)]
     first, second = (json.loads(each.stdout) for each in done)  # and nothing of what Ultralytics says
@@ -64,11 +46,12 @@ def test_it_is_one_version_that_never_becomes_the_latest_when_published_twice(
     assert pin is not None and (pin.version, pin.commit, pin.map50) == ("1", "", "")
 
 
-def test_refused_when_it_does_not_find_boxes(project: Path, tmp_path: Path, trained: Trained, run: Run) -> None:
-    file = weights(project, tmp_path, "yolo11n-seg.yaml")
-    done = run(
-        "python", "-m", "runner", "publish", "--baseline", str(file), cwd=trained.folder, PYTHONPATH=str(project)
-    )
+def test_refused_when_it_does_not_find_boxes(
+    project: Path, tmp_path: Path, trained: Trained, run: Run, ultralytics: Any
+) -> None:
+    ultralytics(SAVE, "yolo11n-seg.yaml", file := tmp_path / "yolo11n-seg.pt")
+    command = ("python", "-m", "runner", "publish", "--baseline", str(file))
+    done = run(*command, cwd=trained.folder, PYTHONPATH=str(project))
     assert done.returncode == 1
     assert "yolo11n-seg.pt: a model for the task segment, expected one that finds boxes (detect)" in done.stderr
     assert not (trained.folder / "store").exists()

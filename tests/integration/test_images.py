@@ -3,8 +3,6 @@
 The test cluster (tests/cluster/images.py) builds and runs all of them, as the user that each names.
 """
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 import sys

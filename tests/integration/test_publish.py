@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from runner.release.contents import releasing
-from runner.release.gate import gate
 from runner.release.publish import publish
 from runner.store import Store, open_store
 from runner.store.init import init_store
@@ -25,25 +24,25 @@ Prepare = Callable[[str], Trained]
 
 
 @pytest.fixture
-def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, store_of: Callable[[str], Store]) -> Prepare:
+def prepared(tmp_path: Path, store_of: Callable[[str], Store]) -> Prepare:
     """Gives a project that the gate has judged, and a folder or a bucket of a server as its store."""
 
     def prepare(kind: str) -> Trained:
         store_of(kind)
         init_store(tmp_path)
-        return judge(Trained(tmp_path / "ein Projekt für ü"), monkeypatch)
+        trained = Trained(tmp_path / "ein Projekt für ü")
+        trained.judge()
+        return trained
 
     return prepare
 
 
-def judge(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> Trained:
-    monkeypatch.chdir(trained.folder)
-    gate(trained.folder)
-    return trained
-
-
-def other_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Trained:
-    return judge(Trained(tmp_path / "other", blind(), gate={"min_map50": 0.1, "min_boxes": 1}), monkeypatch)
+@pytest.fixture
+def other(tmp_path: Path) -> Trained:
+    """A project with another model, which the gate passed."""
+    other = Trained(tmp_path / "other", blind(), gate={"min_map50": 0.1, "min_boxes": 1})
+    other.judge()
+    return other
 
 
 def well(trained: Trained) -> bool:
@@ -72,20 +71,10 @@ def test_one_version_comes_of_it_when_killed_at_any_point(prepared: Prepare, kin
 
 
 @pytest.mark.parametrize("kind", ["folder", "minio"])
-def test_one_version_comes_of_it_when_several_publish_the_same(prepared: Prepare, kind: str) -> None:
+def test_each_model_gets_a_number_when_several_publish_at_once(prepared: Prepare, kind: str, other: Trained) -> None:
     trained = prepared(kind)
-    for each in drive("race", "5", *[trained.folder] * 3):
-        assert (each["statuses"], each["seen"]) == ([0, 0, 0], DONE)
-    assert well(trained)
-
-
-@pytest.mark.parametrize("kind", ["folder", "minio"])
-def test_each_gets_a_number_when_two_publish_at_once(
-    prepared: Prepare, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    trained, other = prepared(kind), other_model(tmp_path, monkeypatch)
-    for each in drive("race", "5", trained.folder, other.folder):
-        assert each["statuses"] == [0, 0]
+    for each in drive("race", "5", trained.folder, trained.folder, other.folder):
+        assert each["statuses"] == [0, 0, 0]
         assert each["seen"] == {"versions": [1, 2], "used": [1, 2], "latest": 2, "problems": []}
     assert well(trained)
 
@@ -101,12 +90,11 @@ def tagged_latest(server: S3, store: Store, model: str) -> list[int]:
 
 
 def test_the_newest_of_commits_is_the_latest_when_a_trial_publishes_at_once(
-    minio: S3, prepared: Prepare, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    minio: S3, prepared: Prepare, other: Trained, tmp_path: Path
 ) -> None:
-    trained, other = prepared("minio"), other_model(tmp_path, monkeypatch)
-    trial = Trained(tmp_path / "trial")
+    trained, trial = prepared("minio"), Trained(tmp_path / "trial")
     trial.try_out()
-    judge(trial, monkeypatch)
+    trial.judge()
     store = open_store(trained.folder)
     for projects in ([trained, trial], [trained, trial, other]):
         for turn, each in enumerate(drive("race", "5", *(project.folder for project in projects))):
@@ -147,9 +135,9 @@ class InStep:
 
 
 def test_one_version_is_tagged_when_two_publishers_move_latest_at_once(
-    minio: S3, prepared: Prepare, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    minio: S3, prepared: Prepare, other: Trained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trained, other = prepared("minio"), other_model(tmp_path, monkeypatch)
+    trained = prepared("minio")
     store, turns = open_store(trained.folder), threading.Barrier(2)
     releases = []
     with contextlib.ExitStack() as stack:
@@ -177,9 +165,8 @@ def test_tags_follow_the_newest_that_passed_when_published(minio: S3, prepared: 
     for onnx, least in ((None, 0.1), (blind(), 0.9), (blind(another="one"), 0.1)):
         trained.set(gate={"min_map50": least})
         trained.repro(onnx)
-        verdict = gate(trained.folder)
-        with releasing(trained.folder) as release:
-            publish(store, release)
+        verdict = trained.judge()
+        trained.publish()
         seen.append([tags(minio, store, number).get("stage") for number in numbers(store, "flyingthings")])
         found = tags(minio, store, len(seen))
         assert (found["training-run"], found["sha256"]) == (str(len(seen)), verdict.onnx_sha256)

@@ -1,12 +1,15 @@
-"""Many requests of all kinds, among them those of bad clients: no error of ours, no growth. SOAK sets how many."""
+"""Many requests of good and bad clients (SOAK: how many), and those that schemathesis makes up: no error of ours."""
 
 import os
 import random
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +17,7 @@ from tests.support.servers import BOUNDARY, Server, form
 from tests.support.shades import shade
 
 REQUESTS = int(os.environ.get("SOAK", "600"))
+CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
 GROWTH_MB = 25  # what the allocator keeps, not what leaks: the same after 5,000 requests
 
 
@@ -78,3 +82,14 @@ def test_no_error_and_no_growth_when_clients_are_good_and_bad(server: Server) ->
     assert "flywheel_queue_length 0.0" in metrics
     assert not [line for line in server.lines() if line["level"] == "ERROR"]
     print(f"{REQUESTS} requests: {dict(statuses)}, {grown:.1f} MB more of {before:.0f} MB")
+
+
+def test_no_500_when_requests_are_made_up(server: Server, tmp_path: Path) -> None:
+    command = [
+        *(str(Path(sys.executable).with_name("schemathesis")), "run", f"http://127.0.0.1:{server.port}/openapi.json"),
+        *("--checks", CHECKS, "--phases", "examples,coverage,fuzzing", "--max-examples", "25", "--seed", "1"),
+    ]
+    done = subprocess.run(command, cwd=tmp_path, env=os.environ, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+    assert server.get("/readyz").status == 200
+    assert not [line for line in server.lines() if line["level"] == "ERROR"]

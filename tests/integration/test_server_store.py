@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from tests.support.processes import until
 from tests.support.s3 import NAMES, S3, Use, serving_s3
 from tests.support.servers import Server, running
 from tests.support.shades import shade
+from tests.support.trees import write_tree
 
 
 @pytest.fixture
@@ -35,16 +35,6 @@ def test_read_back_or_refused_when_in_a_bucket(endpoint: tuple[str, Endpoint]) -
         write(bucket, "a", b"", "text/plain", where._replace(secret_key="geheim"))
 
 
-def test_refused_when_an_object_is_truncated(tmp_path: Path) -> None:
-    with serving_s3("minio", tmp_path) as server:
-        environment = server.bucket()
-        write(environment["STORE_URI"], "model.onnx", bytes(3_000_000), "a/b", endpoint_of_environment(environment))
-        (part,) = server.data.rglob("part.1")
-        os.truncate(part, 1_000_000)
-        with pytest.raises(StorageError, match=r"model\.onnx: cannot be read: the store cannot read it: it is damaged"):
-            read(f"{environment['STORE_URI']}/model.onnx", endpoint_of_environment(environment))
-
-
 @pytest.fixture(params=NAMES)
 def store(
     request: pytest.FixtureRequest, tmp_path: Path, bright_model: Path, use: Use
@@ -52,9 +42,7 @@ def store(
     """A store with a published model, and the server's settings: on MinIO as the store's user server-dev."""
     with serving_s3(request.param, tmp_path / "s3") as server:
         user = {"AWS_ACCESS_KEY_ID": "server-dev", "AWS_SECRET_ACCESS_KEY": "nur-ein-versuch"}
-        (tmp_path / "users" / "server-dev").mkdir(parents=True)
-        for name, value in user.items():
-            (tmp_path / "users" / "server-dev" / name).write_text(value)
+        write_tree(tmp_path / "users/server-dev", user)
         environment = server.environment("planes")
         named = use(environment | {"STORE_USERS": str(tmp_path / "users")})
         init_store(tmp_path)

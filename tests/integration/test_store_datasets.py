@@ -1,4 +1,4 @@
-"""Datasets and weights onto every kind of store, also from a prefix of a bucket; and the stages' way back."""
+"""Datasets onto every kind of store, also from a prefix of a bucket; and the stages' way back."""
 
 import io
 from pathlib import Path
@@ -8,7 +8,7 @@ import yaml
 
 from runner.dataset.prefix import fetch_uri
 from runner.dataset.versions import add_dataset, fetch_dataset
-from runner.errors import DatasetError, StoreError
+from runner.errors import DatasetError
 from runner.store import open_store
 from runner.store.verify import verify_store
 from tests.support.s3 import S3, Use
@@ -81,11 +81,3 @@ def test_prefix_is_refused_when_its_names_could_do_harm(
     with pytest.raises(DatasetError, match=message):
         fetch_uri(f"{bucket}/incoming/", tmp_path / "out")
     assert not (tmp_path / "out").exists()
-
-
-def test_params_stay_when_the_source_is_not_there(bucket: str, repository: Path) -> None:
-    with pytest.raises(DatasetError, match="there is nothing under it"):
-        add_dataset(f"{bucket}/nothing/", project=repository)
-    with pytest.raises(StoreError, match=r"^s3://another-bucket: .*there is no such bucket"):
-        add_dataset("s3://another-bucket/planes/", project=repository)
-    assert (repository / "params.yaml").read_text() == PARAMS

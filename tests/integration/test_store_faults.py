@@ -1,7 +1,6 @@
 """What goes wrong with a store: after each there is a clear error or a completed retry, and the store is whole."""
 
 import hashlib
-import http.server
 import io
 import os
 import random
@@ -10,7 +9,6 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -22,6 +20,8 @@ from runner.store.init import init_store
 from runner.store.s3 import S3Store
 from runner.store.verify import verify_store
 from serving.storage.endpoint import pool_of
+from tests.support.answering import Handler, answering
+from tests.support.processes import disk
 from tests.support.proxy import proxying
 from tests.support.s3 import S3, Use, serving_s3
 
@@ -168,16 +168,6 @@ def test_full_disk_is_said_when_it_is_the_servers(use: Use, source: Path, tmp_pa
         assert well, text
 
 
-@contextmanager
-def disk(folder: Path, size: str) -> Iterator[Path]:
-    """A small disk of its own, which only root can mount."""
-    folder.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "none", folder], check=False).returncode:
-        pytest.skip("only root may mount a disk to fill")
-    yield folder
-    subprocess.run(["umount", "--lazy", folder], check=True)
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -225,21 +215,17 @@ def test_error_comes_when_the_store_stays_away(use: Use, source: Path, capsys: p
     assert capsys.readouterr().err.count("trying again") == 1
 
 
-def test_something_else_than_s3_is_recognised_when_it_answers(use: Use, tmp_path: Path) -> None:
-    class Console(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(b"<!doctype html><p>Sign in")
+class Console(Handler):
+    def do_GET(self) -> None:  # noqa: N802
+        self.answer(200, b"<!doctype html><p>Sign in")
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Console) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+
+def test_something_else_than_s3_is_recognised_when_it_answers(use: Use) -> None:
+    with answering(Console) as port:
         user = {"AWS_ACCESS_KEY_ID": "user", "AWS_SECRET_ACCESS_KEY": "geheim"}
-        url = f"http://127.0.0.1:{server.server_port}"
-        store = use({"STORE_URI": "s3://planes", "AWS_ENDPOINT_URL": url, **user})
-        with pytest.raises(StoreError, match=rf"{url} does not speak S3"):
+        store = use({"STORE_URI": "s3://planes", "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}", **user})
+        with pytest.raises(StoreError, match=rf"http://127.0.0.1:{port} does not speak S3"):
             store.exists("a")
-        server.shutdown()
 
 
 def truncate(server: S3) -> None:

@@ -18,6 +18,7 @@ from runner.store.init import init_store
 from runner.store.policies import policy_of, policy_text
 from serving.storage.endpoint import connect, endpoint_of_environment
 from tests.support.s3 import S3, Use
+from tests.support.trees import write_tree
 
 CONTENT = b"content"
 # Objects that are there, and what each user may do with them: r(ead), w(rite), l(ist).
@@ -41,11 +42,9 @@ GIVEN = ("runner", "publisher", "labels", "server-dev", "server-prod", "server-s
 @pytest.fixture
 def users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Mounted Secrets of all users."""
-    folder = tmp_path / "users"
-    for user in GIVEN:
-        (folder / user).mkdir(parents=True)
-        (folder / user / "AWS_ACCESS_KEY_ID").write_text(f"{user}-{secrets.token_hex(2)}\n")
-        (folder / user / "AWS_SECRET_ACCESS_KEY").write_text(f"{secrets.token_hex(16)}\n")
+    names = {f"{user}/AWS_ACCESS_KEY_ID": f"{user}-{secrets.token_hex(2)}\n" for user in GIVEN}
+    passwords = {f"{user}/AWS_SECRET_ACCESS_KEY": f"{secrets.token_hex(16)}\n" for user in GIVEN}
+    folder = write_tree(tmp_path / "users", names | passwords)
     monkeypatch.setenv("STORE_USERS", str(folder))
     return folder
 
@@ -212,11 +211,3 @@ def test_policy_is_printed_when_asked_for() -> None:
     for user, uri in (("nobody", "s3://planes"), ("server-qa/*", "s3://planes"), ("runner", "/srv/store")):
         with pytest.raises(StoreError, match=r"nobody|server-qa/\*|/srv/store"):
             policy_text(user, uri)
-
-
-def test_folder_is_made_when_the_store_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("STORE_URI", "my store")
-    assert [init_store(tmp_path) for _ in range(2)] == [
-        f"folder {tmp_path}/my store: made",
-        f"folder {tmp_path}/my store: there already",
-    ]

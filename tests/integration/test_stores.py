@@ -4,8 +4,8 @@ import hashlib
 import random
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -90,22 +90,12 @@ def test_fetch_leaves_what_was_there_when_the_digest_differs(store: Store, sourc
     assert [path.name for path in (tmp_path / "here").iterdir()] == ["out"]
 
 
-@pytest.mark.parametrize("key", ["", "../a", "/a", "a//b", "a/.b", "a b", 1001 * "a"])
-def test_key_is_refused_when_it_is_none(store: Store, source: Path, key: str) -> None:
-    asks: list[Callable[[], Any]] = [
-        lambda: store.put_file(key, source),
-        lambda: store.create(key, b""),
-        lambda: store.replace(key, b""),
-        lambda: store.read(key),
-        lambda: store.fetch(key, source),
-        lambda: store.digest(key),
-        lambda: store.exists(key),
-        lambda: store.uri_of(key),
-        lambda: store.list("../x"),
-    ]
-    for ask in asks:
+def test_key_is_refused_when_it_could_leave_the_store(store: Store, source: Path) -> None:
+    writes = (partial(store.put_file, path=source), partial(store.create, content=b""))
+    reads = (store.read, partial(store.fetch, path=source), store.digest, store.exists, store.uri_of, store.list)
+    for ask in (*writes, partial(store.replace, content=b""), *reads):
         with pytest.raises(StoreError, match="is not a key"):
-            ask()
+            ask("../a/b")
     assert keys(store) == []
 
 

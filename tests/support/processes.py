@@ -94,6 +94,18 @@ def until(ask: Callable[[], Answer], seconds: float = 60, *, pause_s: float = 0.
 
 
 @contextmanager
+def disk(folder: Path, size: int | str) -> Iterator[Path]:
+    """A small disk at a new folder, which only root can mount; `size` in bytes, or with a unit."""
+    folder.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "none", folder], check=False).returncode:
+        pytest.skip("only root may mount a disk to fill or to write-protect")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+@contextmanager
 def meanwhile(do: Callable[[], object]) -> Iterator[None]:
     """Do something else until the block ends; what fails there fails here."""
     with ThreadPoolExecutor(1) as pool:
