@@ -82,7 +82,6 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(given: argparse.Namespace) -> int:
-    """Run a stage or one of the commands above; return its exit status."""
     project = Path.cwd()
     if given.command in STAGES:
         from runner.stages.registry import run_stage

@@ -41,6 +41,15 @@ def project_root() -> Path:
 
 
 @contextmanager
+def scratch(prefix: str, project: Path | None = None) -> Iterator[Path]:
+    """Give an empty folder in `work_folder`, removed after the block."""
+    work = work_folder(project)
+    work.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=work) as folder:
+        yield Path(folder)
+
+
+@contextmanager
 def writing(path: Path, *, durable: bool = True) -> Iterator[Path]:
     """Give a temporary file beside `path` that replaces it when the block ends without an error; its folder is created.
 

@@ -35,11 +35,9 @@ USER_SECRETS = ((PIPELINES, "git", "token"), (PIPELINES, "webhook", "secret"))
 def bootstrap(project: Path, platform: str, say: Say, *, patience_s: float = 900, pause_s: float = 5) -> None:
     """Apply gitops/bootstrap/; `patience_s` is the longest wait for each thing that the cluster creates.
 
-    Raises:
-        ConfigError: cluster.env or a patch of GPU nodes is incomplete, for another platform or cloud, or not pushed;
-            or, on plain Kubernetes, where nothing builds them later, an image has no digest.
-        ClusterError: the cluster refuses, a wait timed out, the OpenShift GitOps that is installed is unusable, or an
-            object exists that is not ours.
+    ConfigError: cluster.env or a patch of GPU nodes is incomplete, for another platform or cloud, or not pushed; or, on
+    plain Kubernetes, where nothing builds them later, an image has no digest. ClusterError: the cluster refuses, a wait
+    timed out, the installed OpenShift GitOps is unusable, or an object exists that is not ours.
     """
     values = cluster_env.check(project / cluster_env.PATH, complete=True)
     if values["PLATFORM"] != platform:
@@ -84,10 +82,9 @@ def require_pushed(project: Path, values: dict[str, str]) -> None:
     """Raise ConfigError when a revision that Argo CD reads is missing, or differs from the work tree."""
     url = values["REPO_URL"]
     excluded = [f":(exclude)gitops/serving/{folder}" for folder in ("environments", "overlays")]
-    for revision, paths in (
-        (values["PLATFORM_REVISION"], ["gitops", *excluded]),
-        (values["DETECTOR_REVISION"], [str(cluster_env.PATH)]),
-    ):
+    followed = {"PLATFORM_REVISION": ["gitops", *excluded], "DETECTOR_REVISION": [str(cluster_env.PATH)]}
+    for key, paths in followed.items():
+        revision = values[key]
         if changed := changed_since(project, fetched(project, url, revision), paths):
             raise ConfigError(
                 f"{', '.join(changed[:3])}{' …' if changed[3:] else ''} differs from {revision} of {url}, "
@@ -115,9 +112,9 @@ def changed_since(project: Path, commit: str, paths: Sequence[str]) -> list[str]
 
 
 def _apply(project: Path, folder: str, say: Say) -> None:
-    path = Path("gitops/bootstrap") / folder
+    path = f"gitops/bootstrap/{folder}"
     # --force-conflicts: operators create some of these objects themselves; Git's fields must win.
-    done = kubectl.run("apply", "--server-side", "--force-conflicts", "-k", str(path), folder=project)
+    done = kubectl.run("apply", "--server-side", "--force-conflicts", "-k", path, folder=project)
     for line in done.stdout.splitlines():
         say(f"  {line}")
     if done.returncode:

@@ -37,15 +37,11 @@ def check_cluster(project: Path) -> Iterator[Diagnosis]:
     """Yield the findings about the cluster that the user is logged in to; a single one when there is no cluster."""
     try:
         values = cluster_env.check(project / cluster_env.PATH, complete=True)
-    except ConfigError as error:
-        if (project / cluster_env.PATH).is_file():
-            yield Diagnosis(f"the cluster is not examined: {str(error).splitlines()[0]}")
-        return
-    try:
         kubectl.get("/version")
         is_there = kubectl.get(f"/api/v1/namespaces/{PIPELINES}") is not None
-    except ClusterError as error:
-        yield Diagnosis(f"the cluster is not examined: {error}")
+    except (ConfigError, ClusterError) as error:
+        if (project / cluster_env.PATH).is_file():
+            yield Diagnosis(f"the cluster is not examined: {str(error).splitlines()[0]}")
         return
     if not is_there:
         yield Diagnosis(
@@ -143,7 +139,6 @@ def _webhook(project: Path, values: Values) -> Iterator[Diagnosis]:
 
 
 def _label_studio(project: Path, values: Values) -> Iterator[Diagnosis]:
-    """Yield whether Label Studio runs and answers."""
     path = f"/apis/apps/v1/namespaces/{LABELS}/deployments/label-studio"
     status = (kubectl.get(path) or {}).get("status") or {}
     if not status.get("availableReplicas"):
@@ -190,7 +185,6 @@ def _store(project: Path, values: Values) -> Iterator[Diagnosis]:
 
 
 def _images(project: Path, values: Values) -> Iterator[Diagnosis]:
-    """Yield images that are not built."""
     remedy = "once they are built: `python -m runner images --write`, commit, push"
     unbuilt = ", ".join(unbuilt_images(project / IMAGES))
     yield Diagnosis(f"images not built: {unbuilt}", remedy) if unbuilt else Diagnosis("every image has a digest")

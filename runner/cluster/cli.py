@@ -59,7 +59,7 @@ def _retrain(given: argparse.Namespace) -> None:
     from runner.cluster.api import PIPELINES, Cluster
     from runner.cluster.start import BusyError, check_values, commit_values, followed_branch, start
     from runner.cluster.waiting import seconds
-    from runner.config.parameters import parse_overrides
+    from runner.config.override import parse_overrides
     from runner.forge.git import head_of
 
     values, params = parse_overrides(given.values)

@@ -97,7 +97,7 @@ def _fork(current: Values, project: Path) -> dict[str, Fact]:
         # Pods have no ssh key.
         url = re.sub(r"^(?:ssh://)?[\w-]+@([\w.-]+)(?::\d+/|[:/])", r"https://\1/", url)
         missing = Fact(None, "git has no remote origin that a cluster could read; the URL of this repository")
-        is_url = re.fullmatch(cluster_env.KEYS["REPO_URL"].pattern, url)
+        is_url = re.fullmatch(cluster_env.KEYS["REPO_URL"][0], url)
         facts["REPO_URL"] = Fact(url, "git's remote origin") if is_url else missing
     return facts
 
@@ -111,7 +111,6 @@ def _storage_class(current: Values) -> Fact:
 
 
 def _defaults(classes: Sequence[Mapping[str, Any]], annotation: str) -> list[str]:
-    """Return the names of the classes that are the cluster's default, in their order."""
     return [
         str(item["metadata"]["name"])
         for item in classes

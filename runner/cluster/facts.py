@@ -8,7 +8,6 @@ cluster.
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 from runner.errors import ConfigError
 from runner.workspace import parse_assignments, write_text
@@ -21,27 +20,21 @@ _LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 _REVISION = r"[A-Za-z0-9][A-Za-z0-9._/-]*"
 
 
-class Key(NamedTuple):
-    """Pattern of a key's value, and an example for the error message."""
-
-    pattern: str
-    example: str
-
-
+#: Key → pattern of its value, and an example for the error message.
 KEYS = {
-    "REPO_URL": Key(r"https?://[^\s@/'\"#]+/[^\s@'\"#]+", "https://example.com/a/b.git"),
-    "PLATFORM_REVISION": Key(_REVISION, "platform"),
-    "DETECTOR_REVISION": Key(_REVISION, "main"),
-    "STORE_URI": Key(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", "s3://flyingthings"),
-    "STORE_ENDPOINT": Key(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?", "https://minio.flywheel-minio.svc:9000"),
-    "PLATFORM": Key("openshift|kubernetes", "openshift"),
-    "APPS_DOMAIN": Key(rf"{_LABEL}(\.{_LABEL})+", "apps.cluster.example.com"),
-    "STORAGE_CLASS": Key(rf"{_LABEL}(\.{_LABEL})*", "gp3-csi"),
-    "INGRESS_NAMESPACE": Key(_LABEL, "openshift-ingress"),
-    "MONITORING_NAMESPACE": Key(_LABEL, "openshift-user-workload-monitoring"),
-    "INGRESS_CLASS": Key(rf"{_LABEL}(\.{_LABEL})*", "nginx"),
-    "CLUSTER_ISSUER": Key(rf"{_LABEL}(\.{_LABEL})*", "letsencrypt"),
-    "GPU": Key("autoscaled|fixed|none", "autoscaled"),
+    "REPO_URL": (r"https?://[^\s@/'\"#]+/[^\s@'\"#]+", "https://example.com/a/b.git"),
+    "PLATFORM_REVISION": (_REVISION, "platform"),
+    "DETECTOR_REVISION": (_REVISION, "main"),
+    "STORE_URI": (r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", "s3://flyingthings"),
+    "STORE_ENDPOINT": (r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?", "https://minio.flywheel-minio.svc:9000"),
+    "PLATFORM": ("openshift|kubernetes", "openshift"),
+    "APPS_DOMAIN": (rf"{_LABEL}(\.{_LABEL})+", "apps.cluster.example.com"),
+    "STORAGE_CLASS": (rf"{_LABEL}(\.{_LABEL})*", "gp3-csi"),
+    "INGRESS_NAMESPACE": (_LABEL, "openshift-ingress"),
+    "MONITORING_NAMESPACE": (_LABEL, "openshift-user-workload-monitoring"),
+    "INGRESS_CLASS": (rf"{_LABEL}(\.{_LABEL})*", "nginx"),
+    "CLUSTER_ISSUER": (rf"{_LABEL}(\.{_LABEL})*", "letsencrypt"),
+    "GPU": ("autoscaled|fixed|none", "autoscaled"),
 }
 FOR_KUBERNETES = ("INGRESS_CLASS", "CLUSTER_ISSUER")
 

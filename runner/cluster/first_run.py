@@ -7,18 +7,19 @@ goes on once these are on the branch that the cluster follows. Run again, it res
 from pathlib import Path
 
 from runner.cluster import facts as cluster_env
+from runner.cluster import kubectl
 from runner.cluster.api import PIPELINES
 from runner.cluster.bootstrap import CRD, changed_since, fetched, require_pushed
 from runner.cluster.container_images import require_built
-from runner.cluster.served import await_served
 from runner.cluster.training import same_inputs, summary_line, train
 from runner.cluster.tunnel import opened
-from runner.cluster.waiting import Say, wait_for
+from runner.cluster.waiting import Say, wait_for, wait_until
 from runner.errors import ClusterError, ConfigError, GitError
 from runner.forge.git import git
 from runner.pipeline.sources import sources
 from runner.release.pin import Pin, parse_pin, pin_file
 
+MODEL = "model"  # Deployment of an environment
 PINS = {environment: pin_file(environment) for environment in ("dev", "baseline")}
 #: Path in the API → the object and who creates it.
 NEEDED = {
@@ -45,11 +46,8 @@ def first_run(
 
     Without a dataset (a source, as for `dataset add`), that in params.yaml; without a baseline (a stock pretrained .pt
     file), only the pinned one. `patience_s` limits the wait for each thing that the cluster creates, not the training.
-
-    Raises:
-        ConfigError: cluster.env or the images are incomplete, or something is not pushed.
-        DatasetError, StoreError: the dataset or baseline is unusable, or the store refuses it.
-        ClusterError: a wait timed out, the run failed, or its model was not pinned.
+    ConfigError: cluster.env or the images are incomplete, or something is not pushed. ClusterError: a wait timed out,
+    the run failed, or its model was not pinned.
     """
     values = cluster_env.check(project / cluster_env.PATH, complete=True)
     require_built(project)
@@ -69,6 +67,32 @@ def first_run(
         if pin := _pin(project, commit, environment):
             await_served(environment, pin.uri, say, patience_s=patience_s, pause_s=pause_s)
             say(f"{environment} serves {pin.uri}: https://flywheel-{environment}.{values['APPS_DOMAIN']}")
+
+
+def await_served(environment: str, uri: str, say: Say, *, patience_s: float, pause_s: float) -> None:
+    """Wait until all pods of an environment serve the manifest at `uri`; ClusterError when that takes too long."""
+    namespace = f"flywheel-{environment}"
+    remedy = (
+        f"look at Argo CD's Application serving-{environment} and at the pods "
+        f"(kubectl -n {namespace} get pods; kubectl -n {namespace} logs deployment/{MODEL})"
+    )
+    path = f"/apis/apps/v1/namespaces/{namespace}/deployments/{MODEL}"
+
+    def missing() -> str:
+        deployment = kubectl.get(path)
+        if deployment is None:
+            return f"Deployment {MODEL} in {namespace}, which Argo CD applies"
+        if (deployment["metadata"].get("annotations") or {}).get("flywheel/model") != uri:
+            return f"{uri} in {namespace}, which Argo CD reads from Git within minutes"
+        # The conditions of `kubectl rollout status`: generation observed, every pod updated, all ready.
+        wanted, status = int(deployment["spec"].get("replicas", 1)), deployment.get("status") or {}
+        is_seen = status.get("observedGeneration", 0) >= deployment["metadata"]["generation"]
+        counts = [status.get(count, 0) for count in ("replicas", "updatedReplicas", "availableReplicas")]
+        if is_seen and counts == [wanted] * 3:
+            return ""
+        return f"the pods of {namespace}: {counts[2] if is_seen else 0} of {wanted} serve {uri}"
+
+    wait_until(missing, say, remedy=remedy, patience_s=patience_s, pause_s=pause_s)
 
 
 def _add_baseline(project: Path, values: dict[str, str], file: Path, say: Say) -> None:
@@ -116,7 +140,6 @@ def _trained(project: Path, commit: str) -> Pin | None:
 
 
 def _is_stored(values: dict[str, str], pin: Pin) -> bool:
-    """Whether the cluster's store has the pinned version."""
     with opened(values, "store") as store:
         key = pin.uri.removeprefix(f"{store.uri}/")
         return key != pin.uri and store.exists(key)

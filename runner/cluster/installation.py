@@ -58,9 +58,12 @@ def rendered(project: Path, platform: str) -> list[Manifest]:
 def require_ours(objects: list[Manifest]) -> None:
     """Raise ClusterError naming each object of others, in shared namespaces or cluster-scoped, that would change."""
     served = kubectl.kinds({_kind(obj)[0] for obj in objects})
-    asked = [
-        obj | {"apiVersion": served[_kind(obj)]} for obj in objects if _kind(obj) in served and not _may_overwrite(obj)
-    ]
+    asked = []
+    for obj in objects:
+        kind, meta = _kind(obj), obj["metadata"]
+        is_shared = (obj["kind"], meta["name"]) in SHARED
+        if kind in served and not is_shared and not (meta.get("namespace") or "").startswith(PREFIX):
+            asked.append(obj | {"apiVersion": served[kind]})
     there = kubectl.find("-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": asked}))
     found = list(dict.fromkeys(_name(obj) for obj in there if not is_ours(obj)))
     if found:
@@ -183,12 +186,6 @@ def _resource(api_version: str, kind: str) -> str:
 def _name(obj: Manifest) -> str:
     meta = obj["metadata"]
     return f"{obj['kind']} {meta['name']}" + (f" in {meta['namespace']}" if "namespace" in meta else "")
-
-
-def _may_overwrite(obj: Manifest) -> bool:
-    """Whether an object may be applied whoever created it: it is in our namespaces, or only a few keys are set."""
-    meta = obj["metadata"]
-    return (obj["kind"], meta["name"]) in SHARED or (meta.get("namespace") or "").startswith(PREFIX)
 
 
 def is_ours(obj: Manifest) -> bool:

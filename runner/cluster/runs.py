@@ -64,12 +64,6 @@ def has_ended(run: Object) -> bool:
     return condition(run)["status"] != "Unknown"
 
 
-def has_begun(run: Object, task: str) -> bool:
-    """Whether a run has started one of its Tasks."""
-    children = run.get("status", {}).get("childReferences", [])
-    return any(child.get("pipelineTaskName") == task for child in children)
-
-
 def outcomes_of(cluster: Cluster, run: str) -> list[TaskOutcome]:
     """Return the outcomes of a run's Tasks that have begun, but for the summary, by start time."""
     found: list[Object] = cluster.get(TASK_RUNS, labelSelector=f"tekton.dev/pipelineRun={run}")["items"]

@@ -23,10 +23,8 @@ def start(cluster: Cluster, revision: str, values: list[str], params: dict[str, 
     """Create a PipelineRun and return its name; BusyError when another is active and it is not to start `now`.
 
     With values of params.yaml for this run alone, each KEY=VALUE, its model is published, never pinned, and it runs
-    beside others. Without, it replaces another one, and trials do not count as active.
-
-    Args:
-        params: of the Pipeline, instead of the template's defaults: gpu, gpu-timeout.
+    beside others. Without, it replaces another one, and trials do not count as active. `params` of the Pipeline replace
+    the template's defaults: gpu, gpu-timeout.
     """
     at_work = [run for run in runs(cluster) if not has_ended(run)]
     disturbed = [name_of(run) for run in at_work if values or not is_trial(run)]
@@ -54,9 +52,12 @@ def fill(template: Object, given: dict[str, str]) -> Object:
     if missing := [name for name, value in values.items() if value is None]:
         raise ConfigError(f"{', '.join(missing)}: the TriggerTemplate has no default for it; give a value")
     (resource,) = template["spec"]["resourcetemplates"]
-    filled: Object = json.loads(
-        re.sub(r"\$\(tt\.params\.([\w-]+)\)", lambda match: _escaped(values[match[1]]), json.dumps(resource))
-    )
+
+    def replaced(param: re.Match[str]) -> str:
+        """Return a value as it stands in a JSON string; what looks like a Tekton variable stays literal."""
+        return json.dumps((values[param[1]] or "").replace("$(", "$$("))[1:-1]
+
+    filled: Object = json.loads(re.sub(r"\$\(tt\.params\.([\w-]+)\)", replaced, json.dumps(resource)))
     return filled
 
 
@@ -97,8 +98,3 @@ def _copy(project: Path) -> Iterator[Path]:
         shutil.copy2(project / PARAMS, folder)
         shutil.copytree(project / CONF, Path(folder, CONF))
         yield Path(folder)
-
-
-def _escaped(value: str | None) -> str:
-    """Return a value as it stands in a JSON string; what looks like a Tekton variable stays literal."""
-    return json.dumps((value or "").replace("$(", "$$("))[1:-1]

@@ -41,11 +41,10 @@ def opened(values: Mapping[str, str], secret: str, namespace: str = PIPELINES) -
             address = stack.enter_context(tunnel(service[2], service[1], port))
             bundle = None
             if trusted := _store_ca():
-                bundle = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="flywheel-")), "ca.crt")
-                bundle.write_text(trusted, encoding="utf-8")
-            endpoint = endpoint._replace(
-                url=f"{url.scheme}://{address}", ca_bundle=str(bundle) if bundle else None, server_name=url.hostname
-            )
+                bundle = f"{stack.enter_context(tempfile.TemporaryDirectory(prefix='flywheel-'))}/ca.crt"
+                Path(bundle).write_text(trusted, encoding="utf-8")
+            local = f"{url.scheme}://{address}"
+            endpoint = endpoint._replace(url=local, ca_bundle=bundle, server_name=url.hostname)
         yield S3Store(values["STORE_URI"].removeprefix("s3://"), endpoint)
 
 

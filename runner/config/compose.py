@@ -7,7 +7,7 @@ the schema changed, and later stages run only when their composed file changed.
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import yaml
 from hydra import compose as hydra_compose
@@ -27,16 +27,8 @@ from runner.workspace import CONF, PARAMS, write_text
 Values = dict[str, Any]
 
 
-class Hidden(NamedTuple):
-    """A preset's value that params.yaml overrides with another value."""
-
-    key: str
-    preset: object
-    params: object
-
-
-def compose(project: Path, params: Values | None = None) -> tuple[Config, list[Hidden]]:
-    """Return the valid configuration and the preset values that params.yaml overrides; ConfigError if it is invalid.
+def compose(project: Path, params: Values | None = None) -> tuple[Config, list[tuple[str, object, object]]]:
+    """Return the valid configuration, and (key, preset's value, other value of params.yaml); ConfigError if invalid.
 
     `params` stands for params.yaml, where an empty value keeps the preset's; None: read the file.
     """
@@ -46,7 +38,7 @@ def compose(project: Path, params: Values | None = None) -> tuple[Config, list[H
     values = _without_empty(sections)
     base = _compose_presets(presets, project)
     of_presets = dict(leaves(base))
-    hidden = [Hidden(key, old, new) for key, new in leaves(values) if (old := of_presets.get(key)) not in (None, new)]
+    hidden = [(key, old, new) for key, new in leaves(values) if (old := of_presets.get(key)) not in (None, new)]
     refusals = Refusals(project, values, presets)
     whole = _merge(base, values)
     for key, value in leaves(whole):
@@ -147,7 +139,6 @@ def _refuse_broken_presets(project: Path) -> None:
 
 
 def _without_empty(values: Values) -> Values:
-    """Drop empty values at every depth."""
     kept = {key: _without_empty(value) if isinstance(value, dict) else value for key, value in values.items()}
     return {key: value for key, value in kept.items() if value not in (None, {})}
 

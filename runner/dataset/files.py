@@ -78,10 +78,6 @@ class DatasetFiles:
                 self.notes.append(f"{shown(picture)}: named for {before} and for {part}, kept in {part}")
             self.parts[picture] = part
 
-    def label_of(self, picture: str) -> str | None:
-        """Return the label file of a picture; None if it has none."""
-        return next((place for place in label_places(picture) if place in self.known), None)
-
 
 def list_files(folder: Path) -> DatasetFiles:
     """List the files below a folder."""

@@ -59,7 +59,7 @@ def read_layout(folder: Path) -> Layout:
     classes = _read_ultralytics(files, data_yaml) if data_yaml else _read_workshop(files)
     if (notes_json := files.at_root("notes.json")) in files.known:
         check_notes(files.read(notes_json), shown(notes_json), classes)
-    labels = {picture: files.label_of(picture) for picture in files.parts}
+    labels = {path: next((file for file in label_places(path) if file in files.known), None) for path in files.parts}
     about = _take_about(files)
     _ignore_the_rest(files, {label for label in labels.values() if label})
     if not labels:
@@ -169,7 +169,6 @@ def _take_about(files: DatasetFiles) -> dict[str, Path]:
 
 
 def _ignore_the_rest(files: DatasetFiles, labels: set[str]) -> None:
-    """Add every unused file to `ignored`, with a reason."""
     taken = files.described | labels | files.parts.keys()
     rest = [file for file in files.files if file not in taken]
     pictures = [file for file in rest if is_picture(file)]

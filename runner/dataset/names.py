@@ -22,16 +22,16 @@ def name_pictures(paths: Iterable[str]) -> dict[str, str]:
     later = []
     for path in sorted(paths):
         name = _safe(path)
-        if _stem_key(name) in taken:
+        if stem_key(name) in taken:
             later.append(path)
         else:
-            taken.add(_stem_key(name))
+            taken.add(stem_key(name))
             names[path] = name
     for path in later:
         digits = 8
-        while _stem_key(name := _marked(_safe(path), path, digits)) in taken:
+        while stem_key(name := _marked(_safe(path), path, digits)) in taken:
             digits += 1
-        taken.add(_stem_key(name))
+        taken.add(stem_key(name))
         names[path] = name
     return names
 
@@ -39,6 +39,11 @@ def name_pictures(paths: Iterable[str]) -> dict[str, str]:
 def fold(path: str) -> str:
     """Return a key that is equal for names that collide on a case-insensitive or Unicode-normalising file system."""
     return unicodedata.normalize("NFD", unicodedata.normalize("NFD", path).casefold())
+
+
+def stem_key(name: str) -> str:
+    """Return `fold` of a name without its suffix: pictures with equal keys would share a label file."""
+    return fold(name.rpartition(".")[0])
 
 
 def shown(path: str) -> str:
@@ -58,7 +63,3 @@ def _marked(name: str, path: str, digits: int) -> str:
     stem, _, suffix = name.rpartition(".")
     mark = f"-{hashlib.sha256(path.encode(errors='surrogateescape')).hexdigest()[:digits]}.{suffix}"
     return stem.encode()[: MAX_BYTES - len(mark.encode())].decode(errors="ignore").rstrip(" .") + mark
-
-
-def _stem_key(name: str) -> str:
-    return fold(name.rpartition(".")[0])

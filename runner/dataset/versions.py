@@ -13,7 +13,7 @@ import json
 import re
 import tempfile
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +28,9 @@ from runner.dataset.layouts import Layout, read_layout
 from runner.dataset.names import shown
 from runner.errors import DatasetError, StoreError
 from runner.store import SCHEME, Store, key_of_url, open_store
-from runner.workspace import PARAMS, link, sha256_of, work_folder, write_text
+from runner.workspace import PARAMS, link, scratch, sha256_of, work_folder, write_text
 
+File = tuple[str, Path | bytes]  # name with `/`, and the content or the file that has it
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
 _MAX_NAME = 60  # [letters]
 
@@ -47,12 +48,10 @@ def add_dataset(
     The same dataset, as zip or folder, from any machine, gives the same version; adding it again changes nothing. Nor
     does a DatasetError, for a source that is unsafe or not a dataset.
 
-    Args:
-        source: a zip or a folder in one of the layouts that `runner.dataset.layouts` knows; also s3://bucket/key of a
-            zip, or s3://bucket/prefix/ of a folder's files, on the endpoint of the environment.
-        name: folder of its versions in the store; None: from the source's name.
-        store: None: the store of STORE_URI.
-        record: origin of a new version, stored beside it as <sha12>.json.
+    The source is a zip or a folder in one of the layouts that `runner.dataset.layouts` knows; also s3://bucket/key of a
+    zip, or s3://bucket/prefix/ of a folder's files, on the endpoint of the environment. `name` is the folder of its
+    versions (None: from the source's name) in the store (None: of STORE_URI). `record` is the origin of a new version,
+    stored beside it as <sha12>.json.
     """
     is_remote = str(source).startswith("s3://")
     path = Path(source).expanduser()
@@ -61,20 +60,18 @@ def add_dataset(
     store = store or open_store(project)
     if not is_remote and not path.exists():
         raise DatasetError(f"{source}: there is no such file or folder, expected a zip or a folder with a dataset")
-    work = work_folder(project)
-    work.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="dataset-add-", dir=work) as scratch:
+    with scratch("dataset-add-", project) as work:
         if is_remote:
             from runner.dataset.prefix import fetch_uri  # importing the client takes 0.3 s
 
-            path = fetch_uri(str(source), Path(scratch, "fetched"))
-        folder = path if path.is_dir() else Path(scratch, "files")
+            path = fetch_uri(str(source), work / "fetched")
+        folder = path if path.is_dir() else work / "files"
         if folder != path:
             unpack(path, folder)
         layout = _read(folder, str(source) if is_remote else path.name or str(path))
         check = check_dataset(layout, folder)
-        version = Path(scratch, "version.zip")
-        write_zip(version_files(layout), version)
+        version = work / "version.zip"
+        write_zip(_files_of(layout), version)
         sha256 = sha256_of(version)
         key = f"datasets/{name}/{sha256[:12]}.zip"
         is_new = store.put_file(key, version, sha256)
@@ -82,7 +79,7 @@ def add_dataset(
         store.create(record_key(key), json.dumps(record, indent=1, ensure_ascii=False).encode())
     lines = [describe(layout, check, name)]
     if max(map(len, (layout.ignored, layout.notes, check.doubtful, check.repaired))) > SHOWN:
-        findings = work / f"dataset-add-{name}.txt"
+        findings = work_folder(project) / f"dataset-add-{name}.txt"
         write_text(findings, describe(layout, check, name, limit=None) + "\n")
         lines.append(f"complete lists: {findings}")
     lines.append(f"{'stored as' if is_new else 'in the store already:'} {SCHEME}{key} (store: {store.uri})")
@@ -98,13 +95,9 @@ def record_key(key: str) -> str:
 def fetch_dataset(url: str, sha256: str | None, store: Store, out: Path, *, work: Path) -> str:
     """Unpack a version from the store; a zip that was uploaded by hand is converted to the same layout.
 
-    Args:
-        url: store:datasets/<name>/<sha12>.zip.
-        sha256: hex digest of the zip.
-        out: new or empty; gets the files listed in `runner.dataset.versions`, all at once.
-        work: scratch folder, where a killed download resumes.
-    Returns:
-        The files left out or renamed, to print; empty for a version that `dataset add` wrote.
+    `url` is store:datasets/<name>/<sha12>.zip, `sha256` the zip's hex digest. `out`, new or empty, gets the files that
+    the module lists, all at once. A killed download resumes in `work`. Returns the files left out or renamed, to print;
+    empty for a version that `dataset add` wrote.
     """
     key = key_of_url(url)
     if sha256 is None:
@@ -114,21 +107,16 @@ def fetch_dataset(url: str, sha256: str | None, store: Store, out: Path, *, work
     packed.parent.mkdir(parents=True, exist_ok=True)
     with (
         FileLock(packed.with_suffix(".lock")),
-        tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as scratch,
+        tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as beside,
     ):
         store.fetch(key, packed, sha256)
         try:
-            unpack(packed, Path(scratch, "files"))
+            unpack(packed, Path(beside, "files"))
         finally:
             packed.unlink()
-        layout = _read(Path(scratch, "files"), url)
-        built = Path(scratch, "built")
-        for name, content in version_files(layout):
-            (built / name).parent.mkdir(parents=True, exist_ok=True)
-            if isinstance(content, bytes):
-                (built / name).write_bytes(content)
-            else:
-                link(content, built / name)
+        layout = _read(Path(beside, "files"), url)
+        built = Path(beside, "built")
+        write_files(_files_of(layout), built)
         built.replace(out)
     return "\n".join([*listed("left out", layout.ignored), *listed("read otherwise than written", layout.notes)])
 
@@ -170,22 +158,38 @@ def slug(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:_MAX_NAME].strip("-")
 
 
-def version_files(layout: Layout) -> list[tuple[str, Path | bytes]]:
-    """Return the files of a version: name with `/`, and its content or the file to read it from.
+def _files_of(layout: Layout) -> list[File]:
+    pictures = [(each.name, each.image, each.label, each.part) for each in layout.pictures]
+    return version_files(layout.classes, layout.about, pictures)
+
+
+def version_files(
+    classes: list[str], about: Mapping[str, Path], pictures: Sequence[tuple[str, Path, Path | bytes | None, str | None]]
+) -> list[File]:
+    """Return the files of a version; a picture is its name, image, label file or its content (None: none), and part.
 
     Reading a version and writing it again gives the same files.
     """
-    files: list[tuple[str, Path | bytes]] = [
-        ("classes.txt", "".join(f"{name}\n" for name in layout.classes).encode()),
-        ("notes.json", format_notes(layout.classes)),
-        *layout.about.items(),
+    files: list[File] = [
+        ("classes.txt", "".join(f"{name}\n" for name in classes).encode()),
+        ("notes.json", format_notes(classes)),
+        *about.items(),
     ]
-    for picture in layout.pictures:
-        files.append((f"images/{picture.name}", picture.image))
-        if picture.label:
-            files.append((f"labels/{picture.name.rpartition('.')[0]}.txt", picture.label))
+    for name, image, label, _ in pictures:
+        files.append((f"images/{name}", image))
+        if label is not None:
+            files.append((f"labels/{name.rpartition('.')[0]}.txt", label))
     for part in PARTS:
-        names = [picture.name for picture in layout.pictures if picture.part == part]
-        if names:
+        if names := [name for name, *_, own in pictures if own == part]:
             files.append((f"{part}.txt", "".join(f"images/{name}\n" for name in names).encode()))
     return files
+
+
+def write_files(files: Iterable[File], folder: Path) -> None:
+    """Write files below a folder, which is created; those on disk are linked."""
+    for name, content in files:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(content, bytes):
+            (folder / name).write_bytes(content)
+        else:
+            link(content, folder / name)

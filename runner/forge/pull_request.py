@@ -30,14 +30,10 @@ def propose(
 ) -> str:
     """Commit new contents of files on a branch, push it, and open or update its pull request; return a text to print.
 
-    GitError: Git or the server refuses. A pushed branch stays, and the next call continues with it.
-
-    Args:
-        project: a folder in the repository, whose HEAD is the commit's parent; the remote is origin.
-        files: path relative to `project` → new content.
-        branch: overwritten when it exists.
-        body: of the commit and of the pull request, as Markdown.
-        base: the branch to merge into; None: the remote's default branch.
+    `project` is a folder in the repository, whose HEAD is the commit's parent and whose remote is origin; `files` is
+    path in it → new content. The branch is overwritten when it exists. `body`, as Markdown, is that of the commit and
+    of the pull request, `base` the branch to merge into; None: the remote's default branch. GitError: Git or the server
+    refuses. A pushed branch stays, and the next call continues with it.
     """
     git(project, "remote", "get-url", "origin")  # fails if there is none
     where = remote_of(git(project, "config", "remote.origin.url"))  # as configured, before Git's url.insteadOf

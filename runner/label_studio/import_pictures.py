@@ -13,13 +13,14 @@ from runner.dataset.check import listed
 from runner.dataset.files import is_picture, list_files
 from runner.dataset.prefix import fetch_uri
 from runner.errors import DatasetError, LabelStudioError
-from runner.label_studio.labelled_dataset import dataset_name, read_dataset, scratch, upright_boxes
+from runner.label_studio.labelled_dataset import dataset_name, read_dataset, upright_boxes
 from runner.label_studio.labelling_tasks import NewPicture, add_pictures, list_tasks, model_version
 from runner.label_studio.regions import LabelledBox, ScoredBox
 from runner.label_studio.server import Project, connected
 from runner.label_studio.task_images import TaskImages
 from runner.release.pin import DEV, read_pin
 from runner.store import open_store
+from runner.workspace import scratch
 from serving.storage.endpoint import endpoint_of_environment
 from serving.storage.model import LoadingError, Model, load_model
 from serving.vision.detector import Options
@@ -30,14 +31,13 @@ _CLASS_LISTS = ("classes.txt", "data.yaml", "data.yml")
 def import_pictures(source: str, *, project: Path, predict: bool = False) -> str:
     """Create a task for each picture without one; a dataset's boxes become finished annotations. Return the counts.
 
-    Args:
-        source: a folder or a zip, of pictures or of a dataset, or s3://bucket/prefix with either.
-        predict: add the deployed model's predictions to unlabelled pictures.
+    The source is a folder or a zip, of pictures or of a dataset, or s3://bucket/prefix with either. `predict`: add the
+    deployed model's predictions to unlabelled pictures.
     """
     config, _ = compose(project)
     store = open_store(project)
     predictor = partial(_predict, _deployed_model(project)) if predict else None
-    with scratch(project) as folder, connected() as server:
+    with scratch("labels-", project) as folder, connected() as server:
         pictures = _read(source, folder, config)
         labels_project = server.project(config.labels.title)
         _check_classes(pictures, labels_project)

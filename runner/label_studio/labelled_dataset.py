@@ -4,10 +4,8 @@ Boxes of a dataset are in the frame of `prepare.exif_boxes`: of the stored pictu
 person sees. Boxes in Label Studio are always in the upright picture.
 """
 
-import tempfile
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -101,15 +99,6 @@ def dataset_boxes(boxes: Sequence[LabelledBox], image: Path, frame: Frame) -> li
     """Map boxes of the upright picture to the dataset's frame: the inverse of `upright_boxes`."""
     inverse = {6: 8, 8: 6}  # the other orientations are their own inverse
     return _turn(boxes, image, inverse) if frame == "stored" else list(boxes)
-
-
-@contextmanager
-def scratch(project: Path) -> Iterator[Path]:
-    """Give an empty folder in the scratch space, removed after the block."""
-    work = work_folder(project)
-    work.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="labels-", dir=work) as folder:
-        yield Path(folder)
 
 
 def _turn(boxes: Sequence[LabelledBox], picture: Path, others: Mapping[int, int]) -> list[LabelledBox]:

@@ -115,11 +115,9 @@ def add_pictures(
 ) -> Added:
     """Create a task for each picture that has none, a batch at a time; an error keeps the batches before it.
 
-    Args:
-        tasks: the existing ones.
-        most: number of tasks to create; None: all.
-        near_bits: near-duplicates differ in at most this many of 64 hash bits; -1: none are reported.
-        predict: for pictures that are not annotated; None: they keep their own predictions.
+    `tasks` are the existing ones, `most` the number to create (None: all). Near-duplicates differ in at most
+    `near_bits` of 64 hash bits; -1: none are reported. `predict` is for pictures that are not annotated; None: they
+    keep their own predictions.
     """
     added = Added()
     known = {sha256_in(task.data) for task in tasks}

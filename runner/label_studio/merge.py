@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from runner.config.schema import SplitConfig
 from runner.dataset.labels import format_labels
-from runner.dataset.names import fold, name_pictures
+from runner.dataset.names import name_pictures, stem_key
 from runner.errors import LabelStudioError
 from runner.label_studio.annotations import Annotation
 from runner.label_studio.labelled_dataset import Frame, LabelledDataset, LabelledPicture, dataset_boxes, parse_boxes
@@ -30,11 +30,6 @@ class MergedDataset:
     def counts(self) -> dict[str, int]:
         """Numbers of changed pictures."""
         return {"added": len(self.added), "relabelled": len(self.relabelled), "removed": len(self.removed)}
-
-    @property
-    def changed(self) -> int:
-        """Number of changed pictures."""
-        return sum(self.counts.values())
 
 
 def merge(
@@ -68,7 +63,7 @@ def merge(
         if boxes is not picture.boxes or not (same_ids or picture.text is None):
             picture = replace(picture, text=label_text(boxes, classes), boxes=boxes)
         pictures.append(picture)
-    taken = {_stem(picture.name) for picture in before.pictures}
+    taken = {stem_key(picture.name) for picture in before.pictures}
     known = {picture.sha256 for picture in before.pictures}
     for sha256, annotation in sorted(annotations.items()):
         if sha256 in known or annotation.image is None or annotation.boxes is None:
@@ -127,10 +122,10 @@ def free_name(name: str, sha256: str, taken: set[str]) -> str:
     (safe,) = name_pictures([name]).values()
     stem, _, suffix = safe.rpartition(".")
     digits = 8
-    while _stem(safe) in taken:
+    while stem_key(safe) in taken:
         safe = f"{stem}-{sha256[:digits]}.{suffix}"
         digits += 1
-    taken.add(_stem(safe))
+    taken.add(stem_key(safe))
     return safe
 
 
@@ -151,7 +146,3 @@ def _check_classes(before: LabelledDataset, classes: list[str]) -> None:
 
 def _same(one: LabelledBox, other: LabelledBox) -> bool:
     return one.label == other.label and all(abs(a - b) < SAME for a, b in zip(one.xywhn, other.xywhn, strict=True))
-
-
-def _stem(name: str) -> str:
-    return fold(name.rpartition(".")[0])

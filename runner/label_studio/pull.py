@@ -7,20 +7,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from runner.config.compose import compose
-from runner.config.schema import PARTS, Config
+from runner.config.schema import Config
 from runner.dataset.check import listed
-from runner.dataset.versions import add_dataset
+from runner.dataset.versions import add_dataset, version_files, write_files
 from runner.errors import GitError
 from runner.forge.pull_request import changed_files, propose
 from runner.label_studio.annotations import by_picture, newest_annotations
-from runner.label_studio.labelled_dataset import LabelledDataset, class_list, current_dataset, dataset_name, scratch
+from runner.label_studio.labelled_dataset import LabelledDataset, class_list, current_dataset, dataset_name
 from runner.label_studio.labelling_tasks import list_tasks, sha256_in
 from runner.label_studio.merge import MergedDataset, assign_parts, check_merged, merge
 from runner.label_studio.server import connected
 from runner.label_studio.task_images import TaskImages
 from runner.store import Store, open_store
 from runner.tables import Row, Table
-from runner.workspace import PARAMS, link, write_text
+from runner.workspace import PARAMS, scratch, write_text
 
 BRANCH = "labels"
 
@@ -31,9 +31,7 @@ class PullResult:
 
     before: LabelledDataset
     merged: MergedDataset
-    counts: Counter[
-        str
-    ]  # in Label Studio: tasks, finished, skipped, and doubles: tasks with the picture of another one
+    counts: Counter[str]  # in Label Studio: tasks, finished, skipped; doubles: tasks with the picture of another one
     kept: int  # number of pictures skipped or gone in Label Studio that stay because --remove was not given
     notes: list[str]  # boxes that were clipped, replaced or left out
 
@@ -41,21 +39,18 @@ class PullResult:
 def pull(project: Path, *, remove: bool = False, pull_request: bool = False) -> str:
     """Add the next version of the dataset and name it in params.yaml, if anything changed; return the changes as text.
 
+    `remove`: also leave out the pictures that were skipped, or whose task was deleted. `pull_request`: propose the
+    version in a pull request when at least `labels.min_new` pictures changed; params.yaml stays as it is.
     LabelStudioError: an annotation is invalid, a picture cannot be fetched, or the counts disagree; nothing is written.
-
-    Args:
-        remove: also leave out the pictures that were skipped, or whose task was deleted.
-        pull_request: propose the version in a pull request when at least `labels.min_new` pictures changed; params.yaml
-            stays as it is.
     """
     if pull_request and changed_files(project, [str(PARAMS)]):
         raise GitError(f"{PARAMS} has uncommitted changes, which the pull request would include; commit them first")
     config, _ = compose(project)
     store = open_store(project)
-    with scratch(project) as folder:
+    with scratch("labels-", project) as folder:
         result = _merge_annotations(project, config, store, folder, remove=remove)
         text = describe(result)
-        changed = result.merged.changed
+        changed = sum(result.merged.counts.values())
         is_new = changed or result.before.classes != result.merged.dataset.classes
         if pull_request and (not is_new or changed < config.labels.min_new):
             return f"{text}\nno pull request: {changed} pictures changed, labels.min_new is {config.labels.min_new}"
@@ -118,18 +113,8 @@ def _merge_annotations(project: Path, config: Config, store: Store, folder: Path
 def _add_version(project: Path, config: Config, result: PullResult, folder: Path) -> str:
     """Write the dataset to a folder and add it as the next version, with a record for the flywheel report."""
     dataset = result.merged.dataset
-    (folder / "images").mkdir(parents=True)
-    (folder / "labels").mkdir()
-    (folder / "classes.txt").write_text("".join(f"{name}\n" for name in dataset.classes), encoding="utf-8")
-    for name, file in dataset.about.items():
-        link(file, folder / name)
-    for picture in dataset.pictures:
-        link(picture.image, folder / "images" / picture.name)
-        if picture.text is not None:
-            (folder / "labels" / f"{picture.name.rpartition('.')[0]}.txt").write_bytes(picture.text)
-    for part in PARTS:
-        if names := [picture.name for picture in dataset.pictures if picture.part == part]:
-            (folder / f"{part}.txt").write_text("".join(f"images/{name}\n" for name in names), encoding="utf-8")
+    pictures = [(each.name, each.image, each.text, each.part) for each in dataset.pictures]
+    write_files(version_files(dataset.classes, dataset.about, pictures), folder)
     record = {
         "made_by": "labels pull",
         "time": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -8,12 +8,13 @@ from typing import Any
 from runner.config.compose import compose
 from runner.dataset.check import listed
 from runner.label_studio.captures import PERSON, Capture, CaptureStore, read_captures
-from runner.label_studio.labelled_dataset import dataset_name, scratch
+from runner.label_studio.labelled_dataset import dataset_name
 from runner.label_studio.labelling_tasks import NewPicture, Task, add_pictures, list_tasks, model_version, prediction
 from runner.label_studio.regions import ScoredBox
 from runner.label_studio.server import ONCE, Server, connected
 from runner.label_studio.task_images import TaskImages
 from runner.store import open_store
+from runner.workspace import scratch
 
 
 def push_captures(project: Path, source: str | None = None) -> str:
@@ -25,7 +26,7 @@ def push_captures(project: Path, source: str | None = None) -> str:
     store, captured = open_store(project), CaptureStore(project, source)
     now = datetime.now(UTC)
     today = now.date().isoformat()
-    with scratch(project) as folder, connected() as server:
+    with scratch("labels-", project) as folder, connected() as server:
         labels_project = server.project(config.labels.title)
         labels, tasks = labels_project.labels, list_tasks(labels_project)
         known = {str(task.data["request_id"]): task for task in tasks if "request_id" in task.data}

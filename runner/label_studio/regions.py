@@ -137,7 +137,6 @@ def _around(xywh: tuple[float, ...], degrees: float, size_px: tuple[float, float
 
 
 def _clip(label: str, corners: tuple[float, float, float, float], notes: list[str]) -> list[LabelledBox]:
-    """Clip a box to the picture, if any of it is inside, and note it."""
     box = LabelledBox.from_corners(label, corners)
     if min(box.xywhn[2:]) < SMALLEST:
         notes.append(f"{label}: empty or outside the picture, left out")

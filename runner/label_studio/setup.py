@@ -12,9 +12,10 @@ from runner.config.schema import Config
 from runner.errors import LabelStudioError
 from runner.label_studio.annotations import labels_used
 from runner.label_studio.label_config import difference, label_config
-from runner.label_studio.labelled_dataset import class_list, current_dataset, scratch
+from runner.label_studio.labelled_dataset import class_list, current_dataset
 from runner.label_studio.server import SETTINGS, Project, Server, connected
 from runner.store import Store, open_store
+from runner.workspace import scratch
 
 WEBHOOK_ACTIONS = ("ANNOTATIONS_DELETED", "ANNOTATION_CREATED", "ANNOTATION_UPDATED")  # sorted
 _PREFIX = "datasets/"  # Label Studio checks its keys here; it reads all of the bucket that they allow
@@ -26,7 +27,7 @@ def set_up(project: Path) -> str:
     """Create or update the project, its labels, storage and webhook; return the changes, `-` before and `+` after."""
     config, _ = compose(project)
     store = open_store(project)
-    with connected() as server, scratch(project) as folder:
+    with connected() as server, scratch("labels-", project) as folder:
         classes = class_list(config, current_dataset(config, store, project, folder / "dataset"))
         labels_project, changes = _project(server, config, classes)
         changes += _storage(labels_project, store)

@@ -33,11 +33,8 @@ def cached_stages(
 ) -> frozenset[str]:
     """Return the stages with a cached result for the current inputs, and outputs that can be fetched.
 
-    Args:
-        order: all stages, in topological order.
-        locked: outputs of the stages that are up to date.
-        composed: current outputs of `compose`.
-        remote: outputs may be in the DVC remote; else they must be in the local cache.
+    `order` has all stages, topologically; `locked` the outputs of those up to date, `composed` those of `compose` now.
+    `remote`: outputs may be in the DVC remote; else they must be in the local cache.
     """
     from dvc_data.hashfile.hash_info import HashInfo
     from dvc_data.hashfile.meta import Meta

@@ -17,15 +17,23 @@ def summarize(project: Path, *, markdown: bool) -> str:
     """Return the summary of the last run; StageError when it did not finish, or its outputs are not here."""
     folder = project / ARTIFACTS
     try:
-        found, metrics = _json(folder / "report/report.json"), _json(folder / "evaluation/metrics.json")
-        difference = _json(folder / "export/difference.json")
+        files = ("report/report.json", "evaluation/metrics.json", "export/difference.json")
+        found, metrics, difference = (json.loads((folder / file).read_text(encoding="utf-8")) for file in files)
         values = {
             name: yaml.safe_load((folder / f"config/{name}.yaml").read_text("utf-8")) for name in ("fetch", "train")
         }
         megabytes = (folder / "export/model.onnx").stat().st_size / 1e6
     except FileNotFoundError as error:
         raise StageError(f"{error.filename} is missing; `dvc repro` makes it, `dvc pull` fetches it") from error
-    tables = [_went_in(found, values, folder), Table("What came out", metric_rows(metrics)), _took()]
+    took: list[Row] = [("stage", "seconds")]
+    for name in STAGES:
+        file = seconds_file(name)
+        took.append((name, f"{json.loads(file.read_text()):.1f}" if file.is_file() else "not run here"))
+    tables = [
+        _went_in(found, values, folder),
+        Table("What came out", metric_rows(metrics)),
+        Table("How long it took when it last ran", took),
+    ]
     text = "\n\n".join(table.as_text(markdown=markdown) for table in tables)
     closing = [
         f"mAP50 {figure(metrics['map50'])} on {metrics['pictures']} test pictures; "
@@ -49,16 +57,3 @@ def _went_in(found: dict[str, Any], values: dict[str, Any], folder: Path) -> Tab
         ("training", f"up to {train['train']['epochs']} epochs, batch {train['train']['batch']}, seed {train['seed']}"),
     ]
     return Table("What went in", [("", ""), *rows])
-
-
-def _took() -> Table:
-    rows: list[Row] = [("stage", "seconds")]
-    for name in STAGES:
-        file = seconds_file(name)
-        rows.append((name, f"{json.loads(file.read_text()):.1f}" if file.is_file() else "not run here"))
-    return Table("How long it took when it last ran", rows)
-
-
-def _json(path: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return content

@@ -3,7 +3,6 @@
 import json
 import re
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
@@ -18,7 +17,7 @@ from runner.dataset.weights import check_weights
 from runner.errors import StageError
 from runner.release.provenance import commit_of, libraries, onnx_facts
 from runner.release.verdict import criteria_of, read_verdict
-from runner.workspace import ARTIFACTS, sha256_of, work_folder
+from runner.workspace import ARTIFACTS, scratch, sha256_of, work_folder
 from serving.storage.manifest import Manifest, Thresholds
 
 UNNUMBERED = 0  # version in the manifest of a release, until `claims` numbers it
@@ -64,24 +63,19 @@ def load_candidate(project: Path) -> Candidate:
 def releasing(project: Path, baseline: Path | None = None) -> Iterator[Release]:
     """Give a release until the block ends.
 
-    Args:
-        baseline: an Ultralytics .pt file of a stock detector, named after its file; None: the candidate.
-    Raises:
-        StageError: there is no candidate, the gate has not judged it, or the baseline is no detector.
-        StoreError: the baseline is not a file of weights.
+    A `baseline` is an Ultralytics .pt file of a stock detector, and gives the name; None: the candidate. StageError:
+    there is no candidate, the gate has not judged it, or the baseline is no detector; StoreError: it is no weights.
     """
-    work = work_folder()
-    work.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="publish-", dir=work) as scratch:
-        yield _of_baseline(baseline, project, Path(scratch)) if baseline else _of_run(project, Path(scratch))
+    with scratch("publish-") as work:
+        yield _of_baseline(baseline, project, work) if baseline else _of_run(project, work)
 
 
-def _of_run(project: Path, scratch: Path) -> Release:
+def _of_run(project: Path, work: Path) -> Release:
     config, folder, onnx, metrics = load_candidate(project)
     sha256 = sha256_of(onnx)
     verdict = read_verdict(work_folder(), sha256, criteria_of(config.gate))
     params, trial = config.model_dump(mode="json"), trial_note(project)
-    composed = scratch / "config.yaml"
+    composed = work / "config.yaml"
     composed.write_text(yaml.safe_dump(params, allow_unicode=True, sort_keys=False), encoding="utf-8")
     files = {
         "config.yaml": composed,
@@ -117,7 +111,7 @@ def _of_run(project: Path, scratch: Path) -> Release:
     return Release(onnx, files, manifest, {"metrics": sha256_of(files["metrics.json"]), **overridden})
 
 
-def _of_baseline(file: Path, project: Path, scratch: Path) -> Release:
+def _of_baseline(file: Path, project: Path, work: Path) -> Release:
     check_weights(file)
     config, _ = compose(project)
     name = file.stem.lower()
@@ -125,14 +119,14 @@ def _of_baseline(file: Path, project: Path, scratch: Path) -> Release:
         raise StageError(
             f"{file}: {name!r} is no name for a model, expected small letters, digits, '.', '_', '-': rename"
         )
-    onnx, sha256 = scratch / "model.onnx", sha256_of(file)
+    onnx, sha256 = work / "model.onnx", sha256_of(file)
     with redirect_stdout(sys.stderr):  # Ultralytics prints; stdout is for our output
         from runner.stages.offline import ultralytics_offline
 
         ultralytics_offline(work_folder())
         from runner.stages.export import export_stock
 
-        export_stock(file, config.export, onnx, work=scratch)
+        export_stock(file, config.export, onnx, work=work)
     manifest = Manifest(
         name=name,
         version=UNNUMBERED,

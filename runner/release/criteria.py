@@ -58,12 +58,7 @@ def per_class(
 
 
 def budgets(milliseconds: Sequence[float], sizes: Sequence[int], rules: GateConfig) -> list[Finding]:
-    """Judge time and size as ratios to the deployed model's.
-
-    Args:
-        milliseconds: median per picture, of the candidate and of the deployed model.
-        sizes: bytes of model.onnx, in the same order.
-    """
+    """Judge time (median per picture) and size (bytes of model.onnx): the candidate's value, then the deployed's."""
     findings = []
     megabytes = [size / 1e6 for size in sizes]
     judged = ("latency", "ms", milliseconds, rules.max_latency), ("size", "MB", megabytes, rules.max_size)

@@ -27,9 +27,7 @@ class NotDeployedError(Exception):
 def load_deployed(project: Path, environment: str, work: Path) -> Deployed:
     """Fetch and load the pinned model of an environment, each digest checked; `work` keeps the model file.
 
-    Raises:
-        NotDeployedError: nothing is pinned, or the pinned model is gone, damaged or no detector.
-        StoreError: the store cannot be reached.
+    NotDeployedError: nothing is pinned, or the pinned model is gone, damaged or no detector.
     """
     pin = read_pin(project, environment)
     if pin is None:

@@ -22,9 +22,8 @@ BASELINE = "baseline"  # environment of a stock model, which the gate does not j
 def promote(project: Path, store: Store, environment: str, version: Version, *, force: bool, allow_local: bool) -> str:
     """Write an environment's model.env; return the result, to print.
 
-    Args:
-        force: also when the gate rejected it or has not judged it; a note in the pin says so.
-        allow_local: also when the store is a folder, which no cluster can read.
+    `force`: also when the gate rejected it or has not judged it, with a note in the pin; `allow_local`: also when the
+    store is a folder, which no cluster can read.
     """
     name = f"{version.model} {version.number}"
     reason = _objection(version, environment)

@@ -6,7 +6,6 @@ cumulative sums each. The average precision is COCO's, as in `runner.stages.eval
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,13 +22,6 @@ class Ranked:
     pictures: NDArray[np.intp]  # (D,) index of each found box's picture. D may be 0
     right: NDArray[np.bool_]  # (D,) whether it matches a labelled box, at an overlap of 0.5
     labelled: Ids  # (P,) labelled boxes of the class in each picture
-
-
-class Drop(NamedTuple):
-    """AP50 that a class lost: before minus after, and the margin that may be chance (0 or more)."""
-
-    drop: float
-    margin: float
 
 
 def rank(labelled: Sequence[Boxes], found: Sequence[Boxes], classes: int) -> list[Ranked]:
@@ -65,8 +57,8 @@ def ap50(ranked: Ranked, weights: Ids) -> Floats:
     return np.where(labelled > 0, mean, np.nan)
 
 
-def drop_of(before: Ranked, after: Ranked, weights: Ids, confidence: float) -> Drop:
-    """Return the AP50 that a class lost between two models on the same pictures, and its bootstrap margin.
+def drop_of(before: Ranked, after: Ranked, weights: Ids, confidence: float) -> tuple[float, float]:
+    """Return the AP50 that a class lost between two models on the same pictures, and its bootstrap margin, 0 or more.
 
     The paired bootstrap: both models are measured on the same draws of the pictures (Koehn 2004, Statistical
     Significance Tests for Machine Translation Evaluation, section 3; https://aclanthology.org/W04-3250), and the margin
@@ -81,4 +73,4 @@ def drop_of(before: Ranked, after: Ranked, weights: Ids, confidence: float) -> D
     all_once = np.ones((1, weights.shape[1]), np.int64)
     drop = float((ap50(before, all_once) - ap50(after, all_once))[0])
     bound = float(np.nanquantile(ap50(before, weights) - ap50(after, weights), 1 - confidence))
-    return Drop(drop, max(0.0, drop - bound))
+    return drop, max(0.0, drop - bound)

@@ -26,10 +26,8 @@ _TIMEOUT_SECONDS = 10
 def send_push(repository: str, branch: str, commit: str, files: Sequence[str], environment: Mapping[str, str]) -> str:
     """Send the push event; return the result as text. A failure is no error: Argo CD polls all the same.
 
-    Args:
-        repository: its URL, as in Argo CD's Applications.
-        commit: head of the branch after the push; it changes `files`.
-        environment: URL, SECRET; and CA, PEM certificates that are trusted beside those of CA_BUNDLE.
+    `repository` is its URL, as in Argo CD's Applications; `commit` the branch's head after the push, which changes
+    `files`; `environment` has URL, SECRET; and CA, PEM certificates that are trusted beside those of CA_BUNDLE.
     """
     fault = _send(repository, branch, commit, files, environment)
     return f"Argo CD was not told ({fault}): it polls within minutes" if fault else f"Argo CD was told of {commit[:12]}"

@@ -28,11 +28,8 @@ class Device(NamedTuple):
 def await_gpu(cluster: Cluster, run: str, *, mode: str, kind: str, timeout_s: float, pause_s: float = 5) -> Device:
     """Return the training device, after waiting for a GPU where one may come.
 
-    ClusterError: the API refuses, or a GPU is required and none came.
-
-    Args:
-        mode: auto (a GPU, else the CPU), require (fail without one) or off.
-        kind: GPU in cluster.env: autoscaled, fixed or none.
+    `mode` is auto (a GPU, else the CPU), require (fail without one) or off; `kind` is GPU of cluster.env: autoscaled,
+    fixed or none. ClusterError: the API refuses, or a GPU is required and none came.
     """
     if mode not in MODES:
         raise ConfigError(f"gpu: found {mode!r}, expected one of {', '.join(MODES)}")

@@ -4,11 +4,9 @@ from runner.errors import StageError
 
 
 def check_device(device: str, batch: int) -> None:
-    """Reject devices and batches that Ultralytics would only warn about.
+    """Reject devices and batches (in pictures; -1 fills one GPU) that Ultralytics would only warn about.
 
-    Args:
-        device: RUNNER_DEVICE: empty (the first GPU, else the CPU), `cpu`, `mps`, `0`, or `0,1` for several.
-        batch: pictures, or -1 to fill one GPU.
+    A device is RUNNER_DEVICE: empty (the first GPU, else the CPU), `cpu`, `mps`, `0`, or `0,1` for several.
     """
     import torch
 

@@ -33,10 +33,7 @@ def export(
 ) -> str:
     """Fill `out` with model.onnx and difference.json; return a line with the differences, measured on pictures of val.
 
-    Args:
-        model: folder of best.pt.
-        imgsz: pixels, side of the square input.
-        work: scratch folder of Ultralytics.
+    `model` is the folder of best.pt, `imgsz` the side of the square input in pixels, `work` a scratch folder.
     """
     weights = _open(model / "best.pt", work)
     expected = (dataset / "classes.txt").read_text(encoding="utf-8").splitlines()
@@ -101,14 +98,11 @@ def _pictures(raw: Path, dataset: Path, split: Path, count: int) -> list[bytes]:
 
 
 def compare(onnx_file: Path, weights: Path, pictures: Sequence[bytes]) -> dict[str, float]:
-    """Return the largest differences between ONNX and weights, with the server's preprocessing.
+    """Return the largest differences between ONNX and the .pt file that it is of, with the server's preprocessing.
 
-    Args:
-        onnx_file: output (N, 4 + classes, anchors), cxcywh in input pixels and confidences, or (N, 300, 6).
-        weights: the .pt file that it was exported from.
-        pictures: encoded; pictures of the same shape are one batch.
-    Returns:
-        box (fraction of the input's longer side), confidence (0-1), pictures.
+    The keys are box (fraction of the input's longer side), confidence (0-1), and pictures. The model's output is
+    (N, 4 + classes, anchors), cxcywh in input pixels and confidences, or (N, 300, 6). Pictures are encoded; those of
+    the same shape are one batch.
     """
     detector = Detector(onnx_file)
     batches: dict[tuple[int, ...], list[Batch]] = {}

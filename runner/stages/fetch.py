@@ -8,10 +8,8 @@ from runner.config.schema import SampleConfig
 def fetch(url: str, sha256: str | None, sample: SampleConfig, raw: Path, *, project: Path, work: Path) -> str:
     """Fill an empty folder with classes.txt, images/, labels/ and notes.json; return a line to print.
 
-    Args:
-        url: `sample`, or the dataset's version in the store.
-        sha256: hex digest of the version; None for the sample.
-        project: base folder of a relative STORE_URI.
+    `url` is `sample`, or the dataset's version in the store with the hex digest `sha256`. A relative STORE_URI is below
+    `project`.
     """
     if url == "sample":
         from runner.sample import draw_sample

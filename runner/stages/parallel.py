@@ -35,8 +35,7 @@ def workers() -> int:
 def parallel(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
     """Yield the results in the order of the items, as they become ready.
 
-    Raises:
-        StageError: RUNNER_WORKERS or RUNNER_PARALLEL is wrong, no scheduler answers, or a worker was killed.
+    StageError: RUNNER_WORKERS or RUNNER_PARALLEL is wrong, no scheduler answers, or a worker was killed.
     """
     kind = os.environ.get("RUNNER_PARALLEL") or "threads"
     if kind not in KINDS:

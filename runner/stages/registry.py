@@ -30,8 +30,7 @@ class Stage(NamedTuple):
 def run_stage(name: str) -> None:
     """Run one stage as DVC does: from artifacts/config/<name>.yaml to its folders under artifacts/.
 
-    Raises:
-        RunnerError: the stage fails or rejects its input; its outputs are unchanged.
+    After an error its outputs are unchanged.
     """
     stage, started = STAGES[name], time.monotonic()
     with outputs(name, *stage.outputs) as folders:
@@ -62,7 +61,7 @@ def _compose(_: dict[str, Any], config: Path) -> str:
 
     composed, hidden = compose(Path.cwd())
     write_stage_files(composed, config)
-    return "\n".join(f"params.yaml sets {each.key}: {each.params} (the preset has {each.preset})" for each in hidden)
+    return "\n".join(f"params.yaml sets {key}: {new} (the preset has {preset})" for key, preset, new in hidden)
 
 
 def _fetch(values: dict[str, Any], raw: Path) -> str:
@@ -92,7 +91,12 @@ def _train(values: dict[str, Any], model: Path) -> None:
     ultralytics_offline(work := work_folder())
     from runner.stages.train import train
 
-    base = schema.ModelConfig.model_validate(values["model"])
+    base, weights = schema.ModelConfig.model_validate(values["model"]), None
+    if base.sha256 is not None:
+        from runner.dataset.weights import fetch_weights
+        from runner.store import open_store
+
+        weights = fetch_weights(base.base, base.sha256, open_store(project_root()), work)
     train(
         ARTIFACTS / "dataset",
         ARTIFACTS / "split",
@@ -103,18 +107,8 @@ def _train(values: dict[str, Any], model: Path) -> None:
         model,
         work=work,
         pins=CONSTRAINTS,
-        weights=_weights(base, work),
+        weights=weights,
     )
-
-
-def _weights(model: schema.ModelConfig, work: Path) -> Path | None:
-    """Fetch the pretrained weights from the store; None when the model starts from scratch."""
-    if model.sha256 is None:
-        return None
-    from runner.dataset.weights import fetch_weights
-    from runner.store import open_store
-
-    return fetch_weights(model.base, model.sha256, open_store(project_root()), work)
 
 
 def _export(values: dict[str, Any], folder: Path) -> str:

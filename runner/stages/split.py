@@ -27,7 +27,12 @@ def split(dataset: Path, settings: SplitConfig, out: Path) -> str:
     index: list[dict[str, Any]] = json.loads((dataset / "index.json").read_text(encoding="utf-8"))
     names = (dataset / "classes.txt").read_text(encoding="utf-8").splitlines()
     if settings.mode == "given":
-        parts = {entry["image"]: _given_part(entry) for entry in index}
+        if without := next((entry["source"] for entry in index if entry["part"] is None), None):
+            raise DatasetError(
+                f"{without}: the dataset gives it no part, but split.mode is given; use split.mode: hash, "
+                "or add a dataset with train, val and test of its own"
+            )
+        parts = {entry["image"]: entry["part"] for entry in index}
     else:
         parts = {entry["image"]: part_of(group_key(entry, settings), settings) for entry in index}
     counts = Counter(parts.values())
@@ -59,15 +64,6 @@ def part_of(key: str, settings: SplitConfig) -> str:
     if share < settings.test:
         return "test"
     return "val" if share < settings.test + settings.val else "train"
-
-
-def _given_part(entry: dict[str, Any]) -> str:
-    if entry["part"] is None:
-        raise DatasetError(
-            f"{entry['source']}: the dataset gives it no part, but split.mode is given; use split.mode: hash, "
-            "or add a dataset with train, val and test of its own"
-        )
-    return str(entry["part"])
 
 
 def _remedy(empty: list[str], index: list[dict[str, Any]], settings: SplitConfig) -> str:

@@ -70,10 +70,8 @@ def train(
 ) -> None:
     """Train and fill `out` with best.pt, results.csv and the curves.
 
-    Args:
-        work: folder of the checkpoints, which survive a kill.
-        pins: file of package versions, which are part of the inputs' digest.
-        weights: the file of `model.base` when that is a .pt; None: from scratch.
+    `work` keeps the checkpoints, which survive a kill. `pins`, a file of package versions, is part of the inputs'
+    digest. `weights` is the file of `model.base` when that is a .pt; None: from scratch.
     """
     device = os.environ.get("RUNNER_DEVICE", "")
     check_device(device, settings.batch)

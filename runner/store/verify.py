@@ -49,7 +49,6 @@ def verify_store(store: Store) -> tuple[str, bool]:
 
 
 def _digests_in(version: Version) -> Iterator[ExpectedDigest]:
-    """Yield the digests in a manifest."""
     model, number, manifest = version.model, version.number, version.manifest
     source = version_key(model, number)
     yield ExpectedDigest(version_key(model, number, "model.onnx"), manifest.onnx_sha256, source)

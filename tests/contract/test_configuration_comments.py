@@ -117,7 +117,7 @@ def test_presets_compose_when_combined(presets: dict[str, str]) -> None:
         params["dataset"] = DATASET
     config, hidden = compose(PROJECT, params)
     assert (config.model.sha256 is None) == presets["model"].endswith("_scratch")
-    assert {each.key for each in hidden} <= {"dataset.name", "dataset.url"}
+    assert {key for key, *_ in hidden} <= {"dataset.name", "dataset.url"}
 
 
 def test_params_survive_a_rewrite_when_dvc_sets_a_value() -> None:

@@ -16,8 +16,7 @@ import pytest
 
 from runner.cluster import tunnel as cluster_tunnel
 from runner.cluster.container_images import PATH as IMAGES
-from runner.cluster.first_run import first_run
-from runner.cluster.served import await_served
+from runner.cluster.first_run import await_served, first_run
 from runner.errors import ClusterError, ConfigError, StoreError
 from runner.release.pin import Pin, read_pin, write_pin
 from tests.support import gitops

@@ -67,9 +67,7 @@ def prepare_pictures(digests: Mapping[Path, str], settings: PrepareConfig, folde
 def prepare_picture(source: tuple[str, Path], *, settings: PrepareConfig, folder: Path, recipe: str) -> Prepared | str:
     """Decode one picture and re-encode it below `folder` if needed; or return why it cannot be used.
 
-    Args:
-        source: sha256 of its bytes, and its file.
-        recipe: subfolder, named after all other inputs of the result.
+    `source` is the sha256 of its bytes, and its file; `recipe` the subfolder, named after all other inputs.
     """
     sha256, path = source
     data = path.read_bytes()

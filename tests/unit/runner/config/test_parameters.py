@@ -2,7 +2,7 @@
 
 import pytest
 
-from runner.config.parameters import Overrides, parse_overrides
+from runner.config.override import parse_overrides
 from runner.errors import ConfigError
 
 
@@ -21,7 +21,7 @@ from runner.errors import ConfigError
     ],
 )
 def test_each_reaches_its_place_when_given(given: str, values: list[str], params: dict[str, str]) -> None:
-    assert parse_overrides(given.split()) == Overrides(values, params)
+    assert parse_overrides(given.split()) == (values, params)
 
 
 @pytest.mark.parametrize(
