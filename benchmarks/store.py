@@ -4,8 +4,6 @@
 over a line with a delay, since without one the processors alone set the pace: the client's one, and the server's.
 """
 
-from __future__ import annotations
-
 import argparse
 import asyncio
 import contextlib

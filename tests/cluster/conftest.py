@@ -1,7 +1,5 @@
 """The installation that all tests of the cluster look at: made once in a cluster, by the steps of gitops/README.md."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -1,7 +1,5 @@
 """A platform engineer's desk: a clone of the fork, kubectl, and the commands that gitops/README.md tells to type."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

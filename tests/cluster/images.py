@@ -5,8 +5,6 @@ python -m tests.cluster.images push           bring it to the node's registry, w
 python -m tests.cluster.images reference NAME  print NAME@sha256:… as the registry has it
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -3,8 +3,6 @@
 It begins with an empty cluster, and with the steps of conftest.py, whose lines are held against gitops/README.md.
 """
 
-from __future__ import annotations
-
 import io
 import zipfile
 from base64 import b64decode

@@ -6,8 +6,6 @@ They are left as they are but for the images of programs that upstream names by 
 machine has not: Argo CD's Dex and notifications, Tekton's autoscaler.
 """
 
-from __future__ import annotations
-
 import re
 import subprocess
 import sys

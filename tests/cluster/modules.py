@@ -1,7 +1,5 @@
 """Where the Go modules lie that the cluster is built from; the `go` command knows, and fetches what is not there."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 from pathlib import Path

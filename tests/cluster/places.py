@@ -1,7 +1,5 @@
 """Where the test cluster is, as common.sh says it to the scripts."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 from pathlib import Path

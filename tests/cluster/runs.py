@@ -1,7 +1,5 @@
 """PipelineRuns of the retrain as the cluster has them, and what a retrain must leave behind."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import threading

@@ -1,7 +1,5 @@
 """What breaks on purpose while a commit retrains: each test asserts the state in the end, not the way there."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """From an empty cluster to a model that is served, and back: real controllers, a real forge."""
 
-from __future__ import annotations
-
 import pytest
 
 from tests.cluster.conftest import First, Installation, not_settled

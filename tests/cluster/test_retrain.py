@@ -1,7 +1,5 @@
 """What comes of a commit: by README's words; and of one that is tried out, refused, proposed, or gets no GPU."""
 
-from __future__ import annotations
-
 import json
 import re
 from typing import Any

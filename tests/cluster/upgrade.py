@@ -3,8 +3,6 @@
 The version is BEFORE, another one with UPGRADE_FROM=<commit>.
 """
 
-from __future__ import annotations
-
 import os
 import re
 

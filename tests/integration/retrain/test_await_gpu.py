@@ -1,7 +1,5 @@
 """Waiting for a GPU, with Pods and quotas of Kubernetes' own API server; the test writes what a scheduler would."""
 
-from __future__ import annotations
-
 import time
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The client of the cluster's API, from a Pod and through kubectl, with the rendered rights."""
 
-from __future__ import annotations
-
 from email.message import Message
 from pathlib import Path
 from typing import Any

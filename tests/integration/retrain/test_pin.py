@@ -1,7 +1,5 @@
 """The bot's commit: real Git, with a remote that is a folder, and versions in a store."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Callable

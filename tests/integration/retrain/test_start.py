@@ -1,7 +1,5 @@
 """A run by hand or by the clock: made of the rendered template with the starter's rights, when it disturbs nobody."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

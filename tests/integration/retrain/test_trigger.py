@@ -4,8 +4,6 @@ Payloads have those fields of GitHub's and Gitea's that a filter could read:
 https://docs.github.com/en/webhooks/webhook-events-and-payloads#push, PushPayload in Gitea's modules/structs/hook.go
 """
 
-from __future__ import annotations
-
 import hashlib
 import hmac
 import json

@@ -1,7 +1,5 @@
 """The command line: quick, and errors that say what to do."""
 
-from __future__ import annotations
-
 import errno
 import os
 import subprocess

@@ -1,7 +1,5 @@
 """A pull request from real Git, with a bare repository in a folder, and on a server with GitHub's API."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The summary reads what the stages wrote."""
 
-from __future__ import annotations
-
 import json
 import re
 from pathlib import Path

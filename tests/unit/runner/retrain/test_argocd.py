@@ -1,7 +1,5 @@
 """What pin tells Argo CD, to a server that checks it as Argo CD does."""
 
-from __future__ import annotations
-
 import hashlib
 import hmac
 import json

@@ -1,7 +1,5 @@
 """The Tasks' commands: each takes the environment and writes the results that its YAML declares."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
