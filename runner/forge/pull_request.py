@@ -39,7 +39,10 @@ def propose(
     where = remote_of(git(project, "config", "remote.origin.url"))  # as configured, before Git's url.insteadOf
     commit = _commit(project, files, f"{title}\n\n{body}".strip())
     pushed = _push(project, where, branch, commit)
-    base = base or _default_branch(project, where)
+    if not base:
+        listed = git(project, "ls-remote", "--symref", "origin", "HEAD", environment=credentials(where.url))
+        found = re.search(r"ref: refs/heads/(\S+)\s+HEAD", listed)
+        base = found[1] if found else "main"
     token = os.environ.get("GITHUB_TOKEN")
     if token and where.endpoint:
         return _open(where, token, branch=branch, base=base, title=title, body=body)
@@ -86,12 +89,6 @@ def _push(project: Path, where: Remote, branch: str, commit: str) -> bool:
 def _content(project: Path, commit: str) -> str:
     """Return a commit's tree, parents and message, which identify it apart from its dates."""
     return git(project, "show", "--no-patch", "--format=%T %P%n%B", commit)
-
-
-def _default_branch(project: Path, where: Remote) -> str:
-    listed = git(project, "ls-remote", "--symref", "origin", "HEAD", environment=credentials(where.url))
-    found = re.search(r"ref: refs/heads/(\S+)\s+HEAD", listed)
-    return found[1] if found else "main"
 
 
 def _open(where: Remote, token: str, *, branch: str, base: str, title: str, body: str) -> str:
