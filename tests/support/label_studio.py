@@ -52,6 +52,7 @@ class LabelStudio:
         self.port = self.port or free_port()
         command = [str(PROGRAM), "start", "--no-browser", "--internal-host", "127.0.0.1", "--port", str(self.port)]
         options: dict[str, Any] = {"env": plain_environment() | self._settings(), "start_new_session": True}
+        options["seconds"] = 300  # a machine that is busy takes longer than start's own limit
         self.process = start(command, self.folder / "log", self._answers, cwd=self.folder, **options)
         return self
 

@@ -3,8 +3,6 @@
 There is no scheduler, no kubelet and no controller behind it: a test writes the status that they would write.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from contextlib import suppress
 from urllib.error import HTTPError

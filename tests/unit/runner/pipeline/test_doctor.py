@@ -1,7 +1,5 @@
 """The doctor names what is wrong, and the remedy."""
 
-from __future__ import annotations
-
 import importlib.metadata
 import shutil
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Which later commit takes the place of another: one that changes an input of a training, in the branch's history."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest
