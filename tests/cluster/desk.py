@@ -207,7 +207,7 @@ def values_of(desk: Desk) -> dict[str, str]:
 def versions(desk: Desk) -> list[int]:
     """Return the versions of the model that the store has, as README's tunnel shows them."""
     with opened(values_of(desk), "store") as store:
-        keys = [key for key in store.list("models/") if key.endswith("/manifest.json")]
+        keys = [key for key in store.list("models/flyingthings/") if key.endswith("/manifest.json")]
     return sorted(int(key.split("/")[2]) for key in keys)
 
 
