@@ -2,9 +2,9 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
+from typing import NamedTuple
 
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
@@ -47,8 +47,7 @@ class Parameters(BaseModel):
     )
 
 
-@dataclass(frozen=True)
-class Query:
+class Query(NamedTuple):
     """Parameters of a request, resolved for the loaded model."""
 
     model: Model

@@ -8,31 +8,32 @@ import json
 import logging
 import re
 import threading
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from queue import SimpleQueue
 from time import monotonic
 from typing import Any
 
-from serving.limits import Budget, RateLimits
 from serving.monitoring import Metrics
 from serving.prediction import Prediction
 from serving.settings import Settings
 from serving.storage.detections import ModelName
 from serving.storage.endpoint import endpoint_of_environment
 from serving.storage.objects import StorageError, write
+from serving.upload import Budget
 from serving.vision.picture import decode
 from serving.vision.similarity import RecentHashes, difference_hash
 
 log = logging.getLogger(__name__)
 _LAST_DELAY_SECONDS = 60.0
+_PERIODS = {"minute": 60, "hour": 3_600, "day": 86_400}
 
 
 class CaptureWriter:
     """Writes captures to CAPTURE_URI; drops and counts near-duplicates and those beyond the limits."""
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
-        """Take the settings; the thread begins with `start`."""
         self._uri = settings.capture_uri
         self._environment = settings.environment
         self._endpoint = endpoint_of_environment()
@@ -157,3 +158,20 @@ class CaptureWriter:
             write(self._uri, key, content, "image/jpeg", self._endpoint)
         else:
             write(self._uri, key, json.dumps(content, indent=1).encode(), "application/json", self._endpoint)
+
+
+class RateLimits:
+    """Rate limits per minute, hour and day of the clock."""
+
+    def __init__(self, *most: int) -> None:
+        self._most = dict(zip(_PERIODS, most, strict=True))
+        self._counts: Counter[tuple[str, int]] = Counter()
+
+    def reached(self, now: float) -> str | None:
+        """Return the period whose limit is reached; None: one more is counted."""
+        current = {period: (period, int(now // seconds)) for period, seconds in _PERIODS.items()}
+        for period, key in current.items():
+            if self._counts[key] >= self._most[period]:
+                return period
+        self._counts = Counter({key: self._counts[key] + 1 for key in current.values()})
+        return None

@@ -22,10 +22,9 @@ _REASONS = {
 
 
 class Refused(HTTPException):
-    """A refused request: the HTTP status, a message for people, and the label of `flywheel_rejects_total`."""
+    """A refused request: HTTP status, message, and label of `flywheel_rejects_total` (None: that of the status)."""
 
     def __init__(self, status: int, message: str, reason: str | None = None) -> None:
-        """Create the refusal; reason None: it follows from the status."""
         super().__init__(status, message)
         self.reason = reason or _REASONS[status]
 

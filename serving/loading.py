@@ -30,7 +30,6 @@ class Loader:
     """Loads the model on a background thread and keeps retrying; a server without a model is alive but not ready."""
 
     def __init__(self, settings: Settings, loaded: Callable[[Model], None]) -> None:
-        """Take the settings, and a callback for the loaded model."""
         self.model: Model | None = None  # until it is loaded
         self.problem = "the model is being loaded"  # why it is not loaded, for people
         self._settings = settings

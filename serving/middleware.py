@@ -24,7 +24,6 @@ class RequestMiddleware:
     """ASGI middleware around the whole application."""
 
     def __init__(self, app: ASGIApp, state: State) -> None:
-        """Take the application and its shared state."""
         self._app, self._state = app, state
         key = state.settings.api_key
         self._key = key.get_secret_value().encode() if key else None

@@ -1,6 +1,7 @@
 """Prometheus metrics of /metrics."""
 
 from collections.abc import Sequence
+from functools import partial
 
 from prometheus_client import (
     CollectorRegistry,
@@ -24,34 +25,27 @@ class Metrics:
     """All metrics of a server; each has its own registry, so that several servers can live in one process."""
 
     def __init__(self) -> None:
-        """Create the metrics, at zero."""
         disable_created_metrics()  # type: ignore[no-untyped-call]  # a second, unused series for each metric
         self._registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
 
-        def counter(name: str, text: str, *labels: str) -> Counter:
-            return Counter(f"flywheel_{name}", text, labels, registry=registry)
-
-        def histogram(name: str, text: str, buckets: Sequence[float], *labels: str) -> Histogram:
-            return Histogram(f"flywheel_{name}", text, labels, buckets=buckets, registry=registry)
-
-        def gauge(name: str, text: str) -> Gauge:
-            return Gauge(f"flywheel_{name}", text, registry=registry)
-
-        self.requests = counter("requests", "requests by route and status", "route", "status")
-        self.seconds = histogram("request_seconds", "time from a request's first byte to its answer", _SECONDS, "route")
-        self.phase_seconds = histogram("phase_seconds", "time of one picture in each phase", _SECONDS, "phase")
-        self.rejects = counter("rejects", "requests and files of batches that were refused", "reason")
+        counter = partial(Counter, namespace="flywheel", registry=registry)
+        histogram = partial(Histogram, namespace="flywheel", registry=registry, buckets=_SECONDS)
+        gauge = partial(Gauge, namespace="flywheel", registry=registry)
+        self.requests = counter("requests", "requests by route and status", ("route", "status"))
+        self.seconds = histogram("request_seconds", "time from a request's first byte to its answer", ["route"])
+        self.phase_seconds = histogram("phase_seconds", "time of one picture in each phase", ["phase"])
+        self.rejects = counter("rejects", "requests and files of batches that were refused", ["reason"])
         self.pictures = counter("pictures", "pictures and frames on which the model ran")
         self.nothing_found = counter("nothing_found", "pictures and frames without a detection")
-        self.detections = counter("detections", "objects detected", "class")
-        self.confidence = histogram("confidence", "confidences of the detections", _CONFIDENCES, "class")
-        self.captures = counter("captures", "pictures kept for labelling, by strategy", "strategy")
+        self.detections = counter("detections", "objects detected", ["class"])
+        self.confidence = histogram("confidence", "confidences of the detections", ["class"], buckets=_CONFIDENCES)
+        self.captures = counter("captures", "pictures kept for labelling, by strategy", ["strategy"])
         self.captures_dropped = counter(
-            "captures_dropped", "pictures that a strategy selected but that were not kept", "reason"
+            "captures_dropped", "pictures that a strategy selected but that were not kept", ["reason"]
         )
-        self.feedback = counter("feedback", "verdicts of people", "verdict")
+        self.feedback = counter("feedback", "verdicts of people", ["verdict"])
         self.queue_length = gauge("queue_length", "pictures waiting for a worker")
         self.capture_queue_length = gauge("capture_queue_length", "captures waiting to be written")
         self.held_bytes = gauge("held_bytes", "request bodies in memory")

@@ -49,7 +49,6 @@ class RecentPredictions:
     """The last predictions, so that feedback need not send the picture again; bounded in bytes, thread-safe."""
 
     def __init__(self, limit: int) -> None:
-        """Take the limit in bytes."""
         self._limit, self._held = limit, 0
         self._predictions: OrderedDict[str, Prediction] = OrderedDict()
         self._lock = threading.Lock()

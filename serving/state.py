@@ -7,12 +7,12 @@ from fastapi import Depends, Request
 from serving.batching import Batcher
 from serving.capture import CaptureWriter
 from serving.errors import Refused
-from serving.limits import Budget
 from serving.loading import Loader
 from serving.monitoring import Metrics
 from serving.prediction import RecentPredictions
 from serving.settings import Settings
 from serving.storage.model import Model
+from serving.upload import Budget
 from serving.vision.cores import available_cores
 from serving.workers import Workers
 
@@ -20,10 +20,9 @@ _GPU_BATCH = 8
 
 
 class State:
-    """State of one server."""
+    """State of one server; the threads of its parts start with the server."""
 
     def __init__(self, settings: Settings) -> None:
-        """Create the parts from the settings; their threads start with the server."""
         self.settings = settings
         self.metrics = Metrics()
         threads = settings.workers or available_cores()

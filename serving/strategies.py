@@ -24,7 +24,6 @@ class Strategy:
     value: float = 0.0
 
     def __str__(self) -> str:
-        """Return the strategy as in the setting."""
         return self.name if self.name == "nothing_found" else f"{self.name}:{self.value:g}"
 
 

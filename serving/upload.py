@@ -2,28 +2,49 @@
 
 import asyncio
 import math
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import Field, File, FormParser, parse_options_header
 from starlette.requests import Request
 
 from serving.errors import Refused
-from serving.limits import Budget
 
 _ENVELOPE_BYTES = 65_536  # allowance for boundaries, part headers and small fields
 _MAX_PARTS = 1_000
 
 
-@dataclass(frozen=True)
-class Part:
+class Part(NamedTuple):
     """Field of a form."""
 
     name: str
     filename: str | None  # as sent; None where the field is not a file
     data: bytes
+
+
+class Budget:
+    """Limit of the bytes held at once; thread-safe."""
+
+    def __init__(self, limit: int) -> None:
+        self.held = 0
+        self._limit = limit
+        self._lock = threading.Lock()
+
+    def take(self, count: int) -> bool:
+        """Reserve bytes; False if that would exceed the limit."""
+        with self._lock:
+            if self.held + count > self._limit:
+                return False
+            self.held += count
+            return True
+
+    def give_back(self, count: int) -> None:
+        """Release bytes."""
+        with self._lock:
+            self.held -= count
 
 
 @asynccontextmanager

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from time import perf_counter
-from typing import Annotated, Any
+from typing import Annotated
 
 import fastapi
 from fastapi import APIRouter, Depends, Header, Request, Response
@@ -108,7 +108,12 @@ async def detect_batch(request: Request, state: Shared, parameters: Asked, may_k
                 remember(state, prediction, query)
             return FileResult(request_id=file_id, filename=name, status=200, found=prediction.result)
 
-        results = await _all([result(number, part) for number, part in enumerate(files)])
+        try:
+            async with asyncio.TaskGroup() as group:  # the first failure cancels the others
+                tasks = [group.create_task(result(number, part)) for number, part in enumerate(files)]
+        except ExceptionGroup as errors:
+            raise errors.exceptions[0] from errors
+    results = [task.result() for task in tasks]
     return BatchAnswer(request_id=request_id, model=query.model.name, results=results)
 
 
@@ -139,13 +144,3 @@ def _check_size(data: bytes, limit: int) -> None:
 def _prefers_png(accept: str) -> bool:
     kinds = [part.partition(";")[0].strip().lower() for part in accept.split(",")]
     return next((kind for kind in kinds if kind in ("image/png", "image/jpeg", "image/*", "*/*")), "") == "image/png"
-
-
-async def _all(work: list[Any]) -> list[FileResult]:
-    """Wait for all tasks; the first failure cancels the others and is raised."""
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(each) for each in work]
-    except ExceptionGroup as errors:
-        raise errors.exceptions[0] from errors
-    return [task.result() for task in tasks]

@@ -2,8 +2,8 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import PurePosixPath
+from typing import NamedTuple
 
 from pydantic import ValidationError
 
@@ -19,8 +19,7 @@ class LoadingError(Exception):
     """The model cannot be served; the text says what is wrong and what was expected."""
 
 
-@dataclass(frozen=True)
-class Model:
+class Model(NamedTuple):
     """A loaded model."""
 
     detector: Detector

@@ -41,7 +41,6 @@ class Options:
     max_pixels: int = MAX_PIXELS  # larger pictures are refused, from their header
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
         confidence = np.asarray(self.confidence, np.float32)
         if not ((confidence >= 0) & (confidence <= 1)).all():
             raise ValueError(f"confidence is {self.confidence}; expected 0 to 1")

@@ -3,6 +3,7 @@
 import io
 import json
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from serving.capture import CaptureWriter
+from serving.capture import CaptureWriter, RateLimits
 from serving.monitoring import Metrics
 from serving.prediction import Prediction, RecentPredictions
 from serving.responses import Result, Timings
@@ -114,3 +115,11 @@ def test_oldest_forgotten_when_the_memory_is_full() -> None:
     for number in range(20):
         recent.add(prediction(number, data))
     assert [number for number in range(20) if recent.get(f"{number:032x}")] == [17, 18, 19]
+
+
+def test_period_named_when_its_limit_is_reached() -> None:
+    limits = RateLimits(2, 3, 4)
+    now = datetime(2026, 1, 1, 12, 0, tzinfo=UTC).timestamp()
+    after = (0, 0, 59, 60, 61, 3600, 7200, 86_400)
+    expected = [None, None, "minute", None, "hour", None, "day", None]
+    assert [limits.reached(now + seconds) for seconds in after] == expected

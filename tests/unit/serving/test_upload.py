@@ -8,8 +8,7 @@ import pytest
 from starlette.requests import Request
 
 from serving.errors import Refused
-from serving.limits import Budget
-from serving.upload import Part, form
+from serving.upload import Budget, Part, form
 
 KIND = "multipart/form-data; boundary=abc"
 BODY = (
@@ -75,3 +74,10 @@ def test_refused(status: int, body: bytes, options: dict[str, Any]) -> None:
     with pytest.raises(Refused) as caught:
         parts_of(body, **options)
     assert caught.value.status_code == status
+
+
+def test_bytes_taken_up_to_the_limit() -> None:
+    budget = Budget(10)
+    assert budget.take(4) and budget.take(6) and not budget.take(1)
+    budget.give_back(4)
+    assert budget.held == 6 and budget.take(4)
