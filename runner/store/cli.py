@@ -31,7 +31,7 @@ def run(given: argparse.Namespace) -> int:
 
         print(use_store(Path.cwd()))
     elif given.action == "policy":
-        from runner.store.policies import policy_text
+        from runner.store.users import policy_text
 
         print(policy_text(given.user, open_store(Path.cwd()).uri))
     else:

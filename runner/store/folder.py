@@ -18,7 +18,6 @@ class FolderStore(Store):
         self.uri = str(folder)
 
     def put_file(self, key: str, path: Path, sha256: str | None = None) -> bool:
-        """Store a file under a key atomically; return whether it is new."""
         target = self.folder / check_key(key)
         if not target.exists():
             with writing(target) as temporary:
@@ -29,7 +28,6 @@ class FolderStore(Store):
         return False
 
     def create(self, key: str, content: bytes) -> bool:
-        """Store a small object unless the key is taken; of several concurrent callers, one gets True."""
         target = self.folder / check_key(key)
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(prefix=".", suffix=".part", dir=target.parent) as temporary:
@@ -44,16 +42,13 @@ class FolderStore(Store):
         return True
 
     def replace(self, key: str, content: bytes) -> None:
-        """Replace a small object atomically; only for pointers."""
         with writing(self.folder / check_key(key)) as temporary:
             temporary.write_bytes(content)
 
     def read(self, key: str) -> bytes:
-        """Return a small object."""
         return self._existing(key).read_bytes()
 
     def fetch(self, key: str, path: Path, sha256: str | None = None) -> None:
-        """Copy an object to a file atomically."""
         source = self._existing(key)
         with writing(path) as temporary:
             shutil.copyfile(source, temporary)
@@ -61,15 +56,12 @@ class FolderStore(Store):
                 raise mismatch(f"{self.uri}: {key}", found, sha256)
 
     def digest(self, key: str) -> str:
-        """Return the SHA-256 of an object's current bytes, in hex."""
         return sha256_of(self._existing(key))
 
     def exists(self, key: str) -> bool:
-        """Whether there is an object under this key."""
         return (self.folder / check_key(key)).is_file()
 
     def list(self, prefix: str) -> list[str]:
-        """Return the keys that begin with `prefix`, sorted; an empty prefix lists all."""
         top = prefix.rpartition("/")[0]
         start = self.folder / check_key(top) if top else self.folder
         keys = (
@@ -80,7 +72,6 @@ class FolderStore(Store):
         return sorted(key for key in keys if key.startswith(prefix) and is_key(key))  # excludes unfinished files
 
     def tag(self, key: str, tags: dict[str, str]) -> bool:
-        """Return False: a folder has no tags."""
         return False
 
     def _existing(self, key: str) -> Path:

@@ -2,23 +2,24 @@
 
 import json
 import os
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from xml.etree.ElementTree import ParseError
 
-from minio.commonconfig import ENABLED
+from minio.commonconfig import ENABLED, Tags
 from minio.error import MinioException
 from minio.versioningconfig import VersioningConfig
 
-from runner.errors import StoreError
+from runner.errors import ObjectError, StoreError
 from runner.store import open_store
 from runner.store.bucket import Bucket
 from runner.store.expiry import set_expiry
 from runner.store.folder import FolderStore
-from runner.store.probe import probe
-from runner.store.s3 import CAPABILITIES
+from runner.store.s3 import CAPABILITIES, Capabilities
 from runner.store.users import is_minio, set_users
-from serving.storage.endpoint import code_of
+from serving.storage.endpoint import code_of, is_passing
 
 _UNSUPPORTED = ("NotImplemented", "MethodNotAllowed", "501", "405", "BucketAlreadyExists", "InvalidArgument")
 
@@ -83,3 +84,45 @@ def _if_supported(bucket: Bucket, failure: str, lack: str, request: Callable[...
         if (code := code_of(error.__cause__)) in _UNSUPPORTED:
             return f"this endpoint has none ({code}); {lack}"
         raise
+
+
+def probe(bucket: Bucket, *, versioning: bool) -> Capabilities:
+    """Test a conditional PUT and tags on scratch objects, which are removed afterwards."""
+    prefix = f"scratch/{uuid.uuid4().hex}/"
+    failure = "its capabilities cannot be tried"
+    try:
+        once = bucket.with_retries(failure, _passes, _refuses_second, bucket, f"{prefix}once")
+        tags = bucket.with_retries(failure, _passes, _keeps_tags, bucket, f"{prefix}tagged")
+    finally:
+        bucket.with_retries("scratch objects cannot be removed", _remove, bucket, prefix, versioning)
+    return Capabilities(conditional_put=once, tags=tags, versioning=versioning)
+
+
+def _passes(test: Callable[[Bucket, str], bool], bucket: Bucket, key: str) -> bool:
+    """Return the result of a test; False where the endpoint refuses it or loses the object."""
+    try:
+        return test(bucket, key)
+    except (MinioException, ObjectError, ParseError) as error:
+        if is_passing(error):
+            raise
+        return False
+
+
+def _refuses_second(bucket: Bucket, key: str) -> bool:
+    """Whether a PUT with If-None-Match fails on an existing object, and leaves it unchanged."""
+    bucket.put_if_absent(key, b"first")  # False when it is tried again
+    return not bucket.put_if_absent(key, b"second") and bucket.get(key) == b"first"
+
+
+def _keeps_tags(bucket: Bucket, key: str) -> bool:
+    """Whether an object keeps its tags, and its content while it is tagged."""
+    bucket.put(key, b"first")
+    tags = Tags.new_object_tags()
+    tags["stage"] = "latest"
+    bucket.client.set_object_tags(bucket.name, key, tags)
+    return bucket.client.get_object_tags(bucket.name, key) == tags and bucket.get(key) == b"first"
+
+
+def _remove(bucket: Bucket, prefix: str, versioning: bool) -> None:
+    for item in list(bucket.client.list_objects(bucket.name, prefix, recursive=True, include_version=versioning)):
+        bucket.client.remove_object(bucket.name, item.object_name, version_id=item.version_id)

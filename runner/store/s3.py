@@ -37,7 +37,7 @@ class Capabilities(BaseModel):
 
 
 class S3Store(Store):
-    """Store in a bucket; its keys are the objects' names."""
+    """Store in a bucket; its keys are the objects' names. A fetch resumes the download of a killed process."""
 
     def __init__(self, bucket: str, endpoint: Endpoint | None = None) -> None:
         """Take a bucket, by default of the environment's endpoint; no request is sent yet."""
@@ -57,7 +57,6 @@ class S3Store(Store):
             ) from error
 
     def put_file(self, key: str, path: Path, sha256: str | None = None) -> bool:
-        """Store a file under a key atomically; return whether it is new."""
         found, sha256 = self.bucket.find(check_key(key)), sha256 or sha256_of(path)
         if found is None:
             self.bucket.upload(key, path, sha256)
@@ -67,10 +66,7 @@ class S3Store(Store):
         return False
 
     def create(self, key: str, content: bytes) -> bool:
-        """Store a small object unless the key is taken; of several concurrent callers, one gets True.
-
-        Without conditional PUT at the endpoint, this holds only for callers at least a second apart.
-        """
+        # Without conditional PUT at the endpoint, one gets True only of callers at least a second apart.
         check_key(key)
         if self.capabilities.conditional_put:
             return self.bucket.create(key, content)
@@ -81,18 +77,15 @@ class S3Store(Store):
         return self.read(key) == content
 
     def replace(self, key: str, content: bytes) -> None:
-        """Replace a small object atomically; only for pointers."""
         self.bucket.put(check_key(key), content)
 
     def read(self, key: str) -> bytes:
-        """Return a small object."""
         content = self.bucket.get(check_key(key))
         if content is None:
             raise missing(self.uri, key)
         return content
 
     def fetch(self, key: str, path: Path, sha256: str | None = None) -> None:
-        """Download an object to a file atomically; resumes the download of a killed process."""
         info, where = self._existing(key), f"{self.uri}: {key}"
         beginning = f".{path.name}.{hashlib.sha256(info.etag.encode()).hexdigest()[:16]}.part"
         with _appending(path.with_name(beginning)) as file:
@@ -110,23 +103,19 @@ class S3Store(Store):
             Path(file.name).replace(path)
 
     def digest(self, key: str) -> str:
-        """Return the SHA-256 of an object's current bytes, in hex."""
         sink = Sink()
         self.bucket.download(key, self._existing(key), sink)
         return sink.sha256
 
     def exists(self, key: str) -> bool:
-        """Whether there is an object under this key."""
         return self.bucket.find(check_key(key)) is not None
 
     def list(self, prefix: str) -> list[str]:
-        """Return the keys that begin with `prefix`, sorted; an empty prefix lists all."""
         if top := prefix.rpartition("/")[0]:
             check_key(top)
         return [key for key, _ in self.bucket.list(prefix) if is_key(key)]
 
     def tag(self, key: str, tags: dict[str, str]) -> bool:
-        """Replace the tags of an object; False, and nothing done, where the endpoint has no tags."""
         if self.capabilities.tags:
             self.bucket.tag(check_key(key), tags)
         return self.capabilities.tags

@@ -1,6 +1,7 @@
-"""Users of the store on MinIO; other endpoints manage users with their own tools."""
+"""Users of the store and their S3 policies; on MinIO they are made here, other endpoints have their own tools."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,15 @@ from urllib3.exceptions import HTTPError
 
 from runner.errors import StoreError
 from runner.store.bucket import Bucket
-from runner.store.policies import SERVER, USERS, policy_of
 from serving.storage.endpoint import Endpoint, address_of, code_of, connect, explain, is_passing, pool_of
 
+USERS = ("runner", "publisher", "labels")
+SERVER = "server-"  # prefix of a model server's user; its environment follows
+# Prefixes that each may write: training cannot touch a version of a model.
+WRITES = {
+    "runner": ("datasets", "dvc", "pipeline", "weights"),
+    "publisher": ("models", "pipeline", "runs"),
+}
 _FILES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 
 
@@ -118,3 +125,51 @@ def _said(error: MinioAdminException) -> str:
     if '"AccessDenied"' in text:
         return "the user of this command may not do it; run it as MinIO's root user or an administrator"
     return text.partition("Body: ")[2].strip() or text
+
+
+def policy_of(user: str, bucket: str) -> dict[str, Any]:
+    """Return the S3 policy document of one of USERS, or of `server-<environment>`.
+
+    A server reads models and writes its captures. `runner` and `publisher` read everything, write the prefixes in
+    WRITES, and remove nothing; `labels` reads datasets and captures.
+    """
+    whole = f"arn:aws:s3:::{bucket}"
+
+    def allow(*actions: str, on: list[str], **condition: Any) -> dict[str, Any]:
+        statement = {"Effect": "Allow", "Action": [f"s3:{action}" for action in actions], "Resource": on}
+        return statement | ({"Condition": condition} if condition else {})
+
+    statements = [allow("GetBucketLocation", on=[whole])]
+    if user in WRITES:
+        statements += [
+            allow("ListBucket", "ListBucketMultipartUploads", on=[whole]),
+            allow("GetObject", "GetObjectTagging", on=[f"{whole}/*"]),
+            allow(
+                "PutObject",
+                "PutObjectTagging",
+                "AbortMultipartUpload",
+                "ListMultipartUploadParts",
+                on=[f"{whole}/{folder}/*" for folder in WRITES[user]],
+            ),
+        ]
+    elif user == "labels":
+        statements += [
+            allow("ListBucket", on=[whole], StringLike={"s3:prefix": ["datasets/*", "captures/*"]}),
+            allow("GetObject", on=[f"{whole}/datasets/*", f"{whole}/captures/*"]),
+        ]
+    elif re.fullmatch(rf"{SERVER}[a-z0-9]([a-z0-9-]*[a-z0-9])?", user):
+        environment = user.removeprefix(SERVER)
+        statements += [
+            allow("GetObject", on=[f"{whole}/models/*"]),
+            allow("PutObject", "AbortMultipartUpload", on=[f"{whole}/captures/{environment}/*"]),
+        ]
+    else:
+        raise StoreError(f"{user}: no user of the store, expected {', '.join(USERS)} or {SERVER}<environment>")
+    return {"Version": "2012-10-17", "Statement": statements}
+
+
+def policy_text(user: str, uri: str) -> str:
+    """Return a policy as JSON, for endpoints with their own user management; raise StoreError for a folder."""
+    if not uri.startswith("s3://"):
+        raise StoreError(f"{uri} is a folder, which has no users; set STORE_URI=s3://bucket")
+    return json.dumps(policy_of(user, uri.removeprefix("s3://")), indent=2)

@@ -15,7 +15,7 @@ from minio.lifecycleconfig import Expiration, LifecycleConfig, Rule
 
 from runner.errors import StoreError
 from runner.store.init import init_store
-from runner.store.policies import policy_of, policy_text
+from runner.store.users import policy_of, policy_text
 from serving.storage.endpoint import connect, endpoint_of_environment
 from tests.support.s3 import S3, Use
 from tests.support.trees import write_tree

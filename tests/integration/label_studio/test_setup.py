@@ -99,7 +99,7 @@ def test_label_studio_reads_the_bucket_and_syncs_nothing_when_the_store_is_one(
 
 def make_user(minio: S3, bucket: str, user: str, password: str) -> None:
     """A user of MinIO with the rights that `store init` gives to `labels`."""
-    from runner.store.policies import policy_of
+    from runner.store.users import policy_of
 
     admin = minio.admin()
     admin.user_add(user, password)

@@ -6,7 +6,7 @@ import pytest
 from minio.error import S3Error
 
 from runner.store.bucket import Bucket
-from runner.store.probe import probe
+from runner.store.init import probe
 from serving.storage.endpoint import Endpoint
 
 
