@@ -14,12 +14,13 @@ from runner.cluster.container_images import require_built
 from runner.cluster.gpu_nodes import require_patches
 from runner.cluster.installation import ARGO_CD, NAMESPACES, migrate, rendered, require_ours
 from runner.cluster.openshift_gitops import others_subscription, require_usable
-from runner.cluster.rights import advice
 from runner.cluster.waiting import OPERATORS, Say, wait_until
 from runner.errors import ClusterError, ConfigError, GitError
 from runner.forge.git import git, paths_of
 
 CRD = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/"
+RBAC = "/apis/rbac.authorization.k8s.io/v1"
+CONTROLLER = ("argocd", "argocd-application-controller")  # namespace, ServiceAccount
 # CRD → who installs it. On OpenShift the operators do; elsewhere it must be installed before.
 PREREQUISITES = {
     **{f"{kind.lower()}s.{group}": "Argo CD, in the namespace argocd" for group, kind in ARGO_CD},
@@ -109,6 +110,33 @@ def changed_since(project: Path, commit: str, paths: Sequence[str]) -> list[str]
     """Return the files of the work tree that differ from a commit, untracked ones too."""
     changed = git(project, "diff", "--name-only", "-z", commit, "--", *paths)
     return paths_of(changed + git(project, "ls-files", "--others", "--exclude-standard", "-z", "--", *paths))
+
+
+def advice() -> list[str]:
+    """Return the lines of advice about ClusterRoleBindings that grant Argo CD's controller everything; empty for none.
+
+    Upstream's manifests create one. It is not ours to delete: Applications of others may depend on it.
+    """
+    namespace, account = CONTROLLER
+    names = [
+        str(binding["metadata"]["name"])
+        for binding in kubectl.items(f"{RBAC}/clusterrolebindings")
+        if any((each.get("namespace"), each.get("name")) == CONTROLLER for each in binding.get("subjects") or ())
+        and _grants_everything(binding["roleRef"]["name"])
+    ]
+    if not names:
+        return []
+    return [
+        f"ClusterRoleBinding {', '.join(names)} still lets Argo CD's controller do everything on this cluster; the "
+        "rights that Flywheel needs are applied beside it. Where no Application of others needs it, remove it:",
+        f"  kubectl delete clusterrolebinding {' '.join(names)} && "
+        f"kubectl -n {namespace} rollout restart statefulset {account}",
+    ]
+
+
+def _grants_everything(role: str) -> bool:
+    rules = (kubectl.get(f"{RBAC}/clusterroles/{role}") or {}).get("rules") or ()
+    return any(all("*" in (rule.get(field) or ()) for field in ("apiGroups", "resources", "verbs")) for rule in rules)
 
 
 def _apply(project: Path, folder: str, say: Say) -> None:

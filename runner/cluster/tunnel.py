@@ -40,7 +40,10 @@ def opened(values: Mapping[str, str], secret: str, namespace: str = PIPELINES) -
             port = url.port or (443 if url.scheme == "https" else 80)
             address = stack.enter_context(tunnel(service[2], service[1], port))
             bundle = None
-            if trusted := _store_ca():
+            config_map = kubectl.get(f"/api/v1/namespaces/{PIPELINES}/configmaps/store-ca") or {}
+            trusted = (config_map.get("data") or {}).get("service-ca.crt")
+            trusted = trusted or kubectl.secret(PIPELINES, "store-ca").get("ca.crt")
+            if trusted:  # none where the store's certificate is of a public authority
                 bundle = f"{stack.enter_context(tempfile.TemporaryDirectory(prefix='flywheel-'))}/ca.crt"
                 Path(bundle).write_text(trusted, encoding="utf-8")
             local = f"{url.scheme}://{address}"
@@ -71,10 +74,3 @@ def tunnel(namespace: str, service: str, port: int) -> Iterator[str]:
         finally:
             process.terminate()
             process.wait()
-
-
-def _store_ca() -> str:
-    """Return the certificate of the store's authority; empty when its certificate is of a public one."""
-    config_map = kubectl.get(f"/api/v1/namespaces/{PIPELINES}/configmaps/store-ca") or {}
-    found: str | None = (config_map.get("data") or {}).get("service-ca.crt")
-    return found or kubectl.secret(PIPELINES, "store-ca").get("ca.crt", "")

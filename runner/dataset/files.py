@@ -37,7 +37,6 @@ class DatasetFiles:
     notes: list[str] = field(default_factory=list)  # values read differently from how they are written
 
     def __post_init__(self) -> None:
-        """Collect the folders of the files."""
         self.known = set(self.files)
         for file in self.files:
             while (file := dirname(file)) not in self.known:

@@ -2,9 +2,9 @@
 
 import os
 from collections import Counter
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 from runner.config.compose import compose
 from runner.config.schema import Config
@@ -25,8 +25,7 @@ from runner.workspace import PARAMS, scratch, write_text
 BRANCH = "labels"
 
 
-@dataclass(frozen=True)
-class PullResult:
+class PullResult(NamedTuple):
     """The next dataset, and how it differs from the current one."""
 
     before: LabelledDataset

@@ -1,7 +1,5 @@
 """Connection to Label Studio, its projects by title, and the calls that its own client lacks."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -35,7 +33,7 @@ class Server:
     client: LabelStudio
     http: httpx.Client  # the connection under the client
 
-    def find_project(self, title: str) -> Project | None:
+    def find_project(self, title: str) -> "Project | None":
         """Return the project with this title; None: there is none. LabelStudioError: there are several."""
         listed: Any = self.client.projects.list(title=title)
         found = [each for each in listed if each.title == title]
@@ -48,7 +46,7 @@ class Server:
         off = [name for name in SETTINGS if not getattr(project, name)]
         return Project(self, project.id, title, project.label_config or "", labels, off)
 
-    def project(self, title: str) -> Project:
+    def project(self, title: str) -> "Project":
         """Return the project with this title; NotSetUpError: there is none."""
         if project := self.find_project(title):
             return project

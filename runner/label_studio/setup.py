@@ -1,9 +1,13 @@
 """`labels setup`: create the project in Label Studio, or update it to match Git; idempotent."""
 
+import colorsys
+import difflib
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
+from xml.etree import ElementTree
 
 from label_studio_sdk.core.api_error import ApiError
 
@@ -11,8 +15,8 @@ from runner.config.compose import compose
 from runner.config.schema import Config
 from runner.errors import LabelStudioError
 from runner.label_studio.annotations import labels_used
-from runner.label_studio.label_config import difference, label_config
 from runner.label_studio.labelled_dataset import class_list, current_dataset
+from runner.label_studio.regions import FROM_NAME, TO_NAME
 from runner.label_studio.server import SETTINGS, Project, Server, connected
 from runner.store import Store, open_store
 from runner.workspace import scratch
@@ -20,6 +24,7 @@ from runner.workspace import scratch
 WEBHOOK_ACTIONS = ("ANNOTATIONS_DELETED", "ANNOTATION_CREATED", "ANNOTATION_UPDATED")  # sorted
 _PREFIX = "datasets/"  # Label Studio checks its keys here; it reads all of the bucket that they allow
 _README = f"{_PREFIX}README"  # so that the prefix is not empty
+_GOLDEN = 0.6180339887  # golden-ratio step of the hue: each is far from those before it
 _NO_KEY = "^$"  # matches no key: Sync in Label Studio would create tasks of unknown origin
 
 
@@ -130,3 +135,42 @@ def _webhook(labels_project: Project) -> list[str]:
 def _setting(name: str) -> str:
     """Return a store setting for Label Studio: LABEL_STUDIO_<name>, else <name>."""
     return os.environ.get(f"LABEL_STUDIO_{name}") or os.environ.get(name) or ""
+
+
+def label_config(classes: Sequence[str], rotated: Literal["box", "refuse"]) -> str:
+    """Return the labelling configuration for classes in id order, as XML: a rectangle label with a colour for each.
+
+    The colour depends only on the id. With `refuse`, the editor has no handle to turn a box. Format:
+    https://labelstud.io/tags/rectanglelabels
+    """
+    view = ElementTree.Element("View")
+    ElementTree.SubElement(view, "Image", {"name": TO_NAME, "value": "$image", "zoom": "true", "zoomControl": "true"})
+    can_rotate = "true" if rotated == "box" else "false"
+    attributes = {"name": FROM_NAME, "toName": TO_NAME, "strokeWidth": "2", "canRotate": can_rotate}
+    labels = ElementTree.SubElement(view, "RectangleLabels", attributes)
+    for number, name in enumerate(classes):
+        rgb = colorsys.hsv_to_rgb((0.58 + number * _GOLDEN) % 1, 0.85, 0.9)
+        colour = "#" + "".join(f"{round(255 * part):02x}" for part in rgb)
+        ElementTree.SubElement(labels, "Label", {"value": name, "background": colour})
+    return _format(view)
+
+
+def difference(found: str, wanted: str) -> list[str]:
+    """Return the differing lines of two configurations, `-` found and `+` wanted; empty when they are equivalent."""
+    lines = difflib.ndiff(_lines(found), _lines(wanted))
+    return [line.rstrip() for line in lines if line.startswith(("- ", "+ "))]
+
+
+def _lines(config: str) -> list[str]:
+    try:
+        return _format(ElementTree.fromstring(config)).splitlines()
+    except ElementTree.ParseError:
+        return config.splitlines()
+
+
+def _format(view: ElementTree.Element) -> str:
+    for element in view.iter():
+        element.attrib = dict(sorted(element.attrib.items()))
+        element.text = element.tail = None
+    ElementTree.indent(view)
+    return ElementTree.tostring(view, encoding="unicode")

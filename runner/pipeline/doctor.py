@@ -1,7 +1,5 @@
 """Doctor of the set-up: one line for each thing that the pipeline needs, with the remedy."""
 
-from __future__ import annotations
-
 import importlib.metadata
 import os
 import shutil
@@ -120,7 +118,7 @@ def data(project: Path, url: str) -> Iterator[Diagnosis]:
     )
 
 
-def _describe(store: FolderStore | S3Store) -> str:
+def _describe(store: "FolderStore | S3Store") -> str:
     """Return a store's address and capabilities; StoreError when it does not answer."""
     from runner.store.folder import FolderStore
 

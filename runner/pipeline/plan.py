@@ -8,8 +8,6 @@ stages after one whose output comes out the same do not run. Nor does a stage wh
 dvc.lock: https://dvc.org/doc/user-guide/project-structure/dvcyaml-files#dvclock-file
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Iterator
@@ -121,7 +119,7 @@ class _Changes:
     """Differences from dvc.lock."""
 
     project: Path
-    repo: Repo
+    repo: "Repo"
     config: Config
     pipeline: dict[str, Entry]
     producers: dict[str, str]  # output → its stage; no file of the repository is in it

@@ -5,8 +5,6 @@ keys are DVC's own (dvc/stage/cache.py): a digest of a stage's command, its depe
 paths. A dependency that another stage makes need not be here: dvc.lock or that stage's cached run has its digest.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +17,7 @@ COMPOSE = "compose"  # runs in an instant, needs no cache
 Outputs = Mapping[str, str]  # path of an output → md5 of its content
 
 
-def fetch_run_cache(repo: Repo) -> str:
+def fetch_run_cache(repo: "Repo") -> str:
     """Fetch the run cache's entries, small files without data, from the DVC remote; return the error, else ""."""
     try:
         repo.stage_cache.pull(None)
@@ -29,7 +27,7 @@ def fetch_run_cache(repo: Repo) -> str:
 
 
 def cached_stages(
-    repo: Repo, order: Iterable[str], locked: Mapping[str, Outputs], composed: Outputs, *, remote: bool
+    repo: "Repo", order: Iterable[str], locked: Mapping[str, Outputs], composed: Outputs, *, remote: bool
 ) -> frozenset[str]:
     """Return the stages with a cached result for the current inputs, and outputs that can be fetched.
 
@@ -63,7 +61,7 @@ def cached_stages(
     return frozenset(cached)
 
 
-def lacks_outputs(repo: Repo, name: str) -> bool:
+def lacks_outputs(repo: "Repo", name: str) -> bool:
     """Whether a stage's outputs in dvc.lock are neither here nor in the DVC remote; False if it does not answer."""
     from dvc_objects.errors import ObjectFormatError
 
@@ -79,7 +77,7 @@ def lacks_outputs(repo: Repo, name: str) -> bool:
         return False
 
 
-def _entry(repo: Repo, stage: PipelineStage, made: set[str]) -> dict[str, Any] | None:
+def _entry(repo: "Repo", stage: "PipelineStage", made: set[str]) -> dict[str, Any] | None:
     """Return DVC's cache entry for a stage with these inputs; DVC's own look-up needs them all to be here."""
     from dvc.exceptions import DvcException
     from dvc.stage.cache import _get_cache_hash
@@ -98,7 +96,7 @@ def _entry(repo: Repo, stage: PipelineStage, made: set[str]) -> dict[str, Any] |
     return entry
 
 
-def _outputs_are_there(repo: Repo, stage: PipelineStage, entry: dict[str, Any], *, remote: bool) -> bool:
+def _outputs_are_there(repo: "Repo", stage: "PipelineStage", entry: dict[str, Any], *, remote: bool) -> bool:
     """Whether a cached stage's outputs are here or in the remote; False if that does not answer."""
     from dvc_objects.errors import ObjectFormatError
 
@@ -118,7 +116,7 @@ def _remote_errors() -> tuple[type[Exception], ...]:
     return DvcException, BotoCoreError, OSError
 
 
-def _remote_has(repo: Repo, digest: Any) -> bool:
+def _remote_has(repo: "Repo", digest: Any) -> bool:
     """Whether the remote has an output: a file, or a folder's list and every file in it."""
     from dvc_data.hashfile import load
 

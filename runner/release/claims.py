@@ -34,7 +34,9 @@ def claim(store: Store, release: Release) -> tuple[Manifest, bool]:
     model = release.manifest.name
     known: dict[int, Claim] = {}
     while True:
-        files = _numbered_files(store, model)
+        keys = [*store.list(f"runs/{model}/"), *store.list(f"models/{model}/")]
+        matches = (re.fullmatch(r"(runs|models)/[^/]+/([1-9][0-9]*)/(.+)", key) for key in keys)
+        files = [(int(match[2]), f"{match[1]}/{match[3]}") for match in matches if match]
         for number in {number for number, file in files if file == "runs/claim.json"} - known.keys():
             known[number] = _read(store, model, number)
         existing = {number for number, file in files if file == "models/manifest.json"}
@@ -54,13 +56,6 @@ def _find(known: dict[int, Claim], existing: set[int], release: Release) -> int 
         return complete[0]
     mine = _digests(release) | {VERDICT: ""}
     return next((number for number in same if known[number].manifest.files | {VERDICT: ""} == mine), None)
-
-
-def _numbered_files(store: Store, model: str) -> list[tuple[int, str]]:
-    """Return the number and the place of each file under a number: runs/… or models/…"""
-    keys = [*store.list(f"runs/{model}/"), *store.list(f"models/{model}/")]
-    matches = (re.fullmatch(r"(runs|models)/[^/]+/([1-9][0-9]*)/(.+)", key) for key in keys)
-    return [(int(match[2]), f"{match[1]}/{match[3]}") for match in matches if match]
 
 
 def _new_claim(release: Release, number: int) -> Claim:

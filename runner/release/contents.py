@@ -1,10 +1,12 @@
 """Contents of a version: the candidate in artifacts/ with its run, or a stock pretrained model."""
 
+import importlib.metadata
 import json
+import platform
 import re
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,12 +16,15 @@ from runner.config.compose import compose, stage_text
 from runner.config.override import trial_note
 from runner.config.schema import MODEL_NAME, STAGE_KEYS, Config
 from runner.dataset.weights import check_weights
-from runner.errors import StageError
-from runner.release.provenance import commit_of, libraries, onnx_facts
+from runner.errors import GitError, StageError
+from runner.forge.git import git
+from runner.pipeline.sources import sources
 from runner.release.verdict import criteria_of, read_verdict
+from runner.stages.evaluate.examples import load
 from runner.workspace import ARTIFACTS, scratch, sha256_of, work_folder
 from serving.storage.manifest import Manifest, Thresholds
 
+LIBRARIES = ("ultralytics", "torch", "torchvision", "onnx", "onnxruntime", "numpy", "pillow", "faster-coco-eval")
 UNNUMBERED = 0  # version in the manifest of a release, until `claims` numbers it
 
 
@@ -95,17 +100,17 @@ def _of_run(project: Path, work: Path) -> Release:
         name=config.model.name,
         version=UNNUMBERED,
         onnx_sha256=sha256,
-        **onnx_facts(onnx),
+        **_onnx_facts(onnx),
         thresholds=Thresholds(overall=metrics["threshold"], classes=thresholds),
         metrics=metrics,
         verdict=verdict,
-        **commit_of(project),
+        **_commit_of(project),
         dataset={
             **{key: params["dataset"][key] for key in ("name", "url", "sha256")},
             **{"pictures": report["pictures"]["kept"], "boxes": report["boxes"]},
         },
         params=params,
-        libraries=libraries(),
+        libraries=_libraries(),
         **overridden,
     )
     return Release(onnx, files, manifest, {"metrics": sha256_of(files["metrics.json"]), **overridden})
@@ -131,7 +136,7 @@ def _of_baseline(file: Path, project: Path, work: Path) -> Release:
         name=name,
         version=UNNUMBERED,
         onnx_sha256=sha256_of(onnx),
-        **onnx_facts(onnx),
+        **_onnx_facts(onnx),
         thresholds=Thresholds(overall=0.25, classes={}),
         metrics={},
         verdict=None,
@@ -139,6 +144,37 @@ def _of_baseline(file: Path, project: Path, work: Path) -> Release:
         work_tree=f"a stock model: {file.name}, sha256 {sha256}",
         dataset={},
         params={},
-        libraries=libraries(),
+        libraries=_libraries(),
     )
     return Release(onnx, {file.name: file}, manifest, {"weights": sha256})
+
+
+def _onnx_facts(onnx: Path) -> dict[str, Any]:
+    """Return classes, imgsz and license of a model file, as the manifest has them."""
+    detector = load(onnx)
+    height, width = detector.input_hw
+    imgsz = height if height == width else [height, width]
+    return {"classes": detector.classes, "imgsz": imgsz, "license": detector.metadata.get("license")}
+
+
+def _commit_of(project: Path) -> dict[str, Any]:
+    """Return the commit of the work tree, and in words whether it has uncommitted changes."""
+    commit = None
+    try:
+        commit = git(project, "rev-parse", "HEAD")
+        status = ("--literal-pathspecs", "status", "--porcelain", "--untracked-files=all", "--", *sources(project))
+        changes = git(project, *status)
+    except GitError as error:
+        unknown = "changes since are unknown" if commit else "no commit"
+        return {"commit": commit, "work_tree": f"{unknown}: {error}"}
+    changed = [line[3:] for line in changes.splitlines()]
+    return {"commit": commit, "work_tree": f"changed since: {', '.join(changed)}" if changed else "as committed"}
+
+
+def _libraries() -> dict[str, str]:
+    """Return name → version of Python and the installed libraries that decide a model's bytes and figures."""
+    found = {"python": platform.python_version()}
+    for name in LIBRARIES:
+        with suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found

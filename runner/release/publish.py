@@ -92,24 +92,14 @@ def _point(store: Store, version: Version) -> bool:
     model = version.model
     tagged: int | None = -1  # none yet
     while (former := latest(store, model)) != tagged:
-        if newest := _newer(store, model, former):
+        newer = (read_version(store, model, n) for n in reversed(numbers(store, model)) if n > (former or 0))
+        if newest := next((version for version in newer if version.may_be_latest), None):
             pointer = {"version": newest.number, "sha256": newest.sha256}
             store.replace(f"models/{model}/latest.json", to_json(pointer))
         else:
             _tag(store, model, former, since=min(version.number, former or version.number))
             tagged = former
     return former == version.number
-
-
-def _newer(store: Store, model: str, former: int | None) -> Version | None:
-    """Return the newest version that may be the latest, if it is newer than latest.json's; else None."""
-    for number in reversed(numbers(store, model)):
-        if number <= (former or 0):
-            break
-        version = read_version(store, model, number)
-        if version.may_be_latest:
-            return version
-    return None
 
 
 def _tag(store: Store, model: str, newest: int | None, *, since: int) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from runner.cluster.bootstrap import CONTROLLER, advice
 from runner.cluster.installation import LABEL, OPTIONS, TRACKING, migrate, require_ours
-from runner.cluster.rights import CONTROLLER, advice
 from runner.errors import ClusterError
 from tests.support.apiserver import ApiServer
 

@@ -3,7 +3,7 @@
 import re
 from xml.etree import ElementTree
 
-from runner.label_studio.label_config import difference, label_config
+from runner.label_studio.setup import difference, label_config
 
 ODD = ["airplane", 'a "quoted" <name> & more', "Hubschrauber ü", "直升机"]
 
