@@ -1,6 +1,6 @@
 """Label Studio: pictures become tasks, finished annotations become a version of the dataset.
 
-    setup.py             labels setup     settings from Git             label_config.py       labels that annotators use
+    setup.py             labels setup     settings from Git, and the labels that annotators use
     import_pictures.py   labels import    pictures become tasks         labelling_tasks.py    list and create tasks
     push.py              captures push    captures become tasks         captures.py           captures in the store
     pull.py              labels pull      annotations become a version  annotations.py, merge.py
