@@ -1,17 +1,13 @@
 """Model server: `MODEL_URI=… uvicorn serving.app:create_app --factory --port 8080`."""
 
-import asyncio
 import importlib.util
-import signal
-import threading
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 
 from fastapi import FastAPI, Security
 from fastapi.security import APIKeyHeader
 from fastapi_offline import FastAPIOffline
 
 from serving import errors, logs
+from serving.lifespan import lifespan
 from serving.middleware import RequestMiddleware
 from serving.openapi import DESCRIPTION, PAGE, STATIC, TAGS
 from serving.routes import detect, feedback, operations
@@ -46,39 +42,3 @@ def create_app() -> FastAPI:
     errors.add_handlers(app)
     app.add_middleware(RequestMiddleware, state=app.state.server)
     return app
-
-
-@asynccontextmanager
-async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    """Start the background threads; at the end stop them."""
-    state: State = app.state.server
-    state.loader.start()
-    state.captures.start()
-    restore = _drain_at_sigterm(state)
-    try:
-        yield
-    finally:
-        restore()
-        state.draining = True
-        state.loader.stop()
-        await asyncio.to_thread(state.workers.stop)
-        await asyncio.to_thread(state.captures.stop)
-
-
-def _drain_at_sigterm(state: State) -> Callable[[], object]:
-    """At SIGTERM, report "not ready" but keep answering; then let uvicorn finish the requests in flight and stop.
-
-    A cluster keeps sending requests for a moment after it has told a server to stop. The returned function restores
-    the former signal handler.
-    """
-    stop = signal.getsignal(signal.SIGTERM)
-    if threading.current_thread() is not threading.main_thread() or not callable(stop):
-        return lambda: None
-    loop = asyncio.get_running_loop()
-
-    def begin() -> None:
-        state.draining = True
-        loop.call_later(state.settings.drain_seconds, stop, signal.SIGTERM, None)
-
-    loop.add_signal_handler(signal.SIGTERM, begin)
-    return lambda: signal.signal(signal.SIGTERM, stop)

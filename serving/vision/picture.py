@@ -5,6 +5,11 @@ The content decides, not the name. Every picture becomes 8-bit RGB, upright, its
 - Alpha is dropped and the colours under transparent pixels are kept, as in OpenCV, which Ultralytics uses.
 - 16-bit values are divided by 256 (12-bit ones by 16), never clipped. Deeper ones have no agreed white and are refused.
 - Colour profiles are ignored, as in training.
+
+PictureError
+├── UnsupportedError   not a picture, or an unsupported format                 (the server's 415)
+├── UnreadableError    a supported format, but truncated or damaged            (400)
+└── TooLargeError      more pixels than allowed; known from the header alone   (413)
 """
 
 import importlib
