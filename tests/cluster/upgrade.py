@@ -58,6 +58,12 @@ def applied() -> bool:
     return len(applications()) > 10
 
 
+def seen() -> str:
+    """Return the commit that Argo CD compared the Applications with last."""
+    root = get("application", "flywheel-root", f"--namespace={ARGO_CD}")
+    return str(root["status"].get("sync", {}).get("revision", "")) if root else ""
+
+
 def uids(kind: str) -> dict[str, str]:
     """Return the UIDs of all objects of a kind in our namespaces."""
     found = [each["metadata"] for each in items(kind, "--all-namespaces")]
@@ -95,6 +101,9 @@ def test_servers_answer_and_volumes_stay_when_an_earlier_installation_is_led_ove
         told = desk.type("make bootstrap PLATFORM=kubernetes")
         (narrow,) = re.findall(r"^ *(kubectl delete clusterrolebinding .*)$", told, re.MULTILINE)
         desk.shell(narrow)
+        head = desk.shell("git rev-parse HEAD")
+        refresh()
+        until(lambda: seen() == head, 300, "Argo CD sees the merge", every=5)
         settle()
         assert asking.asked
         assert not asking.lost, asking.lost
