@@ -4,29 +4,24 @@ Picture i depends only on (seed, i), so asking for more pictures never changes e
 """
 
 import json
-from dataclasses import dataclass, replace
-from math import radians
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from runner.sample.airplanes import airplane
-from runner.sample.helicopters import helicopter
-from runner.sample.mesh import render, rotation
-from runner.sample.sky import DISTRACTORS, Weather, pick_weather, sky, terrain
+from runner.sample.shapes import KINDS, Random, pick_shape
+from runner.sample.silhouettes import pick_colours, silhouette
+from runner.sample.sky import WEATHERS, Weather, hills, sky
 
 Mask = NDArray[np.bool_]
-Random = np.random.Generator
+Box = tuple[int, int, int, int]
 
-AIRCRAFT = {"airplane": airplane, "helicopter": helicopter}
-CLASSES = tuple(AIRCRAFT)
+CLASSES = tuple(KINDS)
 AIRCRAFT_SHARES = (0.1, 0.6, 0.2, 0.07, 0.03)  # of pictures with 0, 1, 2, 3, 4 aircraft
 VISIBLE_ALPHA = 48  # of 255: excludes the faint rim of a blurred rotor
-MIN_SIDE_PX = 7
 MIN_SHOWN = 0.7  # of an aircraft's pixels: the rest may be hidden or outside the picture
-MAX_OVERLAP = 0.1  # of the smaller of two boxes
 MIN_CONTRAST = 20.0  # of 255: an aircraft with less is hardly visible, so it is not drawn
 NOTES = {
     "categories": [{"id": number, "name": name} for number, name in enumerate(CLASSES)],
@@ -36,11 +31,10 @@ NOTES = {
 
 @dataclass(frozen=True)
 class Placed:
-    """Aircraft on a picture: its class, its visible pixels, and its number of pixels when nothing hides it."""
+    """Aircraft on a picture: its class, and the tight box of its visible pixels, right and bottom exclusive."""
 
     class_id: int
-    shown: Mask
-    whole_px: int
+    box_xyxy_px: Box
 
 
 def draw_sample(folder: Path, *, pictures: int, seed: int) -> None:
@@ -63,144 +57,91 @@ def draw_sample(folder: Path, *, pictures: int, seed: int) -> None:
         name = f"sample-{number:05d}"
         picture.save(folder / "images" / f"{name}.jpg", quality=int(random.integers(45, 93)))
         if placed:
-            lines = [label_line(aircraft) for aircraft in placed]
+            lines = [label_line(aircraft, picture.size) for aircraft in placed]
             (folder / "labels" / f"{name}.txt").write_text("".join(lines))
 
 
 def draw_picture(random: Random) -> tuple[Image.Image, list[Placed]]:
-    """Draw a picture; return it with the aircraft on it."""
-    size = picture_size(random)
-    weather = pick_weather(random)
+    """Draw a picture of 320 x 240 to 480 x 360 pixels, 15 % of them portrait; return it with the aircraft on it."""
+    width = int(random.integers(40, 61)) * 8
+    height = int(width * random.choice((0.75, 0.667)))
+    size = (height, width) if random.random() < 0.15 else (width, height)
+    weather = WEATHERS[int(random.integers(len(WEATHERS)))]
     picture = sky(random, size, weather)
-    for distractor, share in DISTRACTORS:
-        if random.random() < share:
-            distractor(random, picture, weather)
-    land = terrain(random, size, weather) if random.random() < 0.45 else Image.new("RGBA", size)
-    land_in_front = random.random() < 0.5
-    if not land_in_front:
+    land = hills(random, size, weather) if random.random() < 0.4 else Image.new("RGBA", size)
+    if random.random() < 0.5:
         picture.paste(land, mask=land)
         land = Image.new("RGBA", size)
     placed: list[Placed] = []
     count = int(random.choice(len(AIRCRAFT_SHARES), p=AIRCRAFT_SHARES))
     for _ in range(count):
-        picture, placed = add_aircraft(random, picture, placed, np.asarray(land)[..., 3] > 0, weather, count)
+        picture = add_aircraft(random, picture, placed, np.asarray(land)[..., 3] > 0, weather, count)
     picture.paste(land, mask=land)
     return photographed(random, picture), placed
 
 
-def picture_size(random: Random) -> tuple[int, int]:
-    """Return (width, height) in pixels: 320 x 240 to 480 x 360, 15 % of them portrait."""
-    width = int(random.integers(40, 61)) * 8
-    height = int(width * random.choice((0.75, 0.75, 0.667)))
-    return (height, width) if random.random() < 0.15 else (width, height)
-
-
 def add_aircraft(
     random: Random, picture: Image.Image, placed: list[Placed], hidden: Mask, weather: Weather, count: int
-) -> tuple[Image.Image, list[Placed]]:
-    """Paste one more aircraft over the others; after four hardly visible placements, leave it out.
+) -> Image.Image:
+    """Return the picture with one more aircraft beside the others; after eight bad placements, leave it out.
 
     Args:
+        placed: the aircraft on the picture; the new one is appended.
         hidden: (H, W), pixels that the land will cover.
         count: aircraft on the picture; the more, the smaller each.
     """
-    for _ in range(4):
+    before = np.asarray(picture, np.int16)
+    for _ in range(8):
         class_id = int(random.integers(len(CLASSES)))
         layer, corner = aircraft_layer(random, picture, CLASSES[class_id], weather, count)
         candidate, alpha = picture.copy(), Image.new("L", picture.size)
         candidate.paste(layer, corner, layer)
         alpha.paste(layer.getchannel("A"), corner)
-        covered = np.asarray(alpha) >= VISIBLE_ALPHA
-        whole_px = int((np.asarray(layer.getchannel("A")) >= VISIBLE_ALPHA).sum())
-        everyone = [replace(other, shown=other.shown & ~covered) for other in placed]
-        everyone.append(Placed(class_id, covered & ~hidden, whole_px))
-        if (
-            keeps_clear(everyone)
-            and all(map(shows, everyone))
-            and contrast(picture, candidate, everyone[-1].shown) >= MIN_CONTRAST
-        ):
-            return candidate, everyone
-    return picture, placed
+        shown = (np.asarray(alpha) >= VISIBLE_ALPHA) & ~hidden
+        whole_px = (np.asarray(layer.getchannel("A")) >= VISIBLE_ALPHA).sum()
+        if shown.sum() < MIN_SHOWN * whole_px:
+            continue
+        box = tight_box_xyxy_px(shown)
+        contrast = np.abs(np.asarray(candidate, np.int16) - before)[shown].mean()
+        if contrast >= MIN_CONTRAST and not any(overlap(box, other.box_xyxy_px) for other in placed):
+            placed.append(Placed(class_id, box))
+            return candidate
+    return picture
 
 
 def aircraft_layer(
     random: Random, picture: Image.Image, name: str, weather: Weather, count: int
 ) -> tuple[Image.Image, tuple[int, int]]:
     """Return an RGBA aircraft with the light and haze of its place, and its upper left corner in pixels."""
-    yaw, pitch, roll = heading(random), random.normal(0, 7), random.normal(0, 11 if name == "airplane" else 6)
-    elevation = random.uniform(-15, 45) if random.random() < 0.9 else random.uniform(-80, 85)
-    turn = rotation(*(radians(angle) for angle in (yaw, pitch, roll, elevation)))
-    share = random.uniform(0.2, 0.4) if random.random() < 0.1 else random.uniform(0.4, 0.9)
-    longest = picture.width * share / count**0.25
-    silhouette = random.random() < 0.12
-    ambient = 0.12 if silhouette else weather.light * random.uniform(0.7, 1.2)
-    layer = render(AIRCRAFT[name](random), turn, longest, ambient)
-    x, y = (
-        int(random.uniform(-0.15 * side, space - 0.85 * side))
-        for side, space in zip(layer.size, picture.size, strict=True)
-    )
-    middle = (
-        min(max(x + layer.width // 2, 0), picture.width - 1),
-        min(max(y + layer.height // 2, 0), picture.height - 1),
-    )
-    haze = random.uniform(0, 0.15) + (0.25 * random.random() if longest < 0.25 * picture.width else 0.0)
-    veil = Image.new("RGB", layer.size, picture.getpixel(middle))
-    hazy = Image.blend(layer.convert("RGB"), veil, haze)
+    heading = random.normal(0, 28) + 180 * random.integers(2)  # mostly side views, as in typical photos
+    angles = (heading, random.uniform(-30, 45), random.normal(0, 9))
+    longest = picture.width * random.triangular(0.25, 0.65, 0.9) / count**0.25
+    light = 0.15 if random.random() < 0.1 else weather.light * random.uniform(0.8, 1.1)
+    layer = silhouette(pick_shape(random, name), angles, longest, pick_colours(random), light)
+    space = np.array(picture.size) - layer.size
+    x, y = (random.uniform(-0.15, 0.15, 2) * layer.size + random.random(2) * space).astype(int).tolist()
+    veil = Image.new("RGB", layer.size, weather.horizon)
+    hazy = Image.blend(layer.convert("RGB"), veil, random.triangular(0, 0, 0.4))
     hazy.putalpha(layer.getchannel("A"))
     return hazy, (x, y)
 
 
-def heading(random: Random) -> float:
-    """Return a heading in degrees; 0 flies to the right, 180 to the left. Mostly side views, as in typical photos."""
-    if random.random() < 0.25:
-        return float(random.uniform(0, 360))
-    return float(random.normal(0, 28) + 180 * random.integers(2))
+def overlap(box: Box, other: Box) -> bool:
+    """Whether two boxes share a pixel."""
+    return max(box[0], other[0]) < min(box[2], other[2]) and max(box[1], other[1]) < min(box[3], other[3])
 
 
-def shows(aircraft: Placed) -> bool:
-    """Whether enough of the aircraft is visible to be labelled."""
-    left, top, right, bottom = box_xyxy_px(aircraft.shown)
-    large = max(right - left, bottom - top) >= 2 * MIN_SIDE_PX and min(right - left, bottom - top) >= MIN_SIDE_PX // 2
-    return large and aircraft.shown.sum() >= MIN_SHOWN * aircraft.whole_px
-
-
-def keeps_clear(aircraft: list[Placed]) -> bool:
-    """Whether the box of the last aircraft overlaps the others by at most MAX_OVERLAP."""
-    *others, last = (box_xyxy_px(each.shown) for each in aircraft)
-    for other in others:
-        width = min(other[2], last[2]) - max(other[0], last[0])
-        height = min(other[3], last[3]) - max(other[1], last[1])
-        smaller = min((box[2] - box[0]) * (box[3] - box[1]) for box in (other, last))
-        if width > 0 and height > 0 and width * height > MAX_OVERLAP * smaller:
-            return False
-    return True
-
-
-def contrast(before: Image.Image, after: Image.Image, mask: Mask) -> float:
-    """Return the mean change of the pixels under the mask, 0-255."""
-    change = np.abs(np.asarray(after, np.int16) - np.asarray(before, np.int16))
-    return float(change[mask].mean()) if mask.any() else 0.0
-
-
-def box_xyxy_px(mask: Mask) -> tuple[int, int, int, int]:
-    """Return the tight box around a mask, right and bottom exclusive; zeros for an empty mask."""
+def tight_box_xyxy_px(mask: Mask) -> Box:
+    """Return the tight box around a mask that is not empty, right and bottom exclusive."""
     columns, rows = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
-    if not len(columns):
-        return 0, 0, 0, 0
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
-def label_line(aircraft: Placed) -> str:
+def label_line(aircraft: Placed, size: tuple[int, int]) -> str:
     """Return a YOLO label line: class, then the box's centre and size as fractions of the picture."""
-    height, width = aircraft.shown.shape
-    left, top, right, bottom = box_xyxy_px(aircraft.shown)
-    centre_and_size = (
-        (left + right) / 2 / width,
-        (top + bottom) / 2 / height,
-        (right - left) / width,
-        (bottom - top) / height,
-    )
-    return " ".join([str(aircraft.class_id), *(f"{share:.6f}" for share in centre_and_size)]) + "\n"
+    (left, top, right, bottom), (width, height) = aircraft.box_xyxy_px, size
+    xywhn = ((left + right) / 2 / width, (top + bottom) / 2 / height, (right - left) / width, (bottom - top) / height)
+    return " ".join([str(aircraft.class_id), *(f"{share:.6f}" for share in xywhn)]) + "\n"
 
 
 def photographed(random: Random, picture: Image.Image) -> Image.Image:
