@@ -3,7 +3,7 @@
 Body axes: x forward, y left, z up. Lengths are relative; an aircraft is about 2 long.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ PLATE = 0.014  # half the thickness of wings and blades, so that they do not van
 
 
 @dataclass(frozen=True)
-class Part:
+class Solid:
     """Flat plate, or the round hull through a row of balls.
 
     points: (N, 4), x, y, z and the radius of the ball, or half the thickness of the plate.
@@ -26,22 +26,22 @@ class Part:
     plate: bool = True
 
 
-Shape = list[Part]
+Shape = list[Solid]
 
 
-def plate(paint: str, *outline: Point) -> Part:
+def plate(paint: str, *outline: Point) -> Solid:
     """Build a flat plate of its corners."""
-    return Part(paint, np.array([(*corner, PLATE) for corner in outline]))
+    return Solid(paint, np.array([(*corner, PLATE) for corner in outline]))
 
 
-def hull(paint: str, *balls: Point, y: float = 0.0) -> Part:
+def hull(paint: str, *balls: Point, y: float = 0.0) -> Solid:
     """Build a round hull of balls (x, z, radius), nose to tail."""
-    return Part(paint, np.array([(x, y, z, radius) for x, z, radius in balls]), plate=False)
+    return Solid(paint, np.array([(x, y, z, radius) for x, z, radius in balls]), plate=False)
 
 
-def pair(*parts: Part) -> Shape:
-    """Return the parts and their mirror images on the other side."""
-    return [*parts, *(Part(part.paint, part.points * (1, -1, 1, 1), part.plate) for part in parts)]
+def pair(*solids: Solid) -> Shape:
+    """Return the solids and their mirror images on the other side."""
+    return [*solids, *(replace(solid, points=solid.points * (1, -1, 1, 1)) for solid in solids)]
 
 
 def wing(paint: str, x: float, z: float, chord: float, span: float, sweep: float, tip_chord: float) -> Shape:
@@ -50,7 +50,7 @@ def wing(paint: str, x: float, z: float, chord: float, span: float, sweep: float
     return pair(plate(paint, (x, 0, z), *tip, (x - chord, 0, z)))
 
 
-def fin(x: float, z: float, chord: float, height: float, sweep: float) -> Part:
+def fin(x: float, z: float, chord: float, height: float, sweep: float) -> Solid:
     """Build an upright tail fin that leans back by `sweep`."""
     tip = [(x - sweep, 0, z + height), (x - sweep - 0.5 * chord, 0, z + height)]
     return plate("trim", (x, 0, z), *tip, (x - chord, 0, z))
@@ -136,4 +136,4 @@ def pick_shape(random: Random, name: str) -> Shape:
     kind = KINDS[name][int(random.integers(len(KINDS[name])))]
     stretch = np.array([*random.uniform((0.9, 0.85, 0.85), (1.1, 1.15, 1.15)), random.uniform(0.85, 1.15)])
     missing = (None, "blur", "blade")[int(random.choice(3, p=(0.4, 0.25, 0.35)))]
-    return [Part(part.paint, part.points * stretch, part.plate) for part in kind if part.paint != missing]
+    return [replace(solid, points=solid.points * stretch) for solid in kind if solid.paint != missing]

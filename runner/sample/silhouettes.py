@@ -5,7 +5,7 @@ from math import cos, radians, sin
 import numpy as np
 from PIL import Image, ImageDraw
 
-from runner.sample.shapes import Part, Points, Random, Shape
+from runner.sample.shapes import Points, Random, Shape, Solid
 
 Colour = tuple[int, int, int]
 
@@ -55,30 +55,30 @@ def silhouette(
         longest_px: the longer side of the shape's box.
         light: 0-1; 0 is black.
     """
-    views = [turned(part.points, *angles) * (1, 1, -1, 1) for part in shape]
+    views = [turned(solid.points, *angles) * (1, 1, -1, 1) for solid in shape]
     low = np.min([(view[:, [0, 2]] - view[:, 3:]).min(axis=0) for view in views], axis=0)
     high = np.max([(view[:, [0, 2]] + view[:, 3:]).max(axis=0) for view in views], axis=0)
     scale = longest_px * SUPERSAMPLING / float((high - low).max())
     width, height = (int(side * scale) // SUPERSAMPLING + 3 for side in high - low)
     layer = Image.new("RGBA", (width * SUPERSAMPLING, height * SUPERSAMPLING))
-    # Far parts first, blurred discs over all.
+    # Far solids first, blurred discs over all.
     for i in sorted(range(len(shape)), key=lambda i: (shape[i].paint == "blur", -views[i][:, 1].mean())):
         spots = (views[i][:, [0, 2]] - low) * scale + SUPERSAMPLING
-        draw_part(layer, shape[i], spots, views[i][:, 3] * scale, colours[shape[i].paint])
+        draw_solid(layer, shape[i], spots, views[i][:, 3] * scale, colours[shape[i].paint])
     pixels = np.asarray(layer.resize((width, height), Image.Resampling.BOX)).copy()
     shade = light * np.linspace(1.1, 0.7, height)[:, None, None]  # lit from above
     pixels[..., :3] = (pixels[..., :3] * shade).clip(0, 255)
     return Image.fromarray(pixels)
 
 
-def draw_part(layer: Image.Image, part: Part, spots: Points, radii: Points, colour: Colour) -> None:
-    """Draw a part at its (N, 2) pixels; a hull's belly is darker than its back."""
+def draw_solid(layer: Image.Image, solid: Solid, spots: Points, radii: Points, colour: Colour) -> None:
+    """Draw a solid at its (N, 2) pixels; a hull's belly is darker than its back."""
     draw = ImageDraw.Draw(layer)
-    if part.paint == "blur":
+    if solid.paint == "blur":
         blurred = Image.new("RGBA", layer.size)
         ImageDraw.Draw(blurred).polygon(spots.ravel().tolist(), fill=(*colour, 100))
         layer.alpha_composite(blurred)
-    elif part.plate:
+    elif solid.plate:
         draw.polygon(spots.ravel().tolist(), fill=colour)
         draw_row(draw, np.concatenate([spots, spots[:1]]), np.append(radii, radii[:1]), colour)
     else:

@@ -6,8 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-Colour = tuple[int, int, int]
-Random = np.random.Generator
+from runner.sample.shapes import Random
+from runner.sample.silhouettes import Colour
+
 Floats = NDArray[np.float32]
 
 
@@ -20,7 +21,7 @@ class Weather:
     cloud: Colour
     ground: Colour
     cloudiness: float  # 0-1
-    light: float  # 0-1, on aircraft and ground; the less, the more they are silhouettes
+    light: float  # 0-1, on aircraft; the less, the more they are silhouettes
 
 
 WEATHERS = (
