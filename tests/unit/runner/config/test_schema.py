@@ -4,11 +4,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from runner.config.compose import compose
-from runner.config.schema import COMPOSED, STAGE_KEYS, AugmentConfig, Config, Section, TrainConfig, stage_values
+from runner.config.schema import (
+    COMPOSED,
+    STAGE_KEYS,
+    AugmentConfig,
+    Config,
+    SampleConfig,
+    Section,
+    TrainConfig,
+    stage_values,
+)
 
 
 def fields(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
@@ -24,6 +33,12 @@ def test_a_key_is_described_and_has_no_value_when_it_is_in_the_schema() -> None:
     for key, field in fields(Config):
         assert field.is_required(), f"{key} has a default; values belong into conf/"
         assert (field.description or "").startswith("["), f"{key}: its description does not begin with a unit"
+
+
+def test_values_stay_when_somebody_would_change_them() -> None:
+    sample = SampleConfig(pictures=20, seed=0)
+    with pytest.raises(ValidationError, match="seed"):
+        sample.seed = 1
 
 
 def test_every_key_reaches_a_stage_when_composed() -> None:
