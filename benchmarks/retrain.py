@@ -10,7 +10,7 @@ import statistics
 import time
 from datetime import UTC, datetime
 
-from tests.cluster.conftest import installation_of_before
+from tests.cluster.conftest import earlier_desk
 from tests.cluster.desk import Desk, get, until
 from tests.cluster.runs import NAMESPACE, ended, pins, run_of, seconds_of, served
 
@@ -52,7 +52,7 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=5)
     rounds = parser.parse_args(arguments).rounds
-    desk = installation_of_before().desk
+    desk = earlier_desk()
     found = [one(desk, number) for number in range(1, rounds + 1)]
     for part in found[0]:
         seconds = [each[part] for each in found if part in each]

@@ -16,7 +16,7 @@ from tests.cluster.places import CACHE, KUBECONFIG
 from tests.cluster.runs import at_work, pins, run_of
 
 DESK = CACHE / "state/desk"  # goes with the cluster
-NOTES = DESK / "notes.json"  # the forge's tokens and the webhook's secret
+NOTES = DESK / "notes.json"  # the forge's tokens
 # So little training learns nothing, and few pictures show as much.
 QUICK = {
     "presets": {"train": "smoke"},
@@ -55,44 +55,27 @@ def require() -> None:
     pytest.skip(reason)
 
 
-@dataclass
-class Installation:
-    """A fork that a cluster follows.
-
-    Attributes:
-        desk: its owner's.
-        webhook: the secret that the forge signs pushes with.
-    """
-
-    desk: Desk
-    webhook: str
-
-    @property
-    def forge(self) -> gitea.Gitea:
-        return self.desk.forge
-
-
-def installation_of_before() -> Installation:
-    """Return the installation that the cluster has."""
+def earlier_desk() -> Desk:
+    """Return the desk of the installation that the cluster has."""
     notes = json.loads(NOTES.read_text(encoding="utf-8"))
-    return Installation(Desk(DESK / "flyingthings", gitea.Gitea(**notes["forge"])), notes["webhook"])
+    return Desk(DESK / "flyingthings", gitea.Gitea(**notes["forge"]))
 
 
 @pytest.fixture(scope="session")
-def installation() -> Installation:
-    """The first day, up to the Secrets; the one of an earlier session, where the cluster has one."""
+def installed() -> Desk:
+    """The first day, up to the Secrets: the desk of its owner, of an earlier session where the cluster has one."""
     require()
     if NOTES.is_file():
-        return installation_of_before()
+        return earlier_desk()
     desk = fork(DESK, gitea.Gitea().make(), QUICK)
     fill_in(desk)
     set_images(desk)
     told = desk.type("make bootstrap PLATFORM=kubernetes")
     (narrow,) = re.findall(r"^ *(kubectl delete clusterrolebinding .*)$", told, re.MULTILINE)
     desk.shell(narrow)  # Argo CD has the rights that are Flywheel's, and no others
-    made = Installation(desk, supply_secrets(desk))
-    NOTES.write_text(json.dumps({"forge": asdict(desk.forge), "webhook": made.webhook}), encoding="utf-8")
-    return made
+    supply_secrets(desk)
+    NOTES.write_text(json.dumps({"forge": asdict(desk.forge)}), encoding="utf-8")
+    return desk
 
 
 @dataclass
@@ -106,33 +89,32 @@ class First:
 
 
 @pytest.fixture(scope="session")
-def settled(installation: Installation) -> Installation:
-    """The installation with its Secrets, once every Application is Synced and Healthy."""
+def settled(installed: Desk) -> Desk:
+    """The desk, once every Application is Synced and Healthy."""
     until(lambda: len(applications()) > 10, 300, "Applications")
     settle()
-    return installation
+    return installed
 
 
 @pytest.fixture(scope="session")
-def first(settled: Installation) -> First:
+def first(settled: Desk) -> First:
     """The first push, through the forge's own webhook, and `make first-run`, which waits until dev serves."""
-    desk = settled.desk
-    if trained := pins(desk):
+    if trained := pins(settled):
         return First("", trained[-1], "", 0)
     began = time.monotonic()
-    commit = desk.retrain("The first training", epochs=2)
+    commit = settled.retrain("The first training", epochs=2)
     run = run_of(commit)
-    told = desk.type("make first-run")
+    told = settled.type("make first-run")
     return First(commit, run, told, time.monotonic() - began)
 
 
 @pytest.fixture
-def desk(settled: Installation, first: First) -> Desk:
+def desk(settled: Desk, first: First) -> Desk:
     """The owner's desk, once dev serves a model and nothing is at work."""
     assert first.run
     until(lambda: not at_work(), 120, "nothing is at work")
-    settled.desk.pull()
-    return settled.desk
+    settled.pull()
+    return settled
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

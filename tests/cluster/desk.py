@@ -186,8 +186,8 @@ def set_images(desk: Desk) -> None:
     desk.type("git push origin main main:platform")
 
 
-def supply_secrets(desk: Desk) -> str:
-    """Supply what people supply, and give the forge its webhook; return the webhook's secret: step 6."""
+def supply_secrets(desk: Desk) -> None:
+    """Supply what people supply, and give the forge its webhook: step 6."""
     tokens = {"TOKEN": desk.forge.bot, "READ_TOKEN": desk.forge.bot}
     literals = '--from-literal=token="$TOKEN" --from-literal=read-token="$READ_TOKEN"'
     for namespace in ("flywheel-pipelines", "flywheel-labels"):
@@ -196,7 +196,6 @@ def supply_secrets(desk: Desk) -> str:
     desk.type(f"kubectl -n flywheel-pipelines create secret generic webhook {literal}")
     secret = b64decode(get("secret", "webhook", "--namespace=flywheel-pipelines")["data"]["secret"]).decode()
     desk.forge.hook("https://retrain.apps.flywheel.test", secret)
-    return secret
 
 
 def values_of(desk: Desk) -> dict[str, str]:

@@ -9,14 +9,13 @@ from base64 import b64decode
 
 from ultralytics import YOLO
 
-from tests.cluster.conftest import Installation
 from tests.cluster.desk import Desk, blocks, get, the_store, typed, until
 from tests.cluster.runs import assert_pinned_and_served, detect, ended, pins, rolled_out, run_of, served
 from tests.support.pictures import encoded, gradient
 
 
-def test_a_newcomer_gets_from_a_fork_to_a_served_model_and_back(settled: Installation) -> None:
-    desk = settled.desk
+def test_a_newcomer_gets_from_a_fork_to_a_served_model_and_back(settled: Desk) -> None:
+    desk = settled
     assert not pins(desk), "the cluster has an installation; `make cluster-journey` begins with an empty one"
 
     bring_a_dataset_and_a_stock_model(desk)

@@ -10,7 +10,6 @@ CACHE = Path(os.environ.get("FLYWHEEL_CLUSTER") or _CACHE / "cluster")
 BIN = CACHE / "bin"
 KUBECONFIG = CACHE / "kubeconfig"
 REGISTRY = "172.30.0.1:5000"
-INGRESS = "172.30.0.1"
 FORGE = "git.flywheel.test"
 FORGE_IP = "172.30.0.2"
 

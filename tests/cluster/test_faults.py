@@ -45,30 +45,33 @@ def asking(desk: Desk) -> Iterator[Client]:
     assert not it.lost, it.lost
 
 
-def retrained(desk: Desk, message: str, **train: object) -> tuple[str, str, list[str]]:
-    """Push another training; return its commit, its PipelineRun and the pins before it."""
+@contextmanager
+def retraining(desk: Desk, message: str, **train: object) -> Iterator[str]:
+    """Push another training and give its PipelineRun; after the block, wait for its end: it is pinned and served."""
     before = pins(desk)
     commit = desk.retrain(message, **train)
-    return commit, run_of(commit), before
+    run = run_of(commit)
+    yield run
+    ended(run)
+    assert_pinned_and_served(desk, commit, run, before)
+
+
+def pod_in_epoch_4(run: str) -> str:
+    """Wait for the fourth of twelve epochs; return the Pod that trains."""
+    pod = pod_of(run, "train-cpu")
+    until(lambda: "4/12" in kubectl("logs", pod, NAMESPACE, "--all-containers", fails=True), 300, "epoch 4", every=0.2)
+    return pod
 
 
 def test_a_training_goes_on_from_its_checkpoint_when_its_pod_is_deleted(desk: Desk) -> None:
-    commit, run, before = retrained(desk, "Twelve epochs", epochs=12)
-    pod = pod_of(run, "train-cpu")
-    until(lambda: "4/12" in kubectl("logs", pod, NAMESPACE, "--all-containers", fails=True), 300, "epoch 4", every=0.2)
-    kubectl("delete", "pod", pod, NAMESPACE, "--wait=false")
-    ended(run)
-    assert_pinned_and_served(desk, commit, run, before)
+    with retraining(desk, "Twelve epochs", epochs=12) as run:
+        kubectl("delete", "pod", pod_in_epoch_4(run), NAMESPACE, "--wait=false")
     assert "continuing after epoch" in log(run, "train-cpu")
 
 
 def test_a_training_goes_on_when_it_is_killed_for_its_memory(desk: Desk) -> None:
-    commit, run, before = retrained(desk, "Too much memory", epochs=12)
-    pod = pod_of(run, "train-cpu")
-    until(lambda: "4/12" in kubectl("logs", pod, NAMESPACE, "--all-containers", fails=True), 300, "epoch 4", every=0.2)
-    limit_memory(pod, "step-train")
-    ended(run)
-    assert_pinned_and_served(desk, commit, run, before)
+    with retraining(desk, "Too much memory", epochs=12) as run:
+        limit_memory(pod_in_epoch_4(run), "step-train")
     attempts = get("taskrun", f"{run}-train-cpu", NAMESPACE)["status"]["retriesStatus"]
     (step,) = (each for each in attempts[0]["steps"] if each["name"] == "train")
     assert step["terminated"]["reason"] == "OOMKilled"
@@ -103,13 +106,11 @@ def limit_memory(pod: str, container: str) -> None:
 
 
 def test_a_training_goes_on_when_its_pod_is_evicted(desk: Desk) -> None:
-    commit, run, before = retrained(desk, "An eviction", epochs=4)
-    pod = pod_of(run, "train-cpu")
-    eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod, "namespace": PIPELINES}}
-    path = f"/api/v1/namespaces/{PIPELINES}/pods/{pod}/eviction"
-    kubectl("create", f"--raw={path}", "--filename=-", stdin=json.dumps(eviction))
-    ended(run)
-    assert_pinned_and_served(desk, commit, run, before)
+    with retraining(desk, "An eviction", epochs=4) as run:
+        pod = pod_of(run, "train-cpu")
+        eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod, "namespace": PIPELINES}}
+        path = f"/api/v1/namespaces/{PIPELINES}/pods/{pod}/eviction"
+        kubectl("create", f"--raw={path}", "--filename=-", stdin=json.dumps(eviction))
 
 
 def test_nothing_is_half_published_when_the_store_is_full(desk: Desk) -> None:
@@ -160,11 +161,9 @@ def restart_minio() -> None:
 
 @pytest.mark.parametrize("task", ["gate", "publish"])
 def test_a_run_ends_well_when_the_store_is_killed(desk: Desk, task: str) -> None:
-    commit, run, before = retrained(desk, f"The store is killed in {task}", epochs=2)
-    pod_of(run, task)
-    kubectl("delete", *MINIO)
-    ended(run)
-    assert_pinned_and_served(desk, commit, run, before)
+    with retraining(desk, f"The store is killed in {task}", epochs=2) as run:
+        pod_of(run, task)
+        kubectl("delete", *MINIO)
 
 
 def test_the_newer_push_wins_when_an_older_one_trains_and_is_delivered_again(desk: Desk) -> None:
@@ -210,28 +209,24 @@ def test_nothing_starts_when_the_signature_is_wrong(desk: Desk) -> None:
 
 
 def test_a_pin_is_served_when_argo_cd_was_restarted(desk: Desk) -> None:
-    commit, run, before = retrained(desk, "Argo CD restarts", epochs=2)
-    pod_of(run, "publish")
-    kubectl("rollout", "restart", "deployment/argocd-repo-server", f"--namespace={ARGO_CD}")
-    kubectl("delete", "pod", "argocd-application-controller-0", f"--namespace={ARGO_CD}", "--wait=false")
-    ended(run)
-    assert_pinned_and_served(desk, commit, run, before)
+    with retraining(desk, "Argo CD restarts", epochs=2) as run:
+        pod_of(run, "publish")
+        kubectl("rollout", "restart", "deployment/argocd-repo-server", f"--namespace={ARGO_CD}")
+        kubectl("delete", "pod", "argocd-application-controller-0", f"--namespace={ARGO_CD}", "--wait=false")
 
 
 def test_a_pin_is_served_when_argo_cds_controller_is_killed_while_it_applies_it(desk: Desk) -> None:
-    commit, run, before = retrained(desk, "A sync is cut", epochs=2)
-    pod_of(run, "gate")
-    last = sync_of_dev()
+    with retraining(desk, "A sync is cut", epochs=2) as run:
+        pod_of(run, "gate")
+        last = sync_of_dev()
 
-    def begun() -> bool:
-        found = sync_of_dev()
-        return found.get("phase") == "Running" and found["startedAt"] != last.get("startedAt")
+        def begun() -> bool:
+            found = sync_of_dev()
+            return found.get("phase") == "Running" and found["startedAt"] != last.get("startedAt")
 
-    until(begun, 600, "a sync of the pin", every=0.1)
-    pod = ("pod", "argocd-application-controller-0", f"--namespace={ARGO_CD}")
-    kubectl("delete", *pod, "--grace-period=0", "--force")
-    ended(run)
-    assert_pinned_and_served(desk, commit, run, before)
+        until(begun, 600, "a sync of the pin", every=0.1)
+        pod = ("pod", "argocd-application-controller-0", f"--namespace={ARGO_CD}")
+        kubectl("delete", *pod, "--grace-period=0", "--force")
     settle(300)
 
 
@@ -242,34 +237,28 @@ def sync_of_dev() -> Object:
 
 
 def test_a_run_ends_well_when_the_forge_is_away_for_a_minute_at_clone_and_at_pin(desk: Desk) -> None:
-    commit, run, before = retrained(desk, "The forge is away", epochs=2)
-    for task in ("prepare", "pin"):
-        until(lambda task=task: task in tasks(run), 600, task, every=0.2)  # type: ignore[misc]
-        gitea.stop()
-        time.sleep(60)
-        gitea.start()
-    ended(run)
-    assert_pinned_and_served(desk, commit, run, before)
+    with retraining(desk, "The forge is away", epochs=2) as run:
+        for task in ("prepare", "pin"):
+            until(lambda task=task: task in tasks(run), 600, task, every=0.2)  # type: ignore[misc]
+            gitea.stop()
+            time.sleep(60)
+            gitea.start()
 
 
 def test_a_training_goes_on_when_the_api_server_is_away_for_two_minutes(desk: Desk) -> None:
-    commit, run, before = retrained(desk, "The API server is away", epochs=2)
-    pod_of(run, "train-cpu")
-    script("down", "--only", "kube-apiserver")
-    time.sleep(120)
-    script("up", "--node")
-    ended(run)
-    assert_pinned_and_served(desk, commit, run, before)
+    with retraining(desk, "The API server is away", epochs=2) as run:
+        pod_of(run, "train-cpu")
+        script("down", "--only", "kube-apiserver")
+        time.sleep(120)
+        script("up", "--node")
 
 
 def test_a_run_ends_well_when_dns_is_away_for_a_minute(desk: Desk) -> None:
-    commit, run, before = retrained(desk, "DNS is away", epochs=2)
-    pod_of(run, "train-cpu")
-    kubectl("scale", "deployment/coredns", "--namespace=kube-system", "--replicas=0")
-    time.sleep(60)
-    kubectl("scale", "deployment/coredns", "--namespace=kube-system", "--replicas=1")
-    ended(run)
-    assert_pinned_and_served(desk, commit, run, before)
+    with retraining(desk, "DNS is away", epochs=2) as run:
+        pod_of(run, "train-cpu")
+        kubectl("scale", "deployment/coredns", "--namespace=kube-system", "--replicas=0")
+        time.sleep(60)
+        kubectl("scale", "deployment/coredns", "--namespace=kube-system", "--replicas=1")
 
 
 def test_the_nightly_run_trains_what_no_webhook_brought(desk: Desk) -> None:
@@ -319,21 +308,18 @@ def test_the_server_answers_on_when_its_image_has_no_digest_any_more(desk: Desk)
 
 
 def test_all_is_as_before_when_the_node_was_restarted(desk: Desk, asking: Client) -> None:
-    commit, run, before = retrained(desk, "The node restarts", epochs=2)
-    pod_of(run, "train-cpu")
-    script("down", "--keep-pods")
-    script("up", "--node")
-    ended(run)
-    assert_pinned_and_served(desk, commit, run, before)
+    with retraining(desk, "The node restarts", epochs=2) as run:
+        pod_of(run, "train-cpu")
+        script("down", "--keep-pods")
+        script("up", "--node")
 
 
 def test_all_is_as_before_when_the_nodes_power_was_cut(desk: Desk, asking: Client) -> None:
-    commit, run, before = retrained(desk, "The power is cut", epochs=6)
-    pod_of(run, "train-cpu")
-    script("down", "--kill")
-    script("up", "--node")
-    settle()
-    until(lambda: served() and rolled_out("dev"), 300, "dev answers")  # Applications say what they said before the cut
-    asking.lost.clear()  # nothing could answer meanwhile
-    ended(run)
-    assert_pinned_and_served(desk, commit, run, before)
+    with retraining(desk, "The power is cut", epochs=6) as run:
+        pod_of(run, "train-cpu")
+        script("down", "--kill")
+        script("up", "--node")
+        settle()
+        # Applications say what they said before the cut.
+        until(lambda: served() and rolled_out("dev"), 300, "dev answers")
+        asking.lost.clear()  # nothing could answer meanwhile

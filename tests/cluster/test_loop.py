@@ -2,14 +2,14 @@
 
 import pytest
 
-from tests.cluster.conftest import First, Installation, not_settled
+from tests.cluster.conftest import First, not_settled
 from tests.cluster.desk import Desk, applications, kubectl, refresh, until
 from tests.cluster.runs import assert_pinned_and_served, client, ended, pins, run_of, seconds_of, served, status_of
 
 pytestmark = pytest.mark.slow
 
 
-def test_every_application_is_synced_and_healthy_when_the_readme_was_followed(settled: Installation) -> None:
+def test_every_application_is_synced_and_healthy_when_the_readme_was_followed(settled: Desk) -> None:
     assert not not_settled(), applications()
 
 
@@ -25,18 +25,18 @@ def test_every_application_is_synced_and_healthy_when_the_readme_was_followed(se
         ("impersonate serviceaccounts -n flywheel-pipelines", "no"),
     ],
 )
-def test_argo_cd_may_do_what_it_applies_and_no_more(settled: Installation, question: str, answer: str) -> None:
+def test_argo_cd_may_do_what_it_applies_and_no_more(settled: Desk, question: str, answer: str) -> None:
     controller = "system:serviceaccount:argocd:argocd-application-controller"
     assert kubectl("auth", "can-i", *question.split(), f"--as={controller}", fails=True) == answer
 
 
-def test_a_push_leads_to_a_served_model(settled: Installation, first: First) -> None:
+def test_a_push_leads_to_a_served_model(settled: Desk, first: First) -> None:
     if not first.commit:
         pytest.skip("the installation is of an earlier session; `make cluster-down` forgets it")
     ended(first.run)
     print(f"\nfrom the first push to served {first.seconds:.0f} s: {seconds_of(first.run)}")
-    assert assert_pinned_and_served(settled.desk, first.commit, first.run, []) == 1
-    assert status_of(settled.desk, first.commit)[0] == "success"
+    assert assert_pinned_and_served(settled, first.commit, first.run, []) == 1
+    assert status_of(settled, first.commit)[0] == "success"
     assert "dev serves s3://flyingthings/models/flyingthings/1/manifest.json" in first.told
 
 
