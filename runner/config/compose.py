@@ -20,7 +20,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from runner.config.explain import Refusals, first_line, not_yaml
-from runner.config.schema import COMPOSED, Config, stage_values
+from runner.config.schema import COMPOSED, Config, PrepareConfig, stage_values
 from runner.errors import ConfigError
 from runner.workspace import CONF, PARAMS, write_text
 
@@ -55,6 +55,13 @@ def compose(project: Path, params: Values | None = None) -> tuple[Config, list[t
         return Config.model_validate(merged), hidden
     except ValidationError as error:
         raise ConfigError("\n".join(refusals.explain(dict(detail)) for detail in error.errors())) from error
+
+
+def prepare_settings(project: Path) -> PrepareConfig:
+    """Return the section `prepare`, even where params.yaml names no dataset yet; ConfigError if invalid."""
+    params = {key: value for key, value in _read_params(project).items() if key != "dataset"}
+    presets = _mapping(params.get("presets"), f"{PARAMS}: presets")
+    return compose(project, params | {"presets": presets | {"dataset": "sample"}})[0].prepare
 
 
 def write_stage_files(config: Config, folder: Path) -> None:

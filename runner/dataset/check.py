@@ -8,7 +8,7 @@ from pathlib import Path
 from PIL import Image
 from tqdm import tqdm
 
-from runner.config.schema import PARTS
+from runner.config.schema import PARTS, PrepareConfig
 from runner.dataset.labels import parse_labels
 from runner.dataset.layouts import Layout
 from runner.dataset.names import shown
@@ -29,6 +29,9 @@ class Check:
     parts: dict[str, int]  # pictures of each part; empty where there are none
     doubtful: list[str]  # `file: reason` for each unreadable picture and each wrong label line
     repaired: list[str]  # `file:line: change` for each label line that was changed when read
+    unusable: int  # pictures that cannot be opened, or none of whose label lines can be used
+    lines: int  # label lines, good and bad, and those of label files without a picture
+    bad_lines: int  # label lines that are left out, with their label file or alone
 
 
 def check_dataset(layout: Layout, folder: Path) -> Check:
@@ -41,19 +44,25 @@ def check_dataset(layout: Layout, folder: Path) -> Check:
     backgrounds = 0
     doubtful: list[str] = []
     repaired: list[str] = []
+    unusable = 0
+    bad_lines = sum(layout.lost.values())
     for picture in tqdm(layout.pictures, desc="checking", unit="pictures", disable=None, leave=False):
-        if reason := _reason_to_doubt(picture.image):
-            doubtful.append(f"{_path(picture.image, folder)}: {reason}")
+        reason = _reason_to_doubt(picture.image)
         ids: list[int] = []
         if picture.label:
             where = _path(picture.label, folder)
             labels = parse_labels(picture.label.read_bytes(), where=where, classes=len(layout.classes))
             ids = labels.class_ids.tolist()
             doubtful += labels.problems
+            bad_lines += len(labels.problems)
             repaired += labels.notes
+            reason = reason or labels.unusable
+        if reason:
+            doubtful.append(f"{_path(picture.image, folder)}: {reason}")
+            unusable += 1
         boxes.update(ids)
         pictures.update(set(ids))
-        backgrounds += not ids
+        backgrounds += not ids and not reason
     if not boxes:
         raise DatasetError(
             f"no labels: not one of the {len(layout.pictures)} pictures has a good box, expected `class x y w h` lines "
@@ -69,7 +78,23 @@ def check_dataset(layout: Layout, folder: Path) -> Check:
         parts={part: parts[part] for part in PARTS if parts[part]},
         doubtful=doubtful,
         repaired=repaired,
+        unusable=unusable,
+        lines=boxes.total() + bad_lines,
+        bad_lines=bad_lines,
     )
+
+
+def refusals(layout: Layout, check: Check, limits: PrepareConfig) -> list[str]:
+    """Return the reasons not to add the dataset, by the limits of `prepare`; empty when there are none."""
+    return [
+        f"{count:,} of {total:,} {what} cannot be used, expected at most prepare.max_rejected = "
+        f"{limits.max_rejected:g} of them"
+        for what, count, total in (
+            ("pictures", check.unusable, len(layout.pictures)),
+            ("label lines", check.bad_lines, check.lines),
+        )
+        if count > limits.max_rejected * total
+    ]
 
 
 def describe(layout: Layout, check: Check, name: str, limit: int | None = SHOWN) -> str:
@@ -85,6 +110,7 @@ def describe(layout: Layout, check: Check, name: str, limit: int | None = SHOWN)
             Table(f"{name}: {len(layout.pictures):,} pictures, {sum(check.boxes):,} boxes", rows).as_text(),
             *([f"pictures without a label file: {check.unlabelled:,}"] if check.unlabelled else []),
             *([f"parts: {parts}; `split.mode: given` keeps them"] if parts else []),
+            *listed("labels without a picture, left out", list(layout.lost), limit),
             *listed("left out", layout.ignored, limit),
             *listed("read otherwise than written", layout.notes, limit),
             *listed("prepare will leave out", check.doubtful, limit),

@@ -4,13 +4,17 @@ Links are not followed, so nothing outside the folder is read.
 """
 
 import os
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from posixpath import dirname
+from urllib.parse import unquote
 
 from runner.dataset.data_yaml import find_place
-from runner.dataset.names import shown
+from runner.dataset.labels import count_label_lines
+from runner.dataset.names import fold, shown
 
 # fmt: off
 PICTURE_SUFFIXES = (
@@ -42,14 +46,39 @@ class DatasetFiles:
             while (file := dirname(file)) not in self.known:
                 self.known.add(file)
 
+    @cached_property
+    def spelled(self) -> dict[str, str]:
+        """`fold` of each known path → the path, where only one path has it."""
+        count = Counter(map(fold, self.known))
+        return {key: path for path in self.known if count[key := fold(path)] == 1}
+
+    def find(self, path: str) -> str | None:
+        """Return an existing file or folder as it is spelled on disk, such as Labels/ for labels/; None if missing."""
+        return path if path in self.known else self.spelled.get(fold(path))
+
     def at_root(self, name: str) -> str:
-        """Return the path of a file in the dataset's root."""
-        return f"{self.root}/{name}" if self.root else name
+        """Return the path of a file in the dataset's root, as it is spelled on disk if it exists."""
+        path = f"{self.root}/{name}" if self.root else name
+        return self.find(path) or path
+
+    def find_place(self, place: str, bases: list[str]) -> str | None:
+        """Return the file or folder that a text of data.yaml or of a list names, as `data_yaml.find_place` does."""
+        exact = find_place(place, bases, self.known)
+        if exact is not None:
+            return exact
+        found = find_place(fold(place), list(map(fold, bases)), self.spelled)
+        return None if found is None else self.spelled[found]
 
     def read(self, path: str) -> bytes:
         """Read a file that describes the dataset."""
         self.described.add(path)
         return (self.folder / path).read_bytes()
+
+    @property
+    def left_out(self) -> dict[str, str]:
+        """Label places of the pictures that no part of the dataset names → the picture."""
+        pictures = [file for file in self.files if is_picture(file) and file not in self.parts]
+        return {place: picture for picture in pictures for place in label_places(picture)}
 
     def pictures_below(self, folder: str) -> list[str]:
         """Return the pictures below a folder, at any depth."""
@@ -63,7 +92,7 @@ class DatasetFiles:
         """
         lines = self.read(listing).decode("utf-8-sig", errors="replace").splitlines()
         for number, line in enumerate(lines, start=1):
-            path = find_place(line, [*bases, dirname(listing)], self.known)
+            path = self.find_place(line, [*bases, dirname(listing)])
             if path is not None and is_picture(path):
                 yield path
             elif line.strip():
@@ -105,11 +134,95 @@ def label_places(picture: str) -> list[str]:
     """
     beside = f"{picture.rpartition('.')[0]}.txt"
     *folders, name = beside.split("/")
-    if "images" not in folders:
+    last = _last(folders, ["images"])
+    if last is None:
         return [beside]
-    last = len(folders) - 1 - folders[::-1].index("images")
     folders[last] = "labels"
     return ["/".join([*folders, name]), beside]
+
+
+def match_labels(files: DatasetFiles) -> tuple[dict[str, str | None], dict[str, str]]:
+    """Return the label file of each picture of the dataset, and why each other label file belongs to none.
+
+    Label files that do not stand where `label_places` expects them are matched by their path but for spelling
+    (percent-encoding, Unicode form, case: exports from macOS, Windows and web servers), then by their name below the
+    same labels/ (a folder for each annotator), then by their name alone; each only where exactly one picture and one
+    label file have it. Every such match is noted.
+    """
+    labels = {path: next((file for file in label_places(path) if file in files.known), None) for path in files.parts}
+    taken = files.described.union(filter(None, labels.values()))
+    others = files.described.union(files.left_out)
+    texts = [file for file in files.files if file.lower().endswith(".txt") and file not in others]
+    spare = {
+        file: "expected one of this name in images/"
+        for file in texts
+        if file not in taken and ("labels" in dirname(file).lower().split("/") or label_lines(files, file))
+    }
+    for keys in (_places, _roots, _stems) if spare else ():
+        pictures, candidates = _by_key(labels, keys), _by_key(texts, keys)
+        for label in spare:
+            own, rivals = (
+                [file for key in keys(label) for file in found.get(key, [])] for found in (pictures, candidates)
+            )
+            if not own:
+                continue
+            name = shown(own[0])
+            if len(own) > 1:
+                spare[label] = f"it could belong to {name} or to {shown(own[1])}"
+            elif labels[own[0]] is not None:
+                spare[label] = f"{name} has {shown(str(labels[own[0]]))} already"
+            elif len(rivals) > 1:
+                spare[label] = f"{name} could have {' or '.join(map(shown, rivals[:3]))}"
+            else:
+                labels[own[0]] = label
+                files.notes.append(f"{shown(label)}: read as the labels of {name}")
+        matched = set(labels.values())
+        spare = {label: reason for label, reason in spare.items() if label not in matched}
+    return labels, spare
+
+
+def label_lines(files: DatasetFiles, path: str) -> int:
+    """Return the number of label lines in a text file, right or wrong."""
+    return count_label_lines((files.folder / path).read_bytes())
+
+
+def _by_key(paths: Iterable[str], keys: Callable[[str], list[str]]) -> dict[str, list[str]]:
+    found = defaultdict(list)
+    for path in paths:
+        for key in keys(path):
+            found[key].append(path)
+    return found
+
+
+def _places(path: str) -> list[str]:
+    """Return the places of a picture's label file, or of a label file itself, but for spelling."""
+    return [_loose(place) for place in (label_places(path) if is_picture(path) else [path])]
+
+
+def _roots(path: str) -> list[str]:
+    """Return the folder that holds images/ or labels/, with the name of the file."""
+    *folders, name = _loose(path).split("/")
+    last = _last(folders, ["images", "labels"])
+    if last is None and not is_picture(path):
+        return []
+    return ["/".join([*folders[:last], name])]
+
+
+def _stems(path: str) -> list[str]:
+    return [_loose(path).rpartition("/")[2]]
+
+
+def _loose(path: str) -> str:
+    """Return a path without its suffix and without differences of spelling."""
+    stem = path.rpartition(".")[0]
+    if is_picture(stem) and not is_picture(path):  # a.jpg.txt, the labels of a.jpg
+        stem = stem.rpartition(".")[0]
+    return fold(unquote(stem))
+
+
+def _last(folders: list[str], names: list[str]) -> int | None:
+    """Return the place of the last folder that has one of the names, in any case; None if none has."""
+    return max((place for place, folder in enumerate(folders) if folder.lower() in names), default=None)
 
 
 def _reason_to_skip(path: Path) -> str | None:

@@ -33,6 +33,13 @@ class Labels:
     problems: list[str]  # one message for each line left out
     notes: list[str]  # one message for each repaired line, and for each duplicate of an earlier line
 
+    @property
+    def unusable(self) -> str | None:
+        """Why the picture must leave with its labels: without them it would be background, with objects in it."""
+        if not self.problems or len(self.class_ids):
+            return None
+        return f"none of its label lines can be used, the first: {self.problems[0]}"
+
 
 class _LineError(Exception):
     """Reason to leave a line out: the value found and the value expected."""
@@ -68,6 +75,12 @@ def parse_labels(text: bytes, *, where: str, classes: int) -> Labels:
     return Labels(
         np.array(class_ids, dtype=np.int64), np.array(boxes, dtype=np.float64).reshape(-1, 4), problems, notes
     )
+
+
+def count_label_lines(text: bytes) -> int:
+    """Return the number of lines that begin with five numbers, right or wrong: of a README or a class list, 0."""
+    lines = (line.split()[:5] for line in decode_lines(text, "replace"))
+    return sum(len(columns) == 5 and all(map(_NUMBER.fullmatch, columns)) for columns in lines)
 
 
 def format_labels(class_ids: ArrayLike, boxes_xywhn: ArrayLike) -> str:

@@ -16,8 +16,8 @@ from posixpath import dirname
 
 from runner.config.schema import PARTS
 from runner.dataset.classes import check_notes, parse_classes
-from runner.dataset.data_yaml import PART_KEYS, find_place, load_mapping, read_data_yaml
-from runner.dataset.files import DatasetFiles, is_picture, label_places, list_files
+from runner.dataset.data_yaml import PART_KEYS, load_mapping, read_data_yaml
+from runner.dataset.files import DatasetFiles, is_picture, label_lines, label_places, list_files, match_labels
 from runner.dataset.names import fold, name_pictures, shown
 from runner.errors import DatasetError
 
@@ -46,6 +46,7 @@ class Layout:
     pictures: list[DatasetPicture]  # sorted by name; at least one, and at least one with a label file
     about: dict[str, Path]  # name → licence, source and read-me files in the dataset's root; they stay with it
     ignored: list[str]  # `file: reason` for each file left out; system files of macOS and Windows are not listed
+    lost: dict[str, int]  # `file: reason` for each label file without a picture → its label lines, at least one
     notes: list[str]  # values read differently from how they are written, such as renamed pictures
 
 
@@ -59,15 +60,15 @@ def read_layout(folder: Path) -> Layout:
     classes = _read_ultralytics(files, data_yaml) if data_yaml else _read_workshop(files)
     if (notes_json := files.at_root("notes.json")) in files.known:
         check_notes(files.read(notes_json), shown(notes_json), classes)
-    labels = {path: next((file for file in label_places(path) if file in files.known), None) for path in files.parts}
+    labels, spare = match_labels(files)
     about = _take_about(files)
-    _ignore_the_rest(files, {label for label in labels.values() if label})
+    lost = _ignore_the_rest(files, {label for label in labels.values() if label}, spare)
     if not labels:
         raise DatasetError(f"no pictures: {_some(files.notes + files.ignored)}; {EXPECTED}")
     if not any(labels.values()):
         raise DatasetError(
             f"no labels: none of the {len(labels)} pictures has a label file, not even an empty one; expected "
-            f"{shown(label_places(next(iter(labels)))[0])} and so on ({_some(files.ignored)})"
+            f"{shown(label_places(next(iter(labels)))[0])} and so on ({_some([*lost, *files.ignored])})"
         )
     top = files.at_root("")
     inside = {path: path.removeprefix(top) if path.startswith(top) else f"../{path}" for path in labels}
@@ -81,13 +82,13 @@ def read_layout(folder: Path) -> Layout:
         DatasetPicture(names[inside[path]], folder / path, folder / label if label else None, files.parts[path])
         for path, label in labels.items()
     ]
-    return Layout(classes, sorted(pictures, key=lambda picture: picture.name), about, files.ignored, files.notes)
+    return Layout(classes, sorted(pictures, key=lambda picture: picture.name), about, files.ignored, lost, files.notes)
 
 
 def _find_root(files: DatasetFiles) -> tuple[str, str | None]:
     """Return the folder that holds the dataset, and its data.yaml if it has the Ultralytics layout."""
     yamls = [file for file in files.files if file.lower().endswith((".yaml", ".yml")) and _describes(files, file)]
-    lists = [file for file in files.files if _name(file) == "classes.txt" and f"{file[:-11]}images" in files.known]
+    lists = [file for file in files.files if _is_class_list(file) and files.find(f"{file[:-11]}images")]
     candidates = yamls + lists
     if not candidates:
         raise DatasetError(_explain_unknown(files))
@@ -97,7 +98,7 @@ def _find_root(files: DatasetFiles) -> tuple[str, str | None]:
         raise DatasetError(f"several datasets: {', '.join(map(shown, roots))}; expected one: add them one at a time")
     yamls = [file for file in yamls if dirname(file) == roots[0]]
     if len(yamls) > 1:
-        yamls = [file for file in yamls if _name(file) == "data.yaml"] or yamls
+        yamls = [file for file in yamls if _name(file).lower() == "data.yaml"] or yamls
     if len(yamls) > 1:
         raise DatasetError(f"{', '.join(map(shown, yamls))}: each describes a dataset; expected one, called data.yaml")
     return roots[0], yamls[0] if yamls else None
@@ -105,14 +106,14 @@ def _find_root(files: DatasetFiles) -> tuple[str, str | None]:
 
 def _describes(files: DatasetFiles, file: str) -> bool:
     """Whether a YAML file describes a dataset; data.yaml always does, by its name."""
-    if _name(file) == "data.yaml":
+    if _name(file).lower() == "data.yaml":
         return True
     content = load_mapping(files.folder / file) or {}
     return "names" in content and any(key in content for key in PART_KEYS)
 
 
 def _explain_unknown(files: DatasetFiles) -> str:
-    if alone := next((file for file in files.files if _name(file) == "classes.txt"), None):
+    if alone := next(filter(_is_class_list, files.files), None):
         return f"no pictures: there is no picture in images/ beside {shown(alone)}; {EXPECTED}"
     if any(map(is_picture, files.files)):
         return f"no class list: there is neither classes.txt nor data.yaml; {EXPECTED}"
@@ -136,11 +137,11 @@ def _read_ultralytics(files: DatasetFiles, data_yaml: str) -> list[str]:
     """Read the pictures that data.yaml names; one named for several parts is kept in the last of train, val, test."""
     files.described.add(data_yaml)
     data = read_data_yaml(files.folder / data_yaml, shown(data_yaml))
-    base = find_place(data.base, [files.root], files.known) if data.base else None
+    base = files.find_place(data.base, [files.root]) if data.base else None
     bases = [files.root] if base is None else [base, files.root]
     for part in PARTS:
         for written in data.places.get(part, []):
-            place = find_place(written, bases, files.known)
+            place = files.find_place(written, bases)
             if place is None:
                 files.notes.append(f"{shown(data_yaml)}: {part}: there is no {shown(written)}")
             elif (files.folder / place).is_dir():
@@ -168,26 +169,35 @@ def _take_about(files: DatasetFiles) -> dict[str, Path]:
     return {_name(file): files.folder / file for file in sorted(papers.values())}
 
 
-def _ignore_the_rest(files: DatasetFiles, labels: set[str]) -> None:
+def _ignore_the_rest(files: DatasetFiles, labels: set[str], spare: dict[str, str]) -> dict[str, int]:
+    """Add the files without a role to `ignored`; return the label files among them that have labels: `Layout.lost`."""
+    lost = {}
     taken = files.described | labels | files.parts.keys()
     rest = [file for file in files.files if file not in taken]
-    pictures = [file for file in rest if is_picture(file)]
-    without = {place: picture for picture in pictures for place in label_places(picture)}
+    without = files.left_out
     for file in rest:
         if is_picture(file):
             reason = "a picture that no part of the dataset names"
         elif file in without:
             reason = f"its picture, {shown(without[file])}, is left out"
-        elif file.endswith(".txt") and "labels" in dirname(file).split("/"):
-            reason = "a label file without a picture; expected one of this name in images/"
+        elif file in spare:
+            reason = f"a label file without a picture; {spare[file]}"
+            if lines := label_lines(files, file):
+                lost[f"{shown(file)}: {reason}"] = lines
+                continue
         else:
             reason = "neither a picture, by its suffix, nor a label file of one"
         files.ignored.append(f"{shown(file)}: {reason}")
+    return lost
 
 
 def _some(reasons: list[str]) -> str:
     more = f" and {len(reasons) - 3} more" if len(reasons) > 3 else ""
     return "; ".join(map(shown, reasons[:3])) + more if reasons else "the folder is empty"
+
+
+def _is_class_list(file: str) -> bool:
+    return _name(file).lower() == "classes.txt"
 
 
 def _name(file: str) -> str:

@@ -20,9 +20,9 @@ from typing import Any
 from filelock import FileLock
 
 from runner.config.edit import Key, get_param, set_params
-from runner.config.schema import PARTS
+from runner.config.schema import PARTS, PrepareConfig
 from runner.dataset.archive import unpack, write_zip
-from runner.dataset.check import SHOWN, check_dataset, describe, listed
+from runner.dataset.check import SHOWN, check_dataset, describe, listed, refusals
 from runner.dataset.classes import format_notes
 from runner.dataset.layouts import Layout, read_layout
 from runner.dataset.names import shown
@@ -42,11 +42,12 @@ def add_dataset(
     name: str | None = None,
     store: Store | None = None,
     record: Mapping[str, Any] | None = None,
+    limits: PrepareConfig | None = None,
 ) -> str:
     """Check a dataset, store it as a version, and set it in params.yaml; return a text to print.
 
     The same dataset, as zip or folder, from any machine, gives the same version; adding it again changes nothing. Nor
-    does a DatasetError, for a source that is unsafe or not a dataset.
+    does a DatasetError, for a source that is unsafe, not a dataset, or beyond `limits` (None: there are none).
 
     The source is a zip or a folder in one of the layouts that `runner.dataset.layouts` knows; also s3://bucket/key of a
     zip, or s3://bucket/prefix/ of a folder's files, on the endpoint of the environment. `name` is the folder of its
@@ -70,6 +71,16 @@ def add_dataset(
             unpack(path, folder)
         layout = _read(folder, str(source) if is_remote else path.name or str(path))
         check = check_dataset(layout, folder)
+        lines = [describe(layout, check, name)]
+        if max(map(len, (layout.ignored, layout.lost, layout.notes, check.doubtful, check.repaired))) > SHOWN:
+            findings = work_folder(project) / f"dataset-add-{name}.txt"
+            write_text(findings, describe(layout, check, name, limit=None) + "\n")
+            lines.append(f"complete lists: {findings}")
+        if limits and (reasons := refusals(layout, check, limits)):
+            raise DatasetError(
+                "\n".join([f"{source}: not added", *lines, *reasons])
+                + "\ncorrect the dataset, or change the limits in params.yaml"
+            )
         version = work / "version.zip"
         write_zip(_files_of(layout), version)
         sha256 = sha256_of(version)
@@ -77,11 +88,6 @@ def add_dataset(
         is_new = store.put_file(key, version, sha256)
     if record is not None:
         store.create(record_key(key), json.dumps(record, indent=1, ensure_ascii=False).encode())
-    lines = [describe(layout, check, name)]
-    if max(map(len, (layout.ignored, layout.notes, check.doubtful, check.repaired))) > SHOWN:
-        findings = work_folder(project) / f"dataset-add-{name}.txt"
-        write_text(findings, describe(layout, check, name, limit=None) + "\n")
-        lines.append(f"complete lists: {findings}")
     lines.append(f"{'stored as' if is_new else 'in the store already:'} {SCHEME}{key} (store: {store.uri})")
     lines.append(_name_version(project / PARAMS, name, f"{SCHEME}{key}", sha256))
     return "\n".join(lines)
@@ -118,7 +124,9 @@ def fetch_dataset(url: str, sha256: str | None, store: Store, out: Path, *, work
         built = Path(beside, "built")
         write_files(_files_of(layout), built)
         built.replace(out)
-    return "\n".join([*listed("left out", layout.ignored), *listed("read otherwise than written", layout.notes)])
+    return "\n".join(
+        [*listed("left out", [*layout.lost, *layout.ignored]), *listed("read otherwise than written", layout.notes)]
+    )
 
 
 def _name_version(params: Path, name: str, url: str, sha256: str) -> str:

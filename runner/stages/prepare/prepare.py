@@ -72,6 +72,10 @@ def prepare(raw: Path, classes: list[str], settings: PrepareConfig, dataset: Pat
     candidates = []
     for path, picture in usable.items():
         labels = _read_labels(raw, path, picture.turn, class_ids, settings, findings)
+        if labels.unusable:
+            findings.unusable_pictures += 1
+            findings.leave_out(f"images/{path.name}", labels.unusable)
+            continue
         candidates.append(CheckedPicture(path, digests[path], picture, labels, parts.get(f"images/{path.name}")))
     _leave_out_orphans(raw, sources, findings)
     unique = _without_duplicates(candidates, findings)

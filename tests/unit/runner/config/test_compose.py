@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from runner.config.compose import compose, stage_text, write_stage_files
+from runner.config.compose import compose, prepare_settings, stage_text, write_stage_files
 from runner.config.schema import COMPOSED
 from runner.errors import ConfigError
 
@@ -64,6 +64,12 @@ def test_presets_of_ones_own_count_when_oddly_named(folder: Path, name: str) -> 
     (folder / "conf/train/broken.yaml").write_text("epochs: [0\n")  # not picked, so it does not matter
     write_params(folder, presets=PRESETS | {"train": name})
     assert compose(folder)[0].train.epochs == 3
+
+
+def test_settings_of_prepare_are_read_before_a_dataset_is_named(folder: Path) -> None:
+    write_params(folder, presets=PRESETS | {"dataset": "store"}, prepare={"max_rejected": 0.5})
+    refused(folder, "conf/dataset/store.yaml: dataset.name")
+    assert prepare_settings(folder).max_rejected == 0.5
 
 
 def test_digest_comes_from_weights_or_the_preset(folder: Path) -> None:

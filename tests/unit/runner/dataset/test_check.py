@@ -1,13 +1,15 @@
 """The first look at a dataset: counts and findings."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from runner.dataset.check import check_dataset, describe
+from runner.dataset.check import check_dataset, describe, refusals
 from runner.dataset.layouts import DatasetPicture, Layout
 from runner.errors import DatasetError
+from tests.support.pictures import settings
 
 
 def layout(folder: Path, labels: dict[str, str | None], part: str | None = None) -> Layout:
@@ -18,7 +20,7 @@ def layout(folder: Path, labels: dict[str, str | None], part: str | None = None)
         if text is not None:
             label.write_text(text)
         pictures.append(DatasetPicture(image.name, image, label if text is not None else None, part))
-    return Layout(["plane", "light aircraft"], pictures, {}, [], [])
+    return Layout(["plane", "light aircraft"], pictures, {}, [], {}, [])
 
 
 @pytest.mark.parametrize(
@@ -72,12 +74,35 @@ def test_findings_are_listed_with_their_place(tmp_path: Path) -> None:
     assert "d.png" in describe(found, check, "planes", limit=None)
 
 
+def test_picture_is_no_background_when_its_only_label_line_is_left_out(tmp_path: Path) -> None:
+    check = check_dataset(layout(tmp_path, {"a": "0 .5 .5 .1 .1", "b": "0 .5 .5 0 .1", "c": ""}), tmp_path)
+    assert (check.unusable, check.backgrounds, check.bad_lines, check.lines) == (1, 1, 1, 2)
+    assert check.doubtful[1].startswith("b.png: none of its label lines can be used, the first: b.txt:1: width 0")
+
+
+@pytest.mark.parametrize(
+    ("labels", "lost", "expected"),
+    [
+        ({"a": "0 .5 .5 .1 .1"}, {}, []),
+        ({"a": "0 .5 .5 .1 .1"}, {"labels/x.txt: no picture": 3}, ["3 of 4 label lines", "max_rejected = 0.5 "]),
+        ({"a": "0 .5 .5 .1 .1", "b": "9 .5 .5 .1 .1", "c": "9 .5 .5 .1 .1"}, {}, ["2 of 3 pictures", "2 of 3 label"]),
+    ],
+)
+def test_dataset_is_refused_when_too_much_of_it_cannot_be_used(
+    tmp_path: Path, labels: dict[str, str | None], lost: dict[str, int], expected: list[str]
+) -> None:
+    found = replace(layout(tmp_path, labels), lost=lost)
+    reasons = "\n".join(refusals(found, check_dataset(found, tmp_path), settings(max_rejected=0.5)))
+    assert bool(reasons) == bool(expected)
+    assert [part for part in expected if part not in reasons] == []
+
+
 def test_large_and_odd_pictures_raise_no_warning(tmp_path: Path, shared_data: Path) -> None:
     found = layout(tmp_path, {"a": "0 .5 .5 .1 .1"})
     Image.new("1", (20_000, 10_000)).save(tmp_path / "large.png")
     odd = [*(shared_data / "same-picture").iterdir(), tmp_path / "large.png"]
     pictures = [*found.pictures, *(DatasetPicture(path.name, path, None, None) for path in odd)]
-    check = check_dataset(Layout(found.classes, pictures, {}, [], []), Path("/"))
+    check = check_dataset(Layout(found.classes, pictures, {}, [], {}, []), Path("/"))
     assert [finding.rpartition("/")[2] for finding in check.doubtful] == [
         "pic.heic: cannot be opened, expected a picture"
     ]

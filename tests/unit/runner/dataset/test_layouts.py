@@ -210,6 +210,75 @@ def test_top_folders_decide_no_name(tmp_path: Path) -> None:
     assert len({picture.name for picture in beside.pictures}) == len(beside.pictures) == 3
 
 
+LINE = "0 0.5 0.5 0.1 0.1\n"
+
+
+@pytest.mark.parametrize(
+    ("picture", "label"),
+    [
+        ("images/Capture_é 1.jpg", "labels/Capture_%C3%A9%201.txt"),
+        ("images/Capture_%C3%A91.jpg", "labels/Capture_é1.txt"),
+        ("images/Flu\u0308gel.jpg", "labels/Flügel.txt"),
+        ("images/Flügel.jpg", "labels/Flu\u0308gel.txt"),
+        ("images/a.jpg", "labels/a.TXT"),
+        ("images/IMG_1.JPG", "labels/img_1.txt"),
+        ("images/a.jpg", "labels/a.jpg.txt"),
+        ("Images/a.jpg", "Labels/a.txt"),
+        ("IMAGES/Train/a.jpg", "labels/train/a.txt"),
+        ("images/a.jpg", "labels/alice/a.txt"),
+        ("images/train/a.jpg", "labels/a.txt"),
+        ("images/a.jpg", "annots/a.txt"),
+    ],
+)
+def test_label_file_is_matched_when_one_picture_alone_can_have_it(tmp_path: Path, picture: str, label: str) -> None:
+    files = {"classes.txt": "a\n", picture: "", label: LINE, f"{picture[:6]}/b.jpg": "", f"{label[:6]}/b.txt": LINE}
+    layout = read_layout(write_tree(tmp_path, files))
+    labels = {each.image: each.label for each in layout.pictures}
+    assert labels[tmp_path / picture] == tmp_path / label
+    assert layout.lost == {}
+    assert f"{label}: read as the labels of {picture}" in layout.notes
+
+
+@pytest.mark.parametrize(
+    ("files", "lost", "reason"),
+    [
+        ({"labels/gone.txt": LINE * 3}, {"labels/gone.txt": 3}, "expected one of this name"),
+        (
+            {"labels/alice/b.txt": LINE, "labels/bob/b.txt": LINE},
+            {"labels/alice/b.txt": 1, "labels/bob/b.txt": 1},
+            "images/b.jpg could have labels/alice/b.txt or labels/bob/b.txt",
+        ),
+        ({"labels/A.txt": LINE}, {"labels/A.txt": 1}, "images/a.jpg has labels/a.txt already"),
+        (
+            {"images/x/c.jpg": "", "images/y/c.jpg": "", "labels/alice/c.txt": LINE},
+            {"labels/alice/c.txt": 1},
+            "could belong to images/x/c.jpg or to images/y/c.jpg",
+        ),
+        ({"labels/classes.txt": "airplane\nhelicopter\n", "labels/empty.txt": ""}, {}, ""),
+        ({"old/images/b.jpg": "", "old/labels/b.txt": LINE}, {}, ""),  # of a picture that is left out
+    ],
+    ids=["no picture", "two label files", "labelled already", "two pictures", "no lines", "left out with its picture"],
+)
+def test_label_files_without_a_picture_are_counted(
+    tmp_path: Path, files: dict[str, str], lost: dict[str, int], reason: str
+) -> None:
+    given = {"classes.txt": "a\n", "images/a.jpg": "", "images/b.jpg": "", "labels/a.txt": LINE}
+    layout = read_layout(write_tree(tmp_path, given | files))
+    assert {message.partition(": ")[0]: lines for message, lines in layout.lost.items()} == lost
+    assert all(reason in message for message in layout.lost)
+    assert [each.name for each in layout.pictures if each.label] == ["a.jpg"]
+
+
+@pytest.mark.parametrize("name", ["Classes.txt", "Data.yaml"])
+def test_class_list_is_found_in_any_case(tmp_path: Path, name: str) -> None:
+    files = {name: "plane" if name == "Classes.txt" else "names: [plane]\ntrain: train/images\n"}
+    files |= {"images/a.jpg": "", "labels/a.txt": ""} if name == "Classes.txt" else {"Train/Images/a.jpg": ""}
+    files |= {"Train/Labels/a.txt": LINE} if name == "Data.yaml" else {}
+    layout = read_layout(write_tree(tmp_path, files))
+    assert layout.classes == ["plane"]
+    assert [bool(picture.label) for picture in layout.pictures] == [True]
+
+
 def test_every_file_that_is_left_out_has_a_reason(tmp_path: Path) -> None:
     ignored = {
         ".git": "hidden",

@@ -14,6 +14,7 @@ from runner.dataset.versions import add_dataset, fetch_dataset
 from runner.errors import ConfigError, DatasetError, StoreError
 from runner.store import open_store
 from runner.store.folder import FolderStore
+from tests.support.pictures import settings
 from tests.support.shades import shade
 from tests.support.trees import read_tree, write_tree, zip_tree
 
@@ -166,6 +167,18 @@ def test_fetched_version_has_the_parts_and_is_the_same_version_when_it_is_added_
     assert raw[name] == PICTURES[1]
     assert raw[name.replace("images", "labels").replace("png", "txt")] == b"0 0.1 0.1 0.1 0.1\n"
     assert add_dataset(tmp_path / "raw", project=repository, name="planes").endswith("nothing changed")
+
+
+def test_dataset_is_refused_with_the_lists_when_labels_find_no_picture(repository: Path, tmp_path: Path) -> None:
+    files = WORKSHOP | {f"labels/gone{number:02}.txt": b"0 0.5 0.5 0.1 0.1\n" for number in range(20)}
+    folder = write_tree(tmp_path / "planes", files)
+    with pytest.raises(DatasetError, match=r"21 of 24 label lines .* prepare\.max_rejected = 0\.05 ") as refusal:
+        add_dataset(folder, project=repository, limits=settings(max_rejected=0.05))
+    kept = repository / ".work" / "dataset-add-planes.txt"
+    assert "labels without a picture, left out (20):\n  labels/gone00.txt: " in str(refusal.value)
+    assert str(kept) in str(refusal.value) and "labels/gone19.txt: " in kept.read_text(encoding="utf-8")
+    assert (repository / "params.yaml").read_text() == PARAMS and not (repository / "store").exists()
+    assert "stored as" in add_dataset(folder, project=repository, limits=settings(max_rejected=0.9))
 
 
 def test_name_is_made_of_the_file_name(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

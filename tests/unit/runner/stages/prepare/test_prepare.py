@@ -101,6 +101,16 @@ def test_lines_are_left_out_with_file_and_line_when_they_are_wrong(data: RawData
     assert [note.partition(": ")[0] for note in data.report["notes"]] == ["labels/b.txt:1"]
 
 
+def test_picture_leaves_when_its_only_label_line_is_left_out(data: RawDataset) -> None:
+    data.put("a.jpg", "0 0.5 0.5 0.5\n")
+    data.put("b.jpg", "0 0.5 0.5 0.5\n" + BOX)
+    data.put("c.jpg", "")
+    data.prepare(max_rejected=0.9)
+    assert [entry["source"] for entry in data.index] == ["images/b.jpg", "images/c.jpg"]
+    assert "labels/a.txt:1: 4 columns" in data.left_out["images/a.jpg"]
+    assert data.report["pictures"] == {"found": 3, "kept": 2, "background": 1, "duplicates": 0, "unusable": 1}
+
+
 def test_labels_are_left_out_and_counted_when_they_have_no_picture(data: RawDataset) -> None:
     for number in range(3):
         data.put(f"{number}.jpg")
