@@ -99,6 +99,7 @@ class PrepareConfig(Section):
     max_pixels: int = Field(ge=1_000_000, description="[pixels] maximum size of a picture")
     exif_boxes: Literal["stored", "seen"] = Field(description="[frame] stored | seen")
     max_rejected: Share = Field(description="[0-1] maximum fraction of pictures and of labels left out")
+    max_clipped: Share = Field(description="[0-1] maximum fraction of boxes that leave the picture")
     min_pictures: int = Field(ge=1, description="[pictures] minimum number of pictures")
     min_per_class: int = Field(ge=0, description="[boxes] minimum number of boxes of each class")
 

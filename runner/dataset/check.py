@@ -9,8 +9,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from runner.config.schema import PARTS, PrepareConfig
-from runner.dataset.labels import parse_labels
-from runner.dataset.layouts import Layout
+from runner.dataset.layouts import Layout, read_labels
 from runner.dataset.names import shown
 from runner.errors import DatasetError
 from runner.tables import Row, Table
@@ -32,6 +31,7 @@ class Check:
     unusable: int  # pictures that cannot be opened, or none of whose label lines can be used
     lines: int  # label lines, good and bad, and those of label files without a picture
     bad_lines: int  # label lines that are left out, with their label file or alone
+    clipped: int  # boxes that left the picture
 
 
 def check_dataset(layout: Layout, folder: Path) -> Check:
@@ -44,17 +44,18 @@ def check_dataset(layout: Layout, folder: Path) -> Check:
     backgrounds = 0
     doubtful: list[str] = []
     repaired: list[str] = []
-    unusable = 0
+    unusable = clipped = 0
     bad_lines = sum(layout.lost.values())
     for picture in tqdm(layout.pictures, desc="checking", unit="pictures", disable=None, leave=False):
         reason = _reason_to_doubt(picture.image)
         ids: list[int] = []
         if picture.label:
             where = _path(picture.label, folder)
-            labels = parse_labels(picture.label.read_bytes(), where=where, classes=len(layout.classes))
+            labels = read_labels(layout, picture, where)
             ids = labels.class_ids.tolist()
             doubtful += labels.problems
             bad_lines += len(labels.problems)
+            clipped += labels.clipped
             repaired += labels.notes
             reason = reason or labels.unusable
         if reason:
@@ -81,12 +82,13 @@ def check_dataset(layout: Layout, folder: Path) -> Check:
         unusable=unusable,
         lines=boxes.total() + bad_lines,
         bad_lines=bad_lines,
+        clipped=clipped,
     )
 
 
 def refusals(layout: Layout, check: Check, limits: PrepareConfig) -> list[str]:
     """Return the reasons not to add the dataset, by the limits of `prepare`; empty when there are none."""
-    return [
+    reasons = [
         f"{count:,} of {total:,} {what} cannot be used, expected at most prepare.max_rejected = "
         f"{limits.max_rejected:g} of them"
         for what, count, total in (
@@ -94,6 +96,18 @@ def refusals(layout: Layout, check: Check, limits: PrepareConfig) -> list[str]:
             ("label lines", check.bad_lines, check.lines),
         )
         if count > limits.max_rejected * total
+    ]
+    return reasons + too_many_clipped(check.clipped, sum(check.boxes), limits)
+
+
+def too_many_clipped(clipped: int, boxes: int, limits: PrepareConfig) -> list[str]:
+    """Return the reason against labels of which so many leave the picture, if it is one."""
+    if clipped <= limits.max_clipped * boxes:
+        return []
+    return [
+        f"{clipped:,} of {boxes:,} boxes leave the picture, expected at most prepare.max_clipped = "
+        f"{limits.max_clipped:g} of them; are they corners (x1 y1 x2 y2), or a corner and a size, not centre "
+        "and size?"
     ]
 
 

@@ -1,9 +1,9 @@
-"""data.yaml of Ultralytics: the class names and the picture folders of each part.
+"""data.yaml of Ultralytics: the class names, the picture folders of each part, and the shape of keypoints.
 
 Exporters often write paths that do not fit: Roboflow names `../train/images` beside `train/images`, others an absolute
 path of the exporting machine. So a path is matched against the files that exist, first as written, then without the
 leading folders; it cannot leave the dataset.
-Format: https://docs.ultralytics.com/datasets/detect/ (names, nc, path, train, val, test).
+Format: https://docs.ultralytics.com/datasets/detect/ (names, nc, path, train, val, test), and of pose (kpt_shape).
 """
 
 import re
@@ -28,6 +28,7 @@ class DataYaml:
     classes: list[str]  # in id order
     base: str  # folder that places are relative to, as written; empty: the folder of data.yaml
     places: dict[str, list[str]]  # part (train, val or test) → folders or lists of pictures, as written
+    keypoints: int | None  # columns of a label line that are keypoints; None: it does not say
 
 
 def read_data_yaml(path: Path, where: str) -> DataYaml:
@@ -52,7 +53,8 @@ def read_data_yaml(path: Path, where: str) -> DataYaml:
                 raise DatasetError(f"{where}: {key} is {value!r}, expected a folder or list of pictures, or several")
             places.setdefault(part, []).extend(filter(None, texts))
     base = content.get("path")
-    return DataYaml(classes, base if isinstance(base, str) else "", places)
+    keypoints = _keypoints(content.get("kpt_shape"), where)
+    return DataYaml(classes, base if isinstance(base, str) else "", places, keypoints)
 
 
 def load_mapping(path: Path) -> dict[str, object] | None:
@@ -94,6 +96,18 @@ def _readings(written: str, bases: list[str]) -> Iterator[str]:
 def _joined(base: str, path: str) -> str:
     joined = normpath(f"./{base}/{path}")
     return "" if joined == "." else joined
+
+
+def _keypoints(shape: object, where: str) -> int | None:
+    if shape is None:
+        return None
+    try:
+        points, numbers = map(int, shape if isinstance(shape, list) else [])
+    except ValueError:
+        points, numbers = -1, 0
+    if points < 0 or (points and numbers not in (2, 3)):
+        raise DatasetError(f"{where}: kpt_shape is {shape!r}, expected [keypoints, 2 or 3], such as [17, 3]")
+    return points * numbers
 
 
 def _names(names: object, where: str) -> list[str]:

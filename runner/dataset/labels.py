@@ -1,7 +1,8 @@
 """YOLO label files: a tolerant parser that reports every line left out or repaired.
 
 A label line is `class x y w h`: the class id, then the box's centre and size as fractions of the picture (0-1).
-Also accepted: a confidence as a sixth column, and a polygon `class x1 y1 x2 y2 x3 y3 …` of three points or more.
+Also accepted: a confidence as a sixth column, a polygon `class x1 y1 x2 y2 x3 y3 …` of three points or more, and
+keypoints after the box where the dataset has such (`runner.dataset.pose`).
 Format: https://docs.ultralytics.com/datasets/detect/
 """
 
@@ -21,6 +22,7 @@ ROUNDING = 1e-4  # [fraction] a box over the frame by no more is a rounding erro
 SMALLEST = 1e-6  # [fraction] a smaller side is written as 0.000000
 LARGEST = 3.0  # [fraction] a larger number is most likely in pixels
 
+_CLIPPED = "clipped to the picture"
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[+-]?(nan|inf(inity)?)", re.ASCII | re.IGNORECASE)
 
 
@@ -32,6 +34,7 @@ class Labels:
     boxes_xywhn: Boxes  # (N, 4) float64, centre and size, inside [0, 1]
     problems: list[str]  # one message for each line left out
     notes: list[str]  # one message for each repaired line, and for each duplicate of an earlier line
+    clipped: int = 0  # boxes that left the picture by more than ROUNDING
 
     @property
     def unusable(self) -> str | None:
@@ -45,22 +48,24 @@ class _LineError(Exception):
     """Reason to leave a line out: the value found and the value expected."""
 
 
-def parse_labels(text: bytes, *, where: str, classes: int) -> Labels:
+def parse_labels(text: bytes, *, where: str, classes: int, keypoints: int = 0) -> Labels:
     """Parse a label file of a dataset of so many classes; accepts blank lines, tabs, Windows line ends and a BOM.
 
+    `keypoints` is the number of columns after `class x y w h` that the dataset's keypoints take; they are dropped.
     Every line left out is a problem and every line changed a note, each as `where:line: reason`.
     """
     class_ids: list[int] = []
     boxes: list[_Box] = []
     problems: list[str] = []
     notes: list[str] = []
+    clipped = 0
     first_seen: dict[str, int] = {}
     for number, line in enumerate(decode_lines(text, "replace"), start=1):
         columns = line.split()
         if not columns:
             continue
         try:
-            class_id, box, repairs = _read_line(columns, classes)
+            class_id, box, repairs = _read_line(columns, classes, keypoints)
         except _LineError as bad:
             problems.append(f"{where}:{number}: {bad}")
             continue
@@ -69,11 +74,12 @@ def parse_labels(text: bytes, *, where: str, classes: int) -> Labels:
             notes.append(f"{where}:{number}: the same box as in line {first_seen[key]}, kept once")
             continue
         first_seen[key] = number
+        clipped += any(_CLIPPED in repair for repair in repairs)
         notes += [f"{where}:{number}: {repair}" for repair in repairs]
         class_ids.append(class_id)
         boxes.append(box)
     return Labels(
-        np.array(class_ids, dtype=np.int64), np.array(boxes, dtype=np.float64).reshape(-1, 4), problems, notes
+        np.array(class_ids, dtype=np.int64), np.array(boxes, dtype=np.float64).reshape(-1, 4), problems, notes, clipped
     )
 
 
@@ -121,11 +127,15 @@ def decode_lines(text: bytes, errors: str = "strict") -> list[str]:
     return re.split(r"\r\n|\n|\r", text.decode("utf-16" if utf16 else "utf-8-sig", errors))
 
 
-def _read_line(columns: list[str], classes: int) -> tuple[int, _Box, list[str]]:
+def _read_line(columns: list[str], classes: int, keypoints: int) -> tuple[int, _Box, list[str]]:
     """Parse the columns of a line into class id, box inside the frame, and repairs."""
     count = len(columns)
     if count < 5:
         raise _LineError(f"{count} column{'s' * (count > 1)}, expected 5: class x y w h")
+    if keypoints:
+        if count not in (5, 5 + keypoints):
+            raise _LineError(f"{count} columns, expected 5 (class x y w h) or {5 + keypoints}, with the keypoints")
+        columns, count = columns[:5], 5
     if count > 6 and count % 2 == 0:
         raise _LineError(f"{count} columns, expected 5 (class x y w h) or a polygon (class and three or more x y)")
     numbers = [_read_number(column) for column in columns]
@@ -154,7 +164,7 @@ def _clip(box: _Box) -> tuple[_Box, list[str]]:
         return box, []
     repairs = []
     if min(x1, y1) < -ROUNDING or max(x2, y2) > 1 + ROUNDING:
-        repairs.append(f"x {x1:g} to {x2:g}, y {y1:g} to {y2:g} clipped to the picture, expected 0-1")
+        repairs.append(f"x {x1:g} to {x2:g}, y {y1:g} to {y2:g} {_CLIPPED}, expected 0-1")
     x1, y1, x2, y2 = max(x1, 0.0), max(y1, 0.0), min(x2, 1.0), min(y2, 1.0)
     if min(x2 - x1, y2 - y1) < SMALLEST:
         raise _LineError("the box lies outside of the picture, expected x and y within 0-1")

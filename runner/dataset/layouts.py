@@ -18,13 +18,16 @@ from runner.config.schema import PARTS
 from runner.dataset.classes import check_notes, parse_classes
 from runner.dataset.data_yaml import PART_KEYS, load_mapping, read_data_yaml
 from runner.dataset.files import DatasetFiles, is_picture, label_lines, label_places, list_files, match_labels
+from runner.dataset.labels import Labels, parse_labels
 from runner.dataset.names import fold, name_pictures, shown
+from runner.dataset.pose import keypoint_columns
 from runner.errors import DatasetError
 
 EXPECTED = (
     "expected classes.txt beside images/ and labels/ (the workshop, Label Studio's export 'YOLO with Images'), "
     "or data.yaml with train and val (Ultralytics, Roboflow, CVAT)"
 )
+SAMPLED = 500  # [label files] that say whether a dataset has keypoints
 _ABOUT = re.compile(r"(licen[cs]e|copying|notice|source|readme|citation)[^/]*", re.IGNORECASE)
 
 
@@ -48,6 +51,7 @@ class Layout:
     ignored: list[str]  # `file: reason` for each file left out; system files of macOS and Windows are not listed
     lost: dict[str, int]  # `file: reason` for each label file without a picture → its label lines, at least one
     notes: list[str]  # values read differently from how they are written, such as renamed pictures
+    keypoints: int = 0  # columns after `class x y w h` in the label lines, which are no part of a box
 
 
 def read_layout(folder: Path) -> Layout:
@@ -57,7 +61,7 @@ def read_layout(folder: Path) -> Layout:
     """
     files = list_files(folder)
     files.root, data_yaml = _find_root(files)
-    classes = _read_ultralytics(files, data_yaml) if data_yaml else _read_workshop(files)
+    classes, keypoints = _read_ultralytics(files, data_yaml) if data_yaml else (_read_workshop(files), None)
     if (notes_json := files.at_root("notes.json")) in files.known:
         check_notes(files.read(notes_json), shown(notes_json), classes)
     labels, spare = match_labels(files)
@@ -70,6 +74,12 @@ def read_layout(folder: Path) -> Layout:
             f"no labels: none of the {len(labels)} pictures has a label file, not even an empty one; expected "
             f"{shown(label_places(next(iter(labels)))[0])} and so on ({_some([*lost, *files.ignored])})"
         )
+    if keypoints is None:
+        keypoints = keypoint_columns(
+            (folder / label).read_bytes() for label in _sample(list(filter(None, labels.values())))
+        )
+    if keypoints:
+        files.notes.append(f"label lines of {5 + keypoints} columns: read as class x y w h; the keypoints are left out")
     top = files.at_root("")
     inside = {path: path.removeprefix(top) if path.startswith(top) else f"../{path}" for path in labels}
     names = name_pictures(inside.values())
@@ -82,7 +92,20 @@ def read_layout(folder: Path) -> Layout:
         DatasetPicture(names[inside[path]], folder / path, folder / label if label else None, files.parts[path])
         for path, label in labels.items()
     ]
-    return Layout(classes, sorted(pictures, key=lambda picture: picture.name), about, files.ignored, lost, files.notes)
+    return Layout(
+        classes, sorted(pictures, key=lambda picture: picture.name), about, files.ignored, lost, files.notes, keypoints
+    )
+
+
+def read_labels(layout: Layout, picture: DatasetPicture, where: str) -> Labels:
+    """Parse the labels of a picture; `where` is the name of its label file in messages."""
+    text = picture.label.read_bytes() if picture.label else b""
+    return parse_labels(text, where=where, classes=len(layout.classes), keypoints=layout.keypoints)
+
+
+def _sample(labels: list[str]) -> list[str]:
+    """Return evenly spaced ones of many label files."""
+    return labels[:: max(1, len(labels) // SAMPLED)]
 
 
 def _find_root(files: DatasetFiles) -> tuple[str, str | None]:
@@ -133,8 +156,11 @@ def _read_workshop(files: DatasetFiles) -> list[str]:
     return parse_classes(files.read(classes_txt), shown(classes_txt))
 
 
-def _read_ultralytics(files: DatasetFiles, data_yaml: str) -> list[str]:
-    """Read the pictures that data.yaml names; one named for several parts is kept in the last of train, val, test."""
+def _read_ultralytics(files: DatasetFiles, data_yaml: str) -> tuple[list[str], int | None]:
+    """Read the pictures that data.yaml names; one named for several parts is kept in the last of train, val, test.
+
+    Returns the class names, and the number of columns of keypoints if data.yaml has it.
+    """
     files.described.add(data_yaml)
     data = read_data_yaml(files.folder / data_yaml, shown(data_yaml))
     base = files.find_place(data.base, [files.root]) if data.base else None
@@ -155,7 +181,7 @@ def _read_ultralytics(files: DatasetFiles, data_yaml: str) -> list[str]:
                 f"{shown(classes_txt)}: lists {', '.join(own)}, but {shown(data_yaml)} {', '.join(data.classes)}; "
                 "expected the same names in the same order: remove the file that is wrong"
             )
-    return data.classes
+    return data.classes, data.keypoints
 
 
 def _take_about(files: DatasetFiles) -> dict[str, Path]:

@@ -21,6 +21,7 @@ SETTINGS = PrepareConfig(
     max_pixels=2_000_000,
     exif_boxes="stored",
     max_rejected=0.05,
+    max_clipped=0.1,
     min_pictures=1,
     min_per_class=0,
 )

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from runner.config.schema import PrepareConfig
+from runner.dataset.check import too_many_clipped
 from runner.dataset.labels import Labels
 
 
@@ -17,6 +18,7 @@ class Findings:
     duplicates: int = 0
     label_lines: int = 0
     unusable_lines: int = 0
+    clipped: int = 0
     left_out: list[dict[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -56,6 +58,7 @@ class Findings:
                     f"{unusable} of {total} {what} cannot be used, expected at most prepare.max_rejected = "
                     f"{settings.max_rejected:g} of them; the first: {first['file']}: {first['reason']}"
                 )
+        refusals += too_many_clipped(self.clipped, sum(summary["boxes"].values()), settings)
         for name, count in summary["boxes"].items():
             if count < (least := settings.min_per_class):
                 refusals.append(f"{count} boxes of {name}, expected at least prepare.min_per_class = {least}")

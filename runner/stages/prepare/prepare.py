@@ -127,6 +127,7 @@ def _read_labels(
     findings.notes += labels.notes
     findings.label_lines += len(labels.class_ids) + len(labels.problems)
     findings.unusable_lines += len(labels.problems)
+    findings.clipped += labels.clipped
     return Labels(
         np.array([class_ids[number] for number in labels.class_ids], dtype=np.int64),
         turn_boxes(labels.boxes_xywhn, turn if settings.exif_boxes == "stored" else 1),

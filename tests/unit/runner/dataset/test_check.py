@@ -85,6 +85,7 @@ def test_picture_is_no_background_when_its_only_label_line_is_left_out(tmp_path:
     [
         ({"a": "0 .5 .5 .1 .1"}, {}, []),
         ({"a": "0 .5 .5 .1 .1"}, {"labels/x.txt: no picture": 3}, ["3 of 4 label lines", "max_rejected = 0.5 "]),
+        ({"a": "0 .5 .5 .9 .9\n0 .2 .3 .8 .7", "b": "1 .4 .4 .9 .9"}, {}, ["2 of 3 boxes", "max_clipped = 0.1 "]),
         ({"a": "0 .5 .5 .1 .1", "b": "9 .5 .5 .1 .1", "c": "9 .5 .5 .1 .1"}, {}, ["2 of 3 pictures", "2 of 3 label"]),
     ],
 )

@@ -45,6 +45,8 @@ def test_names_may_be_a_list_or_numbered(tmp_path: Path) -> None:
         ("names: [a, '']\n", "class 1: blank"),
         ("names: [a, a]\n", "class 1: a is class 0"),
         ("names: [a]\nnc: 2\n", "nc is 2, but names lists 1 classes"),
+        ("names: [a]\nkpt_shape: 17\n", "kpt_shape is '17', expected"),
+        ("names: [a]\nkpt_shape: [17, 4]\n", "kpt_shape is .* expected"),
         ("names: [a]\ntrain: {a: b}\n", r"train is \{'a': 'b'\}"),
     ],
 )
@@ -56,6 +58,15 @@ def test_yaml_is_refused_when_it_is_unclear(tmp_path: Path, text: str, message: 
 def test_places_are_read_by_part_whatever_the_key(tmp_path: Path) -> None:
     text = "names: [a]\npath: /x\nTrain: t\nvalid: [v, w]\nval: u\ntest:  # (optional)\nminival: m\n"
     assert read(tmp_path, text)[1:] == ("/x", {"train": ["t"], "val": ["v", "w", "u"], "test": []})
+
+
+@pytest.mark.parametrize(
+    ("shape", "columns"),
+    [("", None), ("kpt_shape: [17, 3]", 51), ("kpt_shape:\n- 2\n- 2", 4), ("kpt_shape: [0, 0]", 0)],
+)
+def test_columns_of_keypoints_are_read(tmp_path: Path, shape: str, columns: int | None) -> None:
+    (tmp_path / "data.yaml").write_text(f"names: [a]\n{shape}\n")
+    assert read_data_yaml(tmp_path / "data.yaml", "data.yaml").keypoints == columns
 
 
 KNOWN = {"", "images", "images/train", "images/train/a.jpg", "train", "train/images", "top", "top/valid", "train.txt"}

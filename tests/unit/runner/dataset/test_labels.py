@@ -110,6 +110,21 @@ def test_parse_repairs_a_line_and_notes_it(line: str, box: list[float], note: st
     assert found.startswith("labels/a.txt:1: ") and note in found
 
 
+def test_parse_reads_the_box_alone_when_the_dataset_has_keypoints() -> None:
+    text = b"0 0.4 0.4 0.1 0.1 0.35 0.35 2 0 0 0\n0 0.2 0.2 0.1 0.1\n0 0.1 0.1 0.5 0.1 0.5 0.5\n"
+    labels = parse_labels(text, where="a.txt", classes=1, keypoints=6)
+    np.testing.assert_allclose(labels.boxes_xywhn, [[0.4, 0.4, 0.1, 0.1], [0.2, 0.2, 0.1, 0.1]])
+    assert labels.notes == []
+    (problem,) = labels.problems
+    assert problem.startswith("a.txt:3: 7 columns, expected 5 (class x y w h) or 11")
+
+
+def test_parse_counts_the_boxes_that_it_clips() -> None:
+    assert (
+        parse("0 0.95 0.5 0.2 0.2\n0 -0.1 0.2 0.5 0.2 0.3 0.6\n0 0.1000 0.5 0.20005 0.2\n0 0.5 0.5 1 1\n").clipped == 2
+    )
+
+
 def test_parse_notes_both_repairs_when_a_polygon_leaves_the_picture() -> None:
     labels = parse("0 -0.1 0.2 0.5 0.2 0.3 0.6")
     np.testing.assert_allclose(labels.boxes_xywhn, [[0.25, 0.4, 0.5, 0.4]])

@@ -279,6 +279,23 @@ def test_class_list_is_found_in_any_case(tmp_path: Path, name: str) -> None:
     assert [bool(picture.label) for picture in layout.pictures] == [True]
 
 
+@pytest.mark.parametrize(
+    ("shape", "label", "keypoints"),
+    [
+        ("kpt_shape: [2, 3]\n", "0 0.4 0.4 0.1 0.1 0.35 0.35 2 0.45 0.45 2\n", 6),
+        ("kpt_shape: [1, 2]\n", "0 0.4 0.4 0.1 0.1 0.9 0.9\n", 2),
+        ("", "0 0.4 0.4 0.1 0.1 0.35 0.35 2 0.45 0.45 2\n", 6),
+        ("", "0 0.1 0.1 0.2 0.1 0.1 0.2\n", 0),
+        ("kpt_shape: [0, 0]\n", "0 0.5 0.5 0.5 0.5 0.4 0.5 0.5 0.4\n", 0),
+    ],
+)
+def test_keypoints_are_known_by_data_yaml_or_the_values(tmp_path: Path, shape: str, label: str, keypoints: int) -> None:
+    files = {"data.yaml": f"names: [plane]\ntrain: images\n{shape}", "images/a.jpg": "", "labels/a.txt": label}
+    layout = read_layout(write_tree(tmp_path, files))
+    assert layout.keypoints == keypoints
+    assert bool(layout.notes) == bool(keypoints)
+
+
 def test_every_file_that_is_left_out_has_a_reason(tmp_path: Path) -> None:
     ignored = {
         ".git": "hidden",

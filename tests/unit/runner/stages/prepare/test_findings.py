@@ -25,9 +25,10 @@ def test_refused_when_there_are_no_pictures(data: RawDataset) -> None:
             r"4 pictures .* = 5\n.*0 boxes of helicopter.* = 3\n",
         ),
         (BAD_PICTURE, {}, r"1 of 4 pictures .*max_rejected = 0\.05 .* images/bad\.jpg: empty"),
+        ({"labels": "0 0.9 0.5 0.5 0.5\n"}, {}, r"1 of 4 boxes leave .*max_clipped = 0\.1 "),
         (BAD_LINE, {}, r"1 of 4 label lines .*max_rejected = 0\.05 .* labels/bad\.txt:1: class id 9"),
     ],
-    ids=["few pictures and few of a class", "bad pictures", "bad lines"],
+    ids=["few pictures and few of a class", "bad pictures", "boxes out of the picture", "bad lines"],
 )
 def test_refused_with_the_report_kept_when_the_gate_is_shut(
     data: RawDataset, bad: dict[str, Any], changes: dict[str, Any], message: str
