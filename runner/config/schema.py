@@ -111,13 +111,14 @@ PARTS = ("train", "val", "test")
 class SplitConfig(Section):
     """Assignment of pictures to PARTS."""
 
-    mode: Literal["hash", "given"] = Field(description="[-] hash | given")
+    mode: Literal["auto", "given", "hash"] = Field(description="[-] auto | given | hash")
     val: float = Field(gt=0, lt=1, description="[0-1] fraction of groups in val, which chooses the thresholds")
     test: float = Field(gt=0, lt=1, description="[0-1] fraction of groups in test, on which metrics are measured")
     seed: int = Field(ge=0, description="[-] seed of the hash")
     group: Annotated[str, AfterValidator(_regular_expression)] | None = Field(
         description="[regex] group key in the file name; equal matches stay in one part"
     )
+    near: Literal["keep", "refuse", "ignore"] = Field(description="[-] keep | refuse | ignore")
 
     @model_validator(mode="after")
     def _leaves_pictures_to_train_on(self) -> Self:

@@ -123,7 +123,7 @@ def describe(layout: Layout, check: Check, name: str, limit: int | None = SHOWN)
         [
             Table(f"{name}: {len(layout.pictures):,} pictures, {sum(check.boxes):,} boxes", rows).as_text(),
             *([f"pictures without a label file: {check.unlabelled:,}"] if check.unlabelled else []),
-            *([f"parts: {parts}; `split.mode: given` keeps them"] if parts else []),
+            *([f"parts: {parts}; `split` keeps them (split.mode: auto)"] if parts else []),
             *listed("labels without a picture, left out", list(layout.lost), limit),
             *listed("left out", layout.ignored, limit),
             *listed("read otherwise than written", layout.notes, limit),

@@ -11,7 +11,7 @@ from runner.errors import LabelStudioError
 from runner.label_studio.annotations import Annotation
 from runner.label_studio.labelled_dataset import Frame, LabelledDataset, LabelledPicture, dataset_boxes, parse_boxes
 from runner.label_studio.regions import LabelledBox
-from runner.stages.split import group_key, part_of
+from runner.stages.split import recorded_parts
 
 SAME = 1e-5  # [fraction] of a picture: boxes closer than this are equal, as writing and reading round them
 
@@ -78,18 +78,11 @@ def merge(
 
 def assign_parts(merged: MergedDataset, before: LabelledDataset, settings: SplitConfig) -> None:
     """Assign new pictures to parts if the dataset has parts of its own: their group's part, else as `split` would."""
-    if not any(picture.part for picture in before.pictures):
-        return
-
-    def group(picture: LabelledPicture) -> str:
-        return group_key({"source": f"images/{picture.name}", "sha256": picture.sha256}, settings)
-
-    parts = {group(picture): picture.part for picture in before.pictures}
-    pictures, added = merged.dataset.pictures, set(merged.added)
-    for place, picture in enumerate(pictures):
-        if picture.name in added:
-            key = group(picture)
-            pictures[place] = replace(picture, part=parts.get(key) or part_of(key, settings))
+    if any(picture.part for picture in before.pictures):
+        pictures = merged.dataset.pictures
+        entries = [{"source": each.name, "sha256": each.sha256, "part": each.part} for each in pictures]
+        for place, part in enumerate(recorded_parts(entries, settings)):
+            pictures[place] = replace(pictures[place], part=part)
 
 
 def check_merged(merged: MergedDataset, before: LabelledDataset) -> None:

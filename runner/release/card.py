@@ -52,7 +52,8 @@ def _data(manifest: Manifest) -> str:
     boxes = ", ".join(f"{count} {_plain(name)}" for name, count in dataset["boxes"].items())
     split = manifest.params["split"]
     together = f"; pictures whose name agrees in `{split['group']}` stay together" if split["group"] else ""
-    parts = "as the dataset came" if split["mode"] == "given" else f"by hash, seed {split['seed']}{together}"
+    by_hash = f"by hash, seed {split['seed']}{together}"
+    parts = {"given": "as the dataset came", "auto": f"as the dataset came, else {by_hash}"}.get(split["mode"], by_hash)
     digest = f" (sha256 {dataset['sha256']})" if dataset["sha256"] else ""
     return (
         f"{_plain(dataset['name'])}, {dataset['url']}{digest}: {dataset['pictures']} pictures, boxes: {boxes}. "

@@ -4,6 +4,7 @@ Both go through `serving.vision.detector`, as in the server. The verdict is a fi
 verdict, no error.
 """
 
+import json
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -58,7 +59,7 @@ def _judge(candidate: Candidate, deployed: Deployed | None, left_out: list[str])
     if deployed:
         model, number, manifest, sha256 = deployed.version
         against = ComparedVersion(model=model, version=number, manifest_sha256=sha256)
-        if reason := incomparable_split(manifest, config):
+        if reason := incomparable_split(manifest, config, _has_parts(candidate)):
             left_out.append(f"comparison of classes: {reason}")
         else:
             compared, not_compared = per_class(shown, _shown(deployed.detector, names, test, config), config.gate)
@@ -78,11 +79,11 @@ def _judge(candidate: Candidate, deployed: Deployed | None, left_out: list[str])
     )
 
 
-def incomparable_split(manifest: Manifest, config: Config) -> str:
+def incomparable_split(manifest: Manifest, config: Config, has_parts: bool) -> str:
     """Return why the deployed model may have been trained on pictures that are now in test; empty when it was not.
 
     A picture's part follows from the section `split` and its own key. So with the same section, a picture in test now
-    was in test then, or absent. For parts that the dataset gave, this holds only for the same dataset.
+    was in test then, or absent. Where the dataset `has_parts` of its own, this holds only for the same dataset.
     """
     then, now = manifest.params.get("split"), config.split.model_dump()
     if not isinstance(then, dict):
@@ -90,9 +91,15 @@ def incomparable_split(manifest: Manifest, config: Config) -> str:
     if changed := sorted(key for key in then.keys() | now.keys() if then.get(key) != now.get(key)):
         what = ", ".join(f"split.{key}" for key in changed)
         return f"the pictures were dealt anew ({what}), and the deployed model may know what is in test now"
-    if config.split.mode == "given" and manifest.dataset.get("sha256") != config.dataset.sha256:
+    if has_parts and manifest.dataset.get("sha256") != config.dataset.sha256:
         return "the dataset gives the parts and is another one, and the deployed model may know what is in test now"
     return ""
+
+
+def _has_parts(candidate: Candidate) -> bool:
+    """Whether the split kept parts of the dataset's own."""
+    index = json.loads((candidate.folder / "dataset/index.json").read_text(encoding="utf-8"))
+    return candidate.config.split.mode != "hash" and any(entry.get("part") for entry in index)
 
 
 def milliseconds(detectors: Sequence[Detector], test: Sequence[Example]) -> list[float]:

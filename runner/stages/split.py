@@ -1,59 +1,110 @@
 """Split of the pictures into train, val and test that stays stable when pictures are added.
 
-The part depends only on a hash of the picture's key and the seed. The key is the match of `split.group` in the file
-name, so that frames of one clip stay together, or else the digest of the picture's bytes.
+A dataset's own parts are kept. Every other picture's part depends only on a hash of its key and the seed. The key is
+the match of `split.group` in the file name, so that frames of one clip stay together, or else the name before
+Roboflow's `.rf.`, which its augmented copies share, or else the digest of the picture's bytes. Near-duplicates share
+the least of their keys.
 """
 
 import hashlib
 import json
 import re
 from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import yaml
+from numpy.typing import NDArray
 
 from runner.config.schema import PARTS, SplitConfig
 from runner.errors import DatasetError
 from runner.tables import Row, Table
 from runner.workspace import write_text
+from serving.vision.similarity import near_duplicates
+
+SHOWN = 10  # [pictures] that a message lists
+_AUGMENTED = re.compile(r"(.+)\.rf\.[\w-]{16,}\.[^.]+")  # <name>.rf.<hash>.<suffix>, as Roboflow names its copies
+Entry = dict[str, Any]  # of index.json: at least source and sha256; part and look where they are known
+
+
+class Family(NamedTuple):
+    """Pictures that belong into one part, by their places, and the key that decides it."""
+
+    key: str
+    places: list[int]
 
 
 def split(dataset: Path, settings: SplitConfig, out: Path) -> str:
     """Write train.txt, val.txt and test.txt, each a list of `images/<name>`, and data.yaml; return a table of counts.
 
-    `dataset` is the output of `prepare`.
+    `dataset` is the output of `prepare`. DatasetError: a part would be empty, or `settings` do not fit the dataset.
     """
-    index: list[dict[str, Any]] = json.loads((dataset / "index.json").read_text(encoding="utf-8"))
+    index: list[Entry] = json.loads((dataset / "index.json").read_text(encoding="utf-8"))
     names = (dataset / "classes.txt").read_text(encoding="utf-8").splitlines()
-    if settings.mode == "given":
-        if without := next((entry["source"] for entry in index if entry["part"] is None), None):
-            raise DatasetError(
-                f"{without}: the dataset gives it no part, but split.mode is given; use split.mode: hash, "
-                "or add a dataset with train, val and test of its own"
-            )
-        parts = {entry["image"]: entry["part"] for entry in index}
-    else:
-        parts = {entry["image"]: part_of(group_key(entry, settings), settings) for entry in index}
-    counts = Counter(parts.values())
+    _check_group(index, settings)
+    families = families_of(index, settings)
+    parts = _deal(index, families, settings)
+    has_own = settings.mode != "hash" and any(entry.get("part") for entry in index)
+    left_out = _across(index, parts, settings) if has_own or settings.near == "refuse" else {}
+    for place in left_out:
+        parts[place] = None
+    counts = Counter(parts)
     if empty := [part for part in PARTS if not counts[part]]:
-        raise DatasetError(_remedy(empty, index, settings))
+        raise DatasetError(_remedy(empty, index, families, settings))
+    images = [entry["image"] for entry in index]
     for part in PARTS:
-        write_text(out / f"{part}.txt", "".join(f"{image}\n" for image in parts if parts[image] == part))
+        lines = (f"{image}\n" for image, own in zip(images, parts, strict=True) if own == part)
+        write_text(out / f"{part}.txt", "".join(lines))
     data = {**{part: f"{part}.txt" for part in PARTS}, "names": dict(enumerate(names))}
     write_text(out / "data.yaml", yaml.safe_dump(data, allow_unicode=True, sort_keys=False))
-    return _table(index, parts, names, dataset, settings)
+    return "\n".join([_table(index, parts, families, names, dataset), *_listed(left_out.values())])
 
 
-def group_key(entry: dict[str, Any], settings: SplitConfig) -> str:
-    """Return the key that decides a picture's part: its group, or the digest of its bytes.
+def recorded_parts(entries: Sequence[Entry], settings: SplitConfig) -> list[str]:
+    """Return the part to record for each picture of a dataset with parts of its own; those that it has stay.
 
-    A pattern with a group `(…)` gives the text of that group. A name without a match is its own group.
+    Another picture gets the part of its family, the later one of PARTS where it has several, else that of its key. A
+    part that no picture has is not begun, as `split` cuts it from train.
     """
-    if settings.group:
-        match = re.search(settings.group, Path(entry["source"]).name)
-        if match:
-            return "group:" + (match.group(1) if match.re.groups and match.group(1) is not None else match.group(0))
+    parts: list[str] = [entry.get("part") or "" for entry in entries]
+    present = set(filter(None, parts))
+    for key, places in families_of(entries, settings):
+        own = part_of(key, settings)
+        known = sorted({parts[place] for place in places} - {""}, key=PARTS.index)
+        for place in places:
+            parts[place] = parts[place] or (known[-1] if known else own if own in present else "train")
+    return parts
+
+
+def families_of(entries: Sequence[Entry], settings: SplitConfig) -> list[Family]:
+    """Return the families of pictures: those with one key, and with `split.near: keep` their near-duplicates."""
+    keys = [group_key(entry, settings) for entry in entries]
+    numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
+    family = np.array([numbers[key] for key in keys], np.int64)
+    if settings.near == "keep":
+        for pairs in _near(entries):
+            for one, other in pairs[family[pairs[:, 0]] != family[pairs[:, 1]]]:
+                family[family == family[other]] = family[one]
+    places: dict[int, list[int]] = {}
+    for place, number in enumerate(family.tolist()):
+        places.setdefault(number, []).append(place)
+    # A group's key goes before a picture's: a clip does not move when a near-duplicate of one frame comes.
+    least = [min((keys[place] for place in own), key=lambda key: (":" not in key, key)) for own in places.values()]
+    return [Family(key, own) for key, own in zip(least, places.values(), strict=True)]
+
+
+def group_key(entry: Entry, settings: SplitConfig) -> str:
+    """Return a picture's key: its group, or the name that its augmented copies share, or the digest of its bytes.
+
+    A pattern with a group `(…)` gives the text of that group.
+    """
+    name = Path(entry["source"]).name
+    if settings.group and (match := re.search(settings.group, name)):
+        return "group:" + (match.group(1) if match.re.groups and match.group(1) is not None else match.group(0))
+    if augmented := _AUGMENTED.fullmatch(name):
+        return f"augmented:{augmented[1]}"
     return str(entry["sha256"])
 
 
@@ -66,35 +117,117 @@ def part_of(key: str, settings: SplitConfig) -> str:
     return "val" if share < settings.test + settings.val else "train"
 
 
-def _remedy(empty: list[str], index: list[dict[str, Any]], settings: SplitConfig) -> str:
-    problem = f"no picture falls into {' and '.join(empty)}"
-    if settings.mode == "given":
-        return f"{problem}: the dataset has no such part; use split.mode: hash"
-    groups = len({group_key(entry, settings) for entry in index})
+def _near(entries: Sequence[Entry]) -> Iterator[NDArray[np.intp]]:
+    """Yield pairs of near-duplicates, (N, 2) places; a picture whose look is unknown has none."""
+    known = np.array([place for place, entry in enumerate(entries) if entry.get("look")], np.intp)
+    for pairs in near_duplicates([entries[place]["look"] for place in known]):
+        yield known[pairs]
+
+
+def _check_group(index: Sequence[Entry], settings: SplitConfig) -> None:
+    """Refuse a pattern that groups nothing, or everything; both look as if it worked."""
+    if not settings.group or len(index) < 2:
+        return
+    keys = [group_key(entry, settings) for entry in index]
+    groups = any(key.startswith("group:") for key in keys)
+    problem = "matches none of" if not groups else "puts into one group all" if len(set(keys)) == 1 else None
+    if problem:
+        raise DatasetError(
+            f"split.group {settings.group!r} {problem} {len(index)} pictures, such as "
+            f"{Path(index[0]['source']).name}; expected a pattern whose match is the same for the pictures of one clip "
+            "and differs between clips, such as '^(.*)_f' for clip3_f0043.jpg; or leave it empty"
+        )
+
+
+def _deal(index: Sequence[Entry], families: Sequence[Family], settings: SplitConfig) -> list[str | None]:
+    """Return each picture's part: the dataset's own or by hash; a missing val or test is cut from train."""
+    if settings.mode == "given" and (without := next((each["source"] for each in index if not each.get("part")), None)):
+        raise DatasetError(
+            f"{without}: the dataset gives it no part, but split.mode is given; use split.mode: auto, which deals "
+            "pictures without a part by hash, or add a dataset with train, val and test of its own"
+        )
+    own = {entry.get("part") for entry in index} - {None}
+    if settings.mode == "hash" or not own:
+        dealt = {place: part_of(key, settings) for key, places in families for place in places}
+        return [dealt[place] for place in range(len(index))]
+    parts: list[str | None] = list(recorded_parts(index, settings))
+    for key, places in families:
+        if (cut := part_of(key, settings)) not in own and all(parts[place] == "train" for place in places):
+            for place in places:
+                parts[place] = cut
+    return parts
+
+
+def _across(index: Sequence[Entry], parts: Sequence[str | None], settings: SplitConfig) -> dict[int, str]:
+    """Return place → text for each picture that belongs together with one of a later part, and has to be left out.
+
+    Only a dataset's own parts have any: what is dealt by hash stays together, unless `split.near` is refuse.
+    """
+    if settings.near == "ignore":
+        return {}
+    ranks = np.array([PARTS.index(part or "train") for part in parts], np.intp)
+    by_key: dict[str, list[int]] = {}
+    for place, entry in enumerate(index):
+        by_key.setdefault(group_key(entry, settings), []).append(place)
+    last = [(max(places, key=ranks.item), places) for places in by_key.values() if len(places) > 1]
+    same_key = np.array([(place, most) for most, places in last for place in places], np.intp).reshape(-1, 2)
+    found: dict[int, str] = {}
+    for later in (2, 1):  # test, then val without the pictures that test leaves out
+        stays = ranks == later
+        stays[list(found)] = False
+        for pairs in (same_key, *_near(index)):
+            both_ways = np.concatenate([pairs, pairs[:, ::-1]])
+            for out, kept in both_ways[(ranks[both_ways[:, 0]] < later) & stays[both_ways[:, 1]]].tolist():
+                twin = f"{index[kept]['source']} ({parts[kept]})"
+                found.setdefault(out, f"{index[out]['source']} ({parts[out]}): belongs together with {twin}")
+    found = dict(sorted(found.items()))
+    if found and settings.near == "refuse":
+        raise DatasetError(
+            "pictures that belong together stand in different parts, so what is measured was trained on:\n"
+            + "\n".join(_listed(found.values())[1:])
+            + "\nremove one of each pair, or use split.near: keep, which keeps them in one part or leaves one out"
+        )
+    return found
+
+
+def _listed(left_out: Iterable[str]) -> list[str]:
+    lines = list(left_out)
+    more = [f"  … and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
+    title = f"left out of train and val, as they belong together with pictures of a later part ({len(lines)}):"
+    return [title, *(f"  {line}" for line in lines[:SHOWN]), *more] if lines else []
+
+
+def _remedy(empty: list[str], index: Sequence[Entry], families: Sequence[Family], settings: SplitConfig) -> str:
     shares = (
         "lower split.val and split.test" if "train" in empty else f"raise {' and '.join(f'split.{e}' for e in empty)}"
     )
     finer = "or let split.group match more of the name" if settings.group else "or add a dataset of more pictures"
     return (
-        f"{problem}: {len(index)} pictures in {groups} groups, shares split.val {settings.val:g} and split.test "
-        f"{settings.test:g}; {shares}, choose another split.seed, {finer}"
+        f"no picture falls into {' and '.join(empty)}: {len(index)} pictures in {len(families)} groups of one clip, of "
+        f"copies or of near-duplicates, shares split.val {settings.val:g} and split.test {settings.test:g}; {shares}, "
+        f"choose another split.seed, {finer}"
     )
 
 
 def _table(
-    index: list[dict[str, Any]], parts: dict[str, str], names: list[str], dataset: Path, settings: SplitConfig
+    index: Sequence[Entry], parts: Sequence[str | None], families: Sequence[Family], names: list[str], dataset: Path
 ) -> str:
-    """Return a row for pictures, groups and each class, with a column for each part."""
-    pictures = Counter(parts.values())
-    groups = Counter(part for part, _ in {(parts[entry["image"]], group_key(entry, settings)) for entry in index})
-    boxes = Counter[tuple[str, int]]()
-    for entry in index:
+    """Return a row for pictures, groups and each class, with a column for each part; and the classes without boxes."""
+    pictures = Counter(parts)
+    groups = Counter(part for _, places in families for part in {parts[place] for place in places})
+    boxes = Counter[tuple[str | None, int]]()
+    for entry, part in zip(index, parts, strict=True):
         lines = (dataset / entry["labels"]).read_text(encoding="utf-8").splitlines()
-        boxes.update((parts[entry["image"]], int(line.split()[0])) for line in lines)
+        boxes.update((part, int(line.split()[0])) for line in lines)
     rows: list[Row] = [
         ("", *PARTS),
         ("pictures", *(str(pictures[part]) for part in PARTS)),
         ("groups", *(str(groups[part]) for part in PARTS)),
         *((name, *(str(boxes[part, number]) for part in PARTS)) for number, name in enumerate(names)),
     ]
-    return Table("", rows).as_text()
+    without = [
+        f"{name}: no box in {' and '.join(missing)}"
+        for number, name in enumerate(names)
+        if (missing := [part for part in PARTS if not boxes[part, number]])
+    ]
+    return "\n".join([Table("", rows).as_text(), *without])

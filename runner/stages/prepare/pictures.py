@@ -16,12 +16,15 @@ from PIL import Image
 from tqdm import tqdm
 
 import serving.vision.picture
+import serving.vision.similarity
 from runner.config.schema import PrepareConfig
 from runner.stages.parallel import parallel
 from runner.workspace import remove_stale, writing
 from serving.vision.picture import PictureError, decode
+from serving.vision.similarity import look_of
 
 LOSSLESS = ("PNG", "GIF", "BMP", "TIFF")  # re-encoded as PNG; the others as JPEG
+_CODE = (__file__, serving.vision.picture.__file__, serving.vision.similarity.__file__)
 SMALLEST_PX = 10  # Ultralytics drops pictures with a smaller side: ultralytics/data/utils.py, verify_image
 
 
@@ -34,6 +37,7 @@ class Prepared(NamedTuple):
     suffix: str  # .jpg or .png, the encoding of the prepared picture
     stored: str | None  # the prepared picture, relative to the cache folder; None when the source is used unchanged
     size: int  # bytes of the prepared picture
+    look: str  # of `look_of`, by which `split` finds near-duplicates
 
 
 def prepare_pictures(digests: Mapping[Path, str], settings: PrepareConfig, folder: Path) -> dict[Path, Prepared | str]:
@@ -84,9 +88,10 @@ def prepare_picture(source: tuple[str, Path], *, settings: PrepareConfig, folder
             f"{picture.width}x{picture.height} pixels{shrunk}; expected at least {SMALLEST_PX} each way, "
             "or training leaves it out"
         )
+    look = look_of(picture.image)
     if picture.plain and size[0] == picture.width:
         suffix = ".jpg" if picture.format == "JPEG" else ".png"
-        return Prepared(picture.width, picture.height, picture.turn, suffix, None, len(data))
+        return Prepared(picture.width, picture.height, picture.turn, suffix, None, len(data), look)
     image = picture.image if picture.image.size == size else picture.image.resize(size, Image.Resampling.BOX)
     suffix = ".png" if picture.format in LOSSLESS else ".jpg"
     stored = f"{recipe}/{sha256}{suffix}"
@@ -96,13 +101,13 @@ def prepare_picture(source: tuple[str, Path], *, settings: PrepareConfig, folder
         else:
             image.save(temporary, "JPEG", quality=settings.jpeg_quality)
         written = temporary.stat().st_size
-    return Prepared(picture.width, picture.height, picture.turn, suffix, stored, written)
+    return Prepared(picture.width, picture.height, picture.turn, suffix, stored, written, look)
 
 
 def _recipe(settings: PrepareConfig) -> str:
     """Return a digest of all inputs of a prepared picture but its source: settings, Pillow, and this code."""
     deciding = settings.model_dump(include={"max_width", "jpeg_quality", "max_pixels"})
-    code = [Path(file).read_text(encoding="utf-8") for file in (__file__, serving.vision.picture.__file__)]
+    code = [Path(file).read_text(encoding="utf-8") for file in _CODE]
     return hashlib.sha256(json.dumps([deciding, PIL.__version__, code]).encode()).hexdigest()[:16]
 
 

@@ -48,8 +48,8 @@ def prepare(raw: Path, classes: list[str], settings: PrepareConfig, dataset: Pat
         raw: classes.txt, images/, labels/; with parts of its own also train.txt, val.txt, test.txt.
         classes: class names in id order; empty: those of `raw`. Ids are matched by name.
         dataset: an empty folder; gets images/, labels/, classes.txt and index.json, a list of
-            {image, source, sha256, width, height, labels, part}: width and height in pixels of the upright source,
-            image and labels relative to `dataset`, source relative to `raw`.
+            {image, source, sha256, width, height, labels, part, look}: width and height in pixels of the upright
+            source, image and labels relative to `dataset`, source relative to `raw`, look as by `look_of`.
         report: an empty folder; gets report.json, index.html and the contact sheet.
         work: cache of prepared pictures, which survives a kill; gets report/ when the data gate fails.
     """
@@ -198,6 +198,7 @@ def _write(dataset: Path, candidates: list[CheckedPicture], work: Path) -> list[
             "height": picture.height,
             "labels": f"labels/{each.source.stem}.txt",
             "part": each.part,
+            "look": picture.look,
         }
         link(each.source if picture.stored is None else work / "prepare" / picture.stored, dataset / entry["image"])
         (dataset / entry["labels"]).write_text(each.lines, encoding="utf-8")

@@ -68,7 +68,7 @@ def test_findings_are_listed_with_their_place(tmp_path: Path) -> None:
     ]
     assert check.repaired == ["a.txt:3: x 0.7 to 1.1, y 0.45 to 0.55 clipped to the picture, expected 0-1"]
     text = describe(found, check, "planes", limit=2)
-    assert "parts: val 4; `split.mode: given` keeps them" in text
+    assert "parts: val 4; `split` keeps them (split.mode: auto)" in text
     assert "prepare will leave out (4):\n  a.txt:2: class id 9" in text
     assert "  b.png: empty, expected a picture\n  … and 2 more\nprepare will repair (1):" in text
     assert "d.png" in describe(found, check, "planes", limit=None)

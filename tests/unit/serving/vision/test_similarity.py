@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image
 
-from serving.vision.similarity import RecentHashes, difference_hash
+from serving.vision.similarity import RecentHashes, difference_hash, look_of, near_duplicates
 
 
 def scene(seed: int, shift: int = 0) -> Image.Image:
@@ -36,3 +36,33 @@ def test_only_the_last_are_held_and_none_when_switched_off() -> None:
         off.add(hashed)
     assert [recent.has_similar(hashed) for hashed in (1, 2, 4)] == [False, True, True]
     assert not off.has_similar(4)
+
+
+def pairs(images: list[Image.Image]) -> set[tuple[int, ...]]:
+    looks = [look_of(image) for image in images]
+    return {tuple(sorted(pair)) for found in near_duplicates(looks) for pair in found.tolist()}
+
+
+def test_no_pairs_when_there_is_no_picture() -> None:
+    assert list(near_duplicates([])) == []
+
+
+def test_near_duplicates_are_found_when_scaled_or_moved_a_little_and_no_others() -> None:
+    others = [scene(number) for number in range(2, 60)]
+    same = [scene(1), scene(1).resize((320, 200)), scene(1, shift=2)]
+    assert pairs([same[0], *others, *same[1:]]) == {(0, 59), (0, 60), (59, 60)}
+
+
+def test_all_pairs_are_found_when_pictures_are_many() -> None:
+    random = np.random.default_rng(0)
+    hashes = [int.from_bytes(random.bytes(8)) for _ in range(300)]
+    hashes += [each ^ sum(1 << int(bit) for bit in random.choice(64, 4, replace=False)) for each in hashes]
+    looks = [f"{hashed:016x}{'00ff' * 8}" for hashed in hashes]
+    found = {tuple(sorted(pair)) for rows in near_duplicates(looks) for pair in rows.tolist()}
+    assert found == {(place, place + 300) for place in range(300)}
+
+
+def test_clear_skies_are_no_near_duplicates_when_only_their_hash_is_equal() -> None:
+    """Brighter from the top to the bottom: all have hash 0, as have pictures of one colour."""
+    slopes = [np.linspace(0, slope, 64, dtype=np.uint8)[:, None].repeat(64, 1) for slope in (0, 1, 60, 130, 250)]
+    assert pairs([Image.fromarray(each) for each in slopes]) == set()

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from runner.stages.prepare.pictures import Prepared
+from serving.vision.similarity import look_of
 from tests.support.pictures import Shelf, encoded, gradient, settings, turned
 
 BOTH = {"save_all": True, "append_images": [gradient().rotate(90)]}
@@ -22,7 +23,7 @@ def test_nothing_is_known_when_there_are_no_pictures(shelf: Shelf) -> None:
 @pytest.mark.parametrize(("kind", "suffix"), [("JPEG", ".jpg"), ("PNG", ".png")])
 def test_the_source_serves_when_it_is_plain(shelf: Shelf, kind: str, suffix: str) -> None:
     data = encoded(gradient(), kind)
-    assert shelf.one(data, "wrong.bmp") == Prepared(40, 30, 1, suffix, None, len(data))
+    assert shelf.one(data, "wrong.bmp") == Prepared(40, 30, 1, suffix, None, len(data), look_of(gradient()))
 
 
 @pytest.mark.parametrize(
