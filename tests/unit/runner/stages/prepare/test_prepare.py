@@ -9,6 +9,7 @@ from PIL import Image
 
 from runner.errors import DatasetError
 from runner.workspace import sha256_of
+from serving.vision.similarity import look_of
 from tests.support.pictures import BOX, RawDataset, encoded, gradient, turned
 
 
@@ -20,6 +21,7 @@ def test_pictures_and_labels_are_listed_when_all_is_well(data: RawDataset) -> No
     assert data.index[1] == {
         **{"image": "images/größe 1.jpg", "source": "images/größe 1.jpg", "labels": "labels/größe 1.txt"},
         **{"sha256": sha256_of(data.raw / "images/größe 1.jpg"), "width": 20, "height": 30, "part": None},
+        "look": look_of(Image.open(data.raw / "images/größe 1.jpg")),
     }
     assert data.labels("größe 1") == "1 0.250000 0.500000 0.500000 1.000000\n0 0.500000 0.500000 0.100000 0.100000\n"
     assert data.labels("b") == ""
