@@ -1,16 +1,19 @@
 """What goes wrong with a store: after each there is a clear error or a completed retry, and the store is whole."""
 
 import hashlib
-import io
 import os
 import random
+import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from minio import time as minio_time
@@ -22,13 +25,81 @@ from runner.store.verify import verify_store
 from serving.storage.endpoint import pool_of
 from tests.support.answering import Handler, answering
 from tests.support.processes import disk
-from tests.support.proxy import proxying
 from tests.support.s3 import S3, Use, serving_s3
 
 CONTENT = random.Random(1).randbytes(40 << 20)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 KEY = f"datasets/planes/{SHA256[:12]}.zip"
 HALF = len(CONTENT) // 2
+
+
+CHUNK = 64 << 10
+
+
+@dataclass
+class Proxy:
+    """Hands on what it is sent to another server."""
+
+    target: int  # port on loopback
+    cut_every: int = 0  # each so-manieth connection is cut while it answers; 0: none
+    after: int = 0  # bytes, in both directions together, after which `then` is called, once
+    then: Callable[[], object] | None = None  # the transfer waits for it
+    port: int = 0
+    connections: int = 0
+    cuts: int = 0
+    bytes: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def serve(self, listener: socket.socket) -> None:
+        """Take connections until the listener is closed."""
+        while True:
+            try:
+                client, _ = listener.accept()
+            except OSError:
+                return
+            with self._lock:
+                self.connections += 1
+                cut = self.cut_every and self.connections % self.cut_every == 0
+            try:
+                server = socket.create_connection(("127.0.0.1", self.target), timeout=30)
+            except OSError:
+                client.close()
+                continue
+            for source, sink, cuts in ((client, server, False), (server, client, bool(cut))):
+                threading.Thread(target=self._hand_on, args=(source, sink, cuts), daemon=True).start()
+
+    def _hand_on(self, source: socket.socket, sink: socket.socket, cut: bool) -> None:
+        with suppress(OSError):
+            while data := source.recv(CHUNK):
+                with self._lock:
+                    self.bytes += len(data)
+                    if self.then and self.bytes >= self.after:
+                        due, self.then = self.then, None
+                        due()
+                if cut:
+                    self.cuts += 1
+                    sink.sendall(data[: len(data) // 2])
+                    break
+                sink.sendall(data)
+        for one in (source, sink):
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+            one.close()
+
+
+@contextmanager
+def proxying(url: str, **options: object) -> Iterator[Proxy]:
+    """A proxy before the server at a URL until the block ends; `options` as in Proxy."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        proxy = Proxy(urlsplit(url).port or 0, port=listener.getsockname()[1], **options)  # type: ignore[arg-type]
+        threading.Thread(target=proxy.serve, args=(listener,), daemon=True).start()
+        yield proxy
+        with suppress(OSError):
+            listener.shutdown(socket.SHUT_RDWR)  # else accept goes on
 
 
 @pytest.fixture
@@ -57,7 +128,7 @@ def own(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[S3]:
             time.sleep(0.1)
 
 
-def test_upload_completes_when_the_server_is_killed_in_the_middle(own: S3, use: Use, source: Path) -> None:
+def test_upload_completes_when_the_server_is_killed(own: S3, use: Use, source: Path) -> None:
     environment = own.bucket()
     with proxying(own.url, after=HALF, then=lambda: restart(own)) as proxy:
         store = use(environment | {"AWS_ENDPOINT_URL": proxy.url})
@@ -66,9 +137,7 @@ def test_upload_completes_when_the_server_is_killed_in_the_middle(own: S3, use: 
         assert is_whole(store) and store.digest(KEY) == SHA256
 
 
-def test_download_goes_on_when_the_server_is_killed_in_the_middle(
-    own: S3, use: Use, source: Path, tmp_path: Path
-) -> None:
+def test_download_goes_on_when_the_server_is_killed(own: S3, use: Use, source: Path, tmp_path: Path) -> None:
     environment = own.bucket()
     use(environment).put_file(KEY, source)
     with proxying(own.url, after=HALF, then=lambda: restart(own)) as proxy:
@@ -80,9 +149,7 @@ def test_download_goes_on_when_the_server_is_killed_in_the_middle(
     assert is_whole(use(environment))
 
 
-def test_download_goes_on_when_we_are_killed_in_the_middle(
-    s3: S3, use: Use, source: Path, tmp_path: Path, project: Path
-) -> None:
+def test_download_goes_on_when_we_are_killed(s3: S3, use: Use, source: Path, tmp_path: Path, project: Path) -> None:
     environment = s3.bucket()
     use(environment).put_file(KEY, source)
     code = f"""
@@ -90,17 +157,10 @@ from pathlib import Path
 from runner.store import open_store
 open_store(Path()).fetch({KEY!r}, Path({str(tmp_path / "out" / "zip")!r}), {SHA256!r})
 """
-    children: list[subprocess.Popen[bytes]] = []
-
-    def kill() -> None:
-        children[0].kill()
-        children[0].wait()
-
-    with proxying(s3.url, after=HALF, then=kill) as proxy:
+    with proxying(s3.url, after=HALF, then=lambda: child.kill()) as proxy:
         variables = os.environ | environment | {"AWS_ENDPOINT_URL": proxy.url}
-        children.append(subprocess.Popen([sys.executable, "-c", code], cwd=project, env=variables))
-        children[0].wait(60)
-        assert children[0].returncode == -9
+        child = subprocess.Popen([sys.executable, "-c", code], cwd=project, env=variables)
+        assert child.wait(60) == -9
         (partial,) = (tmp_path / "out").iterdir()
         came = partial.stat().st_size
         assert 0 < came < len(CONTENT)
@@ -126,9 +186,7 @@ def test_download_begins_anew_when_what_was_left_is_garbage(
     assert (tmp_path / "out" / "zip").read_bytes() == CONTENT
 
 
-def test_everything_completes_when_every_third_connection_is_cut(
-    s3: S3, use: Use, source: Path, tmp_path: Path
-) -> None:
+def test_all_completes_when_every_third_connection_is_cut(s3: S3, use: Use, source: Path, tmp_path: Path) -> None:
     environment = s3.bucket()
     with proxying(s3.url, cut_every=3) as proxy:
         store = use(environment | {"AWS_ENDPOINT_URL": proxy.url})
@@ -145,9 +203,7 @@ def test_everything_completes_when_every_third_connection_is_cut(
     assert use(environment).digest(KEY) == SHA256
 
 
-def test_full_disk_is_said_and_left_as_it_was_when_a_download_does_not_fit(
-    s3: S3, use: Use, source: Path, tmp_path: Path
-) -> None:
+def test_full_disk_is_said_when_a_download_does_not_fit(s3: S3, use: Use, source: Path, tmp_path: Path) -> None:
     store = use(s3.bucket())
     store.put_file(KEY, source)
     with disk(tmp_path / "disk", "8M") as full:
@@ -196,9 +252,7 @@ def test_cause_is_said_when_credentials_or_bucket_are_wrong(
     assert is_whole(use(environment))
 
 
-def test_clocks_are_compared_when_ours_is_wrong(
-    minio: S3, use: Use, source: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_clocks_are_said_when_ours_is_wrong(minio: S3, use: Use, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = use(minio.bucket())
     with monkeypatch.context() as patch:
         patch.setattr(minio_time, "utcnow", lambda: datetime.now(UTC) + timedelta(hours=1))
@@ -236,9 +290,7 @@ def truncate(server: S3) -> None:
 
 
 @pytest.mark.parametrize("size", [len(CONTENT), 1 << 20])
-def test_damage_is_found_when_an_object_is_truncated_behind_our_back(
-    own: S3, use: Use, tmp_path: Path, size: int
-) -> None:
+def test_damage_is_found_when_an_object_is_truncated(own: S3, use: Use, tmp_path: Path, size: int) -> None:
     (tmp_path / "source").write_bytes(CONTENT[:size])
     sha256 = hashlib.sha256(CONTENT[:size]).hexdigest()
     key = f"datasets/planes/{sha256[:12]}.zip"
@@ -255,9 +307,8 @@ def test_damage_is_found_when_an_object_is_truncated_behind_our_back(
 
 
 def test_damage_is_found_when_a_small_object_was_replaced(minio: S3, use: Use) -> None:
-    store = use(minio.bucket())
-    store.replace("models/planes/latest.json", b"1")
-    name, key = store.bucket.name, "models/planes/latest.json"
-    minio.client().put_object(name, key, io.BytesIO(b"2"), 1, metadata={"sha256": SHA256})
+    store, key = use(minio.bucket()), "models/planes/latest.json"
+    store.replace(key, b"1")
+    minio.put(store.bucket.name, key, b"2", sha256=SHA256)
     with pytest.raises(ObjectError, match=rf"{key}: its sha256 is \w{{64}}, but {SHA256}"):
         store.read(key)
