@@ -60,7 +60,6 @@ def get(*arguments: str) -> Any:
 
 
 def items(*arguments: str) -> list[Object]:
-    """Return the objects of a list."""
     found = get(*arguments)
     return list(found["items"]) if found else []
 
@@ -199,7 +198,6 @@ def supply_secrets(desk: Desk) -> None:
 
 
 def values_of(desk: Desk) -> dict[str, str]:
-    """Return what cluster.env says."""
     return cluster_env.read(desk.clone / cluster_env.PATH)
 
 

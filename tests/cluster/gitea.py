@@ -114,10 +114,8 @@ class Gitea:
 
 
 def stop() -> None:
-    """Take the forge away."""
     script("down", "--only", "forge")
 
 
 def start() -> None:
-    """Bring it back."""
     script("forge")

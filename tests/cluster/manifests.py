@@ -128,7 +128,6 @@ def storage(volumes: Path) -> Iterator[Object]:
 
 
 def main(folder: Path) -> None:
-    """Write all of them."""
     folder.mkdir(parents=True, exist_ok=True)
     write(folder, "cert-manager", cert_manager(folder.parent / "bin" / "render"))
     write(folder, "tekton-pipelines", tekton_pipelines())

@@ -35,7 +35,6 @@ def run_of(commit: str, seconds: float = 60) -> str:
 
 
 def revision_of(run: Object) -> str:
-    """Return the commit that a PipelineRun is for."""
     return next(str(each["value"]) for each in run["spec"]["params"] if each["name"] == "revision")
 
 

@@ -62,7 +62,6 @@ def started(said: str) -> str:
 
 
 def read(desk: Desk, key: str) -> str:
-    """Return an object of the store."""
     with opened(values_of(desk), "store") as store:
         return store.read(key).decode()
 
@@ -74,12 +73,10 @@ def pinned(desk: Desk) -> str:
 
 
 def revisions() -> set[str]:
-    """Return the commits that PipelineRuns are for."""
     return {revision_of(each) for each in items("pipelineruns", NAMESPACE)}
 
 
 def open_pulls(desk: Desk) -> list[Object]:
-    """Return the pull requests that wait for somebody."""
     found: list[Object] = desk.forge.ask("GET", f"{REPOSITORY}/pulls?state=open")
     return found
 

@@ -1,7 +1,6 @@
 """A copy of the project with a small dataset and the smoke preset, on which real `dvc` runs."""
 
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -9,7 +8,7 @@ from filelock import FileLock
 
 from runner.stages.registry import STAGES
 from runner.workspace import sha256_of
-from tests.support.projects import copy_project, set_params
+from tests.support.projects import Run, copy_project, set_params
 
 SMOKE = {
     "presets": {"train": "smoke"},
@@ -22,7 +21,7 @@ SMOKE = {
 
 @pytest.fixture(scope="session")
 def trained(
-    project: Path, environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory, worker_id: str
+    project: Path, environment: dict[str, str], run: Run, tmp_path_factory: pytest.TempPathFactory, worker_id: str
 ) -> Path:
     """A copy of the project after one `dvc repro`, which all workers share; tests must not change it."""
     base = tmp_path_factory.getbasetemp()
@@ -34,16 +33,13 @@ def trained(
             shutil.rmtree(copy, ignore_errors=True)  # of a worker that failed
             copy_project(project, copy, environment)
             set_params(copy, SMOKE)
-            done = subprocess.run(
-                ["dvc", "repro"], cwd=copy, env=environment, capture_output=True, text=True, check=False
-            )
+            done = run("dvc", "repro", cwd=copy)
             assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return copy
 
 
 @pytest.fixture
 def copy_of_trained(trained: Path, tmp_path: Path) -> Path:
-    """A trained project that a test may change."""
     return Path(shutil.copytree(trained, tmp_path / "flywheel", symlinks=True))
 
 

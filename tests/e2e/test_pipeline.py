@@ -39,9 +39,7 @@ def test_nothing_runs_when_repro_is_repeated(copy_of_trained: Path, run: Run) ->
     assert (plan.answer, plan.reasons) == ("nothing", {})
 
 
-def test_every_stage_gives_the_same_and_opens_no_connection_when_it_runs_again(
-    copy_of_trained: Path, trained: Path, run: Run, tmp_path: Path
-) -> None:
+def test_stages_repeat_and_open_no_connection(copy_of_trained: Path, trained: Path, run: Run, tmp_path: Path) -> None:
     (tmp_path / "hook").mkdir()
     (tmp_path / "hook" / "sitecustomize.py").write_text(WATCH)
     log = tmp_path / "network.log"

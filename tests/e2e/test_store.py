@@ -1,6 +1,5 @@
 """DVC's remote in the same bucket: what one clone pushed, another does not compute again."""
 
-import io
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -76,7 +75,7 @@ def test_every_object_comes_back_when_a_backup_is_restored(
     )
     _, store = pushed
     bucket, root = store["STORE_URI"].removeprefix("s3://"), server.client()
-    root.put_object(bucket, "datasets/kept/ä b.zip", io.BytesIO(b"x"), 1, metadata={"sha256": "0" * 64})
+    server.put(bucket, "datasets/kept/ä b.zip", b"x", sha256="0" * 64)
     root.make_bucket("restored")
     save, restore = lines[: saving + 1], [*lines[:saving], lines[restoring]]
     for commands, keys in ((save, store), (restore, server.environment("restored"))):

@@ -49,7 +49,6 @@ class Person:
         self.does("git", *IDENTITY, "commit", "-qm", message)
 
     def trains(self, message: str) -> None:
-        """Train, judge, publish and pin."""
         self.does("dvc", "repro")
         self.does("dvc", "push", "--run-cache")
         assert self.runner("gate").splitlines()[-1] == "passes"
@@ -76,7 +75,6 @@ class Annotator:
             self.truth[image.read_bytes()] = parse_boxes(text, CLASSES)
 
     def waiting(self) -> list[dict[str, Any]]:
-        """The tasks that nobody finished."""
         (found,) = self.server.ask("GET", "/api/projects/", params={"title": TITLE})["results"]
         options = {"project": found["id"], "fields": "all", "page_size": -1}
         tasks: list[dict[str, Any]] = self.server.ask("GET", "/api/tasks/", params=options)["tasks"]
@@ -101,7 +99,7 @@ def draw(folder: Path, pictures: int, seed: int) -> Path:
 def put(minio: S3, bucket: str, prefix: str, folder: Path) -> None:
     for file in folder.rglob("*"):
         if file.is_file():
-            minio.client().fput_object(bucket, f"{prefix}/{file.relative_to(folder)}", str(file))
+            minio.put(bucket, f"{prefix}/{file.relative_to(folder)}", file.read_bytes())
 
 
 def test_the_report_shows_the_round_when_the_wheel_turned_once(

@@ -46,9 +46,7 @@ def test_it_is_one_version_that_never_becomes_the_latest_when_published_twice(
     assert pin is not None and (pin.version, pin.commit, pin.map50) == ("1", "", "")
 
 
-def test_refused_when_it_does_not_find_boxes(
-    project: Path, tmp_path: Path, trained: Trained, run: Run, ultralytics: Any
-) -> None:
+def test_refused_when_it_segments(project: Path, tmp_path: Path, trained: Trained, run: Run, ultralytics: Any) -> None:
     ultralytics(SAVE, "yolo11n-seg.yaml", file := tmp_path / "yolo11n-seg.pt")
     command = ("python", "-m", "runner", "publish", "--baseline", str(file))
     done = run(*command, cwd=trained.folder, PYTHONPATH=str(project))

@@ -34,7 +34,6 @@ class Cluster:
         return self.rendered(*(path for path in applied if path not in ("gpu/overlays/fixed", "gpu/overlays/none")))
 
     def rendered(self, *paths: str) -> list[gitops.Manifest]:
-        """Return the objects of some leaves."""
         objects = [obj for path in paths for obj in self.leaf(path)]
         found = {(obj["kind"], obj["metadata"].get("namespace"), obj["metadata"]["name"]): obj for obj in objects}
         return sorted(found.values(), key=lambda obj: obj["kind"] != "Namespace")

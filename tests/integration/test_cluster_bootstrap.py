@@ -19,7 +19,6 @@ from tests.support import gitops
 from tests.support.apiserver import ApiServer
 from tests.support.forks import make_fork, push
 from tests.support.processes import meanwhile, until
-from tests.support.projects import Run
 
 ALPHA, V1 = "argoproj.io/v1alpha1", "operators.coreos.com/v1"
 SHARED = {key: gitops.SAMPLE[key] for key in ("REPO_URL", "PLATFORM_REVISION", "DETECTOR_REVISION")}
@@ -34,11 +33,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
 
 
 @pytest.fixture
-def folder(tmp_path: Path, run: Run, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A fork; kubectl is logged in to `server` where the test has one."""
     if "server" in request.fixturenames:
         monkeypatch.setenv("KUBECONFIG", str(request.getfixturevalue("server").kubeconfig))
-    return make_fork(tmp_path, gitops.SAMPLE, run, monkeypatch)
+    return make_fork(tmp_path, gitops.SAMPLE, monkeypatch)
 
 
 def an_object(version: str, kind: str, name: str = "any", **more: Any) -> dict[str, Any]:
@@ -86,13 +85,13 @@ def test_argocd_is_there_when_openshift_is_bootstrapped_twice(server: ApiServer,
 
 
 @pytest.mark.slow
-def test_what_is_missing_is_named_when_kubernetes_is_not_prepared(server: ApiServer, folder: Path, run: Run) -> None:
+def test_what_is_missing_is_named_when_kubernetes_is_not_prepared(server: ApiServer, folder: Path) -> None:
     cluster_env.merge(folder / cluster_env.PATH, gitops.OTHER | SHARED)
-    push(folder, run)
+    push(folder)
     with pytest.raises(ConfigError, match="flywheel-runner, flywheel-serving, flywheel-minio"):
         bootstrap(folder, "kubernetes", print)
     build_images(folder)
-    push(folder, run)
+    push(folder)
     with pytest.raises(ClusterError, match=r"the cluster lacks .*Tekton Pipelines"):
         bootstrap(folder, "kubernetes", print)
     singular = {"applications": "Application", "applicationsets": "ApplicationSet", "appprojects": "AppProject"}
@@ -126,19 +125,13 @@ MORE = "gitops/argocd/base/à new one.yaml"
     ],
 )
 def test_nothing_is_applied_when_argocd_would_read_something_else(
-    folder: Path,
-    run: Run,
-    monkeypatch: pytest.MonkeyPatch,
-    values: dict[str, str],
-    pushed: str,
-    file: str,
-    message: str,
+    folder: Path, monkeypatch: pytest.MonkeyPatch, values: dict[str, str], pushed: str, file: str, message: str
 ) -> None:
     """Values of cluster.env are changed and pushed to a branch, then a file is as it ships, or is new."""
     monkeypatch.setenv("PATH", without_kubectl())
     cluster_env.merge(folder / cluster_env.PATH, values)
     if pushed:
-        push(folder, run, pushed)
+        push(folder, pushed)
     if file:
         shipped = gitops.PROJECT / file
         (folder / file).write_text(shipped.read_text() if shipped.exists() else "kind: Application\n")

@@ -3,10 +3,8 @@
 No node is there: the test writes the statuses that controllers would, and stands for the tunnel to a pod.
 """
 
-import io
 import re
 import subprocess
-import zipfile
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -24,8 +22,9 @@ from tests.support.apiserver import ApiServer
 from tests.support.forks import make_fork, push
 from tests.support.pictures import BOX, encoded, gradient
 from tests.support.processes import meanwhile, until
-from tests.support.projects import Run, git
+from tests.support.projects import git
 from tests.support.s3 import S3, serving_s3
+from tests.support.trees import zip_tree
 
 pytestmark = pytest.mark.slow
 NAMESPACE, BUCKET, SERVICE = "flywheel-pipelines", "flyingthings", "minio.flywheel-minio.svc"
@@ -68,7 +67,7 @@ def an_object(version: str, kind: str, name: str, **content: Any) -> dict[str, A
 
 
 @pytest.fixture
-def fork(tmp_path: Path, server: ApiServer, store: S3, run: Run, monkeypatch: pytest.MonkeyPatch) -> Path:
+def fork(tmp_path: Path, server: ApiServer, store: S3, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A fork whose images are built and whose pipeline Argo CD has applied, and no run or model of another test."""
     monkeypatch.setenv("KUBECONFIG", str(server.kubeconfig))
     monkeypatch.setattr(cluster_tunnel, "tunnel", lambda *_: nullcontext(f"127.0.0.1:{store.port}"))
@@ -76,9 +75,9 @@ def fork(tmp_path: Path, server: ApiServer, store: S3, run: Run, monkeypatch: py
     for environment in ("dev", "baseline"):
         server.ask("DELETE", f"/apis/apps/v1/namespaces/flywheel-{environment}/deployments")
     store.client().remove_object(BUCKET, KEY)
-    clone = make_fork(tmp_path, VALUES, run, monkeypatch, "params.yaml", "conf", "dvc.yaml")
+    clone = make_fork(tmp_path, VALUES, monkeypatch, "params.yaml", "conf", "dvc.yaml")
     (clone / IMAGES).write_text((clone / IMAGES).read_text().replace("0" * 64, "1" * 64))
-    push(clone, run, "main", "platform")
+    push(clone, "main", "platform")
     return clone
 
 
@@ -86,14 +85,9 @@ def first_run_quickly(fork: Path, said: Said, **given: Any) -> None:
     first_run(fork, said.append, patience_s=60, pause_s=0.5, **given)
 
 
-def runs(server: ApiServer) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = server.ask("GET", RUNS)["items"]
-    return found
-
-
 def end(server: ApiServer, status: str) -> None:
     """Wait for a PipelineRun that has not ended, and end it as Tekton does."""
-    name = until(lambda: [each["metadata"]["name"] for each in runs(server) if "status" not in each])[0]
+    name = until(lambda: [each["metadata"]["name"] for each in server.items(RUNS) if "status" not in each])[0]
     condition = {"type": "Succeeded", "status": status, "reason": "Any", "message": f"Done: {status}"}
     server.ask("PATCH", f"{RUNS}/{name}", {"status": {"conditions": [condition]}})
 
@@ -116,10 +110,8 @@ def test_dataset_and_baseline_wait_for_a_push_when_they_are_given(
     for number in range(6):
         files |= {f"images/{number}.jpg": encoded(gradient(40 + number)), f"labels/{number}.txt": BOX.encode()}
     dataset, weights = fork.parent / "flyingthings.zip", fork.parent / "yolo11n.pt"
-    for path, content in ((dataset, files), (weights, {"archive/data.pkl": b"", "archive/version": b"3"})):
-        with zipfile.ZipFile(path, "w") as archive:
-            for name, data in content.items():
-                archive.writestr(name, data)
+    zip_tree(dataset, files)
+    zip_tree(weights, {"archive/data.pkl": b"", "archive/version": b"3"})
     monkeypatch.setattr(
         "runner.stages.export.export_stock", lambda _, __, out, **___: out.write_bytes(bright_model.read_bytes())
     )
@@ -133,7 +125,7 @@ def test_dataset_and_baseline_wait_for_a_push_when_they_are_given(
     assert {"models/yolo11n/1/manifest.json", "models/yolo11n/1/model.onnx"} <= there
     (key,) = (key for key in there if key.startswith("datasets/flyingthings/") and key.endswith(".zip"))
     assert f"store:{key}" in (fork / "params.yaml").read_text()
-    assert runs(server) == []  # nothing trains before it is on the branch
+    assert server.items(RUNS) == []  # nothing trains before it is on the branch
 
     command = str(error.value).splitlines()[-1].strip()
     done = subprocess.run(command, shell=True, cwd=fork, capture_output=True, text=True, check=False)
@@ -145,12 +137,12 @@ def test_dataset_and_baseline_wait_for_a_push_when_they_are_given(
         first_run_quickly(fork, said, dataset=str(dataset))  # the same again is nothing
 
 
-def test_dev_serves_when_a_run_ends_well(fork: Path, server: ApiServer, store: S3, run: Run) -> None:
+def test_dev_serves_when_a_run_ends_well(fork: Path, server: ApiServer, store: S3) -> None:
     def pin() -> None:
-        until(lambda: runs(server))
+        until(lambda: server.items(RUNS))
         write_pin(fork, "dev", Pin(MODEL, "0" * 64, "1", git(fork, "rev-parse", "HEAD"), "0.918"))
-        push(fork, run, "main")
-        store.client().put_object(BUCKET, KEY, io.BytesIO(b"{}"), 2)  # as publish does
+        push(fork, "main")
+        store.put(BUCKET, KEY, b"{}")  # as publish does
         roll_out(server, fork, "dev")
         end(server, "True")
 
@@ -159,7 +151,7 @@ def test_dev_serves_when_a_run_ends_well(fork: Path, server: ApiServer, store: S
         first_run_quickly(fork, said)
     served = f"dev serves {MODEL}: https://flywheel-dev.apps.example.com"
     assert said[-1] == served
-    (trained,) = runs(server)
+    (trained,) = server.items(RUNS)
     assert [line for line in said if trained["metadata"]["name"] in line]
     again: Said = []
     first_run_quickly(fork, again)
@@ -167,17 +159,17 @@ def test_dev_serves_when_a_run_ends_well(fork: Path, server: ApiServer, store: S
     store.client().remove_object(BUCKET, KEY)
     with meanwhile(lambda: end(server, "True")), pytest.raises(ClusterError, match="main does not pin dev"):
         first_run_quickly(fork, again)
-    assert len(runs(server)) == 2
+    assert len(server.items(RUNS)) == 2
 
 
 def test_one_run_is_started_when_nobody_did(fork: Path, server: ApiServer) -> None:
     with meanwhile(lambda: end(server, "False")), pytest.raises(ClusterError, match=r"^PipelineRun .*Done: False"):
         first_run_quickly(fork, [])
-    (failed,) = runs(server)
+    (failed,) = server.items(RUNS)
     assert {"name": "revision", "value": git(fork, "rev-parse", "HEAD")} in failed["spec"]["params"]
     with meanwhile(lambda: end(server, "True")), pytest.raises(ClusterError, match="main does not pin dev"):
         first_run_quickly(fork, [])  # whoever comes again has mended the cause of what ended before
-    assert len(runs(server)) == 2
+    assert len(server.items(RUNS)) == 2
 
 
 def test_what_is_missing_is_named_when_argocd_has_not_applied_it(fork: Path, server: ApiServer) -> None:
@@ -195,7 +187,7 @@ def test_nothing_is_trained_when_the_branch_has_other_inputs(fork: Path, server:
     params.write_text(params.read_text().replace("seed: 0", "seed: 1"))
     with pytest.raises(ConfigError, match=r"^params\.yaml differs from main of https://.*\n  git add params\.yaml &&"):
         first_run_quickly(fork, [])
-    assert runs(server) == []
+    assert server.items(RUNS) == []
 
 
 def test_a_model_is_served_when_every_pod_is_new_and_ready(fork: Path, server: ApiServer) -> None:
@@ -216,9 +208,7 @@ def test_a_model_is_served_when_every_pod_is_new_and_ready(fork: Path, server: A
     assert "0 of 1" in lacking()
 
 
-def test_the_store_is_refused_when_its_certificate_is_of_another(
-    server: ApiServer, store: S3, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_refused_when_its_certificate_is_another(server: ApiServer, store: S3, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KUBECONFIG", str(server.kubeconfig))
     no_service = r"^service/minio in flywheel-minio"
     with pytest.raises(ClusterError, match=no_service), cluster_tunnel.opened(VALUES, "store"):

@@ -120,7 +120,7 @@ def led_over(server: ApiServer) -> tuple[list[str], dict[str, str]]:
     paths = [f"/api/v1/namespaces/{name}/configmaps" for name in ("flywheel-minio", "elsewhere")]
     paths += [path.replace("api/v1", "apis/cert-manager.io/v1").replace("configmap", "certificate") for path in paths]
     paths.append(f"/apis/{RBAC}/namespaces/flywheel-minio/roles")
-    there = [obj["metadata"] for path in paths for obj in server.ask("GET", path)["items"]]
+    there = [obj["metadata"] for path in paths for obj in server.items(path)]
     tracked = {meta["name"]: meta["annotations"][TRACKING] for meta in there if TRACKING in meta.get("annotations", {})}
     return re.findall(r"^  (\w+ [\w-]+) in [\w-]+: (?:deleted|of an earlier)", "\n".join(said), re.MULTILINE), tracked
 
@@ -134,11 +134,11 @@ def test_applications_of_before_go_and_what_they_applied_stays_and_is_tracked(se
     assert told == [*applications, "AppProject platform", "ConfigMap left"]
     moved = {name: f"flywheel-{before[name]}" for name in ("minio", "model-old", "model")}
     assert tracked == {name: before[name] for name in ("other", "theirs", "kept", "others")} | moved
-    left = {kind: server.ask("GET", f"{ARGOCD}/{kind}s")["items"] for kind in ("application", "appproject")}
+    left = {kind: server.items(f"{ARGOCD}/{kind}s") for kind in ("application", "appproject")}
     assert [[each["metadata"]["name"] for each in found] for found in left.values()] == [
         *(["serving-desk"], ["default", "theirs"])
     ]
-    (serving,) = server.ask("GET", f"{ARGOCD}/applicationsets")["items"]
+    (serving,) = server.items(f"{ARGOCD}/applicationsets")
     assert serving["metadata"]["finalizers"] == ["orphan"]  # what the garbage collector does to its Applications
     assert led_over(server) == ([], tracked)
     # It was cut off: the Applications are gone.

@@ -28,7 +28,8 @@ LINES = [
 ]
 NOT_MADE = "flywheel-pipelines/argocd-webhook"  # unless there is an Argo CD whose key it shares
 ARGOCD, KEY = "/api/v1/namespaces/argocd/secrets", "webhook.github.secret"
-Secrets = dict[str, dict[str, str]]  # NAMESPACE/NAME → data
+Data = dict[str, str]
+Secrets = dict[str, Data]  # by NAMESPACE/NAME
 
 
 class Job:
@@ -51,8 +52,9 @@ class Job:
         return subprocess.run(command, env=self.environment(**given), capture_output=True, text=True, check=False)
 
     def found(self) -> list[dict[str, Any]]:
-        listed: list[dict[str, Any]] = self.server.ask("GET", "/api/v1/secrets")["items"]
-        return [each for each in listed if each["metadata"]["namespace"] in self.namespaces]
+        return [
+            each for each in self.server.items("/api/v1/secrets") if each["metadata"]["namespace"] in self.namespaces
+        ]
 
     def secrets(self) -> Secrets:
         return {
@@ -140,9 +142,7 @@ def kept_by_argocd(job: Job, **data: str) -> None:
         ({KEY: "b3RoZXI="}, None),
     ],
 )
-def test_both_have_the_key_when_argocd_had_no_other(
-    shared: Job, argocd: dict[str, str], ours: dict[str, str] | None
-) -> None:
+def test_both_have_the_key_when_argocd_had_no_other(shared: Job, argocd: Data, ours: Data | None) -> None:
     kept_by_argocd(shared, **argocd)
     done = shared.run()
     assert (done.returncode, f"{NOT_MADE}: {'made' if ours else 'not made: '}" in done.stdout) == (0, True)
@@ -172,9 +172,7 @@ def test_no_copy_is_made_when_somebody_changes_argocds_secret_meanwhile(
 
 
 @pytest.mark.parametrize(("account", "is_away", "said"), [("credentials", True, "refused"), ("someone", False, "403")])
-def test_nothing_is_made_when_the_api_server_is_away_or_refuses(
-    job: Job, account: str, is_away: bool, said: str
-) -> None:
+def test_nothing_is_made_when_the_api_is_away_or_refuses(job: Job, account: str, is_away: bool, said: str) -> None:
     job.server.kubectl("create", "serviceaccount", "someone", "--namespace", HOME)
     failed = job.run(account=account, port=free_port() if is_away else 0)
     assert failed.returncode == 1

@@ -39,7 +39,6 @@ def prepared(tmp_path: Path, store_of: Callable[[str], Store]) -> Prepare:
 
 @pytest.fixture
 def other(tmp_path: Path) -> Trained:
-    """A project with another model, which the gate passed."""
     other = Trained(tmp_path / "other", blind(), gate={"min_map50": 0.1, "min_boxes": 1})
     other.judge()
     return other
@@ -100,9 +99,8 @@ def test_the_newest_of_commits_is_the_latest_when_a_trial_publishes_at_once(
         for turn, each in enumerate(drive("race", "5", *(project.folder for project in projects))):
             model = f"race-{turn}"
             assert (set(each["statuses"]), each["seen"]["problems"]) == ({0}, [])
-            newest = [number for number in numbers(store, model) if read_version(store, model, number).may_be_latest][
-                -1
-            ]
+            found = [read_version(store, model, number) for number in numbers(store, model)]
+            newest = [version.number for version in found if version.may_be_latest][-1]
             assert each["seen"]["versions"] == list(range(1, len(projects) + 1))
             assert (each["seen"]["latest"], tagged_latest(minio, store, model)) == (newest, [newest])
     assert well(trained)

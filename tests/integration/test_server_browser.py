@@ -27,9 +27,7 @@ def try_out(browser: webdriver.Chrome, operation: str, file: Path, done: str) ->
     return answer
 
 
-def test_boxes_seen_when_tried_out_without_a_network(
-    browser: webdriver.Chrome, shared_data: Path, tmp_path: Path
-) -> None:
+def test_boxes_seen_when_tried_without_a_network(browser: webdriver.Chrome, shared_data: Path, tmp_path: Path) -> None:
     picture = shared_data / "same-picture" / "base.jpg"
     with running(tmp_path, MODEL_URI=str(shared_data / "planes-helis.onnx")) as server:
         browser.get(f"http://127.0.0.1:{server.port}/")

@@ -19,7 +19,6 @@ KEY = {"X-API-Key": "geheim"}
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory, bright_model: Path) -> Iterator[Server]:
-    """A server with small limits, and a key."""
     limits = {
         "MAX_PICTURE_BYTES": "100000",
         "MAX_PICTURE_PIXELS": "1000000",

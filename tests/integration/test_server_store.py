@@ -19,7 +19,6 @@ from tests.support.trees import write_tree
 
 @pytest.fixture
 def endpoint(s3: S3) -> tuple[str, Endpoint]:
-    """A bucket, and where it is."""
     environment = s3.bucket()
     return environment["STORE_URI"], endpoint_of_environment(environment)
 
@@ -71,9 +70,7 @@ def post(server: Server, count: int) -> set[int]:
     return {server.post("/detect", shade(100 + number)).status for number in range(count)}
 
 
-def test_requests_notice_nothing_when_the_store_comes_and_goes(
-    store: tuple[S3, dict[str, str]], tmp_path: Path
-) -> None:
+def test_requests_notice_nothing_when_the_store_is_away(store: tuple[S3, dict[str, str]], tmp_path: Path) -> None:
     s3, settings = store
     s3.stop(kill=True)
     with running(tmp_path, until="/healthz", **settings) as server:

@@ -1,6 +1,5 @@
 """Datasets onto every kind of store, also from a prefix of a bucket; and the stages' way back."""
 
-import io
 from pathlib import Path
 
 import pytest
@@ -32,9 +31,8 @@ def pictures(count: int) -> dict[str, bytes]:
 
 
 def put(server: S3, bucket: str, files: dict[str, bytes], prefix: str) -> None:
-    client = server.client()
     for name, content in files.items():
-        client.put_object(bucket.removeprefix("s3://"), f"{prefix}{name}", io.BytesIO(content), len(content))
+        server.put(bucket.removeprefix("s3://"), f"{prefix}{name}", content)
 
 
 @pytest.fixture
@@ -44,9 +42,7 @@ def bucket(s3: S3, use: Use, monkeypatch: pytest.MonkeyPatch) -> str:
     return use(s3.bucket()).uri
 
 
-def test_dataset_is_the_same_version_when_it_comes_from_a_prefix_a_zip_or_a_folder(
-    bucket: str, s3: S3, repository: Path, tmp_path: Path
-) -> None:
+def test_version_is_the_same_from_prefix_zip_or_folder(bucket: str, s3: S3, repository: Path, tmp_path: Path) -> None:
     files = pictures(60)
     put(s3, bucket, files, "incoming/planes/")
     put(s3, bucket, {"planes.zip": zip_tree(tmp_path / "planes.zip", files).read_bytes()}, "incoming/")
@@ -73,9 +69,7 @@ def test_dataset_is_the_same_version_when_it_comes_from_a_prefix_a_zip_or_a_fold
         (["images/\x01.png"], r"empty or with control characters, expected a plain relative path"),
     ],
 )
-def test_prefix_is_refused_when_its_names_could_do_harm(
-    minio: S3, use: Use, tmp_path: Path, names: list[str], message: str
-) -> None:
+def test_refused_when_names_could_do_harm(minio: S3, use: Use, tmp_path: Path, names: list[str], message: str) -> None:
     bucket = use(minio.bucket()).uri
     put(minio, bucket, {name: b"x" for name in names}, "incoming/")
     with pytest.raises(DatasetError, match=message):

@@ -63,17 +63,14 @@ class Bench:
         self.set(labels={"title": self.title}, dataset={"classes": ["airplane", "helicopter"]})
 
     def set(self, **params: Any) -> None:
-        """Edit params.yaml."""
         set_params(self.project, params)
 
     @property
     def store(self) -> Store:
-        """The store that the environment names."""
         return open_store(self.project)
 
     @property
     def params(self) -> str:
-        """The text of params.yaml."""
         return (self.project / "params.yaml").read_text(encoding="utf-8")
 
     @property
@@ -89,22 +86,18 @@ class Bench:
         return int(number)
 
     def tasks(self) -> list[dict[str, Any]]:
-        """All tasks, with annotations and predictions."""
         options = {"project": self.id, "fields": "all", "resolve_uri": "false", "page_size": -1}
         return list(self.label_studio.ask("GET", "/api/tasks/", params=options)["tasks"])
 
     def task(self, name: str) -> dict[str, Any]:
-        """The task of the picture with this name."""
         (found,) = [task for task in self.tasks() if task["data"].get("name") == name]
         return found
 
-    def draw(
-        self, task: int, *boxes: LabelledBox, cancelled: bool = False, changes: dict[str, Any] | None = None
-    ) -> int:
+    def draw(self, task: int, *boxes: LabelledBox, cancelled: bool = False, **changes: Any) -> int:
         """Annotate or skip a task as a person would, with changes of each region's value; return the annotation."""
         result = [region(box, SIZE, number) for number, box in enumerate(boxes)]
         for each in result:
-            each["value"] |= changes or {}
+            each["value"] |= changes
         content = {"result": result, "was_cancelled": cancelled, "lead_time": 2.5}
         made = self.label_studio.ask("POST", f"/api/tasks/{task}/annotations/", json=content)
         return int(made["id"])
@@ -115,7 +108,6 @@ class Bench:
         self.label_studio.ask("POST", f"/api/projects/{self.id}/import", files=files)
 
     def dataset(self) -> LabelledDataset:
-        """The version that params.yaml names."""
         folder = Path(tempfile.mkdtemp(dir=self.project))
         self.store.fetch(self.version, folder / "version.zip")
         shutil.unpack_archive(folder / "version.zip", folder / "files")

@@ -87,6 +87,9 @@ class ApiServer:
         """
         return json.loads(self._call(method, path, content))
 
+    def items(self, path: str) -> list[dict[str, Any]]:
+        return list(self.ask("GET", path)["items"])
+
     def _call(self, method: str, path: str, content: Any = None) -> bytes:
         body = None if content is None else json.dumps(content).encode()
         kind = "application/merge-patch+json" if method == "PATCH" else "application/json"
@@ -134,7 +137,6 @@ class ApiServer:
         return True
 
     def close(self) -> None:
-        """End the server."""
         for process in (self._process, self._etcd):
             stop(process, kill=True)  # nothing is kept
 

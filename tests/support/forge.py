@@ -27,9 +27,7 @@ class Forge:
 
     folder: Path  # of the bare repository
     write_token: str = "write-token"  # may push and open pull requests
-    read_token: str = "read-token"  # may fetch
     port: int = 0
-    away: bool = False  # answers everything with 503
     pulls: dict[str, dict[str, Any]] = field(default_factory=dict)  # by branch
     refusal: tuple[int, Any] | None = None  # answers each call of the API: a status with a JSON, or 302 and an address
     asked: list[tuple[str, str, str]] = field(default_factory=list)  # calls of the API: method, path with query, token
@@ -39,17 +37,12 @@ class Forge:
         """What cluster.env's REPO_URL is."""
         return f"http://127.0.0.1:{self.port}/{REPOSITORY}.git"
 
-    def git(self, *arguments: str) -> str:
-        """Run Git in the bare repository."""
-        return git(self.folder, *arguments)
-
 
 @contextmanager
 def serving_forge(folder: Path) -> Iterator[Forge]:
-    """Give a server of a bare repository."""
     forge = Forge(folder)
     for key in ("http.receivepack", "uploadpack.allowFilter", "uploadpack.allowAnySHA1InWant"):
-        forge.git("config", key, "true")
+        git(folder, "config", key, "true")
     with answering(_handler(forge)) as forge.port:
         yield forge
 
@@ -64,15 +57,11 @@ def _handler(forge: Forge) -> type[Handler]:
 
         def _handle(self) -> None:
             body = self.body()
-            if forge.away:
-                return self.answer(503, b"away")
             address = urlsplit(self.path)
             if address.path.startswith("/api/v3/"):
                 return self._api(address.path.removeprefix(f"/api/v3/repos/{REPOSITORY}/"), address.query, body)
-            if self._token() not in (forge.read_token, forge.write_token):
+            if self._token() != forge.write_token:
                 return self.answer(401, b"who are you?", WWW_Authenticate='Basic realm="git"')
-            if "git-receive-pack" in self.path and self._token() != forge.write_token:
-                return self.answer(403, b"this token may not push")
             return self._backend(address.path, address.query, body)
 
         def _backend(self, path: str, query: str, body: bytes) -> None:

@@ -1,16 +1,15 @@
 """A fork of the repository whose cluster.env is filled in, pushed to a remote that is a folder."""
 
-import os
 import shutil
 from pathlib import Path
 
 import pytest
 
 from tests.support import gitops
-from tests.support.projects import Run
+from tests.support.projects import git
 
 
-def make_fork(folder: Path, values: dict[str, str], run: Run, monkeypatch: pytest.MonkeyPatch, *more: str) -> Path:
+def make_fork(folder: Path, values: dict[str, str], monkeypatch: pytest.MonkeyPatch, *more: str) -> Path:
     """Make a clone and its remote, which Git takes for the one at REPO_URL; Git knows no other settings than these.
 
     `more` are files and folders of the project that the clone has beside gitops/ and .ci/.
@@ -37,21 +36,13 @@ def make_fork(folder: Path, values: dict[str, str], run: Run, monkeypatch: pytes
         ("add", "-A"),
         ("commit", "-qm", "filled in"),
     ):
-        done = run("git", *command, cwd=clone, **_now())
-        assert done.returncode == 0, done.stderr
-    push(clone, run, values["DETECTOR_REVISION"], values["PLATFORM_REVISION"])
+        git(clone, *command)
+    push(clone, values["DETECTOR_REVISION"], values["PLATFORM_REVISION"])
     return clone
 
 
-def push(clone: Path, run: Run, *revisions: str) -> None:
+def push(clone: Path, *revisions: str) -> None:
     """Commit what changed, and push it to branches: by default those of gitops.SAMPLE."""
-    names = revisions or (gitops.SAMPLE["DETECTOR_REVISION"], gitops.SAMPLE["PLATFORM_REVISION"])
-    run("git", "commit", "-qam", "changed", cwd=clone, **_now())
-    for name in names:
-        done = run("git", "push", "-qf", str(clone.parent / "remote"), f"HEAD:refs/heads/{name}", cwd=clone, **_now())
-        assert done.returncode == 0, done.stderr
-
-
-def _now() -> dict[str, str]:
-    """Return the settings of `make_fork`; `run` knows the environment of the session's start alone."""
-    return {name: value for name, value in os.environ.items() if name.startswith("GIT_CONFIG_") or name == "HOME"}
+    git(clone, "commit", "-qam", "changed", "--allow-empty")
+    for name in revisions or (gitops.SAMPLE["DETECTOR_REVISION"], gitops.SAMPLE["PLATFORM_REVISION"]):
+        git(clone, "push", "-qf", str(clone.parent / "remote"), f"HEAD:refs/heads/{name}")

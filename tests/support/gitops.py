@@ -82,12 +82,10 @@ class Leaf(NamedTuple):
     objects: list[Manifest]
 
     def of_kind(self, *kinds: str) -> Iterator[Manifest]:
-        """Yield the objects of some kinds."""
         yield from (obj for obj in self.objects if obj["kind"] in kinds)
 
 
 def load(path: Path) -> Manifest:
-    """Read one YAML document."""
     content: Manifest = yaml.safe_load(path.read_text(encoding="utf-8"))
     return content
 
@@ -162,7 +160,6 @@ def renderer() -> list[str]:
 
 
 def render(path: str, root: Path = GITOPS) -> Leaf:
-    """Render one leaf."""
     return Leaf(path, list(yaml.load_all(render_text(root / path), yaml.CSafeLoader)))
 
 
@@ -248,7 +245,6 @@ def environments(root: Path = GITOPS) -> list[str]:
 
 
 def leaf(path: str) -> Leaf:
-    """Return one leaf of the repository."""
     return next(leaf for leaf in leaves() if leaf.path == path)
 
 

@@ -42,7 +42,6 @@ def require() -> None:
 
 
 def make_base() -> None:
-    """Make the base image if there is none yet."""
     if BASE in buildah("images", "--format", "{{.Name}}").splitlines():
         return
     FOLDER.mkdir(parents=True, exist_ok=True)
@@ -92,10 +91,8 @@ class Container:
         return ["unshare", "--mount", "sh", "-euc", "\n".join(script), str(self.root), *command]
 
     def remove(self) -> None:
-        """Forget it."""
         buildah("rm", self._name)
 
 
 def containerfile(name: str) -> Path:
-    """Return the path of a Containerfile of the project."""
     return PROJECT / name / "Containerfile"

@@ -13,18 +13,15 @@ from typing import Any, Self
 
 import httpx
 
-from tests.support.processes import CACHE, free_port, start, stop, unavailable
+from tests.support.processes import CACHE, Restartable, free_port, start, unavailable
 
 HOME = CACHE / "label-studio"
 PROGRAM = HOME / "venv" / "bin" / "label-studio"
 
 
 @dataclass
-class LabelStudio:
-    """A server that runs until it is stopped, and again after `start`: same port, same data, same user.
-
-    It starts on a copy of an empty database, since making one takes 40 s and more.
-    """
+class LabelStudio(Restartable):
+    """A server that starts on a copy of an empty database, since making one takes 40 s and more."""
 
     folder: Path
     port: int = 0
@@ -32,7 +29,6 @@ class LabelStudio:
     password: str = field(default_factory=lambda: secrets.token_hex(16), repr=False)
     guarded: bool = False  # refuses to call private addresses, as it does by default
     settings: dict[str, str] = field(default_factory=dict, repr=False)  # instead of those of the tests
-    process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
@@ -55,11 +51,6 @@ class LabelStudio:
         options["seconds"] = 300  # a machine that is busy takes longer than start's own limit
         self.process = start(command, self.folder / "log", self._answers, cwd=self.folder, **options)
         return self
-
-    def stop(self, *, kill: bool = False) -> None:
-        """End it; `kill` gives it no time to finish anything."""
-        stop(self.process, kill=kill)
-        self.process = None
 
     def _answers(self) -> bool:
         try:

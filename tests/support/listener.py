@@ -25,6 +25,11 @@ def tekton_program() -> str:
     return program("tekton", "`make tekton` builds it (needs Go)")
 
 
+def signature(body: bytes, secret: str = SECRET) -> str:
+    """Return what GitHub sends beside a body that it signs."""
+    return f"sha256={hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()}"
+
+
 @dataclass
 class Listener:
     """The sink, and where it writes what it creates."""
@@ -41,7 +46,7 @@ class Listener:
         sent: dict[str, str | None] = {
             "Content-Type": "application/json",
             "X-GitHub-Event": "push",
-            "X-Hub-Signature-256": f"sha256={hmac.new(SECRET.encode(), body, hashlib.sha256).hexdigest()}",
+            "X-Hub-Signature-256": signature(body),
         }
         sent |= {name.replace("_", "-"): value for name, value in headers.items()}
         request = urllib.request.Request(
@@ -58,7 +63,6 @@ class Listener:
 
 @contextmanager
 def listening(rendered: list[Manifest], folder: Path) -> Iterator[Listener]:
-    """Give a listener for rendered objects."""
     secret = {"apiVersion": "v1", "kind": "Secret", "stringData": {"secret": SECRET}}
     secret["metadata"] = {"name": "webhook", "namespace": "flywheel-pipelines"}
     file = folder / "rendered.yaml"

@@ -62,17 +62,14 @@ class OpenShift:
         return self.server.apply(objects, "--validate=strict", refused=True).stderr
 
     def get(self, kind: str, name: str) -> Manifest:
-        """Return an object as the server keeps it."""
         found: Manifest = self.server.ask("GET", f"{path(kind)}/{name}")
         return found
 
     def list(self, kind: str) -> list[Manifest]:
         """Return the objects of a kind beside the machines."""
-        found: list[Manifest] = self.server.ask("GET", path(kind))["items"]
-        return found
+        return self.server.items(path(kind))
 
     def merge(self, kind: str, name: str, content: Manifest) -> None:
-        """Change an object as its owner does."""
         self.server.ask("PATCH", f"{path(kind)}/{name}", content)
 
     def install(self, values: dict[str, str]) -> None:

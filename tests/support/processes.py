@@ -84,6 +84,17 @@ def stop(process: subprocess.Popen[Any] | None, *, kill: bool = False) -> None:
         process.wait()
 
 
+class Restartable:
+    """A server that a test may end, and start again: same port, same data, same user."""
+
+    process: subprocess.Popen[bytes] | None = None
+
+    def stop(self, *, kill: bool = False) -> None:
+        """End it; `kill` gives it no time to finish anything."""
+        stop(self.process, kill=kill)
+        self.process = None
+
+
 def until(ask: Callable[[], Answer], seconds: float = 60, *, pause_s: float = 0.1) -> Answer:
     """Return an answer once it is true; fail after that many seconds."""
     end = time.monotonic() + seconds

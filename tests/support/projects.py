@@ -30,7 +30,6 @@ def copy_project(source: Path, target: Path, environment: dict[str, str]) -> Pat
 
 
 def set_params(project: Path, changes: dict[str, Any]) -> None:
-    """Change values of params.yaml as an editor would."""
     yaml = YAML()
     params = yaml.load(project / "params.yaml")
 
@@ -78,6 +77,5 @@ class Repository:
 
 
 def git(folder: Path, *arguments: str) -> str:
-    """Run Git in a folder; return what it prints."""
     done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True)
     return done.stdout.strip()

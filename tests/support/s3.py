@@ -1,9 +1,9 @@
 """Real S3 servers on loopback: MinIO, which `make minio` installs, and rclone, which comes with the extra `dev`."""
 
 import contextlib
+import io
 import os
 import secrets
-import subprocess
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -20,15 +20,15 @@ from urllib3.exceptions import HTTPError
 
 from runner.store.s3 import S3Store
 from tests.support.certificates import certificate
-from tests.support.processes import free_port, program, start, stop
+from tests.support.processes import Restartable, free_port, program, start
 
 NAMES = ("minio", "rclone")
 Use = Callable[[dict[str, str]], S3Store]  # lets the environment name a bucket
 
 
 @dataclass
-class S3:
-    """A server that runs until it is stopped, and again after `start`: same port, same data, same user."""
+class S3(Restartable):
+    """A server of one of NAMES, on a free port."""
 
     name: str
     folder: Path
@@ -36,7 +36,6 @@ class S3:
     port: int = 0
     user: str = field(default_factory=lambda: f"root{secrets.token_hex(6)}")
     password: str = field(default_factory=lambda: secrets.token_hex(16), repr=False)
-    process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
@@ -50,11 +49,9 @@ class S3:
 
     @property
     def data(self) -> Path:
-        """The folder of its buckets."""
         return self.folder / "data"
 
     def start(self) -> Self:
-        """Begin, on a free port the first time."""
         self.data.mkdir(parents=True, exist_ok=True)
         self.port = self.port or free_port()
         address = f"127.0.0.1:{self.port}"
@@ -69,11 +66,6 @@ class S3:
         self.process = start([self.program, *command], log, self._answers, cwd=self.folder, env=env)
         return self
 
-    def stop(self, *, kill: bool = False) -> None:
-        """End it; `kill` gives it no time to finish anything."""
-        stop(self.process, kill=kill)
-        self.process = None
-
     def _answers(self) -> bool:
         try:
             self.client(retries=False).list_buckets()
@@ -82,16 +74,18 @@ class S3:
         return True
 
     def client(self, *, retries: bool = True) -> Minio:
-        """A bare client of the root user."""
         tls = self.certificate.exists()
         trust = str(self.certificate) if tls else None
         pool = PoolManager(retries=None if retries else False, timeout=10, ca_certs=trust)
         return Minio(urlsplit(self.url).netloc, self.user, self.password, secure=tls, http_client=pool)
 
     def admin(self) -> MinioAdmin:
-        """A client of MinIO's administration."""
         provider = StaticProvider(self.user, self.password)
         return MinioAdmin(endpoint=urlsplit(self.url).netloc, credentials=provider, secure=False)
+
+    def put(self, bucket: str, key: str, content: bytes, **metadata: str) -> None:
+        """Write an object as the root user."""
+        self.client().put_object(bucket, key, io.BytesIO(content), len(content), metadata=metadata)
 
     def environment(self, bucket: str) -> dict[str, str]:
         """What names a bucket to us, to DVC and to the model server, as the root user."""

@@ -119,11 +119,9 @@ class Trained:
         (self.folder / "dvc.lock").write_text("schema: '2.0'\n")
 
     def judge(self) -> Verdict:
-        """Ask the gate."""
         with chdir(self.folder):
             return gate(self.folder)
 
     def publish(self) -> PublishResult:
-        """Publish the model that the gate judged."""
         with chdir(self.folder), releasing(self.folder) as release:
             return publish(open_store(self.folder), release)

@@ -22,7 +22,6 @@ def zip_tree(path: Path, files: Mapping[str, bytes | str]) -> Path:
 
 
 def read_tree(folder: Path) -> dict[str, bytes]:
-    """Read all files below a folder."""
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 

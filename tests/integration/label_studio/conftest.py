@@ -24,7 +24,6 @@ def bucket_bench(
 
 @pytest.fixture(params=["bench", "bucket_bench"])
 def either_bench(request: pytest.FixtureRequest) -> Bench:
-    """Each in turn."""
     bench: Bench = request.getfixturevalue(request.param)
     return bench
 

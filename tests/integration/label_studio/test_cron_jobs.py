@@ -18,7 +18,6 @@ from tests.support.projects import IDENTITY, copy_project
 
 
 def container(name: str) -> dict[str, Any]:
-    """The container of a CronJob of the OpenShift overlay."""
     (job,) = [
         obj for obj in leaf("label-studio/overlays/openshift").of_kind("CronJob") if obj["metadata"]["name"] == name
     ]

@@ -74,10 +74,8 @@ def test_nothing_is_written_when_it_dies_in_a_pull(
 
 
 @pytest.mark.parametrize("cut", ["before", "during", "answer", "504"])
-def test_nothing_is_doubled_when_it_dies_in_a_push(
-    dying: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cut: Cut
-) -> None:
-    captured = [picture(tmp_path / f"{number}.jpg", number).read_bytes() for number in range(COUNT)]
+def test_nothing_is_doubled_when_it_dies_in_a_push(dying: Bench, monkeypatch: pytest.MonkeyPatch, cut: Cut) -> None:
+    captured = [picture(dying.project / "one.jpg", number).read_bytes() for number in range(COUNT)]
     kept = {keep_capture(dying.store.uri, 0.5, data=data, size=(64, 48)) for data in captured}
     die(dying, "POST /api/projects/[0-9]+/import$", 2, cut, push_captures, monkeypatch)
     assert len(dying.tasks()) in {"before": (3,), "during": (3, 6)}.get(cut, (6,))
@@ -88,10 +86,10 @@ def test_nothing_is_doubled_when_it_dies_in_a_push(
 
 
 @pytest.mark.parametrize("cut", ["during", "answer"])
-def test_nothing_is_doubled_when_it_dies_in_an_import(
-    dying: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cut: Cut
-) -> None:
-    source = str(labelled(tmp_path / "first", {f"{number}.jpg": "0 0.5 0.5 0.25 0.25\n" for number in range(COUNT)}))
+def test_nothing_is_doubled_when_it_dies_in_an_import(dying: Bench, monkeypatch: pytest.MonkeyPatch, cut: Cut) -> None:
+    source = str(
+        labelled(dying.project / "first", {f"{number}.jpg": "0 0.5 0.5 0.25 0.25\n" for number in range(COUNT)})
+    )
     call = "POST /api/projects/[0-9]+/import$"
     die(dying, call, 2, cut, lambda project: import_pictures(source, project=project), monkeypatch)
     import_pictures(source, project=dying.project)

@@ -21,7 +21,6 @@ from tests.support.pictures import turned
 
 @pytest.fixture
 def started(bench: Bench, tmp_path: Path) -> Bench:
-    """A bench with three pictures to label."""
     return start(bench, tmp_path)
 
 
@@ -73,9 +72,9 @@ def test_the_newest_counts_when_a_task_was_annotated_twice(started: Bench) -> No
 
 def test_nothing_is_written_when_annotations_are_invalid(started: Bench) -> None:
     tasks = [started.task(f"000{number}.jpg")["id"] for number in range(3)]
-    started.draw(tasks[0], LabelledBox("airplane", (0.55, 0.5, 0.3, 0.2)), changes={"rotation": 30})
+    started.draw(tasks[0], LabelledBox("airplane", (0.55, 0.5, 0.3, 0.2)), rotation=30)
     wrong = [started.draw(tasks[1], LabelledBox("submarine", AIRPLANE.xywhn))]
-    wrong.append(started.draw(tasks[2], AIRPLANE, changes={"rectanglelabels": []}))
+    wrong.append(started.draw(tasks[2], AIRPLANE, rectanglelabels=[]))
     started.set(labels={"rotated": "refuse"})
     refused(
         started, rf"\(3\):\n.*task={tasks[0]}: .*30 degrees.*\n.*{tasks[1]}: .*'submarine'.*\n.*{tasks[2]}: .*0 lab"
@@ -245,9 +244,7 @@ def test_nothing_is_written_when_a_picture_cannot_be_fetched(started: Bench, ima
     refused(started, message)
 
 
-def test_the_export_is_made_again_when_somebody_draws_meanwhile(
-    started: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_export_is_repeated_when_somebody_draws_meanwhile(started: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """Counts, export and counts again never agree while each call finds another annotation."""
     task = started.task("0000.jpg")["id"]
     calls = [f"GET /api/projects/{started.id}", f"GET /api/projects/{started.id}/export"]

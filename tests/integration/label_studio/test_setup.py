@@ -139,13 +139,11 @@ def test_somebody_is_told_when_a_picture_is_annotated(
 
 
 @pytest.mark.filterwarnings("ignore:The `parse_obj` method is deprecated")  # Label Studio's client calls it
-def test_either_token_is_taken_when_it_is_valid(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, label_studio: LabelStudio
-) -> None:
-    monkeypatch.setenv("LABEL_STUDIO_API_KEY", label_studio.personal_token())
+def test_either_token_is_taken_when_it_is_valid(bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("LABEL_STUDIO_API_KEY", bench.label_studio.personal_token())
     assert "is set up" in set_up(bench.project)
     assert "1 new tasks" in import_pictures(str(pictures(tmp_path / "new", 1)), project=bench.project)
-    monkeypatch.setenv("LABEL_STUDIO_API_KEY", label_studio.token)
+    monkeypatch.setenv("LABEL_STUDIO_API_KEY", bench.label_studio.token)
     assert "nothing to change" in set_up(bench.project)
 
 

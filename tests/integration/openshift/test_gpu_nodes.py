@@ -13,13 +13,14 @@ from tests.support.openshift import OpenShift, controllers
 from tests.support.processes import until
 
 pytestmark = pytest.mark.slow
+Objects = dict[str, Manifest]  # by kind
 GROUPS = ("machine.openshift.io/", "autoscaling.openshift.io/")
 LIMITS = "machine.openshift.io/cluster-api-autoscaler-node-group-"
 TO_DELETE = {"machine.openshift.io/delete-machine": "true"}  # the autoscaler marks the machine that goes
 
 
 @pytest.fixture(scope="module")
-def objects(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Manifest]:
+def objects(tmp_path_factory: pytest.TempPathFactory) -> Objects:
     """What GPU=autoscaled applies of OpenShift's kinds, by kind."""
     root = gitops.copy_with(gitops.SAMPLE, tmp_path_factory.mktemp("fork"))
     rendered = gitops.render("gpu/overlays/autoscaled", root).objects
@@ -27,24 +28,20 @@ def objects(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Manifest]:
 
 
 @pytest.fixture(scope="module")
-def openshift(tmp_path_factory: pytest.TempPathFactory, objects: dict[str, Manifest]) -> Iterator[OpenShift]:
+def openshift(tmp_path_factory: pytest.TempPathFactory, objects: Objects) -> Iterator[OpenShift]:
     """A cluster to which they were applied."""
     with controllers(tmp_path_factory.mktemp("openshift"), gitops.SAMPLE) as it:
         it.apply(list(objects.values()))
         yield it
 
 
-def test_no_warning_is_given_when_openshift_admits_the_gpu_nodes(
-    openshift: OpenShift, objects: dict[str, Manifest]
-) -> None:
+def test_no_warning_is_given_when_openshift_admits_the_gpu_nodes(openshift: OpenShift, objects: Objects) -> None:
     """Its webhooks warn of fields that they do not know, and of what keeps a machine from joining the cluster."""
     assert openshift.apply(list(objects.values()), "--dry-run=server") == ""
 
 
 @pytest.mark.parametrize("kind", ["MachineSet", "ClusterAutoscaler", "MachineAutoscaler"])
-def test_nothing_differs_when_openshift_has_written_its_defaults(
-    openshift: OpenShift, objects: dict[str, Manifest], kind: str
-) -> None:
+def test_nothing_differs_when_openshift_writes_its_defaults(openshift: OpenShift, objects: Objects, kind: str) -> None:
     """Argo CD would put it back for ever: a field more matters inside of a list alone, which it compares as one."""
     ours = objects[kind]
     assert list(differences(ours, openshift.get(kind, ours["metadata"]["name"]))) == []
@@ -63,29 +60,18 @@ def differences(ours: Any, live: Any, where: str = "") -> Iterator[str]:
     ("kind", "path", "value", "message"),
     [
         ("MachineSet", "template/spec/providerSpec/value/ami", {}, "expected providerSpec.ami.id to be populated"),
-        ("MachineSet", "selector/matchLabels/x", "y", "selector` does not match template `labels`"),
         ("MachineSet", "template/spec/taint", [], "unknown field .*taint"),
         ("ClusterAutoscaler", "scaleDown/utilizationThreshold", "0.0", "must be a value between 0 and 1"),
-        ("ClusterAutoscaler", "scaleDown/unneededTime", "ten minutes", "ScaleDown.UnneededTime"),
-        ("ClusterAutoscaler", "resourceLimits/gpus/0/min", 2, "Max must be greater than or equal to Min"),
         ("MachineAutoscaler", "minReplicas", 2, "max replicas must be greater than or equal to min"),
     ],
 )
 def test_it_is_refused_when_it_is_spoilt(
-    openshift: OpenShift, objects: dict[str, Manifest], kind: str, path: str, value: Any, message: str
+    openshift: OpenShift, objects: Objects, kind: str, path: str, value: Any, message: str
 ) -> None:
     assert re.search(message, openshift.refusal([changed(objects[kind], path, value)]))
 
 
-def test_a_cluster_autoscaler_is_refused_when_its_name_is_another(
-    openshift: OpenShift, objects: dict[str, Manifest]
-) -> None:
-    assert 'only "default"' in openshift.refusal([objects["ClusterAutoscaler"] | {"metadata": {"name": "flywheel"}}])
-
-
-def test_a_warning_is_given_when_a_field_of_the_instance_is_not_known(
-    openshift: OpenShift, objects: dict[str, Manifest]
-) -> None:
+def test_a_warning_is_given_when_a_field_of_the_instance_is_not_known(openshift: OpenShift, objects: Objects) -> None:
     spoilt = changed(objects["MachineSet"], "template/spec/providerSpec/value/instance", "g4dn.xlarge")
     assert "instance" in openshift.apply([spoilt], "--dry-run=server")
 
@@ -96,14 +82,12 @@ def changed(obj: Manifest, path: str, value: Any) -> Manifest:
     *parents, last = path.split("/")
     inner = changed["spec"]
     for key in parents:
-        inner = inner[int(key) if isinstance(inner, list) else key]
+        inner = inner[key]
     inner[last] = value
     return changed
 
 
-def test_a_machine_comes_and_goes_when_the_autoscaler_scales(
-    openshift: OpenShift, objects: dict[str, Manifest]
-) -> None:
+def test_a_machine_comes_and_goes_when_the_autoscaler_scales(openshift: OpenShift, objects: Objects) -> None:
     """It never becomes a node: there is no AWS that would start it."""
     ours = objects["MachineSet"]
     name = ours["metadata"]["name"]
@@ -128,9 +112,7 @@ def replicas(openshift: OpenShift, name: str) -> int:
     return int(openshift.get("MachineSet", name).get("status", {}).get("replicas", 0))
 
 
-def test_the_autoscaler_keeps_our_limits_when_its_operator_deploys_it(
-    openshift: OpenShift, objects: dict[str, Manifest]
-) -> None:
+def test_the_autoscaler_keeps_our_limits_when_its_operator_deploys_it(openshift: OpenShift, objects: Objects) -> None:
     spec = objects["ClusterAutoscaler"]["spec"]
     name = f"cluster-autoscaler-{objects['ClusterAutoscaler']['metadata']['name']}"
     until(lambda: name in [each["metadata"]["name"] for each in openshift.list("Deployment")])
@@ -153,9 +135,7 @@ def test_the_autoscaler_keeps_our_limits_when_its_operator_deploys_it(
     assert [each for each in container["args"] if each.startswith("--gpu-total=")] == [total]
 
 
-def test_the_node_group_keeps_its_limits_when_argocd_applies_it_again(
-    openshift: OpenShift, objects: dict[str, Manifest]
-) -> None:
+def test_the_node_group_keeps_its_limits_when_argocd_applies_it_again(openshift: OpenShift, objects: Objects) -> None:
     """The autoscaler reads them off the MachineSet, where its operator puts those of the MachineAutoscaler."""
     scaler, name = objects["MachineAutoscaler"]["spec"], objects["MachineSet"]["metadata"]["name"]
     limits = {f"{LIMITS}min-size": str(scaler["minReplicas"]), f"{LIMITS}max-size": str(scaler["maxReplicas"])}

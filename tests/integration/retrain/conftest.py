@@ -32,8 +32,7 @@ class Namespace:
         self.server.apply(objects)
 
     def list(self, kind: str) -> list[Manifest]:
-        found: list[Manifest] = self.server.ask("GET", path(kind))["items"]
-        return found
+        return self.server.items(path(kind))
 
     def names(self, kind: str) -> set[str]:
         return {each["metadata"]["name"] for each in self.list(kind)}
@@ -46,7 +45,6 @@ class Namespace:
         self.server.ask("PATCH", f"{path(kind)}/{name}/status", {"status": status})
 
     def delete(self, kind: str, name: str) -> None:
-        """Remove an object at once."""
         self.server.ask("DELETE", f"{path(kind)}/{name}", FORCED)
 
 

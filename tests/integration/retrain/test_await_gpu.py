@@ -38,16 +38,13 @@ def probe(namespace: Namespace, but: str = "") -> str:
 
 
 def let_run(namespace: Namespace, name: str = PROBE) -> None:
-    """Give a Pod a node, and let it run there."""
     target = {"apiVersion": "v1", "kind": "Node", "name": "gpu-node"}
     binding = {"apiVersion": "v1", "kind": "Binding", "metadata": {"name": name}, "target": target}
     namespace.server.ask("POST", f"{path('pods')}/{name}/binding", binding)
     namespace.set_status("pods", name, {"phase": "Running"})
 
 
-def test_the_probe_is_removed_when_the_gpu_came(
-    namespace: Namespace, login: Login, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_probe_goes_when_a_gpu_came(namespace: Namespace, login: Login, capsys: pytest.CaptureFixture[str]) -> None:
     def come() -> None:
         probe(namespace)
         for status in ({"conditions": [NO_NODE]}, {"conditions": [], "containerStatuses": [NO_IMAGE]}):
@@ -64,9 +61,7 @@ def test_the_probe_is_removed_when_the_gpu_came(
 
 @pytest.mark.parametrize("timeout", ["0h", "1s"])
 @pytest.mark.parametrize("hard", [None, "0"], ids=["no quota", "a quota that lets no GPU be had"])
-def test_the_cpu_is_a_fallback_when_no_gpu_came(
-    namespace: Namespace, login: Login, timeout: str, hard: str | None
-) -> None:
+def test_the_cpu_is_used_when_no_gpu_came(namespace: Namespace, login: Login, timeout: str, hard: str | None) -> None:
     if hard is not None:
         quota(namespace, hard=hard, used="0")
         time.sleep(1)  # until admission knows it

@@ -117,9 +117,7 @@ def test_kubectl_is_asked_when_this_is_no_pod(namespace: Namespace, tmp_path: Pa
     ids=["missing", "no right", "no login", "nobody answers"],
     indirect=["kubeconfig"],
 )
-def test_what_kubectl_says_is_told_when_it_fails(
-    tmp_path: Path, kubeconfig: None, kind: type[Exception], said: str
-) -> None:
+def test_kubectl_is_quoted_when_it_fails(tmp_path: Path, kubeconfig: None, kind: type[Exception], said: str) -> None:
     with pytest.raises(ClusterError, match=said) as caught:
         Cluster(tmp_path / "no account").get(f"{PODS}/p")
     assert type(caught.value) is kind

@@ -45,7 +45,6 @@ class Bench(Repository):
         self.leave(params=FILES["params.yaml"])
 
     def revert(self) -> str:
-        """Take the bot's commit back."""
         self.follow()
         return self.commit("Revert", **{name: FILES[name] for name in BOT_FILES})
 
@@ -71,7 +70,6 @@ class Bench(Repository):
         return pin(run, self.store, "things", 1, mode=mode, pause=pause)
 
     def pinned(self) -> str | None:
-        """Return the version that main pins to dev."""
         with cloned(self.url, "main") as clone:
             found = read_pin(clone, "dev")
         return found.version if found else None
@@ -215,9 +213,7 @@ def test_a_branch_is_proposed_when_main_is_protected(bench: Bench) -> None:
 @pytest.mark.parametrize(
     ("passed", "deploy", "is_proposed"), [(True, True, True), (True, False, False), (False, True, False)]
 )
-def test_staging_is_proposed_when_asked_for_and_passed(
-    bench: Bench, passed: bool, deploy: bool, is_proposed: bool
-) -> None:
+def test_staging_is_proposed_when_asked_and_passed(bench: Bench, passed: bool, deploy: bool, is_proposed: bool) -> None:
     bench.put(1, passed=passed, deploy=deploy)
     said = propose_for_staging(bench.url, "main", bench.store, "things", 1)
     assert ("branch flywheel/staging is pushed" in said) is is_proposed

@@ -11,7 +11,7 @@ from runner.cluster.start import BusyError, start
 from tests.integration.retrain.conftest import Login, Namespace
 from tests.support import gitops
 from tests.support.forks import make_fork
-from tests.support.projects import Run
+from tests.support.projects import git
 
 SHA = "0d1a26e67d8f5eaf1f6ba5c57fc3c7d91ac0fd1c"
 
@@ -48,11 +48,10 @@ def test_the_branchs_head_is_trained_when_nothing_else_is_said(
     namespace: Namespace,
     login: Login,
     tmp_path: Path,
-    run: Run,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    fork = make_fork(tmp_path, gitops.SAMPLE, run, monkeypatch, "params.yaml", "conf")
+    fork = make_fork(tmp_path, gitops.SAMPLE, monkeypatch, "params.yaml", "conf")
     monkeypatch.chdir(fork)
     account = login("starter").account
     assert account
@@ -60,9 +59,8 @@ def test_the_branchs_head_is_trained_when_nothing_else_is_said(
     monkeypatch.setenv("KUBECONFIG", str(kubeconfig))
     assert main(["retrain", "NUM_EPOCHS=3", "GPU_TIMEOUT=5m", "GPU=N"]) == 0
     (trial,) = namespace.list("pipelineruns")
-    revision = run("git", "rev-parse", "HEAD", cwd=fork).stdout.strip()
     asked = {"overrides": '["train.epochs=3"]', "gpu": "off", "gpu-timeout": "5m"}
-    assert params_of(trial) == {"revision": revision} | asked
+    assert params_of(trial) == {"revision": git(fork, "rev-parse", "HEAD")} | asked
     assert "train.epochs=3: published, never pinned" in capsys.readouterr().out
     assert main(["retrain"]) == 0
     there = namespace.names("pipelineruns")

@@ -37,9 +37,9 @@ def test_a_value_reaches_the_run_as_it_is_when_it_has_quotes_and_variables(templ
 
 
 @pytest.fixture
-def fork(tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> Path:
+def fork(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A clone with a remote, as a data scientist has it."""
-    clone = make_fork(tmp_path, gitops.SAMPLE, run, monkeypatch, "params.yaml", "conf")
+    clone = make_fork(tmp_path, gitops.SAMPLE, monkeypatch, "params.yaml", "conf")
     monkeypatch.chdir(clone)
     for name in ("REPO_URL", "GITHUB_TOKEN", "GITHUB_API_URL", "GITHUB_REPOSITORY"):
         monkeypatch.delenv(name, raising=False)
