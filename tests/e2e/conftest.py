@@ -1,5 +1,3 @@
-"""A copy of the project with a small dataset and the smoke preset, on which real `dvc` runs."""
-
 import shutil
 from pathlib import Path
 

@@ -1,5 +1,3 @@
-"""The whole pipeline on the smoke preset, through real `dvc`."""
-
 import shutil
 from pathlib import Path
 

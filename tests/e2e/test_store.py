@@ -1,5 +1,3 @@
-"""DVC's remote in the same bucket: what one clone pushed, another does not compute again."""
-
 import shutil
 import subprocess
 from collections.abc import Iterator

@@ -1,5 +1,3 @@
-"""`bootstrap` against Kubernetes' own API server and a real Git remote."""
-
 import json
 import shutil
 from collections.abc import Iterator

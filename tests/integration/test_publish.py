@@ -1,5 +1,3 @@
-"""publish into a folder and real S3 servers: killed after any request, and several at once."""
-
 import contextlib
 import threading
 from collections.abc import Callable

@@ -1,5 +1,3 @@
-"""What the server refuses, and how: early, in words, and without touching the disk."""
-
 import contextlib
 import json
 import signal

@@ -1,5 +1,3 @@
-"""The server as its users see it: pictures and videos in, boxes out."""
-
 import io
 import json
 from typing import Any

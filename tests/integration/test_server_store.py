@@ -1,5 +1,3 @@
-"""The model server on real S3 servers: what it reads and writes, and what the store's absence means to requests."""
-
 import hashlib
 import json
 from collections.abc import Iterator

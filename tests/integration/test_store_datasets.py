@@ -1,5 +1,3 @@
-"""Datasets onto every kind of store, also from a prefix of a bucket; and the stages' way back."""
-
 from pathlib import Path
 
 import pytest

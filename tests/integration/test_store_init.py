@@ -1,5 +1,3 @@
-"""`store init`: once, again, after changes; and what each of its users can do, and nothing else."""
-
 import io
 import json
 import re

@@ -1,5 +1,3 @@
-"""`store verify` on every kind of store: what was published is well, what was damaged is named."""
-
 import hashlib
 import json
 from collections.abc import Callable

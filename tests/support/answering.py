@@ -1,5 +1,3 @@
-"""An HTTP server in a thread of the test, on a free port of loopback."""
-
 import ssl
 import threading
 from collections.abc import Iterator

@@ -1,5 +1,3 @@
-"""Captures of the model server, written by its own code."""
-
 from datetime import UTC, datetime
 from itertools import count
 from typing import Any

@@ -1,5 +1,3 @@
-"""Certificates for servers on loopback."""
-
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path

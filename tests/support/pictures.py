@@ -1,5 +1,3 @@
-"""Pictures and datasets for tests, and what is prepared of them."""
-
 import io
 import json
 from pathlib import Path

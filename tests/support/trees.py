@@ -1,5 +1,3 @@
-"""Files of a folder or a zip, as path → content."""
-
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path

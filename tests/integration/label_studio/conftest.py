@@ -1,5 +1,3 @@
-"""A bench for annotating: with pictures in Label Studio itself, or in a bucket."""
-
 from pathlib import Path
 
 import pytest

@@ -1,5 +1,3 @@
-"""What an annotator sees: headless Chromium opens a task of our project, the model's boxes are on the picture."""
-
 from pathlib import Path
 
 import pytest

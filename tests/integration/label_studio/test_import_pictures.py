@@ -1,5 +1,3 @@
-"""`labels import` on a real server: each picture once, with its boxes where it has some."""
-
 import json
 from pathlib import Path
 

@@ -1,5 +1,3 @@
-"""Label Studio dies in the middle: a pull writes nothing, a push and an import double nothing."""
-
 import re
 from collections.abc import Callable
 from pathlib import Path

@@ -1,5 +1,3 @@
-"""`labels pull` on a real server: each of Label Studio's traps, and nothing written where something is wrong."""
-
 import re
 from functools import partial
 from pathlib import Path

@@ -1,5 +1,3 @@
-"""`captures push` on a real server: the model server's captures become tasks, the most useful first, each once."""
-
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path

@@ -1,5 +1,3 @@
-"""`labels setup` on a real server: the project follows Git, again and again."""
-
 import secrets
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,5 +1,3 @@
-"""The client of the cluster's API, from a Pod and through kubectl, with the rendered rights."""
-
 from email.message import Message
 from pathlib import Path
 from typing import Any

@@ -1,5 +1,3 @@
-"""The bot's commit: real Git, with a remote that is a folder, and versions in a store."""
-
 import hashlib
 import json
 from collections.abc import Callable

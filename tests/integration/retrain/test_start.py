@@ -1,5 +1,3 @@
-"""A run by hand or by the clock: made of the rendered template with the starter's rights, when it disturbs nobody."""
-
 import json
 from pathlib import Path
 from typing import Any
