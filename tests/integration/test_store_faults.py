@@ -128,18 +128,13 @@ def own(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[S3]:
             time.sleep(0.1)
 
 
-def test_upload_completes_when_the_server_is_killed(own: S3, use: Use, source: Path) -> None:
+def test_transfers_complete_when_the_server_is_killed(own: S3, use: Use, source: Path, tmp_path: Path) -> None:
     environment = own.bucket()
     with proxying(own.url, after=HALF, then=lambda: restart(own)) as proxy:
         store = use(environment | {"AWS_ENDPOINT_URL": proxy.url})
         assert store.put_file(KEY, source)
         assert proxy.then is None
         assert is_whole(store) and store.digest(KEY) == SHA256
-
-
-def test_download_goes_on_when_the_server_is_killed(own: S3, use: Use, source: Path, tmp_path: Path) -> None:
-    environment = own.bucket()
-    use(environment).put_file(KEY, source)
     with proxying(own.url, after=HALF, then=lambda: restart(own)) as proxy:
         store = use(environment | {"AWS_ENDPOINT_URL": proxy.url})
         store.fetch(KEY, tmp_path / "out" / "zip", SHA256)

@@ -110,7 +110,6 @@ def path(kind: str) -> str:
         **dict.fromkeys(("Machine", "MachineSet"), f"machine.openshift.io/v1beta1/{machines}"),
         "MachineAutoscaler": f"autoscaling.openshift.io/v1beta1/{machines}",
         "ClusterAutoscaler": "autoscaling.openshift.io/v1",
-        "Deployment": f"apps/v1/{machines}",
     }
     return f"/apis/{groups[kind]}/{kind.lower()}s"
 

@@ -112,36 +112,8 @@ def replicas(openshift: OpenShift, name: str) -> int:
     return int(openshift.get("MachineSet", name).get("status", {}).get("replicas", 0))
 
 
-def test_the_autoscaler_keeps_our_limits_when_its_operator_deploys_it(openshift: OpenShift, objects: Objects) -> None:
-    spec = objects["ClusterAutoscaler"]["spec"]
-    name = f"cluster-autoscaler-{objects['ClusterAutoscaler']['metadata']['name']}"
-    until(lambda: name in [each["metadata"]["name"] for each in openshift.list("Deployment")])
-    (container,) = openshift.get("Deployment", name)["spec"]["template"]["spec"]["containers"]
-    (gpus,) = spec["resourceLimits"]["gpus"]
-    down = spec["scaleDown"]
-    total = f"--gpu-total={gpus['type']}:{gpus['min']}:{gpus['max']}"
-    expected = {
-        "expendable-pods-priority-cutoff": spec["podPriorityThreshold"],
-        "skip-nodes-with-local-storage": spec["skipNodesWithLocalStorage"],
-        "scale-down-enabled": down["enabled"],
-        "scale-down-delay-after-add": down["delayAfterAdd"],
-        "scale-down-delay-after-delete": down["delayAfterDelete"],
-        "scale-down-delay-after-failure": down["delayAfterFailure"],
-        "scale-down-unneeded-time": down["unneededTime"],
-        "scale-down-utilization-threshold": down["utilizationThreshold"],
-    }
-    arguments = [f"--{name}={str(value).lower()}" for name, value in expected.items()]
-    assert [each for each in arguments if each not in container["args"]] == [], container["args"]
-    assert [each for each in container["args"] if each.startswith("--gpu-total=")] == [total]
-
-
-def test_the_node_group_keeps_its_limits_when_argocd_applies_it_again(openshift: OpenShift, objects: Objects) -> None:
-    """The autoscaler reads them off the MachineSet, where its operator puts those of the MachineAutoscaler."""
+def test_the_node_group_has_our_limits_when_its_operator_sees_them(openshift: OpenShift, objects: Objects) -> None:
+    """The autoscaler reads them off the MachineSet that the MachineAutoscaler names."""
     scaler, name = objects["MachineAutoscaler"]["spec"], objects["MachineSet"]["metadata"]["name"]
     limits = {f"{LIMITS}min-size": str(scaler["minReplicas"]), f"{LIMITS}max-size": str(scaler["maxReplicas"])}
     until(lambda: limits.items() <= openshift.get("MachineSet", name)["metadata"]["annotations"].items())
-    before = openshift.get("MachineSet", name)
-    openshift.apply([objects["MachineSet"]])
-    after = openshift.get("MachineSet", name)
-    assert after["metadata"]["annotations"] == before["metadata"]["annotations"]
-    assert list(differences(objects["MachineSet"], after)) == []
