@@ -152,6 +152,7 @@ from pathlib import Path
 from runner.store import open_store
 open_store(Path()).fetch({KEY!r}, Path({str(tmp_path / "out" / "zip")!r}), {SHA256!r})
 """
+    child: subprocess.Popen[bytes]
     with proxying(s3.url, after=HALF, then=lambda: child.kill()) as proxy:
         variables = os.environ | environment | {"AWS_ENDPOINT_URL": proxy.url}
         child = subprocess.Popen([sys.executable, "-c", code], cwd=project, env=variables)

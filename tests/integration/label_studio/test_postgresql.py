@@ -30,8 +30,8 @@ class PostgreSQL:
     def run(self, program: str, *arguments: str, stdin: bytes = b"", **environment: str) -> bytes:
         """Run one of its programs: by default as the administrator, over the socket, where no password is asked for."""
         environment = {"PGHOST": str(self.folder), "PGPORT": str(self.port), "PGUSER": "postgres"} | environment
-        command, settings = [self.programs / program, *arguments], os.environ | environment
-        done = subprocess.run(command, env=settings, input=stdin, capture_output=True, check=False)
+        command = [str(self.programs / program), *arguments]
+        done = subprocess.run(command, env=os.environ | environment, input=stdin, capture_output=True, check=False)
         assert done.returncode == 0, done.stderr.decode()
         return done.stdout
 
@@ -130,5 +130,6 @@ def test_token_works_and_backup_comes_back_when_on_postgresql(postgresql: Postgr
     postgresql.run("createdb", f"--owner={made['user']}", made["database"])
     postgresql.run("pg_restore", *shown("pg_restore"), stdin=backup)
     asked = ("--tuples-only", "--no-align", "--command", "SELECT title FROM project", made["database"])
-    its_own = {"PGHOST": "127.0.0.1", "PGUSER": made["user"], "PGPASSWORD": made["password"]}
-    assert postgresql.run("psql", *asked, **its_own).split() == [b"kept"]
+    its_user, its_password = made["user"], made["password"]
+    kept = postgresql.run("psql", *asked, PGHOST="127.0.0.1", PGUSER=its_user, PGPASSWORD=its_password)
+    assert kept.split() == [b"kept"]
