@@ -22,6 +22,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 KINDS = ("threads", "processes", "dask")
 _TIMEOUT_SECONDS = 10
+_WORKER_SECONDS = 60  # new pods and nodes take that long
 
 
 def workers() -> int:
@@ -74,6 +75,15 @@ def _dask_client() -> Any:
     if not (address := os.environ.get("DASK_SCHEDULER_ADDRESS")):
         raise StageError("RUNNER_PARALLEL=dask: set DASK_SCHEDULER_ADDRESS to the scheduler, such as tcp://host:8786")
     try:
-        return Client(address, timeout=_TIMEOUT_SECONDS)
+        client = Client(address, timeout=_TIMEOUT_SECONDS)
     except (OSError, ValueError) as error:
         raise StageError(f"DASK_SCHEDULER_ADDRESS={address}: no scheduler answers there ({error})") from error
+    try:
+        client.wait_for_workers(1, timeout=_WORKER_SECONDS)
+    except TimeoutError as error:
+        client.close()
+        raise StageError(
+            f"DASK_SCHEDULER_ADDRESS={address}: the scheduler has no worker after {_WORKER_SECONDS} s; "
+            f"start one (`dask worker {address}`) with the project's folder under the same path"
+        ) from error
+    return client

@@ -58,6 +58,16 @@ def test_refused_when_the_environment_is_wrong(
         list(parallel(abs, [1]))
 
 
+def test_refused_in_time_when_the_scheduler_has_no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    distributed = pytest.importorskip("distributed")
+    monkeypatch.setattr(module, "_WORKER_SECONDS", 1)
+    monkeypatch.setenv("RUNNER_PARALLEL", "dask")
+    with distributed.LocalCluster(n_workers=0, processes=False, dashboard_address=None) as cluster:
+        monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", cluster.scheduler_address)
+        with pytest.raises(StageError, match=f"{cluster.scheduler_address}: .* no worker after 1 s"):
+            list(parallel(abs, [1]))
+
+
 def test_the_error_comes_through_when_an_item_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RUNNER_WORKERS", "2")
     with pytest.raises(TypeError, match="bad operand type for abs"):
