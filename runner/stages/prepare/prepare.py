@@ -86,8 +86,9 @@ def prepare(raw: Path, classes: list[str], settings: PrepareConfig, dataset: Pat
 
     boxes = {each.source.stem: each.labels for each in unique}
     summary = findings.summary(names, boxes)
+    summary["refused"] = refusals = findings.refusals(summary, settings)
     write_report(report, summary, dataset, index, boxes, names)
-    if refusals := findings.refusals(summary, settings):
+    if refusals:
         kept_report = work / "report"
         shutil.rmtree(kept_report, ignore_errors=True)
         shutil.copytree(report, kept_report)

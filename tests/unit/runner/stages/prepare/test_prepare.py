@@ -32,6 +32,7 @@ def test_pictures_and_labels_are_listed_when_all_is_well(data: RawDataset) -> No
         "boxes": {"airplane": 1, "helicopter": 1},
         "left_out": [],
         "notes": [],
+        "refused": [],
     }
 
 

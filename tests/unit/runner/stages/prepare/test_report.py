@@ -8,10 +8,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageColor
 
 from runner.dataset.labels import Labels
-from runner.stages.prepare.report import CELL_PX, COLOURS, SHEET_COLUMNS, SHEET_PICTURES, draw_boxes, write_report
+from runner.stages.prepare.report import (
+    CELL_PX,
+    MOST_NAMES,
+    SHEET_COLUMNS,
+    SHEET_PICTURES,
+    colour_of,
+    draw_labels,
+    write_report,
+)
 from tests.support.pictures import encoded
 
 GREY = (90, 90, 90)
@@ -95,10 +103,32 @@ def test_every_picture_fits_its_cell_when_it_has_an_odd_shape(tmp_path: Path, si
 
 def test_edges_are_coloured_when_boxes_are_drawn() -> None:
     picture = Image.new("RGB", (100, 50), GREY)
-    draw_boxes(picture, labels())
+    draw_labels(picture, labels(), [])
     assert picture.getcolors() == [(5000, GREY)]
-    draw_boxes(picture, labels((0.5, 0.5, 0.4, 0.4), class_id=len(COLOURS) + 1))
+    draw_labels(picture, labels((0.5, 0.5, 0.4, 0.4), class_id=1), ["a", ""])
     pixels = np.asarray(picture)
-    green = tuple(int(COLOURS[1][place : place + 2], 16) for place in (1, 3, 5))
-    assert tuple(pixels[15, 30]) == tuple(pixels[35, 70]) == green
+    assert tuple(pixels[15, 30]) == tuple(pixels[35, 70]) == ImageColor.getrgb(colour_of(1))
     assert tuple(pixels[25, 50]) == tuple(pixels[10, 20]) == GREY
+
+
+@pytest.mark.parametrize("count", [1, MOST_NAMES + 1])
+def test_the_largest_boxes_carry_names_when_there_are_many(count: int) -> None:
+    boxes = labels((0.5, 0.2, 0.1, 0.1), *[(0.5, 0.7, 0.5, 0.5)] * (count - 1))
+    named, nameless = Image.new("RGB", (200, 200), GREY), Image.new("RGB", (200, 200), GREY)
+    draw_labels(named, boxes, ["a name"])
+    draw_labels(nameless, boxes, [""])
+    above = (slice(15, 30), slice(90, 150))  # the smallest box's label
+    assert np.array_equal(np.asarray(named)[above], np.asarray(nameless)[above]) == (count > MOST_NAMES)
+
+
+def test_classes_are_told_apart_when_there_are_80() -> None:
+    colours = np.array([ImageColor.getrgb(colour_of(number)) for number in range(80)], dtype=float)
+    distances = np.linalg.norm(colours[:, None] - colours, axis=2) + 1000 * np.eye(80)
+    assert distances.min() >= 10 and distances[:11, :11].min() >= 60
+
+
+def test_the_page_says_why_when_the_dataset_was_refused(tmp_path: Path) -> None:
+    reported = Reported(tmp_path, [], {})
+    assert "Refused" not in reported.write([], refused=[])
+    page = reported.write([], refused=["3 boxes of <b>, expected 10"])
+    assert "Refused: " in page and "3 boxes of &lt;b&gt;, expected 10" in page
