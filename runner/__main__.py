@@ -97,10 +97,10 @@ def _run(given: argparse.Namespace) -> int:
 
         print(summarize(project, markdown=given.markdown))
     elif given.command == "dataset":
-        from runner.config.compose import prepare_settings
+        from runner.config.compose import compose_before_dataset
         from runner.dataset.versions import add_dataset
 
-        print(add_dataset(given.source, project=project, name=given.name, limits=prepare_settings(project)))
+        print(add_dataset(given.source, project=project, name=given.name, composed=compose_before_dataset(project)))
     elif given.command == "weights":
         from runner.dataset.weights import add_weights
 

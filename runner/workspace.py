@@ -22,6 +22,7 @@ from runner.errors import ConfigError
 
 ARTIFACTS = Path("artifacts")
 CONF = Path("conf")
+LOCK = Path("dvc.lock")
 PARAMS = Path("params.yaml")
 STALE_DAYS = 14
 _POLL_SECONDS = 0.2

@@ -55,11 +55,11 @@ def first_run(
     for path, description in NEEDED.items():
         wait_for(path, description, say, patience_s=patience_s, pause_s=pause_s)
     if dataset is not None:
-        from runner.config.compose import prepare_settings
+        from runner.config.compose import compose_before_dataset
         from runner.dataset.versions import add_dataset
 
         with opened(values, "store") as store:
-            say(add_dataset(dataset, project=project, store=store, limits=prepare_settings(project)))
+            say(add_dataset(dataset, project=project, store=store, composed=compose_before_dataset(project)))
     if baseline is not None:
         _add_baseline(project, values, baseline, say)
     _train(project, values, say, pause_s=pause_s)

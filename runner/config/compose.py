@@ -6,6 +6,7 @@ the schema changed, and later stages run only when their composed file changed.
 
 import re
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +21,14 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from runner.config.explain import Refusals, first_line, not_yaml
-from runner.config.schema import COMPOSED, Config, PrepareConfig, stage_values
+from runner.config.schema import COMPOSED, Composed, Config, stage_values
 from runner.errors import ConfigError
 from runner.workspace import CONF, PARAMS, write_text
 
 Values = dict[str, Any]
 
 
-def compose(project: Path, params: Values | None = None) -> tuple[Config, list[tuple[str, object, object]]]:
+def compose(project: Path, params: Values | None = None) -> Composed:
     """Return the valid configuration, and (key, preset's value, other value of params.yaml); ConfigError if invalid.
 
     `params` stands for params.yaml, where an empty value keeps the preset's; None: read the file.
@@ -57,11 +58,11 @@ def compose(project: Path, params: Values | None = None) -> tuple[Config, list[t
         raise ConfigError("\n".join(refusals.explain(dict(detail)) for detail in error.errors())) from error
 
 
-def prepare_settings(project: Path) -> PrepareConfig:
-    """Return the section `prepare`, even where params.yaml names no dataset yet; ConfigError if invalid."""
+def compose_before_dataset(project: Path) -> Composed:
+    """Return what `compose` does, but of the sample, so even where params.yaml names no dataset yet."""
     params = {key: value for key, value in _read_params(project).items() if key != "dataset"}
     presets = _mapping(params.get("presets"), f"{PARAMS}: presets")
-    return compose(project, params | {"presets": presets | {"dataset": "sample"}})[0].prepare
+    return compose(project, params | {"presets": presets | {"dataset": "sample"}})
 
 
 def write_stage_files(config: Config, folder: Path) -> None:
@@ -79,7 +80,7 @@ def _read_params(project: Path) -> Values:
     try:  # YAML 1.2, as DVC reads it
         return _mapping(YAML(typ="safe", pure=True).load((project / PARAMS).read_text(encoding="utf-8")), str(PARAMS))
     except (YAMLError, UnicodeDecodeError) as error:
-        raise not_yaml(PARAMS, error) from error
+        raise not_yaml(project, PARAMS, error) from error
     except OSError as error:
         raise ConfigError(f"{PARAMS}: {error.strerror}; run this in the project's folder") from error
 
@@ -106,11 +107,7 @@ def _check_weights(added: object) -> dict[str, str]:
 def _check_presets(chosen: object, project: Path) -> dict[str, str]:
     if not (project / CONF).is_dir():
         raise ConfigError(f"{CONF}/: no such folder; run this in the project's folder")
-    groups = {
-        folder.name: sorted(file.stem for file in folder.glob("*.yaml"))
-        for folder in sorted((project / CONF).iterdir())
-        if folder.is_dir()
-    }
+    groups = {group: [file.stem for file in files] for group, files in _preset_files(project).items()}
     presets = {group: str(preset) for group, preset in _mapping(chosen, f"{PARAMS}: presets").items()}
     for group in sorted(groups.keys() | presets.keys()):
         if group not in groups:
@@ -122,6 +119,15 @@ def _check_presets(chosen: object, project: Path) -> dict[str, str]:
                 f"(the files of {CONF}/{group}/)"
             )
     return presets
+
+
+def _preset_files(project: Path) -> dict[str, list[Path]]:
+    """Return the presets of each group; other folders, and hidden files, are of editors and tools."""
+    return {
+        folder.name: sorted(folder.glob("[!.]*.yaml"))
+        for folder in sorted((project / CONF).iterdir())
+        if folder.is_dir() and folder.name in Config.model_fields
+    }
 
 
 def _compose_presets(presets: Mapping[str, str], project: Path) -> Values:
@@ -138,11 +144,11 @@ def _compose_presets(presets: Mapping[str, str], project: Path) -> Values:
 
 
 def _refuse_broken_presets(project: Path) -> None:
-    for file in sorted((project / CONF).rglob("*.yaml")):
+    for file in (project / CONF / "config.yaml", *chain.from_iterable(_preset_files(project).values())):
         try:
             yaml.safe_load(file.read_text(encoding="utf-8"))
         except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise not_yaml(file.relative_to(project), error) from error
+            raise not_yaml(project, file.relative_to(project), error) from error
 
 
 def _without_empty(values: Values) -> Values:

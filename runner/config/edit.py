@@ -15,6 +15,7 @@ from ruamel.yaml.comments import CommentedMap
 from ruamel.yaml.error import YAMLError
 from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
+from runner.config.explain import not_yaml
 from runner.errors import ConfigError
 from runner.workspace import write_text
 
@@ -51,10 +52,10 @@ def _read(path: Path) -> tuple[str, object]:
         with path.open(encoding="utf-8", newline="") as file:
             text = file.read()
         return text, yaml.load(text, Loader=yaml.BaseLoader)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(
-            f"{path}: cannot be read ({' '.join(str(error).split())}); correct it, or run this in the project's folder"
-        ) from error
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise not_yaml(path.parent, Path(path.name), error) from error
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}; run this in the project's folder") from error
 
 
 def _value(content: object, key: Key) -> str | None:

@@ -1,5 +1,6 @@
 """Error messages of an invalid configuration: file, key, value found, values allowed."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ import yaml
 
 from runner.config.schema import Config
 from runner.errors import ConfigError
-from runner.workspace import CONF, PARAMS
+from runner.workspace import CONF, LOCK, PARAMS
 
 
 @dataclass(frozen=True)
@@ -60,8 +61,15 @@ class Refusals:
         return yaml.safe_load((self.project / file).read_text(encoding="utf-8")) or {}
 
 
-def not_yaml(file: Path, error: Exception) -> ConfigError:
-    """Return the error for a file that is not YAML, with the line."""
+def not_yaml(project: Path, file: Path, error: Exception) -> ConfigError:
+    """Return the error for a file of the project that is not YAML, with the line; a merge's conflict is named."""
+    text = (project / file).read_text(encoding="utf-8", errors="replace")
+    if marker := re.search("^<{7} .*", text, re.MULTILINE):
+        line = text.count("\n", 0, marker.start()) + 1
+        remedy = "keep one of the two texts, remove the lines of <<<<<<<, ======= and >>>>>>>, then `git add` it"
+        if file == LOCK:  # the results of both sides are in the run cache
+            remedy = f"`git checkout --ours {LOCK}` keeps one side, then `dvc repro` brings it up to date"
+        return ConfigError(f"{file}:{line}: a merge left a conflict here ({marker[0]}); {remedy}")
     mark = getattr(error, "problem_mark", None)
     where = f"{file}:{mark.line + 1}" if mark else f"{file}"
     return ConfigError(f"{where}: not YAML: {first_line(getattr(error, 'problem', None) or error)}")

@@ -255,7 +255,7 @@ class LabelsConfig(Section):
 class Config(Section):
     """Whole composed configuration."""
 
-    seed: int = Field(ge=0, description="[-] weights, order of pictures and augmentation")
+    seed: int = Field(ge=0, le=2**32 - 1, description="[-] weights, order of pictures and augmentation")
     dataset: DatasetConfig
     prepare: PrepareConfig
     split: SplitConfig
@@ -270,6 +270,8 @@ class Config(Section):
     labels: LabelsConfig
 
 
+#: Configuration, and (key, preset's value, other value of params.yaml).
+Composed = tuple[Config, list[tuple[str, object, object]]]
 #: Keys that each stage reads; a change of one re-runs the stage. No stage reads `model.name`, `gate` and `labels`.
 STAGE_KEYS: dict[str, tuple[str, ...]] = {
     "fetch": ("dataset.url", "dataset.sha256", "dataset.sample"),

@@ -2,19 +2,23 @@
 
 import warnings
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from runner.config.schema import PARTS, PrepareConfig
+from runner.config.schema import PARTS, Config, PrepareConfig
 from runner.dataset.layouts import Layout, read_labels
 from runner.dataset.names import shown
 from runner.errors import DatasetError
 from runner.tables import Row, Table
 
 SHOWN = 10  # [lines] of each list that are printed
+SMALL_PX = 16  # side of a box: two cells of the detectors' finest grid
+LARGEST_PX = 1280  # [px] model.imgsz that is advised
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,7 @@ class Check:
     lines: int  # label lines, good and bad, and those of label files without a picture
     bad_lines: int  # label lines that are left out, with their label file or alone
     clipped: int  # boxes that left the picture
+    side: float  # median of the boxes' sides, the square root of their area, as a fraction of the picture's long side
 
 
 def check_dataset(layout: Layout, folder: Path) -> Check:
@@ -46,8 +51,9 @@ def check_dataset(layout: Layout, folder: Path) -> Check:
     repaired: list[str] = []
     unusable = clipped = 0
     bad_lines = sum(layout.lost.values())
+    sides = [np.zeros(0)]
     for picture in tqdm(layout.pictures, desc="checking", unit="pictures", disable=None, leave=False):
-        reason = _reason_to_doubt(picture.image)
+        size, reason = _size_or_doubt(picture.image)
         ids: list[int] = []
         if picture.label:
             where = _path(picture.label, folder)
@@ -58,6 +64,7 @@ def check_dataset(layout: Layout, folder: Path) -> Check:
             clipped += labels.clipped
             repaired += labels.notes
             reason = reason or labels.unusable
+            sides.append(np.sqrt(labels.boxes_xywhn[:, 2:].prod(axis=1) * min(size) / max(size)))
         if reason:
             doubtful.append(f"{_path(picture.image, folder)}: {reason}")
             unusable += 1
@@ -83,6 +90,7 @@ def check_dataset(layout: Layout, folder: Path) -> Check:
         lines=boxes.total() + bad_lines,
         bad_lines=bad_lines,
         clipped=clipped,
+        side=float(np.median(np.concatenate(sides))),
     )
 
 
@@ -109,6 +117,25 @@ def too_many_clipped(clipped: int, boxes: int, limits: PrepareConfig) -> list[st
         f"{limits.max_clipped:g} of them; are they corners (x1 y1 x2 y2), or a corner and a size, not centre "
         "and size?"
     ]
+
+
+def advice(check: Check, config: Config, hidden: Sequence[tuple[str, object, object]]) -> list[str]:
+    """Return how large the median box is at `model.imgsz`, and what to do where that is too small to be found.
+
+    `hidden` are (key, preset's value, other value of params.yaml).
+    """
+    imgsz = config.model.imgsz
+    preset = next((preset for key, preset, _ in hidden if key == "model.imgsz"), imgsz)
+    line = f"the median box is {check.side * imgsz:.0f} px at model.imgsz {imgsz}"
+    if check.side * imgsz >= SMALL_PX:
+        return [line]
+    line += ", which is too small to be found well: "
+    larger = preset if isinstance(preset, int) and preset > imgsz else min(2 * imgsz, LARGEST_PX)
+    if larger <= imgsz:
+        return [f"{line}cut the pictures into tiles before you add them"]
+    whose = "the preset's " if larger == preset else ""
+    cost = f"at {(larger / imgsz) ** 2:.0f} x the work"
+    return [f"{line}{whose}{larger} would make it {check.side * larger:.0f} px, {cost}"]
 
 
 def describe(layout: Layout, check: Check, name: str, limit: int | None = SHOWN) -> str:
@@ -142,21 +169,22 @@ def listed(title: str, findings: list[str], limit: int | None = SHOWN) -> list[s
     return [f"{title} ({len(findings):,}):", *(f"  {finding}" for finding in findings[:limit]), *tail]
 
 
-def _reason_to_doubt(picture: Path) -> str | None:
-    """Return why a file is not a picture; `prepare` checks the size."""
+def _size_or_doubt(picture: Path) -> tuple[tuple[int, int], str | None]:
+    """Return width and height in pixels, 1 x 1 where unknown, and why a file is not a picture."""
+    unknown = (1, 1)
     if not picture.stat().st_size:
-        return "empty, expected a picture"
+        return unknown, "empty, expected a picture"
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about large pictures or odd metadata
-            Image.open(picture).close()
+            with Image.open(picture) as image:
+                return image.size, None
     except PermissionError:
         raise
-    except Image.DecompressionBombError:
-        return None
+    except Image.DecompressionBombError:  # `prepare` judges the size
+        return unknown, None
     except Exception:  # noqa: BLE001 - Pillow's errors on damaged bytes have no common base
-        return "cannot be opened, expected a picture"
-    return None
+        return unknown, "cannot be opened, expected a picture"
 
 
 def _path(file: Path, folder: Path) -> str:

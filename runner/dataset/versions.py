@@ -20,9 +20,9 @@ from typing import Any
 from filelock import FileLock
 
 from runner.config.edit import Key, get_param, set_params
-from runner.config.schema import PARTS, PrepareConfig
+from runner.config.schema import PARTS, Composed
 from runner.dataset.archive import unpack, write_zip
-from runner.dataset.check import SHOWN, check_dataset, describe, listed, refusals
+from runner.dataset.check import SHOWN, advice, check_dataset, describe, listed, refusals
 from runner.dataset.classes import format_notes
 from runner.dataset.labels import format_labels
 from runner.dataset.layouts import DatasetPicture, Layout, read_labels, read_layout
@@ -43,12 +43,13 @@ def add_dataset(
     name: str | None = None,
     store: Store | None = None,
     record: Mapping[str, Any] | None = None,
-    limits: PrepareConfig | None = None,
+    composed: Composed | None = None,
 ) -> str:
     """Check a dataset, store it as a version, and set it in params.yaml; return a text to print.
 
     The same dataset, as zip or folder, from any machine, gives the same version; adding it again changes nothing. Nor
-    does a DatasetError, for a source that is unsafe, not a dataset, or beyond `limits` (None: there are none).
+    does a DatasetError, for a source that is unsafe, not a dataset, or beyond the limits of `prepare` in
+    `composed`, the project's configuration (None: there are no limits, and no advice).
 
     The source is a zip or a folder in one of the layouts that `runner.dataset.layouts` knows; also s3://bucket/key of a
     zip, or s3://bucket/prefix/ of a folder's files, on the endpoint of the environment. `name` is the folder of its
@@ -77,7 +78,7 @@ def add_dataset(
             findings = work_folder(project) / f"dataset-add-{name}.txt"
             write_text(findings, describe(layout, check, name, limit=None) + "\n")
             lines.append(f"complete lists: {findings}")
-        if limits and (reasons := refusals(layout, check, limits)):
+        if composed and (reasons := refusals(layout, check, composed[0].prepare)):
             raise DatasetError(
                 "\n".join([f"{source}: not added", *lines, *reasons])
                 + "\ncorrect the dataset, or change the limits in params.yaml"
@@ -91,6 +92,10 @@ def add_dataset(
         store.create(record_key(key), json.dumps(record, indent=1, ensure_ascii=False).encode())
     lines.append(f"{'stored as' if is_new else 'in the store already:'} {SCHEME}{key} (store: {store.uri})")
     lines.append(_name_version(project / PARAMS, name, f"{SCHEME}{key}", sha256))
+    if composed:
+        lines += advice(check, *composed)
+        if get_param(project / PARAMS, ("model", "name")) is None and name != (model := composed[0].model.name):
+            lines.append(f"{PARAMS}: model.name is empty, so models are published as {model}; set it, as to {name}")
     return "\n".join(lines)
 
 

@@ -122,7 +122,7 @@ def _add_version(project: Path, config: Config, result: PullResult, folder: Path
         "origins": dict(result.merged.origins),
         "label_studio": dict(result.counts),
     }
-    return add_dataset(folder, project=project, name=dataset_name(config), record=record, limits=config.prepare)
+    return add_dataset(folder, project=project, name=dataset_name(config), record=record, composed=(config, []))
 
 
 def _propose(project: Path, config: Config, result: PullResult, folder: Path) -> str:

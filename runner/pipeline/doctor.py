@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from runner.errors import RunnerError
 from runner.pipeline.packages import pinned
-from runner.workspace import work_folder
+from runner.workspace import LOCK, work_folder
 
 if TYPE_CHECKING:
     from runner.store.folder import FolderStore
@@ -90,7 +90,13 @@ def _repository(project: Path) -> Iterator[Diagnosis]:
 
 def _configuration(project: Path) -> Iterator[Diagnosis]:
     from runner.config.compose import compose
+    from runner.pipeline.plan import PIPELINE, read_stages
 
+    for file in (PIPELINE, LOCK):
+        try:
+            read_stages(project, file)
+        except RunnerError as error:
+            yield Diagnosis(f"{file} cannot be read", str(error))
     try:
         config, _ = compose(project)
     except RunnerError as error:

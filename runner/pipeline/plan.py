@@ -20,15 +20,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import yaml
 
 from runner.config.compose import compose, leaves, stage_text
+from runner.config.explain import not_yaml
 from runner.config.schema import Config
 from runner.errors import ConfigError, StageError
 from runner.pipeline.run_cache import COMPOSE, cached_stages, fetch_run_cache, lacks_outputs
 from runner.pipeline.sources import paths
-from runner.workspace import ARTIFACTS
+from runner.workspace import ARTIFACTS, LOCK
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
 
+PIPELINE = Path("dvc.yaml")
 TRAIN = "train"
 GATE = ARTIFACTS / "config" / "gate.yaml"
 Entry = dict[str, Any]  # a stage in dvc.yaml or dvc.lock
@@ -78,6 +80,7 @@ def make_plan(project: Path, *, remote: bool = False) -> Plan:
 
     project = project.resolve()
     config, _ = compose(project)
+    pipeline, lock = read_stages(project, PIPELINE), read_stages(project, LOCK)
     reasons: dict[str, list[str]] = {}
     try:
         with chdir(project), Repo() as repo:  # DVC's paths are relative to the current folder
@@ -85,7 +88,6 @@ def make_plan(project: Path, *, remote: bool = False) -> Plan:
             if why_not:
                 print(f"the run cache of the store was not asked: {why_not}", flush=True)
             status = _by_stage(repo.status())
-            pipeline, lock = _stages(project / "dvc.yaml"), _stages(project / "dvc.lock")
             producers = {path: name for name, entry in pipeline.items() for path in paths(entry, "outs")}
             before = {
                 name: [producers[path] for path in paths(entry, "deps") if path in producers]
@@ -194,9 +196,16 @@ def _by_stage(status: dict[str, list[Any]]) -> dict[str, dict[str, str]]:
     return flat
 
 
-def _stages(file: Path) -> dict[str, Entry]:
-    content = yaml.safe_load(file.read_text(encoding="utf-8")) if file.exists() else None
-    return dict((content or {}).get("stages") or {})
+def read_stages(project: Path, file: Path) -> dict[str, Entry]:
+    """Return the stages of dvc.yaml or dvc.lock, empty if it does not exist; ConfigError if it is not YAML."""
+    try:
+        content = yaml.safe_load((project / file).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise not_yaml(project, file, error) from error
+    stages = content.get("stages") if isinstance(content, dict) else None
+    return stages if isinstance(stages, dict) else {}  # DVC says what is wrong
 
 
 def _digests(entry: Entry, what: str) -> dict[str, str]:

@@ -14,7 +14,7 @@ import yaml
 
 from runner.config import schema
 from runner.errors import StageError
-from runner.workspace import ARTIFACTS, outputs, project_root, work_folder, write_text
+from runner.workspace import ARTIFACTS, PARAMS, outputs, project_root, work_folder, write_text
 
 CONSTRAINTS = Path("constraints-train.txt")
 INPUTS = (ARTIFACTS / "raw", ARTIFACTS / "dataset", ARTIFACTS / "split")  # of export and evaluate
@@ -30,8 +30,10 @@ class Stage(NamedTuple):
 def run_stage(name: str) -> None:
     """Run one stage as DVC does: from artifacts/config/<name>.yaml to its folders under artifacts/.
 
-    After an error its outputs are unchanged.
+    After an error its outputs are unchanged. StageError in a folder that is no project: nothing is written there.
     """
+    if not PARAMS.is_file():
+        raise StageError(f"{Path.cwd()} has no {PARAMS}; run this in the project's folder")
     stage, started = STAGES[name], time.monotonic()
     with outputs(name, *stage.outputs) as folders:
         text = stage.fill(_values(name), *folders)

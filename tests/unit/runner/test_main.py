@@ -30,10 +30,21 @@ def test_help_loads_nothing_heavy_when_asked(project: Path) -> None:
     assert done.stdout.splitlines()[-1] == "[]"
 
 
+@pytest.mark.parametrize("stage", STAGES)
+def test_nothing_is_written_when_a_stage_starts_elsewhere_than_in_a_project(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], stage: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main([stage]) == 1
+    assert f"error: {tmp_path} has no params.yaml" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_first_reason_stands_when_a_stage_and_the_task_around_it_fail(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    Path("params.yaml").touch()
     monkeypatch.setenv("RUNNER_RESULTS", str(tmp_path))
     assert main(["split"]) == main(["export"]) == 1
     assert "error: artifacts/config/split.yaml is missing; run `dvc repro split`" in capsys.readouterr().err

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from runner.config.compose import compose, prepare_settings, stage_text, write_stage_files
+from runner.config.compose import compose, compose_before_dataset, stage_text, write_stage_files
 from runner.config.schema import COMPOSED
 from runner.errors import ConfigError
 
@@ -66,10 +66,24 @@ def test_presets_of_ones_own_count_when_oddly_named(folder: Path, name: str) -> 
     assert compose(folder)[0].train.epochs == 3
 
 
-def test_settings_of_prepare_are_read_before_a_dataset_is_named(folder: Path) -> None:
+def test_the_rest_is_composed_before_a_dataset_is_named(folder: Path) -> None:
     write_params(folder, presets=PRESETS | {"dataset": "store"}, prepare={"max_rejected": 0.5})
     refused(folder, "conf/dataset/store.yaml: dataset.name")
-    assert prepare_settings(folder).max_rejected == 0.5
+    assert compose_before_dataset(folder)[0].prepare.max_rejected == 0.5
+
+
+def test_presets_count_when_tools_leave_folders_and_files_beside_them(folder: Path) -> None:
+    for stray in (".work", ".ipynb_checkpoints", "__pycache__", "old", "train/.ipynb_checkpoints"):
+        (folder / "conf" / stray).mkdir()
+        (folder / "conf" / stray / "cpu-checkpoint.yaml").write_text("epochs: [0\n")
+    (folder / "conf/train/._cpu.yaml").write_bytes(b"\x00\x05\x16\x07\xff")  # macOS
+    (folder / "conf/train/.#cpu.yaml").symlink_to("nowhere")  # Emacs
+    assert compose(folder)[0].train.epochs == 28
+    write_params(folder, presets=PRESETS | {"train": "cup"})
+    refused(folder, r"params.yaml: presets.train: found 'cup', expected one of cpu, gpu, smoke \(")
+    write_params(folder)
+    (folder / "conf/train/cpu.yaml").write_text("epochs: [0\n")
+    refused(folder, "conf/train/cpu.yaml:2: not YAML")
 
 
 def test_digest_comes_from_weights_or_the_preset(folder: Path) -> None:
@@ -130,6 +144,7 @@ def test_refused_with_the_line_when_params_are_not_yaml(folder: Path, text: str,
         ({"dataset": {"classes": ["${oc.decode:'1'}"]}}, "dataset.classes: found .*oc.decode"),
         ({"weights": {"x.pt": "abc"}}, r"weights.x.pt: found 'abc', .* weights add x\.pt"),
         ({"weights": [1]}, r"weights: found \[1\], "),
+        ({"seed": 2**32}, "seed: found 4294967296, .* 4294967295"),  # of NumPy
         ({"export": {"opset": 1}, "seed": -1}, "seed: found -1.*\nparams.yaml: export.opset: found 1, "),
     ],
 )

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from runner.dataset.check import check_dataset, describe, refusals
+from runner.config.compose import compose_before_dataset
+from runner.dataset.check import advice, check_dataset, describe, refusals
 from runner.dataset.layouts import DatasetPicture, Layout
 from runner.errors import DatasetError
 from tests.support.pictures import settings
@@ -96,6 +97,29 @@ def test_dataset_is_refused_when_too_much_of_it_cannot_be_used(
     reasons = "\n".join(refusals(found, check_dataset(found, tmp_path), settings(max_rejected=0.5)))
     assert bool(reasons) == bool(expected)
     assert [part for part in expected if part not in reasons] == []
+
+
+@pytest.mark.parametrize(
+    ("side", "imgsz", "preset", "said"),
+    [
+        (0.5, 160, 640, ["80 px at model.imgsz 160"]),
+        (0.03, 160, 640, ["5 px at model.imgsz 160", "the preset's 640 would make it 19 px", "16 x"]),
+        (0.01, 640, None, ["6 px at model.imgsz 640", ": 1280 would make it 13 px", "4 x"]),
+        (0.005, 1280, None, ["6 px at model.imgsz 1280", "into tiles"]),
+    ],
+)
+def test_the_input_size_is_judged_by_the_median_box(
+    tmp_path: Path, project: Path, side: float, imgsz: int, preset: int | None, said: list[str]
+) -> None:
+    wide = layout(tmp_path, {"a": f"0 .5 .5 {side} {2 * side}\n0 .5 .5 .001 .001\n0 .5 .5 1 1"})
+    Image.new("L", (400, 200)).save(tmp_path / "a.png")
+    config, _ = compose_before_dataset(project)
+    config = config.model_copy(update={"model": config.model.model_copy(update={"imgsz": imgsz})})
+    check = check_dataset(wide, tmp_path)
+    assert check.side == pytest.approx(side)
+    (line,) = advice(check, config, [("model.imgsz", preset, imgsz)] if preset else [])
+    assert [part for part in said if part not in line] == []
+    assert ("too small" in line) == (len(said) > 1)
 
 
 def test_large_and_odd_pictures_raise_no_warning(tmp_path: Path, shared_data: Path) -> None:

@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from runner.config.compose import compose_before_dataset
+from runner.config.edit import set_params
+from runner.config.schema import Composed
 from runner.dataset.archive import unpack
 from runner.dataset.versions import add_dataset, fetch_dataset
 from runner.errors import ConfigError, DatasetError, StoreError
@@ -169,16 +172,35 @@ def test_fetched_version_has_the_parts_and_is_the_same_version_when_it_is_added_
     assert add_dataset(tmp_path / "raw", project=repository, name="planes").endswith("nothing changed")
 
 
-def test_dataset_is_refused_with_the_lists_when_labels_find_no_picture(repository: Path, tmp_path: Path) -> None:
+def judged(project: Path, max_rejected: float = 0.05, **model: object) -> Composed:
+    """The real configuration, with another limit and other values of `model`."""
+    config, _ = compose_before_dataset(project)
+    changes = {"prepare": settings(max_rejected=max_rejected), "model": config.model.model_copy(update=model)}
+    return config.model_copy(update=changes), [("model.imgsz", 640, config.model.imgsz)]
+
+
+def test_advice_is_given_when_values_of_the_sample_do_not_fit(project: Path, repository: Path, tmp_path: Path) -> None:
+    folder = write_tree(tmp_path / "planes", WORKSHOP)
+    text = add_dataset(folder, project=repository, composed=judged(project, 0.9, imgsz=32))
+    assert "model.imgsz 32, which is too small" in text and "the preset's 640 would make it" in text
+    assert text.endswith("published as flyingthings; set it, as to planes")
+    set_params(repository / "params.yaml", {("model", "name"): "birds"})
+    text = add_dataset(folder, project=repository, composed=judged(project, 0.9, imgsz=640))
+    assert "px wide at model.imgsz 640" in text and "too small" not in text and "published" not in text
+
+
+def test_dataset_is_refused_with_the_lists_when_labels_find_no_picture(
+    project: Path, repository: Path, tmp_path: Path
+) -> None:
     files = WORKSHOP | {f"labels/gone{number:02}.txt": b"0 0.5 0.5 0.1 0.1\n" for number in range(20)}
     folder = write_tree(tmp_path / "planes", files)
     with pytest.raises(DatasetError, match=r"21 of 24 label lines .* prepare\.max_rejected = 0\.05 ") as refusal:
-        add_dataset(folder, project=repository, limits=settings(max_rejected=0.05))
+        add_dataset(folder, project=repository, composed=judged(project))
     kept = repository / ".work" / "dataset-add-planes.txt"
     assert "labels without a picture, left out (20):\n  labels/gone00.txt: " in str(refusal.value)
     assert str(kept) in str(refusal.value) and "labels/gone19.txt: " in kept.read_text(encoding="utf-8")
     assert (repository / "params.yaml").read_text() == PARAMS and not (repository / "store").exists()
-    assert "stored as" in add_dataset(folder, project=repository, limits=settings(max_rejected=0.9))
+    assert "stored as" in add_dataset(folder, project=repository, composed=judged(project, 0.9))
 
 
 def test_name_is_made_of_the_file_name(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,6 +44,17 @@ def test_the_version_is_named_when_the_dataset_is_not_in_the_store(project: Path
     assert f"FAIL  dataset {dataset['url']}" in text
 
 
+@pytest.mark.parametrize("file", ["dvc.yaml", "dvc.lock", "params.yaml"])
+def test_the_way_out_is_named_when_a_merge_left_a_conflict(project: Path, tmp_path: Path, file: str) -> None:
+    shutil.copytree(project / "conf", tmp_path / "conf")
+    shutil.copy(project / "params.yaml", tmp_path)
+    (tmp_path / file).write_text("seed: 1\n<<<<<<< HEAD\nsplit:\n  val: 0.1\n=======\nsplit:\n  val: 0.2\n>>>>>>> a\n")
+    text, well = doctor.examine(tmp_path)
+    assert not well
+    assert f"{file}:2: " in text
+    assert ("git checkout --ours dvc.lock" if file == "dvc.lock" else "`git add`") in text
+
+
 def test_a_package_is_named_when_its_version_is_not_the_tested_one(tmp_path: Path) -> None:
     (tmp_path / "constraints.txt").write_text("numpy==0.1\n")
     (tmp_path / "constraints-train.txt").write_text("pillow==0.2 ; python_version < '3'\npillow==0.3\n")

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from runner.config.compose import compose, stage_text
-from runner.errors import StageError
+from runner.errors import ConfigError, StageError
 from runner.pipeline.plan import Plan, make_plan
 
 PRESETS = {"dataset": "sample", "model": "yolo11n_scratch", "augment": "default", "train": "cpu", "gate": "default"}
@@ -153,11 +153,18 @@ def test_all_would_run_from_the_training_on_when_the_store_has_not_its_result(ra
 
 
 def test_refused_when_nothing_can_be_planned(ran: Project) -> None:
-    (ran.folder / "dvc.yaml").write_text("stages: [")
+    (ran.folder / "dvc.yaml").write_text("stages: 5")
     with pytest.raises(StageError, match=r"dvc\.yaml"):
         make_plan(ran.folder)
     shutil.rmtree(ran.folder / ".dvc")
     with pytest.raises(StageError, match="DVC"):
+        make_plan(ran.folder)
+
+
+def test_the_way_out_is_named_when_two_branches_wrote_the_lock(ran: Project) -> None:
+    lock = (ran.folder / "dvc.lock").read_text()
+    (ran.folder / "dvc.lock").write_text(f"schema: '2.0'\n<<<<<<< HEAD\n{lock}=======\n{lock}>>>>>>> branch\n")
+    with pytest.raises(ConfigError, match=r"^dvc\.lock:2: .*<<<<<<< HEAD.*git checkout --ours dvc\.lock.*dvc repro"):
         make_plan(ran.folder)
 
 
