@@ -3,7 +3,8 @@
 The content decides, not the name. Every picture becomes 8-bit RGB, upright, its first frame only:
 
 - Alpha is dropped and the colours under transparent pixels are kept, as in OpenCV, which Ultralytics uses.
-- 16-bit values are divided by 256 (12-bit ones by 16), never clipped. Deeper ones have no agreed white and are refused.
+- 16-bit values are divided by 256 (12-bit ones by 16), never clipped. Where a grey TIFF names a smaller white
+  than 65535, as MaxSampleValue (tag 281), that one's bits count. Deeper values have no agreed white and are refused.
 - Colour profiles are ignored, as in training.
 
 PictureError
@@ -14,6 +15,7 @@ PictureError
 
 import importlib
 import io
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import IO
@@ -26,6 +28,7 @@ _KINDS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "JPEG2000", "AVIF")
 EXPECTED = "expected JPEG, PNG, WebP, GIF, BMP, TIFF, JPEG 2000 or AVIF"
 _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx")
 _ORIENTATION_TAG = 0x0112
+_MAX_SAMPLE_TAG = 281
 # EXIF orientation → transposition that turns the stored picture upright (EXIF 2.32, 4.6.4 A).
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -39,6 +42,7 @@ _UPRIGHT = {
 # Blocks of at most 16 MB that Pillow keeps for the next picture: allocating anew costs up to a fifth of the time.
 # https://pillow.readthedocs.io/en/stable/reference/block_allocator.html
 Image.core.set_blocks_max(8)  # type: ignore[attr-defined]
+warnings.filterwarnings("ignore", module=r"PIL\.")  # of odd metadata; errors are what counts here
 for _plugin in ("Avif", "Bmp", "Gif", "Jpeg2K", "Jpeg", "Png", "Tiff", "WebP"):
     importlib.import_module(f"PIL.{_plugin}ImagePlugin")  # registers itself in Image.OPEN
 
@@ -148,8 +152,8 @@ def _upright_rgb(
 def _to_rgb(image: Image.Image, raw_mode: str) -> Image.Image:
     image.info.pop("transparency", None)  # otherwise Pillow warns about it, or recolours
     if image.mode.startswith("I;16"):
-        bits = 12 if raw_mode == "I;12" else 16
-        image = Image.fromarray((np.asarray(image) >> (bits - 8)).astype(np.uint8))
+        bits = 12 if raw_mode == "I;12" else _bits_of_white(image)
+        image = Image.fromarray((np.asarray(image) >> (bits - 8)).clip(max=255).astype(np.uint8))
     if image.mode == "RGBa":
         image = image.convert("RGBA")
     if image.mode in ("I", "F", "LAB"):
@@ -157,6 +161,13 @@ def _to_rgb(image: Image.Image, raw_mode: str) -> Image.Image:
             f"pixels of kind {raw_mode or image.mode} (32-bit, signed or Lab); expected 8- or 16-bit grey or colour"
         )
     return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _bits_of_white(image: Image.Image) -> int:
+    """Return how many bits of 16 the values of a picture use, 8 to 16; those that it does not name are 16."""
+    white = getattr(image, "tag_v2", {}).get(_MAX_SAMPLE_TAG, 0)
+    white = white[0] if isinstance(white, tuple) else white
+    return max(8, white.bit_length()) if isinstance(white, int) and 0 < white < 1 << 16 else 16
 
 
 def _orientation(image: Image.Image) -> int:

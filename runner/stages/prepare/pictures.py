@@ -6,11 +6,15 @@ these: after a kill, or when pictures are added, only new ones are decoded.
 
 import hashlib
 import json
+import os
+import sys
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TextIO
 
+import numpy as np
 import PIL
 from PIL import Image
 from tqdm import tqdm
@@ -20,11 +24,13 @@ import serving.vision.similarity
 from runner.config.schema import PrepareConfig
 from runner.stages.parallel import parallel
 from runner.workspace import remove_stale, writing
-from serving.vision.picture import PictureError, decode
+from serving.vision.picture import Picture, PictureError, decode
 from serving.vision.similarity import look_of
 
 LOSSLESS = ("PNG", "GIF", "BMP", "TIFF")  # re-encoded as PNG; the others as JPEG
 _CODE = (__file__, serving.vision.picture.__file__, serving.vision.similarity.__file__)
+DEEP = ("PNG", "TIFF", "JPEG2000")  # may have 16-bit values
+DARK = 64  # of 255; the largest value of 14 bits in 16 is 63
 SMALLEST_PX = 10  # Ultralytics drops pictures with a smaller side: ultralytics/data/utils.py, verify_image
 
 
@@ -38,6 +44,7 @@ class Prepared(NamedTuple):
     stored: str | None  # the prepared picture, relative to the cache folder; None when the source is used unchanged
     size: int  # bytes of the prepared picture
     look: str  # of `look_of`, by which `split` finds near-duplicates
+    note: str = ""  # a doubt about it
 
 
 def prepare_pictures(digests: Mapping[Path, str], settings: PrepareConfig, folder: Path) -> dict[Path, Prepared | str]:
@@ -57,8 +64,8 @@ def prepare_pictures(digests: Mapping[Path, str], settings: PrepareConfig, folde
     }
     new = sorted({sha256: path for path, sha256 in digests.items() if sha256 not in known}.items())
     task = partial(prepare_picture, settings=settings, folder=folder, recipe=recipe)
-    done = tqdm(parallel(task, new), total=len(new), desc="preparing", disable=None)
-    with journal.open("a", encoding="utf-8") as file:
+    with journal.open("a", encoding="utf-8") as file, _libtiff_silenced() as terminal:
+        done = tqdm(parallel(task, new), total=len(new), desc="preparing", disable=None, file=terminal)
         for (sha256, _), prepared in zip(new, done, strict=True):
             known[sha256] = prepared
             if isinstance(prepared, Prepared):
@@ -88,10 +95,10 @@ def prepare_picture(source: tuple[str, Path], *, settings: PrepareConfig, folder
             f"{picture.width}x{picture.height} pixels{shrunk}; expected at least {SMALLEST_PX} each way, "
             "or training leaves it out"
         )
-    look = look_of(picture.image)
+    look, note = look_of(picture.image), _doubt(picture)
     if picture.plain and size[0] == picture.width:
         suffix = ".jpg" if picture.format == "JPEG" else ".png"
-        return Prepared(picture.width, picture.height, picture.turn, suffix, None, len(data), look)
+        return Prepared(picture.width, picture.height, picture.turn, suffix, None, len(data), look, note)
     image = picture.image if picture.image.size == size else picture.image.resize(size, Image.Resampling.BOX)
     suffix = ".png" if picture.format in LOSSLESS else ".jpg"
     stored = f"{recipe}/{sha256}{suffix}"
@@ -101,7 +108,30 @@ def prepare_picture(source: tuple[str, Path], *, settings: PrepareConfig, folder
         else:
             image.save(temporary, "JPEG", quality=settings.jpeg_quality)
         written = temporary.stat().st_size
-    return Prepared(picture.width, picture.height, picture.turn, suffix, stored, written, look)
+    return Prepared(picture.width, picture.height, picture.turn, suffix, stored, written, look, note)
+
+
+def _doubt(picture: Picture) -> str:
+    """Return that a picture of a format with 16-bit values is nearly black; empty: it is not."""
+    brightest = int(np.asarray(picture.image).max()) if picture.format in DEEP else 255
+    if brightest >= DARK:
+        return ""
+    return (
+        f"nearly black, since no value is above {brightest} of 255; where the file has 12 or 14 bits in 16, scale them "
+        "to 0-65535, or write the largest possible value as MaxSampleValue (TIFF tag 281)"
+    )
+
+
+@contextmanager
+def _libtiff_silenced() -> Iterator[TextIO]:
+    """Give standard error as a file, while its descriptor leads nowhere: libtiff writes there, past Python."""
+    sys.stderr.flush()
+    with os.fdopen(os.dup(2), "w") as terminal, Path(os.devnull).open("w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+        try:
+            yield terminal
+        finally:
+            os.dup2(terminal.fileno(), 2)
 
 
 def _recipe(settings: PrepareConfig) -> str:

@@ -69,6 +69,7 @@ def prepare(raw: Path, classes: list[str], settings: PrepareConfig, dataset: Pat
             findings.leave_out(f"images/{path.name}", picture)
         else:
             usable[path] = picture
+            findings.notes += [f"images/{path.name}: {picture.note}"] if picture.note else []
     candidates = []
     for path, picture in usable.items():
         labels = _read_labels(raw, path, picture.turn, class_ids, settings, findings)

@@ -117,6 +117,15 @@ def test_scaled_and_not_clipped_when_sixteen_or_twelve_bit() -> None:
     assert pixels_of(decode(tiff_of(12, 1, pixels, 4, 1)))[0, :, 0].tolist() == [0, 128, 255, 255]
 
 
+@pytest.mark.parametrize(
+    ("white", "expected"),
+    [(4095, [0, 128, 255, 255]), (16383, [0, 32, 63, 255]), (255, [0, 255, 255, 255]), (65535, [0, 8, 15, 255])],
+)
+def test_scaled_by_the_files_own_white_when_it_names_one(white: int, expected: list[int]) -> None:
+    deep = Image.fromarray(np.array([[0, 0x800, 0xFFF, 0xFFFF]], dtype=np.uint16))
+    assert pixels_of(decode(encoded(deep, "TIFF", tiffinfo={281: white})))[0, :, 0].tolist() == expected
+
+
 @pytest.mark.parametrize(("bits", "sample_format"), [(32, 3), (32, 2), (16, 2)])
 def test_refused_as_unsupported_when_white_is_undefined(bits: int, sample_format: int) -> None:
     with pytest.raises(UnsupportedError, match="8- or 16-bit"):

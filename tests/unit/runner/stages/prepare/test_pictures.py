@@ -3,6 +3,7 @@
 `decode` has its own tests, in tests/unit/serving/vision.
 """
 
+import os
 from io import BytesIO
 from typing import Any
 
@@ -46,6 +47,26 @@ def test_rgb_is_written_when_the_source_is_something_else(
         reached = np.asarray(image).astype(int)
     assert np.abs(reached - np.asarray(gradient().convert(mode).convert("RGB"))).mean() < 14
     assert prepared.size == (shelf.kept / str(prepared.stored)).stat().st_size
+
+
+@pytest.mark.parametrize(("factor", "kind", "is_dark"), [(16, "PNG", True), (64, "TIFF", True), (256, "PNG", False)])
+def test_a_doubt_is_noted_when_few_bits_of_sixteen_are_used(
+    shelf: Shelf, factor: int, kind: str, is_dark: bool
+) -> None:
+    deep = Image.fromarray(np.asarray(gradient().convert("L")).astype(np.uint16) * factor)
+    assert ("nearly black" in shelf.one(encoded(deep, kind)).note) == is_dark
+
+
+def test_the_terminal_stays_clean_when_libtiff_and_pillow_complain(
+    shelf: Shelf, capfd: pytest.CaptureFixture[str]
+) -> None:
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (100, 100, 3), np.uint8))
+    damaged = bytearray(encoded(noise, "TIFF", compression="tiff_deflate"))
+    damaged[10_000:14_000] = b"\xff" * 4000
+    assert "damaged or truncated TIFF" in shelf.refused(bytes(damaged))
+    assert capfd.readouterr().err == ""
+    os.write(2, b"still open")
+    assert capfd.readouterr().err == "still open"
 
 
 @pytest.mark.parametrize(
