@@ -19,7 +19,7 @@ from runner.dataset.classes import check_notes, parse_classes
 from runner.dataset.data_yaml import PART_KEYS, load_mapping, read_data_yaml
 from runner.dataset.files import DatasetFiles, is_picture, label_lines, label_places, list_files, match_labels
 from runner.dataset.labels import Labels, parse_labels
-from runner.dataset.names import fold, name_pictures, shown
+from runner.dataset.names import fold, name_pictures, reason_for, shown
 from runner.dataset.pose import keypoint_columns
 from runner.errors import DatasetError
 
@@ -84,7 +84,7 @@ def read_layout(folder: Path) -> Layout:
     inside = {path: path.removeprefix(top) if path.startswith(top) else f"../{path}" for path in labels}
     names = name_pictures(inside.values())
     files.notes += [
-        f"{shown(path)}: called {names[own]}, since its name is taken or not safe on every disk"
+        f"{shown(path)}: called {names[own]}, {reason_for(own, names[own])}"
         for path, own in inside.items()
         if names[own] != own.rpartition("/")[2]
     ]

@@ -13,6 +13,9 @@ from collections.abc import Iterable
 MAX_BYTES = 200  # [bytes of UTF-8] of a name; disks allow 255, and temporary files have longer names
 
 _UNSAFE = re.compile(r'[<>:"/\\|?*]')
+_DEVICE = re.compile(
+    r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³]) *(\..*)?", re.IGNORECASE
+)  # of Windows, with any suffix
 
 
 def name_pictures(paths: Iterable[str]) -> dict[str, str]:
@@ -36,6 +39,15 @@ def name_pictures(paths: Iterable[str]) -> dict[str, str]:
     return names
 
 
+def reason_for(path: str, name: str) -> str:
+    """Return why a picture's name in the dataset is not that of its path."""
+    if name == unicodedata.normalize("NFC", path.rpartition("/")[2]):
+        return (
+            "since its accents are characters of their own (Unicode NFD, as macOS writes), which other disks tell apart"
+        )
+    return "since its name is taken or not safe on every disk"
+
+
 def fold(path: str) -> str:
     """Return a key that is equal for names that collide on a case-insensitive or Unicode-normalising file system."""
     return unicodedata.normalize("NFD", unicodedata.normalize("NFD", path).casefold())
@@ -55,7 +67,8 @@ def _safe(path: str) -> str:
     name = unicodedata.normalize("NFC", path.rpartition("/")[2])
     name = "".join(letter if letter.isprintable() else "_" for letter in _UNSAFE.sub("_", name))
     stem, _, suffix = name.rpartition(".")
-    name = f"{stem.strip(' .') or '_'}.{suffix}"
+    stem = stem.strip(" .")
+    name = f"{'_' if not stem or _DEVICE.fullmatch(stem) else ''}{stem}.{suffix}"
     return name if len(name.encode()) <= MAX_BYTES else _marked(name, path, 8)
 
 

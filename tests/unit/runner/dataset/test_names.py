@@ -5,7 +5,7 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.dataset.names import fold, name_pictures, shown
+from runner.dataset.names import fold, name_pictures, reason_for, shown
 
 
 def test_names_are_made_safe_when_a_disk_or_a_list_would_trip_and_stay_otherwise() -> None:
@@ -20,6 +20,10 @@ def test_names_are_made_safe_when_a_disk_or_a_list_would_trip_and_stay_otherwise
         " .lead .jpg": "lead.jpg",
         "\udcff.jpg": "_-e6f5276b.jpg",
         "...jpg": "_.jpg",
+        "con.jpg": "_con.jpg",
+        "images/Aux .v1.png": "_Aux .v1.png",
+        "com7.jpg": "_com7.jpg",
+        "confetti.jpg": "confetti.jpg",
     }
     assert name_pictures(expected) == expected
 
@@ -52,6 +56,11 @@ def test_names_are_unique_stable_and_final_whatever_the_paths(paths: list[str]) 
     assert len({fold(name) for name in names.values()}) == len(paths)
     assert all("/" not in name and name.isprintable() for name in names.values())
     assert all(name == again for name, again in name_pictures(names.values()).items())
+
+
+def test_the_reason_is_the_accents_when_nothing_else_differs() -> None:
+    assert "NFD" in reason_for("images/Flu\u0308gel.jpg", "Fl\xfcgel.jpg")
+    assert "NFD" not in reason_for("images/Flu\u0308gel.jpg", "Fl\xfcgel-01234567.jpg")
 
 
 def test_shown_replaces_what_a_terminal_would_obey() -> None:
