@@ -4,12 +4,16 @@ Uses environment variables of Ultralytics and a settings folder of our own. Call
 imported.
 """
 
+import logging
 import os
 import shutil
 from pathlib import Path
 
 from runner.stages.parallel import workers
 
+#: Parts of Ultralytics' messages that are not shown: its settings and commands, its folders, which are scratch here,
+#: and its doubt about `train.cache`, with which trainings on a CPU repeat (tests/e2e/test_pipeline.py).
+HINTS = ("yolo settings", "Results saved to", "cache='ram' may produce")
 LOGGERS = ("clearml", "comet", "dvc", "mlflow", "raytune", "tensorboard", "wandb")
 
 
@@ -33,6 +37,7 @@ def ultralytics_offline(work: Path) -> None:
         os.environ.pop(key, None)
     _fonts(settings)
 
+    logging.getLogger("ultralytics").addFilter(lambda record: not any(hint in record.getMessage() for hint in HINTS))
     from ultralytics import settings as ultralytics_settings
 
     ultralytics_settings.update({"sync": False, "vscode_msg": False, **dict.fromkeys(LOGGERS, False)})

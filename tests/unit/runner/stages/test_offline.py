@@ -13,7 +13,9 @@ def test_the_users_settings_stay_untouched_when_ultralytics_is_imported(tmp_path
         "from pathlib import Path; from runner.stages.offline import ultralytics_offline\n"
         f"ultralytics_offline(Path({str(tmp_path / 'work')!r}))\n"
         "from ultralytics import settings\n"
-        "from ultralytics.utils import ONLINE, SAFE_LOAD, AUTOINSTALL\n"
+        "from ultralytics.utils import LOGGER, ONLINE, SAFE_LOAD, AUTOINSTALL\n"
+        "LOGGER.warning(\"cache='ram' may produce non-deterministic training results. Consider\")\n"
+        "LOGGER.info('\\nExport complete (1s)\\nResults saved to x\\nValidate: yolo val'); LOGGER.info('epoch 1')\n"
         "from ultralytics.utils.checks import check_font\n"
         "print(ONLINE, SAFE_LOAD, AUTOINSTALL, settings['sync'], settings['mlflow'], check_font('Arial.ttf').is_file())"
     )
@@ -21,5 +23,6 @@ def test_the_users_settings_stay_untouched_when_ultralytics_is_imported(tmp_path
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=project, env=environment, capture_output=True, text=True, check=True
     )
+    assert done.stdout.splitlines()[0] == "epoch 1"  # neither Ultralytics' new settings nor its hints
     assert done.stdout.splitlines()[-1] == "False True False False False True"
     assert not (home / ".config" / "Ultralytics").exists()
