@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
+from tqdm import tqdm
 
 from runner.sample.shapes import KINDS, Random, pick_shape
 from runner.sample.silhouettes import pick_colours, silhouette
@@ -51,7 +52,7 @@ def draw_sample(folder: Path, *, pictures: int, seed: int) -> None:
     (folder / "labels").mkdir()
     (folder / "classes.txt").write_text("".join(f"{name}\n" for name in CLASSES))
     (folder / "notes.json").write_text(json.dumps(NOTES, indent=2) + "\n")
-    for number in range(pictures):
+    for number in tqdm(range(pictures), desc="drawing", unit="pictures", disable=None):
         random = np.random.default_rng([seed, number])
         picture, placed = draw_picture(random)
         name = f"sample-{number:05d}"
