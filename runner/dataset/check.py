@@ -129,7 +129,7 @@ def advice(check: Check, config: Config, hidden: Sequence[tuple[str, object, obj
     line = f"the median box is {check.side * imgsz:.0f} px at model.imgsz {imgsz}"
     if check.side * imgsz >= SMALL_PX:
         return [line]
-    line += ", which is too small to be found well: "
+    line += ", too small to be found well: "
     larger = preset if isinstance(preset, int) and preset > imgsz else min(2 * imgsz, LARGEST_PX)
     if larger <= imgsz:
         return [f"{line}cut the pictures into tiles before you add them"]

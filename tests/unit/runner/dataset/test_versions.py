@@ -182,7 +182,7 @@ def judged(project: Path, max_rejected: float = 0.05, **model: object) -> Compos
 def test_advice_is_given_when_values_of_the_sample_do_not_fit(project: Path, repository: Path, tmp_path: Path) -> None:
     folder = write_tree(tmp_path / "planes", WORKSHOP)
     text = add_dataset(folder, project=repository, composed=judged(project, 0.9, imgsz=32))
-    assert "model.imgsz 32, which is too small" in text and "the preset's 640 would make it" in text
+    assert "model.imgsz 32, too small" in text and "the preset's 640 would make it" in text
     assert text.endswith("published as flyingthings; set it, as to planes")
     set_params(repository / "params.yaml", {("model", "name"): "birds"})
     text = add_dataset(folder, project=repository, composed=judged(project, 0.9, imgsz=640))
