@@ -58,8 +58,7 @@ def draw_sample(folder: Path, *, pictures: int, seed: int) -> None:
         name = f"sample-{number:05d}"
         picture.save(folder / "images" / f"{name}.jpg", quality=int(random.integers(45, 93)))
         if placed:
-            lines = [label_line(aircraft, picture.size) for aircraft in placed]
-            (folder / "labels" / f"{name}.txt").write_text("".join(lines))
+            (folder / "labels" / f"{name}.txt").write_text("".join(label_line(each, picture.size) for each in placed))
 
 
 def draw_picture(random: Random) -> tuple[Image.Image, list[Placed]]:
@@ -100,9 +99,9 @@ def add_aircraft(
         alpha.paste(layer.getchannel("A"), corner)
         shown = (np.asarray(alpha) >= VISIBLE_ALPHA) & ~hidden
         whole_px = (np.asarray(layer.getchannel("A")) >= VISIBLE_ALPHA).sum()
-        if shown.sum() < MIN_SHOWN * whole_px:
+        box = Image.fromarray(shown).getbbox()  # right and bottom exclusive
+        if box is None or shown.sum() < MIN_SHOWN * whole_px:
             continue
-        box = tight_box_xyxy_px(shown)
         contrast = np.abs(np.asarray(candidate, np.int16) - before)[shown].mean()
         if contrast >= MIN_CONTRAST and not any(overlap(box, other.box_xyxy_px) for other in placed):
             placed.append(Placed(class_id, box))
@@ -130,12 +129,6 @@ def aircraft_layer(
 def overlap(box: Box, other: Box) -> bool:
     """Whether two boxes share a pixel."""
     return max(box[0], other[0]) < min(box[2], other[2]) and max(box[1], other[1]) < min(box[3], other[3])
-
-
-def tight_box_xyxy_px(mask: Mask) -> Box:
-    """Return the tight box around a mask that is not empty, right and bottom exclusive."""
-    columns, rows = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
-    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
 def label_line(aircraft: Placed, size: tuple[int, int]) -> str:
