@@ -57,6 +57,10 @@ def _not_zero(number: int) -> int:
 Sha256 = Annotated[str, _like("[0-9a-f]{64}", "64 hexadecimal digits")]
 Share = Annotated[float, Field(ge=0, le=1)]
 MODEL_NAME = "[a-z0-9][a-z0-9._-]{0,99}"
+Regex = Annotated[str, AfterValidator(_regular_expression)]
+Title = Annotated[str, _like(r"[^\s](.{0,48}[^\s])?", "1 to 50 letters")]
+DatasetName = Annotated[str, _like("[a-z0-9][a-z0-9._-]*", "small letters, digits, '.', '_' and '-'")]
+BaseName = Annotated[str, _like(r"[a-z0-9][\w.-]*\.(yaml|pt)", "a file name, NAME.yaml or NAME.pt")]
 ModelName = Annotated[str, _like(MODEL_NAME, "at most 100 small letters, digits, '.', '_' and '-'")]
 
 
@@ -70,9 +74,7 @@ class SampleConfig(Section):
 class DatasetConfig(Section):
     """Source of the labelled pictures."""
 
-    name: Annotated[str, _like("[a-z0-9][a-z0-9._-]*", "small letters, digits, '.', '_' and '-'")] = Field(
-        description="[-] folder of its versions in the store"
-    )
+    name: DatasetName = Field(description="[-] folder of its versions in the store")
     url: Annotated[
         str,
         _like(
@@ -115,9 +117,7 @@ class SplitConfig(Section):
     val: float = Field(gt=0, lt=1, description="[0-1] fraction of groups in val, which chooses the thresholds")
     test: float = Field(gt=0, lt=1, description="[0-1] fraction of groups in test, on which metrics are measured")
     seed: int = Field(ge=0, description="[-] seed of the hash")
-    group: Annotated[str, AfterValidator(_regular_expression)] | None = Field(
-        description="[regex] group key in the file name; equal matches stay in one part"
-    )
+    group: Regex | None = Field(description="[regex] group key in the file name; equal matches stay in one part")
     near: Literal["keep", "refuse", "ignore"] = Field(description="[-] keep | refuse | ignore")
 
     @model_validator(mode="after")
@@ -130,9 +130,7 @@ class SplitConfig(Section):
 class ModelConfig(Section):
     """Network and its initial weights: the part of `model` that training reads."""
 
-    base: Annotated[str, _like(r"[a-z0-9][\w.-]*\.(yaml|pt)", "a file name, NAME.yaml or NAME.pt")] = Field(
-        description="[-] NAME.yaml: random weights | NAME.pt: pretrained, added before",
-    )
+    base: BaseName = Field(description="[-] NAME.yaml: random weights | NAME.pt: pretrained, added before")
     sha256: Sha256 | None = Field(description="[hex] SHA-256 of NAME.pt; compose looks it up under weights")
     imgsz: int = Field(ge=32, le=4096, multiple_of=32, description="[px] side of the square input")
 
@@ -240,9 +238,7 @@ class FallbackConfig(Section):
 class LabelsConfig(Section):
     """Project in Label Studio, and its imports and exports."""
 
-    title: Annotated[str, _like(r"[^\s](.{0,48}[^\s])?", "1 to 50 letters")] = Field(
-        description="[-] title of the project in Label Studio"
-    )
+    title: Title = Field(description="[-] title of the project in Label Studio")
     rotated: Literal["box", "refuse"] = Field(description="[-] box | refuse; how rotated boxes are read")
     min_new: int = Field(
         ge=1, description="[pictures] open a pull request only when at least this many pictures changed"
