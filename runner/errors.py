@@ -1,18 +1,5 @@
 """Errors that the runner raises on purpose; a command prints them as `error: …` and exits 1.
 
-    RunnerError
-    ├── ConfigError      params.yaml or conf/ violates the schema
-    ├── DatasetError     invalid dataset, label or picture
-    ├── StoreError       the store is unreachable, or refuses
-    │   └── ObjectError  an object is missing or invalid
-    │       └── MissingObjectError
-    ├── GitError         Git or the forge refuses
-    ├── ClusterError     the cluster is unreachable, or in the wrong state
-    │   └── UnreachableError  its API does not answer; retry
-    ├── LabelStudioError Label Studio is unreachable, refuses, or its content fits no dataset
-    │   └── NotSetUpError  no project, or no classes, yet
-    └── StageError       a stage cannot run, or its result is unreliable
-
 A message names the place, the value found, the value expected, and the next step.
 """
 
