@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from PIL import Image
+from PIL import ExifTags, Image
 
 from runner.config.schema import Config
 from runner.dataset.labels import parse_labels, turn_boxes
@@ -24,7 +24,6 @@ from runner.store import Store
 from runner.workspace import sha256_of, work_folder
 
 Frame = Literal["stored", "seen"]  # of boxes; `prepare.exif_boxes`
-_ORIENTATION_TAG = 0x0112
 
 
 @dataclass(frozen=True)
@@ -106,7 +105,7 @@ def _turn(boxes: Sequence[LabelledBox], picture: Path, others: Mapping[int, int]
     try:
         with warnings.catch_warnings(), Image.open(picture) as image:
             warnings.simplefilter("ignore")  # about many pixels, or odd metadata
-            orientation = image.getexif().get(_ORIENTATION_TAG, 1)
+            orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception:  # noqa: BLE001 - Pillow's errors on damaged bytes have no common base; `prepare` reports them
         orientation = 1
     turned = turn_boxes([box.xywhn for box in boxes], others.get(orientation, orientation)).tolist()

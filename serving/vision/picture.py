@@ -6,11 +6,6 @@ The content decides, not the name. Every picture becomes 8-bit RGB, upright, its
 - 16-bit values are divided by 256 (12-bit ones by 16), never clipped. Where a grey TIFF names a smaller white
   than 65535, as MaxSampleValue (tag 281), that one's bits count. Deeper values have no agreed white and are refused.
 - Colour profiles are ignored, as in training.
-
-PictureError
-├── UnsupportedError   not a picture, or an unsupported format                 (the server's 415)
-├── UnreadableError    a supported format, but truncated or damaged            (400)
-└── TooLargeError      more pixels than allowed; known from the header alone   (413)
 """
 
 import importlib
@@ -21,13 +16,12 @@ from dataclasses import dataclass
 from typing import IO
 
 import numpy as np
-from PIL import Image, ImageFile, JpegImagePlugin
+from PIL import ExifTags, Image, ImageFile, JpegImagePlugin
 
 MAX_PIXELS = 100_000_000
 _KINDS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "JPEG2000", "AVIF")
 EXPECTED = "expected JPEG, PNG, WebP, GIF, BMP, TIFF, JPEG 2000 or AVIF"
 _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx")
-_ORIENTATION_TAG = 0x0112
 _MAX_SAMPLE_TAG = 281
 # EXIF orientation → transposition that turns the stored picture upright (EXIF 2.32, 4.6.4 A).
 _UPRIGHT = {
@@ -173,7 +167,7 @@ def _bits_of_white(image: Image.Image) -> int:
 def _orientation(image: Image.Image) -> int:
     """Return the EXIF orientation, 1 to 8; 1 where EXIF is missing or damaged, as viewers do."""
     try:
-        turn = image.getexif().get(_ORIENTATION_TAG)
+        turn = image.getexif().get(ExifTags.Base.Orientation)
     except Exception:  # noqa: BLE001 - Pillow's errors on damaged EXIF have no common base
         return 1
     return turn if isinstance(turn, int) and 1 <= turn <= 8 else 1
