@@ -3,17 +3,7 @@
 from collections.abc import Sequence
 from functools import partial
 
-from prometheus_client import (
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    Histogram,
-    Info,
-    PlatformCollector,
-    ProcessCollector,
-    disable_created_metrics,
-)
-from prometheus_client.exposition import generate_latest
+import prometheus_client as prometheus
 
 from serving.storage.detections import Detection, ModelName
 
@@ -25,14 +15,14 @@ class Metrics:
     """All metrics of a server; each has its own registry, so that several servers can live in one process."""
 
     def __init__(self) -> None:
-        disable_created_metrics()  # type: ignore[no-untyped-call]  # a second, unused series for each metric
-        self._registry = registry = CollectorRegistry()
-        ProcessCollector(registry=registry)
-        PlatformCollector(registry=registry)
+        prometheus.disable_created_metrics()  # type: ignore[no-untyped-call]  # a second, unused series for each metric
+        self._registry = registry = prometheus.CollectorRegistry()
+        prometheus.ProcessCollector(registry=registry)
+        prometheus.PlatformCollector(registry=registry)
 
-        counter = partial(Counter, namespace="flywheel", registry=registry)
-        histogram = partial(Histogram, namespace="flywheel", registry=registry, buckets=_SECONDS)
-        gauge = partial(Gauge, namespace="flywheel", registry=registry)
+        counter = partial(prometheus.Counter, namespace="flywheel", registry=registry)
+        histogram = partial(prometheus.Histogram, namespace="flywheel", registry=registry, buckets=_SECONDS)
+        gauge = partial(prometheus.Gauge, namespace="flywheel", registry=registry)
         self.requests = counter("requests", "requests by route and status", ("route", "status"))
         self.seconds = histogram("request_seconds", "time from a request's first byte to its answer", ["route"])
         self.phase_seconds = histogram("phase_seconds", "time of one picture in each phase", ["phase"])
@@ -50,7 +40,7 @@ class Metrics:
         self.capture_queue_length = gauge("capture_queue_length", "captures waiting to be written")
         self.held_bytes = gauge("held_bytes", "request bodies in memory")
         self.ready = gauge("ready", "1 while /readyz answers 200")
-        self.model = Info("flywheel_model", "the loaded model", registry=registry)
+        self.model = prometheus.Info("flywheel_model", "the loaded model", registry=registry)
 
     def loaded(self, name: ModelName, classes: Sequence[str], provider: str) -> None:
         """Set the model's name, and its classes at zero before the first detection."""
@@ -71,4 +61,4 @@ class Metrics:
 
     def text(self) -> bytes:
         """Return the exposition format."""
-        return generate_latest(self._registry)
+        return prometheus.generate_latest(self._registry)
