@@ -17,10 +17,7 @@ from serving.storage.endpoint import Endpoint, address_of, code_of, connect, exp
 USERS = ("runner", "publisher", "labels")
 SERVER = "server-"  # prefix of a model server's user; its environment follows
 # Prefixes that each may write: training cannot touch a version of a model.
-WRITES = {
-    "runner": ("datasets", "dvc", "pipeline", "weights"),
-    "publisher": ("models", "pipeline", "runs"),
-}
+WRITES = {"runner": ("datasets", "dvc", "pipeline", "weights"), "publisher": ("models", "pipeline", "runs")}
 _FILES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 
 
@@ -141,16 +138,11 @@ def policy_of(user: str, bucket: str) -> dict[str, Any]:
 
     statements = [allow("GetBucketLocation", on=[whole])]
     if user in WRITES:
+        writing = ("PutObject", "PutObjectTagging", "AbortMultipartUpload", "ListMultipartUploadParts")
         statements += [
             allow("ListBucket", "ListBucketMultipartUploads", on=[whole]),
             allow("GetObject", "GetObjectTagging", on=[f"{whole}/*"]),
-            allow(
-                "PutObject",
-                "PutObjectTagging",
-                "AbortMultipartUpload",
-                "ListMultipartUploadParts",
-                on=[f"{whole}/{folder}/*" for folder in WRITES[user]],
-            ),
+            allow(*writing, on=[f"{whole}/{folder}/*" for folder in WRITES[user]]),
         ]
     elif user == "labels":
         statements += [
