@@ -19,7 +19,6 @@ from runner.stages.evaluate.metrics import (
     FALLBACK,
     THRESHOLDS,
     AveragePrecision,
-    Boxes,
     Counts,
     Floats,
     Ids,
@@ -64,15 +63,17 @@ def evaluate(onnx: Path, raw: Path, dataset: Path, split: Path, settings: Evalua
     measured = count(labelled, [f.served for f in test_found], len(names), thresholds)
     notes += [f"{names[i]}: no boxes in test; left out of the means" for i in np.flatnonzero(measured.labelled == 0)]
     metrics = _metrics(ranked, measured, thresholds, names) | {"pictures": len(test), "notes": notes}
-    answers = [_answer(example, each.served, thresholds[1:]) for example, each in zip(test, test_found, strict=True)]
+    answers = []
+    for example, (_, served) in zip(test, test_found, strict=True):  # the server's, with each class's threshold
+        shown = served.take(np.flatnonzero(served.confidences > thresholds[1:][served.class_ids]))
+        answers.append(Comparison(example, shown, pairs(example.labelled, shown)))
     write_text(out / "metrics.json", json.dumps(metrics, indent=2, ensure_ascii=False) + "\n")
     write_curves(ranked, chosen, names, out)
     write_confusion(answers, names, out)
     write_text(out / "predictions.json", _predictions(test, test_found, names))
     write_misses(answers, names, settings.worst, out / "misses")
     figures = ", ".join(f"{heading} {figure(metrics[key])}" for key, heading in METRICS.items())
-    said = f"{figures}; on {metrics['pictures']} test pictures with {metrics['boxes']} boxes"
-    return "\n".join([said, *notes])
+    return "\n".join([f"{figures}; on {metrics['pictures']} test pictures with {metrics['boxes']} boxes", *notes])
 
 
 def _thresholds(f1: Floats, labelled: Ids, names: Sequence[str], notes: list[str]) -> Floats:
@@ -114,12 +115,6 @@ def _metrics(ranked: AveragePrecision, measured: Counts, thresholds: Floats, nam
 def _mean(values: Floats) -> float | None:
     """Return the rounded mean; None for no values: a class without boxes has no figures."""
     return round(float(values.mean()), 6) if len(values) else None
-
-
-def _answer(example: Example, served: Boxes, thresholds: Floats) -> Comparison:
-    """Return the labelled boxes and the boxes that the server returns with each class's threshold."""
-    shown = served.take(np.flatnonzero(served.confidences > thresholds[served.class_ids]))
-    return Comparison(example, shown, pairs(example.labelled, shown))
 
 
 def _predictions(examples: Sequence[Example], found: Sequence[Predictions], names: Sequence[str]) -> str:

@@ -154,20 +154,17 @@ class Counts:
     @property
     def precision(self) -> Floats:
         """Precision (classes, thresholds), 0 to 1: fraction of found boxes that are right; 0 for none found."""
-        share: Floats = self.right / np.maximum(self.found, 1)
-        return share
+        return np.asarray(self.right / np.maximum(self.found, 1), np.float64)
 
     @property
     def recall(self) -> Floats:
         """Recall (classes, thresholds), 0 to 1: fraction of labelled boxes that were found; 0 for none labelled."""
-        share: Floats = self.right / np.maximum(self.labelled, 1)[:, None]
-        return share
+        return np.asarray(self.right / np.maximum(self.labelled, 1)[:, None], np.float64)
 
     @property
     def f1(self) -> Floats:
         """F1 (classes, thresholds), 0 to 1: harmonic mean of precision and recall."""
-        share: Floats = 2 * self.right / np.maximum(self.found + self.labelled[:, None], 1)
-        return share
+        return np.asarray(2 * self.right / np.maximum(self.found + self.labelled[:, None], 1), np.float64)
 
 
 def count(labelled: Sequence[Boxes], found: Sequence[Boxes], classes: int, thresholds: Floats) -> Counts:

@@ -115,19 +115,14 @@ def _draw(source: Path, pairs: Sequence[Pair], caption: str) -> Image.Image:
     ]
     draw_boxes(sheet, marks, font, FONT_PX, 2, size)
     draw = ImageDraw.Draw(sheet)
-    draw.text((8, size[1] + 6), _shortened(caption, sheet.width - 16, font), "white", font)
+    shown = caption
+    while font.getlength(shown) > sheet.width - 16:  # cut at its beginning, because the reason is at the end
+        caption = caption[1:]
+        shown = f"…{caption}"
+    draw.text((8, size[1] + 6), shown, "white", font)
     left = 8.0
     for colour, text in LEGEND:
         draw.rectangle((left, size[1] + 31, left + 12, size[1] + 43), colour)
         draw.text((left + 18, size[1] + 28), text, "white", font)
         left += 40 + font.getlength(text)
     return sheet
-
-
-def _shortened(text: str, width_px: float, font: ImageFont.FreeTypeFont) -> str:
-    """Return the end of a text that is too wide, because the reason is at the end."""
-    shown = text
-    while font.getlength(shown) > width_px:
-        text = text[1:]
-        shown = f"…{text}"
-    return shown
