@@ -30,8 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; return its exit status: 0, or 1 after an error that the user can fix."""
     given = _parser().parse_args(arguments)
     try:
-        status: int | None = given.run(given)
-        return status or 0
+        return int(given.run(given) or 0)
     except RunnerError as error:
         return _fail(str(error))
     except ModuleNotFoundError as error:

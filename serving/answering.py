@@ -103,8 +103,7 @@ async def predict(state: State, request_id: str, data: bytes, query: Query, sinc
 
 def predict_frame(state: State, image: Image.Image, query: Query) -> list[Detection]:
     """Detect objects in one upright frame on the calling thread, and count it."""
-    picture = Picture(image, image.width, image.height, "VIDEO", 1, False)
-    detections = query.batcher.detect(picture, query.options)
+    detections = query.batcher.detect(Picture(image, image.width, image.height, "VIDEO", 1, False), query.options)
     shown, _ = _split(detections, query)
     state.metrics.answered(shown, detections.timings._asdict())
     return shown

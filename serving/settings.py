@@ -80,5 +80,4 @@ def read_settings() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        lines = (f"error: {str(part['loc'][0]).upper()}: {part['msg']}" for part in error.errors())
-        sys.exit("\n".join(lines))
+        sys.exit("\n".join(f"error: {str(part['loc'][0]).upper()}: {part['msg']}" for part in error.errors()))

@@ -8,6 +8,7 @@ import os
 import ssl
 import urllib.error
 import urllib.request
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from urllib.parse import urlencode
@@ -59,10 +60,8 @@ class Cluster:
 
     def delete(self, path: str) -> None:
         """Delete an object without grace period; a missing one is no error."""
-        try:
+        with suppress(MissingError):
             self._call("DELETE", path, {"kind": "DeleteOptions", "apiVersion": "v1", "gracePeriodSeconds": 0})
-        except MissingError:
-            return
 
     def patch(self, path: str, content: Object) -> Object:
         """Merge content into an object and return it; from a Pod only."""

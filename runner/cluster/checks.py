@@ -139,9 +139,8 @@ def _webhook(project: Path, values: Values) -> Iterator[Diagnosis]:
 
 
 def _label_studio(project: Path, values: Values) -> Iterator[Diagnosis]:
-    path = f"/apis/apps/v1/namespaces/{LABELS}/deployments/label-studio"
-    status = (kubectl.get(path) or {}).get("status") or {}
-    if not status.get("availableReplicas"):
+    deployment = kubectl.get(f"/apis/apps/v1/namespaces/{LABELS}/deployments/label-studio") or {}
+    if not (deployment.get("status") or {}).get("availableReplicas"):
         yield Diagnosis("Label Studio does not run", f"kubectl -n {LABELS} get pods; look at the log of label-studio")
         return
     url = f"https://label-studio.{values['APPS_DOMAIN']}/health"
@@ -180,8 +179,7 @@ def _store(project: Path, values: Values) -> Iterator[Diagnosis]:
             yield Diagnosis(what, str(error))
         else:
             remedy = "`python -m runner store verify`, then promote another version"
-            is_same = sha256 == pin.sha256
-            yield Diagnosis(what) if is_same else Diagnosis(f"{what}: its sha256 is {sha256}", remedy)
+            yield Diagnosis(what) if sha256 == pin.sha256 else Diagnosis(f"{what}: its sha256 is {sha256}", remedy)
 
 
 def _images(project: Path, values: Values) -> Iterator[Diagnosis]:

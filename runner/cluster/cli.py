@@ -63,8 +63,7 @@ def _retrain(given: argparse.Namespace) -> None:
     from runner.forge.git import head_of
 
     values, params = parse_overrides(given.values)
-    params |= {name: value for name in ("gpu", "gpu_timeout") if (value := getattr(given, name))}
-    params = {name.replace("_", "-"): value for name, value in params.items()}
+    params |= {name.replace("_", "-"): value for name in ("gpu", "gpu_timeout") if (value := getattr(given, name))}
     if given.commit:
         print(commit_values(Path.cwd(), values))
         return

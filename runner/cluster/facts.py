@@ -19,7 +19,6 @@ UNUSED = "unused"
 _LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 _REVISION = r"[A-Za-z0-9][A-Za-z0-9._/-]*"
 
-
 #: Key → pattern of its value, and an example for the error message.
 KEYS = {
     "REPO_URL": (r"https?://[^\s@/'\"#]+/[^\s@'\"#]+", "https://example.com/a/b.git"),

@@ -64,8 +64,7 @@ def adding(subscription: Object) -> str:
 
 
 def _environment(subscription: Object) -> list[Object]:
-    config = (subscription.get("spec") or {}).get("config") or {}
-    return list(config.get("env") or [])
+    return list(((subscription.get("spec") or {}).get("config") or {}).get("env") or [])
 
 
 def _namespaces(subscription: Object) -> list[str]:

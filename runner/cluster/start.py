@@ -45,8 +45,7 @@ def fill(template: Object, given: dict[str, str]) -> Object:
 
     ConfigError when a param is not declared, or has no value.
     """
-    declared = template["spec"]["params"]
-    values = {each["name"]: given.get(each["name"], each.get("default")) for each in declared}
+    values = {each["name"]: given.get(each["name"], each.get("default")) for each in template["spec"]["params"]}
     if unknown := given.keys() - values.keys():
         raise ConfigError(f"{', '.join(unknown)}: the TriggerTemplate has no such param, but {', '.join(values)}")
     if missing := [name for name, value in values.items() if value is None]:

@@ -46,8 +46,7 @@ def opened(values: Mapping[str, str], secret: str, namespace: str = PIPELINES) -
             if trusted:  # none where the store's certificate is of a public authority
                 bundle = f"{stack.enter_context(tempfile.TemporaryDirectory(prefix='flywheel-'))}/ca.crt"
                 Path(bundle).write_text(trusted, encoding="utf-8")
-            local = f"{url.scheme}://{address}"
-            endpoint = endpoint._replace(url=local, ca_bundle=bundle, server_name=url.hostname)
+            endpoint = endpoint._replace(url=f"{url.scheme}://{address}", ca_bundle=bundle, server_name=url.hostname)
         yield S3Store(values["STORE_URI"].removeprefix("s3://"), endpoint)
 
 

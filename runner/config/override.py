@@ -70,8 +70,7 @@ def override(project: Path, values: Sequence[str], why: str) -> None:
     before = params.read_text(encoding="utf-8")
     try:
         set_values(project, values)
-        text = params.read_text(encoding="utf-8")
-        write_text(params, f"{NOTE}{' '.join([why, *values])}\n{text}")
+        write_text(params, f"{NOTE}{' '.join([why, *values])}\n{params.read_text(encoding='utf-8')}")
         compose(project)
     except ConfigError:
         write_text(params, before)

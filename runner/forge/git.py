@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from runner.errors import GitError
 
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 60.0
+_LONGEST_PAUSE_S = 60.0
 Result = TypeVar("Result")
 
 
@@ -46,14 +46,13 @@ def retry(do: Callable[[], Result], *, tries: int = 8, pause: Callable[[float], 
 
     Eight tries take two minutes; `pause` sleeps for some seconds between them.
     """
-    seconds = _FIRST_PAUSE_S
     for attempt in range(1, tries):
+        seconds = min(2.0 ** (attempt - 1), _LONGEST_PAUSE_S)
         try:
             return do()
         except GitError as error:
             print(f"try {attempt} of {tries}: {error}; again in {seconds:.0f} s", flush=True)
         pause(seconds)
-        seconds = min(2 * seconds, _LONGEST_PAUSE_S)
     return do()
 
 

@@ -37,8 +37,7 @@ def remote_of(url: str) -> Remote:
     A host other than github.com counts as a GitHub Enterprise Server, with its API at /api/v3.
     """
     found = re.fullmatch(r"(?:https?://|ssh://)?(?:[^@/]*@)?([\w.-]+)(:\d+)?[:/](.+?/.+?)(\.git)?/?", url)
-    is_file = url.startswith(("file:", "/", "."))
-    host, path = (found[1], found[3]) if found and not is_file else ("", "")
+    host, path = (found[1], found[3]) if found and not url.startswith(("file:", "/", ".")) else ("", "")
     scheme = "http" if url.startswith("http://") else "https"
     port = found[2] or "" if found and host and url.startswith("http") else ""
     api = "https://api.github.com" if host == "github.com" else f"{scheme}://{host}{port}/api/v3" if host else ""
@@ -65,10 +64,9 @@ def ask(method: str, url: str, token: str, content: Mapping[str, str] | None = N
     """Call the API and return its JSON; GitError: it does not answer, refuses, or the token would be readable."""
     if not is_private(url):
         raise GitError(f"GITHUB_API_URL is {url}, expected https://…, as the token would be readable on the way")
-    request = urllib.request.Request(url, None if content is None else json.dumps(content).encode(), method=method)
-    request.add_header("Accept", "application/vnd.github+json")
-    request.add_header("Content-Type", "application/json")
-    request.add_header("User-Agent", "flywheel")
+    headers = {"Accept": "application/vnd.github+json", "Content-Type": "application/json", "User-Agent": "flywheel"}
+    body = None if content is None else json.dumps(content).encode()
+    request = urllib.request.Request(url, body, headers, method=method)
     request.add_unredirected_header("Authorization", f"Bearer {token}")
     try:
         with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS, context=tls_context()) as answer:

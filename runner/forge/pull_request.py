@@ -37,8 +37,7 @@ def propose(
     """
     git(project, "remote", "get-url", "origin")  # fails if there is none
     where = remote_of(git(project, "config", "remote.origin.url"))  # as configured, before Git's url.insteadOf
-    commit = _commit(project, files, f"{title}\n\n{body}".strip())
-    pushed = _push(project, where, branch, commit)
+    pushed = _push(project, where, branch, _commit(project, files, f"{title}\n\n{body}".strip()))
     if not base:
         listed = git(project, "ls-remote", "--symref", "origin", "HEAD", environment=credentials(where.url))
         found = re.search(r"ref: refs/heads/(\S+)\s+HEAD", listed)
@@ -67,8 +66,7 @@ def _commit(project: Path, files: Mapping[str, str | bytes], message: str) -> st
         for path, content in files.items():
             data = content.encode() if isinstance(content, str) else content
             blob = git(project, "hash-object", "-w", "--stdin", stdin=data)
-            entry = f"100644,{blob},{prefix}{path}"
-            git(project, "update-index", "--add", "--cacheinfo", entry, environment=index)
+            git(project, "update-index", "--add", "--cacheinfo", f"100644,{blob},{prefix}{path}", environment=index)
         tree = git(project, "write-tree", environment=index)
     return git(project, "commit-tree", tree, "-p", "HEAD", "-F", "-", stdin=message.encode())
 
@@ -81,8 +79,7 @@ def _push(project: Path, where: Remote, branch: str, commit: str) -> bool:
         git(project, "fetch", "--quiet", "origin", ref, environment=login)
         if _content(project, known) == _content(project, commit):
             return False
-    lease = f"--force-with-lease={ref}:{known}"
-    git(project, "push", "--quiet", lease, "origin", f"{commit}:{ref}", environment=login)
+    git(project, "push", "--quiet", f"--force-with-lease={ref}:{known}", "origin", f"{commit}:{ref}", environment=login)
     return True
 
 

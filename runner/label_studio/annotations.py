@@ -85,8 +85,7 @@ def by_picture(
     """
     new = [each for each in annotations if each.boxes is not None and sha256_in(each.data) not in known]
     folder.mkdir()
-    files = threads(partial(_fetch, images, folder), new, "fetching")
-    fetched = {each.task: (sha256, each) for sha256, each in files}
+    fetched = {pair[1].task: pair for pair in threads(partial(_fetch, images, folder), new, "fetching")}
     pairs = (fetched.get(each.task) or (sha256_in(each.data), each) for each in annotations)
     with_digest = [pair for pair in pairs if pair[0]]  # others: skipped, not in the dataset
     newest = dict(sorted(with_digest, key=lambda pair: (pair[1].time, pair[1].task)))

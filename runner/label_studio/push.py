@@ -86,8 +86,7 @@ def _add_feedback(server: Server, task: Task, capture: Capture, labels: Sequence
     if capture.is_corrected:
         there = server.client.predictions.list(task=task.id)
         if not any(each.model_version == PERSON for each in there):
-            size_px = (capture.answer.width, capture.answer.height)
-            request = prediction(PERSON, _usable(capture, labels), size_px)
+            request = prediction(PERSON, _usable(capture, labels), (capture.answer.width, capture.answer.height))
             server.client.predictions.create(task=task.id, **request, request_options=ONCE)
         for each in there:  # of several predictions, Label Studio would show an arbitrary one
             if each.model_version != PERSON and each.id is not None:

@@ -157,8 +157,7 @@ def label_config(classes: Sequence[str], rotated: Literal["box", "refuse"]) -> s
 
 def difference(found: str, wanted: str) -> list[str]:
     """Return the differing lines of two configurations, `-` found and `+` wanted; empty when they are equivalent."""
-    lines = difflib.ndiff(_lines(found), _lines(wanted))
-    return [line.rstrip() for line in lines if line.startswith(("- ", "+ "))]
+    return [line.rstrip() for line in difflib.ndiff(_lines(found), _lines(wanted)) if line.startswith(("- ", "+ "))]
 
 
 def _lines(config: str) -> list[str]:

@@ -176,8 +176,7 @@ class _Changes:
             places.append(Path(self.repo.cache.local.oid_to_path(md5)))
         yield from (place.read_text(encoding="utf-8") for place in places if place.is_file())
         try:  # a fresh clone has neither, but dvc.lock holds the params.yaml of the last run
-            params = self.lock["compose"]["params"]["params.yaml"]
-            yield stage_text(compose(self.project, params)[0], path.stem)
+            yield stage_text(compose(self.project, self.lock[COMPOSE]["params"]["params.yaml"])[0], path.stem)
         except (KeyError, ConfigError):
             return
 

@@ -165,8 +165,7 @@ def _commit_of(project: Path) -> dict[str, Any]:
         status = ("--literal-pathspecs", "status", "--porcelain", "--untracked-files=all", "--", *sources(project))
         changes = git(project, *status)
     except GitError as error:
-        unknown = "changes since are unknown" if commit else "no commit"
-        return {"commit": commit, "work_tree": f"{unknown}: {error}"}
+        return {"commit": commit, "work_tree": f"{'changes since are unknown' if commit else 'no commit'}: {error}"}
     changed = [line[3:] for line in changes.splitlines()]
     return {"commit": commit, "work_tree": f"changed since: {', '.join(changed)}" if changed else "as committed"}
 

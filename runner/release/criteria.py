@@ -52,8 +52,7 @@ def per_class(
                 f"{new:.3f} after {old:.3f}, at least {old - rules.max_class_drop - margin:.3f} is wanted "
                 f"({rules.max_class_drop:g} may be lost, {margin:.3f} may be chance)"
             )
-            passed = drop - margin <= rules.max_class_drop
-            findings.append(_finding(f"AP50 of {name}", said, new, old, passed=passed))
+            findings.append(_finding(f"AP50 of {name}", said, new, old, passed=drop - margin <= rules.max_class_drop))
     return findings, left_out
 
 

@@ -58,8 +58,7 @@ def publish(store: Store, release: Release) -> PublishResult:
     else:
         _write(store, release, manifest, f"runs/{manifest.name}/{number}")
         version = parse_version(to_json(manifest), store.uri)
-    uri = store.uri_of(version_key(manifest.name, number))
-    return PublishResult(version, uri, not exists, _point(store, version))
+    return PublishResult(version, store.uri_of(version_key(manifest.name, number)), not exists, _point(store, version))
 
 
 def _write(store: Store, release: Release, manifest: Manifest, run: str) -> None:
@@ -78,8 +77,7 @@ def _write(store: Store, release: Release, manifest: Manifest, run: str) -> None
         if not store.exists(f"{run}/{CARD}"):  # keep the first try's card: a newer runner may word it differently
             files[CARD] = written(CARD, model_card(manifest).encode())
         with ThreadPoolExecutor(_AT_ONCE) as pool:
-            digests = manifest.files
-            list(pool.map(lambda name: store.put_file(f"{run}/{name}", files[name], digests.get(name)), files))
+            list(pool.map(lambda name: store.put_file(f"{run}/{name}", files[name], manifest.files.get(name)), files))
         store.put_file(version_key(model, number, "model.onnx"), release.onnx, manifest.onnx_sha256)
         store.put_file(version_key(model, number), written("manifest.json", to_json(manifest)))
 
@@ -94,8 +92,7 @@ def _point(store: Store, version: Version) -> bool:
     while (former := latest(store, model)) != tagged:
         newer = (read_version(store, model, n) for n in reversed(numbers(store, model)) if n > (former or 0))
         if newest := next((version for version in newer if version.may_be_latest), None):
-            pointer = {"version": newest.number, "sha256": newest.sha256}
-            store.replace(f"models/{model}/latest.json", to_json(pointer))
+            store.replace(f"models/{model}/latest.json", to_json({"version": newest.number, "sha256": newest.sha256}))
         else:
             _tag(store, model, former, since=min(version.number, former or version.number))
             tagged = former

@@ -23,8 +23,7 @@ def verdict_text(verdict: Verdict, *, markdown: bool = False) -> str:
     against = f"against {verdict.deployed.model} {verdict.deployed.version}" if verdict.deployed else "alone"
     title = f"The gate: this model {against}, on {verdict.pictures} test pictures"
     failed = ", ".join(each.criterion for each in verdict.failed)
-    outcome = f"does not pass: {failed}" if failed else "passes"
-    closing = [*(f"left out: {line}" for line in verdict.left_out), outcome]
+    closing = [*(f"left out: {line}" for line in verdict.left_out), f"does not pass: {failed}" if failed else "passes"]
     lines = [f"- {line}" if markdown else line for line in closing]
     return "\n".join([Table(title, criteria_rows(verdict)).as_text(markdown=markdown), "", *lines])
 

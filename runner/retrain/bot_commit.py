@@ -120,8 +120,7 @@ def _was_reverted(clone: Path, version: Version) -> bool:
     now = read_pin(clone, DEV)
     if now is not None and now.sha256 == version.sha256:
         return False
-    trailer = f"--grep=^{TRAILER}: {version.model}/{version.number}$"
-    former = git(clone, "log", "-1", "--format=%H", trailer, "--", PIN)
+    former = git(clone, "log", "-1", "--format=%H", f"--grep=^{TRAILER}: {version.model}/{version.number}$", "--", PIN)
     if not former:
         return False
     pinned = parse_pin(git(clone, "show", f"{former}:{PIN}"), clone / PIN)

@@ -35,8 +35,7 @@ def newer(clone: Path, revision: str) -> str:
 
 def changes(clone: Path, commits: str) -> list[str]:
     """Return the commits of a range that change a training input, newest first: id and subject."""
-    log = ("--literal-pathspecs", "log", "--format=%h %s", commits, "--", *sources(clone))
-    return git(clone, *log).splitlines()
+    return git(clone, "--literal-pathspecs", "log", "--format=%h %s", commits, "--", *sources(clone)).splitlines()
 
 
 def newer_on(url: str, branch: str, revision: str) -> str:

@@ -166,8 +166,7 @@ def _take(run: str) -> Store:
 
 def _handed_on(run: str) -> dict[str, Path]:
     """Return key in the store → file of the project."""
-    verdict = verdict_file(work_folder())
-    return {f"pipeline/{run}/{file.name}": file for file in (PARAMS, Path(LOCK), verdict)}
+    return {f"pipeline/{run}/{file.name}": file for file in (PARAMS, Path(LOCK), verdict_file(work_folder()))}
 
 
 def _dvc(*arguments: str) -> None:

@@ -119,8 +119,7 @@ def compare(onnx_file: Path, weights: Path, pictures: Sequence[bytes]) -> dict[s
         reference = (output[0] if isinstance(output, (tuple, list)) else output).numpy()
         if found.shape != reference.shape:
             raise StageError(f"model.onnx answers with shape {found.shape}, the weights with {reference.shape}")
-        apart = np.abs(found - reference)
-        boxes, rest = np.split(apart, [4], axis=2 if found.shape[2] == 6 else 1)
+        boxes, rest = np.split(np.abs(found - reference), [4], axis=2 if found.shape[2] == 6 else 1)
         box, confidence = max(box, boxes.max() / max(detector.input_hw)), max(confidence, rest.max())
     # Two digits; the rest is rounding noise.
     return {"box": float(f"{box:.1e}"), "confidence": float(f"{confidence:.1e}"), "pictures": len(pictures)}

@@ -138,8 +138,7 @@ class Bucket:
         It goes through a presigned URL, since the client's put_object cannot send the header.
         """
         url = self.client.get_presigned_url("PUT", self.name, key, expires=timedelta(hours=1))
-        headers = {"If-None-Match": "*"}
-        answer = pool_of(self.endpoint).request("PUT", url, body=content, headers=headers, retries=False)
+        answer = pool_of(self.endpoint).request("PUT", url, body=content, headers={"If-None-Match": "*"}, retries=False)
         if answer.status not in (200, 412):
             text = answer.data[:1000].decode(errors="replace")
             raise ServerError(f"server failed with HTTP status code {answer.status}: {text}", answer.status)

@@ -113,8 +113,7 @@ async def detect_batch(request: Request, state: Shared, parameters: Asked, may_k
                 tasks = [group.create_task(result(number, part)) for number, part in enumerate(files)]
         except ExceptionGroup as errors:
             raise errors.exceptions[0] from errors
-    results = [task.result() for task in tasks]
-    return BatchAnswer(request_id=request_id, model=query.model.name, results=results)
+    return BatchAnswer(request_id=request_id, model=query.model.name, results=[task.result() for task in tasks])
 
 
 @asynccontextmanager

@@ -66,8 +66,7 @@ async def feedback(request: Request, state: Shared) -> FeedbackAnswer:
         picture = next((part.data for part in parts if part.name == "file"), b"")
         prediction = state.recent.get(sent.request_id)
         if prediction is None and picture:
-            query = resolve(state, Parameters())
-            prediction = await predict(state, sent.request_id, picture, query, perf_counter())
+            prediction = await predict(state, sent.request_id, picture, resolve(state, Parameters()), perf_counter())
     now = datetime.now(UTC)
     name, time = (prediction.model, prediction.time) if prediction else (model.name, now)
     answer = FeedbackAnswer(

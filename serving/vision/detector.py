@@ -155,8 +155,7 @@ class Detector:
     ) -> tuple[NDArray[np.float32], Letterbox]:
         """Return the input for one picture, (1, 3, H, W) float32, 0 to 1, RGB, and the picture's position in it."""
         picture = self.decode(picture, max_pixels)
-        stride = self.stride if self.rect else None
-        place = letterbox(picture.width, picture.height, self.input_hw, stride=stride)
+        place = letterbox(picture.width, picture.height, self.input_hw, stride=self.stride if self.rect else None)
         inputs = np.empty((1, 3, place.input_height, place.input_width), np.float32)
         fill(picture, place, inputs[0])
         return inputs, place
