@@ -95,7 +95,7 @@ def _how_to_use(name: str, project: Path) -> str:
     """Return the presets that start from these weights, or else the key `model.base`."""
     presets = [
         preset.stem
-        for preset in sorted((project / "conf" / "model").glob("*.yaml"))
+        for preset in sorted((project / "conf" / "model").glob("[!.]*.yaml"))
         if (load_mapping(preset) or {}).get("base") == name
     ]
     return " or ".join(f"presets.model: {preset}" for preset in presets) or f"model.base: {name}"

@@ -186,7 +186,7 @@ def test_advice_is_given_when_values_of_the_sample_do_not_fit(project: Path, rep
     assert text.endswith("published as flyingthings; set it, as to planes")
     set_params(repository / "params.yaml", {("model", "name"): "birds"})
     text = add_dataset(folder, project=repository, composed=judged(project, 0.9, imgsz=640))
-    assert "px wide at model.imgsz 640" in text and "too small" not in text and "published" not in text
+    assert " px at model.imgsz 640" in text and "too small" not in text and "published" not in text
 
 
 def test_dataset_is_refused_with_the_lists_when_labels_find_no_picture(
