@@ -14,6 +14,8 @@ import pytest
 import yaml
 
 from runner.__main__ import main
+from runner.config.compose import compose, stage_text
+from runner.errors import ConfigError, StageError
 from runner.pipeline.plan import make_plan
 from tests.support.projects import IDENTITY, Run, copy_project, set_params
 from tests.support.trees import swap
@@ -99,6 +101,7 @@ def replace(file: str, old: str, new: str) -> Callable[[Path], None]:
 
 GPU = replace("conf/train/gpu.yaml", "lrf: 0.01", "lrf: 0.02")
 CLASSES = params(dataset={"classes": ["helicopter", "ä"]})
+SPLIT = "runner/stages/split.py"
 BY_DVC = [
     Edit("a comment in params.yaml", append("params.yaml"), []),
     Edit("sample.seed", params(dataset={"sample": {"seed": 1}}), FETCHED, "dataset.sample.seed: 0 → 1"),
@@ -128,10 +131,12 @@ PLANNED = [
     Edit("the model's name", params(model={"name": "birds"}), [], gate=('model.name: "flyingthings" → "birds"',)),
     Edit("how it is pinned", params(pin={"mode": "pull-request"}), [], gate=('pin.mode: "push" → "pull-request"',)),
     Edit("the CPU's limits", params(fallback={"max_epochs": 3}), []),
-    Edit("code of split", append("runner/stages/split.py"), DEALT, "runner/stages/split.py changed"),
+    Edit("code of split", append(SPLIT), DEALT, f"{SPLIT} changed"),
     Edit("code of train", append("runner/stages/train.py"), TRAINED, "runner/stages/train.py changed"),
     Edit("code of compose", append("runner/config/schema.py"), []),
     Edit("other pins", append("constraints.txt"), []),
+    Edit("a command", replace("dvc.yaml", '"artifacts/split"', "artifacts/split"), DEALT, "its command changed"),
+    Edit("no code of split", lambda it: (it / SPLIT).unlink(), DEALT, f"{SPLIT} is missing"),
 ]
 
 
@@ -183,11 +188,48 @@ def test_compose_alone_fails_when_a_value_is_wrong(
 def test_plan_is_json_when_a_program_asks(
     stubbed_copy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    set_params(stubbed_copy, {"evaluate": {"iou": 0.6}})
+    set_params(stubbed_copy, {"evaluate": {"iou": 0.6}, "gate": {"min_map50": 0.9}})
     monkeypatch.chdir(stubbed_copy)
     assert main(["plan", "--json"]) == 0
+    gate = ["gate.min_map50: 0.5 → 0.9"]
     reasons = {"compose": ["params.yaml changed"], "evaluate": ["evaluate.iou: 0.7 → 0.6"]}
-    assert json.loads(capsys.readouterr().out) == {"answer": "gate-only", "reasons": reasons, "cached": [], "gate": []}
+    printed = capsys.readouterr().out
+    assert json.loads(printed) == {"answer": "gate-only", "reasons": reasons, "cached": [], "gate": gate}
+    assert gate[0] in printed  # as people read it
+
+
+def test_an_output_is_named_when_somebody_changed_it(stubbed_copy: Path) -> None:
+    append("artifacts/config/train.yaml")(stubbed_copy)
+    assert make_plan(stubbed_copy).reasons == {"compose": ["artifacts/config/train.yaml was changed by hand"]}
+    append("artifacts/model/made")(stubbed_copy)
+    assert make_plan(stubbed_copy).reasons["train"] == ["artifacts/model was changed by hand"]
+
+
+def test_the_file_is_named_when_its_old_values_are_nowhere(stubbed_copy: Path) -> None:
+    GPU(stubbed_copy)  # so that the old params.yaml, which dvc.lock has, composes to something else
+    (stubbed_copy / "artifacts/config/train.yaml").write_text(stage_text(compose(stubbed_copy)[0], "train"))
+    assert make_plan(stubbed_copy).reasons["train"] == ["train.lrf: 0.01 → 0.02"]  # by DVC's cache
+    shutil.rmtree(stubbed_copy / ".dvc/cache")
+    (reason,) = make_plan(stubbed_copy).reasons["train"]
+    assert reason.startswith("artifacts/config/train.yaml changed")
+    lock = yaml.safe_load((stubbed_copy / "dvc.lock").read_text(encoding="utf-8"))
+    lock["stages"]["compose"]["params"]["params.yaml"] = {"presets": {}}  # which composes no more
+    (stubbed_copy / "dvc.lock").write_text(yaml.safe_dump(lock), encoding="utf-8")
+    assert make_plan(stubbed_copy).reasons["train"] == [reason]
+
+
+def test_refused_when_nothing_can_be_planned(stubbed_copy: Path) -> None:
+    lock = (stubbed_copy / "dvc.lock").read_text()
+    (stubbed_copy / "dvc.lock").write_text(f"schema: '2.0'\n<<<<<<< HEAD\n{lock}=======\n{lock}>>>>>>> branch\n")
+    with pytest.raises(ConfigError, match=r"^dvc\.lock:2: .*<<<<<<< HEAD.*git checkout --ours dvc\.lock.*dvc repro"):
+        make_plan(stubbed_copy)
+    (stubbed_copy / "dvc.lock").write_text(lock)
+    (stubbed_copy / "dvc.yaml").write_text("stages: 5")
+    with pytest.raises(StageError, match=r"dvc\.yaml"):
+        make_plan(stubbed_copy)
+    shutil.rmtree(stubbed_copy / ".dvc")
+    with pytest.raises(StageError, match="DVC"):
+        make_plan(stubbed_copy)
 
 
 def test_missing_data_are_no_change_when_the_clone_is_fresh(stubbed: Path, tmp_path: Path, run: Run) -> None:
@@ -251,10 +293,21 @@ def test_a_clone_asks_the_remote_when_the_commit_was_trained_elsewhere(
     run("git", "checkout", "-q", "dvc.lock", cwd=clone)
     run("git", "pull", "-q", cwd=clone)
     assert make_plan(clone).answer == "nothing"
-    shutil.rmtree(stubbed_copy / "store/dvc/files")
+    # The remote loses the model for the server, then the trained one too.
     shutil.rmtree(clone / ".dvc/cache/files")
+    missing = "its result is not in the store"
+    lock = yaml.safe_load((clone / "dvc.lock").read_text(encoding="utf-8"))["stages"]
+    for stage, expected in (
+        ("export", {"export": [missing], "evaluate": ["export runs"]}),
+        ("train", {"train": [missing], "export": ["train runs"], "evaluate": ["export runs"]}),
+    ):
+        digest = lock[stage]["outs"][0]["md5"]
+        (stubbed_copy / "store/dvc/files/md5" / digest[:2] / digest[2:]).unlink()
+        assert make_plan(clone).reasons == {}
+        assert make_plan(clone, remote=True).reasons == expected
+    shutil.rmtree(stubbed_copy / "store/dvc/files")
     run("git", "checkout", "-q", "HEAD~1", "dvc.lock", cwd=clone)
-    assert make_plan(clone, remote=True).answer == "train"  # the remote lost the outputs
+    assert make_plan(clone, remote=True).answer == "train"
 
 
 def test_the_run_cache_is_not_asked_when_the_store_cannot_be_reached(
