@@ -26,10 +26,6 @@ def kind_of(obj: gitops.Manifest) -> tuple[str, str]:
     return obj["apiVersion"].rpartition("/")[0], obj["kind"]
 
 
-def resource_of(group: str, kind: str) -> Resource:
-    return group, plural(kind)
-
-
 def bootstrapped(platform: str, *kinds: str) -> list[gitops.Manifest]:
     return list(gitops.leaf(f"bootstrap/root/overlays/{platform}").of_kind(*kinds))
 
@@ -112,9 +108,8 @@ def held(platform: str, verb: str) -> set[Right]:
 
 def needed(platform: str) -> set[Right]:
     """Return the kinds that the Applications of a platform apply, with the namespace of each."""
-    return {
-        (obj["metadata"].get("namespace", "*"), *resource_of(*kind_of(obj))) for obj in objects(platform, *PROJECTS)
-    }
+    found = [(obj["metadata"].get("namespace", "*"), *kind_of(obj)) for obj in objects(platform, *PROJECTS)]
+    return {(namespace, group, plural(kind)) for namespace, group, kind in found}
 
 
 @pytest.mark.parametrize("platform", PLATFORMS)
@@ -138,7 +133,9 @@ def test_the_controller_may_write_and_see_all_that_its_applications_apply(platfo
 def test_the_controller_may_write_nothing_else() -> None:
     required = {right for platform in PLATFORMS for right in needed(platform) if right[1] != "argoproj.io"}
     serve = written("flywheel-argocd-serve") - {ROUTE_HOST}
-    assert serve == {resource_of(*kind) for kind in allowed("flywheel-detector", "namespaceResourceWhitelist")}
+    assert serve == {
+        (group, plural(kind)) for group, kind in allowed("flywheel-detector", "namespaceResourceWhitelist")
+    }
     ours = {right[1:] for right in required if right[0].startswith("flywheel-")}
     assert written("flywheel-argocd-work") - {ROUTE_HOST} | serve == ours
     inside = {namespace for platform in PLATFORMS for namespace, _, _ in rules(platform)} - {"*"}
@@ -154,22 +151,15 @@ def test_nothing_that_runs_a_pod_may_be_written_outside_of_our_namespaces() -> N
         assert namespace.startswith("flywheel-") or not (runs or grants), (namespace, group, resource)
 
 
-def test_the_controller_may_grant_what_our_roles_grant_and_no_more() -> None:
-    roles = [obj for each in PLATFORMS for obj in objects(each, "flywheel-platform") if obj["kind"].endswith("Role")]
+def test_the_controller_may_grant_what_our_roles_grant_bind_others_by_name_and_serve_where_we_do() -> None:
+    ours = [obj for each in PLATFORMS for obj in objects(each, "flywheel-platform")]
+    roles = [obj for obj in ours if obj["kind"].endswith("Role")]
     assert given("flywheel-argocd-grant") == {one for role in roles for rule in role["rules"] for one in singles(rule)}
     assert bound("flywheel-argocd-grant") >= {role["metadata"]["namespace"] for role in roles if role["kind"] == "Role"}
-
-
-def test_the_controller_may_bind_roles_that_are_not_ours_by_name_and_where_we_do() -> None:
-    bindings = [obj for each in PLATFORMS for obj in objects(each, "flywheel-platform") if obj["kind"] == "RoleBinding"]
-    others = [obj for obj in bindings if obj["roleRef"]["kind"] == "ClusterRole"]
-    names = {obj["roleRef"]["name"] for obj in others}
-    group = "rbac.authorization.k8s.io"
-    assert given("flywheel-argocd-pull") == {(group, "clusterroles", "bind", name) for name in names}
+    others = [obj for obj in ours if obj["kind"] == "RoleBinding" and obj["roleRef"]["kind"] == "ClusterRole"]
+    rights = {("rbac.authorization.k8s.io", "clusterroles", "bind", obj["roleRef"]["name"]) for obj in others}
+    assert given("flywheel-argocd-pull") == rights
     assert bound("flywheel-argocd-pull") == {obj["metadata"]["namespace"] for obj in others}
-
-
-def test_the_controller_may_serve_in_the_namespaces_of_project_detector_alone() -> None:
     destinations = project("flywheel-detector")["spec"]["destinations"]
     assert bound("flywheel-argocd-serve") == {item["namespace"] for item in destinations}
 
@@ -290,11 +280,8 @@ def test_a_gpu_node_comes_from_zero_and_goes_when_the_autoscaler_counts_it() -> 
     """tests/integration/openshift holds against OpenShift's controllers what they read of it."""
     found = {obj["kind"]: obj for obj in gitops.leaf("gpu/overlays/autoscaled").objects}
     machines: dict[str, Any] = found["MachineSet"]
-    template, scaler, autoscaler = (
-        machines["spec"]["template"]["spec"],
-        found["MachineAutoscaler"]["spec"],
-        found["ClusterAutoscaler"]["spec"],
-    )
+    template = machines["spec"]["template"]["spec"]
+    scaler, autoscaler = (found[kind]["spec"] for kind in ("MachineAutoscaler", "ClusterAutoscaler"))
     label = template["metadata"]["labels"]["cluster-api/accelerator"]
     (gpus,) = autoscaler["resourceLimits"]["gpus"]
     assert (gpus["type"], gpus["min"], gpus["max"]) == (label, 0, 1)

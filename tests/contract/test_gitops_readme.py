@@ -1,5 +1,3 @@
-"""gitops/README.md tells what is there: its tree, its table of waves, its links and its Secrets."""
-
 import re
 from urllib.parse import urlsplit
 

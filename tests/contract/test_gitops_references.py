@@ -1,5 +1,3 @@
-"""Whatever a manifest names is there: in gitops/, made by a table of gitops/credentials, or as the README says."""
-
 import functools
 import re
 from collections.abc import Iterator

@@ -1,5 +1,3 @@
-"""No credential stands in gitops/, and nobody is allowed everything."""
-
 import re
 from collections.abc import Iterator
 from typing import Any

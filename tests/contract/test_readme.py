@@ -1,5 +1,3 @@
-"""README's map of the rooms is true."""
-
 import re
 
 from tests.conftest import PROJECT

@@ -1,5 +1,3 @@
-"""What an environment serves follows from its model.env alone."""
-
 import re
 from pathlib import Path
 

@@ -1,6 +1,9 @@
-"""Tiny ONNX models, for tests of what runs them."""
+"""Tiny ONNX models, for tests of what runs them; an environment and a configuration that no developer changed."""
 
+import os
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -8,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+OURS = ("AWS_", "CA_BUNDLE", "DASK_", "DVC_", "GITHUB_", "GIT_", "REPO_URL", "RUNNER_", "STORE_")  # variables
 METADATA = {"task": "detect", "names": "{0: 'airplane', 1: 'helicopter'}", "stride": "32", "end2end": "False"}
 
 
@@ -53,6 +57,21 @@ def model(
         proto.metadata_props.add(key=key, value=value)
     onnx.checker.check_model(proto)
     return bytes(proto.SerializeToString())
+
+
+@pytest.fixture(autouse=True)
+def without_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hide what the developer's shell says of stores, forges and commands."""
+    for name in [name for name in os.environ if name.startswith(OURS)]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def configured(project: Path, tmp_path: Path) -> Path:
+    """A folder with the project's params.yaml and conf/."""
+    shutil.copy2(project / "params.yaml", tmp_path)
+    shutil.copytree(project / "conf", tmp_path / "conf")
+    return tmp_path
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,3 @@
-"""Outputs and files: whole or not at all; a stage: alone, and no longer than what started it."""
-
 import os
 import signal
 import stat
@@ -8,6 +6,7 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import psutil
 import pytest
@@ -28,8 +27,6 @@ with outputs("x", "out") as (out,):
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty project as the current folder."""
-    for name in ("DVC_STAGE", "DVC_ROOT", "RUNNER_WORK"):
-        monkeypatch.delenv(name, raising=False)
     folder = tmp_path / "ein Projekt für ü"
     folder.mkdir()
     monkeypatch.chdir(folder)
@@ -169,9 +166,6 @@ def test_only_stale_folders_go_when_others_are_used(tmp_path: Path) -> None:
 
 
 def test_file_is_linked_or_copied_where_the_file_system_cannot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> None:
-        raise OSError(18, "Invalid cross-device link")
-
     a, b, c = (tmp_path / name for name in "abc")
     for file in (a, b):
         file.write_text(file.name)
@@ -181,7 +175,7 @@ def test_file_is_linked_or_copied_where_the_file_system_cannot(tmp_path: Path, m
     link(tmp_path / "cache", c)
     assert a.samefile(c) and not c.is_symlink()
     c.unlink()
-    monkeypatch.setattr(os, "link", refuse)
+    monkeypatch.setattr(os, "link", MagicMock(side_effect=OSError(18, "Invalid cross-device link")))
     link(a, c)
     assert [file.read_text() for file in (a, b, c)] == ["a", "b", "a"]
     assert not a.samefile(c)

@@ -1,5 +1,3 @@
-"""Answers: the query that a request is resolved to, and the predictions that are remembered and offered for capture."""
-
 import asyncio
 from collections.abc import Callable, Iterator
 from pathlib import Path

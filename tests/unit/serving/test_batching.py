@@ -1,5 +1,3 @@
-"""Batching: concurrent calls share inferences, and each gets its own answer."""
-
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any

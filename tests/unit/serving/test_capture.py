@@ -1,5 +1,3 @@
-"""Captures: what is kept, what is not, and that nothing waits for it."""
-
 import io
 import json
 import time

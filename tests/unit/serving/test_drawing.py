@@ -1,5 +1,3 @@
-"""Drawn boxes: on any picture, with labels that can be read."""
-
 import pytest
 from PIL import Image
 

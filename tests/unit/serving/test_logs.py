@@ -1,5 +1,3 @@
-"""Logs: one JSON object a line, whatever is in it."""
-
 import json
 import logging
 import sys

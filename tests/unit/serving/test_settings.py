@@ -1,5 +1,3 @@
-"""Settings: every one is documented, and a wrong one is refused in words."""
-
 import re
 from pathlib import Path
 from unittest.mock import MagicMock

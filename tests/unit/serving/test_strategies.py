@@ -1,5 +1,3 @@
-"""Strategies: their text, and the pictures that they select."""
-
 import pytest
 
 from serving.strategies import margin, parse_strategies, reasons

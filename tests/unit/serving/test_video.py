@@ -1,5 +1,3 @@
-"""Videos: frames that are analysed, limits, and files that are none."""
-
 import io
 from typing import Any
 

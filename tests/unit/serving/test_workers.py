@@ -1,5 +1,3 @@
-"""Workers: bounded, off the event loop, and work that nobody waits for any more is dropped."""
-
 import asyncio
 import threading
 import time

@@ -20,12 +20,9 @@ def account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_unreachable_is_said_when_nobody_answers(account: Path) -> None:
+def test_unreachable_is_said_when_nobody_answers_and_at_once_when_an_object_could_be_made_twice(account: Path) -> None:
     with pytest.raises(UnreachableError, match=r"127\.0\.0\.1:9"):
         Cluster(account, patience_s=0.05, pause_s=0.01).get(RUNS)
-
-
-def test_an_object_is_not_made_twice_when_the_answer_is_lost(account: Path) -> None:
     with pytest.raises(UnreachableError):
         Cluster(account, patience_s=600).create(PODS, {"metadata": {"name": "p"}})
 

@@ -1,5 +1,3 @@
-"""cluster.env: what stands there reaches every manifest, so nothing doubtful may."""
-
 import shutil
 from pathlib import Path
 

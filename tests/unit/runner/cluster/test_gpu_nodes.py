@@ -30,11 +30,8 @@ def test_any_other_machine_set_is_taken_when_none_is_of_plain_workers() -> None:
     assert [item["metadata"]["name"] for item in workers(sets)] == ["a", "b"]
 
 
-def test_nothing_is_required_when_gpu_nodes_stay(tmp_path: Path) -> None:
-    require_patches(tmp_path, {"GPU": "fixed"})
-
-
 def test_the_patches_are_refused_when_none_was_written_or_the_cloud_is_another(project: Path, folder: Path) -> None:
+    require_patches(folder / "nowhere", {"GPU": "fixed"})
     require_patches(folder, AUTOSCALED)
     write(folder, "AzureMachineProviderSpec")
     with pytest.raises(ConfigError, match=rf"^{MACHINE_TYPE}: .*AzureMachineProviderSpec"):

@@ -1,5 +1,3 @@
-"""What is told of a run: a state, a line, and everything else as Markdown."""
-
 import hashlib
 import json
 from pathlib import Path
@@ -67,11 +65,8 @@ def test_a_line_says_what_became_of_it(steps: list[TaskOutcome], state: str, lin
     found = told(*steps)
     assert (found.state, found.line, found.folder) == (state, line, None)
     assert found.text.startswith(f"## {line}\n")
-
-
-def test_it_is_well_when_values_by_hand_are_not_pinned() -> None:
-    found = told(PLAN, PUBLISHED, step("pin", said="not pinned: why"), overrides=("train.epochs=3",))
-    assert (found.state, found.line) == ("success", "things 2: not pinned: why")
+    if line.endswith("not pinned: why"):  # as it should be, for values by hand
+        assert told(*steps, overrides=("train.epochs=3",))[:2] == ("success", line)
 
 
 def test_the_verdict_is_the_line_when_the_gate_said_no(tmp_path: Path) -> None:

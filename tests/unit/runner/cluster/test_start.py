@@ -41,8 +41,6 @@ def fork(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A clone with a remote, as a data scientist has it."""
     clone = make_fork(tmp_path, gitops.SAMPLE, monkeypatch, "params.yaml", "conf")
     monkeypatch.chdir(clone)
-    for name in ("REPO_URL", "GITHUB_TOKEN", "GITHUB_API_URL", "GITHUB_REPOSITORY"):
-        monkeypatch.delenv(name, raising=False)
     return clone
 
 

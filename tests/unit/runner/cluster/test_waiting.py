@@ -1,5 +1,3 @@
-"""Waiting for a cluster whose API may be away for a while."""
-
 import pytest
 
 from runner.cluster.waiting import seconds, wait_until, while_away
@@ -38,15 +36,12 @@ def test_it_fails_when_the_api_never_answered_or_it_does_not_come(answers: Answe
     assert type(error.value) is kind
 
 
-def test_a_refusal_counts_as_being_away_when_the_api_has_just_come_back() -> None:
+def test_a_refusal_counts_as_being_away_when_the_api_has_just_come_back_and_not_for_ever() -> None:
     answers: Answers = [AWAY, ClusterError("403: no role yet"), "here"]
     assert while_away(lambda: answering(answers), print, pause_s=0) == "here"
     answers = [ClusterError("403: no role"), "here"]
     with pytest.raises(ClusterError, match="403"):
         while_away(lambda: answering(answers), print, pause_s=0)
-
-
-def test_it_fails_when_the_api_is_away_for_too_long() -> None:
     with pytest.raises(UnreachableError):
         while_away(lambda: answering([AWAY]), print, patience_s=0.02, pause_s=0.01)
 

@@ -1,5 +1,3 @@
-"""compose: params.yaml over presets, held against the schema; refusals name the file and the key."""
-
 import shutil
 from pathlib import Path
 from typing import Any

@@ -1,5 +1,3 @@
-"""Edits of params.yaml: the value changes, and nothing else of the file."""
-
 from pathlib import Path
 
 import pytest
@@ -120,12 +118,3 @@ def test_file_stays_when_it_cannot_be_edited(tmp_path: Path, text: str | None) -
     with pytest.raises(ConfigError, match=r"params\.yaml.*: (No such file|.*not YAML|cannot be edited .* a\.k: v$)"):
         set_params(path, {("a", "k"): "v"})
     assert (path.read_text() if path.exists() else None) == text
-
-
-def test_the_projects_own_file_can_be_edited(project: Path, tmp_path: Path) -> None:
-    text = (project / "params.yaml").read_text(encoding="utf-8")
-    values = {key: value for key, value in VALUES.items() if key[0] in ("dataset", "presets", "weights")}
-    edited = edit(tmp_path, text, values)
-    new = [line for line in edited.splitlines() if line not in text.splitlines()]
-    assert sorted(line.split(":")[0].strip() for line in new) == sorted(key for _, key in values)
-    assert len(edited.splitlines()) == len(text.splitlines()) + 1

@@ -1,6 +1,3 @@
-"""Other values for one run: written into params.yaml, said in its first line, or nothing is written."""
-
-import shutil
 from pathlib import Path
 
 import pytest
@@ -10,27 +7,20 @@ from runner.config.override import NOTE, limit, override, set_values, trial_note
 from runner.errors import ConfigError
 
 
-@pytest.fixture
-def folder(project: Path, tmp_path: Path) -> Path:
-    shutil.copy2(project / "params.yaml", tmp_path)
-    shutil.copytree(project / "conf", tmp_path / "conf")
-    return tmp_path
+def text_of(configured: Path) -> str:
+    return (configured / "params.yaml").read_text(encoding="utf-8")
 
 
-def text_of(folder: Path) -> str:
-    return (folder / "params.yaml").read_text(encoding="utf-8")
-
-
-def test_values_are_set_and_said_when_given(folder: Path) -> None:
-    values, before = ["train.epochs=3", "+train.lr0=0.01", "presets.model=yolov8n_scratch"], text_of(folder)
-    set_values(folder, [])
-    assert (trial_note(folder), text_of(folder)) == ("", before)
-    override(folder, values, "tried:")
-    config = compose(folder)[0]
+def test_values_are_set_and_said_when_given(configured: Path) -> None:
+    values, before = ["train.epochs=3", "+train.lr0=0.01", "presets.model=yolov8n_scratch"], text_of(configured)
+    set_values(configured, [])
+    assert (trial_note(configured), text_of(configured)) == ("", before)
+    override(configured, values, "tried:")
+    config = compose(configured)[0]
     assert (config.train.epochs, config.train.lr0, config.model.base) == (3, 0.01, "yolov8n.yaml")
-    first, *rest = text_of(folder).splitlines()
+    first, *rest = text_of(configured).splitlines()
     assert first == f"{NOTE}tried: {' '.join(values)}"
-    assert trial_note(folder) == f"tried: {' '.join(values)}"
+    assert trial_note(configured) == f"tried: {' '.join(values)}"
     assert any(line.startswith("  epochs: 3  ") and "# [epochs]" in line for line in rest)
 
 
@@ -43,19 +33,19 @@ def test_values_are_set_and_said_when_given(folder: Path) -> None:
         ("presets.train=cup", "found 'cup', expected one of"),
     ],
 )
-def test_the_file_stays_when_a_value_is_refused(folder: Path, value: str, message: str) -> None:
-    before = text_of(folder)
+def test_the_file_stays_when_a_value_is_refused(configured: Path, value: str, message: str) -> None:
+    before = text_of(configured)
     with pytest.raises(ConfigError, match=message):
-        override(folder, [value], "tried:")
-    assert text_of(folder) == before
+        override(configured, [value], "tried:")
+    assert text_of(configured) == before
 
 
 @pytest.mark.parametrize(("given", "kept"), [((300, -1), (30, 16)), ((300, 64), (30, 16)), ((2, 4), (2, 4))])
 def test_a_training_is_shrunk_and_marked_when_no_gpu_came(
-    folder: Path, given: tuple[int, int], kept: tuple[int, int]
+    configured: Path, given: tuple[int, int], kept: tuple[int, int]
 ) -> None:
-    set_values(folder, [f"train.epochs={given[0]}", f"train.batch={given[1]}"])
-    assert limit(folder) == [f"++train.epochs={kept[0]}", f"++train.batch={kept[1]}"]
-    config = compose(folder)[0]
+    set_values(configured, [f"train.epochs={given[0]}", f"train.batch={given[1]}"])
+    assert limit(configured) == [f"++train.epochs={kept[0]}", f"++train.batch={kept[1]}"]
+    config = compose(configured)[0]
     assert (config.train.epochs, config.train.batch) == kept
-    assert text_of(folder).startswith(f"{NOTE}no GPU came")
+    assert text_of(configured).startswith(f"{NOTE}no GPU came")

@@ -1,5 +1,3 @@
-"""The workshop's parameters, and keys of params.yaml, sorted into what a run is given."""
-
 import pytest
 
 from runner.config.override import parse_overrides

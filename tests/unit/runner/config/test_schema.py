@@ -1,5 +1,3 @@
-"""The schema: no values of its own, a description for every key; a stage is given no more than it may read."""
-
 from collections.abc import Iterator
 from pathlib import Path
 

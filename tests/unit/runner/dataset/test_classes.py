@@ -1,5 +1,3 @@
-"""The class list: what is read, and what is refused rather than guessed."""
-
 import json
 
 import pytest

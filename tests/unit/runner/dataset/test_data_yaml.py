@@ -1,5 +1,3 @@
-"""data.yaml as people's tools write it: names, parts, and places that are not where it says."""
-
 from pathlib import Path
 
 import pytest

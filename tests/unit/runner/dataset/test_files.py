@@ -1,11 +1,9 @@
-"""The files of a dataset on disk: what is listed, where labels are looked for."""
-
 import os
 from pathlib import Path
 
 import pytest
 
-from runner.dataset.files import is_picture, label_places, list_files
+from runner.dataset.files import label_places, list_files
 from tests.support.trees import write_tree
 
 
@@ -23,14 +21,6 @@ def test_files_and_their_folders_are_known(tmp_path: Path) -> None:
     assert files.pictures_below("a/b/c") == []
     reasons = [line.split(",")[0] for line in files.ignored]
     assert reasons == ["dead.jpg: a link", "loop: a link", "pipe: neither a file nor a folder"]
-
-
-@pytest.mark.parametrize(
-    ("path", "expected"),
-    [("a.jpg", True), ("A.JPEG", True), ("a.b.webp", True), ("a.txt", False), ("jpg", False), ("a.jpg.txt", False)],
-)
-def test_a_picture_is_known_by_its_suffix(path: str, expected: bool) -> None:
-    assert is_picture(path) is expected
 
 
 @pytest.mark.parametrize(

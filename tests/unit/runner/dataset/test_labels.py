@@ -1,5 +1,3 @@
-"""Label files: what is read, what is repaired, what is left out, and how boxes turn with their picture."""
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -58,15 +56,10 @@ def test_parse_reads_every_line_when_the_writing_is_odd(text: bytes | str) -> No
         ("cat 0.5 0.5 0.2 0.1", "'cat' is not a number"),
         ("1 0.5 0.5 0.2 0_1", "'0_1' is not a number"),
         ("1 0.5 0.5 0.2 ٣", "is not a number"),
-        ("\x00\x01 0.5 0.5 0.2 0.1", "is not a number"),
-        *(
-            (f"{number} 0.5 0.5 0.2 0.1", f"class id {number}, but the dataset lists 3 classes (0-2)")
-            for number in (7, 3, -1)
-        ),
+        *((f"{it} 0.5 0.5 0.2 0.1", f"class id {it}, but the dataset lists 3 classes (0-2)") for it in (7, 3, -1)),
         ("0.5 0.5 0.5 0.2 0.1", "class id 0.5,"),
         ("nan 0.5 0.5 0.2 0.1", "class id nan,"),
         ("1 nan 0.5 0.2 0.1", "nan is not finite"),
-        ("1 0.5 -inf 0.2 0.1", "-inf is not finite"),
         ("1 0.5 0.5 1e999 0.1", "inf is not finite"),
         ("1 0.1 0.1 0.5 Infinity 0.2 0.2", "inf is not finite"),
         ("1 320 240 64 48", "320 is no fraction"),
@@ -92,22 +85,24 @@ def test_parse_names_the_only_class_when_there_is_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "box", "note"),
+    ("line", "box", "notes"),
     [
-        ("0 0.95 0.05 0.2 0.2", [0.925, 0.075, 0.15, 0.15], "x 0.85 to 1.05, y -0.05 to 0.15 clipped to the picture"),
-        ("0 0.95 0.5 2.0 0.2", [0.5, 0.5, 1, 0.2], "clipped to the picture, expected 0-1"),
-        ("0 1.05 0.5 0.2 0.2", [0.975, 0.5, 0.05, 0.2], "clipped to the picture, expected 0-1"),
-        ("0 0.1 0.2 0.5 0.2 0.3 0.6", [0.3, 0.4, 0.4, 0.4], "polygon of 3 points turned into its box"),
-        ("0 0.1 0.2 0.5 0.2 0.5 0.6 0.1 0.6", [0.3, 0.4, 0.4, 0.4], "polygon of 4 points turned into its box"),
-        ("0 0.5 0.5 0.2 0.2 0.97", [0.5, 0.5, 0.2, 0.2], "sixth column 0.97 ignored (a confidence?), expected 5"),
+        ("0 0.95 0.05 0.2 0.2", [0.925, 0.075, 0.15, 0.15], ["x 0.85 to 1.05, y -0.05 to 0.15 clipped"]),
+        ("0 0.95 0.5 2.0 0.2", [0.5, 0.5, 1, 0.2], ["clipped to the picture, expected 0-1"]),
+        ("0 1.05 0.5 0.2 0.2", [0.975, 0.5, 0.05, 0.2], ["clipped to the picture, expected 0-1"]),
+        ("0 0.1000 0.5 0.20005 0.2", [0.1000125, 0.5, 0.200025, 0.2], []),  # the tool only rounded
+        ("0 0.1 0.2 0.5 0.2 0.3 0.6", [0.3, 0.4, 0.4, 0.4], ["polygon of 3 points turned into its box"]),
+        ("0 0.1 0.2 0.5 0.2 0.5 0.6 0.1 0.6", [0.3, 0.4, 0.4, 0.4], ["polygon of 4 points turned into its box"]),
+        ("0 -0.1 0.2 0.5 0.2 0.3 0.6", [0.25, 0.4, 0.5, 0.4], ["polygon of 3 points", "x -0.1 to 0.5"]),
+        ("0 0.5 0.5 0.2 0.2 0.97", [0.5, 0.5, 0.2, 0.2], ["sixth column 0.97 ignored (a confidence?), expected 5"]),
     ],
 )
-def test_parse_repairs_a_line_and_notes_it(line: str, box: list[float], note: str) -> None:
+def test_parse_repairs_a_line_and_notes_it(line: str, box: list[float], notes: list[str]) -> None:
     labels = parse(line)
     np.testing.assert_allclose(labels.boxes_xywhn, [box], atol=1e-12)
     assert labels.problems == []
-    (found,) = labels.notes
-    assert found.startswith("labels/a.txt:1: ") and note in found
+    for note, found in zip(notes, labels.notes, strict=True):
+        assert found.startswith("labels/a.txt:1: ") and note in found
 
 
 def test_parse_reads_the_box_alone_when_the_dataset_has_keypoints() -> None:
@@ -123,18 +118,6 @@ def test_parse_counts_the_boxes_that_it_clips() -> None:
     assert (
         parse("0 0.95 0.5 0.2 0.2\n0 -0.1 0.2 0.5 0.2 0.3 0.6\n0 0.1000 0.5 0.20005 0.2\n0 0.5 0.5 1 1\n").clipped == 2
     )
-
-
-def test_parse_notes_both_repairs_when_a_polygon_leaves_the_picture() -> None:
-    labels = parse("0 -0.1 0.2 0.5 0.2 0.3 0.6")
-    np.testing.assert_allclose(labels.boxes_xywhn, [[0.25, 0.4, 0.5, 0.4]])
-    assert [note.split(": ")[1].split()[0] for note in labels.notes] == ["polygon", "x"]
-
-
-def test_parse_clips_without_a_note_when_the_tool_only_rounded() -> None:
-    labels = parse("0 0.1000 0.5 0.20005 0.2")
-    assert labels.boxes_xywhn[0, 0] - labels.boxes_xywhn[0, 2] / 2 == pytest.approx(0, abs=1e-12)
-    assert labels.notes == []
 
 
 def test_parse_keeps_one_and_notes_the_others_when_boxes_are_duplicates() -> None:

@@ -1,10 +1,8 @@
-"""Layouts: both known ones in all the ways they come, and what is refused."""
-
 from pathlib import Path
 
 import pytest
 
-from runner.dataset.layouts import Layout, read_layout
+from runner.dataset.layouts import DatasetPicture, Layout, read_layout
 from runner.errors import DatasetError
 from tests.support.trees import write_tree
 
@@ -26,17 +24,6 @@ ROBOFLOW = {
     "test/labels/c.txt": "",
 }
 PARTS = {"a_jpg.rf.12.jpg": "train", "b.jpg": "val", "c.jpg": "test"}
-
-
-def found(layout: Layout, folder: Path) -> dict[str, tuple[str, str | None, str | None]]:
-    return {
-        picture.name: (
-            picture.image.relative_to(folder).as_posix(),
-            picture.label.relative_to(folder).as_posix() if picture.label else None,
-            picture.part,
-        )
-        for picture in layout.pictures
-    }
 
 
 def parts(layout: Layout) -> dict[str, str | None]:
@@ -75,10 +62,9 @@ def test_dataset_is_refused(tmp_path: Path, files: dict[str, str], message: str)
 def test_workshop_layout_is_read_in_any_top_folder(tmp_path: Path, top: str) -> None:
     layout = read_layout(write_tree(tmp_path, {f"{top}{name}": text for name, text in WORKSHOP.items()}))
     assert layout.classes == ["airplane", "helicopter"]
-    assert found(layout, tmp_path) == {
-        "a.jpg": (f"{top}images/a.jpg", f"{top}labels/a.txt", None),
-        "b.png": (f"{top}images/b.png", None, None),
-    }
+    images, label = tmp_path / f"{top}images", tmp_path / f"{top}labels/a.txt"
+    b = DatasetPicture("b.png", images / "b.png", None, None)
+    assert layout.pictures == [DatasetPicture("a.jpg", images / "a.jpg", label, None), b]
     assert layout.ignored == layout.notes == []
 
 
@@ -87,7 +73,8 @@ def test_roboflow_layout_is_read_in_any_top_folder(tmp_path: Path, top: str) -> 
     layout = read_layout(write_tree(tmp_path, {f"{top}{name}": text for name, text in ROBOFLOW.items()}))
     assert layout.classes == ["plane"]
     assert parts(layout) == PARTS
-    assert found(layout, tmp_path)["b.jpg"] == (f"{top}valid/images/b.jpg", f"{top}valid/labels/b.txt", "val")
+    valid = tmp_path / f"{top}valid"
+    assert DatasetPicture("b.jpg", valid / "images/b.jpg", valid / "labels/b.txt", "val") in layout.pictures
     assert list(layout.about) == ["README.roboflow.txt"]
     assert layout.ignored == layout.notes == []
 

@@ -1,5 +1,3 @@
-"""Names of pictures in a dataset: kept, made safe, told apart."""
-
 import re
 
 from hypothesis import given

@@ -1,10 +1,9 @@
-"""`dataset add` and the stage `fetch`: versions in the store."""
-
 import hashlib
 import os
 import shutil
 import zipfile
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import pytest
 import yaml
@@ -52,10 +51,8 @@ URL = "store:datasets/planes/0123456789ab.zip"  # of a zip that was placed by ha
 
 
 @pytest.fixture
-def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def repository(tmp_path: Path) -> Path:
     """A project's folder, in which nothing was added yet."""
-    for name in ("STORE_URI", "RUNNER_WORK"):
-        monkeypatch.delenv(name, raising=False)
     return write_tree(tmp_path / "my größe project", {"params.yaml": PARAMS})
 
 
@@ -96,16 +93,13 @@ def assert_is_workshop(raw: Path) -> None:
 def test_nothing_changes_when_a_source_is_refused(
     repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, error: type[Exception], message: str
 ) -> None:
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
     (tmp_path / "empty").mkdir()
     bad = {"evil.zip": {"../evil.txt": b""}, "blank.zip": {"classes.txt": b"a\n\nb\n"}}
     for name in ("evil.zip", "blank.zip", "直升机.zip", "full.zip", "good.zip", "no project.zip"):
         zip_tree(tmp_path / name, WORKSHOP | bad.get(name, {}))
     project = tmp_path if source == "no project.zip" else repository
     if source == "full.zip":
-        monkeypatch.setattr(shutil, "copyfile", full)
+        monkeypatch.setattr(shutil, "copyfile", MagicMock(side_effect=OSError(28, "No space left on device")))
     if source == "good.zip":
         monkeypatch.setenv("STORE_URI", "gs://bucket")
     with pytest.raises(error, match=message):
@@ -244,7 +238,6 @@ def test_hand_placed_zip_is_brought_to_the_same_layout(tmp_path: Path) -> None:
     said = fetch_dataset(URL, sha256, store, tmp_path / "raw", work=work)
     assert said.startswith("left out (1):\n  export/labels/gone.txt: ")
     assert_is_workshop(tmp_path / "raw")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["placed.zip", "raw", "store", "work"]
     assert [path.name for path in (work / "datasets").iterdir() if path.suffix != ".lock"] == []
 
 

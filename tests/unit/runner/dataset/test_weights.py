@@ -1,5 +1,3 @@
-"""Pretrained weights: known by their first bytes, never opened as a pickle."""
-
 import pickle
 import re
 import shutil
@@ -24,9 +22,8 @@ class Trap:
 
 
 @pytest.fixture
-def repository(tmp_path: Path, project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def repository(tmp_path: Path, project: Path) -> Path:
     """A project's folder, in which nothing was added yet."""
-    monkeypatch.delenv("STORE_URI", raising=False)
     folder = tmp_path / "project"
     shutil.copytree(project / "conf" / "model", folder / "conf" / "model")
     (folder / "params.yaml").write_text(PARAMS)

@@ -1,6 +1,5 @@
 """A pull request from real Git, with a bare repository in a folder, and on a server with GitHub's API."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,11 +13,8 @@ from tests.support.projects import git
 
 
 @pytest.fixture
-def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def clone(tmp_path: Path) -> Path:
     """A clone whose origin is a bare repository; the project is a folder in it."""
-    for name in list(os.environ):
-        if name.startswith(("GITHUB_", "GIT_")) or name == "CA_BUNDLE":
-            monkeypatch.delenv(name)
     git(tmp_path, "init", "-q", "--bare", "-b", "trunk", "origin.git")
     git(tmp_path, "clone", "-q", "origin.git", "clone")
     folder = tmp_path / "clone" / "detector ü"

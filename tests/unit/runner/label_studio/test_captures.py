@@ -1,6 +1,5 @@
 """Captures and feedback in a store, written by the server's own code."""
 
-import json
 from collections.abc import Callable
 from datetime import UTC, date, datetime
 from functools import partial
@@ -67,14 +66,6 @@ def test_old_and_known_captures_are_left_out_unless_they_have_feedback(tmp_path:
     with_feedback = keep(feedback={"verdict": "missed"})
     found = captures(tmp_path, known, with_feedback, since=date(2026, 1, 2))
     assert request_ids(found) == [new, with_feedback]
-
-
-@pytest.mark.parametrize("content", [b"{", b"[]", json.dumps({"width": 0}).encode()])
-def test_the_file_is_named_when_it_is_damaged(tmp_path: Path, keep: Keep, content: bytes) -> None:
-    whole, damaged = keep(), keep()
-    next(tmp_path.rglob(f"{damaged}.json")).write_bytes(content)
-    found, (unusable,) = read_captures(CaptureStore(tmp_path, str(tmp_path)), LONG_AGO)
-    assert request_ids(found) == [whole] and f"{damaged}.json: " in unusable
 
 
 def test_the_feedback_is_named_when_its_picture_was_not_captured(tmp_path: Path, keep: Keep) -> None:

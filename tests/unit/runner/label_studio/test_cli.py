@@ -1,6 +1,5 @@
-"""The commands before `labels setup` ever ran: an error for a person, a note for a CronJob."""
-
 import argparse
+from unittest.mock import MagicMock
 
 import pytest
 
@@ -12,9 +11,7 @@ from runner.label_studio import cli
 def test_it_is_an_error_unless_a_cron_job_asks(
     words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def refuse(*_: object, **__: object) -> str:
-        raise NotSetUpError("there is no project 'flyingthings'")
-
+    refuse = MagicMock(side_effect=NotSetUpError("there is no project 'flyingthings'"))
     for name in ("pull.pull", "push.push_captures"):
         monkeypatch.setattr(f"runner.label_studio.{name}", refuse)
     parser = argparse.ArgumentParser()

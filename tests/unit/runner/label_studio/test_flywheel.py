@@ -1,9 +1,7 @@
 """The flywheel report, from what publish, pull and the server leave in a store."""
 
 import json
-import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 from PIL import Image
@@ -11,17 +9,6 @@ from PIL import Image
 from runner.errors import StageError
 from runner.label_studio.flywheel import report
 from runner.store import open_store
-from tests.conftest import PROJECT
-
-
-@pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name in ("STORE_URI", "RUNNER_WORK"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.chdir(tmp_path)
-    shutil.copytree(PROJECT / "conf", tmp_path / "conf")
-    shutil.copy(PROJECT / "params.yaml", tmp_path)
-    return tmp_path
 
 
 def publish(project: Path, number: int, dataset: str, map50: float, *, passed: bool = True, **classes: float) -> None:
@@ -39,10 +26,6 @@ def publish(project: Path, number: int, dataset: str, map50: float, *, passed: b
     open_store(project).create(key, json.dumps(manifest).encode())
 
 
-def record(project: Path, dataset: str, **content: Any) -> None:
-    open_store(project).create(f"datasets/planes/{dataset * 12}.json", json.dumps(content).encode())
-
-
 def capture(project: Path, version: int, count: int, *, feedback: int = 0) -> None:
     for number in range(count):
         stem = f"captures/dev/flyingthings/{version}/2026-11-25/{version:016x}{number:016x}"
@@ -55,21 +38,22 @@ def cells(text: str) -> list[list[str]]:
     return [[cell.strip() for cell in line[1:-1].split("|")] for line in text.splitlines() if line[:1] == "|"]
 
 
-def test_there_is_no_report_when_nothing_was_published(project: Path) -> None:
+def test_there_is_no_report_when_nothing_was_published(configured: Path) -> None:
     with pytest.raises(StageError, match="flyingthings"):
-        report(project)
+        report(configured)
 
 
-def test_each_dataset_is_a_round_when_several_models_were_trained_on_it(project: Path) -> None:
-    publish(project, 1, "a", 0.5, airplane=0.6, helicopter=0.4)
-    publish(project, 2, "a", 0.55, airplane=0.6, helicopter=0.5)
-    publish(project, 3, "a", 0.3, passed=False, airplane=0.3, helicopter=0.3)
-    capture(project, 1, 2)
-    capture(project, 2, 5, feedback=3)
-    record(project, "b", added=4, relabelled=2, removed=0, origins={"capture": 3, "feedback": 2, "import": 1})
-    publish(project, 4, "b", 0.7, airplane=0.8, helicopter=0.6)
-    capture(project, 4, 1)
-    text = report(project, markdown=True)
+def test_each_dataset_is_a_round_when_several_models_were_trained_on_it(configured: Path) -> None:
+    publish(configured, 1, "a", 0.5, airplane=0.6, helicopter=0.4)
+    publish(configured, 2, "a", 0.55, airplane=0.6, helicopter=0.5)
+    publish(configured, 3, "a", 0.3, passed=False, airplane=0.3, helicopter=0.3)
+    capture(configured, 1, 2)
+    capture(configured, 2, 5, feedback=3)
+    record = {"added": 4, "relabelled": 2, "removed": 0, "origins": {"capture": 3, "feedback": 2, "import": 1}}
+    open_store(configured).create("datasets/planes/bbbbbbbbbbbb.json", json.dumps(record).encode())
+    publish(configured, 4, "b", 0.7, airplane=0.8, helicopter=0.6)
+    capture(configured, 4, 1)
+    text = report(configured, markdown=True)
     rows = cells(text)
     assert rows[2:5] == [
         ["1", "aaaaaaaaaaaa", "0", "0", "-", "-", "-", "2", "42", "0.550", ""],
@@ -78,23 +62,23 @@ def test_each_dataset_is_a_round_when_several_models_were_trained_on_it(project:
     ]
     assert rows[7:] == [["airplane", "0.600", "0.800", "+0.200"], ["helicopter", "0.500", "0.600", "+0.100"]]
     assert "1 of 2 rounds added" in text and "1 captures and 0 feedbacks since" in text
-    with Image.open(project / ".work" / "flywheel.png") as drawn:
+    with Image.open(configured / ".work" / "flywheel.png") as drawn:
         assert drawn.width > 1000
 
 
-def test_the_next_step_is_named_when_no_capture_came_back(project: Path) -> None:
-    publish(project, 1, "a", 0.2, passed=False, airplane=0.5)
-    text = report(project)
+def test_the_next_step_is_named_when_no_capture_came_back(configured: Path) -> None:
+    publish(configured, 1, "a", 0.2, passed=False, airplane=0.5)
+    text = report(configured)
     assert "CAPTURE_URI" in text and "1 (did not pass)" in text
-    capture(project, 1, 3, feedback=1)
-    text = report(project)
+    capture(configured, 1, 3, feedback=1)
+    text = report(configured)
     assert "3 captures and 1 feedbacks" in text and "`captures push`" in text
 
 
-def test_classes_may_come_and_go_when_the_list_changes(project: Path) -> None:
-    publish(project, 1, "a", 0.5, airplane=0.5, glider=0.5)
-    publish(project, 2, "b", 0.6, airplane=0.6, zeppelin=0.6)
-    assert cells(report(project, markdown=True))[7:] == [
+def test_classes_may_come_and_go_when_the_list_changes(configured: Path) -> None:
+    publish(configured, 1, "a", 0.5, airplane=0.5, glider=0.5)
+    publish(configured, 2, "b", 0.6, airplane=0.6, zeppelin=0.6)
+    assert cells(report(configured, markdown=True))[7:] == [
         ["airplane", "0.500", "0.600", "+0.100"],
         ["glider", "0.500", "-", ""],
         ["zeppelin", "-", "0.600", ""],

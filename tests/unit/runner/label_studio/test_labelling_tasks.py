@@ -1,5 +1,3 @@
-"""Properties of pictures for tasks: size, suffix, and the formats that browsers show."""
-
 import pytest
 
 from runner.label_studio.labelling_tasks import inspect_picture

@@ -51,9 +51,9 @@ def drawn(boxes: list[LabelledBox] | None, origin: str = "", image: Path | None 
     return Annotation(1, {"origin": origin}, boxes, datetime.now(UTC), image, name)
 
 
-def merged(before: list[LabelledPicture], annotations: dict[str, Annotation], removed: str = "") -> MergedDataset:
+def merged(before: list[LabelledPicture], annotations: dict[str, Annotation]) -> MergedDataset:
     by_digest = {digest(name): annotation for name, annotation in annotations.items()}
-    return merge(LabelledDataset(CLASSES, before, {}), by_digest, {digest(removed)}, CLASSES, "stored")
+    return merge(LabelledDataset(CLASSES, before, {}), by_digest, set(), CLASSES, "stored")
 
 
 def texts(result: MergedDataset) -> dict[str, bytes | None]:
@@ -120,11 +120,6 @@ def test_names_stay_when_more_is_added_later(picture: Picture) -> None:
     first = merged([], {"two": new["two"]})
     names = {each.sha256: each.name for each in merged(first.dataset.pictures, new).dataset.pictures}
     assert names == {digest("two"): "clip.jpg"} | {digest(n): f"clip-{digest(n)[:8]}.jpg" for n in ("one", "three")}
-
-
-def test_a_picture_is_removed_when_asked_to(picture: Picture) -> None:
-    result = merged([picture("a.jpg"), picture("b.jpg")], {}, "a.jpg")
-    assert (result.removed, list(texts(result))) == (["a.jpg"], ["b.jpg"])
 
 
 def test_ids_follow_the_names_when_the_class_list_changes(picture: Picture) -> None:

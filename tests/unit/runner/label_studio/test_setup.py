@@ -1,5 +1,3 @@
-"""The labelling configuration has the classes as labels, whatever their names are."""
-
 import re
 from xml.etree import ElementTree
 

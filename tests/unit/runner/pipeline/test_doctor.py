@@ -1,7 +1,4 @@
-"""The doctor names what is wrong, and the remedy."""
-
 import importlib.metadata
-import shutil
 from pathlib import Path
 
 import pytest
@@ -34,22 +31,19 @@ def test_each_missing_thing_has_a_remedy_when_the_folder_is_empty(
     assert f"ok    {tmp_path} can be written\nok    {tmp_path / 'scratch'} can be written\n" in text
 
 
-def test_the_version_is_named_when_the_dataset_is_not_in_the_store(project: Path, tmp_path: Path) -> None:
-    shutil.copytree(project / "conf", tmp_path / "conf")
-    shutil.copy(project / "params.yaml", tmp_path)
+def test_the_version_is_named_when_the_dataset_is_not_in_the_store(configured: Path) -> None:
     dataset = {"name": "birds", "url": "store:datasets/birds/0123456789ab.zip", "sha256": "0" * 64}
-    set_params(tmp_path, {"presets": {"dataset": "store"}, "dataset": dataset})
-    text, well = doctor.examine(tmp_path)
+    set_params(configured, {"presets": {"dataset": "store"}, "dataset": dataset})
+    text, well = doctor.examine(configured)
     assert not well
     assert f"FAIL  dataset {dataset['url']}" in text
 
 
 @pytest.mark.parametrize("file", ["dvc.yaml", "dvc.lock", "params.yaml"])
-def test_the_way_out_is_named_when_a_merge_left_a_conflict(project: Path, tmp_path: Path, file: str) -> None:
-    shutil.copytree(project / "conf", tmp_path / "conf")
-    shutil.copy(project / "params.yaml", tmp_path)
-    (tmp_path / file).write_text("seed: 1\n<<<<<<< HEAD\nsplit:\n  val: 0.1\n=======\nsplit:\n  val: 0.2\n>>>>>>> a\n")
-    text, well = doctor.examine(tmp_path)
+def test_the_way_out_is_named_when_a_merge_left_a_conflict(configured: Path, file: str) -> None:
+    sides = ("split:\n  val: 0.1\n", "split:\n  val: 0.2\n")
+    (configured / file).write_text("seed: 1\n<<<<<<< HEAD\n{}=======\n{}>>>>>>> a\n".format(*sides))
+    text, well = doctor.examine(configured)
     assert not well
     assert f"{file}:2: " in text
     assert ("git checkout --ours dvc.lock" if file == "dvc.lock" else "`git add`") in text

@@ -1,5 +1,3 @@
-"""The summary reads what the stages wrote."""
-
 import json
 import re
 from pathlib import Path

@@ -1,5 +1,3 @@
-"""The model card: every figure of the manifest, and hostile names as plain text."""
-
 from typing import Any
 
 from runner.release.card import model_card

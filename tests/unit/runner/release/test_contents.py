@@ -1,5 +1,3 @@
-"""What a version is made of: it needs the gate's verdict on this very model, and says what Git knows of it."""
-
 from pathlib import Path
 
 import pytest

@@ -1,5 +1,3 @@
-"""The criteria by themselves: figures in, findings out."""
-
 from typing import Any
 
 import numpy as np

@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 
@@ -174,9 +175,7 @@ def test_the_deployed_model_is_fetched_again_when_the_copy_here_is_damaged(deplo
 
 
 def test_nothing_is_judged_when_the_store_cannot_be_reached(deployed: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
-    def unreachable(*_: object) -> bytes:
-        raise StoreError("s3://things cannot be reached")
-
+    unreachable = MagicMock(side_effect=StoreError("s3://things cannot be reached"))
     monkeypatch.setattr("runner.store.folder.FolderStore.read", unreachable)
     (deployed.folder / ".work/verdict.json").unlink()
     with pytest.raises(StoreError, match="s3://things cannot be reached"):

@@ -1,5 +1,3 @@
-"""The pin: what is written is what kustomize reads, and what is not a pin is refused."""
-
 import subprocess
 from pathlib import Path
 

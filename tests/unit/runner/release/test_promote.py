@@ -1,5 +1,3 @@
-"""promote: only what is there, whole, and passed the gate; everything else needs saying so, and leaves a note."""
-
 import hashlib
 import json
 from pathlib import Path
@@ -12,7 +10,6 @@ from runner.release.models import list_models, models_text
 from runner.release.pin import read_pin
 from runner.release.promote import choose, difference, promote
 from runner.store import open_store
-from tests.conftest import PROJECT
 
 ONNX = b"a model"
 FIGURES = {"map50": 0.9, "map50_95": 0.5, "precision": 0.8, "recall": 0.7, "threshold": 0.4, "boxes": 30}
@@ -73,10 +70,9 @@ def test_the_newest_that_passed_is_pinned_when_none_is_named(shelf: Shelf) -> No
     assert "names things 1," in shelf.promote(number=1)
 
 
-def test_the_name_is_that_of_params_when_none_is_given(shelf: Shelf) -> None:
+def test_the_name_is_that_of_params_when_none_is_given(configured: Path) -> None:
+    shelf = Shelf(configured)
     shelf.put(1, name="flyingthings")
-    for name in ("conf", "params.yaml"):
-        (shelf.folder / name).symlink_to(PROJECT / name)
     assert "names flyingthings 1," in shelf.promote(model=None)
 
 

@@ -59,9 +59,8 @@ def environment_of_pin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dic
     ],
 )
 def test_argocd_is_told_when_it_can_be_and_knows_the_key(
-    environment_of_pin: dict[str, str], monkeypatch: pytest.MonkeyPatch, changes: dict[str, str], reason: str
+    environment_of_pin: dict[str, str], changes: dict[str, str], reason: str
 ) -> None:
-    monkeypatch.delenv("CA_BUNDLE", raising=False)
     EVENTS.clear()
     said = send_push(f"{PAGE}.git", "main", COMMIT, ["dvc.lock"], environment_of_pin | changes)
     assert (COMMIT[:12] in said) is not bool(reason)

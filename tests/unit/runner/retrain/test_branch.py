@@ -1,5 +1,3 @@
-"""Which later commit takes the place of another: one that changes an input of a training, in the branch's history."""
-
 from pathlib import Path
 
 import pytest

@@ -1,5 +1,3 @@
-"""The Tasks' commands: each takes the environment and writes the results that its YAML declares."""
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

@@ -1,5 +1,3 @@
-"""The newest commit wins: which runs are cancelled, and which are waited for."""
-
 import re
 from typing import Any
 

@@ -1,6 +1,3 @@
-"""What the Tasks do besides DVC."""
-
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +9,7 @@ from runner.config.compose import compose
 from runner.retrain import tasks
 from runner.store.folder import FolderStore
 from serving.storage.manifest import Verdict
+from tests.conftest import PROJECT
 
 
 @pytest.mark.parametrize(("least", "stays"), [(0.0, True), (1.1, False)])
@@ -32,7 +30,6 @@ def test_files_arrive_as_they_were_when_a_later_task_takes_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("STORE_URI", str(tmp_path / "store"))
-    monkeypatch.delenv("RUNNER_WORK", raising=False)
     monkeypatch.setattr(tasks, "use_store", lambda _: "")
     monkeypatch.chdir(tmp_path)
     params, verdict = Path("params.yaml"), Path(".work/verdict.json")
@@ -48,28 +45,24 @@ def test_files_arrive_as_they_were_when_a_later_task_takes_them(
     assert (params.read_bytes(), verdict.read_text()) == (b"a: 1\r\n", "{}")
 
 
-#: The stages of dvc.yaml: what each makes of what, as folders of artifacts/.
-STAGES = {
-    "compose": ("config", ["params.yaml"]),
-    "fetch": ("raw", ["config"]),
-    "prepare": ("dataset", ["raw"]),
-    "split": ("split", ["dataset"]),
-    "train": ("model", ["config", "dataset", "split"]),
-    "export": ("export", ["model", "raw"]),
-    "evaluate": ("evaluation", ["export", "raw"]),
-}
-
-
 class Clones:
-    """Tasks of a run, each in a clone of its own, with a store between them and DVC's real commands."""
+    """Tasks of a run, each in a clone of its own, with a store between them and DVC's real commands.
+
+    The stages are those of dvc.yaml, but make files of a word out of each other's alone.
+    """
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.folder, self.monkeypatch, self.log = folder, monkeypatch, folder / "log"
         self.count = 0
+        self.stages: dict[str, Any] = yaml.safe_load((PROJECT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+        for name, stage in self.stages.items():
+            outs = [out if isinstance(out, str) else next(iter(out)) for out in stage["outs"]]
+            making = [f"mkdir -p $(dirname {out}) && echo {name} > {out}" for out in outs]
+            stage["cmd"] = [*making, f"echo {name} >> {self.log}"]
+            stage["deps"] = [dep for dep in stage["deps"] if dep.startswith("artifacts/")]
         settings = {"STORE_URI": str(folder / "store"), "DVC_NO_ANALYTICS": "1", "DVC_SITE_CACHE_DIR": f"{folder}/site"}
         for name, value in settings.items():
             monkeypatch.setenv(name, value)
-        monkeypatch.delenv("RUNNER_WORK", raising=False)
         (folder / "store").mkdir()
 
     def run(self, task: Callable[..., None], **settings: Any) -> list[str]:
@@ -79,20 +72,11 @@ class Clones:
         (clone / ".dvc").mkdir(parents=True)
         (clone / ".dvc/config").write_text("[core]\n    no_scm = true\n    remote = store\n")
         (clone / "params.yaml").write_text("epochs: 1\n")
-        stages = {name: self.stage(name, *both) for name, both in STAGES.items()}
-        (clone / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
+        (clone / "dvc.yaml").write_text(yaml.safe_dump({"stages": self.stages}))
         self.monkeypatch.chdir(clone)
         self.log.write_text("")
         task("run", **settings)
         return sorted(self.log.read_text().split())
-
-    def stage(self, name: str, out: str, deps: list[str]) -> dict[str, Any]:
-        path = f"artifacts/{out}"
-        return {
-            "cmd": f"mkdir -p {path} && echo {name} > {path}/x && echo {name} >> {self.log}",
-            "deps": [dep if "." in dep else f"artifacts/{dep}" for dep in deps],
-            "outs": [{path: {"push": out != "raw"}}],
-        }
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of pygtrie's, which DVC uses
@@ -111,20 +95,18 @@ def lock(**digests: str) -> bytes:
     return yaml.safe_dump({"stages": {"any": {"outs": outs}}}).encode()
 
 
-def test_a_version_is_known_when_its_results_are_those_of_the_lock(project: Path, tmp_path: Path) -> None:
-    shutil.copy(project / "params.yaml", tmp_path)
-    shutil.copytree(project / "conf", tmp_path / "conf")
-    store = FolderStore(tmp_path / "store")
-    (tmp_path / "dvc.lock").write_bytes(lock(model="1", export="2", evaluation="3", raw="4"))
-    name = compose(tmp_path)[0].model.name
-    assert not tasks._is_published(store, tmp_path)
+def test_a_version_is_known_when_its_results_are_those_of_the_lock(configured: Path) -> None:
+    store = FolderStore(configured / "store")
+    (configured / "dvc.lock").write_bytes(lock(model="1", export="2", evaluation="3", raw="4"))
+    name = compose(configured)[0].model.name
+    assert not tasks._is_published(store, configured)
     for number, file in enumerate((lock(model="1", export="2", evaluation="9"), None, lock(model="1")), 1):
         store.create(f"models/{name}/{number}/manifest.json", b"{}")
         if file:
             store.create(f"runs/{name}/{number}/dvc.lock", file)
-    assert not tasks._is_published(store, tmp_path)
+    assert not tasks._is_published(store, configured)
     for number, manifest, is_known in ((4, b'{"trial": "gate.min_map50=0"}', False), (5, b"{}", True)):
         store.create(f"models/{name}/{number}/manifest.json", manifest)
         found = lock(model="1", export="2", evaluation="3", raw="of another fetch")
         store.create(f"runs/{name}/{number}/dvc.lock", found)
-        assert tasks._is_published(store, tmp_path) is is_known
+        assert tasks._is_published(store, configured) is is_known

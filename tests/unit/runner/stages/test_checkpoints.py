@@ -1,5 +1,3 @@
-"""Checkpoints: whole or not there, the newest intact one is used."""
-
 from pathlib import Path
 
 import pytest

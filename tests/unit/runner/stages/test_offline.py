@@ -1,5 +1,3 @@
-"""Ultralytics is kept from the network and from the user's settings."""
-
 import os
 import subprocess
 import sys

@@ -1,5 +1,3 @@
-"""Work over cores or a Dask cluster: in order, with the mistakes of the environment named."""
-
 import os
 import signal
 import sys
@@ -9,12 +7,6 @@ import pytest
 from runner.errors import StageError
 from runner.stages import parallel as module
 from runner.stages.parallel import parallel, threads, workers
-
-
-@pytest.fixture(autouse=True)
-def empty_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("RUNNER_WORKERS", "RUNNER_PARALLEL", "DASK_SCHEDULER_ADDRESS"):
-        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.mark.parametrize("kind", ["", "threads", "processes"])

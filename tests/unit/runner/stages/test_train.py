@@ -1,5 +1,3 @@
-"""Refusals of a training: a device or batch that does not fit, an unknown architecture."""
-
 from pathlib import Path
 
 import pytest

@@ -56,7 +56,6 @@ def test_key_of_a_url_is_what_follows_the_scheme() -> None:
 def test_store_is_the_folder_that_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str | None, uri: str | None, found: str
 ) -> None:
-    monkeypatch.delenv("STORE_URI", raising=False)
     if variable is not None:
         monkeypatch.setenv("STORE_URI", variable)
     assert open_store(tmp_path, uri).uri == found.format(project=tmp_path)

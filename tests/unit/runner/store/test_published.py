@@ -1,5 +1,3 @@
-"""Versions in the store, and stores that somebody touched."""
-
 import hashlib
 import json
 from pathlib import Path

@@ -1,5 +1,3 @@
-"""`store use`: DVC's remote goes where the store is; nothing that Git tracks changes, and no secret is written."""
-
 from pathlib import Path
 
 import pytest
@@ -17,9 +15,7 @@ S3 = {
 
 
 @pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name in (*S3, "CA_BUNDLE", "AWS_DEFAULT_REGION"):
-        monkeypatch.delenv(name, raising=False)
+def project(tmp_path: Path) -> Path:
     (tmp_path / ".dvc").mkdir()
     (tmp_path / ".dvc" / "config").write_text(
         "[core]\n    remote = store\n['remote \"store\"']\n    url = ../store/dvc\n"
@@ -49,20 +45,16 @@ def test_remote_is_the_bucket_when_the_store_is_one(project: Path, monkeypatch: 
     assert not any(b"geheim" in path.read_bytes() for path in project.rglob("*") if path.is_file())
 
 
-def test_remote_is_beside_the_datasets_when_the_store_is_a_folder(
+def test_remote_is_beside_the_datasets_of_a_folder_and_as_tracked_again_when_no_store_is_named(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("STORE_URI", "shared/my store")
-    use_store(project)
-    assert remote(project) == {"url": str(project / "shared" / "my store" / "dvc")}
-
-
-def test_remote_is_as_tracked_again_when_no_store_is_named(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tracked = remote(project)
     for name, value in S3.items():
         monkeypatch.setenv(name, value)
     use_store(project)
-    assert remote(project) != tracked
+    monkeypatch.setenv("STORE_URI", "shared/my store")
+    use_store(project)
+    assert remote(project) == {"url": str(project / "shared" / "my store" / "dvc")}
     monkeypatch.setenv("STORE_URI", "")
     assert "store/dvc" in use_store(project)
     assert remote(project) == tracked

@@ -1,5 +1,3 @@
-"""Whose certificates are trusted."""
-
 from pathlib import Path
 
 import pytest
@@ -9,7 +7,6 @@ from tests.support.certificates import certificate
 
 
 def test_both_are_trusted_when_there_is_a_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("CA_BUNDLE", raising=False)
     system = len(tls_context().get_ca_certs())
     monkeypatch.setenv("CA_BUNDLE", str(certificate(tmp_path, "localhost")[0]))
     assert len(tls_context().get_ca_certs()) == system + 1

@@ -1,5 +1,3 @@
-"""Cores: the affinity of the process, and the quota of its container."""
-
 import os
 from pathlib import Path
 

@@ -1,5 +1,3 @@
-"""Detector: both forms of output, boxes in the picture's pixels, and models that it must refuse."""
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

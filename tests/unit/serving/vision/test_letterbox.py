@@ -1,5 +1,3 @@
-"""letterbox: Ultralytics' geometry, and boxes that come back to where they were."""
-
 from dataclasses import astuple
 
 import numpy as np

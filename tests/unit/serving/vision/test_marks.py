@@ -1,5 +1,3 @@
-"""Boxes with labels: labels apart and in their area, text that can be read on its colour."""
-
 from itertools import combinations
 
 from PIL import Image, ImageFont

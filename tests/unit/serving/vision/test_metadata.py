@@ -1,5 +1,3 @@
-"""metadata: what Ultralytics writes is read, everything else is refused with the key at fault."""
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

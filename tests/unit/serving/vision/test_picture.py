@@ -1,5 +1,3 @@
-"""decode: one upright 8-bit RGB picture whatever the encoding, and nothing but PictureError for whatever else."""
-
 import struct
 import zlib
 from pathlib import Path

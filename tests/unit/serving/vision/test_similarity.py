@@ -1,5 +1,3 @@
-"""Near-duplicates: similar pictures are told from others."""
-
 import numpy as np
 from PIL import Image
 

@@ -1,5 +1,3 @@
-"""suppression: which rows of a model's output count, and which of several on one object stays."""
-
 import numpy as np
 import pytest
 from hypothesis import given

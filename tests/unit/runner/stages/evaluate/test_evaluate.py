@@ -1,5 +1,3 @@
-"""evaluate: figures, thresholds, curves and misses of a tiny model whose answers are known."""
-
 import csv
 import json
 from pathlib import Path

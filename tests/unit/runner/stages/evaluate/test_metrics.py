@@ -1,5 +1,3 @@
-"""metrics: average precision by the COCO protocol, matching, counts and thresholds."""
-
 import numpy as np
 import pytest
 from hypothesis import given

@@ -10,8 +10,6 @@ from tests.support.pictures import RawDataset, Shelf
 @pytest.fixture(autouse=True)
 def one_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RUNNER_WORKERS", "1")
-    for name in ("RUNNER_PARALLEL", "RUNNER_WORK", "DVC_STAGE", "DVC_ROOT"):
-        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture

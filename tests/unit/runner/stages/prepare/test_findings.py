@@ -1,5 +1,3 @@
-"""The data gate: what is too bad to be trained on is refused, with every reason in a report that stays."""
-
 from typing import Any
 
 import pytest

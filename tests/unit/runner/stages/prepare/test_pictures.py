@@ -18,10 +18,6 @@ from tests.support.pictures import Shelf, encoded, gradient, settings, turned
 BOTH = {"save_all": True, "append_images": [gradient().rotate(90)]}
 
 
-def test_nothing_is_known_when_there_are_no_pictures(shelf: Shelf) -> None:
-    assert shelf.prepare() == {}
-
-
 @pytest.mark.parametrize(("kind", "suffix"), [("JPEG", ".jpg"), ("PNG", ".png")])
 def test_the_source_serves_when_it_is_plain(shelf: Shelf, kind: str, suffix: str) -> None:
     data = encoded(gradient(), kind)

@@ -1,5 +1,3 @@
-"""Prepared pictures are kept: only what is new is decoded, whatever was killed or damaged in between."""
-
 import itertools
 import json
 import os

@@ -1,9 +1,6 @@
-"""prepare: labels beside their pictures, duplicates, classes; equal inputs give equal bytes."""
-
 from contextlib import ExitStack
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
 
@@ -72,25 +69,6 @@ def test_boxes_turn_with_the_picture_when_they_are_of_the_stored_one(
     data.prepare(exif_boxes=exif_boxes)
     assert data.labels("a") == "0 0.100000 0.200000 0.200000 0.400000\n"
     assert (data.index[0]["width"], data.index[0]["height"]) == (40, 30)
-
-
-def test_boxes_are_dark_when_the_turned_picture_is_dark_there(data: RawDataset) -> None:
-    """Not arithmetic but pixels: a black square stays in its box through a turn and a resize."""
-    picture = Image.new("RGB", (200, 100), "white")
-    picture.paste("black", (20, 10, 60, 40))
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    data.put("a.jpg", "0 0.2 0.25 0.2 0.3\n", encoded(picture, quality=95, exif=exif))
-    data.prepare(max_width=64)
-    x, y, w, h = (float(number) for number in data.labels("a").split()[1:])
-    with Image.open(data.out / "dataset/images/a.jpg") as image:
-        assert image.size == (64, 128)
-        pixels = np.asarray(image.convert("L"))
-    left, top, right, bottom = (
-        round(v) for v in ((x - w / 2) * 64, (y - h / 2) * 128, (x + w / 2) * 64, (y + h / 2) * 128)
-    )
-    assert pixels[top + 1 : bottom - 1, left + 1 : right - 1].mean() < 20
-    assert pixels.sum() > 0.9 * 255 * (64 * 128 - (right - left) * (bottom - top))
 
 
 def test_lines_are_left_out_with_file_and_line_when_they_are_wrong(data: RawDataset) -> None:

@@ -1,5 +1,3 @@
-"""The report: figures as JSON, a page that shows names as they are, and a contact sheet with the boxes in place."""
-
 import html
 import json
 import re
