@@ -65,7 +65,8 @@ def _contact_sheet(
     for place in range(count):
         entry = index[place * len(index) // count]
         picture = decode((dataset / entry["image"]).read_bytes(), fit=CELL_PX, max_pixels=sys.maxsize).image
-        picture.thumbnail((CELL_PX - 6, CELL_PX - 6))
+        scale = (CELL_PX - 6) / max(picture.size)
+        picture = picture.resize([max(1, round(scale * side)) for side in picture.size])
         draw_labels(picture, labels[Path(entry["image"]).stem], names)
         sheet.paste(picture, (place % SHEET_COLUMNS * CELL_PX + 3, place // SHEET_COLUMNS * CELL_PX + 3))
     return sheet
