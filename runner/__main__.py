@@ -68,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("doctor", help="explain a broken set-up, line by line with the remedy")
     dataset = commands.add_parser("dataset", help="`dataset add X`: put a dataset's version into the store")
     add = dataset.add_subparsers(dest="action", required=True).add_parser("add", help="check, pack and store a dataset")
-    add.add_argument("source", help="a zip, a folder or s3://bucket/prefix/, in the workshop's or Ultralytics' layout")
+    add.add_argument("source", help="a zip, tar, folder or s3://bucket/prefix/: YOLO in any layout, COCO or Pascal VOC")
     add.add_argument("--name", help="folder of its versions in the store (default: from the file's name)")
     weights = commands.add_parser("weights", help="`weights add FILE.pt`: put pretrained weights into the store")
     add = weights.add_subparsers(dest="action", required=True).add_parser("add", help="store a .pt file")

@@ -1,16 +1,22 @@
-"""Zip files: safe unpacking of untrusted ones, and reproducible writing of our own."""
+"""Archives: safe unpacking of untrusted zips and tars, and reproducible writing of zips of our own."""
 
+import bz2
+import gzip
 import lzma
 import re
 import secrets
 import shutil
 import stat
 import struct
+import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
-from itertools import accumulate
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from functools import partial
+from itertools import accumulate, zip_longest
 from pathlib import Path
+from typing import IO, Any, NamedTuple
 
 from runner.dataset.names import fold, shown
 from runner.errors import DatasetError
@@ -24,35 +30,54 @@ MAX_NAME = 255  # [bytes of UTF-8] of one path component; the limit of most file
 ALWAYS_ALLOWED = 16 * 2**20  # [bytes] unpacked, whatever the ratio: a small zip of repetitive text is not a bomb
 
 _CHUNK = 1 << 20
+_MAX_READ = 2 * _CHUNK  # [bytes] that reading a tar takes into memory at once
+_MAX_TAIL = 16 * _CHUNK  # [bytes] after the end of a tar, where packers pad it
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
 _UTF8_FLAG = 0x800
 _ENCRYPTED_FLAGS = 0x1 | 0x40
+_LOCAL = b"PK\x03\x04"  # begins each file of a zip
+_LOCAL_NEAR = 28  # [bytes] after the end of a file, which may have a descriptor of 24, within which the next begins
+_COMPRESSED: dict[bytes, Callable[[Path], Any]] = {
+    b"\x1f\x8b": gzip.open,
+    b"BZh": bz2.open,
+    b"\xfd7zXZ\0": lzma.open,
+}
+_FOREIGN = {b"7z\xbc\xaf\x27\x1c": "7z", b"Rar!": "rar", b"\x28\xb5\x2f\xfd": "zstd"}
 # Errors of zipfile and the decompressors on damaged bytes; bz2 and a bad offset raise plain OSError or ValueError.
 _DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, struct.error, OSError, ValueError, RuntimeError)
 
 
-def unpack(zip_path: Path, folder: Path) -> None:
-    """Unpack a zip into a new or empty folder, which appears once all files are written.
+class _Member(NamedTuple):
+    """A file of an archive."""
 
-    Names are decoded as UTF-8 where they are valid UTF-8, else as code page 437, the zip default. DatasetError if the
-    zip is incomplete or unsafe; nothing of it remains.
+    path: str  # relative, with `/`
+    size: int  # bytes, as declared
+    open: Callable[[], Any]  # returns a binary file
+
+
+def unpack(path: Path, folder: Path) -> None:
+    """Unpack a zip or tar (plain, gz, bz2, xz) into a new or empty folder, which appears once all files are written.
+
+    Names in a zip are decoded as UTF-8 where they are valid UTF-8, else as code page 437, the zip default. DatasetError
+    if the archive is incomplete, unsafe or of another kind; nothing of it remains.
     """
-    where = shown(zip_path.name)
-    limit = min(MAX_BYTES, max(MAX_RATIO * zip_path.stat().st_size, ALWAYS_ALLOWED))
-    partial = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.part")
+    where = shown(path.name)
+    limit = min(MAX_BYTES, max(MAX_RATIO * path.stat().st_size, ALWAYS_ALLOWED))
+    unfinished = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.part")
     try:
-        with _open(zip_path, where) as archive:
-            members = _members(archive, where)
+        with ExitStack() as stack:
+            members = _open_members(path, where, limit, stack)
             if not members:
                 raise DatasetError(f"{where}: holds no files, expected a dataset")
             if len(members) > MAX_FILES:
                 raise DatasetError(f"{where}: holds {len(members)} files, expected at most {MAX_FILES}")
-            _check_size(sum(info.file_size for info, _ in members), limit, where)  # as declared; _write checks the real
-            partial.mkdir(parents=True)
-            _write(archive, members, partial, limit, where)
-        partial.replace(folder)
+            _check_size(sum(member.size for member in members), limit, where)  # as declared; _write checks the real
+            _check_collisions([member.path for member in members], where)
+            unfinished.mkdir(parents=True)
+            _write(members, unfinished, limit, where)
+        unfinished.replace(folder)
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def write_zip(files: Iterable[tuple[str, Path | bytes]], path: Path) -> None:
@@ -83,6 +108,71 @@ def check_names(paths: list[str], where: str) -> None:
     _check_collisions(paths, where)
 
 
+def _open_members(path: Path, where: str, limit: int, stack: ExitStack) -> list[_Member]:
+    """Open an archive of any known kind, until `stack` closes; return its files, all checked but for collisions."""
+    with path.open("rb") as file:
+        head = file.read(262)
+    if kind := next((kind for magic, kind in _FOREIGN.items() if head.startswith(magic)), None):
+        raise DatasetError(f"{where}: packed as {kind}, expected zip or tar.gz; unpack it, and add the folder")
+    opener = next((opener for magic, opener in _COMPRESSED.items() if head.startswith(magic)), None)
+    if opener or head[257:] == b"ustar":
+        stream = stack.enter_context(opener(path) if opener else path.open("rb"))
+        return _tar_members(stream, where, limit, stack)
+    if path.suffix.lower() != ".zip" and not zipfile.is_zipfile(path):
+        raise DatasetError(
+            f"{where}: neither a zip nor a tar, expected one of these, or a folder, with pictures and their labels; "
+            "of Label Studio choose the export 'YOLO with Images', of CVAT 'Ultralytics YOLO Detection' with images"
+        )
+    archive = stack.enter_context(_open(path, where))
+    _check_complete(archive, where)
+    return _zip_members(archive, where)
+
+
+def _tar_members(stream: IO[bytes], where: str, limit: int, stack: ExitStack) -> list[_Member]:
+    """Return the files of a tar with what reads them; sizes are checked on the way, since the stream may be a bomb."""
+    members: list[_Member] = []
+    total = 0
+    bounded: Any = _Bounded(stream)
+    try:
+        archive = stack.enter_context(tarfile.TarFile(fileobj=bounded, mode="r", errors="replace"))
+        for info in archive:
+            if info.isdir():
+                continue
+            _check_name(info.name, where)
+            if not info.isreg() or info.issparse():
+                kind = "a link" if info.issym() or info.islnk() else "a special file"
+                raise DatasetError(
+                    f"{where}: {shown(info.name)}: {kind}, expected plain files; pack the files themselves"
+                )
+            members.append(_Member(_plain(info.name), info.size, partial(archive.extractfile, info)))
+            total += info.size
+            _check_size(total, limit, where)
+            if len(members) > MAX_FILES:
+                return members
+        # tarfile takes a damaged header, or the end of the stream, for the end of the archive.
+        stream.seek(archive.offset)
+        if stream.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+            raise tarfile.ReadError(f"it has no end after {len(members):,} files")
+        for _ in range(_MAX_TAIL // _CHUNK):
+            if not stream.read(_CHUNK):  # a packed stream has its checksum at the end
+                break
+    except (tarfile.TarError, *_DAMAGED) as error:
+        raise DatasetError(f"{where}: not a whole tar ({error}), expected one; copy or export it again") from error
+    return members
+
+
+class _Bounded:
+    """A stream of which nobody reads much at once: tarfile takes headers of any size into memory."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self.seek, self.tell, self._read = stream.seek, stream.tell, stream.read
+
+    def read(self, size: int) -> bytes:
+        if size > _MAX_READ:
+            raise tarfile.ReadError(f"a header of {size:,} bytes")
+        return self._read(size)
+
+
 def _open(zip_path: Path, where: str) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(zip_path)
@@ -97,8 +187,29 @@ def _open(zip_path: Path, where: str) -> zipfile.ZipFile:
         raise DatasetError(f"{where}: not a whole zip ({error}), expected one; copy or export it again") from error
 
 
-def _members(archive: zipfile.ZipFile, where: str) -> list[tuple[zipfile.ZipInfo, str]]:
-    """Return the files of a zip with their paths, after checking all of them, before anything is written."""
+def _check_complete(archive: zipfile.ZipFile, where: str) -> None:
+    """Reject a zip that holds a file which its list of files, at its end, does not name: the list is damaged."""
+    file: Any = archive.fp
+    infos = sorted(archive.infolist(), key=lambda info: info.header_offset)
+    starts = [*(info.header_offset for info in infos), archive.start_dir]
+    end = 0
+    try:
+        for start, info in zip_longest(starts, infos):
+            file.seek(end)
+            if start > end and _LOCAL in file.read(min(start - end, _LOCAL_NEAR)):
+                raise DatasetError(
+                    f"{where}: damaged: the file at byte {end:,} is not in its list of {len(infos):,} files, "
+                    "expected a whole zip; copy or export it again"
+                )
+            if info is not None:
+                file.seek(start + 26)
+                end = start + 30 + sum(struct.unpack("<2H", file.read(4))) + info.compress_size
+    except _DAMAGED as error:
+        raise DatasetError(f"{where}: not a whole zip ({error}), expected one; copy or export it again") from error
+
+
+def _zip_members(archive: zipfile.ZipFile, where: str) -> list[_Member]:
+    """Return the files of a zip with what reads them, all checked before anything is written."""
     members = []
     for info in archive.infolist():
         name = _name(info)
@@ -113,9 +224,12 @@ def _members(archive: zipfile.ZipFile, where: str) -> list[tuple[zipfile.ZipInfo
             method = f"method {info.compress_type}"
             raise DatasetError(f"{where}: {shown(name)}: packed with {method}, expected deflate; pack it as plain zip")
         if not name.endswith("/"):
-            members.append((info, "/".join(part for part in name.split("/") if part not in ("", "."))))
-    _check_collisions([path for _, path in members], where)
+            members.append(_Member(_plain(name), info.file_size, partial(archive.open, info)))
     return members
+
+
+def _plain(name: str) -> str:
+    return "/".join(part for part in name.split("/") if part not in ("", "."))
 
 
 def _name(info: zipfile.ZipInfo) -> str:
@@ -180,26 +294,24 @@ def _check_size(size: int, limit: int, where: str) -> None:
         )
 
 
-def _write(
-    archive: zipfile.ZipFile, members: list[tuple[zipfile.ZipInfo, str]], folder: Path, limit: int, where: str
-) -> None:
+def _write(members: list[_Member], folder: Path, limit: int, where: str) -> None:
     """Write the files; fail as soon as they exceed `limit` bytes together."""
     written = 0
-    for info, path in members:
-        target = folder / path
+    for member in members:
+        target = folder / member.path
         target.parent.mkdir(parents=True, exist_ok=True)
         with target.open("xb") as file:
-            for chunk in _chunks(archive, info, f"{where}: {shown(path)}"):
+            for chunk in _chunks(member, f"{where}: {shown(member.path)}"):
                 written += len(chunk)
                 _check_size(written, limit, where)
                 file.write(chunk)
 
 
-def _chunks(archive: zipfile.ZipFile, info: zipfile.ZipInfo, where: str) -> Iterator[bytes]:
-    """Read a file of a zip in chunks; the last one checks its CRC."""
+def _chunks(member: _Member, where: str) -> Iterator[bytes]:
+    """Read a file of an archive in chunks; the last one of a zip checks its CRC."""
     try:
-        with archive.open(info) as source:
+        with member.open() as source:
             while chunk := source.read(_CHUNK):
                 yield chunk
-    except _DAMAGED as error:
-        raise DatasetError(f"{where}: damaged ({error}), expected a whole zip; copy or export it again") from error
+    except (tarfile.TarError, *_DAMAGED) as error:
+        raise DatasetError(f"{where}: damaged ({error}), expected a whole archive; copy or export it again") from error

@@ -7,10 +7,11 @@ Format: https://docs.ultralytics.com/datasets/detect/ (names, nc, path, train, v
 """
 
 import re
-from collections.abc import Container, Iterator
+from collections.abc import Container, Hashable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from posixpath import normpath
+from typing import Any
 
 import yaml
 
@@ -18,6 +19,7 @@ from runner.dataset.classes import check_classes
 from runner.errors import DatasetError
 
 MAX_BYTES = 1_000_000
+_UNREADABLE = (yaml.YAMLError, ValueError, RecursionError)
 PART_KEYS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
 
@@ -36,9 +38,15 @@ def read_data_yaml(path: Path, where: str) -> DataYaml:
 
     DatasetError if it is not YAML, `names` is missing or unclear, or `nc` differs from their number.
     """
-    content = load_mapping(path)
-    if content is None:
-        raise DatasetError(f"{where}: cannot be read as YAML, expected names, train and val as Ultralytics writes them")
+    try:
+        content = _load(path)
+    except _UNREADABLE as error:
+        line = reason = ""
+        if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
+            line, reason = f":{error.problem_mark.line + 1}", f" ({error.problem})"
+        raise DatasetError(
+            f"{where}{line}: cannot be read as YAML{reason}, expected names, train and val as Ultralytics writes them"
+        ) from error
     classes = check_classes(_names(content.get("names"), where), where)
     count = content.get("nc", str(len(classes)))
     if count != str(len(classes)):
@@ -60,13 +68,30 @@ def read_data_yaml(path: Path, where: str) -> DataYaml:
 def load_mapping(path: Path) -> dict[str, object] | None:
     """Return the top-level mapping of a YAML file with every scalar as text; None if there is none."""
     try:
-        if path.stat().st_size > MAX_BYTES:
-            return None
-        # BaseLoader: no objects, no type guessing, so a class called `no`, `1` or `null` stays text
-        content = yaml.load(path.read_text(encoding="utf-8-sig"), Loader=yaml.BaseLoader)
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError):
+        return _load(path)
+    except _UNREADABLE:
         return None
-    return content if isinstance(content, dict) else None
+
+
+def _load(path: Path) -> dict[str, object]:
+    if path.stat().st_size > MAX_BYTES:
+        raise ValueError(f"more than {MAX_BYTES:,} bytes")
+    content = yaml.load(path.read_text(encoding="utf-8-sig"), Loader=_Loader)
+    if not isinstance(content, dict):
+        raise ValueError("no mapping")
+    return content
+
+
+class _Loader(yaml.BaseLoader):
+    """No objects, no type guessing, so a class called `no`, `1` or `null` stays text; no key twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        first: dict[str, yaml.Node] = {}
+        for key, _ in node.value:
+            if (other := first.setdefault(str(key.value), key)) is not key:
+                said = f"{key.value} is in it twice, first in line {other.start_mark.line + 1}"
+                raise yaml.constructor.ConstructorError(None, None, said, key.start_mark)
+        return super().construct_mapping(node, deep)
 
 
 def find_place(place: str, bases: list[str], known: Container[str]) -> str | None:

@@ -1,9 +1,8 @@
 """Files of a dataset on disk, and the label file of each picture.
 
-Links are not followed, so nothing outside the folder is read.
+Links are followed inside the folder alone, so nothing outside of it is read.
 """
 
-import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -33,12 +32,17 @@ class DatasetFiles:
     """
 
     folder: Path
-    files: list[str]  # sorted, without links, hidden files and system files (of macOS, Windows)
+    files: list[str]  # sorted, without links out of the folder, hidden files and system files (of macOS, Windows)
     ignored: list[str]  # `file: reason` for each file left out; system files are not listed
     root: str = ""  # folder that holds the dataset
     parts: dict[str, str | None] = field(default_factory=dict)  # picture → train, val, test, or None: no parts
     described: set[str] = field(default_factory=set)  # files that describe the dataset: class list, notes, lists
     notes: list[str] = field(default_factory=list)  # values read differently from how they are written
+    texts: dict[str, bytes] = field(
+        default_factory=dict
+    )  # picture → its labels in YOLO's format, if in another on disk
+    sources: dict[str, str] = field(default_factory=dict)  # picture → the file of these labels
+    lost: dict[str, int] = field(default_factory=dict)  # message → labels that belong to no picture, at least one
 
     def __post_init__(self) -> None:
         self.known = set(self.files)
@@ -73,6 +77,13 @@ class DatasetFiles:
         """Read a file that describes the dataset."""
         self.described.add(path)
         return (self.folder / path).read_bytes()
+
+    def lose(self, message: str, labels: int) -> None:
+        """Note labels that belong to no picture."""
+        if labels:
+            self.lost[message] = labels
+        else:
+            self.ignored.append(message)
 
     @property
     def left_out(self) -> dict[str, str]:
@@ -111,14 +122,19 @@ def list_files(folder: Path) -> DatasetFiles:
     """List the files below a folder."""
     files: list[str] = []
     ignored: list[str] = []
-    for here, folders, names in os.walk(folder):
-        inside = Path(here).relative_to(folder)
-        skipped = {
-            name: reason for name in folders + names if (reason := _reason_to_skip(Path(here, name))) is not None
-        }
-        ignored += [f"{shown((inside / name).as_posix())}: {reason}" for name, reason in skipped.items() if reason]
-        files += [(inside / name).as_posix() for name in names if name not in skipped]
-        folders[:] = [name for name in folders if name not in skipped]
+    top = folder.resolve()
+    waiting = [(folder, [top])]  # a folder, and the real places of it and the folders around it
+    while waiting:
+        here, around = waiting.pop()
+        for path in here.iterdir():
+            inside = path.relative_to(folder).as_posix()
+            reason = _reason_to_skip(path, around, top)
+            if reason:
+                ignored.append(f"{shown(inside)}: {reason}")
+            elif reason is None and path.is_dir():
+                waiting.append((path, [*around, path.resolve() if path.is_symlink() else around[-1] / path.name]))
+            elif reason is None:
+                files.append(inside)
     return DatasetFiles(folder, sorted(files), sorted(ignored))
 
 
@@ -149,7 +165,10 @@ def match_labels(files: DatasetFiles) -> tuple[dict[str, str | None], dict[str, 
     same labels/ (a folder for each annotator), then by their name alone; each only where exactly one picture and one
     label file have it. Every such match is noted.
     """
-    labels = {path: next((file for file in label_places(path) if file in files.known), None) for path in files.parts}
+    labels = {
+        path: files.sources.get(path) or next((file for file in label_places(path) if file in files.known), None)
+        for path in files.parts
+    }
     taken = files.described.union(filter(None, labels.values()))
     others = files.described.union(files.left_out)
     texts = [file for file in files.files if file.lower().endswith(".txt") and file not in others]
@@ -225,14 +244,26 @@ def _last(folders: list[str], names: list[str]) -> int | None:
     return max((place for place, folder in enumerate(folders) if folder.lower() in names), default=None)
 
 
-def _reason_to_skip(path: Path) -> str | None:
-    """Return why a file or folder is left out; empty: left out without a note; None: kept."""
+def _reason_to_skip(path: Path, around: list[Path], top: Path) -> str | None:
+    """Return why a file or folder is left out; empty: left out without a note; None: kept.
+
+    `around` are the real folders that lead to it, from `top`, the dataset's own.
+    """
     if path.name in _SYSTEM_FILES or path.name.startswith("._"):
         return ""
-    if path.is_symlink():
-        return "a link, and links are not followed; put the file itself there"
     if path.name.startswith("."):
         return "hidden, so no part of the dataset"
+    if path.is_symlink():
+        target = path.resolve()
+        if not target.exists():
+            return f"a link to {shown(str(target))}, which does not exist"
+        if not target.is_relative_to(top):
+            return (
+                f"a link out of the dataset, to {shown(str(target))}, which is not followed; copy the dataset with "
+                "`cp -rL`, or add the folder that holds both"
+            )
+        if target in around:
+            return "a link to a folder around it, which is not followed"
     if not path.is_file() and not path.is_dir():
         return "neither a file nor a folder"
     return None

@@ -1,12 +1,15 @@
 """Dataset layouts: detect the layout on disk and pair each picture with its label file.
 
-Two layouts are known, each at the root or in any number of top folders:
+Two layouts are known best, each at the root or in any number of top folders:
 
     workshop (Label Studio's export)   Ultralytics (Roboflow, CVAT, made by hand)
     classes.txt                        data.yaml              names, and paths of train, val and test
     notes.json                         train/images/…         or images/train/…, or train.txt with one path per line
     images/…   labels/…                train/labels/…         or labels/train/…
     train.txt  val.txt  test.txt       (here optional: the part of each `images/<name>`)
+
+Without them: a class list beside the pictures and label files (labelImg's classes.txt, also in labels/; obj.names of
+Darknet and CVAT's YOLO 1.1 with obj_train_data/), and the formats of `runner.dataset.foreign`.
 """
 
 import re
@@ -18,14 +21,16 @@ from runner.config.schema import PARTS
 from runner.dataset.classes import check_notes, parse_classes
 from runner.dataset.data_yaml import PART_KEYS, load_mapping, read_data_yaml
 from runner.dataset.files import DatasetFiles, is_picture, label_lines, label_places, list_files, match_labels
-from runner.dataset.labels import Labels, parse_labels
+from runner.dataset.foreign import read_foreign
+from runner.dataset.labels import Labels, format_labels, parse_labels
 from runner.dataset.names import fold, name_pictures, reason_for, shown
 from runner.dataset.pose import keypoint_columns
 from runner.errors import DatasetError
 
 EXPECTED = (
-    "expected classes.txt beside images/ and labels/ (the workshop, Label Studio's export 'YOLO with Images'), "
-    "or data.yaml with train and val (Ultralytics, Roboflow, CVAT)"
+    "expected pictures with one of these: classes.txt beside images/ and labels/ (Label Studio's export 'YOLO with "
+    "Images'), data.yaml with train and val (Ultralytics, Roboflow, CVAT's 'Ultralytics YOLO Detection'), obj.names "
+    "(Darknet, CVAT's 'YOLO 1.1'), JSON of COCO, XML of Pascal VOC"
 )
 SAMPLED = 500  # [label files] that say whether a dataset has keypoints
 _ABOUT = re.compile(r"(licen[cs]e|copying|notice|source|readme|citation)[^/]*", re.IGNORECASE)
@@ -39,6 +44,7 @@ class DatasetPicture:
     image: Path
     label: Path | None  # None: no label file, so it counts as background
     part: str | None  # train, val or test; None where the dataset has no parts
+    text: bytes | None = None  # its labels in YOLO's format, where the label file has another; None: read the file
 
 
 @dataclass(frozen=True)
@@ -60,21 +66,20 @@ def read_layout(folder: Path) -> Layout:
     DatasetError for no known layout, several datasets, an unclear class list, no pictures or no labels.
     """
     files = list_files(folder)
-    files.root, data_yaml = _find_root(files)
-    classes, keypoints = _read_ultralytics(files, data_yaml) if data_yaml else (_read_workshop(files), None)
+    classes, keypoints = _read_classes(files)
     if (notes_json := files.at_root("notes.json")) in files.known:
         check_notes(files.read(notes_json), shown(notes_json), classes)
     labels, spare = match_labels(files)
     about = _take_about(files)
-    lost = _ignore_the_rest(files, {label for label in labels.values() if label}, spare)
+    _ignore_the_rest(files, {label for label in labels.values() if label}, spare)
     if not labels:
         raise DatasetError(f"no pictures: {_some(files.notes + files.ignored)}; {EXPECTED}")
     if not any(labels.values()):
         raise DatasetError(
             f"no labels: none of the {len(labels)} pictures has a label file, not even an empty one; expected "
-            f"{shown(label_places(next(iter(labels)))[0])} and so on ({_some([*lost, *files.ignored])})"
+            f"{shown(label_places(next(iter(labels)))[0])} and so on ({_some([*files.lost, *files.ignored])})"
         )
-    if keypoints is None:
+    if keypoints is None and not files.texts:
         keypoints = keypoint_columns(
             (folder / label).read_bytes() for label in _sample(list(filter(None, labels.values())))
         )
@@ -89,18 +94,40 @@ def read_layout(folder: Path) -> Layout:
         if names[own] != own.rpartition("/")[2]
     ]
     pictures = [
-        DatasetPicture(names[inside[path]], folder / path, folder / label if label else None, files.parts[path])
+        DatasetPicture(
+            names[inside[path]],
+            folder / path,
+            folder / label if label else None,
+            files.parts[path],
+            files.texts.get(path),
+        )
         for path, label in labels.items()
     ]
     return Layout(
-        classes, sorted(pictures, key=lambda picture: picture.name), about, files.ignored, lost, files.notes, keypoints
+        classes,
+        sorted(pictures, key=lambda picture: picture.name),
+        about,
+        files.ignored,
+        files.lost,
+        files.notes,
+        keypoints or 0,
     )
 
 
 def read_labels(layout: Layout, picture: DatasetPicture, where: str) -> Labels:
     """Parse the labels of a picture; `where` is the name of its label file in messages."""
+    if picture.text is not None:
+        return parse_labels(picture.text, where=f"{where}: {picture.name}", classes=len(layout.classes))
     text = picture.label.read_bytes() if picture.label else b""
     return parse_labels(text, where=where, classes=len(layout.classes), keypoints=layout.keypoints)
+
+
+def label_content(layout: Layout, picture: DatasetPicture) -> bytes | None:
+    """Return the label file of a picture, in YOLO's format: as it is, or else its boxes; None: it has none."""
+    if picture.label is None or (not layout.keypoints and picture.text is None):
+        return picture.label.read_bytes() if picture.label else None
+    labels = read_labels(layout, picture, "")
+    return format_labels(labels.class_ids, labels.boxes_xywhn).encode()
 
 
 def _sample(labels: list[str]) -> list[str]:
@@ -108,23 +135,54 @@ def _sample(labels: list[str]) -> list[str]:
     return labels[:: max(1, len(labels) // SAMPLED)]
 
 
-def _find_root(files: DatasetFiles) -> tuple[str, str | None]:
-    """Return the folder that holds the dataset, and its data.yaml if it has the Ultralytics layout."""
-    yamls = [file for file in files.files if file.lower().endswith((".yaml", ".yml")) and _describes(files, file)]
-    lists = [file for file in files.files if _is_class_list(file) and files.find(f"{file[:-11]}images")]
-    candidates = yamls + lists
-    if not candidates:
+def _read_classes(files: DatasetFiles) -> tuple[list[str], int | None]:
+    """Find the folder that holds the dataset; return the class names, and the columns of keypoints where it has them.
+
+    Assigns the dataset's pictures to their parts.
+    """
+    yamls = {
+        file: dirname(file)
+        for file in files.files
+        if file.lower().endswith((".yaml", ".yml")) and _describes(files, file)
+    }
+    lists = {file: dirname(file) for file in files.files if _is_class_list(file) and files.find(f"{file[:-11]}images")}
+    if not yamls and not lists:
+        if (classes := read_foreign(files)) is not None:
+            return classes, None
+        lists = {file: root for file in files.files if (root := _root_of_list(files, file)) is not None}
+    if not yamls and not lists:
         raise DatasetError(_explain_unknown(files))
-    depth = min(file.count("/") for file in candidates)
-    roots = sorted({dirname(file) for file in candidates if file.count("/") == depth})
+    every = [*yamls.values(), *lists.values()]
+    depth = min(_depth(root) for root in every)
+    roots = sorted({root for root in every if _depth(root) == depth})
     if len(roots) > 1:
         raise DatasetError(f"several datasets: {', '.join(map(shown, roots))}; expected one: add them one at a time")
-    yamls = [file for file in yamls if dirname(file) == roots[0]]
-    if len(yamls) > 1:
-        yamls = [file for file in yamls if _name(file).lower() == "data.yaml"] or yamls
-    if len(yamls) > 1:
-        raise DatasetError(f"{', '.join(map(shown, yamls))}: each describes a dataset; expected one, called data.yaml")
-    return roots[0], yamls[0] if yamls else None
+    files.root = roots[0]
+    of_root = [file for file, root in yamls.items() if root == files.root]
+    if len(of_root) > 1:
+        of_root = [file for file in of_root if _name(file).lower() == "data.yaml"] or of_root
+    if len(of_root) > 1:
+        raise DatasetError(
+            f"{', '.join(map(shown, of_root))}: each describes a dataset; expected one, called data.yaml"
+        )
+    if of_root:
+        return _read_ultralytics(files, of_root[0])
+    return _read_listed(files, next(file for file, root in lists.items() if root == files.root)), None
+
+
+def _root_of_list(files: DatasetFiles, file: str) -> str | None:
+    """Return the root of a dataset whose class list is beside its pictures, or in labels/; None for other files."""
+    if not _is_class_list(file) and not file.lower().endswith(".names"):
+        return None
+    folder = dirname(file)
+    around = dirname(folder)
+    if _name(folder).lower() == "labels" and files.find(f"{around}/images" if around else "images"):
+        return around
+    return folder if files.pictures_below(folder) else None
+
+
+def _depth(folder: str) -> int:
+    return folder.count("/") + bool(folder)
 
 
 def _describes(files: DatasetFiles, file: str) -> bool:
@@ -137,23 +195,25 @@ def _describes(files: DatasetFiles, file: str) -> bool:
 
 def _explain_unknown(files: DatasetFiles) -> str:
     if alone := next(filter(_is_class_list, files.files), None):
-        return f"no pictures: there is no picture in images/ beside {shown(alone)}; {EXPECTED}"
+        files.ignored.insert(0, f"there is no picture in images/ beside {shown(alone)}")
+        return f"no pictures: {_some(files.ignored)}; {EXPECTED}"
     if any(map(is_picture, files.files)):
-        return f"no class list: there is neither classes.txt nor data.yaml; {EXPECTED}"
+        return f"no class list: there is neither classes.txt nor data.yaml ({_some(files.files)}); {EXPECTED}"
     return f"no pictures: {_some(files.files or files.ignored)}; {EXPECTED}"
 
 
-def _read_workshop(files: DatasetFiles) -> list[str]:
-    """Read the pictures in images/; their parts come from train.txt, val.txt and test.txt, or from folders."""
+def _read_listed(files: DatasetFiles, class_list: str) -> list[str]:
+    """Read the pictures in images/, or else in the root; parts come from train.txt and so on, or from folders."""
     images = files.at_root("images")
+    images = images if images in files.known else files.root
     for picture in files.pictures_below(images):
-        first, inner, _ = picture.removeprefix(f"{images}/").partition("/")
-        files.parts[picture] = PART_KEYS.get(first.lower()) if inner else None
-    for part in PARTS:
-        if (listing := files.at_root(f"{part}.txt")) in files.known:
+        first, inner, _ = picture.removeprefix(f"{images}/" if images else "").partition("/")
+        first = re.sub("^obj_(.*)_data$", r"\1", first.lower())  # of CVAT's YOLO 1.1
+        files.parts[picture] = PART_KEYS.get(first) if inner else None
+    for key, part in PART_KEYS.items():
+        if (listing := files.at_root(f"{key}.txt")) in files.known:
             files.put(files.pictures_listed(listing, [files.root]), part)
-    classes_txt = files.at_root("classes.txt")
-    return parse_classes(files.read(classes_txt), shown(classes_txt))
+    return parse_classes(files.read(class_list), shown(class_list))
 
 
 def _read_ultralytics(files: DatasetFiles, data_yaml: str) -> tuple[list[str], int | None]:
@@ -195,9 +255,8 @@ def _take_about(files: DatasetFiles) -> dict[str, Path]:
     return {_name(file): files.folder / file for file in sorted(papers.values())}
 
 
-def _ignore_the_rest(files: DatasetFiles, labels: set[str], spare: dict[str, str]) -> dict[str, int]:
-    """Add the files without a role to `ignored`; return the label files among them that have labels: `Layout.lost`."""
-    lost = {}
+def _ignore_the_rest(files: DatasetFiles, labels: set[str], spare: dict[str, str]) -> None:
+    """Add the files without a role to `ignored`, and the label files among them that have labels to `lost`."""
     taken = files.described | labels | files.parts.keys()
     rest = [file for file in files.files if file not in taken]
     without = files.left_out
@@ -208,13 +267,11 @@ def _ignore_the_rest(files: DatasetFiles, labels: set[str], spare: dict[str, str
             reason = f"its picture, {shown(without[file])}, is left out"
         elif file in spare:
             reason = f"a label file without a picture; {spare[file]}"
-            if lines := label_lines(files, file):
-                lost[f"{shown(file)}: {reason}"] = lines
-                continue
+            files.lose(f"{shown(file)}: {reason}", label_lines(files, file))
+            continue
         else:
             reason = "neither a picture, by its suffix, nor a label file of one"
         files.ignored.append(f"{shown(file)}: {reason}")
-    return lost
 
 
 def _some(reasons: list[str]) -> str:

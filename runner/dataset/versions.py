@@ -24,8 +24,7 @@ from runner.config.schema import PARTS, Composed
 from runner.dataset.archive import unpack, write_zip
 from runner.dataset.check import SHOWN, advice, check_dataset, describe, listed, refusals
 from runner.dataset.classes import format_notes
-from runner.dataset.labels import format_labels
-from runner.dataset.layouts import DatasetPicture, Layout, read_labels, read_layout
+from runner.dataset.layouts import Layout, label_content, read_layout
 from runner.dataset.names import shown
 from runner.errors import DatasetError, StoreError
 from runner.store import SCHEME, Store, key_of_url, open_store
@@ -173,16 +172,8 @@ def slug(text: str) -> str:
 
 
 def _files_of(layout: Layout) -> list[File]:
-    pictures = [(each.name, each.image, _label(layout, each), each.part) for each in layout.pictures]
+    pictures = [(each.name, each.image, label_content(layout, each), each.part) for each in layout.pictures]
     return version_files(layout.classes, layout.about, pictures)
-
-
-def _label(layout: Layout, picture: DatasetPicture) -> Path | bytes | None:
-    """Return the label file of a picture, or its content as `class x y w h` lines if it has another form."""
-    if not layout.keypoints or picture.label is None:
-        return picture.label
-    labels = read_labels(layout, picture, "")
-    return format_labels(labels.class_ids, labels.boxes_xywhn).encode()
 
 
 def version_files(

@@ -14,7 +14,7 @@ from PIL import ExifTags, Image
 
 from runner.config.schema import Config
 from runner.dataset.labels import parse_labels, turn_boxes
-from runner.dataset.layouts import read_layout
+from runner.dataset.layouts import label_content, read_layout
 from runner.dataset.versions import fetch_dataset, slug
 from runner.errors import NotSetUpError
 from runner.label_studio.regions import LabelledBox
@@ -61,7 +61,7 @@ def read_dataset(folder: Path) -> LabelledDataset:
     digests = list(threads(sha256_of, [picture.image for picture in layout.pictures], "reading"))
     pictures = []
     for picture, sha256 in zip(layout.pictures, digests, strict=True):
-        text = picture.label.read_bytes() if picture.label else None
+        text = label_content(layout, picture)
         boxes = parse_boxes(text or b"", layout.classes)
         pictures.append(LabelledPicture(picture.name, picture.image, sha256, text, boxes, picture.part))
     return LabelledDataset(layout.classes, pictures, layout.about)

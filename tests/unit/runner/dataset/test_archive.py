@@ -1,8 +1,11 @@
 import hashlib
+import io
 import os
 import stat
+import tarfile
 import zipfile
 from pathlib import Path
+from typing import Any
 from unittest.mock import MagicMock
 
 import pytest
@@ -168,8 +171,77 @@ def test_zip_is_refused_when_any_of_its_bytes_is_wrong_or_reads_as_before(tmp_pa
             assert str(error).startswith("a.zip: ")
             assert not out.exists()
         else:
-            assert set(read_tree(out).values()) <= {b"12345" * 9, b"2"}
+            assert set(read_tree(out).values()) == {b"12345" * 9, b"2"}
     assert not list(tmp_path.glob(".*"))
+
+
+def tarred(path: Path, files: dict[str, bytes], mode: str = "w:gz", **properties: Any) -> Path:
+    """Write a tar; `properties` are attributes of its members' TarInfo."""
+    with tarfile.open(path, mode) as tar:  # type: ignore[call-overload]
+        for name, content in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            for attribute, value in properties.items():
+                setattr(info, attribute, value)
+            tar.addfile(info, io.BytesIO(content))
+    return path
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz"])
+def test_tar_is_unpacked_however_it_is_packed(tmp_path: Path, mode: str) -> None:
+    files = {"./images/größe.jpg": os.urandom(3_000_000), "labels/a.txt": b"", f"{'a' * 200}/b": b"1"}
+    path = tarred(tmp_path / "dataset.upload", files, mode)
+    with tarfile.open(path, mode.replace("w", "r")) as tar:  # type: ignore[call-overload]
+        assert len(tar.getmembers()) == 3
+    unpack(path, tmp_path / "out")
+    assert read_tree(tmp_path / "out") == {name.removeprefix("./"): content for name, content in files.items()}
+
+
+@pytest.mark.parametrize(
+    ("files", "properties", "message"),
+    [
+        ({}, {}, "holds no files"),
+        ({"../a": b""}, {}, r"'\.\./a': leads out"),
+        ({"/a": b""}, {}, "'/a': an absolute path"),
+        ({"a": b"", "A": b""}, {}, "a and A are one file"),
+        ({"a": b""}, {"type": tarfile.SYMTYPE, "linkname": "/etc/passwd"}, "a: a link"),
+        ({"a": b""}, {"type": tarfile.LNKTYPE, "linkname": "b"}, "a: a link"),
+        ({"a": b""}, {"type": tarfile.FIFOTYPE}, "a: a special file"),
+        ({"a": bytes(17 * 2**20)}, {}, "unpacks to 17,825,792 bytes or more"),
+        ({"a": bytes(3 * 2**20)}, {"type": tarfile.GNUTYPE_LONGNAME}, "not a whole tar .*a header of"),
+    ],
+)
+def test_tar_is_refused_when_it_could_do_harm(
+    tmp_path: Path, files: dict[str, bytes], properties: dict[str, Any], message: str
+) -> None:
+    assert_refused(tarred(tmp_path / "a.zip", files, **properties), message)
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz", "w:xz"])
+def test_tar_is_refused_when_it_is_truncated_or_damaged(tmp_path: Path, mode: str) -> None:
+    path = tarred(tmp_path / "a.zip", {"a.txt": os.urandom(2000), "b.txt": os.urandom(2000)}, mode)
+    whole = path.read_bytes()
+    damaged = bytearray(whole)
+    damaged[2560 if mode == "w" else len(whole) // 2] ^= 0x41  # the header of b.txt, or anywhere in a packed one
+    for content in (bytes(damaged), *(whole[:length] for length in (1000, 2560, 3500))):
+        path.write_bytes(content)
+        assert_refused(path, "(not a whole tar|b.txt: damaged|a.txt: damaged)")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.7z", b"7z\xbc\xaf\x27\x1c", "packed as 7z, expected zip or tar.gz"),
+        ("a.zip", b"Rar!\x1a\x07", "packed as rar"),
+        ("result.json", b"[]", "neither a zip nor a tar, .* 'YOLO with Images'"),
+        ("a.jpg", b"\xff\xd8", "neither a zip nor a tar"),
+        ("data.yaml", b"names: [a]", "neither a zip nor a tar"),
+    ],
+)
+def test_file_of_another_kind_is_named(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DatasetError, match=f"^{name}: {message}"):
+        unpack(tmp_path / name, tmp_path / "out")
 
 
 def test_unpacking_leaves_nothing_when_the_disk_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,6 +22,19 @@ def test_yaml_is_refused_when_it_cannot_be_read(tmp_path: Path, text: bytes) -> 
         read(tmp_path, text)
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("names: [a]\ntrain: t\nnames: [b]\n", r":3: .*names is in it twice, first in line 1"),
+        ("train: t\nnames:\n  0: a\n  1: b\n  0: c\n", r":5: .*0 is in it twice, first in line 3"),
+        ("names: [a]\nval:\tv\n\ttrain: t\n", r":3: .*cannot start any token"),
+    ],
+)
+def test_yaml_is_refused_with_the_line(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(DatasetError, match=f"^data\\.yaml{message}"):
+        read(tmp_path, text)
+
+
 def test_names_may_be_a_list_or_numbered(tmp_path: Path) -> None:
     expected = ["light aircraft", "no", "1", "null"]
     assert read(tmp_path, "names: [light aircraft, no, 1, null]\nnc: 4\n")[0] == expected

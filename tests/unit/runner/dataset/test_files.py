@@ -15,12 +15,24 @@ def test_files_and_their_folders_are_known(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to(tmp_path)
     (tmp_path / "dead.jpg").symlink_to("nowhere")
     files = list_files(tmp_path)
-    assert files.files == ["a/b/c.jpg"]
-    assert files.known == {"", "a", "a/b", "a/b/c.jpg"}
-    assert files.pictures_below("") == files.pictures_below("a") == ["a/b/c.jpg"]
+    (tmp_path / "a" / "inside.jpg").symlink_to("b/c.jpg")
+    (tmp_path / "b").symlink_to(tmp_path / "a" / "b")
+    (tmp_path / "out").symlink_to("/etc")
+    (tmp_path / "a" / "b" / "up").symlink_to("../../b")
+    files = list_files(tmp_path)
+    assert files.files == ["a/b/c.jpg", "a/inside.jpg", "b/c.jpg"]
+    assert files.known == {"", "a", "a/b", "b", *files.files}
+    assert files.pictures_below("a") == ["a/b/c.jpg", "a/inside.jpg"]
     assert files.pictures_below("a/b/c") == []
     reasons = [line.split(",")[0] for line in files.ignored]
-    assert reasons == ["dead.jpg: a link", "loop: a link", "pipe: neither a file nor a folder"]
+    assert reasons == [
+        "a/b/up: a link to a folder around it",
+        "b/up: a link to a folder around it",
+        f"dead.jpg: a link to {tmp_path / 'nowhere'}",
+        "loop: a link to a folder around it",
+        "out: a link out of the dataset",
+        "pipe: neither a file nor a folder",
+    ]
 
 
 @pytest.mark.parametrize(

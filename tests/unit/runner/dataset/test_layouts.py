@@ -30,6 +30,7 @@ def parts(layout: Layout) -> dict[str, str | None]:
     return {picture.name: picture.part for picture in layout.pictures}
 
 
+LINE = "0 0.5 0.5 0.1 0.1\n"
 A_LIST, TWO = {"classes.txt": "a\n"}, {"images/a.jpg": "", "images/b.jpg": ""}
 
 
@@ -170,7 +171,40 @@ def test_nothing_outside_of_the_folder_is_read(tmp_path: Path) -> None:
     (dataset / "images" / "linked").symlink_to(secret / "images")
     layout = read_layout(dataset)
     assert parts(layout) == {"a.jpg": "train"}
-    assert {line.partition(": a link")[0] for line in layout.ignored} >= {"images/link.jpg", "images/linked"}
+    assert {line.partition(": a link out")[0] for line in layout.ignored} >= {"images/link.jpg", "images/linked"}
+
+
+def test_links_out_of_the_dataset_are_named_when_no_picture_is_left(tmp_path: Path) -> None:
+    dataset = write_tree(tmp_path / "dataset", {"classes.txt": "a\n", "images/readme": "", "labels/a.txt": LINE})
+    (dataset / "images" / "a.jpg").symlink_to(write_tree(tmp_path / "real", {"a.jpg": ""}) / "a.jpg")
+    with pytest.raises(DatasetError, match=r"images/a\.jpg: a link out of the dataset, .*`cp -rL`"):
+        read_layout(dataset)
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({"classes.txt": "plane", "a.jpg": "", "a.txt": LINE}, {"a.jpg": None}),
+        ({"classes.txt": "plane", "train/a.jpg": "", "train/a.txt": LINE}, {"a.jpg": "train"}),
+        ({"labels/classes.txt": "plane", "images/val/a.jpg": "", "labels/val/a.txt": LINE}, {"a.jpg": "val"}),
+        (
+            {"obj.names": "plane", "obj.data": "classes = 1", "train.txt": "data/obj_train_data/a.jpg\n"}
+            | {"obj_train_data/a.jpg": "", "obj_train_data/a.txt": LINE, "obj_valid_data/b.jpg": ""},
+            {"a.jpg": "train", "b.jpg": "val"},
+        ),
+        (
+            {"cfg/d.names": "plane", "cfg/valid.txt": "/home/me/cfg/x/a.jpg", "cfg/x/a.jpg": "", "cfg/x/a.txt": LINE},
+            {"a.jpg": "val"},
+        ),
+    ],
+    ids=["labelImg", "labelImg in parts", "list in labels", "CVAT's YOLO 1.1", "Darknet"],
+)
+def test_class_list_beside_pictures_and_labels_is_read(
+    tmp_path: Path, files: dict[str, str], expected: dict[str, str | None]
+) -> None:
+    layout = read_layout(write_tree(tmp_path, files))
+    assert (layout.classes, parts(layout)) == (["plane"], expected)
+    assert layout.lost == {} and any(picture.label for picture in layout.pictures)
 
 
 def test_pictures_get_their_own_names_when_they_would_share_a_label_file(tmp_path: Path) -> None:
@@ -195,9 +229,6 @@ def test_top_folders_decide_no_name(tmp_path: Path) -> None:
     assert [picture.name for picture in plain.pictures] == [picture.name for picture in nested.pictures]
     beside = read_layout(write_tree(tmp_path / "nested", {"a/x.jpg": ""}))
     assert len({picture.name for picture in beside.pictures}) == len(beside.pictures) == 3
-
-
-LINE = "0 0.5 0.5 0.1 0.1\n"
 
 
 @pytest.mark.parametrize(
