@@ -102,6 +102,7 @@ class PrepareConfig(Section):
     exif_boxes: Literal["stored", "seen"] = Field(description="[frame] stored | seen")
     max_rejected: Share = Field(description="[0-1] maximum fraction of pictures and of labels left out")
     max_clipped: Share = Field(description="[0-1] maximum fraction of boxes that leave the picture")
+    duplicates: Literal["refuse", "labelled"] = Field(description="[-] refuse | labelled")
     min_pictures: int = Field(ge=1, description="[pictures] minimum number of pictures")
     min_per_class: int = Field(ge=0, description="[boxes] minimum number of boxes of each class")
 

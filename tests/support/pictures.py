@@ -20,6 +20,7 @@ SETTINGS = PrepareConfig(
     exif_boxes="stored",
     max_rejected=0.05,
     max_clipped=0.1,
+    duplicates="refuse",
     min_pictures=1,
     min_per_class=0,
 )

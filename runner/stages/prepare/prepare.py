@@ -4,11 +4,12 @@ import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from runner.config.schema import PARTS, PrepareConfig
+from runner.dataset.duplicates import Copy, describe_pairs, sort_copies
 from runner.dataset.labels import Labels, format_labels, parse_labels, turn_boxes
 from runner.errors import DatasetError
 from runner.stages.parallel import threads
@@ -16,8 +17,6 @@ from runner.stages.prepare.findings import Findings
 from runner.stages.prepare.pictures import Prepared, prepare_pictures
 from runner.stages.prepare.report import write_report
 from runner.workspace import link, sha256_of, write_text
-
-MOST_CONFLICTS = 10  # listed in a message
 
 
 @dataclass(frozen=True)
@@ -79,7 +78,7 @@ def prepare(raw: Path, classes: list[str], settings: PrepareConfig, dataset: Pat
             continue
         candidates.append(CheckedPicture(path, digests[path], picture, labels, parts.get(f"images/{path.name}")))
     _leave_out_orphans(raw, sources, findings)
-    unique = _without_duplicates(candidates, findings)
+    unique = _without_duplicates(candidates, settings.duplicates, names, findings, work / "duplicates.jpg")
 
     index = _write(dataset, unique, work)
     write_text(dataset / "classes.txt", "".join(f"{name}\n" for name in names))
@@ -159,30 +158,22 @@ def _parts(raw: Path) -> dict[str, str]:
     }
 
 
-def _without_duplicates(candidates: list[CheckedPicture], findings: Findings) -> list[CheckedPicture]:
-    """Keep one of equal pictures: the one in test before val before train, then the first by name.
-
-    Equal pictures with different labels raise DatasetError, because one of them is wrong.
-    """
-    first: dict[str, CheckedPicture] = {}
-    conflicts = []
-    for each in sorted(candidates, key=lambda each: (-PARTS.index(each.part or "train"), each.name)):
-        twin = first.setdefault(each.sha256, each)
-        if twin is each:
-            continue
-        if sorted(twin.lines.splitlines()) == sorted(each.lines.splitlines()):
-            findings.duplicates += 1
-            findings.leave_out(each.name, f"the same bytes and labels as {twin.name}, which is kept")
-        else:
-            conflicts.append(f"{twin.name} and {each.name}")
-    if conflicts:
-        more = f"\n  and {len(conflicts) - MOST_CONFLICTS} more" if len(conflicts) > MOST_CONFLICTS else ""
-        raise DatasetError(
-            "the same picture carries different labels; keep the right one of each pair:\n  "
-            + "\n  ".join(conflicts[:MOST_CONFLICTS])
-            + more
-        )
-    return sorted(first.values(), key=lambda each: each.source)
+def _without_duplicates(
+    candidates: list[CheckedPicture],
+    rule: Literal["refuse", "labelled"],
+    names: list[str],
+    findings: Findings,
+    sheet: Path,
+) -> list[CheckedPicture]:
+    """Keep one of equal pictures; DatasetError, and a drawn `sheet`, where labels differ and `rule` is refuse."""
+    copies = [Copy(each.name, each.sha256, each.part, each.labels, each.source) for each in candidates]
+    leaving, pairs = sort_copies(copies, rule)
+    if pairs:
+        raise DatasetError(describe_pairs(pairs, names, sheet))
+    for name, reason in sorted(leaving.items()):
+        findings.duplicates += 1
+        findings.leave_out(name, reason)
+    return sorted((each for each in candidates if each.name not in leaving), key=lambda each: each.source)
 
 
 def _write(dataset: Path, candidates: list[CheckedPicture], work: Path) -> list[dict[str, Any]]:

@@ -122,14 +122,28 @@ def test_the_one_that_is_measured_is_kept_when_equal_pictures_have_parts(data: R
     assert [(entry["source"], entry["part"]) for entry in data.index] == [("images/b.jpg", "test")]
 
 
-def test_refused_when_equal_pictures_have_different_labels(data: RawDataset) -> None:
+def test_refused_with_a_drawing_when_equal_pictures_have_different_labels(data: RawDataset) -> None:
     for number in range(14):
         data.put(f"{number:02}.jpg", f"0 0.5 0.5 0.5 0.{number + 11}\n", encoded(gradient()))
     with pytest.raises(DatasetError, match="different labels") as refusal:
         data.prepare()
     lines = str(refusal.value).splitlines()
     assert lines[1] == "  images/00.jpg and images/01.jpg"
-    assert lines[-1] == "  and 3 more"
+    assert lines[-2] == "  and 3 more"
+    assert str(data.work / "duplicates.jpg") in lines[-1] and "prepare.duplicates: labelled" in lines[-1]
+    with Image.open(data.work / "duplicates.jpg") as sheet:
+        assert sheet.height == 5 * sheet.width  # ten pairs, two in a row
+    data.prepare(duplicates="labelled")
+    assert [entry["source"] for entry in data.index] == ["images/00.jpg"]
+
+
+def test_copy_without_boxes_leaves_when_another_has_some(data: RawDataset) -> None:
+    data.put("a.jpg", "", encoded(gradient()))
+    data.put("b.jpg", "0 0.5 0.5 0.5 0.5\n", encoded(gradient()))
+    data.put("c.jpg", "0 0.5 0.5004 0.5 0.5\n", encoded(gradient()))
+    data.prepare()
+    assert [entry["source"] for entry in data.index] == ["images/b.jpg"]
+    assert data.left_out.keys() == {"images/a.jpg", "images/c.jpg"}
 
 
 def test_ids_follow_the_names_when_the_configuration_lists_the_classes(data: RawDataset) -> None:

@@ -9,15 +9,8 @@ import pytest
 from PIL import Image, ImageColor
 
 from runner.dataset.labels import Labels
-from runner.stages.prepare.report import (
-    CELL_PX,
-    MOST_NAMES,
-    SHEET_COLUMNS,
-    SHEET_PICTURES,
-    colour_of,
-    draw_labels,
-    write_report,
-)
+from runner.dataset.sheet import CELL_PX, MOST_NAMES, colour_of, draw_labels
+from runner.stages.prepare.report import SHEET_COLUMNS, SHEET_PICTURES, write_report
 from tests.support.pictures import encoded
 
 GREY = (90, 90, 90)
