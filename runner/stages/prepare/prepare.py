@@ -88,9 +88,9 @@ def prepare(raw: Path, classes: list[str], settings: PrepareConfig, dataset: Pat
     summary = findings.summary(names, boxes)
     summary["refused"] = refusals = findings.refusals(summary, settings)
     write_report(report, summary, dataset, index, boxes, names)
+    kept_report = work / "report"
+    shutil.rmtree(kept_report, ignore_errors=True)
     if refusals:
-        kept_report = work / "report"
-        shutil.rmtree(kept_report, ignore_errors=True)
         shutil.copytree(report, kept_report)
         raise DatasetError(
             "the dataset does not pass the data gate:\n  "
