@@ -68,7 +68,10 @@ def not_yaml(project: Path, file: Path, error: Exception) -> ConfigError:
         line = text.count("\n", 0, marker.start()) + 1
         remedy = "keep one of the two texts, remove the lines of <<<<<<<, ======= and >>>>>>>, then `git add` it"
         if file == LOCK:  # the results of both sides are in the run cache
-            remedy = f"`git checkout --ours {LOCK}` keeps one side, then `dvc repro` brings it up to date"
+            remedy = (
+                f"`git checkout --ours {LOCK}` keeps one side (once committed: remove the file), then `dvc repro` "
+                "brings it up to date"
+            )
         return ConfigError(f"{file}:{line}: a merge left a conflict here ({marker[0]}); {remedy}")
     mark = getattr(error, "problem_mark", None)
     where = f"{file}:{mark.line + 1}" if mark else f"{file}"
