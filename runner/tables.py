@@ -36,9 +36,17 @@ def figure(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
+def measured_figure(figures: Mapping[str, Any], key: str) -> str:
+    """Format a figure of `evaluate`, mAP50 with its 95 % interval; `-` where it is missing."""
+    text = figure(figures.get(key))
+    if key != "map50" or figures.get("map50_low") is None:
+        return text
+    return f"{text} (95 %: {figures['map50_low']:.2f}-{figures['map50_high']:.2f})"
+
+
 def metric_rows(metrics: Mapping[str, Any]) -> list[Row]:
     """Return the metrics of `evaluate` as rows: a head, one for all classes together, one for each class."""
     rows: list[Row] = [("class", "test boxes", *METRICS.values())]
     for name, figures in [("all", metrics), *metrics["classes"].items()]:
-        rows.append((name, str(figures["boxes"]), *(figure(figures[key]) for key in METRICS)))
+        rows.append((name, str(figures["boxes"]), *(measured_figure(figures, key) for key in METRICS)))
     return rows

@@ -214,10 +214,14 @@ class GateConfig(Section):
     """Criteria for deployment."""
 
     min_map50: Share = Field(description="[0-1] minimum mAP50 on test")
-    min_boxes: int = Field(ge=1, description="[boxes] minimum number of test boxes of a compared class")
+    min_ap50: dict[str, Share] | None = Field(description="[0-1] minimum AP50 on test of classes, by name")
+    min_boxes: int = Field(ge=1, description="[boxes] minimum number of test boxes of each class")
+    unjudged: list[str] = Field(description="[names] classes that pass with fewer test boxes than min_boxes")
     max_class_drop: Share = Field(description="[0-1] allowed AP50 drop of a class, in addition to the bootstrap margin")
     max_latency: float = Field(gt=0, description="[ratio] maximum latency per picture, relative to the deployed model")
     max_size: float = Field(gt=0, description="[ratio] maximum size of model.onnx, relative to the deployed model")
+    max_ms: float | None = Field(gt=0, description="[ms] maximum latency per picture on the gate's machine")
+    max_mb: float | None = Field(gt=0, description="[MB] maximum size of model.onnx")
     resamples: int = Field(ge=100, le=100_000, description="[draws] number of bootstrap resamples of the test pictures")
     confidence: float = Field(gt=0.5, lt=1, description="[0.5-1] confidence level at which a class drop fails")
     deploy: bool = Field(description="[-] propose a passing model for staging")

@@ -9,7 +9,7 @@ import yaml
 from runner.config.schema import PARTS
 from runner.errors import StageError
 from runner.stages.registry import STAGES, seconds_file
-from runner.tables import Row, Table, figure, metric_rows
+from runner.tables import Row, Table, measured_figure, metric_rows
 from runner.workspace import ARTIFACTS
 
 
@@ -36,7 +36,7 @@ def summarize(project: Path, *, markdown: bool) -> str:
     ]
     text = "\n\n".join(table.as_text(markdown=markdown) for table in tables)
     closing = [
-        f"mAP50 {figure(metrics['map50'])} on {metrics['pictures']} test pictures; "
+        f"mAP50 {measured_figure(metrics, 'map50')} on {metrics['pictures']} test pictures; "
         f"model.onnx {megabytes:.1f} MB, at most {difference['confidence']:.1g} off the weights in a confidence",
         f"look at {ARTIFACTS}/report/index.html (the dataset) and {ARTIFACTS}/evaluation/misses/ (the worst misses)",
     ]

@@ -1,12 +1,12 @@
-"""GateConfig criteria: quality, per-class AP50 against the deployed model, budgets of time and size."""
+"""GateConfig criteria: quality, AP50 of classes by itself and against the deployed model, budgets of time and size."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from runner.config.schema import GateConfig
-from runner.release.resampling import Ranked, ap50, draw, drop_of
+from runner.stages.evaluate.resampling import Ranked, ap50, draw, drop_of
 from serving.storage.manifest import Finding
 
 
@@ -15,6 +15,7 @@ class ClassDetections(NamedTuple):
 
     classes: dict[str, Ranked]  # those of the dataset that the model knows, by name
     others: list[str]  # classes that the model knows and the dataset does not
+    metrics: Mapping[str, Any] = {}  # of `evaluate`, for the intervals; empty where they are not known
 
 
 def map50(classes: Mapping[str, Ranked]) -> float | None:
@@ -23,19 +24,42 @@ def map50(classes: Mapping[str, Ranked]) -> float | None:
     return float(np.mean(found)) if found else None
 
 
-def absolute(candidate: ClassDetections, rules: GateConfig) -> Finding:
-    """Judge a model without a deployed one."""
-    found = map50(candidate.classes)
+def absolute(candidate: ClassDetections, rules: GateConfig) -> tuple[list[Finding], list[str]]:
+    """Judge a model by itself: mAP50, the floors of classes, and classes with too few boxes to be judged."""
+    found, left_out = map50(candidate.classes), []
     if found is None:
-        return _finding("mAP50", "no box in test", passed=False)
-    said = f"{found:.3f}, at least {rules.min_map50:.3f} is wanted"
-    return _finding("mAP50", said, found, passed=found >= rules.min_map50)
+        return [_finding("mAP50", "no box in test", passed=False)], []
+    boxes = sum(int(each.labelled.sum()) for each in candidate.classes.values())
+    said = f"{_measured(found, boxes, candidate.metrics)}, at least {rules.min_map50:.3f} is wanted"
+    findings = [_finding("mAP50", said, found, passed=found >= rules.min_map50)]
+    floors = rules.min_ap50 or {}
+    for name, ranked in candidate.classes.items():
+        boxes, floor = int(ranked.labelled.sum()), floors.get(name)
+        if boxes < rules.min_boxes and name in rules.unjudged:
+            left_out.append(f"{name}: {boxes} boxes in test, fewer than gate.min_boxes = {rules.min_boxes}")
+        elif boxes < rules.min_boxes:
+            said = (
+                f"{boxes} in test, at least gate.min_boxes = {rules.min_boxes} are wanted to judge the class: label "
+                "more pictures of it, or list it in gate.unjudged"
+            )
+            findings.append(_finding(f"boxes of {name}", said, passed=False))
+        elif floor is not None:
+            own = _ap50(ranked)
+            said = f"{_measured(own, boxes, _of(candidate, name))}, at least gate.min_ap50 = {floor:.3f} is wanted"
+            findings.append(_finding(f"AP50 of {name}, alone", said, own, passed=own >= floor))
+    for name in floors.keys() - candidate.classes.keys():
+        said = f"the dataset has no such class, expected one of {', '.join(candidate.classes)}; correct gate.min_ap50"
+        findings.append(_finding(f"AP50 of {name}, alone", said, passed=False))
+    return findings, left_out
 
 
 def per_class(
     candidate: ClassDetections, deployed: ClassDetections, rules: GateConfig
 ) -> tuple[list[Finding], list[str]]:
-    """Compare the classes that both models know; return a finding for each, and a line for each class left out."""
+    """Compare the classes that both models know; return a finding for each, and a line for each class left out.
+
+    Classes with too few boxes are `absolute`'s.
+    """
     findings: list[Finding] = []
     left_out = [f"{name}: the deployed model knows this class, the dataset does not" for name in deployed.others]
     draws = draw(max(len(each.labelled) for each in candidate.classes.values()), rules.resamples)
@@ -43,13 +67,12 @@ def per_class(
         boxes, before = int(after.labelled.sum()), deployed.classes.get(name)
         if before is None:
             left_out.append(f"{name}: the deployed model does not know this class")
-        elif boxes < rules.min_boxes:
-            left_out.append(f"{name}: {boxes} boxes in test, and gate.min_boxes is {rules.min_boxes}")
-        else:
+        elif boxes >= rules.min_boxes:
             drop, margin = drop_of(before, after, draws, rules.confidence)
             new, old = _ap50(after), _ap50(before)
             said = (
-                f"{new:.3f} after {old:.3f}, at least {old - rules.max_class_drop - margin:.3f} is wanted "
+                f"{_measured(new, boxes, _of(candidate, name))} after {old:.3f}, at least "
+                f"{old - rules.max_class_drop - margin:.3f} is wanted "
                 f"({rules.max_class_drop:g} may be lost, {margin:.3f} may be chance)"
             )
             findings.append(_finding(f"AP50 of {name}", said, new, old, passed=drop - margin <= rules.max_class_drop))
@@ -57,14 +80,36 @@ def per_class(
 
 
 def budgets(milliseconds: Sequence[float], sizes: Sequence[int], rules: GateConfig) -> list[Finding]:
-    """Judge time (median per picture) and size (bytes of model.onnx): the candidate's value, then the deployed's."""
+    """Judge time (median per picture) and size (bytes of model.onnx): the candidate's, then the deployed's if any.
+
+    Each has a limit of its own, where one is set, and one relative to the deployed model. No time: it is not judged.
+    """
     findings = []
-    megabytes = [size / 1e6 for size in sizes]
-    judged = ("latency", "ms", milliseconds, rules.max_latency), ("size", "MB", megabytes, rules.max_size)
-    for criterion, unit, (new, old), most in judged:
-        said = f"{new:.1f} {unit} after {old:.1f} {unit}: {new / old:.2f} times, at most {most:g}"
-        findings.append(_finding(criterion, said, new, old, passed=new / old <= most))
+    judged = (
+        ("latency", "ms", milliseconds, rules.max_ms, rules.max_latency),
+        ("size", "MB", [size / 1e6 for size in sizes], rules.max_mb, rules.max_size),
+    )
+    for criterion, unit, values, ceiling, most in judged:
+        new, others = values[0] if values else 0.0, values[1:]
+        if values and ceiling is not None:
+            said = f"{new:.1f} {unit}, at most {ceiling:g} {unit}"
+            findings.append(_finding(f"{criterion}, alone", said, new, passed=new <= ceiling))
+        for old in others:
+            said = f"{new:.1f} {unit} after {old:.1f} {unit}: {new / old:.2f} times, at most {most:g}"
+            findings.append(_finding(criterion, said, new, old, passed=new / old <= most))
     return findings
+
+
+def _of(model: ClassDetections, name: str) -> Mapping[str, Any]:
+    figures: Mapping[str, Any] = model.metrics.get("classes", {}).get(name, {})
+    return figures
+
+
+def _measured(value: float, boxes: int, figures: Mapping[str, Any]) -> str:
+    """Return an average precision in words, with the boxes that it rests on, and its interval where that is known."""
+    low, high = figures.get("map50_low"), figures.get("map50_high")
+    interval = "" if low is None or high is None else f", 95 %: {low:.2f}-{high:.2f}"
+    return f"{value:.3f} ({boxes} boxes{interval})"
 
 
 def _finding(criterion: str, said: str, new: float | None = None, old: float | None = None, *, passed: bool) -> Finding:

@@ -18,10 +18,10 @@ from runner.release.contents import Candidate, load_candidate
 from runner.release.criteria import ClassDetections, absolute, budgets, map50, per_class
 from runner.release.deployed import Deployed, NotDeployedError, load_deployed
 from runner.release.pin import DEV
-from runner.release.resampling import rank
 from runner.release.verdict import criteria_of, verdict_file
 from runner.stages.evaluate.examples import Example, class_ids, detect, load, read_part
 from runner.stages.evaluate.metrics import Ids
+from runner.stages.evaluate.resampling import rank
 from runner.workspace import sha256_of, work_folder, write_text
 from serving.storage.manifest import ComparedVersion, Manifest, Verdict
 from serving.vision.detector import Detector, Options
@@ -53,9 +53,11 @@ def _judge(candidate: Candidate, deployed: Deployed | None, left_out: list[str])
     test = read_part("test", folder / "raw", folder / "dataset", folder / "split")
     detector = load(candidate.onnx)
     class_ids(detector.classes, names)  # raises for classes other than the dataset's
-    shown = _shown(detector, names, test, config)
+    shown = _shown(detector, names, test, config)._replace(metrics=candidate.metrics)
     _check_evaluation(map50(shown.classes), candidate)
-    findings, against = [absolute(shown, config.gate)], None
+    findings, not_judged = absolute(shown, config.gate)
+    left_out += not_judged
+    against, detectors, sizes = None, [detector], [candidate.onnx.stat().st_size]
     if deployed:
         model, number, manifest, sha256 = deployed.version
         against = ComparedVersion(model=model, version=number, manifest_sha256=sha256)
@@ -65,8 +67,10 @@ def _judge(candidate: Candidate, deployed: Deployed | None, left_out: list[str])
             compared, not_compared = per_class(shown, _shown(deployed.detector, names, test, config), config.gate)
             findings += compared
             left_out += not_compared
-        times = milliseconds([detector, deployed.detector], test)
-        findings += budgets(times, [candidate.onnx.stat().st_size, deployed.size], config.gate)
+        detectors.append(deployed.detector)
+        sizes.append(deployed.size)
+    times = milliseconds(detectors, test) if deployed or config.gate.max_ms is not None else []
+    findings += budgets(times, sizes, config.gate)
     return Verdict(
         passed=all(each.passed for each in findings),
         findings=findings,

@@ -14,7 +14,7 @@ from runner.release.pin import Pin, pin_file, read_pin, write_pin
 from runner.release.verdict import OUTCOMES
 from runner.store import Store
 from runner.store.published import Version, latest, model_names, numbers, read_version, version_key
-from runner.tables import METRICS, Row, Table, figure
+from runner.tables import METRICS, Row, Table, measured_figure
 
 BASELINE = "baseline"  # environment of a stock model, which the gate does not judge
 
@@ -97,7 +97,7 @@ def side_by_side(now: Version | None, then: Version) -> list[Row]:
     old, new = _figures(now), _figures(then)
 
     def row(before: dict[str, Any], after: dict[str, Any]) -> Row:
-        return tuple(f"{figure(before.get(key))} → {figure(after.get(key))}" for key in METRICS)
+        return tuple(f"{measured_figure(before, key)} → {measured_figure(after, key)}" for key in METRICS)
 
     return [(name, *row(old.get(name, {}), new.get(name, {}))) for name in new | old]
 

@@ -1,6 +1,7 @@
 """Verdict of the gate: its file, its table, its text."""
 
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -28,7 +29,7 @@ def verdict_text(verdict: Verdict, *, markdown: bool = False) -> str:
     return "\n".join([Table(title, criteria_rows(verdict)).as_text(markdown=markdown), "", *lines])
 
 
-def criteria_of(rules: GateConfig) -> dict[str, int | float]:
+def criteria_of(rules: GateConfig) -> dict[str, Any]:
     """Return the criteria of a verdict: the section `gate` without `deploy`, which is no criterion."""
     return rules.model_dump(exclude={"deploy"})
 
@@ -38,7 +39,7 @@ def verdict_file(work: Path) -> Path:
     return work / "verdict.json"
 
 
-def read_verdict(work: Path, onnx_sha256: str, criteria: dict[str, int | float]) -> Verdict:
+def read_verdict(work: Path, onnx_sha256: str, criteria: dict[str, Any]) -> Verdict:
     """Return the verdict on a model file; StageError when the gate has not judged it by these criteria."""
     file, remedy = verdict_file(work), "run `python -m runner gate` first"
     try:

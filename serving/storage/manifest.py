@@ -31,7 +31,7 @@ class Thresholds(_Part):
 class Finding(_Part):
     """One criterion of the gate."""
 
-    criterion: str  # mAP50, AP50 of <class>, latency or size
+    criterion: str  # mAP50, AP50 of <class>, boxes of <class>, latency or size
     candidate: float | None = None  # of the judged model: 0 to 1, milliseconds or megabytes; None where there is none
     deployed: float | None = None  # of the deployed model; None for a criterion without a comparison
     said: str  # the comparison in words
@@ -55,7 +55,7 @@ class Verdict(_Part):
     onnx_sha256: str = ""  # digest of the judged model file
     pictures: int = 0  # number of test pictures
     deployed: ComparedVersion | None = None  # None where no model was deployed
-    criteria: dict[str, int | float] = {}  # the section `gate` of the configuration, without `deploy`
+    criteria: dict[str, Any] = {}  # the section `gate` of the configuration, without `deploy`
     deploy: bool = False  # `gate.deploy`: whether a model that passes is proposed for staging
 
     @property

@@ -21,7 +21,7 @@ NOTES = DESK / "notes.json"  # the forge's tokens
 QUICK = {
     "presets": {"train": "smoke"},
     "model": {"imgsz": 64},
-    "gate": {"min_map50": 0.0, "max_latency": 100.0, "max_class_drop": 1.0},
+    "gate": {"min_map50": 0.0, "min_boxes": 1, "max_latency": 100.0, "max_class_drop": 1.0},
     "prepare": {"min_pictures": 10, "min_per_class": 1},
     "dataset": {"sample": {"pictures": 24, "seed": 0}},
     "train": {"epochs": 1},

@@ -19,6 +19,7 @@ from runner.stages.evaluate.metrics import (
     FALLBACK,
     THRESHOLDS,
     AveragePrecision,
+    Boxes,
     Counts,
     Floats,
     Ids,
@@ -28,20 +29,22 @@ from runner.stages.evaluate.metrics import (
     pairs,
 )
 from runner.stages.evaluate.misses import Comparison, write_misses
-from runner.tables import METRICS, figure
+from runner.stages.evaluate.resampling import ap50, draw, interval, rank
+from runner.tables import METRICS, measured_figure
 from runner.workspace import write_text
 
+DRAWS = 500  # resamples of the test pictures behind an interval
 LOWEST_PREDICTION = 0.01  # lowest confidence of boxes in predictions.json
 
 
 def evaluate(onnx: Path, raw: Path, dataset: Path, split: Path, settings: EvaluateConfig, out: Path) -> str:
     """Fill `out` with metrics.json, curves, the confusion of classes, predictions and the worst misses.
 
-    metrics.json holds map50, map50_95, precision, recall, threshold, pictures, boxes, the same for each class under
-    `classes`, and `notes`. Everything is measured on test. Each class's threshold has the best F1 of that class on val;
-    the overall threshold has the best mean F1 over the classes. Precision and recall, 0 to 1, are measured at the
-    threshold beside them; the overall ones are means over the classes. A class without boxes in test has null figures
-    and is left out of the means.
+    metrics.json holds map50, map50_low and map50_high (its 95 % interval by the bootstrap), map50_95, precision,
+    recall, threshold, pictures, boxes, the same for each class under `classes`, and `notes`. Everything is measured on
+    test. Each class's threshold has the best F1 of that class on val; the overall threshold has the best mean F1 over
+    the classes. Precision and recall, 0 to 1, are measured at the threshold beside them; the overall ones are means
+    over the classes. A class without boxes in test has null figures and is left out of the means.
 
     Also written: pr.csv, thresholds.csv and curves.png, confusion.csv and confusion.png (see curves.py),
     predictions.json (boxes per test picture as served, above a confidence of 0.01), misses/ (see misses.py).
@@ -62,7 +65,8 @@ def evaluate(onnx: Path, raw: Path, dataset: Path, split: Path, settings: Evalua
     ranked = average_precision(labelled, [f.everything for f in test_found], len(names), settings.max_detections)
     measured = count(labelled, [f.served for f in test_found], len(names), thresholds)
     notes += [f"{names[i]}: no boxes in test; left out of the means" for i in np.flatnonzero(measured.labelled == 0)]
-    metrics = _metrics(ranked, measured, thresholds, names) | {"pictures": len(test), "notes": notes}
+    intervals = _intervals(labelled, [f.everything for f in test_found], measured.labelled)
+    metrics = _metrics(ranked, measured, thresholds, names, intervals) | {"pictures": len(test), "notes": notes}
     answers = []
     for example, (_, served) in zip(test, test_found, strict=True):  # the server's, with each class's threshold
         shown = served.take(np.flatnonzero(served.confidences > thresholds[1:][served.class_ids]))
@@ -72,7 +76,7 @@ def evaluate(onnx: Path, raw: Path, dataset: Path, split: Path, settings: Evalua
     write_confusion(answers, names, out)
     write_text(out / "predictions.json", _predictions(test, test_found, names))
     write_misses(answers, names, settings.worst, out / "misses")
-    figures = ", ".join(f"{heading} {figure(metrics[key])}" for key, heading in METRICS.items())
+    figures = ", ".join(f"{heading} {measured_figure(metrics, key)}" for key, heading in METRICS.items())
     return "\n".join([f"{figures}; on {metrics['pictures']} test pictures with {metrics['boxes']} boxes", *notes])
 
 
@@ -94,12 +98,38 @@ def _thresholds(f1: Floats, labelled: Ids, names: Sequence[str], notes: list[str
     return np.array(chosen)
 
 
-def _metrics(ranked: AveragePrecision, measured: Counts, thresholds: Floats, names: Sequence[str]) -> dict[str, Any]:
-    """Return the figures over all classes and of each; `measured` and `thresholds` begin with the overall threshold."""
+def _intervals(
+    labelled: Sequence[Boxes], found: Sequence[Boxes], boxes: Ids
+) -> list[tuple[float, float] | tuple[None, None]]:
+    """Return the intervals of mAP50 and of each class's AP50; (None, None) without `boxes` (classes,) in test."""
+    if not boxes.any():
+        return [(None, None)] * (1 + len(boxes))
+    weights, classes = draw(len(labelled), DRAWS), rank(labelled, found, len(boxes))
+    drawn = np.array([ap50(each, weights) for each, count in zip(classes, boxes, strict=True) if count])
+    overall = drawn[:, ~np.isnan(drawn).all(axis=0)]  # a draw without any box has no mean
+    own = iter(drawn)
+    each_class = [interval(next(own)) if count else (None, None) for count in boxes]
+    return [interval(np.nanmean(overall, axis=0)), *each_class]
+
+
+def _metrics(
+    ranked: AveragePrecision,
+    measured: Counts,
+    thresholds: Floats,
+    names: Sequence[str],
+    intervals: Sequence[tuple[float, float] | tuple[None, None]],
+) -> dict[str, Any]:
+    """Return the figures over all classes and of each.
+
+    `measured`, `thresholds` and `intervals` begin with the overall threshold's.
+    """
 
     def figures(classes: Ids, threshold: int) -> dict[str, float | int | None]:
+        low, high = intervals[threshold]
         return {
             "map50": _mean(ranked.map50[classes]),
+            "map50_low": low,
+            "map50_high": high,
             "map50_95": _mean(ranked.map50_95[classes]),
             "precision": _mean(measured.precision[classes, threshold]),
             "recall": _mean(measured.recall[classes, threshold]),

@@ -61,7 +61,9 @@ def test_a_no_is_an_answer_when_the_quality_does_not_suffice(
     verdict = gate(trained.folder)
     assert (verdict.passed, said(verdict)) == (False, {"mAP50": False})
     text = verdict_text(verdict, markdown=True)
-    assert "| mAP50 | 0.500, at least 0.900 is wanted | NO |" in text and text.endswith("\n- does not pass: mAP50")
+    assert "| mAP50 | 0.500 (8 boxes, 95 %: 0.50-0.50), at least 0.900 is wanted | NO |" in text and text.endswith(
+        "\n- does not pass: mAP50"
+    )
     for arguments, status in (([], 0), (["--exit-code"], 3)):
         done = run("python", "-m", "runner", "gate", *arguments, cwd=trained.folder, PYTHONPATH=str(project))
         assert (done.returncode, done.stdout.splitlines()[-1]) == (status, "does not pass: mAP50"), done.stderr

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from runner.release.resampling import Ranked, ap50, draw, drop_of, rank
 from runner.stages.evaluate.metrics import Boxes, average_precision
+from runner.stages.evaluate.resampling import Ranked, ap50, draw, drop_of, rank
 
 Pictures = tuple[list[Boxes], list[Boxes]]
 

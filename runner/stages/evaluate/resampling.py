@@ -1,4 +1,4 @@
-"""Bootstrap of AP50 differences between two models, over resampled test pictures.
+"""Bootstrap of AP50, and of its difference between two models, over resampled test pictures.
 
 Found boxes are matched to labelled ones once; a draw only changes the pictures' weights, so a thousand draws cost a few
 cumulative sums each. The average precision is COCO's, as in `runner.stages.evaluate.metrics`; a test compares both.
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from runner.stages.evaluate.metrics import Boxes, Floats, Ids, matched
 
+INTERVAL = 0.95  # confidence of `interval`
 RECALLS = np.linspace(0, 1, 101)  # recalls at which COCO samples the precision
 
 
@@ -55,6 +56,12 @@ def ap50(ranked: Ranked, weights: Ids) -> Floats:
     reached = np.searchsorted(RECALLS, right / np.maximum(labelled, 1)[:, None], side="right")
     mean: Floats = (best * np.diff(reached, axis=1, prepend=0)).sum(axis=1) / len(RECALLS)
     return np.where(labelled > 0, mean, np.nan)
+
+
+def interval(ap50s: Floats) -> tuple[float, float]:
+    """Return the percentile interval of an AP50, 0 to 1, from its (draws,) values; a draw of nan is left out."""
+    low, high = np.nanquantile(ap50s, [(1 - INTERVAL) / 2, (1 + INTERVAL) / 2])
+    return round(float(low), 6), round(float(high), 6)
 
 
 def drop_of(before: Ranked, after: Ranked, weights: Ids, confidence: float) -> tuple[float, float]:
