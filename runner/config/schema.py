@@ -210,6 +210,19 @@ class EvaluateConfig(Section):
     worst: int = Field(ge=0, description="[pictures] number of the worst misses that are drawn")
 
 
+class ChampionConfig(Section):
+    """Reset of the champion: the version that a candidate may not fall behind, however many small losses led there."""
+
+    since: int = Field(ge=1, description="[version] first version that may be champion")
+    reason: str | None = Field(description="[-] why versions before it are no measure any more")
+
+    @model_validator(mode="after")
+    def _has_a_reason(self) -> Self:
+        if self.since > 1 and not (self.reason or "").strip():
+            raise ValueError(f"since {self.since} resets the champion, expected a reason beside it")
+        return self
+
+
 class GateConfig(Section):
     """Criteria for deployment."""
 
@@ -224,6 +237,7 @@ class GateConfig(Section):
     max_mb: float | None = Field(gt=0, description="[MB] maximum size of model.onnx")
     resamples: int = Field(ge=100, le=100_000, description="[draws] number of bootstrap resamples of the test pictures")
     confidence: float = Field(gt=0.5, lt=1, description="[0.5-1] confidence level at which a class drop fails")
+    champion: ChampionConfig
     deploy: bool = Field(description="[-] propose a passing model for staging")
 
 

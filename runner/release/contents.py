@@ -25,6 +25,7 @@ from runner.workspace import ARTIFACTS, scratch, sha256_of, work_folder
 from serving.storage.manifest import Manifest, Thresholds
 
 LIBRARIES = ("ultralytics", "torch", "torchvision", "onnx", "onnxruntime", "numpy", "pillow", "faster-coco-eval")
+TRAINED = "trained.txt"  # file of a run: the pictures of train and val, by which later comparisons leave them out
 UNNUMBERED = 0  # version in the manifest of a release, until `claims` numbers it
 
 
@@ -90,6 +91,7 @@ def _of_run(project: Path, work: Path) -> Release:
         "metrics.json": folder / "evaluation/metrics.json",
         "results.csv": folder / "model/results.csv",
         "best.pt": folder / "model/best.pt",
+        TRAINED: folder / "split" / TRAINED,
     }
     if missing := [str(file) for file in files.values() if not file.is_file()]:
         raise StageError(f"{missing[0]} is missing; `dvc repro` makes it, `dvc pull` fetches it")

@@ -4,10 +4,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from runner.config.schema import GateConfig
-from runner.stages.evaluate.resampling import Ranked, ap50, draw, drop_of
+from runner.stages.evaluate.resampling import Ranked, ap50, draw, drop_of, only
 from serving.storage.manifest import Finding
+
+DEPLOYED, CHAMPION = "the deployed model", "the champion"
 
 
 class ClassDetections(NamedTuple):
@@ -54,28 +57,48 @@ def absolute(candidate: ClassDetections, rules: GateConfig) -> tuple[list[Findin
 
 
 def per_class(
-    candidate: ClassDetections, deployed: ClassDetections, rules: GateConfig
+    candidate: ClassDetections,
+    other: ClassDetections,
+    rules: GateConfig,
+    unseen: NDArray[np.bool_],
+    against: str = DEPLOYED,
 ) -> tuple[list[Finding], list[str]]:
     """Compare the classes that both models know; return a finding for each, and a line for each class left out.
 
-    Classes with too few boxes are `absolute`'s.
+    Classes with too few boxes in test are `absolute`'s. `unseen` (P,) are the test pictures that neither model was
+    trained on: a class with too few boxes in them fails, unless `gate.unjudged` lists it.
     """
+    beside = "" if against == DEPLOYED else f" beside {against}"
     findings: list[Finding] = []
-    left_out = [f"{name}: the deployed model knows this class, the dataset does not" for name in deployed.others]
-    draws = draw(max(len(each.labelled) for each in candidate.classes.values()), rules.resamples)
-    for name, after in candidate.classes.items():
-        boxes, before = int(after.labelled.sum()), deployed.classes.get(name)
-        if before is None:
-            left_out.append(f"{name}: the deployed model does not know this class")
-        elif boxes >= rules.min_boxes:
+    left_out = [f"{name}: {against} knows this class, the dataset does not" for name in other.others]
+    draws = draw(int(unseen.sum()), rules.resamples) if unseen.any() else None
+    for name, whole in candidate.classes.items():
+        if name not in other.classes:
+            left_out.append(f"{name}: {against} does not know this class")
+        elif whole.labelled.sum() >= rules.min_boxes:
+            before, after = only(other.classes[name], unseen), only(whole, unseen)
+            boxes = int(after.labelled.sum())
+            if draws is None or boxes < rules.min_boxes:
+                said = (
+                    f"{boxes} of {whole.labelled.sum()} in test are in pictures that {against} was not trained on, "
+                    f"at least gate.min_boxes = {rules.min_boxes} are wanted to compare"
+                )
+                if name in rules.unjudged:
+                    left_out.append(f"{name}: {said}")
+                else:
+                    said += ": keep the pictures' parts, label more, or list the class in gate.unjudged"
+                    findings.append(_finding(f"boxes of {name} beside {against}", said, passed=False))
+                continue
             drop, margin = drop_of(before, after, draws, rules.confidence)
             new, old = _ap50(after), _ap50(before)
+            figures = _of(candidate, name) if unseen.all() else {}
             said = (
-                f"{_measured(new, boxes, _of(candidate, name))} after {old:.3f}, at least "
+                f"{_measured(new, boxes, figures)} after {old:.3f} of {against}, at least "
                 f"{old - rules.max_class_drop - margin:.3f} is wanted "
                 f"({rules.max_class_drop:g} may be lost, {margin:.3f} may be chance)"
             )
-            findings.append(_finding(f"AP50 of {name}", said, new, old, passed=drop - margin <= rules.max_class_drop))
+            passed = drop - margin <= rules.max_class_drop
+            findings.append(_finding(f"AP50 of {name}{beside}", said, new, old, passed=passed))
     return findings, left_out
 
 

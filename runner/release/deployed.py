@@ -1,27 +1,33 @@
-"""Deployed model: from an environment's pin to a detector."""
+"""Published versions that the gate compares a candidate with: the deployed one, and the champion."""
 
+import hashlib
 from pathlib import Path
 from typing import NamedTuple
 
+from runner.config.schema import Config
 from runner.errors import ObjectError
-from runner.release.pin import Pin, read_pin
-from runner.store import Store
-from runner.store.published import Version, locate, parse_version, version_key
+from runner.release.contents import TRAINED
+from runner.release.pin import PROD, STAGING, Pin, read_pin
+from runner.store import Store, open_store
+from runner.store.published import Version, locate, numbers, parse_version, read_version, version_key
 from runner.workspace import sha256_of
 from serving.vision.detector import Detector
 from serving.vision.metadata import ModelError
 
+LAST = 5  # versions that passed, among which the best is the champion while no person has promoted one
+
 
 class Deployed(NamedTuple):
-    """A deployed model; `size` is of its model.onnx, in bytes."""
+    """A published version whose model is here."""
 
+    store: Store
     version: Version
     detector: Detector
-    size: int
+    size: int  # of model.onnx, in bytes
 
 
 class NotDeployedError(Exception):
-    """No deployed model to compare with; the message says why."""
+    """No model to compare with; the message says why."""
 
 
 def load_deployed(project: Path, environment: str, work: Path) -> Deployed:
@@ -33,14 +39,18 @@ def load_deployed(project: Path, environment: str, work: Path) -> Deployed:
     if pin is None:
         raise NotDeployedError(f"{environment} has no model yet")
     try:
-        store, version = pinned_version(project, pin)
-        sha256 = version.manifest.onnx_sha256
-        onnx = work / "models" / sha256 / "model.onnx"
-        if not onnx.is_file() or sha256_of(onnx) != sha256:
-            store.fetch(version_key(version.model, version.number, "model.onnx"), onnx, sha256)
-        return Deployed(version, Detector(onnx), onnx.stat().st_size)
+        return load_version(*pinned_version(project, pin), work)
     except (ObjectError, ModelError) as error:
         raise NotDeployedError(f"{environment} is pinned to {pin.uri}, which cannot be used: {error}") from error
+
+
+def load_version(store: Store, version: Version, work: Path) -> Deployed:
+    """Fetch and load the model of a version; ObjectError: it is gone or damaged, ModelError: it is no detector."""
+    sha256 = version.manifest.onnx_sha256
+    onnx = work / "models" / sha256 / "model.onnx"
+    if not onnx.is_file() or sha256_of(onnx) != sha256:
+        store.fetch(version_key(version.model, version.number, "model.onnx"), onnx, sha256)
+    return Deployed(store, version, Detector(onnx), onnx.stat().st_size)
 
 
 def pinned_version(project: Path, pin: Pin) -> tuple[Store, Version]:
@@ -50,3 +60,51 @@ def pinned_version(project: Path, pin: Pin) -> tuple[Store, Version]:
     if version.sha256 != pin.sha256:
         raise ObjectError(f"{pin.uri}: its sha256 is {version.sha256}, not {pin.sha256} as the pin says")
     return store, version
+
+
+def champions(project: Path, config: Config, left_out: list[str]) -> list[tuple[Store, Version]]:
+    """Return the versions of which the best is the champion: the one that a person promoted, else the last that passed.
+
+    People promote to prod, and before that to staging. Versions below `gate.champion.since` are none any more. Versions
+    that cannot be read are noted in `left_out`.
+    """
+    since, name = config.gate.champion.since, config.model.name
+    if since > 1:
+        left_out.append(f"champion: versions before {since}, as gate.champion says: {config.gate.champion.reason}")
+    for environment in (PROD, STAGING):
+        if pin := read_pin(project, environment):
+            try:
+                store, version = pinned_version(project, pin)
+            except ObjectError as error:
+                left_out.append(f"champion: {environment} is pinned to {pin.uri}, which cannot be used: {error}")
+                continue
+            if version.model == name and version.number >= since:
+                return [(store, version)]
+    store, found = open_store(project), list[tuple[Store, Version]]()
+    for number in reversed([each for each in numbers(store, name) if each >= since]):
+        try:
+            version = read_version(store, name, number)
+        except ObjectError as error:
+            left_out.append(f"champion: {error}")
+            continue
+        if version.may_be_latest:
+            found.append((store, version))
+        if len(found) == LAST:
+            break
+    return found
+
+
+def trained_on(store: Store, version: Version) -> dict[str, str] | None:
+    """Return sha256 → look of the pictures that a version was trained or tuned on; None for versions of before.
+
+    ObjectError: the list is missing or damaged.
+    """
+    digest = version.manifest.files.get(TRAINED)
+    if digest is None:
+        return None
+    content = store.read(f"runs/{version.model}/{version.number}/{TRAINED}")
+    if (found := hashlib.sha256(content).hexdigest()) != digest:
+        raise ObjectError(
+            f"{store.uri}: {TRAINED} of {version.model} {version.number} has sha256 {found}, not {digest}"
+        )
+    return dict(line.split(" ") for line in content.decode().splitlines())

@@ -1,30 +1,46 @@
-"""Gate: compare the candidate with dev's model on the same test part, in the same run.
+"""Gate: compare the candidate with dev's model and the champion on the same test part, in the same run.
 
-Both go through `serving.vision.detector`, as in the server. The verdict is a file with every reason; not passing is a
+All go through `serving.vision.detector`, as in the server. The verdict is a file with every reason; not passing is a
 verdict, no error.
 """
 
+import hashlib
 import json
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from runner.config.schema import Config
-from runner.errors import StageError
+from runner.errors import ObjectError, StageError
 from runner.release.contents import Candidate, load_candidate
-from runner.release.criteria import ClassDetections, absolute, budgets, map50, per_class
-from runner.release.deployed import Deployed, NotDeployedError, load_deployed
+from runner.release.criteria import CHAMPION, DEPLOYED, ClassDetections, absolute, budgets, map50, per_class
+from runner.release.deployed import (
+    Deployed,
+    NotDeployedError,
+    champions,
+    load_deployed,
+    load_version,
+    trained_on,
+)
 from runner.release.pin import DEV
 from runner.release.verdict import criteria_of, verdict_file
 from runner.stages.evaluate.examples import Example, class_ids, detect, load, read_part
 from runner.stages.evaluate.metrics import Ids
-from runner.stages.evaluate.resampling import rank
-from runner.workspace import sha256_of, work_folder, write_text
+from runner.stages.evaluate.resampling import Ranked, rank
+from runner.store import Store
+from runner.store.published import Version
+from runner.workspace import remove_stale, sha256_of, work_folder, write_text
 from serving.storage.manifest import ComparedVersion, Manifest, Verdict
+from serving.vision import picture
 from serving.vision.detector import Detector, Options
+from serving.vision.metadata import ModelError
+from serving.vision.similarity import near_duplicates
 
 PAIRS = 40  # pictures that each model is timed on
 MAP50_TOLERANCE = 0.01  # allowed difference from `evaluate`'s mAP50, which may be of another machine
@@ -35,52 +51,111 @@ def gate(project: Path, *, alone: bool = False) -> Verdict:
     work = work_folder()
     candidate = load_candidate(project)
     left_out: list[str] = []
+    deployed, others = None, list[tuple[Store, Version]]()
     try:
         if alone:
             raise NotDeployedError("it was not asked for (--alone)")
+        others = champions(project, candidate.config, left_out)
         deployed = load_deployed(project, DEV, work)
     except NotDeployedError as reason:
-        deployed = None
         left_out.append(f"comparison with the deployed model: {reason}")
-    verdict = _judge(candidate, deployed, left_out)
+    verdict = _judge(candidate, deployed, others, left_out, work)
     write_text(verdict_file(work), verdict.model_dump_json(indent=2) + "\n")
     return verdict
 
 
-def _judge(candidate: Candidate, deployed: Deployed | None, left_out: list[str]) -> Verdict:
+def _judge(
+    candidate: Candidate,
+    deployed: Deployed | None,
+    others: Sequence[tuple[Store, Version]],
+    left_out: list[str],
+    work: Path,
+) -> Verdict:
     config, folder = candidate.config, candidate.folder
     names = (folder / "dataset/classes.txt").read_text(encoding="utf-8").splitlines()
+    index = {entry["image"]: entry for entry in json.loads((folder / "dataset/index.json").read_text(encoding="utf-8"))}
     test = read_part("test", folder / "raw", folder / "dataset", folder / "split")
+    entries = [index[example.image] for example in test]
     detector = load(candidate.onnx)
     class_ids(detector.classes, names)  # raises for classes other than the dataset's
     shown = _shown(detector, names, test, config)._replace(metrics=candidate.metrics)
     _check_evaluation(map50(shown.classes), candidate)
     findings, not_judged = absolute(shown, config.gate)
     left_out += not_judged
-    against, detectors, sizes = None, [detector], [candidate.onnx.stat().st_size]
+    detectors, sizes = [detector], [candidate.onnx.stat().st_size]
+    compared: list[tuple[str, Store, Version, ClassDetections]] = []
     if deployed:
-        model, number, manifest, sha256 = deployed.version
-        against = ComparedVersion(model=model, version=number, manifest_sha256=sha256)
-        if reason := incomparable_split(manifest, config, _has_parts(candidate)):
-            left_out.append(f"comparison of classes: {reason}")
-        else:
-            compared, not_compared = per_class(shown, _shown(deployed.detector, names, test, config), config.gate)
-            findings += compared
-            left_out += not_compared
         detectors.append(deployed.detector)
         sizes.append(deployed.size)
+        own = _shown(deployed.detector, names, test, config)
+        compared.append((DEPLOYED, deployed.store, deployed.version, own))
+    if champion := _champion(others, compared, names, test, entries, config, left_out, work):
+        compared.append(champion)
+    has_parts = config.split.mode != "hash" and any(entry.get("part") for entry in index.values())
+    for against, store, version, own in compared:
+        if (known := trained_on(store, version)) is not None:
+            unseen = _unseen(entries, known, near=config.split.near != "ignore")
+        elif reason := incomparable_split(version.manifest, config, has_parts):
+            left_out.append(f"comparison of classes with {against}: {reason}")
+            continue
+        else:
+            unseen = np.ones(len(test), np.bool_)
+        found, not_compared = per_class(shown, own, config.gate, unseen, against)
+        findings += found
+        left_out += not_compared
     times = milliseconds(detectors, test) if deployed or config.gate.max_ms is not None else []
     findings += budgets(times, sizes, config.gate)
+    models = {
+        against: ComparedVersion(model=version.model, version=version.number, manifest_sha256=version.sha256)
+        for against, _, version, _ in compared
+    }
     return Verdict(
         passed=all(each.passed for each in findings),
         findings=findings,
         left_out=left_out,
         onnx_sha256=sha256_of(candidate.onnx),
         pictures=len(test),
-        deployed=against,
+        deployed=models.get(DEPLOYED),
+        champion=models.get(CHAMPION),
         criteria=criteria_of(config.gate),
         deploy=config.gate.deploy,
     )
+
+
+def _champion(
+    others: Sequence[tuple[Store, Version]],
+    compared: Sequence[tuple[str, Store, Version, ClassDetections]],
+    names: list[str],
+    test: Sequence[Example],
+    entries: Sequence[dict[str, Any]],
+    config: Config,
+    left_out: list[str],
+    work: Path,
+) -> tuple[str, Store, Version, ClassDetections] | None:
+    """Return the version with the best mAP50 on the test part; None where it is the deployed one, or there is none.
+
+    Its detections are kept in `work` by model, test part, settings and the detector's code.
+    """
+    code = [file.read_text(encoding="utf-8") for file in sorted(Path(picture.__file__).parent.glob("*.py"))]
+    labels = [
+        [entry["sha256"], each.labelled.xyxy_px.tolist(), each.labelled.class_ids.tolist()]
+        for entry, each in zip(entries, test, strict=True)
+    ]
+    part = hashlib.sha256(json.dumps([names, labels, config.evaluate.model_dump(), code]).encode()).hexdigest()
+    best: tuple[float, tuple[str, Store, Version, ClassDetections]] | None = None
+    for store, version in others:
+        same = [own for _, _, other, own in compared if other.sha256 == version.sha256]
+        try:
+            own = same[0] if same else _kept(store, version, work / "gate" / part, names, test, config, work)
+        except (ObjectError, ModelError) as error:
+            left_out.append(f"champion: {version.model} {version.number} cannot be used: {error}")
+            continue
+        quality = map50(own.classes) or 0.0
+        if best is None or quality > best[0]:
+            best = quality, (CHAMPION, store, version, own)
+    if best is None or any(best[1][2].sha256 == version.sha256 for _, _, version, _ in compared):
+        return None
+    return best[1]
 
 
 def incomparable_split(manifest: Manifest, config: Config, has_parts: bool) -> str:
@@ -100,10 +175,15 @@ def incomparable_split(manifest: Manifest, config: Config, has_parts: bool) -> s
     return ""
 
 
-def _has_parts(candidate: Candidate) -> bool:
-    """Whether the split kept parts of the dataset's own."""
-    index = json.loads((candidate.folder / "dataset/index.json").read_text(encoding="utf-8"))
-    return candidate.config.split.mode != "hash" and any(entry.get("part") for entry in index)
+def _unseen(entries: Sequence[dict[str, Any]], known: Mapping[str, str], *, near: bool) -> NDArray[np.bool_]:
+    """Return (P,): whether a test picture, and if `near` every near-duplicate, is missing in `known`, sha256 → look."""
+    unseen = np.array([entry["sha256"] not in known for entry in entries], np.bool_)
+    places = [place for place, entry in enumerate(entries) if near and entry.get("look")]
+    looks = [entries[place]["look"] for place in places]
+    for pairs in near_duplicates([*looks, *filter(None, known.values())]):
+        across = pairs[(pairs < len(places)).sum(axis=1) == 1]  # a picture of test, and one of theirs
+        unseen[[places[place] for place in across.min(axis=1)]] = False
+    return unseen
 
 
 def milliseconds(detectors: Sequence[Detector], test: Sequence[Example]) -> list[float]:
@@ -131,6 +211,25 @@ def _shown(detector: Detector, names: list[str], test: Sequence[Example], config
     ranked = rank([example.labelled for example in test], known, len(names))
     classes = {name: each for name, each in zip(names, ranked, strict=True) if name in detector.classes}
     return ClassDetections(classes, [name for name in detector.classes if name not in names])
+
+
+def _kept(
+    store: Store, version: Version, folder: Path, names: list[str], test: Sequence[Example], config: Config, work: Path
+) -> ClassDetections:
+    """Return a version's detections from `folder`, or run it and keep them there."""
+    file = folder / f"{version.manifest.onnx_sha256}.json"
+    if not file.is_file():
+        remove_stale(folder)
+        shown = _shown(load_version(store, version, work).detector, names, test, config)
+        kept = {name: [column.tolist() for column in astuple(each)] for name, each in shown.classes.items()}
+        write_text(file, json.dumps([kept, shown.others]))
+    kept, others = json.loads(file.read_text(encoding="utf-8"))
+    types = (np.intp, np.bool_, np.int64)
+    classes = {
+        name: Ranked(*(np.array(column, kind) for column, kind in zip(columns, types, strict=True)))
+        for name, columns in kept.items()
+    }
+    return ClassDetections(classes, others)
 
 
 def _check_evaluation(found: float | None, candidate: Candidate) -> None:

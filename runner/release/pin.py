@@ -12,7 +12,7 @@ from runner.errors import ConfigError
 from runner.workspace import parse_assignments, write_text
 
 FOLDER = Path("gitops/serving/environments")
-DEV, STAGING = "dev", "staging"  # environments: the pipeline pins the first, and proposes the second
+DEV, STAGING, PROD = "dev", "staging", "prod"  # environments: the pipeline pins dev, proposes staging, never prod
 KEYS = ("MODEL_URI", "MODEL_SHA256", "MODEL_VERSION", "MODEL_COMMIT", "MODEL_MAP50")
 
 

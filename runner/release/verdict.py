@@ -21,7 +21,8 @@ def criteria_rows(verdict: Verdict) -> list[Row]:
 
 def verdict_text(verdict: Verdict, *, markdown: bool = False) -> str:
     """Return a table of the criteria, the parts not judged, and the outcome."""
-    against = f"against {verdict.deployed.model} {verdict.deployed.version}" if verdict.deployed else "alone"
+    compared = [f"{each.model} {each.version}" for each in (verdict.deployed, verdict.champion) if each]
+    against = f"against {' and the champion '.join(compared)}" if compared else "alone"
     title = f"The gate: this model {against}, on {verdict.pictures} test pictures"
     failed = ", ".join(each.criterion for each in verdict.failed)
     closing = [*(f"left out: {line}" for line in verdict.left_out), f"does not pass: {failed}" if failed else "passes"]

@@ -134,7 +134,7 @@ def publish(run: str) -> dict[str, str]:
     store = _take(run)
     config, _ = compose(Path.cwd())
     write_stage_files(config, ARTIFACTS / "config")
-    _dvc("pull", *(str(ARTIFACTS / name) for name in ("report", "model", "export", "evaluation")))
+    _dvc("pull", *(str(ARTIFACTS / name) for name in ("report", "split", "model", "export", "evaluation")))
     with releasing(Path.cwd()) as release:
         published = publish_release(store, release)
     print(published.as_text(), flush=True)

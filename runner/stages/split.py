@@ -39,7 +39,8 @@ class Family(NamedTuple):
 def split(dataset: Path, settings: SplitConfig, out: Path) -> str:
     """Write train.txt, val.txt and test.txt, each a list of `images/<name>`, and data.yaml; return a table of counts.
 
-    `dataset` is the output of `prepare`. DatasetError: a part would be empty, or `settings` do not fit the dataset.
+    Also trained.txt: a line of sha256 and look for each picture of train and val, sorted. `dataset` is the output of
+    `prepare`. DatasetError: a part would be empty, or `settings` do not fit the dataset.
     """
     index: list[Entry] = json.loads((dataset / "index.json").read_text(encoding="utf-8"))
     names = (dataset / "classes.txt").read_text(encoding="utf-8").splitlines()
@@ -57,6 +58,12 @@ def split(dataset: Path, settings: SplitConfig, out: Path) -> str:
     for part in PARTS:
         lines = (f"{image}\n" for image, own in zip(images, parts, strict=True) if own == part)
         write_text(out / f"{part}.txt", "".join(lines))
+    known = sorted(
+        f"{entry['sha256']} {entry.get('look') or ''}\n"
+        for entry, part in zip(index, parts, strict=True)
+        if part in ("train", "val")
+    )
+    write_text(out / "trained.txt", "".join(known))
     data = {**{part: f"{part}.txt" for part in PARTS}, "names": dict(enumerate(names))}
     write_text(out / "data.yaml", yaml.safe_dump(data, allow_unicode=True, sort_keys=False))
     return "\n".join([_table(index, parts, families, names, dataset), *_listed(left_out.values())])

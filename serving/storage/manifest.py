@@ -33,13 +33,13 @@ class Finding(_Part):
 
     criterion: str  # mAP50, AP50 of <class>, boxes of <class>, latency or size
     candidate: float | None = None  # of the judged model: 0 to 1, milliseconds or megabytes; None where there is none
-    deployed: float | None = None  # of the deployed model; None for a criterion without a comparison
+    deployed: float | None = None  # of the deployed model or the champion; None for a criterion without a comparison
     said: str  # the comparison in words
     passed: bool
 
 
 class ComparedVersion(_Part):
-    """Deployed version that the judged model was compared with."""
+    """Version that the judged model was compared with."""
 
     model: str
     version: int
@@ -55,6 +55,7 @@ class Verdict(_Part):
     onnx_sha256: str = ""  # digest of the judged model file
     pictures: int = 0  # number of test pictures
     deployed: ComparedVersion | None = None  # None where no model was deployed
+    champion: ComparedVersion | None = None  # None where it is the deployed one, or there is none
     criteria: dict[str, Any] = {}  # the section `gate` of the configuration, without `deploy`
     deploy: bool = False  # `gate.deploy`: whether a model that passes is proposed for staging
 

@@ -1,5 +1,6 @@
 """What a `dvc repro` leaves behind, made in a blink: a tiny model whose answers are known, measured for real."""
 
+import hashlib
 import json
 import shutil
 from contextlib import chdir
@@ -58,13 +59,18 @@ class Folders:
         if labels is not None:
             (self.root / f"dataset/labels/{name}.txt").write_text(labels)
         files = {"image": f"images/{name}.jpg", "source": f"images/{name}.png", "labels": f"labels/{name}.txt"}
-        self.index.append(files | {"width": 64, "height": 64, "sha256": ""})
+        sha256 = hashlib.sha256(name.encode()).hexdigest()
+        self.index.append(files | {"width": 64, "height": 64, "sha256": sha256, "part": None, "look": None})
         self.parts[part].append(f"images/{name}.jpg")
 
     def evaluate(self, settings: EvaluateConfig = SETTINGS, out: str = "evaluation") -> str:
         (self.root / "dataset/index.json").write_text(json.dumps(self.index))
         for part, images in self.parts.items():
             (self.root / f"split/{part}.txt").write_text("".join(f"{image}\n" for image in images))
+        known = (each for each in self.index if each["image"] not in self.parts["test"])
+        (self.root / "split/trained.txt").write_text(
+            "".join(f"{each['sha256']} {each['look'] or ''}\n" for each in known)
+        )
         raw, dataset, split = (self.root / name for name in ("raw", "dataset", "split"))
         (self.root / out).mkdir()
         return evaluate(self.onnx, raw, dataset, split, settings, self.root / out)

@@ -36,6 +36,12 @@ def rank(labelled: Sequence[Boxes], found: Sequence[Boxes], classes: int) -> lis
     return [Ranked(pictures[rows], right[rows], per_picture[:, number]) for number, rows in enumerate(of_class)]
 
 
+def only(ranked: Ranked, kept: NDArray[np.bool_]) -> Ranked:
+    """Return the found and labelled boxes of the pictures in `kept`, (P,)."""
+    rows = kept[ranked.pictures]
+    return Ranked((np.cumsum(kept) - 1)[ranked.pictures[rows]], ranked.right[rows], ranked.labelled[kept])
+
+
 def draw(pictures: int, times: int) -> Ids:
     """Return (times, pictures): how often each picture is in each draw, with replacement; always the same draws."""
     return np.random.default_rng(0).multinomial(pictures, np.full(pictures, 1 / pictures), size=times)

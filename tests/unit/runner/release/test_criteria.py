@@ -3,7 +3,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from runner.config.schema import GateConfig
+from runner.config.schema import ChampionConfig, GateConfig
 from runner.release.criteria import ClassDetections, absolute, budgets, map50, per_class
 from runner.stages.evaluate.resampling import Ranked
 
@@ -19,6 +19,7 @@ RULES = GateConfig(
     max_mb=None,
     resamples=500,
     confidence=0.95,
+    champion=ChampionConfig(since=1, reason=None),
     deploy=False,
 )
 
@@ -87,7 +88,7 @@ def test_a_class_must_not_lose_when_it_is_not_chance(
     before: float, after: float, pictures: int, allowed: float, passed: bool
 ) -> None:
     old, new = shown(kite=found(before, pictures)), shown(kite=found(after, pictures))
-    (finding,), left_out = per_class(new, old, rules(max_class_drop=allowed))
+    (finding,), left_out = per_class(new, old, rules(max_class_drop=allowed), np.ones(pictures, bool))
     assert (finding.criterion, finding.passed, left_out) == ("AP50 of kite", passed, [])
     assert f"{finding.candidate:.3f} ({pictures} boxes) after {finding.deployed:.3f}, at least " in finding.said
     assert f"({allowed:g} may be lost, " in finding.said
@@ -96,7 +97,7 @@ def test_a_class_must_not_lose_when_it_is_not_chance(
 def test_a_class_is_left_out_and_said_when_it_cannot_be_compared() -> None:
     old = shown("balloon", kite=found(0.9, 19), bird=found(0.9))
     new = shown(kite=found(0.0, 19), bird=found(0.9), drone=found(0.9))
-    findings, left_out = per_class(new, old, RULES)
+    findings, left_out = per_class(new, old, RULES, np.ones(100, bool))
     assert [each.criterion for each in findings] == ["AP50 of bird"]
     assert left_out == [
         "balloon: the deployed model knows this class, the dataset does not",

@@ -10,12 +10,16 @@ from unittest.mock import MagicMock
 import pytest
 
 from runner.errors import DatasetError, StageError, StoreError
+from runner.release.contents import TRAINED, releasing
 from runner.release.gate import gate
 from runner.release.promote import promote
+from runner.release.publish import publish
 from runner.release.verdict import verdict_text
 from runner.store import open_store
+from runner.store.published import read_version
 from serving.storage.manifest import Verdict
-from tests.support.trained import RIGHT, Trained, blind, seeing
+from tests.support.trained import ANSWERS, LEFT, RIGHT, Trained, blind, seeing
+from tests.unit.conftest import model
 
 
 @pytest.fixture
@@ -34,9 +38,14 @@ def deployed(trained: Trained) -> Trained:
     return trained
 
 
-def deploy(trained: Trained) -> None:
+def deploy(trained: Trained, *, as_before: bool = False) -> None:
+    """Let dev run the model; `as_before`: as a version that does not say what it was trained on."""
     trained.judge()
-    version, store = trained.publish().version, open_store(trained.folder)
+    store = open_store(trained.folder)
+    with releasing(trained.folder) as release:
+        if as_before:
+            del release.files[TRAINED]
+        version = publish(store, release).version
     promote(trained.folder, store, "dev", version, force=False, allow_local=True)
 
 
@@ -102,37 +111,123 @@ def test_classes_are_matched_by_name_when_their_order_differs_one_went_and_one_c
     (deployed.folder / "artifacts/dataset/classes.txt").write_text("helicopter\nkite\n")
     for file in (deployed.folder / "artifacts/dataset/labels").iterdir():
         file.write_text(f"0 {RIGHT}\n")
+    deployed.set(gate={"unjudged": ["kite"]})
     deployed.repro(seeing(names="{0: 'kite', 1: 'helicopter'}"))
     verdict = gate(deployed.folder)
     assert said(verdict) == {"mAP50": True, "AP50 of helicopter": True, "latency": True, "size": True}
-    assert [line.partition(":")[0] for line in verdict.left_out] == ["airplane", "kite"]
+    assert [line.partition(":")[0] for line in verdict.left_out] == ["kite", "airplane", "kite"]
+
+
+def swap_parts(trained: Trained, count: int = 4) -> None:
+    """Put pictures of val into test, and as many of test into val."""
+    parts = trained.folders.parts
+    parts["val"], parts["test"] = (
+        parts["test"][:count] + parts["val"][count:],
+        parts["val"][:count] + parts["test"][count:],
+    )
+
+
+def test_models_are_compared_on_pictures_that_neither_was_trained_on(deployed: Trained) -> None:
+    swap_parts(deployed, 1)
+    deployed.repro(blind())
+    (finding,) = (each for each in gate(deployed.folder).findings if each.criterion == "AP50 of helicopter")
+    assert (finding.candidate, finding.deployed, finding.passed) == (0.0, 1.0, False) and "(3 boxes)" in finding.said
+
+
+def test_near_duplicates_of_what_a_model_was_trained_on_are_left_out_of_a_comparison(trained: Trained) -> None:
+    for name in ("val1", "test1"):
+        (entry,) = (each for each in trained.folders.index if each["image"] == f"images/{name}.jpg")
+        entry["look"] = "0123456789abcdef" + "00ff" * 8
+    trained.repro()
+    deploy(trained)
+    for near, boxes in (("keep", 3), ("ignore", 4)):
+        trained.set(split={"near": near})
+        trained.repro()
+        found = {each.criterion: each.said for each in gate(trained.folder).findings}
+        assert f"({boxes} boxes" in found["AP50 of airplane"]
+
+
+def test_it_does_not_pass_when_too_few_pictures_are_left_to_compare(deployed: Trained) -> None:
+    swap_parts(deployed)
+    deployed.set(split={"seed": 1})
+    deployed.repro()
+    verdict = gate(deployed.folder)
+    failed = {f"boxes of {name} beside the deployed model" for name in ("airplane", "helicopter")}
+    assert {each.criterion for each in verdict.failed} == failed
+    assert "0 of 4 in test" in verdict.failed[0].said and "gate.unjudged" in verdict.failed[0].said
+    deployed.set(gate={"unjudged": ["airplane", "helicopter"]})
+    verdict = gate(deployed.folder)
+    assert verdict.passed and [line.partition(":")[0] for line in verdict.left_out] == ["airplane", "helicopter"]
 
 
 @pytest.mark.parametrize(
     ("params", "keys"),
     [({"split": {"seed": 1}}, "split.seed"), ({"split": {"group": "^[^_]+", "val": 0.2}}, "split.group, split.val")],
 )
-def test_classes_are_not_compared_when_the_pictures_were_dealt_anew(
-    deployed: Trained, params: dict[str, Any], keys: str
+def test_classes_are_not_compared_when_nobody_knows_what_the_deployed_model_was_trained_on(
+    trained: Trained, params: dict[str, Any], keys: str
 ) -> None:
-    deployed.set(**params)
-    deployed.repro(blind())
-    verdict = gate(deployed.folder)
+    """A version of before trained.txt: only an equal section `split` says that test was test then."""
+    deploy(trained, as_before=True)
+    assert "AP50 of airplane" in said(gate(trained.folder))
+    trained.set(**params)
+    trained.repro(blind())
+    verdict = gate(trained.folder)
     assert f"({keys})" in verdict.left_out[0]
     assert list(said(verdict)) == ["mAP50", "latency", "size"]
 
 
-def test_classes_are_not_compared_when_another_dataset_gives_the_parts(deployed: Trained) -> None:
-    for entry in deployed.folders.index:
+def test_classes_are_not_compared_when_another_dataset_gives_the_parts(trained: Trained) -> None:
+    for entry in trained.folders.index:
         entry["part"] = entry["image"].partition("/")[2].rstrip("0123456789.jpg")
-    deployed.repro(seeing(another="one"))
-    deploy(deployed)
-    assert "AP50 of airplane" in said(gate(deployed.folder))
-    deployed.set(dataset={"url": "store:datasets/birds/0123456789ab.zip", "sha256": "0123456789abcdef" * 4})
-    deployed.repro()
-    verdict = gate(deployed.folder)
+    trained.repro()
+    deploy(trained, as_before=True)
+    assert "AP50 of airplane" in said(gate(trained.folder))
+    trained.set(dataset={"url": "store:datasets/birds/0123456789ab.zip", "sha256": "0123456789abcdef" * 4})
+    trained.repro()
+    verdict = gate(trained.folder)
     (line,) = verdict.left_out
-    assert line.startswith("comparison of classes: ") and list(said(verdict)) == ["mAP50", "latency", "size"]
+    assert line.startswith("comparison of classes with the deployed model: ")
+    assert list(said(verdict)) == ["mAP50", "latency", "size"]
+
+
+def test_small_losses_do_not_add_up_when_each_is_within_the_margins(trained: Trained) -> None:
+    """Each version misses the darkest pictures, a twentieth more than the one before it."""
+    for number in range(100):
+        trained.folders.add("test", f"more{number}", f"0 {LEFT}\n1 {RIGHT}\n", brightness=number * 2)
+    verdicts = []
+    for number in range(5):
+        answers = ANSWERS.copy()
+        answers[5, 1] = -0.04 * number
+        trained.repro(model(answers, bright=(5, 1)))
+        verdicts.append(gate(trained.folder))
+        if not verdicts[-1].passed:
+            break
+        deploy(trained)
+    assert len(verdicts) in (3, 4)
+    assert [each.criterion for each in verdicts[-1].failed] == ["AP50 of helicopter beside the champion"]
+    champion, deployed = verdicts[-1].champion, verdicts[-1].deployed
+    assert champion and deployed and (champion.version, deployed.version) == (1, len(verdicts) - 1)
+    assert f"against flyingthings {deployed.version} and the champion flyingthings 1" in verdict_text(verdicts[-1])
+    trained.set(gate={"champion": {"since": 2, "reason": "the camera is another one"}})
+    verdict = gate(trained.folder)
+    assert verdict.passed and (verdict.champion is None or verdict.champion.version == 2)
+    assert verdict.left_out[0].endswith("the camera is another one")
+
+
+def test_the_champion_is_what_a_person_promoted_when_there_is_one(trained: Trained) -> None:
+    trained.set(gate={"min_map50": 0.1})
+    trained.repro(blind())
+    deploy(trained)
+    blind_one = read_version(open_store(trained.folder), "flyingthings", 1)
+    for onnx in (seeing(), seeing(another="one")):
+        trained.repro(onnx)
+        deploy(trained)
+    assert gate(trained.folder).champion is None  # the best is deployed
+    (trained.folder / "gitops/serving/environments/prod").mkdir()
+    promote(trained.folder, open_store(trained.folder), "prod", blind_one, force=False, allow_local=True)
+    verdict = gate(trained.folder)
+    assert verdict.champion is not None and verdict.champion.version == 1 and verdict.passed
 
 
 MANIFEST = json.dumps({"name": "flyingthings", "version": 1, "onnx_sha256": "0" * 64, "classes": ["biplane"]})
@@ -165,7 +260,7 @@ def test_only_its_own_quality_counts_when_the_deployed_model_is_gone(
     path.unlink() if content is None else path.write_text(content)
     verdict = gate(deployed.folder)
     assert (list(said(verdict)), verdict.deployed) == (["mAP50"], None)
-    (line,) = verdict.left_out
+    (line,) = (each for each in verdict.left_out if not each.startswith("champion: "))
     assert re.match(f"comparison with the deployed model: dev is pinned to .*/manifest.json, .*{reason}", line)
 
 

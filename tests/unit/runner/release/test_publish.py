@@ -26,7 +26,7 @@ def test_everything_is_there_and_the_manifest_names_it_when_published(trained: T
     assert (done.is_new, done.is_latest, done.version.number) == (True, True, 1)
     objects = read_tree(trained.folder / "store")
     run = {"config.yaml", "params.yaml", "dvc.lock", "report.json", "metrics.json", "results.csv", "best.pt"}
-    run |= {"verdict.json", "README.md", "claim.json"}
+    run |= {"trained.txt", "verdict.json", "README.md", "claim.json"}
     expected = {f"runs/flyingthings/1/{name}" for name in run}
     expected |= {f"models/flyingthings/{name}" for name in ("1/model.onnx", "1/manifest.json", "latest.json")}
     assert set(objects) == expected
