@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from runner.cluster import cli as cluster
+from runner.dataset import cli as dataset
 from runner.errors import RunnerError
 from runner.label_studio import cli as label_studio
 from runner.release import cli as release
@@ -23,7 +24,7 @@ STAGES = {
     "export": "export model.onnx and compare it with the weights",
     "evaluate": "evaluate model.onnx with the server's detector",
 }
-COMMANDS = (release, store, label_studio, cluster, retrain)  # their modules add them
+COMMANDS = (dataset, release, store, label_studio, cluster, retrain)  # their modules add them
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -66,13 +67,6 @@ def _parser() -> argparse.ArgumentParser:
     summary = commands.add_parser("summary", help="what went in, what came out, how long each stage took")
     summary.add_argument("--markdown", action="store_true", help="as Markdown")
     commands.add_parser("doctor", help="explain a broken set-up, line by line with the remedy")
-    dataset = commands.add_parser("dataset", help="`dataset add X`: put a dataset's version into the store")
-    add = dataset.add_subparsers(dest="action", required=True).add_parser("add", help="check, pack and store a dataset")
-    add.add_argument("source", help="a zip, tar, folder or s3://bucket/prefix/: YOLO in any layout, COCO or Pascal VOC")
-    add.add_argument("--name", help="folder of its versions in the store (default: from the file's name)")
-    weights = commands.add_parser("weights", help="`weights add FILE.pt`: put pretrained weights into the store")
-    add = weights.add_subparsers(dest="action", required=True).add_parser("add", help="store a .pt file")
-    add.add_argument("file", type=Path, help="such as yolo11n.pt")
     for own in commands.choices.values():
         own.set_defaults(run=_run)
     for module in COMMANDS:
@@ -95,15 +89,6 @@ def _run(given: argparse.Namespace) -> int:
         from runner.pipeline.summary import summarize
 
         print(summarize(project, markdown=given.markdown))
-    elif given.command == "dataset":
-        from runner.config.compose import compose_before_dataset
-        from runner.dataset.versions import add_dataset
-
-        print(add_dataset(given.source, project=project, name=given.name, composed=compose_before_dataset(project)))
-    elif given.command == "weights":
-        from runner.dataset.weights import add_weights
-
-        print(add_weights(given.file, project=project))
     else:
         from runner.cluster.checks import check_cluster
         from runner.pipeline.doctor import examine

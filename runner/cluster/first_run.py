@@ -56,7 +56,7 @@ def first_run(
         wait_for(path, description, say, patience_s=patience_s, pause_s=pause_s)
     if dataset is not None:
         from runner.config.compose import compose_before_dataset
-        from runner.dataset.versions import add_dataset
+        from runner.dataset.add import add_dataset
 
         with opened(values, "store") as store:
             say(add_dataset(dataset, project=project, store=store, composed=compose_before_dataset(project)))

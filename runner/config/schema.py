@@ -78,11 +78,11 @@ class DatasetConfig(Section):
     url: Annotated[
         str,
         _like(
-            r"sample|store:datasets/[a-z0-9][a-z0-9._-]*/[0-9a-f]{12}\.zip",
-            "sample, or store:datasets/<name>/<sha12>.zip as `python -m runner dataset add` writes it",
+            r"sample|store:datasets/[a-z0-9][a-z0-9._-]*/[0-9a-f]{12}\.(jsonl|zip)",
+            "sample, or store:datasets/<name>/<sha12>.jsonl as `python -m runner dataset add` writes it",
         ),
-    ] = Field(description="[-] sample | store:datasets/<name>/<sha12>.zip")
-    sha256: Sha256 | None = Field(description="[hex] SHA-256 of the zip")
+    ] = Field(description="[-] sample | store:datasets/<name>/<sha12>.jsonl")
+    sha256: Sha256 | None = Field(description="[hex] SHA-256 of the version's index")
     classes: Annotated[list[str], AfterValidator(_class_names)] = Field(description="[names] class names in id order")
     sample: SampleConfig
 
@@ -99,7 +99,6 @@ class PrepareConfig(Section):
     max_width: int | None = Field(ge=32, le=65_500, description="[px] width to which wider pictures are shrunk")
     jpeg_quality: int = Field(ge=50, le=100, description="[1-100] JPEG quality of pictures that are encoded anew")
     max_pixels: int = Field(ge=1_000_000, description="[pixels] maximum size of a picture")
-    exif_boxes: Literal["stored", "seen"] = Field(description="[frame] stored | seen")
     max_rejected: Share = Field(description="[0-1] maximum fraction of pictures and of labels left out")
     max_clipped: Share = Field(description="[0-1] maximum fraction of boxes that leave the picture")
     duplicates: Literal["refuse", "labelled"] = Field(description="[-] refuse | labelled")

@@ -1,36 +1,62 @@
-"""Summary of a dataset: counts, and the pictures and labels that `prepare` will leave out or repair."""
+"""Check of a dataset as found on disk: its rows for the index, counts, and what is left out or repaired."""
 
 import warnings
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
+from typing import Literal, NamedTuple
 
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
 from runner.config.schema import PARTS, Config, PrepareConfig
+from runner.dataset.index import PictureRow, label_text
+from runner.dataset.labels import turn_boxes
 from runner.dataset.layouts import Layout, read_labels
 from runner.dataset.names import shown
 from runner.errors import DatasetError
 from runner.tables import Row, Table
+from runner.workspace import sha256_of
+from serving.vision.picture import orientation_of
 
 SHOWN = 10  # [lines] of each list that are printed
 SMALL_PX = 16  # side of a box: two cells of the detectors' finest grid
 LARGEST_PX = 1280  # [px] model.imgsz that is advised
+Frame = Literal["seen", "stored"]  # of boxes: the picture as viewers show it, or as the file has it, before EXIF's turn
+_BATCH = 1000  # [pictures] waiting for a thread
+
+
+class PictureFacts(NamedTuple):
+    """Properties of a picture file, from its bytes and its header."""
+
+    sha256: str
+    size_bytes: int
+    width: int | None  # pixels, as a viewer shows it; None: unreadable
+    height: int | None
+    turn: int  # EXIF orientation, 1 to 8; 1: not turned, or unreadable
+    doubt: str | None  # why `prepare` will leave it out, as far as the header says
 
 
 @dataclass(frozen=True)
 class Check:
-    """Counts and findings of a dataset."""
+    """Rows, counts and findings of a dataset."""
 
+    rows: list[PictureRow]  # of the pictures that stay
+    files: dict[str, Path]  # digest → file of each of these pictures
     boxes: list[int]  # of each class, by id
     pictures: list[int]  # with a box of each class, by id
     backgrounds: int  # pictures without a box
     unlabelled: int  # backgrounds without a label file
     parts: dict[str, int]  # pictures of each part; empty where there are none
-    doubtful: list[str]  # `file: reason` for each unreadable picture and each wrong label line
+    frame: Frame  # of the boxes on disk; those of the rows are as seen
+    turned: int  # pictures with boxes that EXIF turns
+    wrong: list[str]  # `file:line: reason` for each label line left out
+    emptied: list[str]  # `file: reason` for each picture left out because all its label lines are
+    doubtful: list[str]  # `file: reason` for each unreadable picture, which `prepare` will leave out
     repaired: list[str]  # `file:line: change` for each label line that was changed when read
     unusable: int  # pictures that cannot be opened, or none of whose label lines can be used
     lines: int  # label lines, good and bad, and those of label files without a picture
@@ -39,54 +65,66 @@ class Check:
     side: float  # median of the boxes' sides, the square root of their area, as a fraction of the picture's long side
 
 
-def check_dataset(layout: Layout, folder: Path) -> Check:
-    """Parse every label file and open every picture without decoding its pixels; DatasetError if there is no valid box.
+def check_dataset(layout: Layout, folder: Path, frame: Frame = "seen") -> Check:
+    """Parse every label file, read every picture without decoding it; DatasetError if there is no valid box.
 
-    File names in the findings are relative to `folder`.
+    `frame` is that of the boxes on disk. File names in the findings are relative to `folder`.
     """
+    rows: list[PictureRow] = []
+    files: dict[str, Path] = {}
     boxes: Counter[int] = Counter()
     pictures: Counter[int] = Counter()
-    backgrounds = 0
+    turned = clipped = 0
+    wrong: list[str] = []
+    emptied: list[str] = []
+    sides = [np.zeros(0)]
     doubtful: list[str] = []
     repaired: list[str] = []
-    unusable = clipped = 0
-    bad_lines = sum(layout.lost.values())
-    sides = [np.zeros(0)]
-    for picture in tqdm(layout.pictures, desc="checking", unit="pictures", disable=None, leave=False):
-        size, reason = _size_or_doubt(picture.image)
-        ids: list[int] = []
-        if picture.label:
-            where = _path(picture.label, folder)
-            labels = read_labels(layout, picture, where)
-            ids = labels.class_ids.tolist()
-            doubtful += labels.problems
-            bad_lines += len(labels.problems)
-            clipped += labels.clipped
-            repaired += labels.notes
-            reason = reason or labels.unusable
-            sides.append(np.sqrt(labels.boxes_xywhn[:, 2:].prod(axis=1) * min(size) / max(size)))
-        if reason:
-            doubtful.append(f"{_path(picture.image, folder)}: {reason}")
-            unusable += 1
-        boxes.update(ids)
-        pictures.update(set(ids))
-        backgrounds += not ids and not reason
+    for picture, facts in zip(layout.pictures, read_facts([each.image for each in layout.pictures]), strict=True):
+        labels = read_labels(layout, picture, _path(picture.label, folder) if picture.label else "")
+        wrong += labels.problems
+        if labels.unusable:
+            emptied.append(f"{_path(picture.image, folder)}: {labels.unusable}")
+            continue
+        repaired += labels.notes
+        clipped += labels.clipped
+        if facts.doubt:
+            doubtful.append(f"{_path(picture.image, folder)}: {facts.doubt}")
+        if facts.turn > 1 and len(labels.class_ids):
+            turned += 1
+            if frame == "stored":
+                labels = replace(labels, boxes_xywhn=turn_boxes(labels.boxes_xywhn, facts.turn))
+        width, height = facts.width or 1, facts.height or 1
+        squared = labels.boxes_xywhn[:, 2:].prod(axis=1) * min(width, height) / max(width, height)
+        sides.append(np.sqrt(squared))
+        boxes.update(labels.class_ids.tolist())
+        pictures.update(set(labels.class_ids.tolist()))
+        files[facts.sha256] = picture.image
+        rows.append(make_row(picture.name, facts, picture.part, label_text(labels)))
     if not boxes:
+        reasons = wrong + doubtful
         raise DatasetError(
             f"no labels: not one of the {len(layout.pictures)} pictures has a good box, expected `class x y w h` lines "
-            f"({doubtful[0] if doubtful else 'every label file is empty'})"
+            f"({reasons[0] if reasons else 'every label file is empty'})"
         )
+    bad_lines = len(wrong) + sum(layout.lost.values())
     everyone = range(len(layout.classes))
-    parts = Counter(picture.part for picture in layout.pictures)
+    parts = Counter(row.part for row in rows)
     return Check(
+        rows=rows,
+        files=files,
         boxes=[boxes[class_id] for class_id in everyone],
         pictures=[pictures[class_id] for class_id in everyone],
-        backgrounds=backgrounds,
+        backgrounds=sum(not row.labels for row in rows),
         unlabelled=sum(picture.label is None for picture in layout.pictures),
         parts={part: parts[part] for part in PARTS if parts[part]},
+        frame=frame,
+        turned=turned,
+        wrong=wrong,
+        emptied=emptied,
         doubtful=doubtful,
         repaired=repaired,
-        unusable=unusable,
+        unusable=len(emptied) + len(doubtful),
         lines=boxes.total() + bad_lines,
         bad_lines=bad_lines,
         clipped=clipped,
@@ -138,6 +176,11 @@ def advice(check: Check, config: Config, hidden: Sequence[tuple[str, object, obj
     return [f"{line}{whose}{larger} would make it {check.side * larger:.0f} px, {cost}"]
 
 
+def make_row(name: str, facts: PictureFacts, part: str | None, labels: str) -> PictureRow:
+    """Return the row of a picture with these label lines."""
+    return PictureRow(facts.sha256, name, facts.size_bytes, facts.width, facts.height, part, labels)
+
+
 def describe(layout: Layout, check: Check, name: str, limit: int | None = SHOWN) -> str:
     """Return a table of counts and the first `limit` lines of each list of findings (None: all)."""
     rows: list[Row] = [("class", "boxes", "pictures")]
@@ -148,16 +191,27 @@ def describe(layout: Layout, check: Check, name: str, limit: int | None = SHOWN)
     parts = ", ".join(f"{part} {count:,}" for part, count in check.parts.items())
     return "\n".join(
         [
-            Table(f"{name}: {len(layout.pictures):,} pictures, {sum(check.boxes):,} boxes", rows).as_text(),
+            Table(f"{name}: {len(check.rows):,} pictures, {sum(check.boxes):,} boxes", rows).as_text(),
             *([f"pictures without a label file: {check.unlabelled:,}"] if check.unlabelled else []),
             *([f"parts: {parts}; `split` keeps them (split.mode: auto)"] if parts else []),
+            *([_about_turned(check)] if check.turned else []),
             *listed("labels without a picture, left out", list(layout.lost), limit),
-            *listed("left out", layout.ignored, limit),
+            *listed("left out", layout.ignored + check.emptied, limit),
             *listed("read otherwise than written", layout.notes, limit),
+            *listed("label lines left out", check.wrong, limit),
+            *listed("label lines repaired", check.repaired, limit),
             *listed("prepare will leave out", check.doubtful, limit),
-            *listed("prepare will repair", check.repaired, limit),
         ]
     )
+
+
+def _about_turned(check: Check) -> str:
+    read = {
+        "seen": "their boxes are read as of the picture that viewers show (as Label Studio, CVAT and Ultralytics write "
+        "them); --exif-boxes stored reads them as of the file's pixels",
+        "stored": "their boxes are read as of the file's pixels, and turned",
+    }
+    return f"pictures with boxes that EXIF turns: {check.turned:,}; {read[check.frame]}"
 
 
 def listed(title: str, findings: list[str], limit: int | None = SHOWN) -> list[str]:
@@ -169,22 +223,31 @@ def listed(title: str, findings: list[str], limit: int | None = SHOWN) -> list[s
     return [f"{title} ({len(findings):,}):", *(f"  {finding}" for finding in findings[:limit]), *tail]
 
 
-def _size_or_doubt(picture: Path) -> tuple[tuple[int, int], str | None]:
-    """Return width and height in pixels, 1 x 1 where unknown, and why a file is not a picture."""
-    unknown = (1, 1)
-    if not picture.stat().st_size:
-        return unknown, "empty, expected a picture"
+def read_facts(pictures: Sequence[Path]) -> Iterator[PictureFacts]:
+    """Yield the properties of picture files in their order; no pixels are decoded."""
+    with warnings.catch_warnings(), ThreadPoolExecutor() as pool:
+        warnings.simplefilter("ignore")  # about large pictures or odd metadata
+        starts = range(0, len(pictures), _BATCH)
+        facts = chain.from_iterable(pool.map(_read_facts, pictures[start : start + _BATCH]) for start in starts)
+        yield from tqdm(facts, total=len(pictures), desc="checking", unit="pictures", disable=None, leave=False)
+
+
+def _read_facts(picture: Path) -> PictureFacts:
+    sha256, size = sha256_of(picture), picture.stat().st_size
+    if not size:
+        return PictureFacts(sha256, size, None, None, 1, "empty, expected a picture")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about large pictures or odd metadata
-            with Image.open(picture) as image:
-                return image.size, None
+        with Image.open(picture) as image:
+            turn = orientation_of(image)
+            # Pillow turns a TIFF while loading, and its size is of the turned picture.
+            width, height = image.size[::-1] if turn > 4 and image.format != "TIFF" else image.size
+            return PictureFacts(sha256, size, width, height, turn, None)
     except PermissionError:
         raise
-    except Image.DecompressionBombError:  # `prepare` judges the size
-        return unknown, None
+    except Image.DecompressionBombError:
+        return PictureFacts(sha256, size, None, None, 1, None)  # `prepare` checks the size
     except Exception:  # noqa: BLE001 - Pillow's errors on damaged bytes have no common base
-        return unknown, "cannot be opened, expected a picture"
+        return PictureFacts(sha256, size, None, None, 1, "cannot be opened, expected a picture")
 
 
 def _path(file: Path, folder: Path) -> str:

@@ -1,19 +1,14 @@
 """Download of s3:// URIs: one object, or all objects under a prefix in parallel."""
 
-import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-
-from tqdm import tqdm
 
 from runner.dataset.archive import MAX_BYTES, MAX_FILES, check_names
 from runner.errors import DatasetError
 from runner.store import is_bucket
 from runner.store.bucket import Bucket
 from runner.store.sink import Sink
-from serving.storage.endpoint import CONNECTIONS, endpoint_of_environment
-
-_AT_ONCE = min(16, CONNECTIONS)
+from runner.store.transfer import transfer
+from serving.storage.endpoint import endpoint_of_environment
 
 
 def fetch_uri(uri: str, folder: Path) -> Path:
@@ -42,20 +37,10 @@ def fetch_uri(uri: str, folder: Path) -> Path:
     check_names(list(names.values()), uri)
     for parent in {(folder / inner).parent for inner in names.values()}:
         parent.mkdir(parents=True, exist_ok=True)
-    with (
-        tqdm(total=total, unit="B", unit_scale=True, desc=uri, disable=not sys.stderr.isatty()) as bar,
-        ThreadPoolExecutor(_AT_ONCE) as pool,
-    ):
 
-        def fetch(key: str) -> int:
-            with (folder / names[key]).open("w+b") as file:
-                bucket.download(key, objects[key], Sink(file))
-            return objects[key].size
+    def fetch(key: str) -> None:
+        with (folder / names[key]).open("w+b") as file:
+            bucket.download(key, objects[key], Sink(file))
 
-        try:
-            for size in pool.map(fetch, objects):
-                bar.update(size)
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    transfer(fetch, {key: found.size for key, found in objects.items()}, uri)
     return folder / names[key] if single else folder

@@ -1,179 +1,168 @@
-"""Dataset versions in the store: `dataset add` writes one, the stage `fetch` unpacks it.
+"""Dataset versions in the store: an index that params.yaml names by its digest, and pictures by theirs.
 
-A version is a zip whose name and digest depend only on its content, so params.yaml names exact bytes. Its files have
-one layout, whatever the source looked like:
+datasets/<name>/pictures/<sha256>      pictures and other files, byte for byte, each once for all versions
+datasets/<name>/<sha256[:12]>.jsonl    the index of a version (`runner.dataset.index`), written last
+datasets/<name>/<sha256[:12]>.json     its record: time, maker, and the version before
+
+Label Studio's tasks have pictures there too, <sha256>.<suffix>, which a version uses. A zip in the place of the index,
+of an earlier version of this code or uploaded by hand, stays readable. On disk, a version has one layout:
 
 classes.txt  notes.json                the class names in id order, as lines and as Label Studio's categories
-images/<name>  labels/<stem>.txt       pictures and label files, byte for byte; no label file: background
-train.txt  val.txt  test.txt           one `images/<name>` per line, where the source has parts
+images/<name>  labels/<stem>.txt       pictures, and label files of those that have boxes
+train.txt  val.txt  test.txt           one `images/<name>` per line, where the dataset has parts
 LICENSE… SOURCE… README…               unchanged
 """
 
 import json
 import re
-import tempfile
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
+from posixpath import basename, dirname
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from filelock import FileLock
 
 from runner.config.edit import Key, get_param, set_params
-from runner.config.schema import PARTS, Composed
-from runner.dataset.archive import unpack, write_zip
-from runner.dataset.check import SHOWN, advice, check_dataset, describe, listed, refusals
+from runner.config.schema import PARTS
+from runner.dataset.archive import unpack
+from runner.dataset.check import Check, Frame, check_dataset, listed
 from runner.dataset.classes import format_notes
+from runner.dataset.index import Index, format_index, parse_index
 from runner.dataset.layouts import Layout, label_content, read_layout
 from runner.dataset.names import shown
-from runner.errors import DatasetError, StoreError
-from runner.store import SCHEME, Store, key_of_url, open_store
-from runner.workspace import PARAMS, link, scratch, sha256_of, work_folder, write_text
+from runner.errors import DatasetError, ObjectError, StoreError
+from runner.store import SCHEME, Store, key_of_url
+from runner.store.transfer import transfer
+from runner.workspace import PARAMS, link, sha256_of
 
 File = tuple[str, Path | bytes]  # name with `/`, and the content or the file that has it
-_NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
-_MAX_NAME = 60  # [letters]
-
-
-def add_dataset(
-    source: str | Path,
-    *,
-    project: Path,
-    name: str | None = None,
-    store: Store | None = None,
-    record: Mapping[str, Any] | None = None,
-    composed: Composed | None = None,
-) -> str:
-    """Check a dataset, store it as a version, and set it in params.yaml; return a text to print.
-
-    The same dataset, as zip or folder, from any machine, gives the same version; adding it again changes nothing. Nor
-    does a DatasetError, for a source that is unsafe, not a dataset, or beyond the limits of `prepare` in
-    `composed`, the project's configuration (None: there are no limits, and no advice).
-
-    The source is a zip or a folder in one of the layouts that `runner.dataset.layouts` knows; also s3://bucket/key of a
-    zip, or s3://bucket/prefix/ of a folder's files, on the endpoint of the environment. `name` is the folder of its
-    versions (None: from the source's name) in the store (None: of STORE_URI). `record` is the origin of a new version,
-    stored beside it as <sha12>.json.
-    """
-    is_remote = str(source).startswith("s3://")
-    path = Path(source).expanduser()
-    name = _checked_name(name, path)
-    get_param(project / PARAMS, ("dataset", "url"))  # fails before the work, not after it
-    store = store or open_store(project)
-    if not is_remote and not path.exists():
-        raise DatasetError(f"{source}: there is no such file or folder, expected a zip or a folder with a dataset")
-    with scratch("dataset-add-", project) as work:
-        if is_remote:
-            from runner.dataset.prefix import fetch_uri  # importing the client takes 0.3 s
-
-            path = fetch_uri(str(source), work / "fetched")
-        folder = path if path.is_dir() else work / "files"
-        if folder != path:
-            unpack(path, folder)
-        layout = _read(folder, str(source) if is_remote else path.name or str(path))
-        check = check_dataset(layout, folder)
-        lines = [describe(layout, check, name)]
-        if max(map(len, (layout.ignored, layout.lost, layout.notes, check.doubtful, check.repaired))) > SHOWN:
-            findings = work_folder(project) / f"dataset-add-{name}.txt"
-            write_text(findings, describe(layout, check, name, limit=None) + "\n")
-            lines.append(f"complete lists: {findings}")
-        if composed and (reasons := refusals(layout, check, composed[0].prepare)):
-            raise DatasetError(
-                "\n".join([f"{source}: not added", *lines, *reasons])
-                + "\ncorrect the dataset, or change the limits in params.yaml"
-            )
-        version = work / "version.zip"
-        write_zip(_files_of(layout), version)
-        sha256 = sha256_of(version)
-        key = f"datasets/{name}/{sha256[:12]}.zip"
-        is_new = store.put_file(key, version, sha256)
-    if record is not None:
-        store.create(record_key(key), json.dumps(record, indent=1, ensure_ascii=False).encode())
-    lines.append(f"{'stored as' if is_new else 'in the store already:'} {SCHEME}{key} (store: {store.uri})")
-    lines.append(_name_version(project / PARAMS, name, f"{SCHEME}{key}", sha256))
-    if composed:
-        lines += advice(check, *composed)
-        if get_param(project / PARAMS, ("model", "name")) is None and name != (model := composed[0].model.name):
-            lines.append(f"{PARAMS}: model.name is empty, so models are published as {model}; set it, as to {name}")
-    return "\n".join(lines)
 
 
 def record_key(key: str) -> str:
-    """Return the key of a version's record of origin; only versions from Label Studio have one."""
-    return key.removesuffix(".zip") + ".json"
+    """Return the key of the record of a version; zips that a person added have none."""
+    return re.sub(r"\.(jsonl|zip)$", ".json", key)
+
+
+def store_version(
+    store: Store, name: str, index: Index, files: Mapping[str, Path], record: Mapping[str, Any], *, work: Path
+) -> tuple[str, str, str]:
+    """Store the pictures that the store lacks, then the index; return its URL, its sha256 and a line to print.
+
+    `files` has the file of each new picture by its digest. A killed call leaves no version. `record` has `made_by`,
+    `previous` (sha256 of the version before, or None) and more; an existing one stays. ObjectError: a picture is
+    neither in the store nor in `files`.
+    """
+    content = format_index(index)
+    with TemporaryDirectory(dir=_made(work)) as folder:
+        version = Path(folder, "index")
+        version.write_bytes(content)
+        sha256 = sha256_of(version)
+        key = f"datasets/{name}/{sha256[:12]}.jsonl"
+        stored = _stored_pictures(store, name)
+        lacking = {digest: size for digest, size in index.sizes.items() if digest not in stored}
+        if gone := [digest for digest in lacking if digest not in files]:
+            raise _lacks(store, name, gone)
+
+        def put(digest: str) -> None:
+            if sha256_of(files[digest]) != digest:
+                raise DatasetError(f"{files[digest]}: changed while it was added; add the dataset again")
+            store.put_file(f"datasets/{name}/pictures/{digest}", files[digest], digest)
+
+        transfer(put, lacking, f"{SCHEME}datasets/{name}")
+        made = {"time": datetime.now(UTC).isoformat(timespec="seconds"), **record}
+        if made["previous"] == sha256:  # the version that params.yaml names, now in another store
+            made["previous"] = None
+        store.create(record_key(key), json.dumps(made, indent=1, ensure_ascii=False).encode())
+        is_new = store.put_file(key, version, sha256)
+    url = f"{SCHEME}{key}"
+    if not is_new:
+        return url, sha256, f"in the store already: {url} (store: {store.uri})"
+    sent = f"{len(lacking):,} files, {sum(lacking.values()) + len(content):,} bytes sent"
+    return url, sha256, f"stored as {url} (store: {store.uri}): {sent}"
+
+
+def open_version(
+    url: str, sha256: str | None, store: Store, folder: Path, *, work: Path
+) -> tuple[Index, dict[str, Path]]:
+    """Return the index of a version, and the files of its pictures by digest; without files where the store has them.
+
+    A zip is unpacked into `folder`, which is new; DatasetError where the frame of its boxes matters, and is unknown.
+    """
+    key = _checked_key(url, sha256)
+    if not key.endswith(".zip"):
+        return _read_index(key, str(sha256), store, work), {}
+    return index_of(*unpack_zip(key, str(sha256), store, folder, work=work, frame=None))
+
+
+def find_version(store: Store, name: str, text: str) -> tuple[str, str]:
+    """Return URL and sha256 of a version: its store: URL, or the 12 digits in it for a version of dataset `name`.
+
+    StoreError: there is none.
+    """
+    wanted = key_of_url(text) if text.startswith(SCHEME) else f"datasets/{name}/{text}."
+    keys = [key for key in store.list(wanted) if key.endswith((".jsonl", ".zip"))]
+    if len(keys) != 1:
+        raise StoreError(
+            f"{store.uri}: {text} is no version, expected store:datasets/{name}/<sha12>.jsonl or its 12 digits"
+        )
+    return f"{SCHEME}{keys[0]}", store.digest(keys[0])
+
+
+def index_of(layout: Layout, check: Check) -> tuple[Index, dict[str, Path]]:
+    """Return the index of a checked dataset on disk, and the files of its objects by digest."""
+    about = {name: (sha256_of(path), path.stat().st_size) for name, path in layout.about.items()}
+    files = check.files | {about[name][0]: path for name, path in layout.about.items()}
+    return Index(layout.classes, about, check.rows), files
 
 
 def fetch_dataset(url: str, sha256: str | None, store: Store, out: Path, *, work: Path) -> str:
-    """Unpack a version from the store; a zip that was uploaded by hand is converted to the same layout.
+    """Write a version's files into `out`, new or empty, all at once; return the findings in a zip, to print.
 
-    `url` is store:datasets/<name>/<sha12>.zip, `sha256` the zip's hex digest. `out`, new or empty, gets the files that
-    the module lists, all at once. A killed download resumes in `work`. Returns the files left out or renamed, to print;
-    empty for a version that `dataset add` wrote.
+    `url` is store:datasets/<name>/<sha12>.jsonl, or .zip, `sha256` its hex digest. Pictures are kept in `work`, and
+    only those that it lacks are fetched; a killed download resumes.
     """
-    key = key_of_url(url)
-    if sha256 is None:
-        raise StoreError(f"{PARAMS}: dataset.sha256 is empty, expected the digest of {url}; `sha256sum` prints it")
+    key = _checked_key(url, sha256)
     out.parent.mkdir(parents=True, exist_ok=True)
-    packed = work / "datasets" / f"{sha256[:12]}.zip"
-    packed.parent.mkdir(parents=True, exist_ok=True)
-    with (
-        FileLock(packed.with_suffix(".lock")),
-        tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as beside,
-    ):
-        store.fetch(key, packed, sha256)
-        try:
-            unpack(packed, Path(beside, "files"))
-        finally:
-            packed.unlink()
-        layout = _read(Path(beside, "files"), url)
+    with TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as beside:
         built = Path(beside, "built")
-        write_files(_files_of(layout), built)
-        built.replace(out)
-    return "\n".join(
-        [*listed("left out", [*layout.lost, *layout.ignored]), *listed("read otherwise than written", layout.notes)]
-    )
-
-
-def _name_version(params: Path, name: str, url: str, sha256: str) -> str:
-    """Set the version in params.yaml; the preset `sample` is replaced by `store`."""
-    values: dict[Key, str] = {("dataset", "name"): name, ("dataset", "url"): url, ("dataset", "sha256"): sha256}
-    if get_param(params, ("presets", "dataset")) == "sample":
-        values["presets", "dataset"] = "store"
-    if set_params(params, values):
-        return f"{PARAMS} now names this version; `dvc repro` trains on it"
-    return f"{PARAMS} names this version already: nothing changed"
-
-
-def _read(folder: Path, where: str) -> Layout:
-    try:
-        return read_layout(folder)
-    except DatasetError as error:
-        raise DatasetError(f"{shown(where)}: {error}") from error
-
-
-def _checked_name(name: str | None, source: Path) -> str:
-    """Return the dataset name: the given one, else one derived from the source's name."""
-    if name is not None:
-        if not _NAME.fullmatch(name) or len(name) > _MAX_NAME:
-            raise DatasetError(
-                f"--name {name!r}: expected at most {_MAX_NAME} of a-z, 0-9 and -, such as {slug(name) or 'planes'}"
+        findings: list[str] = []
+        if key.endswith(".zip"):
+            layout, _ = unpack_zip(key, str(sha256), store, Path(beside, "files"), work=work, frame=None)
+            # The label files as they are: what is wrong with them counts in the gate of `prepare`.
+            pictures = [(each.name, each.image, label_content(layout, each), each.part) for each in layout.pictures]
+            write_files(version_files(layout.classes, layout.about, pictures), built)
+            findings += listed("left out", [*layout.lost, *layout.ignored]) + listed(
+                "read otherwise than written", layout.notes
             )
-        return name
-    own = re.sub(r"\.zip$", "", source.resolve().name, flags=re.IGNORECASE)
-    if name := slug(own):
-        return name
-    raise DatasetError(f"{source}: no dataset name can be made of {own!r}, expected --name with a-z, 0-9 and -")
+        else:
+            index = _read_index(key, str(sha256), store, work)
+            write_files(files_of(index, fetch_pictures(index, store, key, work=work)), built)
+        built.replace(out)
+    return "\n".join(findings)
 
 
-def slug(text: str) -> str:
-    """Return a dataset name derived from a text; empty if it has no ASCII letters or digits."""
-    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
-    return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:_MAX_NAME].strip("-")
+def fetch_pictures(index: Index, store: Store, key: str, *, work: Path) -> Path:
+    """Return the folder that has every object of a version under its digest; only those lacking are fetched.
+
+    `key` is the version's. ObjectError: the store lacks one, or has other bytes.
+    """
+    folder, name = work / "pictures", basename(dirname(key))
+    lacking = {digest: size for digest, size in index.sizes.items() if _size(folder / digest) != size}
+    if lacking:
+        stored = _stored_pictures(store, name)
+        if gone := [digest for digest in lacking if digest not in stored]:
+            raise _lacks(store, name, gone)
+        transfer(lambda digest: store.fetch(stored[digest], folder / digest, digest), lacking, f"{SCHEME}{key}")
+    return folder
 
 
-def _files_of(layout: Layout) -> list[File]:
-    pictures = [(each.name, each.image, label_content(layout, each), each.part) for each in layout.pictures]
-    return version_files(layout.classes, layout.about, pictures)
+def files_of(index: Index, pictures: Path) -> list[File]:
+    """Return the files of a version; `pictures` is what `fetch_pictures` returned."""
+    about = {name: pictures / digest for name, (digest, _) in index.about.items()}
+    rows = [(row.name, pictures / row.sha256, row.labels.encode() or None, row.part) for row in index.rows]
+    return version_files(index.classes, about, rows)
 
 
 def version_files(
@@ -181,7 +170,7 @@ def version_files(
 ) -> list[File]:
     """Return the files of a version; a picture is its name, image, label file or its content (None: none), and part.
 
-    Reading a version and writing it again gives the same files.
+    Adding them gives the same version.
     """
     files: list[File] = [
         ("classes.txt", "".join(f"{name}\n" for name in classes).encode()),
@@ -193,7 +182,7 @@ def version_files(
         if label is not None:
             files.append((f"labels/{name.rpartition('.')[0]}.txt", label))
     for part in PARTS:
-        if names := [name for name, *_, own in pictures if own == part]:
+        if names := sorted(name for name, *_, own in pictures if own == part):
             files.append((f"{part}.txt", "".join(f"images/{name}\n" for name in names).encode()))
     return files
 
@@ -206,3 +195,84 @@ def write_files(files: Iterable[File], folder: Path) -> None:
             (folder / name).write_bytes(content)
         else:
             link(content, folder / name)
+
+
+def name_version(params: Path, name: str, url: str, sha256: str) -> str:
+    """Set the version in params.yaml; the preset `sample` is replaced by `store`."""
+    values: dict[Key, str] = {("dataset", "name"): name, ("dataset", "url"): url, ("dataset", "sha256"): sha256}
+    if get_param(params, ("presets", "dataset")) == "sample":
+        values["presets", "dataset"] = "store"
+    if set_params(params, values):
+        return f"{PARAMS} now names this version; `dvc repro` trains on it"
+    return f"{PARAMS} names this version already: nothing changed"
+
+
+def read_source(folder: Path, where: str) -> Layout:
+    """Detect the layout of a dataset; an error begins with `where` it came from."""
+    try:
+        return read_layout(folder)
+    except DatasetError as error:
+        raise DatasetError(f"{shown(where)}: {error}") from error
+
+
+def _checked_key(url: str, sha256: str | None) -> str:
+    key = key_of_url(url)
+    if sha256 is None:
+        raise StoreError(f"{PARAMS}: dataset.sha256 is empty, expected the digest of {url}; `sha256sum` prints it")
+    return key
+
+
+def _read_index(key: str, sha256: str, store: Store, work: Path) -> Index:
+    """Read an index, from `work` where it was fetched before."""
+    kept = work / "datasets" / basename(key)
+    if not kept.is_file() or sha256_of(kept) != sha256:
+        store.fetch(key, kept, sha256)
+    return parse_index(kept.read_bytes(), f"{SCHEME}{key}")
+
+
+def unpack_zip(
+    key: str, sha256: str, store: Store, folder: Path, *, work: Path, frame: Frame | None
+) -> tuple[Layout, Check]:
+    """Unpack a version that is a zip; DatasetError for boxes on turned pictures whose frame is unknown, None."""
+    packed, url = work / "datasets" / f"{sha256[:12]}.zip", f"{SCHEME}{key}"
+    _made(packed.parent)
+    with FileLock(packed.with_suffix(".lock")):
+        store.fetch(key, packed, sha256)
+        try:
+            unpack(packed, folder)
+        finally:
+            packed.unlink()
+    layout = read_source(folder, url)
+    check = check_dataset(layout, folder, frame or "seen")
+    if check.turned and frame is None:
+        raise DatasetError(
+            f"{url}: EXIF turns {check.turned} of its pictures with boxes, and a zip does not say how they were drawn; "
+            "`python -m runner dataset migrate --exif-boxes seen`: on the picture that viewers show; `--exif-boxes "
+            "stored`: on the file's pixels, as prepare.exif_boxes took them by default"
+        )
+    return layout, check
+
+
+def _stored_pictures(store: Store, name: str) -> dict[str, str]:
+    """Return digest → key of the pictures in a dataset's folder."""
+    prefix = f"datasets/{name}/pictures/"
+    return {key.removeprefix(prefix).partition(".")[0]: key for key in store.list(prefix)}
+
+
+def _lacks(store: Store, name: str, digests: list[str]) -> ObjectError:
+    return ObjectError(
+        f"{store.uri}: {len(digests)} pictures of the version are missing, the first is datasets/{name}/pictures/"
+        f"{digests[0]}; restore them, or add the dataset again"
+    )
+
+
+def _size(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return None
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from runner.dataset.cli import FRAMES
 from runner.errors import NotSetUpError
 
 LABELS = {
@@ -20,6 +21,9 @@ def add_parsers(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     parsers["import"].add_argument("source", help="a folder or zip of pictures or of a dataset, or s3://bucket/prefix")
     parsers["import"].add_argument(
         "--predict", action="store_true", help="add the deployed model's boxes to pictures without annotations"
+    )
+    parsers["import"].add_argument(
+        "--exif-boxes", choices=FRAMES, default="seen", help="as for `dataset add`, for the boxes of a dataset"
     )
     parsers["pull"].add_argument(
         "--remove", action="store_true", help="also leave out pictures that were skipped, or whose task was deleted"
@@ -64,7 +68,7 @@ def _run(given: argparse.Namespace, project: Path) -> str:
         case "labels", "import":
             from runner.label_studio.import_pictures import import_pictures
 
-            return import_pictures(given.source, project=project, predict=given.predict)
+            return import_pictures(given.source, project=project, predict=given.predict, frame=given.exif_boxes)
         case "labels", _:
             from runner.label_studio.pull import pull
 

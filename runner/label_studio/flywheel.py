@@ -160,7 +160,7 @@ def _record(store: Store, version: Version) -> dict[str, Any]:
     if not url.startswith(SCHEME) or not store.exists(key):
         return {}
     found = json.loads(store.read(key))
-    return found if isinstance(found, dict) else {}
+    return found if isinstance(found, dict) and found.get("made_by") == "labels pull" else {}
 
 
 def _class_names(rounds: Sequence[Round]) -> list[str]:

@@ -7,13 +7,13 @@ from pathlib import Path
 from posixpath import basename
 
 from runner.config.compose import compose
-from runner.config.schema import Config
 from runner.dataset.archive import unpack
-from runner.dataset.check import listed
+from runner.dataset.check import Frame, check_dataset, listed
 from runner.dataset.files import is_picture, list_files
 from runner.dataset.prefix import fetch_uri
+from runner.dataset.versions import read_source
 from runner.errors import DatasetError, LabelStudioError
-from runner.label_studio.labelled_dataset import dataset_name, read_dataset, upright_boxes
+from runner.label_studio.labelled_dataset import dataset_name, read_boxes
 from runner.label_studio.labelling_tasks import NewPicture, add_pictures, list_tasks, model_version
 from runner.label_studio.regions import LabelledBox, ScoredBox
 from runner.label_studio.server import Project, connected
@@ -28,17 +28,17 @@ from serving.vision.detector import Options
 _CLASS_LISTS = ("classes.txt", "data.yaml", "data.yml")
 
 
-def import_pictures(source: str, *, project: Path, predict: bool = False) -> str:
+def import_pictures(source: str, *, project: Path, predict: bool = False, frame: Frame = "seen") -> str:
     """Create a task for each picture without one; a dataset's boxes become finished annotations. Return the counts.
 
     The source is a folder or a zip, of pictures or of a dataset, or s3://bucket/prefix with either. `predict`: add the
-    deployed model's predictions to unlabelled pictures.
+    deployed model's predictions to unlabelled pictures. `frame` is that of a dataset's boxes.
     """
     config, _ = compose(project)
     store = open_store(project)
     predictor = partial(_predict, _deployed_model(project)) if predict else None
     with scratch("labels-", project) as folder, connected() as server:
-        pictures = _read(source, folder, config)
+        pictures, lost = _read(source, folder, frame)
         labels_project = server.project(config.labels.title)
         _check_classes(pictures, labels_project)
         images = TaskImages(labels_project, store, dataset_name(config))
@@ -49,14 +49,14 @@ def import_pictures(source: str, *, project: Path, predict: bool = False) -> str
             f"{len(pictures)} pictures: {added.created} new tasks"
             + (f" ({added.annotated} with the dataset's boxes)" if added.annotated else "")
             + (f", {added.existing} have a task already" if added.existing else ""),
-            *listed("left out", added.left_out),
+            *listed("left out", lost + added.left_out),
             *listed("near-duplicates; keep one of each, or keep them together with split.group", added.similar),
         ]
     )
 
 
-def _read(source: str, folder: Path, config: Config) -> list[NewPicture]:
-    """Return the pictures of a source; `origin` is dataset or import."""
+def _read(source: str, folder: Path, frame: Frame) -> tuple[list[NewPicture], list[str]]:
+    """Return the pictures of a source, and what of a dataset is left out; `origin` is dataset or import."""
     path = fetch_uri(source, folder / "fetched") if source.startswith("s3://") else Path(source).expanduser()
     if not path.exists():
         raise DatasetError(
@@ -68,15 +68,17 @@ def _read(source: str, folder: Path, config: Config) -> list[NewPicture]:
     files = list_files(path).files
     pictures: list[NewPicture] = []
     if any(basename(file) in _CLASS_LISTS for file in files):
-        for each in read_dataset(path).pictures:
-            boxes = upright_boxes(each.boxes, each.image, config.prepare.exif_boxes)
-            pictures.append(NewPicture(each.image, {"name": each.name, "origin": "dataset"}, boxes=boxes))
-        return pictures
+        layout = read_source(path, source)
+        check = check_dataset(layout, path, frame)
+        for row in check.rows:
+            boxes, data = read_boxes(row.labels, layout.classes), {"name": row.name, "origin": "dataset"}
+            pictures.append(NewPicture(check.files[row.sha256], data, boxes=boxes))
+        return pictures, [*layout.lost, *layout.ignored, *check.emptied, *check.wrong]
     for file in filter(is_picture, files):
         pictures.append(NewPicture(path / file, {"name": basename(file), "origin": "import"}))
     if not pictures:
         raise DatasetError(f"{source}: no pictures, expected files such as .jpg and .png")
-    return pictures
+    return pictures, []
 
 
 def _deployed_model(project: Path) -> Model:

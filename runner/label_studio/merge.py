@@ -2,14 +2,16 @@
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from runner.config.schema import SplitConfig
-from runner.dataset.labels import format_labels
+from runner.dataset.check import make_row, read_facts
+from runner.dataset.index import Index, PictureRow
 from runner.dataset.names import name_pictures, stem_key
 from runner.errors import LabelStudioError
 from runner.label_studio.annotations import Annotation
-from runner.label_studio.labelled_dataset import Frame, LabelledDataset, LabelledPicture, dataset_boxes, parse_boxes
+from runner.label_studio.labelled_dataset import read_boxes, write_boxes
 from runner.label_studio.regions import LabelledBox
 from runner.stages.split import recorded_parts
 
@@ -20,7 +22,8 @@ SAME = 1e-5  # [fraction] of a picture: boxes closer than this are equal, as wri
 class MergedDataset:
     """The next dataset, and the names of the changed pictures."""
 
-    dataset: LabelledDataset
+    index: Index
+    files: dict[str, Path] = field(default_factory=dict)  # digest → file of each added picture
     added: list[str] = field(default_factory=list)
     relabelled: list[str] = field(default_factory=list)
     removed: list[str] = field(default_factory=list)
@@ -33,72 +36,64 @@ class MergedDataset:
 
 
 def merge(
-    before: LabelledDataset,
-    annotations: Mapping[str, Annotation],
-    removed: Collection[str],
-    classes: list[str],
-    frame: Frame,
+    before: Index, annotations: Mapping[str, Annotation], removed: Collection[str], classes: list[str]
 ) -> MergedDataset:
-    """Return the dataset with the annotations; a picture with unchanged boxes keeps its label file, byte for byte.
+    """Return the dataset with the annotations; a picture with unchanged boxes keeps its row.
 
     `annotations` and the pictures to leave out, `removed`, are by sha256. `classes` are the new dataset's, in id order;
     LabelStudioError when they lack a class that has boxes.
     """
     _check_classes(before, classes)
     same_ids = classes[: len(before.classes)] == before.classes
-    merged = MergedDataset(LabelledDataset(classes, [], before.about))
-    pictures = merged.dataset.pictures
-    for picture in before.pictures:
-        if picture.sha256 in removed:
-            merged.removed.append(picture.name)
+    rows: list[PictureRow] = []
+    merged = MergedDataset(Index(classes, before.about, rows))
+    for row in before.rows:
+        if row.sha256 in removed:
+            merged.removed.append(row.name)
             continue
-        boxes = picture.boxes
-        annotation = annotations.get(picture.sha256)
-        if annotation and annotation.boxes is not None:
-            new = dataset_boxes(annotation.boxes, picture.image, frame)
-            if not same_boxes(new, boxes):
-                merged.relabelled.append(picture.name)
-                merged.origins[annotation.origin] += 1
-                boxes = new
-        if boxes is not picture.boxes or not (same_ids or picture.text is None):
-            picture = replace(picture, text=label_text(boxes, classes), boxes=boxes)
-        pictures.append(picture)
-    taken = {stem_key(picture.name) for picture in before.pictures}
-    known = {picture.sha256 for picture in before.pictures}
+        annotation = annotations.get(row.sha256)
+        drawn = annotation.boxes if annotation else None
+        if annotation and drawn is not None and not same_boxes(drawn, read_boxes(row.labels, before.classes)):
+            merged.relabelled.append(row.name)
+            merged.origins[annotation.origin] += 1
+            row = row._replace(labels=write_boxes(drawn, classes))
+        elif not same_ids:
+            row = row._replace(labels=write_boxes(read_boxes(row.labels, before.classes), classes))
+        rows.append(row)
+    taken = {stem_key(row.name) for row in before.rows}
+    known = {row.sha256 for row in before.rows}
     for sha256, annotation in sorted(annotations.items()):
-        if sha256 in known or annotation.image is None or annotation.boxes is None:
-            continue
+        if sha256 not in known and annotation.image and annotation.boxes is not None:
+            merged.files[sha256] = annotation.image
+    for sha256, facts in zip(merged.files, read_facts(list(merged.files.values())), strict=True):
+        annotation = annotations[sha256]
         name = free_name(annotation.name, sha256, taken)
-        boxes = dataset_boxes(annotation.boxes, annotation.image, frame)
         merged.added.append(name)
         merged.origins[annotation.origin] += 1
-        pictures.append(LabelledPicture(name, annotation.image, sha256, label_text(boxes, classes), boxes, None))
+        rows.append(make_row(name, facts, None, write_boxes(annotation.boxes or [], classes)))
     return merged
 
 
-def assign_parts(merged: MergedDataset, before: LabelledDataset, settings: SplitConfig) -> None:
+def assign_parts(merged: MergedDataset, before: Index, settings: SplitConfig) -> None:
     """Assign new pictures to parts if the dataset has parts of its own: their group's part, else as `split` would."""
-    if any(picture.part for picture in before.pictures):
-        pictures = merged.dataset.pictures
-        entries = [{"source": each.name, "sha256": each.sha256, "part": each.part} for each in pictures]
+    if any(row.part for row in before.rows):
+        rows = merged.index.rows
+        entries = [{"source": row.name, "sha256": row.sha256, "part": row.part} for row in rows]
         for place, part in enumerate(recorded_parts(entries, settings)):
-            pictures[place] = replace(pictures[place], part=part)
+            rows[place] = rows[place]._replace(part=part)
 
 
-def check_merged(merged: MergedDataset, before: LabelledDataset) -> None:
-    """Compare counts of pictures, names and files, and boxes with label files; LabelStudioError when they differ."""
-    dataset = merged.dataset
-    names = {picture.name for picture in dataset.pictures}
-    files = sum(picture.image.is_file() for picture in dataset.pictures)
-    expected = len(before.pictures) + len(merged.added) - len(merged.removed)
-    if not len(dataset.pictures) == len(names) == files == expected:
+def check_merged(merged: MergedDataset, before: Index) -> None:
+    """Compare counts of pictures, names and files; LabelStudioError when they differ."""
+    rows, names = merged.index.rows, {row.name for row in merged.index.rows}
+    files = len({row.sha256 for row in rows} & (merged.files.keys() | {row.sha256 for row in before.rows}))
+    pictures = len({row.sha256 for row in rows})
+    expected = len(before.rows) + len(merged.added) - len(merged.removed)
+    if not (len(rows) == len(names) == expected and files == pictures):
         raise LabelStudioError(
-            f"{len(dataset.pictures)} pictures, {len(names)} names, {files} files, but {expected} expected; nothing "
-            "was written: this is a bug in `labels pull`, report it"
+            f"{len(rows)} pictures, {len(names)} names, {pictures - files} without a file, but {expected} expected; "
+            "nothing was written: this is a bug in `labels pull`, report it"
         )
-    for picture in dataset.pictures:
-        if not same_boxes(parse_boxes(picture.text or b"", dataset.classes), picture.boxes):
-            raise LabelStudioError(f"{picture.name}: its label file would have other boxes; nothing was written")
 
 
 def same_boxes(one: Sequence[LabelledBox], other: Sequence[LabelledBox]) -> bool:
@@ -122,14 +117,8 @@ def free_name(name: str, sha256: str, taken: set[str]) -> str:
     return safe
 
 
-def label_text(boxes: Sequence[LabelledBox], classes: list[str]) -> bytes:
-    """Return a label file's content; independent of the order in which boxes were drawn."""
-    rows = sorted((classes.index(box.label), box.xywhn) for box in boxes)
-    return format_labels([number for number, _ in rows], [xywhn for _, xywhn in rows]).encode()
-
-
-def _check_classes(before: LabelledDataset, classes: list[str]) -> None:
-    used = Counter(box.label for picture in before.pictures for box in picture.boxes)
+def _check_classes(before: Index, classes: list[str]) -> None:
+    used = dict(zip(before.classes, before.boxes, strict=True))
     if missing := [name for name in before.classes if used[name] and name not in classes]:
         raise LabelStudioError(
             f"params.yaml: dataset.classes lists {', '.join(classes)}, but the dataset has {used[missing[0]]} boxes of "

@@ -33,7 +33,7 @@ def set_up(project: Path) -> str:
     config, _ = compose(project)
     store = open_store(project)
     with connected() as server, scratch("labels-", project) as folder:
-        classes = class_list(config, current_dataset(config, store, project, folder / "dataset"))
+        classes = class_list(config, current_dataset(config, store, project, folder / "dataset")[0])
         labels_project, changes = _project(server, config, classes)
         changes += _storage(labels_project, store)
         changes += _webhook(labels_project)

@@ -50,7 +50,7 @@ class FolderStore(Store):
 
     def fetch(self, key: str, path: Path, sha256: str | None = None) -> None:
         source = self._existing(key)
-        with writing(path) as temporary:
+        with writing(path, durable=False) as temporary:  # it can be fetched again
             shutil.copyfile(source, temporary)
             if sha256 is not None and (found := sha256_of(temporary)) != sha256:
                 raise mismatch(f"{self.uri}: {key}", found, sha256)

@@ -5,6 +5,8 @@ import re
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 from tqdm import tqdm
@@ -15,8 +17,10 @@ from runner.store.published import Version, latest, model_names, numbers, read_v
 
 _AT_ONCE = 4
 _NAMED_BY_DIGEST = re.compile(
-    r"datasets/[^/]+/([0-9a-f]{12})\.zip|weights/([0-9a-f]{12})-[^/]+|datasets/[^/]+/pictures/([0-9a-f]{64})\.[a-z]+"
+    r"datasets/[^/]+/([0-9a-f]{12})\.(?:jsonl|zip)|weights/([0-9a-f]{12})-[^/]+"
+    r"|datasets/[^/]+/pictures/([0-9a-f]{64})(?:\.[a-z0-9]+)?"
 )
+_IN_INDEX = re.compile(r'\["([0-9a-f]{64})",')
 
 
 class ExpectedDigest(NamedTuple):
@@ -42,7 +46,7 @@ def verify_store(store: Store) -> tuple[str, bool]:
                 versions += 1
             except ObjectError as error:
                 errors.append(str(error))
-    errors += [*_wrong_pointers(store, keys), *_wrong_objects(store, expected)]
+    errors += [*_wrong_pointers(store, keys), *_wrong_objects(store, expected), *_incomplete_datasets(store, keys)]
     lines = [f"FAIL  {error}" for error in errors] + [f"note  {note}" for note in _unfinished(keys)]
     lines.append(f"{len({each.key for each in expected})} objects of {versions} versions hashed, {len(errors)} errors")
     return "\n".join(lines), not errors
@@ -81,6 +85,24 @@ def _wrong_objects(store: Store, expected: list[ExpectedDigest]) -> Iterator[str
             yield (
                 f"{store.uri}: {each.key}: its sha256 is {found}, but {each.source} says {each.sha256}: it was "
                 "damaged or replaced; restore an earlier version of it, or remove it and add or publish it again"
+            )
+
+
+def _incomplete_datasets(store: Store, keys: list[str]) -> Iterator[str]:
+    """Yield a line for each dataset version whose pictures are not all in the store."""
+    pictures = {key.partition(".")[0] for key in keys if "/pictures/" in key}
+    for key in (key for key in keys if re.fullmatch(r"datasets/[^/]+/[0-9a-f]{12}\.jsonl", key)):
+        with TemporaryDirectory() as folder:
+            try:
+                store.fetch(key, index := Path(folder, "index"))
+            except ObjectError:
+                continue  # `_wrong_objects` says so
+            digests = set(_IN_INDEX.findall(index.read_text(encoding="utf-8", errors="replace")))
+        prefix = f"{key.rpartition('/')[0]}/pictures/"
+        if missing := sorted(digest for digest in digests if f"{prefix}{digest}" not in pictures):
+            yield (
+                f"{store.uri}: {key}: {len(missing)} of its pictures are missing, the first is {prefix}{missing[0]}; "
+                "restore them, or add the dataset again"
             )
 
 

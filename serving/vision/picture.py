@@ -124,15 +124,15 @@ def _upright_rgb(
     kind = image.format or ""
     raw_mode = _raw_mode(image)
     if isinstance(image, JpegImagePlugin.JpegImageFile) and (enough := fit_width or fit):
-        seen_width = height if _orientation(image) >= 5 else width
+        seen_width = height if orientation_of(image) >= 5 else width
         side = seen_width if fit_width else max(width, height)
         reduced = {scale: -(-side // scale) for scale in (1, 2, 4, 8)}
         scale = max((s for s, pixels in reduced.items() if pixels == enough or pixels >= spare * enough), default=1)
         image.draft(None, (max(1, width // scale), max(1, height // scale)))
     # Pillow turns a TIFF while loading; its size is of the turned picture.
-    stored = _orientation(image) if kind == "TIFF" else 1
+    stored = orientation_of(image) if kind == "TIFF" else 1
     image.load()
-    left = _orientation(image)
+    left = orientation_of(image)
     turn = max(stored, left)
     plain = turn == 1 and raw_mode == "RGB" and "transparency" not in image.info and _single(image, data)
     rgb = _to_rgb(image, raw_mode)
@@ -164,7 +164,7 @@ def _bits_of_white(image: Image.Image) -> int:
     return max(8, white.bit_length()) if isinstance(white, int) and 0 < white < 1 << 16 else 16
 
 
-def _orientation(image: Image.Image) -> int:
+def orientation_of(image: Image.Image) -> int:
     """Return the EXIF orientation, 1 to 8; 1 where EXIF is missing or damaged, as viewers do."""
     try:
         turn = image.getexif().get(ExifTags.Base.Orientation)

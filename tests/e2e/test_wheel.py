@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from runner.label_studio.labelled_dataset import parse_boxes
+from runner.label_studio.labelled_dataset import read_boxes
 from runner.label_studio.labelling_tasks import inspect_picture
 from runner.label_studio.regions import LabelledBox, region
 from runner.sample import draw_sample
@@ -71,8 +71,8 @@ class Annotator:
         self.truth: dict[bytes, list[LabelledBox]] = {}
         for image in drawn.glob("*/images/*"):
             labels = image.parents[1] / "labels" / f"{image.stem}.txt"
-            text = labels.read_bytes() if labels.exists() else b""
-            self.truth[image.read_bytes()] = parse_boxes(text, CLASSES)
+            text = labels.read_text() if labels.exists() else ""
+            self.truth[image.read_bytes()] = read_boxes(text, CLASSES)
 
     def waiting(self) -> list[dict[str, Any]]:
         (found,) = self.server.ask("GET", "/api/projects/", params={"title": TITLE})["results"]

@@ -123,7 +123,7 @@ def test_dataset_and_baseline_wait_for_a_push_when_they_are_given(
         first_run_quickly(fork, said, dataset=str(dataset), baseline=weights)
     there = {str(item.object_name) for item in store.client().list_objects(BUCKET, recursive=True)}
     assert {"models/yolo11n/1/manifest.json", "models/yolo11n/1/model.onnx"} <= there
-    (key,) = (key for key in there if key.startswith("datasets/flyingthings/") and key.endswith(".zip"))
+    (key,) = (key for key in there if key.startswith("datasets/flyingthings/") and key.endswith(".jsonl"))
     assert f"store:{key}" in (fork / "params.yaml").read_text()
     assert server.items(RUNS) == []  # nothing trains before it is on the branch
 

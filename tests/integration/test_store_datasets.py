@@ -3,8 +3,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from runner.dataset.add import add_dataset
 from runner.dataset.prefix import fetch_uri
-from runner.dataset.versions import add_dataset, fetch_dataset
+from runner.dataset.versions import fetch_dataset
 from runner.errors import DatasetError
 from runner.store import open_store
 from runner.store.verify import verify_store
@@ -51,7 +52,7 @@ def test_version_is_the_same_from_prefix_zip_or_folder(bucket: str, s3: S3, repo
         found.add((repository / "params.yaml").read_text())
     (params,) = found
     dataset = yaml.safe_load(params)["dataset"]
-    assert dataset["url"] == f"store:datasets/planes/{dataset['sha256'][:12]}.zip"
+    assert dataset["url"] == f"store:datasets/planes/{dataset['sha256'][:12]}.jsonl"
     store = open_store(repository)
     assert fetch_dataset(dataset["url"], dataset["sha256"], store, tmp_path / "raw", work=tmp_path / "work") == ""
     assert len(list((tmp_path / "raw" / "images").iterdir())) == 60

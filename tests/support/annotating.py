@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import tempfile
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,8 +11,9 @@ import numpy as np
 from PIL import Image
 
 from runner.config.edit import get_param
+from runner.dataset.index import Index, parse_index
 from runner.dataset.versions import record_key
-from runner.label_studio.labelled_dataset import LabelledDataset, read_dataset
+from runner.label_studio.labelled_dataset import read_boxes
 from runner.label_studio.regions import LabelledBox, region
 from runner.store import Store, key_of_url, open_store
 from tests.conftest import PROJECT
@@ -107,15 +107,20 @@ class Bench:
         files = {"file": (file.name, file.read_bytes(), "image/jpeg")}
         self.label_studio.ask("POST", f"/api/projects/{self.id}/import", files=files)
 
-    def dataset(self) -> LabelledDataset:
-        folder = Path(tempfile.mkdtemp(dir=self.project))
-        self.store.fetch(self.version, folder / "version.zip")
-        shutil.unpack_archive(folder / "version.zip", folder / "files")
-        return read_dataset(folder / "files")
+    def dataset(self) -> Index:
+        """The version that params.yaml names."""
+        return parse_index(self.store.read(self.version), self.version)
 
     def boxes(self) -> dict[str, list[LabelledBox]]:
         """Name of a picture in the dataset → its boxes, rounded."""
-        return {each.name: rounded(each.boxes) for each in self.dataset().pictures}
+        index = self.dataset()
+        return {row.name: rounded(read_boxes(row.labels, index.classes)) for row in index.rows}
+
+    def picture(self, name: str) -> bytes:
+        """The bytes of a picture of the dataset."""
+        (sha256,) = [row.sha256 for row in self.dataset().rows if row.name == name]
+        prefix = f"{self.version.rpartition('/')[0]}/pictures/{sha256}"
+        return self.store.read(next(iter(self.store.list(prefix))))
 
     def record(self) -> dict[str, Any]:
         """How the version came about."""

@@ -17,7 +17,6 @@ SETTINGS = PrepareConfig(
     max_width=None,
     jpeg_quality=95,
     max_pixels=2_000_000,
-    exif_boxes="stored",
     max_rejected=0.05,
     max_clipped=0.1,
     duplicates="refuse",

@@ -39,7 +39,6 @@ class Prepared(NamedTuple):
 
     width: int  # pixels of the upright source
     height: int  # pixels of the upright source
-    turn: int  # EXIF orientation of the source, 1 to 8
     suffix: str  # .jpg or .png, the encoding of the prepared picture
     stored: str | None  # the prepared picture, relative to the cache folder; None when the source is used unchanged
     size: int  # bytes of the prepared picture
@@ -98,7 +97,7 @@ def prepare_picture(source: tuple[str, Path], *, settings: PrepareConfig, folder
     look, note = look_of(picture.image), _doubt(picture)
     if picture.plain and size[0] == picture.width:
         suffix = ".jpg" if picture.format == "JPEG" else ".png"
-        return Prepared(picture.width, picture.height, picture.turn, suffix, None, len(data), look, note)
+        return Prepared(picture.width, picture.height, suffix, None, len(data), look, note)
     image = picture.image if picture.image.size == size else picture.image.resize(size, Image.Resampling.BOX)
     suffix = ".png" if picture.format in LOSSLESS else ".jpg"
     stored = f"{recipe}/{sha256}{suffix}"
@@ -108,7 +107,7 @@ def prepare_picture(source: tuple[str, Path], *, settings: PrepareConfig, folder
         else:
             image.save(temporary, "JPEG", quality=settings.jpeg_quality)
         written = temporary.stat().st_size
-    return Prepared(picture.width, picture.height, picture.turn, suffix, stored, written, look, note)
+    return Prepared(picture.width, picture.height, suffix, stored, written, look, note)
 
 
 def _doubt(picture: Picture) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 
 from runner.config.schema import PARTS, PrepareConfig
 from runner.dataset.duplicates import Copy, describe_pairs, sort_copies
-from runner.dataset.labels import Labels, format_labels, parse_labels, turn_boxes
+from runner.dataset.labels import Labels, format_labels, parse_labels
 from runner.errors import DatasetError
 from runner.stages.parallel import threads
 from runner.stages.prepare.findings import Findings
@@ -71,7 +71,7 @@ def prepare(raw: Path, classes: list[str], settings: PrepareConfig, dataset: Pat
             findings.notes += [f"images/{path.name}: {picture.note}"] if picture.note else []
     candidates = []
     for path, picture in usable.items():
-        labels = _read_labels(raw, path, picture.turn, class_ids, settings, findings)
+        labels = _read_labels(raw, path, class_ids, findings)
         if labels.unusable:
             findings.unusable_pictures += 1
             findings.leave_out(f"images/{path.name}", labels.unusable)
@@ -115,10 +115,8 @@ def _match_classes(own: list[str], configured: list[str]) -> list[int]:
     return [configured.index(name) for name in own]
 
 
-def _read_labels(
-    raw: Path, picture: Path, turn: int, class_ids: list[int], settings: PrepareConfig, findings: Findings
-) -> Labels:
-    """Read a picture's labels, with ids of the class list and turned as the picture was."""
+def _read_labels(raw: Path, picture: Path, class_ids: list[int], findings: Findings) -> Labels:
+    """Read a picture's labels, with ids of the class list; their boxes are of the upright picture."""
     file = raw / "labels" / f"{picture.stem}.txt"
     text = file.read_bytes() if file.is_file() else b""
     labels = parse_labels(text, where=f"labels/{file.name}", classes=len(class_ids))
@@ -131,7 +129,7 @@ def _read_labels(
     findings.clipped += labels.clipped
     return Labels(
         np.array([class_ids[number] for number in labels.class_ids], dtype=np.int64),
-        turn_boxes(labels.boxes_xywhn, turn if settings.exif_boxes == "stored" else 1),
+        labels.boxes_xywhn,
         labels.problems,
         labels.notes,
     )

@@ -1,11 +1,13 @@
 import re
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
 from runner.__main__ import main
-from runner.dataset.versions import add_dataset
+from runner.config.edit import get_param
+from runner.dataset.add import add_dataset
 from runner.errors import LabelStudioError, NotSetUpError
 from runner.label_studio.import_pictures import import_pictures
 from runner.label_studio.pull import pull
@@ -101,8 +103,7 @@ def test_pictures_come_through_label_studio_when_people_uploaded_them(either_ben
     either_bench.draw(task["id"], AIRPLANE)
     pull(either_bench.project)
     assert either_bench.boxes() == {"my_own.jpg": [AIRPLANE]}
-    (kept,) = either_bench.dataset().pictures
-    assert kept.image.read_bytes() == (tmp_path / "my own.jpg").read_bytes()
+    assert either_bench.picture("my_own.jpg") == (tmp_path / "my own.jpg").read_bytes()
 
 
 def test_pictures_come_from_another_bucket_when_a_storage_has_it(
@@ -142,11 +143,12 @@ def test_all_come_when_there_are_more_than_a_page(either_bench: Bench, tmp_path:
 
 
 def test_the_first_dataset_lives_on_when_others_are_annotated(either_bench: Bench, tmp_path: Path) -> None:
-    """Its label files stay byte for byte, its licence and its background pictures too; it can be relabelled."""
+    """Its rows stay, its licence and its background pictures too; it can be relabelled."""
     odd = "0 0.5 0.5 0.25 0.25 0.9\n1 .25 0.25000001 0.25 0.25\n"
     source = labelled(tmp_path / "first", {"a.jpg": odd, "b.jpg": "", "c.jpg": None, "d.jpg": "0 0.9 0.5 0.4 0.2\n"})
     (source / "LICENSE").write_text("of the pictures")
     add_dataset(source, project=either_bench.project, name="planes")
+    before, previous = either_bench.dataset(), get_param(either_bench.project / "params.yaml", ("dataset", "sha256"))
     set_up(either_bench.project)
     import_pictures(str(source), project=either_bench.project)
     assert pull(either_bench.project).endswith("nothing is new")
@@ -156,12 +158,10 @@ def test_the_first_dataset_lives_on_when_others_are_annotated(either_bench: Benc
     text = pull(either_bench.project)
     assert "added (1):\n  0001.jpg" in text and "relabelled (1):\n  b.jpg" in text
     after = either_bench.dataset()
-    assert {each.name: each.text for each in after.pictures if each.name in "a.jpg c.jpg d.jpg"} == {
-        "a.jpg": odd.encode(),
-        "c.jpg": None,
-        "d.jpg": b"0 0.9 0.5 0.4 0.2\n",
-    }
-    assert after.about["LICENSE"].read_text() == "of the pictures"
+    kept = {"a.jpg", "c.jpg", "d.jpg"}
+    assert {row for row in after.rows if row.name in kept} == {row for row in before.rows if row.name in kept}
+    assert after.about == before.about and len(after.about) == 1
+    assert either_bench.record()["previous"] == previous
     assert either_bench.record()["origins"] == {"import": 1, "dataset": 1}
 
 
@@ -179,23 +179,37 @@ def test_pictures_stay_unless_a_removal_is_asked_for(started: Bench, tmp_path: P
 
 
 @pytest.mark.parametrize("frame", ["stored", "seen"])
-def test_boxes_are_where_people_see_them_when_exif_turns_the_picture(bench: Bench, tmp_path: Path, frame: str) -> None:
-    """Label Studio's editor shows the picture upright, so its percents are of that."""
-    bench.set(prepare={"exif_boxes": frame})
+def test_boxes_are_where_people_see_them_when_exif_turns_the_picture(
+    bench: Bench, tmp_path: Path, frame: Literal["stored", "seen"]
+) -> None:
+    """Label Studio's editor shows the picture upright, so its percents are of that, as the boxes of a version are."""
     seen = (0.2, 0.3, 0.1, 0.2)
     in_frame = (0.3, 0.8, 0.2, 0.1) if frame == "stored" else seen
     source = labelled(tmp_path / "first", {"a.jpg": f"0 {' '.join(map(str, in_frame))}\n"})
     (source / "images" / "a.jpg").write_bytes(turned(6))
-    add_dataset(source, project=bench.project, name="planes")
+    add_dataset(source, project=bench.project, name="planes", frame=frame)
     set_up(bench.project)
-    import_pictures(str(source), project=bench.project)
+    import_pictures(str(source), project=bench.project, frame=frame)
     (region,) = bench.task("a.jpg")["annotations"][0]["result"]
     assert (region["original_width"], region["original_height"]) == (40, 30)
     assert [region["value"][key] for key in ("x", "y", "width", "height")] == pytest.approx([15, 20, 10, 20])
     assert pull(bench.project).endswith("nothing is new")
     bench.draw(bench.task("a.jpg")["id"], LabelledBox("helicopter", seen))
     pull(bench.project)
-    assert bench.boxes() == {"a.jpg": [LabelledBox("helicopter", in_frame)]}
+    assert bench.boxes() == {"a.jpg": [LabelledBox("helicopter", seen)]}
+
+
+def test_only_what_is_new_is_sent_when_pictures_are_added(bucket_bench: Bench, tmp_path: Path) -> None:
+    """Label Studio's pictures are in the store already: a pull adds the index and its record."""
+    start(bucket_bench, tmp_path, 30)
+    for number in range(20):
+        bucket_bench.draw(bucket_bench.task(f"{number:04}.jpg")["id"], AIRPLANE)
+    pull(bucket_bench.project)
+    keys = set(bucket_bench.store.list("datasets/"))
+    bucket_bench.draw(bucket_bench.task("0025.jpg")["id"], HELICOPTER)
+    assert ": 0 files, " in pull(bucket_bench.project)
+    assert {key.rpartition(".")[2] for key in set(bucket_bench.store.list("datasets/")) - keys} == {"json", "jsonl"}
+    assert len(bucket_bench.boxes()) == 21
 
 
 def test_new_pictures_get_a_part_when_the_dataset_has_parts(started: Bench, tmp_path: Path) -> None:
@@ -210,7 +224,7 @@ def test_new_pictures_get_a_part_when_the_dataset_has_parts(started: Bench, tmp_
     started.draw(started.task("clip2_f9.jpg")["id"], AIRPLANE)
     started.draw(started.task("0000.jpg")["id"], AIRPLANE)
     pull(started.project)
-    parts = {each.name: each.part for each in started.dataset().pictures}
+    parts = {each.name: each.part for each in started.dataset().rows}
     assert parts["clip2_f9.jpg"] == "test" and parts["0000.jpg"] in ("train", "val", "test")
 
 
@@ -294,7 +308,7 @@ def test_a_pull_request_proposes_the_version_when_enough_is_new(
     assert "branch labels is pushed" in capsys.readouterr().out and started.params == before
     message = git("--git-dir", str(origin), "show", "-s", "--format=%B", "labels")
     assert message.startswith("Labels: 2 added\n") and "| boxes of helicopter | 0 | 1 | +1 |" in message
-    (key,) = [key for key in started.store.list("datasets/") if key.endswith(".zip")]
+    (key,) = [key for key in started.store.list("datasets/") if key.endswith(".jsonl")]
     assert f"url: store:{key}" in git("--git-dir", str(origin), "show", "labels:params.yaml")
     (started.project / "params.yaml").write_text(before + "\n# mine\n")
     assert main(["labels", "pull", "--pull-request"]) == 1

@@ -59,8 +59,8 @@ def test_findings_are_listed_with_their_place(tmp_path: Path) -> None:
     (tmp_path / "c.png").write_bytes(b"<html>404</html>")
     (tmp_path / "d.png").write_bytes((tmp_path / "a.png").read_bytes()[:20])
     check = check_dataset(found, tmp_path)
+    assert check.wrong == ["a.txt:2: class id 9, but the dataset lists 2 classes (0-1)"]
     assert check.doubtful == [
-        "a.txt:2: class id 9, but the dataset lists 2 classes (0-1)",
         "b.png: empty, expected a picture",
         "c.png: cannot be opened, expected a picture",
         "d.png: cannot be opened, expected a picture",
@@ -68,15 +68,16 @@ def test_findings_are_listed_with_their_place(tmp_path: Path) -> None:
     assert check.repaired == ["a.txt:3: x 0.7 to 1.1, y 0.45 to 0.55 clipped to the picture, expected 0-1"]
     text = describe(found, check, "planes", limit=2)
     assert "parts: val 4; `split` keeps them (split.mode: auto)" in text
-    assert "prepare will leave out (4):\n  a.txt:2: class id 9" in text
-    assert "  b.png: empty, expected a picture\n  … and 2 more\nprepare will repair (1):" in text
+    assert "label lines left out (1):\n  a.txt:2: class id 9" in text
+    assert "prepare will leave out (3):\n  b.png: empty, expected a picture\n" in text and "\n  … and 1 more" in text
     assert "d.png" in describe(found, check, "planes", limit=None)
 
 
 def test_picture_is_no_background_when_its_only_label_line_is_left_out(tmp_path: Path) -> None:
     check = check_dataset(layout(tmp_path, {"a": "0 .5 .5 .1 .1", "b": "0 .5 .5 0 .1", "c": ""}), tmp_path)
     assert (check.unusable, check.backgrounds, check.bad_lines, check.lines) == (1, 1, 1, 2)
-    assert check.doubtful[1].startswith("b.png: none of its label lines can be used, the first: b.txt:1: width 0")
+    assert [row.name for row in check.rows] == ["a.png", "c.png"]
+    assert check.emptied[0].startswith("b.png: none of its label lines can be used, the first: b.txt:1: width 0")
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,9 @@ import yaml
 from runner.config.compose import compose_before_dataset
 from runner.config.edit import set_params
 from runner.config.schema import Composed
-from runner.dataset.archive import unpack
-from runner.dataset.versions import add_dataset, fetch_dataset
+from runner.dataset.add import add_dataset
+from runner.dataset.labels import parse_labels
+from runner.dataset.versions import fetch_dataset
 from runner.errors import ConfigError, DatasetError, StoreError
 from runner.store import open_store
 from runner.store.folder import FolderStore
@@ -39,6 +40,10 @@ WORKSHOP = {
     "labels/clip1.f01.txt": b"0 0.5 0.5 0.2 0.2\r\n7 0.5 0.5 0.2 0.2\r\n",
     "labels/clip1.f02.txt": b"1 0.5 0.5 0.2 0.2 0.9\n0 0.1 0.1 0.1 0.1\n",
     "labels/gone.txt": b"",
+}
+CANONICAL = {
+    "labels/clip1.f01.txt": b"0 0.500000 0.500000 0.200000 0.200000\n",
+    "labels/clip1.f02.txt": b"0 0.100000 0.100000 0.100000 0.100000\n1 0.500000 0.500000 0.200000 0.200000\n",
 }
 ROBOFLOW = {
     "data.yaml": b"train: ../train/images\nval: ../valid/images\nnc: 1\nnames: ['plane']\n",
@@ -67,11 +72,11 @@ def fetched(repository: Path, folder: Path) -> str:
     return fetch_dataset(version["url"], version["sha256"], store, folder / "raw", work=folder / "work")
 
 
-def assert_is_workshop(raw: Path) -> None:
+def assert_is_workshop(raw: Path, labels: dict[str, bytes] | None = None) -> None:
     """The folder holds WORKSHOP in the form of a version."""
     found = read_tree(raw)
     assert b'"name": "helicopter"' in found.pop("notes.json")
-    expected = WORKSHOP | {"classes.txt": b"airplane\nhelicopter\n"}
+    expected = WORKSHOP | {"classes.txt": b"airplane\nhelicopter\n"} | (labels or {})
     del expected["labels/gone.txt"]
     assert found == expected
 
@@ -110,22 +115,23 @@ def test_nothing_changes_when_a_source_is_refused(
 def test_version_is_stored_and_named(repository: Path, tmp_path: Path) -> None:
     text = add_dataset(str(zip_tree(tmp_path / "Planes & Helis_v2.zip", WORKSHOP)), project=repository)
     sha256 = named(repository)["sha256"]
-    url = f"store:datasets/planes-helis-v2/{sha256[:12]}.zip"
+    url = f"store:datasets/planes-helis-v2/{sha256[:12]}.jsonl"
     assert (repository / "params.yaml").read_text(encoding="utf-8") == PARAMS.replace("sample  #", "store   #").replace(
         "  name:\n  url:             # [-] where\n  sha256:\n",
         f"  name: planes-helis-v2\n  url: {url} # [-] where\n  sha256: {sha256}\n",
     )
     version = repository / "store" / url.removeprefix("store:")
     assert hashlib.sha256(version.read_bytes()).hexdigest() == sha256
-    unpack(version, tmp_path / "out")
-    assert_is_workshop(tmp_path / "out")
     assert list((repository / ".work").iterdir()) == []
+    assert fetched(repository, tmp_path) == ""
+    assert_is_workshop(tmp_path / "raw", CANONICAL)
     for part in (
         "planes-helis-v2: 3 pictures, 3 boxes\n",
         "left out (1):\n  labels/gone.txt: ",
-        "prepare will leave out (1):\n  labels/clip1.f01.txt:2: ",
-        "prepare will repair (1):\n  labels/clip1.f02.txt:1: ",
-        f"stored as {url} (store: {repository / 'store'})\nparams.yaml now names this version",
+        "label lines left out (1):\n  labels/clip1.f01.txt:2: ",
+        "label lines repaired (1):\n  labels/clip1.f02.txt:1: ",
+        f"stored as {url} (store: {repository / 'store'}): 4 files, ",
+        " bytes sent\nparams.yaml now names this version",
     ):
         assert part in text
 
@@ -162,7 +168,7 @@ def test_fetched_version_has_the_parts_and_is_the_same_version_when_it_is_added_
     name = raw["val.txt"].decode().strip()
     assert name != "images/a.png"
     assert raw[name] == PICTURES[1]
-    assert raw[name.replace("images", "labels").replace("png", "txt")] == b"0 0.1 0.1 0.1 0.1\n"
+    assert raw[name.replace("images", "labels").replace("png", "txt")] == b"0 0.100000 0.100000 0.100000 0.100000\n"
     assert add_dataset(tmp_path / "raw", project=repository, name="planes").endswith("nothing changed")
 
 
@@ -271,5 +277,8 @@ def test_real_datasets_are_added_and_fetched(
     with zipfile.ZipFile(shared_data / f"{name}.zip") as archive:
         original = {info.filename: archive.read(info) for info in archive.infolist() if not info.is_dir()}
     raw = read_tree(tmp_path / "raw")
-    assert raw.keys() == original.keys()
-    assert all(raw[file] == content for file, content in original.items() if file != "notes.json")
+    labels = {file for file, content in original.items() if file.startswith("labels/")}
+    assert raw.keys() == original.keys() - {file for file in labels if not original[file].strip()}
+    assert all(raw[file] == content for file, content in original.items() if file not in labels | {"notes.json"})
+    for file in labels & raw.keys():
+        assert parse_labels(original[file], where="", classes=3).class_ids.size == raw[file].count(b"\n")

@@ -49,7 +49,8 @@ def test_each_dataset_is_a_round_when_several_models_were_trained_on_it(configur
     publish(configured, 3, "a", 0.3, passed=False, airplane=0.3, helicopter=0.3)
     capture(configured, 1, 2)
     capture(configured, 2, 5, feedback=3)
-    record = {"added": 4, "relabelled": 2, "removed": 0, "origins": {"capture": 3, "feedback": 2, "import": 1}}
+    record = {"made_by": "labels pull", "added": 4, "relabelled": 2, "removed": 0}
+    record |= {"origins": {"capture": 3, "feedback": 2, "import": 1}}
     open_store(configured).create("datasets/planes/bbbbbbbbbbbb.json", json.dumps(record).encode())
     publish(configured, 4, "b", 0.7, airplane=0.8, helicopter=0.6)
     capture(configured, 4, 1)

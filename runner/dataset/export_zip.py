@@ -1,0 +1,47 @@
+"""`dataset export`: the version in params.yaml as a zip."""
+
+from pathlib import Path
+from typing import Literal
+
+import yaml
+
+from runner.config.compose import compose
+from runner.dataset.archive import write_zip
+from runner.dataset.index import Index
+from runner.dataset.versions import File, fetch_pictures, files_of, open_version
+from runner.errors import DatasetError
+from runner.store import key_of_url, open_store
+from runner.workspace import PARAMS, work_folder
+
+ExportLayout = Literal["workshop", "ultralytics"]
+
+
+def export_dataset(project: Path, out: Path, layout: ExportLayout) -> str:
+    """Write the version that params.yaml names into a zip; `dataset add` of it gives the same version again.
+
+    ultralytics: pictures of no part go to train. Returns a line to print.
+    """
+    config, _ = compose(project)
+    url, store, work = config.dataset.url, open_store(project), work_folder(project)
+    if not url.endswith(".jsonl"):
+        remedy = (
+            "`dvc repro fetch` draws it into artifacts/raw" if url == "sample" else "`dataset migrate` makes one of it"
+        )
+        raise DatasetError(f"{PARAMS}: dataset.url is {url}, expected a version with an index; {remedy}")
+    index, _ = open_version(url, config.dataset.sha256, store, work, work=work)
+    pictures = fetch_pictures(index, store, key_of_url(url), work=work)
+    write_zip(files_of(index, pictures) if layout == "workshop" else _ultralytics(index, pictures), out)
+    return f"{out}: {len(index.rows):,} pictures, {sum(index.boxes):,} boxes"
+
+
+def _ultralytics(index: Index, pictures: Path) -> list[File]:
+    """Return the files in Ultralytics' layout, as Roboflow and CVAT write it."""
+    parts = dict.fromkeys(row.part or "train" for row in index.rows)
+    data = {**{part: f"{part}/images" for part in sorted(parts)}, "names": index.classes}
+    files: list[File] = [("data.yaml", yaml.safe_dump(data, allow_unicode=True, sort_keys=False).encode())]
+    files += [(name, pictures / digest) for name, (digest, _) in index.about.items()]
+    for row in index.rows:
+        part = row.part or "train"
+        files.append((f"{part}/images/{row.name}", pictures / row.sha256))
+        files.append((f"{part}/labels/{row.name.rpartition('.')[0]}.txt", row.labels.encode()))
+    return files
