@@ -18,6 +18,7 @@ def add_parsers(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     diff = actions.add_parser("diff", help="print the counts of two versions, and the changed pictures")
     diff.add_argument("before", metavar="A", help="12 digits of a version, or store:datasets/<name>/<sha12>.jsonl")
     diff.add_argument("after", metavar="B", help="the same")
+    diff.add_argument("--sheet", type=Path, metavar="FILE", help="draw the first changed pictures into a .jpg or .png")
     export = actions.add_parser("export", help="write the version in params.yaml into a zip")
     export.add_argument("out", type=Path, metavar="OUT.zip")
     export.add_argument("--layout", choices=("workshop", "ultralytics"), default="workshop", help="(default: workshop)")
@@ -49,7 +50,7 @@ def _run(given: argparse.Namespace, project: Path) -> str:
         case "dataset", "diff":
             from runner.dataset.diff import diff_versions
 
-            return diff_versions(project, given.before, given.after)
+            return diff_versions(project, given.before, given.after, given.sheet)
         case "dataset", "export":
             from runner.dataset.export_zip import export_dataset
 

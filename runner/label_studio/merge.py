@@ -47,7 +47,7 @@ def merge(
     same_ids = classes[: len(before.classes)] == before.classes
     rows: list[PictureRow] = []
     merged = MergedDataset(Index(classes, before.about, rows))
-    for row in before.rows:
+    for row in sorted(before.rows, key=lambda row: row.name):
         if row.sha256 in removed:
             merged.removed.append(row.name)
             continue

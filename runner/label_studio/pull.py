@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from runner.config.compose import compose
+from runner.config.edit import get_param
 from runner.config.schema import Config
 from runner.dataset.check import listed
 from runner.dataset.diff import count_table
@@ -124,9 +125,13 @@ def _propose(project: Path, config: Config, store: Store, result: PullResult, fo
     before = params.read_text(encoding="utf-8")
     try:
         _add_version(project, config, store, result, folder)
+        version = get_param(params, ("dataset", "sha256")) or ""
         after = params.read_text(encoding="utf-8")
     finally:
         write_text(params, before)
     title = f"Labels: {', '.join(f'{count} {change}' for change, count in result.merged.counts.items() if count)}"
     body, base = describe(result, markdown=True), os.environ.get("BRANCH")  # set in the cluster's pods
+    if config.dataset.sha256:  # a request's text holds no picture of ours
+        sides = f"{config.dataset.sha256[:12]} {version[:12]}"
+        body += f"\n\nThe changed pictures, drawn: `python -m runner dataset diff {sides} --sheet changes.jpg`"
     return propose(project, {str(PARAMS): after}, branch=BRANCH, title=title, body=body, base=base)

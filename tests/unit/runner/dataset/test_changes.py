@@ -16,6 +16,7 @@ from runner.dataset.archive import write_zip
 from runner.dataset.diff import diff_versions
 from runner.dataset.export_zip import export_dataset
 from runner.dataset.index import Index, parse_index
+from runner.dataset.sheet import CELL_PX
 from runner.dataset.versions import fetch_dataset, find_version, record_key
 from runner.errors import DatasetError, ObjectError, StoreError
 from runner.store import key_of_url, open_store
@@ -287,5 +288,10 @@ removed (1):
 """
     )
     assert "added" not in diff_versions(project, first, first)
+    assert main(["dataset", "diff", first, second, "--sheet", str(tmp_path / "sheet.png")]) == 0
+    assert "drawn in " in capsys.readouterr().out
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        cells = np.asarray(sheet.convert("L"), dtype=int).reshape(2, CELL_PX, 6, CELL_PX).swapaxes(1, 2)
+    assert [(cell < 250).any() for row in cells for cell in row] == [True] * 7 + [False] * 5
     with pytest.raises(StoreError, match=r"0000 is no version, expected store:datasets/planes/<sha12>"):
         find_version(open_store(project), "planes", "0000")
