@@ -9,7 +9,7 @@ import re
 import unicodedata
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, model_validator
 
 
 class Section(BaseModel):
@@ -37,10 +37,20 @@ def _regular_expression(pattern: str) -> str:
     return pattern
 
 
-def _class_names(names: list[str]) -> list[str]:
-    """Return the names in Unicode NFC, as `dataset add` writes them, so that equal names compare equal."""
+def _classes(value: object) -> list[str] | dict[str, str | None]:
+    """Return class names, or a mapping of the dataset's names, in Unicode NFC, as `dataset add` writes them."""
+    if isinstance(value, dict):
+        targets = [target for target in value.values() if target is not None]
+        names = {name: _class_names([name])[0] for name in [*value, *targets]}
+        return {names[own]: None if target is None else names[target] for own, target in value.items()}
+    return _class_names(value)
+
+
+def _class_names(names: object) -> list[str]:
+    if not isinstance(names, list):
+        raise ValueError("expected a list of class names, or the dataset's names with new ones, or empty ones")
     for name in names:
-        if not name.isprintable() or not name or name != name.strip():
+        if not isinstance(name, str) or not name.isprintable() or not name or name != name.strip():
             raise ValueError(f"expected names of printable characters, with no blanks around them; {name!r} is none")
     composed = [unicodedata.normalize("NFC", name) for name in names]
     if doubled := sorted({name for name in composed if composed.count(name) > 1}):
@@ -83,8 +93,15 @@ class DatasetConfig(Section):
         ),
     ] = Field(description="[-] sample | store:datasets/<name>/<sha12>.jsonl")
     sha256: Sha256 | None = Field(description="[hex] SHA-256 of the version's index")
-    classes: Annotated[list[str], AfterValidator(_class_names)] = Field(description="[names] class names in id order")
+    classes: Annotated[list[str] | dict[str, str | None], PlainValidator(_classes)] = Field(
+        description="[names] class names in id order"
+    )
     sample: SampleConfig
+
+    @property
+    def listed(self) -> list[str]:
+        """`classes`, where they are a list and no mapping of the dataset's own names."""
+        return self.classes if isinstance(self.classes, list) else []
 
     @model_validator(mode="after")
     def _digest_of_a_version(self) -> Self:

@@ -26,7 +26,7 @@ def current_dataset(config: Config, store: Store, project: Path, folder: Path) -
     The zip is unpacked to `folder`, which is new. The generated sample counts as no dataset.
     """
     if config.dataset.url == "sample":
-        return Index(config.dataset.classes, {}, []), {}
+        return Index(config.dataset.listed, {}, []), {}
     return open_version(config.dataset.url, config.dataset.sha256, store, folder, work=work_folder(project))
 
 
@@ -46,7 +46,7 @@ def write_boxes(boxes: Sequence[LabelledBox], classes: Sequence[str]) -> str:
 
 def class_list(config: Config, dataset: Index) -> list[str]:
     """Return the classes for annotators: the configuration's, else the dataset's; NotSetUpError if neither has any."""
-    if classes := config.dataset.classes or dataset.classes:
+    if classes := config.dataset.listed or dataset.classes:
         return classes
     raise NotSetUpError(
         "params.yaml: dataset.classes is empty and no dataset was added yet; list the names of the things to be "

@@ -8,7 +8,7 @@ from PIL import Image
 
 from runner.config.schema import PrepareConfig
 from runner.stages.prepare.pictures import Prepared, prepare_pictures
-from runner.stages.prepare.prepare import prepare
+from runner.stages.prepare.prepare import Classes, prepare
 from runner.workspace import sha256_of
 
 BOX = "0 0.5 0.5 0.5 0.5\n"
@@ -112,7 +112,7 @@ class RawDataset:
             content = labels.encode() if isinstance(labels, str) else labels
             (self.raw / "labels" / f"{Path(name).stem}.txt").write_bytes(content)
 
-    def prepare(self, classes: list[str] | None = None, **changes: Any) -> str:
+    def prepare(self, classes: Classes | None = None, **changes: Any) -> str:
         self.runs += 1
         self.out = self.folder / f"out {self.runs}"
         for name in ("dataset", "report"):

@@ -19,6 +19,9 @@ class Findings:
     label_lines: int = 0
     unusable_lines: int = 0
     clipped: int = 0
+    unwanted: Counter[int] = field(
+        default_factory=Counter
+    )  # boxes of each class that dataset.classes leaves out, by own id
     left_out: list[dict[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 

@@ -18,6 +18,8 @@ from runner.stages.prepare.pictures import Prepared, prepare_pictures
 from runner.stages.prepare.report import write_report
 from runner.workspace import link, sha256_of, write_text
 
+Classes = list[str] | dict[str, str | None]
+
 
 @dataclass(frozen=True)
 class CheckedPicture:
@@ -40,12 +42,13 @@ class CheckedPicture:
         return format_labels(self.labels.class_ids, self.labels.boxes_xywhn)
 
 
-def prepare(raw: Path, classes: list[str], settings: PrepareConfig, dataset: Path, report: Path, *, work: Path) -> str:
+def prepare(raw: Path, classes: Classes, settings: PrepareConfig, dataset: Path, report: Path, *, work: Path) -> str:
     """Fill `dataset` with checked pictures and labels, and `report` with the findings; return a line of counts.
 
     Args:
         raw: classes.txt, images/, labels/; with parts of its own also train.txt, val.txt, test.txt.
-        classes: class names in id order; empty: those of `raw`. Ids are matched by name.
+        classes: class names in id order; empty: those of `raw`. Ids are matched by name. Or a mapping of names of `raw`
+            to others, several to one, None to leave the class out; the other classes stay, after them.
         dataset: an empty folder; gets images/, labels/, classes.txt and index.json, a list of
             {image, source, sha256, width, height, labels, part, look}: width and height in pixels of the upright
             source, image and labels relative to `dataset`, source relative to `raw`, look as by `look_of`.
@@ -53,8 +56,7 @@ def prepare(raw: Path, classes: list[str], settings: PrepareConfig, dataset: Pat
         work: cache of prepared pictures, which survives a kill; gets report/ when the data gate fails.
     """
     own_classes = (raw / "classes.txt").read_text(encoding="utf-8").splitlines()
-    class_ids = _match_classes(own_classes, classes)
-    names = classes or own_classes
+    names, class_ids = _match_classes(own_classes, classes)
     findings = Findings()
 
     sources = sorted((raw.resolve() / "images").iterdir())  # absolute paths: workers may have another working directory
@@ -78,6 +80,10 @@ def prepare(raw: Path, classes: list[str], settings: PrepareConfig, dataset: Pat
             continue
         candidates.append(CheckedPicture(path, digests[path], picture, labels, parts.get(f"images/{path.name}")))
     _leave_out_orphans(raw, sources, findings)
+    findings.notes += [
+        f"dataset.classes leaves out {count:,} boxes of {own_classes[class_id]}"
+        for class_id, count in sorted(findings.unwanted.items())
+    ]
     unique = _without_duplicates(candidates, settings.duplicates, names, findings, work / "duplicates.jpg")
 
     index = _write(dataset, unique, work)
@@ -103,16 +109,26 @@ def prepare(raw: Path, classes: list[str], settings: PrepareConfig, dataset: Pat
     )
 
 
-def _match_classes(own: list[str], configured: list[str]) -> list[int]:
-    """Return the configured id for each of the dataset's class ids."""
+def _match_classes(own: list[str], configured: Classes) -> tuple[list[str], list[int]]:
+    """Return the class names, and the id among them for each of the dataset's class ids; -1: it is left out."""
+    if isinstance(configured, dict):
+        if unknown := [name for name in configured if name not in own]:
+            raise DatasetError(
+                f"dataset.classes maps {', '.join(unknown)}, which classes.txt ({', '.join(own)}) does not list; "
+                "correct or remove it there"
+            )
+        targets = [*configured.values(), *(name for name in own if name not in configured)]
+        names = [name for name in dict.fromkeys(targets) if name is not None]
+        new = [configured.get(name, name) for name in own]
+        return names, [-1 if name is None else names.index(name) for name in new]
     if not configured:
-        return list(range(len(own)))
+        return own, list(range(len(own)))
     if missing := [name for name in own if name not in configured]:
         raise DatasetError(
             f"classes.txt lists {', '.join(missing)}, which dataset.classes ({', '.join(configured)}) does not; "
-            "add them there, or leave dataset.classes empty"
+            "add them there, leave dataset.classes empty, or map the names: {car: vehicle, truck: vehicle, person: }"
         )
-    return [configured.index(name) for name in own]
+    return configured, [configured.index(name) for name in own]
 
 
 def _read_labels(raw: Path, picture: Path, class_ids: list[int], findings: Findings) -> Labels:
@@ -127,12 +143,10 @@ def _read_labels(raw: Path, picture: Path, class_ids: list[int], findings: Findi
     findings.label_lines += len(labels.class_ids) + len(labels.problems)
     findings.unusable_lines += len(labels.problems)
     findings.clipped += labels.clipped
-    return Labels(
-        np.array([class_ids[number] for number in labels.class_ids], dtype=np.int64),
-        labels.boxes_xywhn,
-        labels.problems,
-        labels.notes,
-    )
+    ids = np.array([class_ids[number] for number in labels.class_ids], dtype=np.int64)
+    kept = ids >= 0
+    findings.unwanted.update(labels.class_ids[~kept].tolist())
+    return Labels(ids[kept], labels.boxes_xywhn[kept], labels.problems, labels.notes)
 
 
 def _leave_out_orphans(raw: Path, sources: list[Path], findings: Findings) -> None:

@@ -84,6 +84,13 @@ def test_presets_count_when_tools_leave_folders_and_files_beside_them(folder: Pa
     refused(folder, "conf/train/cpu.yaml:2: not YAML")
 
 
+def test_classes_may_be_mapped(folder: Path) -> None:
+    write_params(folder, dataset={"classes": {"light aircraft": "plane", "gro\u0308ße": None}})
+    config, _ = compose(folder)
+    assert (config.dataset.classes, config.dataset.listed) == ({"light aircraft": "plane", "größe": None}, [])
+    assert yaml.safe_load(stage_text(config, "prepare"))["dataset"]["classes"] == config.dataset.classes
+
+
 def test_digest_comes_from_weights_or_the_preset(folder: Path) -> None:
     write_params(folder, presets=PRESETS | {"model": "yolo11n"}, weights={"yolo11n.pt": SHA})
     config, hidden = compose(folder)
@@ -132,7 +139,9 @@ def test_refused_with_the_line_when_params_are_not_yaml(folder: Path, text: str,
         ({"split": {"group": "("}}, r"split.group: found '\(', .*regular expression"),
         ({"dataset": {"classes": ["a", "a"]}}, r"dataset.classes: found .*repeated: a$"),
         *(({"dataset": {"classes": ["a", bad]}}, "dataset.classes: found ") for bad in ("", " b", "b\n", "\u2028")),
-        ({"dataset": {"classes": [1]}}, "dataset.classes: found 1, "),
+        ({"dataset": {"classes": [1]}}, r"dataset.classes: found \[1\], "),
+        ({"dataset": {"classes": "car"}}, "dataset.classes: found 'car', expected a list"),
+        ({"dataset": {"classes": {"car": ["vehicle"]}}}, "dataset.classes: "),
         ({"dataset": {"url": "s3://x"}}, "dataset.url: found 's3://x', expected sample, or store:datasets"),
         ({"dataset": {"name": "x", "url": "store:datasets/x/0123456789ab.zip"}}, "dataset: .* dataset.sha256"),
         ({"dataset": {"name": "A b"}}, "dataset.name: found 'A b', "),

@@ -144,6 +144,21 @@ def test_ids_follow_the_names_when_the_configuration_lists_the_classes(data: Raw
     assert data.report["boxes"] == {"直升机": 0, "helicopter": 1, "a.b c": 0, "airplane": 1}
 
 
+def test_classes_are_renamed_merged_and_left_out_when_the_configuration_maps_them(data: RawDataset) -> None:
+    data.classes("person", "car", "bicycle", "truck")
+    data.put("a.jpg", "".join(f"{number} 0.5 0.5 0.{number + 1} 0.5\n" for number in range(4)))
+    data.put("b.jpg", "0 0.5 0.5 0.5 0.5\n")
+    data.prepare({"truck": "vehicle", "car": "vehicle", "person": None})
+    assert (data.out / "dataset/classes.txt").read_text() == "vehicle\nbicycle\n"
+    assert data.labels("a") == "".join(
+        f"{number} 0.500000 0.500000 0.{width}00000 0.500000\n" for number, width in ((0, 2), (1, 3), (0, 4))
+    )
+    assert data.labels("b") == ""
+    assert data.report["notes"] == ["dataset.classes leaves out 2 boxes of person"]
+    with pytest.raises(DatasetError, match=r"dataset\.classes maps lorry, which classes\.txt \(person, car"):
+        data.prepare({"lorry": "vehicle"})
+
+
 def test_refused_when_a_class_is_not_configured(data: RawDataset) -> None:
     data.put("a.jpg")
     with pytest.raises(DatasetError, match=r"classes\.txt lists helicopter, .* dataset\.classes \(airplane\)"):
