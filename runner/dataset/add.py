@@ -2,13 +2,16 @@
 
 import re
 import unicodedata
+from collections import Counter
 from pathlib import Path
 
 from runner.config.compose import compose
 from runner.config.edit import get_param
 from runner.config.schema import Composed
 from runner.dataset.archive import unpack
-from runner.dataset.check import SHOWN, Check, Frame, advice, check_dataset, describe, refusals
+from runner.dataset.check import SHOWN, Check, Frame, advice, check_dataset, describe, listed, refusals
+from runner.dataset.duplicates import Copy, describe_pairs, sort_copies
+from runner.dataset.labels import parse_labels
 from runner.dataset.layouts import Layout
 from runner.dataset.versions import index_of, name_version, read_source, store_version, unpack_zip
 from runner.errors import DatasetError
@@ -86,6 +89,11 @@ def _store(
     if composed and (reasons := refusals(layout, check, composed[0].prepare)):
         remedy = "correct the dataset, or change the limits in params.yaml"
         raise DatasetError("\n".join([f"{name}: not added", *lines, *reasons, remedy]))
+    leaving, pairs = sort_copies(_copies(layout, check), composed[0].prepare.duplicates if composed else "labelled")
+    if pairs:
+        sheet = work_folder(project) / f"dataset-add-{name}-duplicates.jpg"
+        raise DatasetError("\n".join([f"{name}: not added", *lines, describe_pairs(pairs, layout.classes, sheet)]))
+    lines += listed("copies that prepare will leave out", [f"{own}: {reason}" for own, reason in leaving.items()])
     params = project / PARAMS
     same = get_param(params, ("dataset", "name")) == name
     parent = get_param(params, ("dataset", "sha256")) if same else None
@@ -98,6 +106,17 @@ def _store(
         if get_param(params, ("model", "name")) is None and name != (model := composed[0].model.name):
             lines.append(f"{PARAMS}: model.name is empty, so models are published as {model}; set it, as to {name}")
     return "\n".join(lines)
+
+
+def _copies(layout: Layout, check: Check) -> list[Copy]:
+    """Return the pictures that are in the dataset more than once."""
+    count = Counter(row.sha256 for row in check.rows)
+    copies = []
+    for row in check.rows:
+        if count[row.sha256] > 1:
+            labels = parse_labels(row.labels.encode(), where="", classes=len(layout.classes))
+            copies.append(Copy(row.name, row.sha256, row.part, labels, check.files[row.sha256]))
+    return copies
 
 
 def slug(text: str) -> str:
@@ -114,7 +133,7 @@ def _checked_name(name: str | None, source: Path) -> str:
                 f"--name {name!r}: expected at most {_MAX_NAME} of a-z, 0-9 and -, such as {slug(name) or 'planes'}"
             )
         return name
-    own = re.sub(r"\.zip$", "", source.resolve().name, flags=re.IGNORECASE)
+    own = re.sub(r"\.(zip|tgz|tar(\.(gz|bz2|xz))?)$", "", source.resolve().name, flags=re.IGNORECASE)
     if name := slug(own):
         return name
     raise DatasetError(f"{source}: no dataset name can be made of {own!r}, expected --name with a-z, 0-9 and -")

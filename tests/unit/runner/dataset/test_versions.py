@@ -203,6 +203,20 @@ def test_dataset_is_refused_with_the_lists_when_labels_find_no_picture(
     assert "stored as" in add_dataset(folder, project=repository, composed=judged(project, 0.9))
 
 
+def test_dataset_is_refused_with_a_drawing_when_copies_of_a_picture_disagree(
+    project: Path, repository: Path, tmp_path: Path
+) -> None:
+    files = WORKSHOP | {"images/again.png": PICTURES[0], "labels/again.txt": b"0 0.7 0.7 0.2 0.2\n"}
+    composed = judged(project, 0.9)
+    with pytest.raises(DatasetError, match=r"again\.png and clip1\.f01\.png") as refusal:
+        add_dataset(write_tree(tmp_path / "planes", files), project=repository, composed=composed)
+    sheet = repository / ".work" / "dataset-add-planes-duplicates.jpg"
+    assert str(sheet) in str(refusal.value) and sheet.is_file()
+    files["labels/again.txt"] = b""
+    text = add_dataset(write_tree(tmp_path / "planes", files), project=repository, composed=composed)
+    assert "copies that prepare will leave out (1):\n  again.png: " in text
+
+
 def test_name_is_made_of_the_file_name(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names = {"Größe 2.ZIP": "groe-2", "planes.v3i.yolov11.zip": "planes-v3i-yolov11", "--a--.zip": "a"}
     for source, name in names.items():
