@@ -43,7 +43,8 @@ class Ran(NamedTuple):
 def project(folder: Path, width: int) -> Path:
     """Copy the project with settings that re-encode all pictures of a width."""
     copy_project(PROJECT, folder, shell())
-    set_params(folder, {"prepare": {"max_width": int(width * SHRUNK)}})
+    # The pictures are crops of a few larger ones: near-duplicates, of which a split that keeps them together makes six.
+    set_params(folder, {"prepare": {"max_width": int(width * SHRUNK)}, "split": {"near": "ignore"}})
     repro(folder, "compose")
     return folder
 

@@ -245,7 +245,9 @@ class GateConfig(Section):
     min_map50: Share = Field(description="[0-1] minimum mAP50 on test")
     min_ap50: dict[str, Share] | None = Field(description="[0-1] minimum AP50 on test of classes, by name")
     min_boxes: int = Field(ge=1, description="[boxes] minimum number of test boxes of each class")
-    unjudged: list[str] = Field(description="[names] classes that pass with fewer test boxes than min_boxes")
+    unjudged: Annotated[list[str], AfterValidator(_class_names)] = Field(
+        description="[names] classes that pass with fewer test boxes than min_boxes"
+    )
     max_class_drop: Share = Field(description="[0-1] allowed AP50 drop of a class, in addition to the bootstrap margin")
     max_latency: float = Field(gt=0, description="[ratio] maximum latency per picture, relative to the deployed model")
     max_size: float = Field(gt=0, description="[ratio] maximum size of model.onnx, relative to the deployed model")

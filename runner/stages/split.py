@@ -209,6 +209,8 @@ def _remedy(empty: list[str], index: Sequence[Entry], families: Sequence[Family]
         "lower split.val and split.test" if "train" in empty else f"raise {' and '.join(f'split.{e}' for e in empty)}"
     )
     finer = "or let split.group match more of the name" if settings.group else "or add a dataset of more pictures"
+    if len(families) < len({group_key(entry, settings) for entry in index}):
+        finer += "; split.near: ignore parts near-duplicates, and then measures on what was nearly trained on"
     return (
         f"no picture falls into {' and '.join(empty)}: {len(index)} pictures in {len(families)} groups of one clip, of "
         f"copies or of near-duplicates, shares split.val {settings.val:g} and split.test {settings.test:g}; {shares}, "

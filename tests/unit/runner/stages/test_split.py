@@ -176,6 +176,12 @@ def test_near_duplicates_are_left_out_of_train_when_the_dataset_gives_them_to_te
     assert len(dealt(out)) == 83
 
 
+def test_the_way_out_is_named_when_all_pictures_are_near_duplicates(tmp_path: Path, out: Path) -> None:
+    entries = [entry(str(number), None, look(1)) for number in range(40)]
+    with pytest.raises(DatasetError, match=r"40 pictures in 1 groups .*; split\.near: ignore"):
+        split(dataset(tmp_path / "data", entries), SETTINGS, out)
+
+
 def test_pictures_are_compared_by_more_than_their_hash_when_near_duplicates_are_looked_for(
     tmp_path: Path, out: Path
 ) -> None:
