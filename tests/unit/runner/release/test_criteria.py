@@ -90,7 +90,10 @@ def test_a_class_must_not_lose_when_it_is_not_chance(
     old, new = shown(kite=found(before, pictures)), shown(kite=found(after, pictures))
     (finding,), left_out = per_class(new, old, rules(max_class_drop=allowed), np.ones(pictures, bool))
     assert (finding.criterion, finding.passed, left_out) == ("AP50 of kite", passed, [])
-    assert f"{finding.candidate:.3f} ({pictures} boxes) after {finding.deployed:.3f}, at least " in finding.said
+    assert (
+        f"{finding.candidate:.3f} ({pictures} boxes) after {finding.deployed:.3f} of the deployed model, at least "
+        in finding.said
+    )
     assert f"({allowed:g} may be lost, " in finding.said
 
 
