@@ -12,6 +12,7 @@ import importlib
 import io
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO
 
@@ -37,6 +38,8 @@ _UPRIGHT = {
 # https://pillow.readthedocs.io/en/stable/reference/block_allocator.html
 Image.core.set_blocks_max(8)  # type: ignore[attr-defined]
 warnings.filterwarnings("ignore", module=r"PIL\.")  # of odd metadata; errors are what counts here
+with suppress(ImportError):  # the extra `heic`
+    importlib.import_module("pillow_heif").register_heif_opener()  # opens as "HEIF", upright
 for _plugin in ("Avif", "Bmp", "Gif", "Jpeg2K", "Jpeg", "Png", "Tiff", "WebP"):
     importlib.import_module(f"PIL.{_plugin}ImagePlugin")  # registers itself in Image.OPEN
 
@@ -97,7 +100,7 @@ def decode(
     except (MemoryError, Image.DecompressionBombError) as error:
         raise TooLargeError(f"{kind} picture needs more memory than there is; expected a smaller one") from error
     except Exception as error:  # errors of Pillow's decoders on damaged bytes have no common base
-        said = (str(error) or type(error).__name__)[:200]
+        said = (" ".join(str(error).split()) or type(error).__name__)[:200]
         raise UnreadableError(
             f"damaged or truncated {kind} picture ({said}); expected one that opens in a picture viewer"
         ) from error
@@ -109,7 +112,9 @@ def _kind_of(data: bytes) -> tuple[str, Callable[[IO[bytes], str], ImageFile.Ima
     The openers are called directly, because `Image.open` warns or refuses at a process-wide pixel limit.
     """
     if data[4:8] == b"ftyp" and any(brand in data[8:64] for brand in _HEIC_BRANDS):
-        raise UnsupportedError(f"HEIC pictures are not supported; {EXPECTED}")
+        if "HEIF" not in Image.OPEN:
+            raise UnsupportedError(f"HEIC pictures need the package pillow-heif, which is not installed; {EXPECTED}")
+        return "HEIC", Image.OPEN["HEIF"][0]
     for kind in _KINDS:
         factory, accept = Image.OPEN[kind]
         if accept is not None and accept(data[:16]) is True:
