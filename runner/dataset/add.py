@@ -13,8 +13,8 @@ from runner.dataset.check import SHOWN, Check, Frame, advice, check_dataset, des
 from runner.dataset.duplicates import Copy, describe_pairs, sort_copies
 from runner.dataset.labels import parse_labels
 from runner.dataset.layouts import Layout
-from runner.dataset.versions import index_of, name_version, read_source, store_version, unpack_zip
-from runner.errors import DatasetError
+from runner.dataset.versions import index_of, name_version, open_version, read_source, store_version, unpack_zip
+from runner.errors import DatasetError, MissingObjectError
 from runner.store import Store, key_of_url, open_store
 from runner.workspace import PARAMS, scratch, work_folder, write_text
 
@@ -99,6 +99,10 @@ def _store(
     parent = get_param(params, ("dataset", "sha256")) if same else None
     record = {"made_by": made_by, "previous": parent, "exif_boxes": check.frame}
     with scratch("version-", project) as work:
+        if parent and (moved := _moved(check, str(get_param(params, ("dataset", "url"))), str(parent), store, work)):
+            found = listed("in another part than in the version before, so what is measured was trained on", moved)
+            remedy = "keep the parts of these pictures, or add the dataset under another name (--name), to begin anew"
+            raise DatasetError("\n".join([f"{name}: not added", *found, remedy]))
         url, sha256, stored = store_version(store, name, *index_of(layout, check), record, work=work)
     lines += [stored, name_version(params, name, url, sha256)]
     if composed:
@@ -106,6 +110,24 @@ def _store(
         if get_param(params, ("model", "name")) is None and name != (model := composed[0].model.name):
             lines.append(f"{PARAMS}: model.name is empty, so models are published as {model}; set it, as to {name}")
     return "\n".join(lines)
+
+
+def _moved(check: Check, url: str, sha256: str, store: Store, work: Path) -> list[str]:
+    """Return the pictures that are in another part than in a version, if the store has its index, with both parts."""
+    if not url.endswith(".jsonl"):
+        return []
+    try:
+        before, _ = open_version(url, sha256, store, work, work=work)
+    except MissingObjectError:  # STORE_URI is another store
+        return []
+    parts: dict[str, list[str]] = {}
+    for row in before.rows:
+        parts.setdefault(row.sha256, []).extend([row.part] if row.part else [])
+    return [
+        f"{row.name}: {row.part}, was {' and '.join(old)}"
+        for row in check.rows
+        if row.part and (old := parts.get(row.sha256)) and row.part not in old
+    ]
 
 
 def _copies(layout: Layout, check: Check) -> list[Copy]:

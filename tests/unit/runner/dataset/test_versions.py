@@ -81,6 +81,24 @@ def assert_is_workshop(raw: Path, labels: dict[str, bytes] | None = None) -> Non
     assert found == expected
 
 
+def test_refused_when_a_picture_is_in_another_part_than_before(repository: Path, tmp_path: Path) -> None:
+    write_tree(tmp_path / "planes", ROBOFLOW)
+    add_dataset(tmp_path / "planes", project=repository)
+    more = {"valid/images/b.png": PICTURES[2], "valid/labels/b.txt": b"0 0.1 0.1 0.1 0.1\n"}
+    write_tree(tmp_path / "more", ROBOFLOW | more)
+    add_dataset(tmp_path / "more", project=repository, name="planes")
+    before = named(repository)
+    moved = ROBOFLOW | {"train/images/a.png": PICTURES[2], "valid/images/b.png": PICTURES[0], "valid/labels/b.txt": b""}
+    write_tree(tmp_path / "moved", moved)
+    with pytest.raises(
+        DatasetError, match=r"(?s)planes: not added.*\(2\):.*: train, was val.*: val, was train.*--name"
+    ):
+        add_dataset(tmp_path / "moved", project=repository, name="planes")
+    assert named(repository) == before
+    elsewhere = open_store(tmp_path, str(tmp_path / "elsewhere"))
+    add_dataset(tmp_path / "moved", project=repository, name="planes", store=elsewhere)
+
+
 @pytest.mark.parametrize(
     ("source", "error", "message"),
     [
