@@ -284,9 +284,18 @@ def _shape(files: DatasetFiles, picture: str, declared: tuple[float, float]) -> 
     width, height = declared
     if min(declared) <= 0:
         return turned
-    if any(abs(width * size[1] / (height * size[0]) - 1) <= _SIZE_TOLERANCE for size in (turned, stored)):
+    if not _is_alike(declared, turned) and _is_alike(declared, stored):
+        files.notes.append(
+            f"{shown(picture)}: its labels are of the picture before EXIF turns it: add with `--exif-boxes stored`"
+        )
+    if _is_alike(declared, turned) or _is_alike(declared, stored):
         return declared
     return f"its labels are for {width:g}x{height:g} pixels, but it has {turned[0]}x{turned[1]}"
+
+
+def _is_alike(one: tuple[float, float], other: tuple[float, float]) -> bool:
+    """Whether two sizes have the same shape."""
+    return abs(one[0] * other[1] / (one[1] * other[0]) - 1) <= _SIZE_TOLERANCE
 
 
 def _line(class_id: int, box: Box, shape: tuple[float, float]) -> str:

@@ -105,6 +105,12 @@ def test_size_of_the_picture_as_seen_counts(tmp_path: Path, declared: dict[str, 
     assert boxes(layout) == {"a.jpg": [[0, 0.25, 0.25, 0.5, 0.5]]}
 
 
+def test_size_before_exif_turns_the_picture_is_noted(tmp_path: Path) -> None:
+    content = coco([image(1, "a.jpg", width=30, height=40)], [BOX | {"image_id": 1}])
+    (note,) = read_layout(write_tree(tmp_path, {"a.json": content, "a.jpg": turned(6)})).notes
+    assert note.startswith("a.jpg: ") and "--exif-boxes stored" in note
+
+
 def test_voc_is_read_with_its_parts(tmp_path: Path) -> None:
     files: dict[str, str | bytes] = {
         "VOC/Annotations/a.xml": voc("a.jpg", voc_object("plane", 10, 5, 30, 15) + voc_object("car", 0, 0, 40, 20)),
