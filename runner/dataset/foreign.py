@@ -180,15 +180,11 @@ def _load_coco(files: DatasetFiles, file: str) -> dict[str, Any] | None:
     if isinstance(content, dict) and all(
         isinstance(content.get(key), list) for key in ("images", "annotations", "categories")
     ):
-        try:
-            assert all({"id", "file_name"} <= image.keys() for image in content["images"])
-            assert all({"id", "name"} <= each.keys() for each in content["categories"])
-            assert all("image_id" in each for each in content["annotations"])
-        except (AssertionError, AttributeError, TypeError) as error:
-            raise DatasetError(
-                f"{shown(file)}: like COCO, but an image lacks id or file_name, a category id or name, or an "
-                "annotation image_id; export it again"
-            ) from error
+        needed = {"images": {"id", "file_name"}, "categories": {"id", "name"}, "annotations": {"image_id"}}
+        for key, fields in needed.items():
+            if not all(isinstance(each, dict) and fields <= each.keys() for each in content[key]):
+                lacking = " or no ".join(sorted(fields))
+                raise DatasetError(f"{shown(file)}: like COCO, but one of its {key} has no {lacking}; export it again")
         return content
     if kind := _kind_of(content):
         raise _named(file, kind)

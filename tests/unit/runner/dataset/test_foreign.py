@@ -138,7 +138,7 @@ def test_voc_is_read_with_its_parts(tmp_path: Path) -> None:
         ("a.json", {"shapes": [], "imagePath": "a.jpg"}, "LabelMe"),
         ("via.json", {"_via_img_metadata": {}}, "VGG"),
         ("a.json", [{"image": "a.jpg", "annotations": []}], "CreateML"),
-        ("a.json", {"images": [{"id": 1}], "annotations": [], "categories": []}, "like COCO, but an image lacks"),
+        ("a.json", {"images": [{"id": 1}], "annotations": [], "categories": []}, "like COCO, but one of its images"),
     ],
 )
 def test_other_formats_are_named(tmp_path: Path, name: str, content: Any, message: str) -> None:
