@@ -34,6 +34,7 @@ from tests.cluster.runs import (
 pytestmark = [pytest.mark.slow, pytest.mark.faults]
 PIPELINES = "flywheel-pipelines"
 MINIO = ("pod", "minio-0", "--namespace=flywheel-minio", "--grace-period=0", "--force")
+CONTROLLER = ("pod", "argocd-application-controller-0", f"--namespace={ARGO_CD}")
 
 
 @pytest.fixture(autouse=True)
@@ -56,25 +57,35 @@ def retraining(desk: Desk, message: str, **train: object) -> Iterator[str]:
     assert_pinned_and_served(desk, commit, run, before)
 
 
-def pod_in_epoch_4(run: str) -> str:
-    """Wait for the fourth of twelve epochs; return the Pod that trains."""
-    pod = pod_of(run, "train-cpu")
-    until(lambda: "4/12" in kubectl("logs", pod, NAMESPACE, "--all-containers", fails=True), 300, "epoch 4", every=0.2)
-    return pod
-
-
-def test_a_training_goes_on_from_its_checkpoint_when_its_pod_is_deleted(desk: Desk) -> None:
-    with retraining(desk, "Twelve epochs", epochs=12) as run:
-        kubectl("delete", "pod", pod_in_epoch_4(run), NAMESPACE, "--wait=false")
+def test_a_training_goes_on_when_its_pod_is_deleted_killed_for_its_memory_and_evicted(desk: Desk) -> None:
+    with retraining(desk, "Twenty-four epochs", epochs=24) as run:
+        first = pod_in_epoch(3, run)
+        kubectl("delete", "pod", first, NAMESPACE, "--wait=false")
+        second = pod_in_epoch(8, run, first)
+        limit_memory(second, "step-train")
+        evict(pod_in_epoch(13, run, first, second))
     assert "continuing after epoch" in log(run, "train-cpu")
-
-
-def test_a_training_goes_on_when_it_is_killed_for_its_memory(desk: Desk) -> None:
-    with retraining(desk, "Too much memory", epochs=12) as run:
-        limit_memory(pod_in_epoch_4(run), "step-train")
     attempts = get("taskrun", f"{run}-train-cpu", NAMESPACE)["status"]["retriesStatus"]
-    (step,) = (each for each in attempts[0]["steps"] if each["name"] == "train")
+    assert len(attempts) == 3
+    (step,) = (each for each in attempts[1]["steps"] if each["name"] == "train")
     assert step["terminated"]["reason"] == "OOMKilled"
+
+
+def pod_in_epoch(number: int, run: str, *former: str) -> str:
+    """Wait for one of twenty-four epochs; return the Pod that trains, another one than former attempts had."""
+
+    def reached() -> str:
+        pod = pod_of(run, "train-cpu")
+        said = "" if pod in former else kubectl("logs", pod, NAMESPACE, "--all-containers", fails=True)
+        return pod if f"{number}/24" in said else ""
+
+    return str(until(reached, 300, f"epoch {number}", every=0.2))
+
+
+def evict(pod: str) -> None:
+    eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod, "namespace": PIPELINES}}
+    path = f"/api/v1/namespaces/{PIPELINES}/pods/{pod}/eviction"
+    kubectl("create", f"--raw={path}", "--filename=-", stdin=json.dumps(eviction))
 
 
 def limit_memory(pod: str, container: str) -> None:
@@ -103,14 +114,6 @@ def limit_memory(pod: str, container: str) -> None:
     more = f"{sys.executable} -c 'more = bytes([1]) * (64 << 20)'"
     enter = f"echo $$ > {limit.parent}/cgroup.procs; exec {more}"
     subprocess.run(["sh", "-c", enter], check=False, timeout=60)
-
-
-def test_a_training_goes_on_when_its_pod_is_evicted(desk: Desk) -> None:
-    with retraining(desk, "An eviction", epochs=4) as run:
-        pod = pod_of(run, "train-cpu")
-        eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod, "namespace": PIPELINES}}
-        path = f"/api/v1/namespaces/{PIPELINES}/pods/{pod}/eviction"
-        kubectl("create", f"--raw={path}", "--filename=-", stdin=json.dumps(eviction))
 
 
 def test_nothing_is_half_published_when_the_store_is_full(desk: Desk) -> None:
@@ -159,13 +162,6 @@ def restart_minio() -> None:
     kubectl("rollout", "status", "statefulset/minio", "--namespace=flywheel-minio", "--timeout=180s")
 
 
-@pytest.mark.parametrize("task", ["gate", "publish"])
-def test_a_run_ends_well_when_the_store_is_killed(desk: Desk, task: str) -> None:
-    with retraining(desk, f"The store is killed in {task}", epochs=2) as run:
-        pod_of(run, task)
-        kubectl("delete", *MINIO)
-
-
 def test_the_newer_push_wins_when_an_older_one_trains_and_is_delivered_again(desk: Desk) -> None:
     before = pins(desk)
     older = desk.retrain("Forty epochs", epochs=40)
@@ -193,8 +189,8 @@ def test_a_wrong_value_is_said_at_the_commit_and_nothing_is_trained(desk: Desk) 
     assert state == "error"
     assert "train.epochs" in said
     assert pins(desk) == before
-    desk.retrain("Epochs again", epochs=2)
-    ended(run_of(desk.shell("git rev-parse HEAD")))
+    with desk.forge.silent():
+        desk.retrain("Epochs again", epochs=2)
 
 
 def test_nothing_starts_when_the_signature_is_wrong(desk: Desk) -> None:
@@ -208,25 +204,31 @@ def test_nothing_starts_when_the_signature_is_wrong(desk: Desk) -> None:
     assert {each["metadata"]["name"] for each in items("pipelineruns", NAMESPACE)} == runs
 
 
-def test_a_pin_is_served_when_argo_cd_was_restarted(desk: Desk) -> None:
-    with retraining(desk, "Argo CD restarts", epochs=2) as run:
-        pod_of(run, "publish")
+def test_a_run_ends_well_when_the_store_is_killed_in_gate_and_publish_and_argo_cd_restarts(desk: Desk) -> None:
+    with retraining(desk, "The store is killed", epochs=2) as run:
+        for task in ("gate", "publish"):
+            pod_of(run, task)
+            kubectl("delete", *MINIO)
         kubectl("rollout", "restart", "deployment/argocd-repo-server", f"--namespace={ARGO_CD}")
-        kubectl("delete", "pod", "argocd-application-controller-0", f"--namespace={ARGO_CD}", "--wait=false")
+        kubectl("delete", *CONTROLLER, "--wait=false")
 
 
-def test_a_pin_is_served_when_argo_cds_controller_is_killed_while_it_applies_it(desk: Desk) -> None:
-    with retraining(desk, "A sync is cut", epochs=2) as run:
-        pod_of(run, "gate")
-        last = sync_of_dev()
+def test_a_run_ends_well_when_the_forge_is_away_and_a_sync_is_cut(desk: Desk) -> None:
+    """The forge is away for a minute at clone and at pin; Argo CD's controller is killed while it applies the pin."""
+    last = sync_of_dev()
+    with retraining(desk, "The forge is away", epochs=2) as run:
+        for task in ("prepare", "pin"):
+            until(lambda task=task: task in tasks(run), 600, task, every=0.2)  # type: ignore[misc]
+            gitea.stop()
+            time.sleep(60)
+            gitea.start()
 
         def begun() -> bool:
             found = sync_of_dev()
             return found.get("phase") == "Running" and found["startedAt"] != last.get("startedAt")
 
         until(begun, 600, "a sync of the pin", every=0.1)
-        pod = ("pod", "argocd-application-controller-0", f"--namespace={ARGO_CD}")
-        kubectl("delete", *pod, "--grace-period=0", "--force")
+        kubectl("delete", *CONTROLLER, "--grace-period=0", "--force")
     settle(300)
 
 
@@ -236,26 +238,13 @@ def sync_of_dev() -> Object:
     return dict(status.get("operationState", {}))
 
 
-def test_a_run_ends_well_when_the_forge_is_away_for_a_minute_at_clone_and_at_pin(desk: Desk) -> None:
-    with retraining(desk, "The forge is away", epochs=2) as run:
-        for task in ("prepare", "pin"):
-            until(lambda task=task: task in tasks(run), 600, task, every=0.2)  # type: ignore[misc]
-            gitea.stop()
-            time.sleep(60)
-            gitea.start()
-
-
-def test_a_training_goes_on_when_the_api_server_is_away_for_two_minutes(desk: Desk) -> None:
+def test_a_run_ends_well_when_the_api_server_is_away_for_two_minutes_and_dns_for_one(desk: Desk) -> None:
     with retraining(desk, "The API server is away", epochs=2) as run:
         pod_of(run, "train-cpu")
         script("down", "--only", "kube-apiserver")
         time.sleep(120)
         script("up", "--node")
-
-
-def test_a_run_ends_well_when_dns_is_away_for_a_minute(desk: Desk) -> None:
-    with retraining(desk, "DNS is away", epochs=2) as run:
-        pod_of(run, "train-cpu")
+        pod_of(run, "gate")
         kubectl("scale", "deployment/coredns", "--namespace=kube-system", "--replicas=0")
         time.sleep(60)
         kubectl("scale", "deployment/coredns", "--namespace=kube-system", "--replicas=1")
@@ -307,7 +296,7 @@ def test_the_server_answers_on_when_its_image_has_no_digest_any_more(desk: Desk)
     assert served() == before
 
 
-def test_all_is_as_before_when_the_node_was_restarted(desk: Desk, asking: Client) -> None:
+def test_all_is_as_before_when_the_node_was_restarted(desk: Desk) -> None:
     with retraining(desk, "The node restarts", epochs=2) as run:
         pod_of(run, "train-cpu")
         script("down", "--keep-pods")
