@@ -2,11 +2,11 @@
 
 import importlib.util
 
-from fastapi import FastAPI, Security
-from fastapi.security import APIKeyHeader
+from fastapi import Depends, FastAPI
 from fastapi_offline import FastAPIOffline
 
 from serving import errors, logs
+from serving.access import with_key
 from serving.lifespan import lifespan
 from serving.middleware import RequestMiddleware
 from serving.openapi import DESCRIPTION, PAGE, STATIC, TAGS
@@ -19,11 +19,15 @@ def create_app() -> FastAPI:
     """Create the server with the settings of the environment; a wrong one exits with a message."""
     settings = read_settings()
     logs.configure(settings.log_level)
-    routers = [detect.router, feedback.router, operations.router]
+    state = State(settings)
+    guard = [Depends(with_key)] if state.keys.on else []
+    other = guard if settings.api_key_for == "all" else []
+    routers = [(detect.router, other), (feedback.router, guard), (operations.router, other)]
+    routers += [(operations.guarded, guard), (operations.probes, [])]
     if importlib.util.find_spec("av"):
         from serving.routes import video
 
-        routers.insert(1, video.router)
+        routers.insert(1, (video.router, other))
     app = FastAPIOffline(
         title="Flywheel model server",
         description=DESCRIPTION,
@@ -33,12 +37,11 @@ def create_app() -> FastAPI:
         swagger_ui_parameters=PAGE,
         openapi_tags=TAGS,
         lifespan=lifespan,
+        redirect_slashes=False,  # a redirect would name http:// behind TLS; RequestMiddleware drops the slash
     )
-    app.state.server = State(settings)
-    # RequestMiddleware checks the key; this only gives the docs page its "Authorize" button.
-    key = [Security(APIKeyHeader(name="X-API-Key", auto_error=False))] if settings.api_key else []
-    for router in routers:
-        app.include_router(router, dependencies=key)
+    app.state.server = state
+    for router, dependencies in routers:
+        app.include_router(router, dependencies=dependencies)
     errors.add_handlers(app)
-    app.add_middleware(RequestMiddleware, state=app.state.server)
+    app.add_middleware(RequestMiddleware, state=state)
     return app

@@ -9,12 +9,13 @@ import logging
 import re
 import threading
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from queue import SimpleQueue
 from time import monotonic
 from typing import Any
 
+from serving.errors import Refused
 from serving.monitoring import Metrics
 from serving.prediction import Prediction
 from serving.settings import Settings
@@ -41,7 +42,9 @@ class CaptureWriter:
         self._budget = Budget(settings.capture_queue_bytes)
         self._queue: SimpleQueue[tuple[Prediction, list[str]] | None] = SimpleQueue()
         self._written = RecentHashes(settings.capture_similar_bits)
-        self._limits = RateLimits(settings.capture_per_minute, settings.capture_per_hour, settings.capture_per_day)
+        limits = (settings.capture_per_minute, settings.capture_per_hour, settings.capture_per_day)
+        # People's reports have limits of their own, or a day's captures would leave no room for them.
+        self._limits, self._feedback_limits = RateLimits(*limits), RateLimits(*limits)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="capture", daemon=True)
         metrics.capture_queue_length.set_function(self._queue.qsize)
@@ -76,9 +79,26 @@ class CaptureWriter:
         """Write a capture now, or raise StorageError, or PictureError if its picture cannot be read."""
         self._write(prediction, reasons, prediction.jpeg())
 
-    def keep_feedback(self, request_id: str, model: ModelName, time: datetime, content: Mapping[str, Any]) -> None:
-        """Write feedback on an answer of this model and time now, or raise StorageError."""
-        self._put(f"{self._folder(model, time)}/{request_id}.feedback.json", content)
+    def check_feedback(self) -> None:
+        """Raise Refused if the limits of CAPTURE_PER_* are reached by feedback."""
+        if found := self._feedback_limits.full():
+            period, seconds = found
+            raise Refused(
+                503,
+                f"there was as much feedback as this server takes per {period}; try again in {seconds} s",
+                "feedback_limit",
+                {"Retry-After": str(seconds)},
+            )
+
+    def count_feedback(self) -> None:
+        """Count feedback that will be kept, or raise Refused as `check_feedback`."""
+        self.check_feedback()
+        self._feedback_limits.reached()
+
+    def keep_feedback(self, prediction: Prediction, content: Mapping[str, Any]) -> None:
+        """Write feedback on a prediction now, or raise StorageError."""
+        folder = self._folder(prediction.model, prediction.time)
+        self._put(f"{folder}/{prediction.request_id}.feedback.json", content)
 
     def _run(self) -> None:
         while (item := self._queue.get()) is not None:
@@ -101,7 +121,7 @@ class CaptureWriter:
         hashed = difference_hash(decode(prediction.data, fit=64).image)
         if self._written.has_similar(hashed):
             self._drop("similar")
-        elif period := self._limits.reached(prediction.time.timestamp()):
+        elif period := self._limits.reached():
             self._drop(f"per_{period}")
         elif self._write_with_retries(prediction, reasons):
             self._written.add(hashed)
@@ -161,17 +181,28 @@ class CaptureWriter:
 
 
 class RateLimits:
-    """Rate limits per minute, hour and day of the clock."""
+    """Rate limits per minute, hour and day, of a clock that nobody can set; thread-safe."""
 
-    def __init__(self, *most: int) -> None:
+    def __init__(self, *most: int, clock: Callable[[], float] = monotonic) -> None:
         self._most = dict(zip(_PERIODS, most, strict=True))
+        self._clock = clock
         self._counts: Counter[tuple[str, int]] = Counter()
+        self._lock = threading.Lock()
 
-    def reached(self, now: float) -> str | None:
-        """Return the period whose limit is reached; None: one more is counted."""
-        current = {period: (period, int(now // seconds)) for period, seconds in _PERIODS.items()}
-        for period, key in current.items():
-            if self._counts[key] >= self._most[period]:
-                return period
-        self._counts = Counter({key: self._counts[key] + 1 for key in current.values()})
+    def full(self) -> tuple[str, int] | None:
+        """Return the period whose limit is reached, and the seconds until it ends."""
+        now = self._clock()
+        for period, seconds in _PERIODS.items():
+            if self._counts[period, int(now // seconds)] >= self._most[period]:
+                return period, int(seconds - now % seconds) + 1
         return None
+
+    def reached(self) -> str | None:
+        """Return the period whose limit is reached; None: one more is counted."""
+        with self._lock:
+            if found := self.full():
+                return found[0]
+            now = self._clock()
+            current = [(period, int(now // seconds)) for period, seconds in _PERIODS.items()]
+            self._counts = Counter({key: self._counts[key] + 1 for key in current})
+            return None

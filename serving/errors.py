@@ -22,10 +22,12 @@ _REASONS = {
 
 
 class Refused(HTTPException):
-    """A refused request: HTTP status, message, and label of `flywheel_rejects_total` (None: that of the status)."""
+    """A refused request: HTTP status, message, label of `flywheel_rejects_total` (None: the status's), headers."""
 
-    def __init__(self, status: int, message: str, reason: str | None = None) -> None:
-        super().__init__(status, message)
+    def __init__(
+        self, status: int, message: str, reason: str | None = None, headers: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(status, message, headers)
         self.reason = reason or _REASONS[status]
 
 
@@ -34,7 +36,7 @@ def error_response(
 ) -> JSONResponse:
     """Return the answer to a request that failed; 401 and 503 get the headers that HTTP wants of them."""
     content = {"error": message, "request_id": request_id}
-    return JSONResponse(content, status, {**(headers or {}), **_HEADERS.get(status, {})})
+    return JSONResponse(content, status, {**_HEADERS.get(status, {}), **(headers or {})})
 
 
 def add_handlers(app: FastAPI) -> None:

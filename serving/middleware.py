@@ -1,22 +1,19 @@
-"""Middleware of every request: request id, API key, metrics, log, and model headers of the answer."""
+"""Middleware of every request: request id, metrics, log, and model headers of the answer."""
 
-import hmac
 import logging
 import uuid
 from time import perf_counter
 from urllib.parse import quote
 
+from starlette._utils import get_route_path
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.errors import error_response
-from serving.openapi import STATIC
 from serving.state import State
 from serving.storage.detections import ModelName
 
 log = logging.getLogger(__name__)
-_OPEN = frozenset(("/", "/docs", "/openapi.json", "/healthz", "/readyz"))
-_GUARDED = frozenset(("/feedback", "/metrics"))  # paths that need the key even where /detect does not
 _QUIET = frozenset(("/healthz", "/readyz", "/metrics"))  # not logged: probes would fill the log
 
 
@@ -25,9 +22,6 @@ class RequestMiddleware:
 
     def __init__(self, app: ASGIApp, state: State) -> None:
         self._app, self._state = app, state
-        key = state.settings.api_key
-        self._key = key.get_secret_value().encode() if key else None
-        self._all = state.settings.api_key_for == "all"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -35,6 +29,8 @@ class RequestMiddleware:
             await self._app(scope, receive, send)
             return
         request_id = uuid.uuid4().hex
+        method = scope["method"]
+        scope = _routed(scope)
         scope.setdefault("state", {})["request_id"] = request_id
         start = perf_counter()
         status = 0
@@ -57,35 +53,21 @@ class RequestMiddleware:
                 close = [] if whole else [(b"connection", b"close")]
                 ours = [(b"x-request-id", request_id.encode()), *names, *close]
                 message = {**message, "headers": [*message["headers"], *ours]}
+            elif method == "HEAD":
+                message = {**message, "body": b""}
             await send(message)
 
         try:
-            if self._needs_key(scope["path"]) and not self._knows_key(headers):
-                self._state.metrics.rejects.labels("unauthorized").inc()
-                message = "the X-API-Key header is missing or wrong; expected the key"
-                await error_response(401, message, request_id)(scope, receive, send_named)
-            else:
-                await self._app(scope, receive_noted, send_named)
+            await self._app(scope, receive_noted, send_named)
         except Exception:
             log.exception("a bug", extra={"request_id": request_id})
             if status == 0:
                 message = "the server failed; its log has the reason"
                 await error_response(500, message, request_id)(scope, receive, send_named)
         finally:
-            self._note(scope, request_id, status, perf_counter() - start)
+            self._note(scope, method, request_id, status, perf_counter() - start)
 
-    def _needs_key(self, path: str) -> bool:
-        if self._key is None:
-            return False
-        return path not in _OPEN and not path.startswith(f"{STATIC}/") if self._all else path in _GUARDED
-
-    def _knows_key(self, headers: Headers) -> bool:
-        assert self._key is not None
-        scheme, _, token = headers.get("authorization", "").partition(" ")
-        sent = token.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
-        return hmac.compare_digest(sent.encode("latin-1"), self._key)
-
-    def _note(self, scope: Scope, request_id: str, status: int, seconds: float) -> None:
+    def _note(self, scope: Scope, method: str, request_id: str, status: int, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", "other")
         self._state.metrics.requests.labels(route, str(status)).inc()
         self._state.metrics.seconds.labels(route).observe(seconds)
@@ -94,13 +76,22 @@ class RequestMiddleware:
             "request",
             extra={
                 "request_id": request_id,
-                "method": scope["method"] if scope["method"] in ("GET", "POST", "HEAD") else "other",
+                "method": method if method in ("GET", "POST", "HEAD") else "other",
                 "route": route,
                 "status": status,
                 "milliseconds": round(seconds * 1e3, 1),
                 **scope["state"].get("notes", {}),
             },
         )
+
+
+def _routed(scope: Scope) -> Scope:
+    """Return the scope for routing: HEAD as GET, and /detect/ as /detect, whatever prefix --root-path has."""
+    method = "GET" if scope["method"] == "HEAD" else scope["method"]
+    route, path = get_route_path(scope), scope["path"]
+    if len(route) > 1 and route.endswith("/"):
+        path = path[: len(path) - len(route)] + (route.rstrip("/") or "/")
+    return {**scope, "method": method, "path": path}
 
 
 def _model_headers(model: ModelName) -> list[tuple[bytes, bytes]]:

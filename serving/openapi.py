@@ -6,6 +6,7 @@ Swagger UI's files come from the package fastapi_offline, so that the page works
 from typing import Any
 
 from serving.responses import Error
+from serving.vision.picture import EXPECTED
 
 DESCRIPTION = """Detects objects in pictures. **To try it**: open `POST /detect/image`, choose a file, press *Execute*:
 the picture comes back with boxes. `POST /detect` returns the same as numbers. Did the model miss something? Report it
@@ -30,18 +31,26 @@ FILES = {"files": {"type": "array", "items": _BINARY, "minItems": 1, "descriptio
 _RETRY = {"Retry-After": {"description": "seconds to wait", "schema": {"type": "integer"}}}
 
 
-def _refusal(text: str) -> dict[str, Any]:
-    return {"model": Error, "description": text}
+def refusal(text: str, example: str) -> dict[str, Any]:
+    """Return the OpenAPI description of a refusal, with an error text that fits it."""
+    content = {"error": example, "request_id": "5b2e0c6e9d0e4f0fa1b7e5a9a3c1d2e4"}
+    return {"model": Error, "description": text, "content": {"application/json": {"example": content}}}
 
 
 REFUSALS: dict[int | str, dict[str, Any]] = {
-    400: _refusal("The file or the form is damaged or incomplete"),
-    401: _refusal("The key is missing or wrong"),
-    408: _refusal("The file did not arrive in time"),
-    413: _refusal("Too many bytes, pixels or files"),
-    415: _refusal("Not a picture, or an unsupported format"),
-    422: _refusal("A parameter is wrong or missing"),
-    503: {**_refusal("Too busy, or not ready yet; try again"), "headers": _RETRY},
+    400: refusal(
+        "The file or the form is damaged or incomplete",
+        "damaged or truncated JPEG picture (image file is truncated); expected one that opens in a picture viewer",
+    ),
+    401: refusal("The key is missing or wrong", "the X-API-Key header is missing or wrong; expected the key"),
+    408: refusal("The file did not arrive in time", "the body did not arrive within 30 s; try again"),
+    413: refusal("Too many bytes, pixels or files", "the picture has 31,457,280 bytes; expected at most 20,000,000"),
+    415: refusal("Not a picture, or an unsupported format", f"not a picture of a known kind; {EXPECTED}"),
+    422: refusal("A parameter is wrong or missing", "the form has 0 files in `file`; expected one file in `file`"),
+    503: {
+        **refusal("Too busy, or not ready yet; try again", "32 pictures are waiting already; try again in a second"),
+        "headers": _RETRY,
+    },
 }
 
 

@@ -6,11 +6,13 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 
 from serving.responses import Result
 from serving.storage.detections import Detection, ModelName
 from serving.vision.picture import decode
 
+Claim = tuple[Any, ...]  # a verdict and what was sent with it
 _JPEG_QUALITY = 95
 _BASE_BYTES, _DETECTION_BYTES = 2_000, 2_000
 
@@ -51,6 +53,7 @@ class RecentPredictions:
     def __init__(self, limit: int) -> None:
         self._limit, self._held = limit, 0
         self._predictions: OrderedDict[str, Prediction] = OrderedDict()
+        self._verdicts: dict[str, Claim] = {}
         self._lock = threading.Lock()
 
     def add(self, prediction: Prediction) -> None:
@@ -61,8 +64,24 @@ class RecentPredictions:
             while self._held > self._limit:
                 _, oldest = self._predictions.popitem(last=False)
                 self._held -= oldest.size
+                self._verdicts.pop(oldest.request_id, None)
 
     def get(self, request_id: str) -> Prediction | None:
         """Return the prediction of a request; None when it was dropped."""
         with self._lock:
             return self._predictions.get(request_id)
+
+    def claim(self, request_id: str, verdict: Claim) -> Claim | None:
+        """Note the verdict on a prediction, and return None; or return the one that it has already."""
+        with self._lock:
+            if request_id not in self._predictions:
+                return None
+            earlier = self._verdicts.get(request_id)
+            if earlier is None:
+                self._verdicts[request_id] = verdict
+            return earlier
+
+    def unclaim(self, request_id: str) -> None:
+        """Forget the verdict on a prediction, which could not be stored."""
+        with self._lock:
+            self._verdicts.pop(request_id, None)

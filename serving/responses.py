@@ -90,7 +90,10 @@ class FeedbackAnswer(BaseModel):
     request_id: str
     verdict: Verdict
     picture: Literal["kept", "needed"] = Field(
-        description="needed: this server no longer has the picture; send the same again with `file`"
+        description="needed: this server no longer has the picture and stored nothing; send the same again with `file`"
+    )
+    kept_as: str | None = Field(
+        default=None, description="name of the capture; another than request_id where the picture was sent again"
     )
 
 

@@ -28,6 +28,9 @@ class Settings(BaseSettings):
 
     # Access
     api_key: SecretStr | None = Field(default=None, min_length=1, description="key that callers send as X-API-Key")
+    api_key_file: str | None = Field(
+        default=None, description="file of more keys, one a line; it may change while the server runs"
+    )
     api_key_for: str = Field(
         default="all",
         pattern="^(all|feedback)$",
@@ -38,6 +41,7 @@ class Settings(BaseSettings):
     workers: int = Field(default=0, ge=0, le=256, description="pictures processed at a time; 0: one per core")
     batch: int = Field(default=0, ge=0, le=64, description="pictures per inference; 0: 1 on a CPU, 8 on a GPU")
     max_waiting: _Limit = Field(default=32, description="pictures that may wait for a worker before 503")
+    max_text_bytes: _Positive = Field(default=400_000, description="text fields of a form together")
     max_held_bytes: _Positive = Field(default=256 * MEGABYTE, description="request bodies in memory before 503")
     upload_seconds: _Seconds = Field(default=30, description="time limit of a request body before 408")
     request_seconds: _Seconds = Field(default=30, description="time limit of a picture, waiting included, before 503")
@@ -60,12 +64,13 @@ class Settings(BaseSettings):
         validate_default=True,
         description="pictures to capture: nothing_found | below:C | near_threshold:E | random:F, comma-separated",
     )
-    capture_per_minute: _Limit = Field(default=10, description="most captures per minute")
-    capture_per_hour: _Limit = Field(default=100, description="most captures per hour")
-    capture_per_day: _Limit = Field(default=500, description="most captures per day")
+    capture_per_minute: _Limit = Field(default=10, description="most captures per minute, and as many by /feedback")
+    capture_per_hour: _Limit = Field(default=100, description="most captures per hour, and as many by /feedback")
+    capture_per_day: _Limit = Field(default=500, description="most captures per day, and as many by /feedback")
     capture_similar_bits: int = Field(
         default=4, ge=-1, le=64, description="drop a capture within this Hamming distance of a kept one; -1: keep all"
     )
+    max_feedback_boxes: _Positive = Field(default=1_000, description="boxes in one /feedback")
     capture_queue_bytes: _Positive = Field(default=32 * MEGABYTE, description="captures that may wait for the store")
     recent_bytes: _Limit = Field(default=32 * MEGABYTE, description="answered pictures remembered for feedback")
     environment: str = Field(default="local", pattern="^[a-z0-9][a-z0-9-]{0,62}$", description="folder of captures/")

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from serving.access import Keys
 from serving.batching import Batcher
 from serving.capture import CaptureWriter
 from serving.errors import Refused
@@ -12,7 +13,7 @@ from serving.monitoring import Metrics
 from serving.prediction import RecentPredictions
 from serving.settings import Settings
 from serving.storage.model import Model
-from serving.upload import Budget
+from serving.upload import Uploads
 from serving.vision.cores import available_cores
 from serving.workers import Workers
 
@@ -24,17 +25,18 @@ class State:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self.keys = Keys(settings)
         self.metrics = Metrics()
         threads = settings.workers or available_cores()
         self.workers = Workers(threads, waiting=settings.max_waiting, seconds=settings.request_seconds)
-        self.budget = Budget(settings.max_held_bytes)
+        self.uploads = Uploads(settings.max_held_bytes)
         self.recent = RecentPredictions(settings.recent_bytes)
         self.captures = CaptureWriter(settings, self.metrics)
         self.loader = Loader(settings, self._loaded)
         self.batcher: Batcher | None = None  # until the model is loaded
         self.draining = False  # whether the server was told to stop
         self.metrics.queue_length.set_function(lambda: self.workers.waiting)
-        self.metrics.held_bytes.set_function(lambda: self.budget.held)
+        self.metrics.held_bytes.set_function(lambda: self.uploads.budget.held)
         self.metrics.ready.set_function(lambda: self.ready)
 
     @property

@@ -1,28 +1,23 @@
-"""Multipart uploads, parsed in memory, bounded in bytes and time; nothing is written to disk."""
+"""Request bodies, read into memory, bounded in bytes and time; nothing is written to disk."""
 
 import asyncio
-import math
+import io
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import NamedTuple
+from typing import Protocol
 
-from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import Field, File, FormParser, parse_options_header
+from python_multipart.multipart import parse_options_header
 from starlette.requests import Request
 
 from serving.errors import Refused
+from serving.multipart import FormReader, Part
+from serving.settings import Settings
 
-_ENVELOPE_BYTES = 65_536  # allowance for boundaries, part headers and small fields
-_MAX_PARTS = 1_000
-
-
-class Part(NamedTuple):
-    """Field of a form."""
-
-    name: str
-    filename: str | None  # as sent; None where the field is not a file
-    data: bytes
+_ENVELOPE_BYTES = 65_536  # allowance for boundaries and part headers
+_RAW_KINDS = ("image/", "video/", "application/octet-stream")
+_PATIENCE_SECONDS = 1.0  # an upload of less age is never displaced
+_EXPECTED = "expected multipart/form-data with the picture as `file`, or the picture itself as image/jpeg or the like"
 
 
 class Budget:
@@ -47,85 +42,142 @@ class Budget:
             self.held -= count
 
 
-@asynccontextmanager
-async def form(request: Request, limit: int, budget: Budget, seconds: float) -> AsyncIterator[list[Part]]:
-    """Yield the parts of a multipart body; its bytes count against the budget until the block ends.
+class _Upload:
+    """A body that is arriving."""
 
-    Refused: not a multipart form, files of more than `limit` bytes together (by Content-Length, and while reading),
-    slower than `seconds`, or over the budget.
+    def __init__(self, timeout: asyncio.Timeout, now: float) -> None:
+        self.timeout, self.began, self.moved = timeout, now, now
+        self.held = 0
+        self.displaced = False
+
+
+class Uploads:
+    """Bodies in memory; where they are too many, slow ones that still arrive make room. Only for the event loop."""
+
+    def __init__(self, limit: int) -> None:
+        """Take the most bytes that all bodies may have together."""
+        self.budget = Budget(limit)
+        self._arriving: set[_Upload] = set()
+
+    @asynccontextmanager
+    async def arriving(self, seconds: float) -> AsyncIterator[_Upload]:
+        """Give a body this many seconds to arrive; Refused: it took longer, or was displaced."""
+        timeout = asyncio.timeout(seconds)
+        upload = _Upload(timeout, asyncio.get_running_loop().time())
+        try:
+            async with timeout:
+                self._arriving.add(upload)
+                yield upload
+        except TimeoutError as error:
+            if not upload.displaced:
+                raise Refused(408, f"the body did not arrive within {seconds:g} s; try again") from error
+        finally:
+            self._arriving.discard(upload)
+        if upload.displaced:
+            raise Refused(503, "too many uploads at once, and this one is slow; try again in a second", "slow")
+
+    def take(self, upload: _Upload, count: int) -> None:
+        """Reserve bytes for an upload; Refused: too many are held, and no upload is slow."""
+        upload.moved = now = asyncio.get_running_loop().time()
+        while not self.budget.take(count):
+            others = [each for each in self._arriving if each.held and now - each.began > _PATIENCE_SECONDS]
+            others = [each for each in others if each is not upload]
+            if not others:
+                raise Refused(503, "too many uploads at once; try again in a second")
+            # The first to go are those that stand still, then those that have taken longest.
+            slow = max(others, key=lambda each: (now - each.moved > _PATIENCE_SECONDS, now - each.began))
+            slow.displaced = True
+            slow.timeout.reschedule(now)
+            self.give_back(slow)
+        upload.held += count
+
+    def give_back(self, upload: _Upload) -> None:
+        """Release what an upload holds."""
+        self.budget.give_back(upload.held)
+        upload.held = 0
+
+
+@asynccontextmanager
+async def form(request: Request, limit: int, uploads: Uploads, settings: Settings) -> AsyncIterator[list[Part]]:
+    """Yield the parts of a body; its bytes count against the limit of all uploads until the block ends.
+
+    A body that is a picture or video itself is one part named `file`. Refused: neither that nor a multipart form,
+    files of more than `limit` bytes together (by Content-Length, and while reading), other fields of more than
+    MAX_TEXT_BYTES, slower than UPLOAD_SECONDS, or too many uploads at once.
     """
-    kind, options = parse_options_header(request.headers.get("content-type"))
-    boundary = options.get(b"boundary")
-    if kind != b"multipart/form-data" or not boundary:
-        raise Refused(415, "the body is not a form; expected multipart/form-data with the picture as `file`")
-    most = limit + _ENVELOPE_BYTES
+    reader = _reader(request, settings.max_text_bytes)
+    most = limit + settings.max_text_bytes + _ENVELOPE_BYTES
     length = request.headers.get("content-length", "")
     if length.isdecimal() and int(length) > most:
-        raise Refused(413, f"the body has {length} bytes; expected at most {limit:,} of pictures")
-    reader = _Reader(boundary)
-    held = 0
+        raise Refused(413, f"the body has {length[:20]} bytes; expected at most {limit:,} of pictures")
+    upload = None
     try:
-        try:
-            async with asyncio.timeout(seconds):
-                async for chunk in request.stream():
-                    if held + len(chunk) > most:
-                        raise Refused(413, f"the body has more than {limit:,} bytes; expected at most that")
-                    if not budget.take(len(chunk)):
-                        raise Refused(503, "too many uploads at once; try again in a second")
-                    held += len(chunk)
-                    reader.feed(chunk)
-        except TimeoutError as error:
-            raise Refused(408, f"the body did not arrive within {seconds:g} s; try again") from error
+        received = 0
+        async with uploads.arriving(settings.upload_seconds) as upload:
+            async for chunk in request.stream():
+                if upload.displaced:
+                    break
+                received += len(chunk)
+                if received > most:
+                    raise Refused(413, f"the body has more than {limit:,} bytes; expected at most that")
+                uploads.take(upload, len(chunk))
+                reader.feed(chunk)
         if not reader.finished:
             raise Refused(400, "the form ends too early; expected a well-formed multipart body")
         yield reader.parts
     finally:
-        budget.give_back(held)
+        if upload is not None:
+            uploads.give_back(upload)
+
+
+class _Reader(Protocol):
+    finished: bool
+
+    @property
+    def parts(self) -> list[Part]: ...
+
+    def feed(self, chunk: bytes) -> None: ...
+
+
+class _RawReader:
+    """Reads a body that is a file itself."""
+
+    finished = True
+
+    def __init__(self) -> None:
+        self._bytes = io.BytesIO()
+
+    @property
+    def parts(self) -> list[Part]:
+        return [Part("file", "", self._bytes.getvalue())]
+
+    def feed(self, chunk: bytes) -> None:
+        self._bytes.write(chunk)
+
+
+def _reader(request: Request, most_text: int) -> _Reader:
+    header = request.headers.get("content-type", "")
+    kind, options = parse_options_header(header)
+    if kind.decode("latin-1").startswith(_RAW_KINDS):
+        return _RawReader()
+    if kind != b"multipart/form-data":
+        said = f"the body is {header[:60]!r}" if header else "the Content-Type is missing"
+        raise Refused(415, f"{said}; {_EXPECTED}")
+    if not (boundary := options.get(b"boundary")):
+        raise Refused(415, f"the form names no boundary in its Content-Type; {_EXPECTED}")
+    return FormReader(boundary, most_text)
 
 
 def files_of(parts: list[Part], name: str) -> list[Part]:
-    """Return the files of a field."""
-    return [part for part in parts if part.name == name and part.filename is not None]
+    """Return the files of a field, with a file name or without."""
+    return [part for part in parts if part.name == name and (part.filename is not None or part.data)]
 
 
 def only_file(parts: list[Part]) -> bytes:
     """Return the one file of the field `file`, or raise Refused."""
     files = files_of(parts, "file")
-    if len(files) != 1:
-        raise Refused(422, f"the form has {len(files)} files in `file`; expected one")
-    return files[0].data
-
-
-class _Reader:
-    """Collects parts as the body arrives."""
-
-    def __init__(self, boundary: bytes) -> None:
-        self.parts: list[Part] = []
-        self.finished = False
-        in_memory = {"MAX_MEMORY_FILE_SIZE": math.inf}
-        self._parser = FormParser(
-            "multipart/form-data", self._add_field, self._add_file, self._finish, boundary, config=in_memory
-        )
-
-    def feed(self, chunk: bytes) -> None:
-        try:
-            if chunk:
-                self._parser.write(chunk)
-        except (FormParserError, ValueError) as error:
-            raise Refused(400, "the form is damaged; expected a well-formed multipart body") from error
-
-    def _add_field(self, field: Field) -> None:
-        self._add(field.field_name, None, field.value or b"")
-
-    def _add_file(self, file: File) -> None:
-        file.file_object.seek(0)
-        self._add(file.field_name, file.file_name, file.file_object.read())
-
-    def _add(self, name: bytes | None, filename: bytes | None, data: bytes) -> None:
-        if len(self.parts) >= _MAX_PARTS:
-            raise ValueError("too many parts")
-        shown = None if filename is None else filename.decode("utf-8", "replace")
-        self.parts.append(Part((name or b"").decode("utf-8", "replace"), shown, data))
-
-    def _finish(self) -> None:
-        self.finished = True
+    if len(files) == 1:
+        return files[0].data
+    others = sorted({part.name[:50] for part in parts if part.name != "file"})
+    named = f" and the fields {others[:5]}" if others else ""
+    raise Refused(422, f"the form has {len(files)} files in `file`{named}; expected one file in `file`")

@@ -70,7 +70,7 @@ def _pictures(
             "environment": answer.environment,
             "request_id": answer.request_id,
             "pushed": today,
-            **_feedback_data(capture),
+            **_feedback_data(capture, labels),
         }
         address = captured.uri_of(key)
         image = address if images.key_of(address) else None  # Label Studio reads only the store's bucket
@@ -80,7 +80,7 @@ def _pictures(
 
 def _add_feedback(server: Server, task: Task, capture: Capture, labels: Sequence[str]) -> bool:
     """Add later feedback to a picture's task, unless it was annotated; return whether there was any."""
-    data = _feedback_data(capture)
+    data = _feedback_data(capture, labels)
     if task.labelled or not data or data.items() <= task.data.items():
         return False
     if capture.is_corrected:
@@ -95,11 +95,16 @@ def _add_feedback(server: Server, task: Task, capture: Capture, labels: Sequence
     return True
 
 
-def _feedback_data(capture: Capture) -> dict[str, Any]:
-    if capture.feedback is None:
+def _feedback_data(capture: Capture, labels: Sequence[str]) -> dict[str, Any]:
+    """Return verdict and comment; boxes of classes that the project does not have are named in the comment."""
+    if (feedback := capture.feedback) is None:
         return {}
-    comment = {"comment": capture.feedback.comment} if capture.feedback.comment else {}
-    return {"verdict": capture.feedback.verdict, **comment}
+    unknown = [each for each in feedback.boxes or [] if each.label not in labels]
+    places = [
+        f"{each.label} at {at.x1:.0f} {at.y1:.0f} {at.x2:.0f} {at.y2:.0f}" for each in unknown for at in [each.box]
+    ]
+    comment = "; ".join([*filter(None, [feedback.comment]), *places])
+    return {"verdict": feedback.verdict, **({"comment": comment} if comment else {})}
 
 
 def _usable(capture: Capture, labels: Sequence[str]) -> list[ScoredBox]:

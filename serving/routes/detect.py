@@ -12,11 +12,12 @@ from fastapi import APIRouter, Depends, Header, Request, Response
 from serving.answering import Parameters, predict, remember, resolve
 from serving.drawing import annotate, encode
 from serving.errors import Refused
+from serving.multipart import Part
 from serving.openapi import FILE, FILES, REFUSALS, form_body
 from serving.prediction import Prediction
 from serving.responses import Answer, BatchAnswer, FileResult
 from serving.state import Shared, State
-from serving.upload import Part, files_of, form, only_file
+from serving.upload import files_of, form, only_file
 from serving.vision.picture import decode
 
 router = APIRouter(tags=["Detect"], responses=REFUSALS)
@@ -83,7 +84,7 @@ async def detect_batch(request: Request, state: Shared, parameters: Asked, may_k
     settings, request_id = state.settings, request.state.request_id
     query = resolve(state, parameters)
     state.workers.check()
-    async with form(request, settings.max_batch_bytes, state.budget, settings.upload_seconds) as parts:
+    async with form(request, settings.max_batch_bytes, state.uploads, settings) as parts:
         files = files_of(parts, "files")
         if not files:
             raise Refused(422, "the form has no file in `files`; expected one or more pictures")
@@ -124,7 +125,7 @@ async def _predicted(
     query = resolve(state, parameters)
     state.workers.check()
     settings = state.settings
-    async with form(request, settings.max_picture_bytes, state.budget, settings.upload_seconds) as parts:
+    async with form(request, settings.max_picture_bytes, state.uploads, settings) as parts:
         data = only_file(parts)
         _check_size(data, settings.max_picture_bytes)
         prediction = await predict(state, request.state.request_id, data, query, perf_counter())

@@ -3,41 +3,54 @@
 import asyncio
 from datetime import UTC, datetime
 from time import perf_counter
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, Field, Json, ValidationError, WithJsonSchema, field_validator
+from pydantic import BaseModel, FailFast, Field, TypeAdapter, ValidationError
+from pydantic_core import from_json
 
 from serving.answering import Parameters, predict, resolve
 from serving.errors import Refused
-from serving.openapi import FILE, REFUSALS, form_body
+from serving.multipart import Part
+from serving.openapi import FILE, REFUSALS, form_body, refusal
+from serving.prediction import Prediction
 from serving.responses import FeedbackAnswer, Verdict
 from serving.state import Shared
-from serving.storage.detections import RightBox
+from serving.storage.detections import Box, RightBox
 from serving.storage.objects import StorageError
-from serving.upload import Part, form
+from serving.upload import form
 
 _EXAMPLE = '[{"label": "helicopter", "box": {"x1": 120, "y1": 40, "x2": 380, "y2": 210}}]'
-_BOXES = f"All objects in the picture with their right boxes, as JSON: {_EXAMPLE}. Optional"
+_BOXES = (
+    f"All objects in the picture with their right boxes, as JSON: {_EXAMPLE}. Optional. "
+    "A thing of a class that the model does not know may be among them"
+)
 _FILE = {"file": {**FILE["file"], "description": "The picture; only if an earlier answer had `picture: needed`"}}
-_Boxes = Json[Annotated[list[RightBox], Field(max_length=1_000)]]
+_EMPTY: dict[str, Any] = {"example": ""}  # otherwise Swagger UI prefills the field with "string", and Execute sends it
+_RIGHT_BOXES = TypeAdapter(Annotated[list[RightBox], FailFast()])  # one error, not one for each of a million elements
+_SMALLEST_PX = 1.0
 
 
 class Feedback(BaseModel):
-    """Fields of the form."""
+    """Fields of the form, apart from the boxes."""
 
-    request_id: str = Field(pattern="^[0-9a-f]{32}(-[0-9]{1,4})?$", description="Of the answer in question")
+    request_id: str = Field(
+        pattern="^[0-9a-f]{32}(-[0-9]{1,4})?$",
+        description="Of the answer in question; of a drawn picture, the response header `x-request-id`",
+        json_schema_extra=_EMPTY,
+    )
     verdict: Verdict = Field(description="Judgement of the answer")
-    boxes: Annotated[_Boxes | None, WithJsonSchema({"type": "string", "description": _BOXES})] = None
-    comment: str = Field(default="", max_length=2_000, description="For the annotators. Optional")
+    comment: str = Field(
+        default="", max_length=2_000, description="For the annotators. Optional", json_schema_extra=_EMPTY
+    )
 
-    @field_validator("boxes")
-    @classmethod
-    def _ordered(cls, boxes: list[RightBox] | None) -> list[RightBox] | None:
-        for box in (right.box for right in boxes or []):
-            if not (0 <= box.x1 < box.x2 <= 1e6 and 0 <= box.y1 < box.y2 <= 1e6):
-                raise ValueError(f"found {box}; expected 0 <= x1 < x2 and 0 <= y1 < y2, in pixels")
-        return boxes
+
+def _fields() -> dict[str, Any]:
+    """Return the form's fields for the OpenAPI page."""
+    fields: dict[str, Any] = {**Feedback.model_json_schema()["properties"]}
+    fields["comment"].pop("default")
+    comment = fields.pop("comment")
+    return fields | {"boxes": {"type": "string", "description": _BOXES, **_EMPTY}, "comment": comment} | _FILE
 
 
 router = APIRouter(tags=["Feedback"])
@@ -45,61 +58,132 @@ router = APIRouter(tags=["Feedback"])
 
 @router.post(
     "/feedback",
-    openapi_extra=form_body(Feedback.model_json_schema()["properties"] | _FILE, ["request_id", "verdict"]),
+    openapi_extra=form_body(_fields(), ["request_id", "verdict"]),
     responses={
         **REFUSALS,
-        409: {**REFUSALS[400], "description": "The server keeps no pictures: CAPTURE_URI is not set"},
+        409: refusal(
+            "The server keeps no pictures (CAPTURE_URI is not set), or the answer has another verdict already",
+            "this answer has the verdict missed already; to correct it, send the picture again and report on the new "
+            "answer",
+        ),
     },
     summary="Report what was missed or wrong",
 )
 async def feedback(request: Request, state: Shared) -> FeedbackAnswer:
     """Your verdict is stored with the picture; annotators see it, and the next model learns from it.
 
-    If the answer has `picture: needed`, the server no longer has the picture: send the same again, with `file`.
+    If the answer has `picture: needed`, the server no longer has the picture and has stored nothing: send the same
+    again, with `file`. An answer has one verdict; sending the same again changes nothing.
     """
-    model, _ = state.model()
-    if not state.captures.on:
+    state.model()
+    captures, settings = state.captures, state.settings
+    if not captures.on:
         raise Refused(409, "this server keeps no pictures; ask its operator to set CAPTURE_URI")
-    settings = state.settings
-    async with form(request, settings.max_picture_bytes, state.budget, settings.upload_seconds) as parts:
-        sent = _parse(parts, model.detector.classes)
+    async with form(request, settings.max_picture_bytes, state.uploads, settings) as parts:
+        sent, boxes = await asyncio.to_thread(_parse, parts, settings.max_feedback_boxes)
         picture = next((part.data for part in parts if part.name == "file"), b"")
         prediction = state.recent.get(sent.request_id)
-        if prediction is None and picture:
-            prediction = await predict(state, sent.request_id, picture, resolve(state, Parameters()), perf_counter())
+        if prediction is None and not picture:
+            return FeedbackAnswer(request_id=sent.request_id, verdict=sent.verdict, picture="needed")
+        if prediction is None:
+            captures.check_feedback()  # before the work
+            # Under an id of its own: whoever invents or repeats an id can overwrite nothing.
+            prediction = await predict(
+                state, request.state.request_id, picture, resolve(state, Parameters()), perf_counter()
+            )
+    right = None if boxes is None else [_within(box, prediction) for box in boxes]
+    known = set(prediction.thresholds)
     now = datetime.now(UTC)
-    name, time = (prediction.model, prediction.time) if prediction else (model.name, now)
-    answer = FeedbackAnswer(
-        request_id=sent.request_id, verdict=sent.verdict, picture="kept" if prediction else "needed"
-    )
     content = {
-        **sent.model_dump(),
+        "request_id": prediction.request_id,
+        "about": sent.request_id,  # another, where the server no longer had the answer
+        "verdict": sent.verdict,
+        "boxes": None if right is None else [box.model_dump() for box in right],
+        "unknown_classes": sorted({box.label for box in right or []} - known),
         "comment": sent.comment or None,
         "time": now.isoformat(timespec="milliseconds"),
-        "model": name.model_dump(),
-        "picture": answer.picture,
+        "model": prediction.model.model_dump(),
+        "picture": "kept",
     }
+    answer = FeedbackAnswer(
+        request_id=sent.request_id, verdict=sent.verdict, picture="kept", kept_as=prediction.request_id
+    )
+    claim = (sent.verdict, content["boxes"], content["comment"])
+    earlier = state.recent.claim(prediction.request_id, claim)
+    if earlier == claim:
+        return answer
+    if earlier is not None:
+        raise Refused(
+            409,
+            f"this answer has the verdict {earlier[0]} already; to correct it, send the picture again and report on "
+            "the new answer",
+        )
     try:
-        if prediction:
-            await asyncio.to_thread(state.captures.keep, prediction, ["feedback"])
-        await asyncio.to_thread(state.captures.keep_feedback, sent.request_id, name, time, content)
-    except StorageError as error:
-        raise Refused(503, "the feedback could not be stored; try again later") from error
+        captures.count_feedback()
+        await asyncio.to_thread(captures.keep, prediction, ["feedback"])
+        await asyncio.to_thread(captures.keep_feedback, prediction, content)
+    except BaseException as error:
+        state.recent.unclaim(prediction.request_id)
+        if isinstance(error, StorageError):
+            raise Refused(503, "the feedback could not be stored; try again later", "storage") from error
+        raise
     state.metrics.feedback.labels(sent.verdict).inc()
     return answer
 
 
-def _parse(parts: list[Part], classes: list[str]) -> Feedback:
+def _parse(parts: list[Part], most_boxes: int) -> tuple[Feedback, list[RightBox] | None]:
+    """Return the fields, and the boxes as they were sent; a wrong one raises Refused. The reader bounds their bytes."""
+    fields = {part.name: part.data for part in parts if part.name != "file" and part.data.strip()}
+    boxes = fields.pop("boxes", None)
     try:
-        fields = {part.name: part.data.decode() for part in parts if part.name != "file" and part.data.strip()}
-        sent = Feedback.model_validate(fields)
+        texts = {name: data.decode() for name, data in fields.items()}
+        return Feedback.model_validate(texts), None if boxes is None else _boxes(boxes, most_boxes)
     except UnicodeDecodeError as error:
         raise Refused(422, "the form has text that is not UTF-8; expected UTF-8") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        example = f"; expected JSON like {_EXAMPLE}" if where.startswith("boxes") else ""
-        raise Refused(422, f"{where}: {first['msg']}{example}") from error
-    if unknown := [box.label for box in sent.boxes or [] if box.label not in classes]:
-        raise Refused(422, f"boxes: the model has no class {unknown[0][:100]!r}; expected {classes}")
-    return sent
+        first = error.errors(include_input=False, include_url=False)[0]
+        raise Refused(422, f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}") from error
+
+
+def _boxes(data: bytes, most: int) -> list[RightBox]:
+    expected = f"expected JSON like {_EXAMPLE}"
+    try:
+        found = from_json(data.decode(), allow_inf_nan=False)
+    except UnicodeDecodeError:
+        raise
+    except ValueError as error:
+        raise Refused(422, f"boxes: {str(error)[:100]}; {expected}") from error
+    if not isinstance(found, list):
+        raise Refused(422, f"boxes: not a list; {expected}")
+    if len(found) > most:
+        raise Refused(413, f"boxes: {len(found):,} boxes; expected at most {most:,}")
+    try:
+        boxes = _RIGHT_BOXES.validate_python(found)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        where = ".".join(str(part)[:50] for part in ("boxes", *first["loc"]))
+        raise Refused(422, f"{where}: {first['msg']}; {expected}") from error
+    for number, box in enumerate(boxes):
+        if not (box.box.x1 < box.box.x2 and box.box.y1 < box.box.y2):
+            raise Refused(422, f"boxes.{number}: found {box.box}; expected x1 < x2 and y1 < y2, in pixels")
+        if not (box.label.strip() and box.label.isprintable()):
+            raise Refused(422, f"boxes.{number}.label: {box.label[:50]!r}; expected the name of a class")
+    return boxes
+
+
+def _within(right: RightBox, prediction: Prediction) -> RightBox:
+    """Return a box, clipped to the picture; Refused: less than a pixel of it lies in the picture."""
+    width, height, box = prediction.result.width, prediction.result.height, right.box
+    clipped = Box(
+        x1=min(max(box.x1, 0), width),
+        y1=min(max(box.y1, 0), height),
+        x2=min(max(box.x2, 0), width),
+        y2=min(max(box.y2, 0), height),
+    )
+    if clipped.x2 - clipped.x1 < _SMALLEST_PX or clipped.y2 - clipped.y1 < _SMALLEST_PX:
+        raise Refused(
+            422,
+            f"boxes: {right.label[:50]!r} at {box}; expected at least a pixel of width and height inside the picture, "
+            f"which has {width}x{height} pixels",
+        )
+    return RightBox(label=right.label, box=clipped)

@@ -9,9 +9,11 @@ from serving.responses import Health, ModelInfo
 from serving.state import Shared
 
 router = APIRouter(tags=["Operate"])
+guarded = APIRouter(tags=["Operate"])  # needs the key even where /detect does not
+probes = APIRouter(tags=["Operate"])  # never needs it
 
 
-@router.get("/", include_in_schema=False)
+@probes.get("/", include_in_schema=False)
 async def home(request: Request) -> Response:
     """Redirect to the page."""
     return RedirectResponse(f"{request.scope.get('root_path', '')}/docs")
@@ -37,13 +39,13 @@ async def model(state: Shared) -> ModelInfo:
     )
 
 
-@router.get("/healthz", summary="Is the process alive?")
+@probes.get("/healthz", summary="Is the process alive?")
 async def healthz() -> Health:
     """200 while the process answers, even if the model cannot be loaded: a restart would not help."""
     return Health(status="alive", problem=None)
 
 
-@router.get(
+@probes.get(
     "/readyz",
     responses={503: {"model": Health, "description": "Not ready: loading, or about to stop"}},
     summary="Is the server ready for requests?",
@@ -57,7 +59,7 @@ async def readyz(state: Shared, response: Response) -> Health:
     return Health(status="not ready", problem=problem)
 
 
-@router.get(
+@guarded.get(
     "/metrics",
     response_class=Response,
     responses={200: {"content": {"text/plain": {}}}},

@@ -62,7 +62,7 @@ async def detect_video(
     if _turn.locked():
         raise Refused(503, "another video is being analysed; try again later")
     drawn = request.headers.get("accept", "").split(",")[0].strip().startswith("video/")
-    async with _turn, form(request, settings.max_video_bytes, state.budget, settings.upload_seconds) as parts:
+    async with _turn, form(request, settings.max_video_bytes, state.uploads, settings) as parts:
         result, video = await asyncio.to_thread(
             analyse,
             only_file(parts),

@@ -4,7 +4,10 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-_Pixels = Annotated[float, Field(description="pixels of the picture as a person sees it, from its top left corner")]
+_Pixels = Annotated[
+    float,
+    Field(allow_inf_nan=False, description="pixels of the picture as a person sees it, from its top left corner"),
+]
 
 
 class ModelName(BaseModel):

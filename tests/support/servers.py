@@ -74,14 +74,23 @@ def form(parts: Sequence[tuple[str, str | None, bytes]]) -> bytes:
 
 
 @contextlib.contextmanager
-def running(folder: Path, *, until: str = "/readyz", **environment: str) -> Iterator[Server]:
-    """A server with these settings, which answers at `until`; its log and temporary files are in the folder."""
+def running(folder: Path, *, until: str = "/readyz", flags: Sequence[str] = (), **environment: str) -> Iterator[Server]:
+    """A server with these settings and flags, which answers at `until`; its log and scratch are in the folder."""
     log, temporary = folder / "server.log", folder / "tmp"
     temporary.mkdir(exist_ok=True)
     log.unlink(missing_ok=True)
     settings = {"DRAIN_SECONDS": "0.2", "WORKERS": "2", "TMPDIR": str(temporary)} | environment
     server = Server(free_port(), log)
-    command = (sys.executable, "-m", "uvicorn", "serving.app:create_app", "--factory", "--port", str(server.port))
+    command = (
+        sys.executable,
+        "-m",
+        "uvicorn",
+        "serving.app:create_app",
+        "--factory",
+        "--port",
+        str(server.port),
+        *flags,
+    )
     env = os.environ | settings
     server.process = start(command, log, lambda: server.get(until).status == 200, cwd=PROJECT, env=env)
     try:

@@ -1,7 +1,6 @@
 import io
 import json
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -116,8 +115,15 @@ def test_oldest_forgotten_when_the_memory_is_full() -> None:
 
 
 def test_period_named_when_its_limit_is_reached() -> None:
-    limits = RateLimits(2, 3, 4)
-    now = datetime(2026, 1, 1, 12, 0, tzinfo=UTC).timestamp()
-    after = (0, 0, 59, 60, 61, 3600, 7200, 86_400)
-    expected = [None, None, "minute", None, "hour", None, "day", None]
-    assert [limits.reached(now + seconds) for seconds in after] == expected
+    clock = [0.0]
+    limits = RateLimits(2, 3, 4, clock=lambda: 1_000 * 86_400 + clock[0])
+    expected = [(0, None), (0, None), (59, "minute"), (60, None), (61, "hour"), (3_600, None), (7_200, "day")]
+    for clock[0], period in [*expected, (86_400, None)]:
+        assert limits.reached() == period
+
+
+def test_seconds_to_wait_named_when_a_limit_is_reached() -> None:
+    limits = RateLimits(1, 2, 3, clock=lambda: 130.0)
+    assert limits.full() is None
+    limits.reached()
+    assert limits.full() == ("minute", 51)

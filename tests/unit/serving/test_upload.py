@@ -6,7 +6,9 @@ import pytest
 from starlette.requests import Request
 
 from serving.errors import Refused
-from serving.upload import Budget, Part, form
+from serving.multipart import Part
+from serving.settings import Settings
+from serving.upload import Budget, Uploads, form, only_file
 
 KIND = "multipart/form-data; boundary=abc"
 BODY = (
@@ -18,7 +20,7 @@ PART = b"--abc\r\nContent-Disposition: form-data; name=a\r\n\r\n"
 
 def parts_of(body: bytes, *, kind: str = KIND, step: int = 1_000, budget: int = 10**9, length: str = "") -> list[Part]:
     """Read a form of at most 1,000 bytes of files that comes in pieces of `step` bytes."""
-    held = Budget(budget)
+    uploads = Uploads(budget)
 
     async def receive() -> dict[str, object]:
         return await anext(messages)
@@ -33,14 +35,14 @@ def parts_of(body: bytes, *, kind: str = KIND, step: int = 1_000, budget: int = 
     request = Request({"type": "http", "method": "POST", "headers": headers}, receive)
 
     async def read() -> list[Part]:
-        async with form(request, 1_000, held, 5) as parts:
-            assert held.held == len(body)
+        async with form(request, 1_000, uploads, Settings(max_text_bytes=100)) as parts:
+            assert uploads.budget.held == len(body)
             return parts
 
     try:
         return asyncio.run(read())
     finally:
-        assert held.held == 0
+        assert uploads.budget.held == 0
 
 
 @pytest.mark.parametrize("step", [1, 2, 3, 7, 64, 1_000])
@@ -63,12 +65,74 @@ def test_same_parts_when_it_comes_in_any_pieces(step: int) -> None:
         (413, PART + bytes(100_000), {}),
         (413, b"", {"length": "100000"}),
         (503, BODY, {"budget": 50, "step": 10}),
+        (413, PART + bytes(101) + b"\r\n--abc--\r\n", {}),  # text
+        (413, (PART + bytes(60) + b"\r\n") * 2 + b"--abc--\r\n", {}),
+        (400, PART.replace(b"\r\n\r\n", b"\r\nContent-Transfer-Encoding: x\r\n\r\n") + b"\r\n--abc--\r\n", {}),
+        *((400, BODY, {"kind": f"multipart/form-data; boundary={'a' * length}"}) for length in (257, 5_000)),
+        (415, BODY, {"kind": "application/json"}),
     ],
 )
 def test_refused(status: int, body: bytes, options: dict[str, Any]) -> None:
     with pytest.raises(Refused) as caught:
         parts_of(body, **options)
     assert caught.value.status_code == status
+
+
+@pytest.mark.parametrize("kind", ["image/jpeg", "image/PNG; x=y", "application/octet-stream", "video/mp4"])
+def test_one_file_when_the_body_is_the_file_itself(kind: str) -> None:
+    assert parts_of(b"\xff\xd8x", kind=kind, step=1) == [Part("file", "", b"\xff\xd8x")]
+
+
+@pytest.mark.parametrize(
+    ("header", "filename"),
+    [
+        (b"filename*=utf-8''%C3%A9%20.jpg", "é .jpg"),
+        (b"filename=a.jpg; filename*=UTF-8''b.jpg", "a.jpg"),
+        (b"FILENAME*=utf-8'en'c.jpg", "c.jpg"),
+        (b"x=y", None),
+    ],
+)
+def test_file_named_when_the_client_names_it_otherwise(header: bytes, filename: str | None) -> None:
+    body = b"--abc\r\nContent-Disposition: form-data; name=file; " + header + b"\r\n\r\nx\r\n--abc--\r\n"
+    parts = parts_of(body)
+    assert parts == [Part("file", filename, b"x")]
+    assert only_file(parts) == b"x"
+
+
+@pytest.mark.parametrize("encoding", [("base64", b"AAEC"), ("quoted-printable", b"=00=01=02"), ("BINARY", b"\0\1\2")])
+def test_decoded_when_the_part_says_how_it_is_encoded(encoding: tuple[str, bytes]) -> None:
+    head = f"--abc\r\nContent-Disposition: form-data; name=file\r\nContent-Transfer-Encoding: {encoding[0]}\r\n\r\n"
+    assert parts_of(head.encode() + encoding[1] + b"\r\n--abc--\r\n")[0].data == b"\0\1\2"
+
+
+def test_slow_upload_displaced_when_another_needs_its_memory() -> None:
+    uploads = Uploads(100)
+
+    async def stands_still() -> int:
+        try:
+            async with uploads.arriving(60) as upload:
+                uploads.take(upload, 90)
+                await asyncio.sleep(60)
+        except Refused as error:
+            return error.status_code
+        return 0
+
+    async def arrives(count: int) -> None:
+        async with uploads.arriving(60) as upload:
+            uploads.take(upload, count)
+            uploads.give_back(upload)
+
+    async def both() -> int:
+        slow = asyncio.create_task(stands_still())
+        await asyncio.sleep(0.05)
+        with pytest.raises(Refused, match="too many"):  # both are young
+            await arrives(50)
+        await asyncio.sleep(1.1)
+        await arrives(50)
+        return await slow
+
+    assert asyncio.run(both()) == 503
+    assert uploads.budget.held == 0
 
 
 def test_bytes_taken_up_to_the_limit() -> None:

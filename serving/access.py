@@ -1,0 +1,66 @@
+"""API keys: API_KEY, and those of API_KEY_FILE, which may change while the server runs."""
+
+import hmac
+import logging
+from pathlib import Path
+from typing import Annotated
+
+from fastapi import Request, Security
+from fastapi.security import APIKeyHeader
+from starlette.datastructures import Headers
+
+from serving.errors import Refused
+from serving.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+class Keys:
+    """The keys that are valid now; several, so that callers can change from one to the next."""
+
+    def __init__(self, settings: Settings) -> None:
+        key = settings.api_key
+        self._given = [key.get_secret_value().encode()] if key else []
+        self._file = Path(settings.api_key_file) if settings.api_key_file else None
+        self._read: list[bytes] = []  # keys of the file when it was read last
+        self._version: tuple[int, ...] | None = None  # of the file that was read
+        self._problem = ""
+        self.all()
+
+    @property
+    def on(self) -> bool:
+        """Whether any route needs a key; a key file that is missing or empty lets nobody in."""
+        return bool(self._given or self._file)
+
+    def all(self) -> list[bytes]:
+        """Return all valid keys; the file is read again when it has changed, and kept in mind while it cannot be."""
+        if self._file is not None:
+            try:
+                state = self._file.stat()
+                version = (state.st_mtime_ns, state.st_ino, state.st_size)
+                if version != self._version:
+                    self._read = self._file.read_bytes().split()
+                    self._version = version
+                    log.info("API keys read", extra={"file": str(self._file), "keys": len(self._read)})
+                problem = "" if self._read else "has no key; expected one a line"
+            except OSError as error:
+                problem = f"cannot be read: {type(error).__name__}"
+            if problem != self._problem and problem:
+                log.error("API_KEY_FILE %s: %s", self._file, problem)
+            self._problem = problem
+        return self._given + self._read
+
+    def fit(self, headers: Headers) -> bool:
+        """Whether a request has a valid key, as X-API-Key or as a bearer token."""
+        scheme, _, token = headers.get("authorization", "").partition(" ")
+        sent = (token.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")).encode("latin-1")
+        return any([hmac.compare_digest(sent, key) for key in self.all()])  # each is compared: no hint by the time
+
+
+async def with_key(
+    request: Request, _: Annotated[str | None, Security(APIKeyHeader(name="X-API-Key", auto_error=False))]
+) -> None:
+    """Refuse a request without a valid key: a dependency of the guarded routes, so that no other path leads to them."""
+    keys: Keys = request.app.state.server.keys
+    if not keys.fit(request.headers):
+        raise Refused(401, "the X-API-Key header is missing or wrong; expected the key", "unauthorized")

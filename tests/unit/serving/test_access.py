@@ -1,0 +1,46 @@
+from pathlib import Path
+
+import pytest
+from starlette.datastructures import Headers
+
+from serving.access import Keys
+from serving.settings import Settings
+
+
+def fits(keys: Keys, key: str) -> bool:
+    return keys.fit(Headers({"X-API-Key": key})) and keys.fit(Headers({"Authorization": f"Bearer {key}"}))
+
+
+def test_old_and_new_key_fit_when_the_file_changes(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_text("old\n")
+    keys = Keys(Settings(api_key="given", api_key_file=str(file)))  # type: ignore[arg-type]
+    assert [fits(keys, key) for key in ("given", "old", "new", "", "old\n")] == [True, True, False, False, False]
+    file.write_text("new-and-longer\nold\r\n\n")
+    assert [fits(keys, key) for key in ("given", "old", "new-and-longer")] == [True] * 3
+    link = tmp_path / "next"  # as a mounted Secret changes
+    link.write_text("new\n")
+    link.replace(file)
+    assert [fits(keys, key) for key in ("given", "old", "new")] == [True, False, True]
+
+
+@pytest.mark.parametrize("content", [None, "", "\n \n"])
+def test_nobody_fits_when_the_file_has_no_key(content: str | None, tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    if content is not None:
+        file.write_text(content)
+    keys = Keys(Settings(api_key_file=str(file)))
+    assert keys.on
+    assert not fits(keys, "") and not fits(keys, "x")
+
+
+def test_last_keys_fit_when_the_file_is_gone(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_text("a")
+    keys = Keys(Settings(api_key_file=str(file)))
+    file.unlink()
+    assert fits(keys, "a") and not fits(keys, "b")
+
+
+def test_off_when_none_is_set() -> None:
+    assert not Keys(Settings()).on
