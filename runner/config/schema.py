@@ -214,6 +214,9 @@ class ExportConfig(Section):
     """ONNX file, and its largest difference from the weights."""
 
     opset: int = Field(ge=17, le=23, description="[-] ONNX operator set")
+    head: Literal["one_to_many", "one_to_one"] = Field(description="[-] one_to_many | one_to_one")
+    input_shape: Literal["margin", "hug", "square"] = Field(description="[-] margin | hug | square")
+    decoding: Literal["full", "reduced"] = Field(description="[-] full | reduced")
     pictures: int = Field(ge=1, description="[pictures] number of pictures that are compared")
     max_difference: float = Field(gt=0, description="[1] maximum difference between ONNX and weights")
 

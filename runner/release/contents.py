@@ -22,7 +22,7 @@ from runner.pipeline.sources import sources
 from runner.release.verdict import criteria_of, read_verdict
 from runner.stages.evaluate.examples import load
 from runner.workspace import ARTIFACTS, scratch, sha256_of, work_folder
-from serving.storage.manifest import Manifest, Thresholds
+from serving.storage.manifest import Manifest, Preprocessing, Thresholds
 
 LIBRARIES = ("ultralytics", "torch", "torchvision", "onnx", "onnxruntime", "numpy", "pillow", "faster-coco-eval")
 TRAINED = "trained.txt"  # file of a run: the pictures of train and val, by which later comparisons leave them out
@@ -152,11 +152,16 @@ def _of_baseline(file: Path, project: Path, work: Path) -> Release:
 
 
 def _onnx_facts(onnx: Path) -> dict[str, Any]:
-    """Return classes, imgsz and license of a model file, as the manifest has them."""
+    """Return what a model file says of itself, as the manifest has it."""
     detector = load(onnx)
     height, width = detector.input_hw
-    imgsz = height if height == width else [height, width]
-    return {"classes": detector.classes, "imgsz": imgsz, "license": detector.metadata.get("license")}
+    return {
+        "classes": detector.classes,
+        "imgsz": height if height == width else [height, width],
+        "preprocessing": Preprocessing(input_shape=detector.form.shape, decoding=detector.form.decoding),
+        "head": "one_to_one" if detector.end2end else "one_to_many",
+        "license": detector.metadata.get("license"),
+    }
 
 
 def _commit_of(project: Path) -> dict[str, Any]:

@@ -50,7 +50,8 @@ def load_version(store: Store, version: Version, work: Path) -> Deployed:
     onnx = work / "models" / sha256 / "model.onnx"
     if not onnx.is_file() or sha256_of(onnx) != sha256:
         store.fetch(version_key(version.model, version.number, "model.onnx"), onnx, sha256)
-    return Deployed(store, version, Detector(onnx), onnx.stat().st_size)
+    detector = Detector(onnx, form=version.manifest.preprocessing.form)
+    return Deployed(store, version, detector, onnx.stat().st_size)
 
 
 def pinned_version(project: Path, pin: Pin) -> tuple[Store, Version]:

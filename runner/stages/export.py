@@ -24,6 +24,8 @@ from runner.config.schema import ExportConfig
 from runner.errors import StageError
 from runner.workspace import write_text, writing
 from serving.vision.detector import Detector
+from serving.vision.letterbox import InputForm
+from serving.vision.metadata import form_metadata
 
 Batch = NDArray[np.float32]
 
@@ -39,7 +41,7 @@ def export(
     expected = (dataset / "classes.txt").read_text(encoding="utf-8").splitlines()
     if (classes := list(weights.names.values())) != expected:
         raise StageError(f"best.pt knows the classes {classes}, the dataset {expected}; run `dvc repro` to train anew")
-    _write_onnx(weights, imgsz, settings.opset, out / "model.onnx")
+    _write_onnx(weights, imgsz, settings, out / "model.onnx")
     difference = compare(out / "model.onnx", model / "best.pt", _pictures(raw, dataset, split, settings.pictures))
     difference["allowed"] = settings.max_difference
     write_text(out / "difference.json", json.dumps(difference, indent=2) + "\n")
@@ -52,7 +54,7 @@ def export_stock(file: Path, settings: ExportConfig, onnx_file: Path, *, work: P
     if (task := getattr(weights.model, "task", None) or weights.task) != "detect":
         raise StageError(f"{file}: a model for the task {task}, expected one that finds boxes (detect)")
     imgsz = int(weights.overrides.get("imgsz", 640))
-    _write_onnx(weights, imgsz, settings.opset, onnx_file)
+    _write_onnx(weights, imgsz, settings, onnx_file)
     noise = io.BytesIO()
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (imgsz, imgsz, 3), np.uint8)).save(noise, "PNG")
     return _accepted(compare(onnx_file, file, [noise.getvalue()]), settings)
@@ -67,12 +69,18 @@ def _open(file: Path, work: Path) -> Any:
     return YOLO(folder / "model.pt", task="detect")
 
 
-def _write_onnx(weights: Any, imgsz: int, opset: int, target: Path) -> None:
-    """Export, fold constants, and remove the date."""
-    exported = weights.export(format="onnx", imgsz=imgsz, opset=opset, dynamic=True, simplify=False, device="cpu")
+def _write_onnx(weights: Any, imgsz: int, settings: ExportConfig, target: Path) -> None:
+    """Export one head, fold constants, name the input form, and remove the date."""
+    single = settings.head == "one_to_one"
+    if single and getattr(weights.model.model[-1], "one2one_cv2", None) is None:
+        raise StageError("export.head is one_to_one, which the model does not have (YOLO26 does); set one_to_many")
+    options = {"imgsz": imgsz, "opset": settings.opset, "dynamic": True, "simplify": False, "device": "cpu"}
+    # Without `nms` the head would be Ultralytics' default, which changed from 8.4.141 to 8.4.142.
+    exported = weights.export(format="onnx", nms=False if single else None, **options)
     slim = onnxslim.slim(onnx.load(exported))
     del slim.graph.value_info[:]  # names of dynamic dimensions, in the random order of a Python set
     metadata = {entry.key: entry.value for entry in slim.metadata_props if entry.key != "date"}
+    metadata |= form_metadata(InputForm(settings.input_shape, settings.decoding))
     del slim.metadata_props[:]
     onnx.helper.set_model_props(slim, dict(sorted(metadata.items())))
     onnx.checker.check_model(slim, full_check=True)
@@ -111,6 +119,7 @@ def compare(onnx_file: Path, weights: Path, pictures: Sequence[bytes]) -> dict[s
         batches.setdefault(inputs.shape, []).append(inputs)
     session = InferenceSession(onnx_file, providers=["CPUExecutionProvider"])
     network = YOLO(weights, task="detect").model.float().eval()
+    network.end2end = detector.end2end
     box, confidence = 0.0, 0.0
     for batch in map(np.concatenate, batches.values()):
         found = session.run(None, {session.get_inputs()[0].name: batch})[0]
@@ -119,7 +128,26 @@ def compare(onnx_file: Path, weights: Path, pictures: Sequence[bytes]) -> dict[s
         reference = (output[0] if isinstance(output, (tuple, list)) else output).numpy()
         if found.shape != reference.shape:
             raise StageError(f"model.onnx answers with shape {found.shape}, the weights with {reference.shape}")
-        boxes, rest = np.split(np.abs(found - reference), [4], axis=2 if found.shape[2] == 6 else 1)
+        if detector.end2end:
+            found, reference = _in_one_order(found, reference)
+        boxes, rest = np.split(np.abs(found - reference), [4], axis=2 if detector.end2end else 1)
         box, confidence = max(box, boxes.max() / max(detector.input_hw)), max(confidence, rest.max())
     # Two digits; the rest is rounding noise.
     return {"box": float(f"{box:.1e}"), "confidence": float(f"{confidence:.1e}"), "pictures": len(pictures)}
+
+
+def _in_one_order(found: Batch, reference: Batch) -> tuple[Batch, Batch]:
+    """Return end-to-end lists, (N, K, 6), with the rows of both in one order, as nearly equal confidences may swap.
+
+    Each row of the reference gets the found row that is nearest in box, confidence and class. Rows that are hardly more
+    confident than the last of their list are left out (zero): which of those are in it is chance.
+    """
+    same = np.zeros_like(reference)
+    kept = np.zeros_like(reference)
+    for ours, rows, out, known in zip(found, reference, same, kept, strict=True):
+        sure = rows[:, 4] > max(rows[-1, 4], ours[-1, 4]) + 1e-3
+        apart = np.abs(rows[sure, None, :] - ours[None, :, :])
+        apart[:, :, 4] *= 1e3  # a confidence of 0.001 as much as a pixel
+        apart[:, :, 5] *= 1e6
+        out[sure], known[sure] = ours[apart.sum(axis=2).argmin(axis=1)], rows[sure]
+    return same, kept

@@ -8,6 +8,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from serving.vision.letterbox import FORMER_FORM, InputForm
+
 _SHA256 = "^[0-9a-f]{64}$"
 
 
@@ -26,6 +28,18 @@ class Thresholds(_Part):
     def of(self, classes: Iterable[str]) -> list[float]:
         """Return a threshold for each class, in the given order."""
         return [self.classes.get(name, self.overall) for name in classes]
+
+
+class Preprocessing(_Part):
+    """Way from a picture to the model's input; that of versions which name none stands here."""
+
+    input_shape: str = FORMER_FORM.shape
+    decoding: str = FORMER_FORM.decoding
+
+    @property
+    def form(self) -> InputForm:
+        """As the detector takes it."""
+        return InputForm(self.input_shape, self.decoding)
 
 
 class Finding(_Part):
@@ -73,6 +87,8 @@ class Manifest(_Part):
     onnx_sha256: str = Field(pattern=_SHA256, description="digest of model.onnx")
     classes: list[str]
     imgsz: int | list[int] | None = None  # side of a square input in pixels, or height and width
+    preprocessing: Preprocessing = Preprocessing()
+    head: str | None = None  # one_to_many or one_to_one; None in versions that do not name it
     license: str | None = None  # as the exporter wrote it
     thresholds: Thresholds = Thresholds()
     metrics: dict[str, Any] = {}  # of `evaluate`, see metrics.json

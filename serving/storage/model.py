@@ -45,7 +45,8 @@ def load_model(
             return Model(detector, name, None, Thresholds().of(detector.classes))
         manifest = Manifest.model_validate_json(data)
         beside = uri[: uri.rfind("/") + 1] + "model.onnx"
-        detector = Detector(_checked(beside, endpoint, manifest.onnx_sha256, f"onnx_sha256 of {uri}"))
+        content = _checked(beside, endpoint, manifest.onnx_sha256, f"onnx_sha256 of {uri}")
+        detector = Detector(content, form=manifest.preprocessing.form)
     except (StorageError, ModelError) as error:
         raise LoadingError(f"{uri}: {error}" if isinstance(error, ModelError) else str(error)) from error
     except ValidationError as error:

@@ -10,7 +10,7 @@ lists, (N, 300, 6).
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -19,7 +19,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from serving.vision.letterbox import SPARE, Letterbox, fill, letterbox, to_picture
+from serving.vision.letterbox import DEFAULT_FORM, SPARE, InputForm, Letterbox, fill, letterbox, to_picture
 from serving.vision.metadata import ModelError, read
 from serving.vision.picture import MAX_PIXELS, Picture, decode
 from serving.vision.suppression import from_grid, from_list, suppress
@@ -86,13 +86,14 @@ class Inference:
 class Detector:
     """A loaded model; every method is thread-safe."""
 
-    def __init__(self, model: Path | bytes, *, threads: int = 1) -> None:
+    def __init__(self, model: Path | bytes, *, threads: int = 1, form: InputForm = DEFAULT_FORM) -> None:
         """Load a model and run it once on an empty picture.
 
         Args:
             model: an ONNX file, or its bytes.
             threads: cores per call. 1, with as many calling threads as cores, gives the highest throughput; more cores
                 shorten a single call but cost more CPU time.
+            form: input form of a model whose metadata name none.
         Raises:
             ModelError: not readable, not a detector, or its metadata and its graph disagree.
         """
@@ -112,8 +113,9 @@ class Detector:
         self._input, self._dtype = entry.name, _DTYPES[entry.type]
         self.batch = 1 if isinstance(entry.shape[0], int) else None  # pictures per inference; None: any number
         self.end2end = self._check_output(written.end2end)  # the output is final detections; `iou` has no effect
-        # Whether the input may be smaller, to fit the picture with less padding.
-        self.rect = not any(isinstance(side, int) for side in entry.shape[2:]) and self._runs_when_small()
+        self.form = written.form or form
+        if any(isinstance(side, int) for side in entry.shape[2:]) or not self._runs_when_small():
+            self.form = replace(self.form, shape="square")
 
     def detect(self, picture: bytes | Picture, options: Options = DEFAULTS) -> Detections:
         """Find objects in one picture: the bytes of a file, or a decoded one; errors as in `detect_batch`."""
@@ -145,17 +147,18 @@ class Detector:
         ]
 
     def decode(self, picture: bytes | Picture, max_pixels: int = MAX_PIXELS) -> Picture:
-        """Decode a picture no larger than the model needs, as `serving.vision.picture.decode`; a decoded one stays."""
+        """Decode a picture as the model's input form says, see `serving.vision.picture.decode`; a decoded one stays."""
         if isinstance(picture, Picture):
             return picture
-        return decode(picture, fit=max(self.input_hw), spare=SPARE, max_pixels=max_pixels)
+        fit = max(self.input_hw) if self.form.decoding == "reduced" else None
+        return decode(picture, fit=fit, spare=SPARE, max_pixels=max_pixels)
 
     def prepare(
         self, picture: bytes | Picture, *, max_pixels: int = MAX_PIXELS
     ) -> tuple[NDArray[np.float32], Letterbox]:
         """Return the input for one picture, (1, 3, H, W) float32, 0 to 1, RGB, and the picture's position in it."""
         picture = self.decode(picture, max_pixels)
-        place = letterbox(picture.width, picture.height, self.input_hw, stride=self.stride if self.rect else None)
+        place = letterbox(picture.width, picture.height, self.input_hw, stride=self.stride, shape=self.form.shape)
         inputs = np.empty((1, 3, place.input_height, place.input_width), np.float32)
         fill(picture, place, inputs[0])
         return inputs, place
@@ -202,7 +205,7 @@ class Detector:
 
     def _runs_when_small(self) -> bool:
         """Whether the model runs on the smallest input; a fixed-length end-to-end list may be longer than its grid."""
-        place = letterbox(self.input_hw[1], 1, self.input_hw, stride=self.stride)
+        place = letterbox(self.input_hw[1], 1, self.input_hw, stride=self.stride, shape=self.form.shape)
         quiet = ort.RunOptions()
         quiet.log_severity_level = 4
         empty = np.zeros((1, 3, place.input_height, place.input_width), self._dtype)

@@ -3,6 +3,8 @@
 import ast
 from dataclasses import dataclass
 
+from serving.vision.letterbox import DECODINGS, SHAPES, InputForm
+
 _MAX_LENGTH = 1_000_000  # characters
 
 
@@ -18,6 +20,7 @@ class Metadata:
     input_hw: tuple[int, int]  # height and width of the input in pixels
     stride: int  # pixels per cell of the coarsest grid
     end2end: bool  # whether the model was trained to output final detections
+    form: InputForm | None  # as the export stage writes it; None: no word of it
 
 
 def read(metadata: dict[str, str]) -> Metadata:
@@ -29,7 +32,21 @@ def read(metadata: dict[str, str]) -> Metadata:
         raise _wrong("task", task, "'detect', as Ultralytics' export writes")
     height, width = _positive(metadata, "imgsz", 2)
     (stride,) = _positive(metadata, "stride", 1)
-    return Metadata(_classes(metadata), (height, width), stride, metadata.get("end2end") == "True")
+    return Metadata(_classes(metadata), (height, width), stride, metadata.get("end2end") == "True", _form(metadata))
+
+
+def form_metadata(form: InputForm) -> dict[str, str]:
+    """Return the metadata that name an input form."""
+    return {"input_shape": form.shape, "decoding": form.decoding}
+
+
+def _form(metadata: dict[str, str]) -> InputForm | None:
+    if metadata.keys().isdisjoint(("input_shape", "decoding")):
+        return None
+    for key, known in (("input_shape", SHAPES), ("decoding", DECODINGS)):
+        if metadata.get(key) not in known:
+            raise _wrong(key, metadata.get(key), " or ".join(known))
+    return InputForm(metadata["input_shape"], metadata["decoding"])
 
 
 def _wrong(key: str, found: object, expected: str) -> ModelError:

@@ -148,6 +148,12 @@ def test_pins_are_dependencies_when_packages_of_training_decide() -> None:
     assert depending == {"train", "export", "evaluate"}
 
 
+def test_ultralytics_is_one_version_on_all_platforms_as_it_decides_the_head() -> None:
+    pins = (PROJECT / "constraints-train.txt").read_text(encoding="utf-8").splitlines()
+    (pin,) = [line for line in pins if line.startswith("ultralytics==")]
+    assert ";" not in pin
+
+
 def outs(entry: dict[str, Any]) -> list[str]:
     return [out if isinstance(out, str) else next(iter(out)) for out in entry["outs"]]
 

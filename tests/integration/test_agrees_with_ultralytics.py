@@ -99,7 +99,8 @@ def test_boxes_agree_when_freshly_exported(
     onnx = tmp_path / ultralytics(EXPORT, f"{base}.yaml", nms)
     detector = Detector(onnx)
     assert (detector.end2end, detector.batch, detector.input_hw) == (end2end, None, (64, 64))
-    assert detector.rect != end2end  # a list of as many boxes as the whole input has would not fit a smaller one
+    # A list of as many boxes as the whole input has would not fit a smaller one.
+    assert detector.form.shape == ("square" if end2end else "margin")
     picture = tmp_path / "picture.png"  # of the input's size: whatever differs is not the decode
     Image.open(shared_data / "same-picture/base.jpg").resize((64, 64)).save(picture)
     lowest = float(detector.detect(picture.read_bytes(), Options(confidence=0)).confidences[min(9, 299)]) * 0.999

@@ -5,10 +5,13 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 from serving.vision.detector import Detector, Options
-from serving.vision.metadata import ModelError
+from serving.vision.letterbox import DEFAULT_FORM, FORMER_FORM, InputForm
+from serving.vision.metadata import ModelError, form_metadata
 from serving.vision.picture import decode
+from tests.support.pictures import encoded
 from tests.support.shades import shade
 
 #                      cx  cy  w   h, airplane, helicopter; the input is 32x32
@@ -44,7 +47,7 @@ def test_says_what_it_is_when_loaded(tmp_path: Path, tiny_model: Model) -> None:
     path.write_bytes(tiny_model(GRID, input_hw=(32, 64), batch=1))
     detector = Detector(path, threads=2)
     assert detector.classes == ["airplane", "helicopter"]
-    assert (detector.input_hw, detector.stride, detector.batch, detector.rect) == ((32, 64), 32, 1, False)
+    assert (detector.input_hw, detector.stride, detector.batch) == ((32, 64), 32, 1)
     assert (detector.provider, detector.metadata["task"]) == ("CPUExecutionProvider", "detect")
 
 
@@ -79,8 +82,7 @@ def test_answers_belong_to_their_pictures_when_in_a_batch(batch: int | str, tiny
 
 
 def test_input_hugs_the_picture_when_its_size_is_free(tiny_model: Model) -> None:
-    detector = Detector(tiny_model(GRID, bright=(4, 0), input_hw=(64, 64), free=True))
-    assert detector.rect
+    detector = Detector(tiny_model(GRID, bright=(4, 0), input_hw=(64, 64), free=True), form=InputForm("hug", "full"))
     pictures = [shade(204, 64, 32), shade(0, 64, 64), shade(0, 32, 64), shade(0, 128, 64)]
     assert [detector.prepare(data)[0].shape[2:] for data in pictures] == [(32, 64), (64, 64), (64, 32), (32, 64)]
     wide, square, tall, large = detector.detect_batch(pictures, Options(confidence=0.6))
@@ -88,6 +90,35 @@ def test_input_hugs_the_picture_when_its_size_is_free(tiny_model: Model) -> None
     assert wide.boxes_xyxy_px.tolist() == square.boxes_xyxy_px.tolist() == tall.boxes_xyxy_px.tolist()
     assert large.boxes_xyxy_px.tolist() == [[24, 24, 40, 40]]
     assert [round(float(found.confidences[0]), 2) for found in (wide, square)] == [1.7, 0.9]
+
+
+@pytest.mark.parametrize(
+    ("metadata", "form", "expected"),
+    [
+        ({"free": True}, None, DEFAULT_FORM),
+        ({"free": True}, FORMER_FORM, FORMER_FORM),  # of a version whose manifest does not name it
+        ({"free": True} | form_metadata(InputForm("square", "reduced")), FORMER_FORM, InputForm("square", "reduced")),
+        (
+            {"free": False} | form_metadata(InputForm("hug", "full")),
+            None,
+            InputForm("square", "full"),
+        ),  # of a fixed size
+    ],
+)
+def test_input_form_is_the_models_own(
+    metadata: dict[str, Any], form: InputForm | None, expected: InputForm, tiny_model: Model
+) -> None:
+    given = {} if form is None else {"form": form}
+    assert Detector(tiny_model(GRID, **metadata), **given).form == expected
+
+
+def test_a_jpeg_and_a_png_of_its_pixels_give_one_input_when_decoded_in_full(tiny_model: Model) -> None:
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (300, 400, 3), np.uint8))
+    jpeg = encoded(noise, "JPEG")
+    png = encoded(decode(jpeg).image, "PNG")
+    full, reduced = (Detector(tiny_model(GRID), form=InputForm("square", each)) for each in ("full", "reduced"))
+    assert np.array_equal(full.prepare(jpeg)[0], full.prepare(png)[0])
+    assert not np.allclose(reduced.prepare(jpeg)[0], reduced.prepare(png)[0], atol=0.1)
 
 
 @pytest.mark.parametrize(

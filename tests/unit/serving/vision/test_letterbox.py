@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from serving.vision.letterbox import fill, letterbox, to_picture
+from serving.vision.letterbox import SHAPES, fill, letterbox, to_picture
 from serving.vision.picture import Picture
 
 SIDES = st.integers(1, 5000)
@@ -17,36 +17,41 @@ def picture_of(image: Image.Image) -> Picture:
     return Picture(image, image.width, image.height, "PNG", 1, True)
 
 
-# Width, height, input, stride → input width and height, inner width and height, left, top; the values of
-# ultralytics.data.augment.LetterBox 8.4, with a stride those of `auto=True`, but at least half of the input.
+# Width, height, input, shape → input width and height, inner width and height, left, top; the values of
+# ultralytics.data.augment.LetterBox 8.4 (hug: `auto=True`) and of YOLODataset's `rect_shape` (margin) for a batch of
+# this picture alone, but at least half of the input.
 @pytest.mark.parametrize(
-    ("size", "input_hw", "stride", "expected"),
+    ("size", "input_hw", "shape", "expected"),
     [
-        ((640, 512), (320, 320), None, (320, 320, 320, 256, 0, 32)),
-        ((490, 412), (320, 320), None, (320, 320, 320, 269, 0, 25)),  # 51 rows of padding: 25 above, 26 below
-        ((810, 1080), (640, 640), None, (640, 640, 480, 640, 80, 0)),
-        ((20_000, 16), (320, 320), None, (320, 320, 320, 1, 0, 159)),
-        ((1, 1), (320, 320), None, (320, 320, 320, 320, 0, 0)),
-        ((1920, 1080), (384, 640), None, (640, 384, 640, 360, 0, 12)),
-        ((810, 1080), (640, 640), 32, (480, 640, 480, 640, 0, 0)),
-        ((1920, 1080), (640, 640), 32, (640, 384, 640, 360, 0, 12)),
-        ((640, 640), (640, 640), 32, (640, 640, 640, 640, 0, 0)),
-        ((20_000, 16), (640, 640), 32, (640, 320, 640, 1, 0, 159)),
+        ((640, 512), (320, 320), "square", (320, 320, 320, 256, 0, 32)),
+        ((490, 412), (320, 320), "square", (320, 320, 320, 269, 0, 25)),  # 51 rows of padding: 25 above, 26 below
+        ((810, 1080), (640, 640), "square", (640, 640, 480, 640, 80, 0)),
+        ((20_000, 16), (320, 320), "square", (320, 320, 320, 1, 0, 159)),
+        ((1, 1), (320, 320), "square", (320, 320, 320, 320, 0, 0)),
+        ((1920, 1080), (384, 640), "square", (640, 384, 640, 360, 0, 12)),
+        ((810, 1080), (640, 640), "hug", (480, 640, 480, 640, 0, 0)),
+        ((1920, 1080), (640, 640), "hug", (640, 384, 640, 360, 0, 12)),
+        ((640, 640), (640, 640), "hug", (640, 640, 640, 640, 0, 0)),
+        ((20_000, 16), (640, 640), "hug", (640, 320, 640, 1, 0, 159)),
+        ((810, 1080), (640, 640), "margin", (512, 672, 480, 640, 16, 16)),
+        ((1920, 1080), (640, 640), "margin", (672, 384, 640, 360, 16, 12)),  # 360 + 16 fit into 384
+        ((1920, 1120), (640, 640), "margin", (672, 416, 640, 373, 16, 21)),  # 373 + 16 do not
+        ((640, 640), (640, 640), "margin", (672, 672, 640, 640, 16, 16)),
+        ((20_000, 16), (640, 640), "margin", (672, 352, 640, 1, 16, 175)),
     ],
 )
 def test_geometry_of_ultralytics(
-    size: tuple[int, int], input_hw: tuple[int, int], stride: int | None, expected: tuple[int, ...]
+    size: tuple[int, int], input_hw: tuple[int, int], shape: str, expected: tuple[int, ...]
 ) -> None:
-    assert astuple(letterbox(*size, input_hw, stride=stride)) == (*size, *expected)
+    assert astuple(letterbox(*size, input_hw, shape=shape)) == (*size, *expected)
 
 
-@given(SIDES, SIDES, INPUTS, st.sampled_from([None, 32]))
-def test_inside_and_centred_when_of_any_size(
-    width: int, height: int, input_hw: tuple[int, int], stride: int | None
-) -> None:
-    place = letterbox(width, height, input_hw, stride=stride)
+@given(SIDES, SIDES, INPUTS, st.sampled_from(SHAPES))
+def test_inside_and_centred_when_of_any_size(width: int, height: int, input_hw: tuple[int, int], shape: str) -> None:
+    place = letterbox(width, height, input_hw, shape=shape)
     assert (place.input_height % 32, place.input_width % 32) == (0, 0)
-    assert place.input_height <= input_hw[0] and place.input_width <= input_hw[1]
+    beyond = 32 if shape == "margin" else 0
+    assert place.input_height <= input_hw[0] + beyond and place.input_width <= input_hw[1] + beyond
     right = place.input_width - place.left - place.inner_width
     below = place.input_height - place.top - place.inner_height
     assert min(place.inner_width, place.inner_height) >= 1

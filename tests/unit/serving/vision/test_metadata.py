@@ -2,8 +2,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.vision.metadata import ModelError, read
+from serving.vision.letterbox import InputForm
+from serving.vision.metadata import ModelError, form_metadata, read
 
+FORM = form_metadata(InputForm("margin", "full"))
 GOOD = {"task": "detect", "names": "{0: 'a', 1: 'b c'}", "stride": "32", "imgsz": "[320, 640]", "end2end": "False"}
 WRONG = {
     "task": ["segment", "", None],
@@ -13,6 +15,8 @@ WRONG = {
     ],
     "stride": ["0", "'32'", "", None],
     "imgsz": ["[320]", "[320, 320.0]", "[320, True]", "[]", None],
+    "input_shape": ["", "rect", None],  # None: `decoding` is there without it
+    "decoding": ["Full", None],
 }
 
 
@@ -22,11 +26,13 @@ def test_read_as_written_when_complete() -> None:
     assert not written.end2end
     assert read({**GOOD, "end2end": "True"}).end2end
     assert read({**GOOD, "imgsz": "64"}).input_hw == (64, 64)
+    assert read(GOOD).form is None
+    assert read(GOOD | FORM).form == InputForm("margin", "full")
 
 
 @pytest.mark.parametrize(("key", "text"), [(key, text) for key, texts in WRONG.items() for text in texts])
 def test_refused_when_wrong_or_missing(key: str, text: str | None) -> None:
-    metadata = {name: value for name, value in {**GOOD, key: text}.items() if value is not None}
+    metadata = {name: value for name, value in {**GOOD, **FORM, key: text}.items() if value is not None}
     with pytest.raises(ModelError, match=f"^{key} .* is {'None' if text is None else ''}") as caught:
         read(metadata)
     assert len(str(caught.value)) < 300
