@@ -61,6 +61,11 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="NAME")
     for name, text in STAGES.items():
         commands.add_parser(name, help=f"stage: {text}", description=text)
+    commands.choices["evaluate"].add_argument(
+        "--as-ultralytics",
+        action="store_true",
+        help="only print our figures of model.onnx beside those of Ultralytics' own val",
+    )
     plan = commands.add_parser("plan", help="which stages would run, and because of which keys")
     plan.add_argument("--json", action="store_true", help="for programs")
     plan.add_argument("--remote", action="store_true", help="look into the store's run cache too")
@@ -76,7 +81,11 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(given: argparse.Namespace) -> int:
     project = Path.cwd()
-    if given.command in STAGES:
+    if given.command == "evaluate" and given.as_ultralytics:
+        from runner.pipeline.ultralytics_val import beside_ultralytics
+
+        print(beside_ultralytics(project))
+    elif given.command in STAGES:
         from runner.stages.registry import run_stage
 
         run_stage(given.command)

@@ -39,6 +39,7 @@ class Options:
     classes: Collection[int] | None = None  # ids to look for; None: all
     multi_label: bool = False  # True: a box may have several classes, as in Ultralytics' `val`; False: its best only
     max_pixels: int = MAX_PIXELS  # larger pictures are refused, from their header
+    clip: bool = True  # boxes to the picture; False: as the model gives them, as Ultralytics' `val` measures them
 
     def __post_init__(self) -> None:
         confidence = np.asarray(self.confidence, np.float32)
@@ -113,8 +114,10 @@ class Detector:
         self._input, self._dtype = entry.name, _DTYPES[entry.type]
         self.batch = 1 if isinstance(entry.shape[0], int) else None  # pictures per inference; None: any number
         self.end2end = self._check_output(written.end2end)  # the output is final detections; `iou` has no effect
-        self.form = written.form or form
-        if any(isinstance(side, int) for side in entry.shape[2:]) or not self._runs_when_small():
+        self.form = written.form or form  # may be set to another one, for comparisons
+        # Whether height and width may be others than those of `input_hw`.
+        self.free = not any(isinstance(side, int) for side in entry.shape[2:]) and self._runs_when_small()
+        if not self.free:
             self.form = replace(self.form, shape="square")
 
     def detect(self, picture: bytes | Picture, options: Options = DEFAULTS) -> Detections:
@@ -172,7 +175,7 @@ class Detector:
         else:
             candidates = from_grid(inferred.output, thresholds, multi_label=options.multi_label)
             rows = suppress(candidates, iou=options.iou, limit=options.max_detections)
-        boxes = to_picture(rows.boxes_xyxy_px, place)
+        boxes = to_picture(rows.boxes_xyxy_px, place, clip=options.clip)
         timings = Phases(inferred.decode_ms, inferred.inference_ms, (perf_counter() - start) * 1e3)
         return Detections(boxes, rows.confidences, rows.class_ids, place.width, place.height, timings)
 

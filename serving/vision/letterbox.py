@@ -91,13 +91,13 @@ def fill(picture: Picture, place: Letterbox, out: NDArray[np.float32]) -> None:
         np.divide(np.asarray(band), np.float32(255), out=out[channel, rows, columns])
 
 
-def to_picture(boxes_xyxy_px: NDArray[np.float32], place: Letterbox) -> NDArray[np.float32]:
-    """Map boxes from the model's input back to the full picture.
+def to_picture(boxes_xyxy_px: NDArray[np.float32], place: Letterbox, *, clip: bool = True) -> NDArray[np.float32]:
+    """Map boxes from the model's input back to the full picture, and clip them to it.
 
-    Both are (N, 4) float32, x1 y1 x2 y2 in pixels; N may be 0. Boxes are clipped to the picture; degenerate boxes are
-    kept, so row i stays row i.
+    Both are (N, 4) float32, x1 y1 x2 y2 in pixels; N may be 0. Degenerate boxes are kept, so row i stays row i.
     """
     offset = np.array([place.left, place.top] * 2, np.float32)
     scale = np.array([place.inner_width / place.width, place.inner_height / place.height] * 2, np.float32)
     limit = np.array([place.width, place.height] * 2, np.float32)
-    return np.clip((boxes_xyxy_px - offset) / scale, 0, limit)
+    boxes: NDArray[np.float32] = (boxes_xyxy_px - offset) / scale
+    return np.clip(boxes, 0, limit) if clip else boxes

@@ -10,20 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from runner.config.schema import EvaluateConfig
-from runner.stages.evaluate.evaluate import evaluate
+from runner.pipeline.ultralytics_val import BY_ULTRALYTICS
 from runner.stages.evaluate.metrics import overlaps
 from serving.vision.detector import Detector, Options
+from tests.support.projects import Run
 
 pytestmark = pytest.mark.slow
 
-VALIDATE = """
-found = YOLO(sys.argv[2], task="detect").val(
-    data=sys.argv[3], split="test", imgsz=320, conf=0.001, iou=0.7, rect=False, plots=False, device="cpu", workers=0
-)
-names = {name: float(found.box.ap50[place]) for place, name in enumerate(found.names.values())}
-print(json.dumps({"map50": float(found.box.map50), "map50_95": float(found.box.map), "classes": names}))
-"""
 PREDICT = """
 model = YOLO(sys.argv[2], task="detect")
 wanted = {"imgsz": int(sys.argv[3]), "conf": float(sys.argv[4]), "iou": 0.7, "rect": False, "device": "cpu"}
@@ -52,26 +45,29 @@ def planes(shared_data: Path, tmp_path: Path) -> Path:
     (dataset / "index.json").write_text(json.dumps(index))
     for start, part in enumerate(("val", "test")):
         (split / f"{part}.txt").write_text("".join(f"{entry['image']}\n" for entry in index[start::3]))
-    (raw / "test.txt").write_text("".join(f"./{entry['image']}\n" for entry in index[1::3]))
-    names = (raw / "classes.txt").read_text().split()
-    (raw / "data.yaml").write_text(
-        json.dumps({"path": str(raw), "train": "test.txt", "val": "test.txt"} | {"test": "test.txt", "names": names})
-    )
     return tmp_path
 
 
-def test_figures_agree_when_both_validate(planes: Path, shared_data: Path, ultralytics: Any) -> None:
-    onnx = shared_data / "planes-helis.onnx"
-    theirs = ultralytics(VALIDATE, onnx, planes / "raw/data.yaml")
-    settings = EvaluateConfig(iou=0.7, max_detections=300, worst=0)
-    (planes / "out").mkdir()
-    evaluate(onnx, planes / "raw", planes / "dataset", planes / "split", settings, planes / "out")
-    ours = json.loads((planes / "out/metrics.json").read_text())
-    assert ours["pictures"] == 95
-    assert ours["map50"] == pytest.approx(theirs["map50"], abs=0.01)
-    assert ours["map50_95"] == pytest.approx(theirs["map50_95"], abs=0.01)
-    for name, map50 in theirs["classes"].items():
-        assert ours["classes"][name]["map50"] == pytest.approx(map50, abs=0.02)
+def test_figures_agree_when_input_decoding_and_clipping_are_alike(
+    planes: Path, shared_data: Path, run: Run, project: Path
+) -> None:
+    for name in ("raw", "dataset", "split"):
+        (planes / "artifacts").mkdir(exist_ok=True)
+        (planes / name).rename(planes / "artifacts" / name)
+    for folder in ("config", "export"):
+        (planes / "artifacts" / folder).mkdir()
+    shutil.copy(shared_data / "planes-helis.onnx", planes / "artifacts/export/model.onnx")
+    settings = {"iou": 0.7, "max_detections": 300, "worst": 0}
+    (planes / "artifacts/config/evaluate.yaml").write_text(json.dumps({"evaluate": settings}))
+    done = run("python", "-m", "runner", "evaluate", "--as-ultralytics", cwd=planes, PYTHONPATH=str(project))
+    assert done.returncode == 0, done.stderr[-3000:]
+    print(done.stdout)
+    title, _, *rows = done.stdout.splitlines()
+    assert "95 test pictures" in title
+    served, theirs, ours = ([float(figure) for figure in row.split()[-2:]] for row in rows)
+    assert min(served) > 0.1
+    assert ours == pytest.approx(theirs, abs=0.002)
+    assert not (planes / "artifacts/evaluation").exists()
 
 
 def test_boxes_agree_when_both_predict(planes: Path, shared_data: Path, ultralytics: Any) -> None:
@@ -80,6 +76,7 @@ def test_boxes_agree_when_both_predict(planes: Path, shared_data: Path, ultralyt
     paths += [str(shared_data / f"same-picture/{name}.jpg") for name in ("base", "big_4x", "small_div4")]
     theirs = ultralytics(PREDICT, onnx, 320, 0.25, *paths)
     detector = Detector(onnx)
+    detector.form = BY_ULTRALYTICS
     compared = 0
     for path in paths:
         ours = detector.detect(Path(path).read_bytes(), Options(confidence=0.1))
@@ -101,6 +98,7 @@ def test_boxes_agree_when_freshly_exported(
     assert (detector.end2end, detector.batch, detector.input_hw) == (end2end, None, (64, 64))
     # A list of as many boxes as the whole input has would not fit a smaller one.
     assert detector.form.shape == ("square" if end2end else "margin")
+    detector.form = BY_ULTRALYTICS
     picture = tmp_path / "picture.png"  # of the input's size: whatever differs is not the decode
     Image.open(shared_data / "same-picture/base.jpg").resize((64, 64)).save(picture)
     lowest = float(detector.detect(picture.read_bytes(), Options(confidence=0)).confidences[min(9, 299)]) * 0.999

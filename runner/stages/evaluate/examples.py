@@ -84,9 +84,14 @@ def _example(entry: dict[str, Any], raw: Path, dataset: Path) -> Example:
 
 
 def detect(
-    detector: Detector, ids: Ids, examples: Sequence[Example], settings: EvaluateConfig
+    detector: Detector, ids: Ids, examples: Sequence[Example], settings: EvaluateConfig, *, clip: bool = True
 ) -> Iterator[Predictions]:
-    """Yield the detections of each picture in order, with as many pictures at a time as there are workers."""
+    """Yield the detections of each picture in order, with as many pictures at a time as there are workers.
+
+    `clip`: boxes to the picture, as the server does.
+    """
+
+    limits = settings.iou, settings.max_detections
 
     def predict(example: Example) -> Predictions:
         try:
@@ -94,7 +99,7 @@ def detect(
         except (PictureError, OSError) as error:
             raise DatasetError(f"{example.source}: {error}; it could be read when the dataset was prepared") from error
         everything, served = (
-            detector.select(inference, Options(LOWEST, settings.iou, settings.max_detections, multi_label=multi_label))
+            detector.select(inference, Options(LOWEST, *limits, multi_label=multi_label, clip=clip))
             for multi_label in (True, False)
         )
         return Predictions(_boxes(everything, ids), _boxes(served, ids))

@@ -109,7 +109,8 @@ def test_input_form_is_the_models_own(
     metadata: dict[str, Any], form: InputForm | None, expected: InputForm, tiny_model: Model
 ) -> None:
     given = {} if form is None else {"form": form}
-    assert Detector(tiny_model(GRID, **metadata), **given).form == expected
+    detector = Detector(tiny_model(GRID, **metadata), **given)
+    assert (detector.form, detector.free) == (expected, metadata.get("free", False))
 
 
 def test_a_jpeg_and_a_png_of_its_pixels_give_one_input_when_decoded_in_full(tiny_model: Model) -> None:
