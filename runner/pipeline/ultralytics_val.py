@@ -18,7 +18,7 @@ from runner.config.schema import EvaluateConfig
 from runner.errors import StageError
 from runner.stages.evaluate.examples import LOWEST, Example, class_ids, detect, load, read_part
 from runner.stages.evaluate.metrics import Ids, average_precision
-from runner.tables import Table, figure
+from runner.tables import Row, Table, figure
 from runner.workspace import ARTIFACTS, scratch, work_folder
 from serving.vision.detector import Detector
 from serving.vision.letterbox import InputForm
@@ -43,9 +43,9 @@ def beside_ultralytics(project: Path) -> str:
     settings = EvaluateConfig.model_validate(values["evaluate"])
     detector = load(onnx)
     ids = class_ids(detector.classes, names)
-    head = ("measured by", "input", "decoding", "boxes", "mAP50", "mAP50-95")
+    rows: list[Row] = [("measured by", "input", "decoding", "boxes", "mAP50", "mAP50-95")]
     served = (detector.form.shape, detector.form.decoding, "clipped to the picture")
-    rows = [head, ("Flywheel, as served", *served, *_figures(detector, ids, test, settings))]
+    rows.append(("Flywheel, as served", *served, *_figures(detector, ids, test, settings)))
     with scratch("ultralytics-") as view:
         data = as_yolo(test, dataset, ids, detector.classes, view)
         inputs = {True: "margin, for each batch of 16", False: "square"}

@@ -108,8 +108,8 @@ def test_input_hugs_the_picture_when_its_size_is_free(tiny_model: Model) -> None
 def test_input_form_is_the_models_own(
     metadata: dict[str, Any], form: InputForm | None, expected: InputForm, tiny_model: Model
 ) -> None:
-    given = {} if form is None else {"form": form}
-    detector = Detector(tiny_model(GRID, **metadata), **given)
+    onnx = tiny_model(GRID, **metadata)
+    detector = Detector(onnx) if form is None else Detector(onnx, form=form)
     assert (detector.form, detector.free) == (expected, metadata.get("free", False))
 
 
