@@ -10,12 +10,13 @@ LABELS = {
     "setup": "create the project in Label Studio, or update it to match params.yaml",
     "import": "create a task for each picture that has none; a dataset's boxes become finished annotations",
     "pull": "add the current dataset with all finished annotations as the next version of the dataset",
+    "suspects": "list and draw labels that the trained model contradicts; needs no Label Studio without --review",
 }
 
 
 def add_parsers(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add `labels`, `captures` and `flywheel` to the commands of `python -m runner`."""
-    labels = commands.add_parser("labels", help="`labels setup|import|pull`: exchange pictures with Label Studio")
+    labels = commands.add_parser("labels", help="`labels setup|import|pull|suspects`: pictures and labels")
     actions = labels.add_subparsers(dest="action", required=True)
     parsers = {name: actions.add_parser(name, help=text, description=text) for name, text in LABELS.items()}
     parsers["import"].add_argument("source", help="a folder or zip of pictures or of a dataset, or s3://bucket/prefix")
@@ -30,6 +31,23 @@ def add_parsers(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     )
     parsers["pull"].add_argument(
         "--pull-request", action="store_true", help="open a pull request; params.yaml here stays as it is"
+    )
+    parsers["suspects"].add_argument(
+        "--parts", nargs="+", choices=("val", "test"), default=["val", "test"], help="(default: val test)"
+    )
+    parsers["suspects"].add_argument(
+        "--folds",
+        type=int,
+        default=0,
+        metavar="N",
+        help="judge train too, by N trainings on the other folds, such as 3",
+    )
+    parsers["suspects"].add_argument(
+        "--review",
+        type=int,
+        default=0,
+        metavar="N",
+        help="make Label Studio tasks of the N most suspicious pictures",
     )
     captures = commands.add_parser("captures", help="`captures push`: create tasks of the model server's captures")
     text = "create tasks of captures and feedback, the most useful first; each once"
@@ -69,6 +87,17 @@ def _run(given: argparse.Namespace, project: Path) -> str:
             from runner.label_studio.import_pictures import import_pictures
 
             return import_pictures(given.source, project=project, predict=given.predict, frame=given.exif_boxes)
+        case "labels", "suspects":
+            from runner.suspects.find_suspects import find_suspects
+            from runner.suspects.suspect_files import write_suspects
+
+            judgement = find_suspects(project, parts=given.parts, folds=given.folds)
+            text = write_suspects(project, judgement)
+            if given.review:
+                from runner.label_studio.review import send_for_review
+
+                text += f"\n{send_for_review(project, judgement, given.review)}"
+            return text
         case "labels", _:
             from runner.label_studio.pull import pull
 

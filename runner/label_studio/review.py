@@ -1,0 +1,99 @@
+"""`labels suspects --review`: pictures with suspicious labels become tasks of origin `review`."""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from runner.config.compose import compose
+from runner.label_studio.labelled_dataset import dataset_name
+from runner.label_studio.labelling_tasks import NewPicture, add_pictures, list_tasks, sha256_in
+from runner.label_studio.regions import LabelledBox, ScoredBox
+from runner.label_studio.server import connected
+from runner.label_studio.task_images import TaskImages
+from runner.store import open_store
+from runner.suspects.find_suspects import JudgedPicture, Judgement
+from runner.suspects.ranking import Suspect, pool
+from runner.suspects.suspect_files import LISTED, describe, summary_of
+
+ORIGIN = "review"
+_MOST_REASONS = 8  # of a picture
+
+
+def send_for_review(project: Path, judgement: Judgement, most: int) -> str:
+    """Create or mark a task for each of the `most` most suspicious pictures; return the counts.
+
+    The task of a picture that has one gets the origin `review` and the reasons; another picture gets a task that shows
+    its boxes, and those that the model misses, to be confirmed or corrected. A picture that was sent before with the
+    same boxes is left out: somebody has looked at it.
+    """
+    config, _ = compose(project)
+    store = open_store(project)
+    with connected() as server:
+        labels_project = server.project(config.labels.title)
+        tasks = list_tasks(labels_project)
+        known = {sha256_in(task.data): task for task in tasks}
+        new: list[NewPicture] = []
+        marked = before = 0
+        for number, own in _pictures(judgement):
+            if len(new) + marked == most:
+                break
+            picture = judgement.pictures[number]
+            data, task = review_data(judgement, picture, own), known.get(picture.sha256)
+            if task and task.data.get("reviewed") == data["reviewed"]:
+                before += 1
+            elif task:
+                server.client.tasks.update(str(task.id), data={**task.data, **data})
+                marked += 1
+            else:
+                boxes = {f"suspects {judgement.model[:12]}": boxes_to_confirm(judgement, picture, own)}
+                data["name"] = picture.example.source.name
+                new.append(NewPicture(picture.example.source, data, predictions=boxes))
+        added = add_pictures(labels_project, TaskImages(labels_project, store, dataset_name(config)), tasks, new)
+    return "\n".join(
+        [
+            f"review: {added.created} new tasks, {marked} tasks marked"
+            + (f", {before} pictures were sent before and have the same boxes" if before else ""),
+            *added.left_out,
+            f"filter the list by origin `{ORIGIN}`: {labels_project.address}",
+        ]
+    )
+
+
+def review_data(judgement: Judgement, picture: JudgedPicture, suspects: list[Suspect]) -> dict[str, Any]:
+    """Return what a task for review says: its origin, the reasons, and a digest of the boxes that were judged."""
+    reasons = [summary_of(describe(judgement, suspect)) for suspect in suspects[:_MOST_REASONS]]
+    boxes = sorted(zip(picture.example.labelled.class_ids.tolist(), _fractions(picture), strict=True))
+    named = [[judgement.classes[number], *(round(side, 4) for side in box)] for number, box in boxes]
+    digest = hashlib.sha256(repr(named).encode()).hexdigest()
+    return {"origin": ORIGIN, "review": "; ".join(reasons), "reviewed": digest[:16]}
+
+
+def boxes_to_confirm(judgement: Judgement, picture: JudgedPicture, suspects: list[Suspect]) -> list[ScoredBox]:
+    """Return the labelled boxes, and those that the model finds without one, with its probability."""
+    labelled, size = picture.example.labelled, picture.size_px
+    boxes = [
+        (LabelledBox.from_corners(judgement.classes[number], box, size), 1.0)
+        for number, box in zip(labelled.class_ids.tolist(), labelled.xyxy_px.tolist(), strict=True)
+    ]
+    missed = [suspect.place for suspect in suspects if suspect.kind == "missed" and suspect.place]
+    return boxes + [
+        (LabelledBox.from_corners(judgement.classes[place.class_id], place.xyxy_px.tolist(), size), place.probability)
+        for place in missed
+    ]
+
+
+def _pictures(judgement: Judgement) -> list[tuple[int, list[Suspect]]]:
+    """Return the pictures with suspects, the most suspicious first."""
+    own: Mapping[int, list[Suspect]] = defaultdict(list)
+    for suspect in judgement.suspects:
+        if suspect.suspicion >= LISTED:
+            own[suspect.picture].append(suspect)
+    return sorted(own.items(), key=lambda item: -pool([suspect.suspicion for suspect in item[1]]))
+
+
+def _fractions(picture: JudgedPicture) -> list[list[float]]:
+    width, height = picture.size_px
+    sides = picture.example.labelled.xyxy_px / [width, height, width, height]
+    return [list(map(float, row)) for row in sides]
