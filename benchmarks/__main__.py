@@ -5,6 +5,7 @@ import importlib
 
 NAMES = ("prepare", "growth", "training", "evaluate", "server", "store", "labels")
 ON_THE_CLUSTER = ("retrain",)  # run only when named
+OF_TRAININGS = ("suspects",)  # run only when named: it measures how good a list is, and trains for that
 
 
 def main() -> None:
@@ -14,11 +15,12 @@ def main() -> None:
         "names",
         nargs="*",
         metavar="NAME",
-        help=f"{' | '.join(NAMES)}; default: all these; {ON_THE_CLUSTER[0]}: on the test cluster",
+        help=f"{' | '.join(NAMES)}; default: all these; {ON_THE_CLUSTER[0]}: on the test cluster; "
+        f"{OF_TRAININGS[0]}: trains",
     )
     parser.add_argument("--rounds", type=int, help="of each contestant; default: each benchmark's own")
     options = parser.parse_args()
-    if unknown := [name for name in options.names if name not in NAMES + ON_THE_CLUSTER]:
+    if unknown := [name for name in options.names if name not in NAMES + ON_THE_CLUSTER + OF_TRAININGS]:
         parser.error(f"no benchmark {', '.join(unknown)}; expected {', '.join(NAMES)}")
     for name in options.names or NAMES:
         print(f"\n{name}", flush=True)
