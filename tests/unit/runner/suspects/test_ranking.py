@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from benchmarks.planting import KINDS as PLANTED
-from benchmarks.planting import Planted, corners, plant
+from benchmarks.planting import Planted, Rows, corners, plant
 from runner.stages.evaluate.metrics import Boxes
 from runner.suspects.ranking import KINDS, Suspect, fit_scale, pool, rank_suspects
 from tests.unit.runner.stages.evaluate.test_metrics import NONE, boxes
@@ -114,7 +114,7 @@ def test_planted_errors_come_first_when_the_model_is_good() -> None:
     assert {each.kind for each in ranked} == set(KINDS)
 
 
-def _predictions(rows: np.ndarray, random: np.random.Generator) -> Boxes:
+def _predictions(rows: Rows, random: np.random.Generator) -> Boxes:
     """What a model of about 0.9 mAP50 says of right labels."""
     near = corners(rows) + random.normal(0, 0.008, (len(rows), 4))
     right = random.random(len(rows)) < 0.93
