@@ -8,8 +8,9 @@ from typing import Annotated
 from fastapi import Request, Security
 from fastapi.security import APIKeyHeader
 from starlette.datastructures import Headers
+from starlette.responses import Response
 
-from serving.errors import Refused
+from serving.errors import Refused, http_error
 from serving.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -63,4 +64,16 @@ async def with_key(
     """Refuse a request without a valid key: a dependency of the guarded routes, so that no other path leads to them."""
     keys: Keys = request.app.state.server.keys
     if not keys.fit(request.headers):
-        raise Refused(401, "the X-API-Key header is missing or wrong; expected the key", "unauthorized")
+        raise _without_key()
+
+
+async def wrong_method(request: Request, error: Exception) -> Response:
+    """Answer 405, or 401 where the route is guarded: its methods are told with the key."""
+    dependencies = getattr(request.scope.get("route"), "dependencies", ())
+    guarded = any(each.dependency is with_key for each in dependencies)
+    refused = guarded and not request.app.state.server.keys.fit(request.headers)
+    return await http_error(request, _without_key() if refused else error)
+
+
+def _without_key() -> Refused:
+    return Refused(401, "the X-API-Key header is missing or wrong; expected the key", "unauthorized")

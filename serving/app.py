@@ -2,11 +2,13 @@
 
 import importlib.util
 
-from fastapi import Depends, FastAPI
+from fastapi import Depends
 from fastapi_offline import FastAPIOffline
+from starlette.types import ASGIApp
 
 from serving import errors, logs
-from serving.access import with_key
+from serving.access import with_key, wrong_method
+from serving.connections import GuardedApplication
 from serving.lifespan import lifespan
 from serving.middleware import RequestMiddleware
 from serving.openapi import DESCRIPTION, PAGE, STATIC, TAGS
@@ -15,7 +17,7 @@ from serving.settings import read_settings
 from serving.state import State
 
 
-def create_app() -> FastAPI:
+def create_app() -> ASGIApp:
     """Create the server with the settings of the environment; a wrong one exits with a message."""
     settings = read_settings()
     logs.configure(settings.log_level)
@@ -43,5 +45,6 @@ def create_app() -> FastAPI:
     for router, dependencies in routers:
         app.include_router(router, dependencies=dependencies)
     errors.add_handlers(app)
+    app.add_exception_handler(405, wrong_method)
     app.add_middleware(RequestMiddleware, state=state)
-    return app
+    return GuardedApplication(app, settings, state.metrics)

@@ -41,12 +41,13 @@ def error_response(
 
 def add_handlers(app: FastAPI) -> None:
     """Answer every error of a route in JSON, and count refusals."""
-    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(HTTPException, http_error)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(ClientDisconnect, _disconnected)
 
 
-async def _http_error(request: Request, error: Exception) -> Response:
+async def http_error(request: Request, error: Exception) -> Response:
+    """Answer a request that raised an HTTPException."""
     assert isinstance(error, HTTPException)
     if isinstance(error, Refused):
         request.app.state.server.metrics.rejects.labels(error.reason).inc()
@@ -58,7 +59,7 @@ async def _invalid(request: Request, error: Exception) -> Response:
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"][1:])
     message = f"{where}: {first['msg']}; found {str(first.get('input'))[:100]!r}"
-    return await _http_error(request, Refused(422, message))
+    return await http_error(request, Refused(422, message))
 
 
 async def _disconnected(request: Request, error: Exception) -> Response:

@@ -50,7 +50,7 @@ class RequestMiddleware:
                 model = self._state.loader.model
                 names = _model_headers(model.name) if model else []
                 # After an early answer, do not wait for the rest of the body.
-                close = [] if whole else [(b"connection", b"close")]
+                close = [] if whole and not self._state.draining else [(b"connection", b"close")]
                 ours = [(b"x-request-id", request_id.encode()), *names, *close]
                 message = {**message, "headers": [*message["headers"], *ours]}
             elif method == "HEAD":

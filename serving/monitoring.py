@@ -39,6 +39,8 @@ class Metrics:
         self.queue_length = gauge("queue_length", "pictures waiting for a worker")
         self.capture_queue_length = gauge("capture_queue_length", "captures waiting to be written")
         self.held_bytes = gauge("held_bytes", "request bodies in memory")
+        self.connections = gauge("connections", "open connections")
+        self.connections_closed = counter("connections_closed", "connections that the server gave up", ["reason"])
         self.ready = gauge("ready", "1 while /readyz answers 200")
         self.model = prometheus.Info("flywheel_model", "the loaded model", registry=registry)
 

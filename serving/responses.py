@@ -41,7 +41,7 @@ class FileResult(BaseModel):
 
     request_id: str = Field(description="of this file, for /feedback", examples=["5b2e0c6e9d0e4f0fa1b7e5a9a3c1d2e4-0"])
     filename: str = Field(description="as it was sent", examples=["airfield.jpg"])
-    status: int = Field(description="the status that /detect would have: 200, 400, 413 or 415", examples=[200])
+    status: int = Field(description="the status that /detect would have: 200, 400, 413, 415 or 503", examples=[200])
     error: str | None = Field(default=None, description="the reason, if the status is not 200")
     found: Result | None = None
 

@@ -11,7 +11,7 @@ from serving.strategies import Strategy, parse_strategies
 MEGABYTE = 1_000_000
 _Positive = Annotated[int, Field(ge=1)]
 _Limit = Annotated[int, Field(ge=0)]
-_Seconds = Annotated[float, Field(gt=0)]
+_Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 _Strategies = Annotated[tuple[Strategy, ...], NoDecode, BeforeValidator(parse_strategies)]
 
 
@@ -45,7 +45,21 @@ class Settings(BaseSettings):
     max_held_bytes: _Positive = Field(default=256 * MEGABYTE, description="request bodies in memory before 503")
     upload_seconds: _Seconds = Field(default=30, description="time limit of a request body before 408")
     request_seconds: _Seconds = Field(default=30, description="time limit of a picture, waiting included, before 503")
-    drain_seconds: float = Field(default=3, ge=0, description="time from SIGTERM and not ready to refused connections")
+    drain_seconds: float = Field(
+        default=3,
+        ge=0,
+        le=3_600,
+        allow_inf_nan=False,
+        description="time from SIGTERM and not ready to refused connections",
+    )
+
+    # Connections
+    max_connections: _Positive = Field(default=1_000, description="open connections; fewer where `ulimit -n` is small")
+    header_seconds: _Seconds = Field(default=10, description="time limit of a request's head before 408")
+    unread_seconds: _Seconds = Field(default=30, description="time limit for the other side to read on in an answer")
+    keep_alive_seconds: _Seconds = Field(
+        default=75, description="time until an idle connection is closed; longer than the router's (nginx: 60)"
+    )
 
     # Size limits
     max_picture_bytes: _Positive = Field(default=20 * MEGABYTE, description="size of a picture file")
@@ -75,7 +89,8 @@ class Settings(BaseSettings):
     recent_bytes: _Limit = Field(default=32 * MEGABYTE, description="answered pictures remembered for feedback")
     environment: str = Field(default="local", pattern="^[a-z0-9][a-z0-9-]{0,62}$", description="folder of captures/")
 
-    log_level: str = Field(
+    # Log
+    log_level: Annotated[str, BeforeValidator(lambda text: text.upper() if isinstance(text, str) else text)] = Field(
         default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="DEBUG | INFO | WARNING | ERROR"
     )
 

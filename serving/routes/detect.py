@@ -79,7 +79,8 @@ async def detect_image(request: Request, state: Shared, parameters: Asked, may_k
 async def detect_batch(request: Request, state: Shared, parameters: Asked, may_keep: MayKeep) -> BatchAnswer:
     """Send several pictures; get one result for each, in the same order.
 
-    A file that cannot be read gets an error of its own; the others are answered.
+    A file that cannot be read, or takes too long, gets an error of its own; the others are answered. On this page,
+    *Add string item* adds a picture.
     """
     settings, request_id = state.settings, request.state.request_id
     query = resolve(state, parameters)
@@ -101,20 +102,18 @@ async def detect_batch(request: Request, state: Shared, parameters: Asked, may_k
                     _check_size(part.data, settings.max_picture_bytes)
                     prediction = await predict(state, file_id, part.data, query, since)
                 except Refused as error:
-                    if error.status_code == 503:
-                        raise
                     state.metrics.rejects.labels(error.reason).inc()
                     return FileResult(request_id=file_id, filename=name, status=error.status_code, error=error.detail)
             if may_keep:
                 remember(state, prediction, query)
             return FileResult(request_id=file_id, filename=name, status=200, found=prediction.result)
 
-        try:
-            async with asyncio.TaskGroup() as group:  # the first failure cancels the others
-                tasks = [group.create_task(result(number, part)) for number, part in enumerate(files)]
-        except ExceptionGroup as errors:
-            raise errors.exceptions[0] from errors
-    return BatchAnswer(request_id=request_id, model=query.model.name, results=[task.result() for task in tasks])
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(result(number, part)) for number, part in enumerate(files)]
+    results = [task.result() for task in tasks]
+    if all(each.status == 503 for each in results):
+        raise Refused(503, results[0].error or "")
+    return BatchAnswer(request_id=request_id, model=query.model.name, results=results)
 
 
 @asynccontextmanager

@@ -2,11 +2,12 @@
 
 import asyncio
 import io
+import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from fractions import Fraction
 from time import monotonic
-from typing import Annotated
+from typing import Annotated, Any, TypeVar
 
 import av
 import fastapi
@@ -16,6 +17,7 @@ from av.video.stream import VideoStream
 from fastapi import APIRouter, Request, Response
 from PIL import Image
 from pydantic import Field
+from starlette.requests import ClientDisconnect
 
 from serving.answering import Parameters, counts_of, predict_frame, resolve
 from serving.drawing import annotate
@@ -27,6 +29,7 @@ from serving.state import Shared
 from serving.storage.detections import Detection
 from serving.upload import form, only_file
 
+T = TypeVar("T")
 # A fixed demuxer, so that a file cannot select one that opens other files or addresses.
 _DEMUXER = "mov"
 _EXPECTED = "expected an mp4, mov or m4v video"
@@ -59,18 +62,23 @@ async def detect_video(
     """
     settings = state.settings
     query = resolve(state, parameters)
-    if _turn.locked():
-        raise Refused(503, "another video is being analysed; try again later")
+    _check_turn()
     drawn = request.headers.get("accept", "").split(",")[0].strip().startswith("video/")
-    async with _turn, form(request, settings.max_video_bytes, state.uploads, settings) as parts:
-        result, video = await asyncio.to_thread(
-            analyse,
-            only_file(parts),
-            lambda image: predict_frame(state, image, query),
-            parameters.every,
-            settings,
-            drawn,
-        )
+    async with form(request, settings.max_video_bytes, state.uploads, settings) as parts:
+        data = only_file(parts)
+        _check_turn()  # the turn is taken by work, never by waiting for a body
+        async with _turn:
+            stop = threading.Event()
+            work = asyncio.to_thread(
+                analyse,
+                data,
+                lambda image: predict_frame(state, image, query),
+                parameters.every,
+                settings,
+                drawn,
+                stop,
+            )
+            result, video = await _unless_gone(request, work, stop)
     complete = result.stopped_by is None
     if drawn:
         return Response(video, media_type="video/mp4", headers={"X-Complete": str(complete).lower()})
@@ -83,10 +91,40 @@ async def detect_video(
     return Response(answer.model_dump_json(), media_type="application/json")
 
 
+def _check_turn() -> None:
+    if _turn.locked():
+        raise Refused(503, "another video is being analysed; try again later")
+
+
+async def _unless_gone(request: Request, work: Coroutine[Any, Any, T], stop: threading.Event) -> T:
+    """Return what the work returns; if the sender hangs up, stop it, and raise ClientDisconnect once it has ended."""
+
+    async def gone() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
+    task, waiting = asyncio.create_task(work), asyncio.create_task(gone())
+    try:
+        await asyncio.wait((task, waiting), return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            stop.set()
+            await asyncio.wait((task,))
+            raise ClientDisconnect
+        return task.result()
+    finally:
+        stop.set()
+        waiting.cancel()
+
+
 def analyse(
-    data: bytes, predict: Callable[[Image.Image], list[Detection]], every: int, settings: Settings, drawn: bool
+    data: bytes,
+    predict: Callable[[Image.Image], list[Detection]],
+    every: int,
+    settings: Settings,
+    drawn: bool,
+    stop: threading.Event,
 ) -> tuple[VideoResult, bytes]:
-    """Detect objects in every n-th frame until the end of the video or a limit.
+    """Detect objects in every n-th frame until the end of the video, a limit, or until `stop` is set.
 
     Return the detections, and a video file with the boxes (empty without `drawn`). Refused: not a video, damaged, or
     frames that are too large.
@@ -97,7 +135,7 @@ def analyse(
             stream = next(iter(source.streams.video), None)
             if stream is None:
                 raise Refused(415, f"the file has no pictures; {_EXPECTED}")
-            frames = _analysed(_decoded(source, stream, settings.max_picture_pixels), predict, settings, result)
+            frames = _analysed(_decoded(source, stream, settings.max_picture_pixels), predict, settings, result, stop)
             if drawn:
                 _record(frames, out, stream.average_rate or Fraction(25))
             else:
@@ -128,6 +166,7 @@ def _analysed(
     predict: Callable[[Image.Image], list[Detection]],
     settings: Settings,
     result: VideoResult,
+    stop: threading.Event,
 ) -> Iterator[tuple[VideoFrame, list[Detection]]]:
     """Fill the result; yield each frame with the latest detections."""
     end = monotonic() + settings.video_work_seconds
@@ -138,7 +177,7 @@ def _analysed(
             result.stopped_by = "seconds"
         elif due and len(result.frames) >= settings.max_video_frames:
             result.stopped_by = "frames"
-        elif monotonic() > end:
+        elif monotonic() > end or stop.is_set():
             result.stopped_by = "time"
         if result.stopped_by:
             return

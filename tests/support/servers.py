@@ -74,8 +74,13 @@ def form(parts: Sequence[tuple[str, str | None, bytes]]) -> bytes:
 
 
 @contextlib.contextmanager
-def running(folder: Path, *, until: str = "/readyz", flags: Sequence[str] = (), **environment: str) -> Iterator[Server]:
-    """A server with these settings and flags, which answers at `until`; its log and scratch are in the folder."""
+def running(
+    folder: Path, *, until: str = "/readyz", flags: Sequence[str] = (), files: str = "", **environment: str
+) -> Iterator[Server]:
+    """A server with these settings and flags, which answers at `until`; its log and scratch are in the folder.
+
+    `files`: how many it may have open; empty: as many as this process.
+    """
     log, temporary = folder / "server.log", folder / "tmp"
     temporary.mkdir(exist_ok=True)
     log.unlink(missing_ok=True)
@@ -92,6 +97,8 @@ def running(folder: Path, *, until: str = "/readyz", flags: Sequence[str] = (), 
         *flags,
     )
     env = os.environ | settings
+    if files:
+        command = ("prlimit", f"--nofile={files}", *command)
     server.process = start(command, log, lambda: server.get(until).status == 200, cwd=PROJECT, env=env)
     try:
         yield server

@@ -1,4 +1,5 @@
 import io
+import threading
 from typing import Any
 
 import av
@@ -22,7 +23,7 @@ def predict(image: Image.Image) -> list[Detection]:
 
 
 def analysed(data: bytes, every: int = 10, drawn: bool = False, **limits: Any) -> tuple[Any, bytes]:
-    return analyse(data, predict, every, Settings(**limits), drawn)
+    return analyse(data, predict, every, Settings(**limits), drawn, threading.Event())
 
 
 @pytest.mark.parametrize("kind", ["mp4", "mov"])
