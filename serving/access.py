@@ -26,6 +26,7 @@ class Keys:
         self._read: list[bytes] = []  # keys of the file when it was read last
         self._version: tuple[int, ...] | None = None  # of the file that was read
         self._problem = ""
+        self.guarded: set[object] = set()  # endpoints that need a key
         self.all()
 
     @property
@@ -69,9 +70,8 @@ async def with_key(
 
 async def wrong_method(request: Request, error: Exception) -> Response:
     """Answer 405, or 401 where the route is guarded: its methods are told with the key."""
-    dependencies = getattr(request.scope.get("route"), "dependencies", ())
-    guarded = any(each.dependency is with_key for each in dependencies)
-    refused = guarded and not request.app.state.server.keys.fit(request.headers)
+    keys: Keys = request.app.state.server.keys
+    refused = request.scope.get("endpoint") in keys.guarded and not keys.fit(request.headers)
     return await http_error(request, _without_key() if refused else error)
 
 

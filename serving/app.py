@@ -44,6 +44,8 @@ def create_app() -> ASGIApp:
     app.state.server = state
     for router, dependencies in routers:
         app.include_router(router, dependencies=dependencies)
+        if dependencies:
+            state.keys.guarded.update(getattr(route, "endpoint", None) for route in router.routes)
     errors.add_handlers(app)
     app.add_exception_handler(405, wrong_method)
     app.add_middleware(RequestMiddleware, state=state)
