@@ -2,7 +2,6 @@
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,8 @@ from runner.label_studio.server import connected
 from runner.label_studio.task_images import TaskImages
 from runner.store import open_store
 from runner.suspects.find_suspects import JudgedPicture, Judgement
-from runner.suspects.ranking import Suspect, pool
-from runner.suspects.suspect_files import LISTED, describe, summary_of
+from runner.suspects.ranking import LEAST_SUSPICION, Suspect
+from runner.suspects.suspect_files import describe, summary_of
 
 ORIGIN = "review"
 _MOST_REASONS = 8  # of a picture
@@ -85,12 +84,12 @@ def boxes_to_confirm(judgement: Judgement, picture: JudgedPicture, suspects: lis
 
 
 def _pictures(judgement: Judgement) -> list[tuple[int, list[Suspect]]]:
-    """Return the pictures with suspects, the most suspicious first."""
-    own: Mapping[int, list[Suspect]] = defaultdict(list)
+    """Return the pictures with suspects, in the order of the list."""
+    own: dict[int, list[Suspect]] = defaultdict(list)
     for suspect in judgement.suspects:
-        if suspect.suspicion >= LISTED:
+        if suspect.suspicion >= LEAST_SUSPICION:
             own[suspect.picture].append(suspect)
-    return sorted(own.items(), key=lambda item: -pool([suspect.suspicion for suspect in item[1]]))
+    return list(own.items())
 
 
 def _fractions(picture: JudgedPicture) -> list[list[float]]:

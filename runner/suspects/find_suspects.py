@@ -12,7 +12,7 @@ from runner.errors import StageError
 from runner.stages.evaluate.examples import Example, class_ids, detect, load, read_part
 from runner.stages.evaluate.metrics import Boxes
 from runner.suspects.folds import predict_folds
-from runner.suspects.ranking import Suspect, rank_suspects
+from runner.suspects.ranking import Suspect, rank_suspects, score_suspects
 from runner.workspace import ARTIFACTS, sha256_of
 
 JUDGED = ("val", "test")  # parts that the model was not trained on
@@ -58,13 +58,12 @@ def find_suspects(project: Path, *, parts: Sequence[str] = JUDGED, folds: int = 
     for judged, model in chain([(own, onnx)], predict_folds(config, folds, artifacts) if folds else ()):
         examples = [example for _, example in judged]
         found = predict(model, names, examples, config.evaluate)
-        ranked = rank_suspects([example.labelled for example in examples], found, len(names))
-        suspects += [suspect._replace(picture=len(pictures) + suspect.picture) for suspect in ranked]
+        scored = score_suspects([example.labelled for example in examples], found, len(names))
+        suspects += [suspect._replace(picture=len(pictures) + suspect.picture) for suspect in scored]
         for part, example in judged:
             entry = index[example.image]
             pictures.append(JudgedPicture(example, part, entry["sha256"], (entry["width"], entry["height"])))
-    suspects.sort(key=lambda suspect: -suspect.suspicion)
-    return Judgement(names, sha256_of(onnx), folds, pictures, suspects)
+    return Judgement(names, sha256_of(onnx), folds, pictures, rank_suspects(suspects))
 
 
 def predict(onnx: Path, names: Sequence[str], examples: Sequence[Example], settings: EvaluateConfig) -> list[Boxes]:

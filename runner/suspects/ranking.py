@@ -4,22 +4,25 @@ The kinds and the idea of scoring each by itself, from predictions for pictures 
 ObjectLab's: Tkachenko, Thyagarajan, Mueller, "ObjectLab: Automated Diagnosis of Mislabeled Images in Object Detection
 Data", 2023, https://arxiv.org/abs/2309.00832 (overlooked, badly located, swapped). Here boxes are ranked instead of
 pictures, `extra` is a kind of its own, and confidences and overlaps are related to how well this model does on these
-pictures, so that scores of several kinds and models can be compared.
+pictures.
 
 1. A confidence becomes the probability that a prediction matches a box of its class (a logistic fit, `Scale`).
 2. Predictions of one place, whatever their classes, are a `Place`: a box, and a probability of each class.
 3. Each labelled box gets the place that speaks most for it: probability times overlap, where the overlap that the
    model usually reaches counts as 1. Then, with p of its own class, q of the best other class, and that overlap f:
 
-   wrong class     q · q / (p + q) · f
-   badly placed    p · (1 - f)
-   extra           how far p · f is below what boxes usually have, on a logarithmic scale, times the share of boxes
-                   that this model finds at all
-   missed          of a place without a box: its best p, less where it overlaps a box
+   wrong class     s / (s + p), with s = q · q · f: the odds against the label's class, less where q is low
+   badly placed    the greater of p and q, times 1 - f
+   extra           how far p · f, or q · f, is below what boxes usually have, on a logarithmic scale, times the share
+                   of boxes that this model finds at all
+   missed          of a place without a box: its greatest probability, less where it overlaps a box
+
+4. The scores of two kinds are not comparable: how often a model confuses classes says nothing of how well it places
+   boxes. So the kinds take turns in the list: the first of each, then the second of each, down to a least score.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +34,7 @@ SAME_PLACE = 0.5  # lowest overlap of predictions of one place
 TOUCHING = 0.1  # lowest overlap of a box with the place that speaks for it
 USUAL = 0.3  # probability of places from which the usual overlap is taken; also of places that speak for a box
 LEAST = 1e-3  # probability that counts as nothing
-TEMPERATURE = 0.1  # of the pooling over a picture's suspects
+LEAST_SUSPICION = 0.2  # score from which a kind has its turn
 
 
 Matches = NDArray[np.intp]  # (labels,) position of each box's place, or -1
@@ -69,20 +72,50 @@ class Suspect(NamedTuple):
     """A labelled box, or a place without one, and how likely its label is wrong."""
 
     picture: int  # position in the list of judged pictures
-    kind: str  # one of KINDS, of the highest score
-    suspicion: float  # that score, 0 to 1
+    kind: str  # one of KINDS
+    suspicion: float  # score of that kind, 0 to 1
     scores: dict[str, float]  # of each kind that applies
     label: int | None  # position in the labelled boxes; None: missed
     class_id: int | None  # of the label
     place: Place | None  # what the model finds there; None: nothing
 
+    @classmethod
+    def of_highest(
+        cls, picture: int, scores: dict[str, float], label: int | None, class_id: int | None, place: Place | None
+    ) -> Self:
+        """Return a suspect of the kind with the highest score."""
+        kind = max(scores, key=lambda name: scores[name])
+        return cls(picture, kind, scores[kind], scores, label, class_id, place)
 
-def rank_suspects(labelled: Sequence[Boxes], found: Sequence[Boxes], classes: int) -> list[Suspect]:
-    """Return every labelled box and every place without one, the most suspicious first.
+    def of_kind(self, kind: str) -> Self:
+        """Return it as a suspect of another kind."""
+        return self._replace(kind=kind, suspicion=self.scores[kind])
+
+
+def rank_suspects(suspects: Sequence[Suspect]) -> list[Suspect]:
+    """Return the suspects, the most suspicious first: the kinds take turns, each by its own score.
+
+    A box counts for the kind in which it comes first. Those below LEAST_SUSPICION in every kind come last.
+    """
+    place_of: dict[int, tuple[int, str]] = {}
+    for kind in KINDS:
+        own = [number for number, suspect in enumerate(suspects) if suspect.scores.get(kind, 0.0) >= LEAST_SUSPICION]
+        own.sort(key=lambda number: -suspects[number].scores[kind])
+        for turn, number in enumerate(own):
+            if number not in place_of or turn < place_of[number][0]:
+                place_of[number] = (turn, kind)
+    first = [(turn, suspects[number].of_kind(kind)) for number, (turn, kind) in place_of.items()]
+    first.sort(key=lambda each: (each[0], -each[1].suspicion))
+    rest = [suspect for number, suspect in enumerate(suspects) if number not in place_of]
+    return [suspect for _, suspect in first] + sorted(rest, key=lambda suspect: -suspect.suspicion)
+
+
+def score_suspects(labelled: Sequence[Boxes], found: Sequence[Boxes], classes: int) -> list[Suspect]:
+    """Return every labelled box and every place without one, with their scores.
 
     Args:
         labelled: boxes of each judged picture, in its pixels.
-        found: predictions for it, from a confidence of 0.001 or so on; a box may have several classes.
+        found: one model's predictions for it, from a confidence of 0.001 or so on; a box may have several classes.
         classes: number of classes.
     """
     scale = fit_scale(labelled, found)
@@ -101,25 +134,15 @@ def rank_suspects(labelled: Sequence[Boxes], found: Sequence[Boxes], classes: in
         own, fit, match = places[picture], fits[picture], matches[picture]
         for label, class_id in enumerate(truth.class_ids.tolist()):
             place = own[match[label]] if match[label] >= 0 else None
-            lacking = _lack(evidence[picture][label], usual_evidence) * found_share
-            scores = {"extra": lacking}
+            scores = {"extra": _lack(evidence[picture][label], usual_evidence) * found_share}
             if place is not None:
                 scores |= _scores(place, class_id, float(fit[label, match[label]]))
-            suspects.append(_suspect(picture, scores, label, class_id, place))
+            suspects.append(Suspect.of_highest(picture, scores, label, class_id, place))
         for number in sorted(set(range(len(own))) - set(match.tolist())):
             taken = float(fit[:, number].max()) if len(fit) else 0.0
             scores = {"missed": own[number].probability * (1 - taken)}
-            suspects.append(_suspect(picture, scores, None, None, own[number]))
-    return sorted(suspects, key=lambda suspect: (-suspect.suspicion, suspect.picture, suspect.label or 0))
-
-
-def pool(suspicions: Sequence[float]) -> float:
-    """Return the suspicion of a picture, 0 to 1, from those of its boxes: a mean in which the highest weigh most."""
-    values = np.asarray(suspicions, np.float64)
-    if not len(values):
-        return 0.0
-    weights = np.exp((values - values.max()) / TEMPERATURE)
-    return float((values * weights).sum() / weights.sum())
+            suspects.append(Suspect.of_highest(picture, scores, None, None, own[number]))
+    return suspects
 
 
 def fit_scale(labelled: Sequence[Boxes], found: Sequence[Boxes]) -> Scale:
@@ -211,15 +234,8 @@ def _lack(evidence: float, usual: float) -> float:
 def _scores(place: Place, class_id: int, fit: float) -> dict[str, float]:
     own, others = float(place.by_class[class_id]), np.delete(place.by_class, class_id)
     other = float(others.max()) if len(others) else 0.0
-    total = max(own + other, LEAST)
-    return {"wrong class": other * other / total * fit, "badly placed": own * own / total * (1 - fit)}
-
-
-def _suspect(
-    picture: int, scores: dict[str, float], label: int | None, class_id: int | None, place: Place | None
-) -> Suspect:
-    kind = max(scores, key=lambda name: scores[name])
-    return Suspect(picture, kind, scores[kind], scores, label, class_id, place)
+    against = other * other * fit
+    return {"wrong class": against / (against + max(own, 10 * LEAST)), "badly placed": place.probability * (1 - fit)}
 
 
 def _boxes_of(places: Sequence[Place]) -> Floats:

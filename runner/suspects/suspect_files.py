@@ -13,14 +13,13 @@ from PIL import Image, ImageDraw, ImageFont
 
 from runner.dataset.names import shown
 from runner.suspects.find_suspects import Judgement
-from runner.suspects.ranking import KINDS, Suspect
+from runner.suspects.ranking import KINDS, LEAST_SUSPICION, Suspect
 from runner.tables import Row, Table
 from runner.workspace import write_text, writing
 from serving.vision.marks import Mark, draw_boxes
 from serving.vision.picture import decode
 
 FOLDER = Path("reports") / "suspects"
-LISTED = 0.05  # lowest suspicion in the list
 PRINTED = 12  # suspects on the terminal
 DRAWN, COLUMNS, CELL_PX, FONT_PX = 48, 6, 220, 12
 AROUND = 2.5  # sides of a cut-out, in sides of its boxes
@@ -29,7 +28,7 @@ LABEL, MODEL = "#c96a00", "#1f6fd0"  # colours of the label's box and of the mod
 
 def write_suspects(project: Path, judgement: Judgement) -> str:
     """Write suspects.json, suspects.csv and suspects.png into reports/suspects; return the first ones as text."""
-    rows = [describe(judgement, suspect) for suspect in judgement.suspects if suspect.suspicion >= LISTED]
+    rows = [describe(judgement, suspect) for suspect in judgement.suspects if suspect.suspicion >= LEAST_SUSPICION]
     content = {
         "model_sha256": judgement.model,
         "folds": judgement.folds,
@@ -83,7 +82,7 @@ def summary_of(row: dict[str, Any]) -> str:
 
 def draw_suspects(judgement: Judgement) -> Image.Image:
     """Draw the first suspects, each cut out with its surroundings: the label's box and the model's, and its number."""
-    drawn = [suspect for suspect in judgement.suspects if suspect.suspicion >= LISTED][:DRAWN]
+    drawn = [suspect for suspect in judgement.suspects if suspect.suspicion >= LEAST_SUSPICION][:DRAWN]
     font = ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf"), FONT_PX)
     height = CELL_PX + 2 * FONT_PX + 8  # two lines below
     sheet = Image.new("RGB", (COLUMNS * CELL_PX, max(1, -(-len(drawn) // COLUMNS)) * height + 24), "white")

@@ -1,10 +1,12 @@
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
 from benchmarks.planting import KINDS as PLANTED
 from benchmarks.planting import Planted, Rows, corners, plant
 from runner.stages.evaluate.metrics import Boxes
-from runner.suspects.ranking import KINDS, Suspect, fit_scale, pool, rank_suspects
+from runner.suspects.ranking import KINDS, Suspect, fit_scale, rank_suspects, score_suspects
 from tests.unit.runner.stages.evaluate.test_metrics import NONE, boxes
 
 LEFT, RIGHT, FAR = (10, 10, 30, 30), (60, 10, 80, 30), (60, 60, 80, 80)
@@ -16,23 +18,26 @@ def first(labelled: Boxes, *found: tuple[float, float, float, float, int, float]
     """The most suspicious of a picture among ten others on which the model is right."""
     pictures = [labelled] + [RIGHT_LABELS] * 10
     predictions = [boxes(*found)] + [boxes(*SURE)] * 10
-    ranked = rank_suspects(pictures, predictions, 2)
+    ranked = suspects_of(pictures, predictions)
     assert ranked[0].picture == 0
-    assert [each.suspicion for each in ranked] == sorted((each.suspicion for each in ranked), reverse=True)
     return ranked[0]
+
+
+def suspects_of(labelled: Sequence[Boxes], found: Sequence[Boxes]) -> list[Suspect]:
+    return rank_suspects(score_suspects(labelled, found, 2))
 
 
 @pytest.mark.parametrize("found", [NONE, boxes(*SURE)])
 def test_the_list_has_each_box_and_each_place_without_one(found: Boxes) -> None:
-    assert rank_suspects([], [], 2) == []
-    assert rank_suspects([NONE], [NONE], 2) == []
-    ranked = rank_suspects([NONE, RIGHT_LABELS], [boxes(*SURE), found], 2)
+    assert suspects_of([], []) == []
+    assert suspects_of([NONE], [NONE]) == []
+    ranked = suspects_of([NONE, RIGHT_LABELS], [boxes(*SURE), found])
     assert sum(each.label is None for each in ranked) == 2
     assert sum(each.label is not None for each in ranked) == 2
 
 
 def test_nothing_is_suspicious_when_the_model_agrees() -> None:
-    ranked = rank_suspects([RIGHT_LABELS] * 10, [boxes(*SURE)] * 10, 2)
+    ranked = suspects_of([RIGHT_LABELS] * 10, [boxes(*SURE)] * 10)
     assert len(ranked) == 20 and max(each.suspicion for each in ranked) < 0.05
 
 
@@ -61,13 +66,13 @@ def test_badly_placed_when_the_prediction_is_beside_the_box() -> None:
     shifted = (LEFT[0] + 7, LEFT[1] + 7, LEFT[2] + 7, LEFT[3] + 7)
     suspect = first(boxes((*shifted, 0, 1), (*RIGHT, 1, 1)), *SURE)
     assert (suspect.kind, suspect.label) == ("badly placed", 0)
-    ranked = rank_suspects([boxes((*shifted, 0, 1))], [boxes(SURE[0])], 2)
+    ranked = suspects_of([boxes((*shifted, 0, 1))], [boxes(SURE[0])])
     assert [each.kind for each in ranked] == ["badly placed"]
 
 
 def test_a_box_is_less_suspicious_when_the_model_overlooks_such_boxes_often() -> None:
     unseen = boxes((*LEFT, 0, 1), (*FAR, 0, 1))
-    often = [each for each in rank_suspects([unseen] * 10, [boxes(SURE[0])] * 10, 2) if each.label == 1]
+    often = [each for each in suspects_of([unseen] * 10, [boxes(SURE[0])] * 10) if each.label == 1]
     assert max(each.suspicion for each in often) < first(unseen, SURE[0]).suspicion
 
 
@@ -79,10 +84,15 @@ def test_confidences_become_probabilities_of_being_right() -> None:
     assert fit_scale([], []).probability(confidence) == pytest.approx(0.9)
 
 
-def test_a_pictures_suspicion_is_near_its_highest() -> None:
-    assert pool([]) == 0
-    assert pool([0.9]) == pytest.approx(0.9)
-    assert 0.85 < pool([0.9, 0.1, 0.1]) < 0.9 < pool([0.9, 0.9, 0.9]) + 1e-9
+def test_the_kinds_take_turns() -> None:
+    """A model that confuses classes often does not hide the boxes that it misses."""
+    confused = [boxes((*LEFT, 0, 1))] * 5
+    found = [boxes((*LEFT, 1, 0.9))] * 5
+    lacking = [NONE] * 5 + [RIGHT_LABELS] * 10
+    ranked = suspects_of(confused + lacking, [*found, *[boxes((*FAR, 0, 0.6))] * 5, *[boxes(*SURE)] * 10])
+    assert {each.kind for each in ranked[:2]} == {each.kind for each in ranked[2:4]} == {"wrong class", "missed"}
+    own = {kind: [each.suspicion for each in ranked if each.kind == kind] for kind in KINDS}
+    assert all(scores == sorted(scores, reverse=True) for scores in own.values())
 
 
 def test_planted_errors_come_first_when_the_model_is_good() -> None:
@@ -97,7 +107,7 @@ def test_planted_errors_come_first_when_the_model_is_good() -> None:
     changed, planted = plant(labels, 2, 0.05, 0)
     assert {each.kind for each in planted} == set(PLANTED) and len(planted) == 12
     truth = [Boxes(corners(rows), rows[:, 0].astype(np.int64), np.ones(len(rows))) for rows in changed.values()]
-    ranked = rank_suspects(truth, found, 2)[: 2 * len(planted)]
+    ranked = suspects_of(truth, found)[: 2 * len(planted)]
     pictures = list(labels)
 
     def is_caught(error: Planted) -> bool:
