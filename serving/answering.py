@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from time import perf_counter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
@@ -23,6 +23,12 @@ from serving.vision.picture import Picture, PictureError, TooLargeError, Unreada
 _STATUS = {UnreadableError: 400, TooLargeError: 413, UnsupportedError: 415}
 
 
+def _plain_number(schema: dict[str, Any]) -> None:
+    """Show `number` on the page, instead of `number | (number | null)`: a query has no null."""
+    del schema["anyOf"]
+    schema |= {"type": "number", "minimum": 0, "maximum": 1}
+
+
 class Parameters(BaseModel):
     """Parameters of a request for detections."""
 
@@ -33,7 +39,9 @@ class Parameters(BaseModel):
         ge=0,
         le=1,
         description="Show only detections with a higher confidence, 0 to 1. Lower values show more objects and more "
-        "mistakes. Empty: the thresholds that were chosen when the model was measured (see /model).",
+        "mistakes, down to /model's `lowest_confidence`. Empty: the thresholds that were chosen when the model was "
+        "measured (see /model).",
+        json_schema_extra=_plain_number,
     )
     iou: float = Field(
         default=0.7,

@@ -18,10 +18,11 @@ from typing import Any
 from serving.errors import Refused
 from serving.monitoring import Metrics
 from serving.prediction import Prediction
+from serving.privacy import without_metadata
 from serving.settings import Settings
 from serving.storage.detections import ModelName
 from serving.storage.endpoint import endpoint_of_environment
-from serving.storage.objects import StorageError, write
+from serving.storage.objects import StorageError, check_writable, write
 from serving.upload import Budget
 from serving.vision.picture import decode
 from serving.vision.similarity import RecentHashes, difference_hash
@@ -101,6 +102,12 @@ class CaptureWriter:
         self._put(f"{folder}/{prediction.request_id}.feedback.json", content)
 
     def _run(self) -> None:
+        assert self._uri is not None
+        try:
+            check_writable(self._uri, f"captures/{self._environment}", self._endpoint)
+        except StorageError as error:
+            log.error("captures and feedback cannot be kept; expected a CAPTURE_URI that can be written: %s", error)
+            self._metrics.captures_writable.set(0)
         while (item := self._queue.get()) is not None:
             prediction, reasons = item
             try:
@@ -162,7 +169,7 @@ class CaptureWriter:
             "almost": [detection.model_dump() for detection in prediction.almost],
         }
         name = f"{self._folder(prediction.model, prediction.time)}/{prediction.request_id}"
-        self._put(f"{name}.jpg", jpeg)
+        self._put(f"{name}.jpg", without_metadata(jpeg))
         self._put(f"{name}.json", content)  # last: it marks the capture as complete
 
     def _folder(self, model: ModelName, time: datetime) -> str:
@@ -174,10 +181,11 @@ class CaptureWriter:
     def _put(self, key: str, content: bytes | Mapping[str, Any]) -> None:
         """Write a JPEG, or an object as JSON."""
         assert self._uri is not None
-        if isinstance(content, bytes):
-            write(self._uri, key, content, "image/jpeg", self._endpoint)
-        else:
-            write(self._uri, key, json.dumps(content, indent=1).encode(), "application/json", self._endpoint)
+        kind = "image/jpeg" if isinstance(content, bytes) else "application/json"
+        data = content if isinstance(content, bytes) else json.dumps(content, indent=1).encode()
+        self._metrics.captures_writable.set(0)
+        write(self._uri, key, data, kind, self._endpoint)
+        self._metrics.captures_writable.set(1)
 
 
 class RateLimits:

@@ -38,6 +38,8 @@ class Metrics:
         self.feedback = counter("feedback", "verdicts of people", ["verdict"])
         self.queue_length = gauge("queue_length", "pictures waiting for a worker")
         self.capture_queue_length = gauge("capture_queue_length", "captures waiting to be written")
+        self.captures_writable = gauge("captures_writable", "0 after a capture that could not be written")
+        self.captures_writable.set(1)
         self.held_bytes = gauge("held_bytes", "request bodies in memory")
         self.connections = gauge("connections", "open connections")
         self.connections_closed = counter("connections_closed", "connections that the server gave up", ["reason"])

@@ -105,6 +105,10 @@ class ModelInfo(BaseModel):
     input_width: int = Field(description="pixels that a picture is scaled to fit into", examples=[640])
     input_height: int = Field(examples=[640])
     thresholds: dict[str, float] = Field(description="default confidence threshold of each class")
+    lowest_confidence: float = Field(
+        description="the model's file itself drops detections below this (an export with nms=True); 0: it drops none",
+        examples=[0],
+    )
     device: str = Field(description="CPU or GPU", examples=["CPU"])
     provider: str = Field(description="execution provider of ONNX Runtime", examples=["CPUExecutionProvider"])
     workers: int = Field(description="pictures processed at a time", examples=[2])

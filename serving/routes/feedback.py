@@ -125,7 +125,9 @@ async def feedback(request: Request, state: Shared) -> FeedbackAnswer:
     except BaseException as error:
         state.recent.unclaim(prediction.request_id)
         if isinstance(error, StorageError):
-            raise Refused(503, "the feedback could not be stored; try again later", "storage") from error
+            raise Refused(
+                503, "the feedback could not be stored, the server's log has the reason; try again later", "storage"
+            ) from error
         raise
     state.metrics.feedback.labels(sent.verdict).inc()
     return answer

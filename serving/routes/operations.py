@@ -30,6 +30,7 @@ async def model(state: Shared) -> ModelInfo:
         input_width=detector.input_hw[1],
         input_height=detector.input_hw[0],
         thresholds=dict(zip(detector.classes, loaded.thresholds, strict=True)),
+        lowest_confidence=detector.lowest_confidence,
         device="CPU" if detector.provider == "CPUExecutionProvider" else "GPU",
         provider=detector.provider,
         workers=state.workers.count,

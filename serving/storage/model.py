@@ -12,7 +12,7 @@ from serving.storage.endpoint import Endpoint
 from serving.storage.manifest import Manifest, Thresholds
 from serving.storage.objects import StorageError, read
 from serving.vision.detector import Detector
-from serving.vision.metadata import ModelError
+from serving.vision.metadata import Known, ModelError
 
 
 class LoadingError(Exception):
@@ -46,7 +46,9 @@ def load_model(
         manifest = Manifest.model_validate_json(data)
         beside = uri[: uri.rfind("/") + 1] + "model.onnx"
         content = _checked(beside, endpoint, manifest.onnx_sha256, f"onnx_sha256 of {uri}")
-        detector = Detector(content, form=manifest.preprocessing.form)
+        sides = [manifest.imgsz] * 2 if isinstance(manifest.imgsz, int) else manifest.imgsz or []
+        known = Known(manifest.classes or None, (sides[0], sides[1]) if len(sides) == 2 else None)
+        detector = Detector(content, form=manifest.preprocessing.form, known=known)
     except (StorageError, ModelError) as error:
         raise LoadingError(f"{uri}: {error}" if isinstance(error, ModelError) else str(error)) from error
     except ValidationError as error:

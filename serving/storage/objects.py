@@ -42,14 +42,29 @@ def write(base: str, key: str, data: bytes, content_type: str, endpoint: Endpoin
             target = Path(base.removeprefix("file://")) / key
             target.parent.mkdir(parents=True, exist_ok=True)
             temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
-            temporary.write_bytes(data)
-            temporary.replace(target)
+            try:
+                temporary.write_bytes(data)
+                temporary.replace(target)
+            except BaseException:  # a full disk: what came of the file would fill it for good
+                temporary.unlink(missing_ok=True)
+                raise
             return
         bucket, prefix = _parts(base)
         whole = f"{prefix.rstrip('/')}/{key}" if prefix else key
         connect(endpoint).put_object(bucket, whole, io.BytesIO(data), len(data), content_type=content_type)
     except Exception as error:  # as above
         raise StorageError(f"{base}: {key} cannot be written: {_said(error, endpoint)}") from error
+
+
+def check_writable(base: str, prefix: str, endpoint: Endpoint) -> None:
+    """Raise StorageError unless keys below a prefix can be written to a folder or s3://bucket[/prefix].
+
+    A bucket then has an object `<prefix>/.writable`; a folder is left as it was.
+    """
+    key = f"{prefix}/.writable"
+    write(base, key, b"The server that writes here looked whether it can.\n", "text/plain", endpoint)
+    if not base.startswith("s3://"):
+        (Path(base.removeprefix("file://")) / key).unlink(missing_ok=True)
 
 
 def _parts(uri: str) -> tuple[str, str]:

@@ -20,7 +20,8 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from serving.vision.letterbox import DEFAULT_FORM, SPARE, InputForm, Letterbox, fill, letterbox, to_picture
-from serving.vision.metadata import ModelError, read
+from serving.vision.metadata import Known, ModelError, read
+from serving.vision.outputs import check_grid, check_list
 from serving.vision.picture import MAX_PIXELS, Picture, decode
 from serving.vision.suppression import from_grid, from_list, suppress
 
@@ -87,7 +88,14 @@ class Inference:
 class Detector:
     """A loaded model; every method is thread-safe."""
 
-    def __init__(self, model: Path | bytes, *, threads: int = 1, form: InputForm = DEFAULT_FORM) -> None:
+    def __init__(
+        self,
+        model: Path | bytes,
+        *,
+        threads: int = 1,
+        form: InputForm = DEFAULT_FORM,
+        known: Known = Known(),  # noqa: B008 - it is frozen
+    ) -> None:
         """Load a model and run it once on an empty picture.
 
         Args:
@@ -95,24 +103,30 @@ class Detector:
             threads: cores per call. 1, with as many calling threads as cores, gives the highest throughput; more cores
                 shorten a single call but cost more CPU time.
             form: input form of a model whose metadata name none.
+            known: classes and input size of a model whose metadata do not say them.
         Raises:
             ModelError: not readable, not a detector, or its metadata and its graph disagree.
         """
         self._session = _session(model, threads)
         self.provider: str = self._session.get_providers()[0]  # CPUExecutionProvider, CUDAExecutionProvider, …
         self.metadata: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)  # all that was written
-        written = read(self.metadata)
+        entry: Any = next(iter(self._session.get_inputs()), None)
+        fits = entry is not None and entry.type in _DTYPES and len(entry.shape) == 4
+        sides = entry.shape[2:] if fits else ()
+        if all(isinstance(side, int) for side in sides) and sides:
+            known = replace(known, input_hw=tuple(sides))
+        written = read(self.metadata, known)
         self.classes = list(written.classes)  # names in id order
         self.stride = written.stride  # pixels per cell of the coarsest grid
         self.input_hw = written.input_hw  # height and width in pixels
-        entry: Any = next(iter(self._session.get_inputs()), None)
-        fits = entry is not None and entry.type in _DTYPES and len(entry.shape) == 4
-        expected = zip(entry.shape if fits else (), (1, 3, *self.input_hw), strict=False)
+        self.lowest_confidence = written.lowest  # detections below it never leave the graph
+        expected = zip(entry.shape[1:] if fits else (), (3, *self.input_hw), strict=False)
         if not fits or any(side != length for side, length in expected if isinstance(side, int)):
             shape = f"{entry.type} {tuple(entry.shape)}" if entry is not None else "missing"
             raise ModelError(f"input is {shape}; expected float (1 or any, 3, {self.input_hw[0]}, {self.input_hw[1]})")
         self._input, self._dtype = entry.name, _DTYPES[entry.type]
-        self.batch = 1 if isinstance(entry.shape[0], int) else None  # pictures per inference; None: any number
+        # Pictures per inference; None: any number. Fewer are padded with empty ones.
+        self.batch: int | None = entry.shape[0] if isinstance(entry.shape[0], int) else None
         self.end2end = self._check_output(written.end2end)  # the output is final detections; `iou` has no effect
         self.form = written.form or form  # may be set to another one, for comparisons
         # Whether height and width may be others than those of `input_hw`.
@@ -180,13 +194,16 @@ class Detector:
         return Detections(boxes, rows.confidences, rows.class_ids, place.width, place.height, timings)
 
     def _run_all(self, inputs: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
-        """Return the output for each input; inputs of one shape share an inference if the model's batch is dynamic."""
-        if self.batch == 1 or len(inputs) < 2:
-            return [self._run(each)[0] for each in inputs]
+        """Return the output for each input; inputs of one shape share an inference, up to the model's batch."""
         outputs: dict[int, NDArray[np.float32]] = {}
         for shape in {each.shape for each in inputs}:
             same = [i for i, each in enumerate(inputs) if each.shape == shape]
-            outputs.update(zip(same, self._run(np.concatenate([inputs[i] for i in same])), strict=True))
+            step = self.batch or len(same)
+            for some in (same[place : place + step] for place in range(0, len(same), step)):
+                padding = [np.zeros(shape, np.float32)] * (step - len(some))
+                whole = [*(inputs[i] for i in some), *padding]
+                found = self._run(np.concatenate(whole) if len(whole) > 1 else whole[0])
+                outputs.update(zip(some, found, strict=False))
         return [outputs[i] for i in range(len(inputs))]
 
     def _run(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -219,15 +236,23 @@ class Detector:
         return True
 
     def _check_output(self, end2end: bool) -> bool:
-        """Run the model once; return whether its output is an end-to-end list."""
+        """Run the model on an empty picture and on noise; return whether its output is an end-to-end list.
+
+        Other detectors have outputs of the same shape: what is in them tells.
+        """
+        count = self.batch or 1
+        noise = np.random.default_rng(0).random((count, 3, *self.input_hw), np.float32)
         try:
-            shape = self._run(np.zeros((1, 3, *self.input_hw), np.float32)).shape
+            empty, noisy = self._run(np.zeros_like(noise)), self._run(noise)
         except Exception as error:  # ONNX Runtime's errors have no common base
             raise ModelError(f"the model does not run on an empty picture: {error}") from error
-        grid = (1, 4 + len(self.classes))
+        shape = empty.shape
+        grid = (count, 4 + len(self.classes))
         if len(shape) == 3 and shape[:2] == grid and not end2end:
+            check_grid(empty[0])
             return False
-        if len(shape) == 3 and shape[0] == 1 and shape[2] == 6:
+        if len(shape) == 3 and shape[0] == count and shape[2] == 6:
+            check_list(np.concatenate([empty[0], noisy[0]]))
             return True
         raise ModelError(
             f"output is {shape}; expected (N, {grid[1]}, boxes) for the {len(self.classes)} classes of its metadata, "
@@ -248,4 +273,9 @@ def _session(model: Path | bytes, threads: int) -> ort.InferenceSession:
     try:
         return ort.InferenceSession(model if isinstance(model, bytes) else str(model), options, providers=providers)
     except Exception as error:  # as above
+        if "xternal data" in str(error):
+            raise ModelError(
+                "the weights are in a file beside the model (external data); expected one file: "
+                "onnx.save(onnx.load('model.onnx'), 'one.onnx') makes it"
+            ) from error
         raise ModelError(f"not an ONNX model that ONNX Runtime {ort.__version__} can load: {error}") from error

@@ -1,11 +1,14 @@
 """Metadata of an Ultralytics export, parsed as untrusted text."""
 
 import ast
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from serving.vision.letterbox import DECODINGS, SHAPES, InputForm
 
 _MAX_LENGTH = 1_000_000  # characters
+_SAFE_STRIDE = 64  # a multiple of every detector's own, for files that name none
 
 
 class ModelError(Exception):
@@ -21,18 +24,47 @@ class Metadata:
     stride: int  # pixels per cell of the coarsest grid
     end2end: bool  # whether the model was trained to output final detections
     form: InputForm | None  # as the export stage writes it; None: no word of it
+    lowest: float = 0.0  # confidence below which the graph itself drops detections
 
 
-def read(metadata: dict[str, str]) -> Metadata:
+@dataclass(frozen=True)
+class Known:
+    """What is known of a model without its metadata: from its manifest and its graph."""
+
+    classes: Sequence[str] | None = None  # names in id order; None: unknown
+    input_hw: tuple[int, int] | None = None  # pixels; None: unknown
+
+
+def read(metadata: dict[str, str], known: Known = Known()) -> Metadata:
     """Parse the metadata of a detector; ModelError: a key is missing or invalid, or the model is not a detector.
 
-    The values come from ONNX Runtime: `names`, `imgsz` and `stride` hold Python literals.
+    The values come from ONNX Runtime: `names`, `imgsz` and `stride` hold Python literals. What they do not say is
+    taken from what is known otherwise; a file without `task` needs its classes there.
     """
-    if (task := metadata.get("task")) != "detect":
+    task, head = metadata.get("task"), metadata.get("head", "")
+    written_by = head or metadata.get("description", "")  # exports before 8.4 name no head
+    if "rtdetr" in written_by.lower().replace("-", ""):
+        raise _wrong("head", written_by, "that of a YOLO detector; RT-DETR is not supported")
+    if task != "detect" and (task is not None or known.classes is None):
         raise _wrong("task", task, "'detect', as Ultralytics' export writes")
-    height, width = _positive(metadata, "imgsz", 2)
-    (stride,) = _positive(metadata, "stride", 1)
-    return Metadata(_classes(metadata), (height, width), stride, metadata.get("end2end") == "True", _form(metadata))
+    if "imgsz" in metadata or known.input_hw is None:
+        height, width = _positive(metadata, "imgsz", 2)
+    else:
+        height, width = known.input_hw
+    stride = _positive(metadata, "stride", 1)[0] if "stride" in metadata or task else _SAFE_STRIDE
+    classes = _classes(metadata) if "names" in metadata or known.classes is None else tuple(known.classes)
+    end2end = metadata.get("end2end") == "True"
+    return Metadata(classes, (height, width), stride, end2end, _form(metadata), _lowest(metadata))
+
+
+def _lowest(metadata: dict[str, str]) -> float:
+    """Return the confidence at which a graph with suppression in it (`nms=True`) drops detections; 0: it does not."""
+    with suppress(ModelError):
+        args = _literal(metadata, "args")
+        if isinstance(args, dict) and args.get("nms") is True:
+            conf = args.get("conf")
+            return float(conf) if isinstance(conf, int | float) and 0 <= conf <= 1 else 0.25
+    return 0.0
 
 
 def form_metadata(form: InputForm) -> dict[str, str]:
@@ -74,10 +106,25 @@ def _positive(metadata: dict[str, str], key: str, count: int) -> list[int]:
 
 
 def _classes(metadata: dict[str, str]) -> tuple[str, ...]:
+    """Return the names in id order, from {0: 'name'}, {'0': 'name'} or ['name'], each another text.
+
+    Exporters write empty names (YOLO-World's background) and the same name twice; these get the class's number.
+    """
     names = _literal(metadata, "names")
+    if isinstance(names, list | tuple):
+        names = dict(enumerate(names))
+    if isinstance(names, dict):
+        texts = {str(class_id): class_id for class_id in range(len(names))}
+        names = {texts.get(key, key) if isinstance(key, str) else key: name for key, name in names.items()}
     if not isinstance(names, dict) or not names or set(names) != set(range(len(names))):
         raise _wrong("names", names, "{0: 'name', 1: …} without gaps")
-    classes = [names[class_id] for class_id in range(len(names))]
-    if not all(isinstance(name, str) and name for name in classes) or len(set(classes)) != len(classes):
+    classes: list[str] = []
+    for class_id in range(len(names)):
+        name = names[class_id]
+        if type(name) not in (str, int):
+            raise _wrong("names", names, "a text for each class")
+        text = str(name).strip() or f"class {class_id}"
+        classes.append(f"{text} ({class_id})" if text in classes else text)
+    if len(set(classes)) != len(classes):
         raise _wrong("names", names, "a different text for each class")
     return tuple(classes)

@@ -105,7 +105,10 @@ def _overlap(rows: Rows, these: NDArray[np.intp], those: NDArray[np.intp], iou: 
 
 
 def _areas(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
-    return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    # An inverted box (the raw list of YOLO26 may have some) overlaps nothing; its negative area would.
+    sides: NDArray[np.float32] = np.maximum(boxes[:, 2:] - boxes[:, :2], 0)
+    areas: NDArray[np.float32] = sides[:, 0] * sides[:, 1]
+    return areas
 
 
 def _finite(rows: Rows) -> Rows:

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from serving.storage.endpoint import Endpoint
-from serving.storage.objects import StorageError, read, write
+from serving.storage.objects import StorageError, check_writable, read, write
+from tests.support.processes import disk
 
 
 def test_read_back_when_written_to_a_folder(tmp_path: Path) -> None:
@@ -29,3 +30,22 @@ def test_refused_without_the_secret_when_it_cannot_be_read(uri: str, url: str | 
     with pytest.raises(StorageError, match=f"^{uri}: .*{message}") as caught:
         read(uri, Endpoint(url, "user", "geheim", None))
     assert "geheim" not in str(caught.value)
+
+
+def test_nothing_left_behind_when_the_disk_is_full(tmp_path: Path) -> None:
+    nowhere = Endpoint(None, None, None, None)
+    with disk(tmp_path / "small", 100_000) as small:
+        for _ in range(3):
+            with pytest.raises(StorageError, match=r"a\.jpg cannot be written"):
+                write(str(small), "a.jpg", bytes(300_000), "image/jpeg", nowhere)
+        assert list(small.iterdir()) == []
+        write(str(small), "a.jpg", bytes(50_000), "image/jpeg", nowhere)
+
+
+def test_said_when_a_folder_cannot_be_written(tmp_path: Path) -> None:
+    nowhere = Endpoint(None, None, None, None)
+    check_writable(str(tmp_path / "new"), "captures/dev", nowhere)
+    assert [path for path in (tmp_path / "new").rglob("*") if path.is_file()] == []
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(StorageError, match="cannot be written"):
+        check_writable(str(tmp_path / "file"), "captures/dev", nowhere)

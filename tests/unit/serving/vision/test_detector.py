@@ -3,13 +3,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
 from serving.vision.detector import Detector, Options
 from serving.vision.letterbox import DEFAULT_FORM, FORMER_FORM, InputForm
-from serving.vision.metadata import ModelError, form_metadata
+from serving.vision.metadata import Known, ModelError, form_metadata
 from serving.vision.picture import decode
 from tests.support.pictures import encoded
 from tests.support.shades import shade
@@ -27,7 +28,7 @@ def test_no_boxes_when_the_model_finds_nothing(tiny_model: Model) -> None:
     assert (found.width, found.height) == (64, 32)
 
 
-@pytest.mark.parametrize("batch", [1, "batch"])
+@pytest.mark.parametrize("batch", [1, 2, 4, "batch"])
 @pytest.mark.parametrize(("output", "end2end"), [(GRID, "False"), (LIST, "True"), (LIST, "False")])
 def test_boxes_in_pixels_of_the_picture_when_found(
     output: NDArray[np.float32], end2end: str, batch: int | str, tiny_model: Model
@@ -70,7 +71,7 @@ def test_detections_by_the_options(options: dict[str, Any], class_ids: list[int]
     assert detector.select(inferred, Options(**options)).class_ids.tolist() == class_ids
 
 
-@pytest.mark.parametrize("batch", [1, "batch"])
+@pytest.mark.parametrize("batch", [1, 2, 4, "batch"])
 def test_answers_belong_to_their_pictures_when_in_a_batch(batch: int | str, tiny_model: Model) -> None:
     detector = Detector(tiny_model(GRID * 0 + 1, bright=(4, 0), batch=batch))
     found = detector.detect_batch(
@@ -134,6 +135,63 @@ def test_value_error_when_out_of_range(options: dict[str, Any], tiny_model: Mode
         Detector(tiny_model(GRID)).detect(shade(0, 4, 4), Options(**options))
 
 
+def rows(*columns: Any) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """(40, 6) float32 of 40 different rows; a column is a number, or two that it goes from and to."""
+    ends = [each if isinstance(each, tuple) else (each, each) for each in columns]
+    return np.stack([np.linspace(first, last, 40) for first, last in ends], 1).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("output", "change", "message"),
+    [
+        # RT-DETR with two classes: cx cy w h in shares, two scores
+        (rows((0, 1), (0, 1), (0, 0.3), (0, 0.3), (0.1, 0.7), (0.6, 0.2)), {}, "no class id but a score"),
+        # YOLOv5 with one class: cx cy w h in pixels, objectness, score
+        (rows((1, 30), (1, 30), 8, 8, (0, 0.9), (0.9, 0.99)), {"names": "{0: 'a'}"}, "no class id but a score"),
+        (rows((0, 0.5), (0, 0.5), (0.5, 1), (0.5, 1), 0.9, 1), {}, "not shares"),
+        (rows((9, 30), (9, 30), 4, 4, 0.9, 0), {}, "end before they begin"),
+        (rows((1, 9), (1, 9), 20, 20, (1, 7), 0), {}, "confidences are 1 to 7"),
+        (rows((0, 1), (0, 1), 0.2, 0.2, 0.1, 0.9).T, {}, "not shares"),
+        (rows((0, 30), (0, 30), 9, 9, (-8, 3), 0.9).T, {}, "scores are -8 to 3"),
+    ],
+)
+def test_refused_when_another_detector_has_the_shape_of_ours(
+    output: Any, change: dict[str, str], message: str, tiny_model: Model
+) -> None:
+    with pytest.raises(ModelError, match=message):
+        Detector(tiny_model(output, **change))
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        np.zeros((300, 6), np.float32),  # suppression in the graph, nothing found
+        rows((1, 9), (1, 9), (10, 30), (10, 30), (0.9, 0.1), 1),
+        rows((-50, 9), (1, 9), (10, 300), (10, 30), (0.9, 0), 0),
+        rows((0, 30), (0, 30), 8, 8, (0, 1), (1, 0)).T,
+    ],
+)
+def test_loaded_when_the_output_is_odd_but_right(output: Any, tiny_model: Model) -> None:
+    assert Detector(tiny_model(output)).classes == ["airplane", "helicopter"]
+
+
+def test_advice_given_when_the_weights_are_in_another_file(tmp_path: Path, tiny_model: Model) -> None:
+    proto = onnx.load_from_string(tiny_model(GRID))
+    path = tmp_path / "model.onnx"
+    onnx.save(proto, path, save_as_external_data=True, size_threshold=0, location="model.onnx.data")
+    with pytest.raises(ModelError, match=r"external data\); expected one file"):
+        Detector(path.read_bytes())
+
+
+def test_names_and_size_as_known_when_the_file_says_nothing(tiny_model: Model) -> None:
+    proto = onnx.load_from_string(tiny_model(GRID, input_hw=(32, 64)))
+    del proto.metadata_props[:]
+    detector = Detector(proto.SerializeToString(), known=Known(["a", "b"]))
+    assert (detector.classes, detector.input_hw) == (["a", "b"], (32, 64))
+    with pytest.raises(ModelError, match="task"):
+        Detector(proto.SerializeToString())
+
+
 def test_refused_when_no_model(tmp_path: Path, tiny_model: Model) -> None:
     for model in (b"", tiny_model(GRID)[:-200], tmp_path / "missing.onnx"):
         with pytest.raises(ModelError, match="not an ONNX model"):
@@ -148,7 +206,7 @@ def test_refused_when_no_model(tmp_path: Path, tiny_model: Model) -> None:
         ({"names": "{0: 'a'}"}, r"output is \(1, 6, 3\); expected \(N, 5, boxes\)"),
         ({"end2end": "True"}, r"output is \(1, 6, 3\); .*\(N, boxes, 6\)"),
         ({"imgsz": "[64, 64]"}, r"input is tensor\(float\) .*32, 32\); expected float \(1 or any, 3, 64, 64\)"),
-        ({"batch": 4}, r"input is tensor\(float\) \(4, 3, 32, 32\); expected float \(1 or any"),
+        ({"batch": 4, "imgsz": "[64, 64]"}, r"input is tensor\(float\) \(4, 3, 32, 32\); expected float \(1 or any"),
     ],
 )
 def test_refused_when_metadata_and_graph_disagree(change: dict[str, Any], message: str, tiny_model: Model) -> None:

@@ -86,3 +86,9 @@ def test_rows_above_their_threshold_when_a_list() -> None:
     rows = from_list(np.array(output, np.float32), np.array([0.25, 0.4], np.float32))
     assert rows.class_ids.tolist() == [0, 1]
     assert from_list(np.empty((0, 6), np.float32), np.zeros(2, np.float32)).boxes_xyxy_px.shape == (0, 4)
+
+
+def test_nothing_dropped_when_a_box_is_inverted() -> None:
+    boxes = np.array([[30, 30, 10, 10], [10, 10, 30, 30], [12, 12, 20, 20], [5, 40, 9, 2]], np.float32)
+    rows = Rows(boxes, np.array([0.9, 0.8, 0.7, 0.95], np.float32), np.zeros(4, np.intp))
+    assert len(suppress(rows, iou=0.5, limit=9).confidences) == 4
