@@ -70,17 +70,27 @@ def region(box: LabelledBox, size_px: tuple[int, int], number: int, confidence: 
 def read_regions(result: object, classes: Collection[str], rotated: Literal["box", "refuse"]) -> RegionBoxes:
     """Read the regions of an annotation's unchecked `result`: each becomes a box, a problem, or a note.
 
-    A turned box is replaced by the upright box around it (`box`), or is a problem (`refuse`).
+    A turned box is replaced by the upright box around it (`box`), or is a problem (`refuse`). An empty box is left out
+    beside others; alone it is a problem, since without it the picture would become background.
     """
     found = RegionBoxes()
     if not isinstance(result, list):
         found.problems.append("its result is not a list of regions; delete the annotation")
         return found
+    empty: list[str] = []
     for number, each in enumerate(result, start=1):
         try:
-            found.boxes += _read(each, classes, rotated, found.notes)
+            box = _read(each, classes, rotated, found.notes)
         except _RegionError as error:
             found.problems.append(f"region {number}: {error}")
+        except _EmptyError as error:
+            empty.append(f"region {number}: {error}")
+        else:
+            found.boxes.append(box)
+    if found.boxes:
+        found.notes += [f"{each}, left out" for each in empty]
+    else:
+        found.problems += [f"{each}; draw it again, or delete it and submit the picture without a box" for each in empty]
     return found
 
 
@@ -95,7 +105,11 @@ class _RegionError(Exception):
     """A region that is not a box of a known class; the message says why and what to do."""
 
 
-def _read(each: object, classes: Collection[str], rotated: str, notes: list[str]) -> list[LabelledBox]:
+class _EmptyError(Exception):
+    """A box of a known class that has no area in the picture; the message says which class."""
+
+
+def _read(each: object, classes: Collection[str], rotated: str, notes: list[str]) -> LabelledBox:
     if not isinstance(each, Mapping) or not isinstance(value := each.get("value"), Mapping):
         raise _RegionError("not a region of Label Studio, expected a rectangle with a label; delete it")
     if each.get("type") != _KIND:
@@ -109,7 +123,9 @@ def _read(each: object, classes: Collection[str], rotated: str, notes: list[str]
     if each.get("image_rotation") not in (None, 0):
         raise _RegionError("drawn while the picture was turned in the editor, expected it upright; draw it again")
     x, y, w, h, turn = (_number(value, key) for key in ("x", "y", "width", "height", "rotation"))
-    corners = (x / 100, y / 100, (x + w) / 100, (y + h) / 100)
+    # Width and height are negative where the editor's user pulled a corner past the opposite one (label-studio#1141).
+    (x1, x2), (y1, y2) = sorted((x, x + w)), sorted((y, y + h))
+    corners = (x1 / 100, y1 / 100, x2 / 100, y2 / 100)
     if abs(turn % 360) >= ALIGNED and 360 - turn % 360 >= ALIGNED:
         askew = min(turn % 90, 90 - turn % 90) >= ALIGNED
         if askew and rotated == "refuse":
@@ -136,14 +152,13 @@ def _around(xywh: tuple[float, ...], degrees: float, size_px: tuple[float, float
     return min(xs) / size_px[0], min(ys) / size_px[1], max(xs) / size_px[0], max(ys) / size_px[1]
 
 
-def _clip(label: str, corners: tuple[float, float, float, float], notes: list[str]) -> list[LabelledBox]:
+def _clip(label: str, corners: tuple[float, float, float, float], notes: list[str]) -> LabelledBox:
     box = LabelledBox.from_corners(label, corners)
     if min(box.xywhn[2:]) < SMALLEST:
-        notes.append(f"{label}: empty or outside the picture, left out")
-        return []
+        raise _EmptyError(f"{label}: empty or outside the picture")
     if max(max(-corner, corner - 1) for corner in corners) > 1e-4:
         notes.append(f"{label}: crossed the edge of the picture, clipped")
-    return [box]
+    return box
 
 
 def _number(values: Mapping[str, Any], key: str) -> float:

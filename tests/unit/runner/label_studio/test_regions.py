@@ -56,20 +56,37 @@ def test_a_box_is_exact_when_turned_by_a_right_angle(rotation: float) -> None:
         ({"x": 90, "width": 200}, (0.9, 1.0), "clipped"),
         ({"x": -10, "width": 20}, (0.0, 0.1), "clipped"),
         ({"x": 12.5, "width": 87.50001}, (0.125, 1.0), None),
-        ({"x": 110}, None, "left out"),
-        ({"width": 0}, None, "left out"),
-        ({"width": -5}, None, "left out"),
+        ({"x": 30, "width": -20}, (0.1, 0.3), None),
+        ({"x": 10, "width": -20}, (0.0, 0.1), "clipped"),
     ],
 )
 def test_a_box_stays_inside_when_drawn_over_the_edge(
-    changes: dict[str, float], corners: tuple[float, float] | None, note: str | None
+    changes: dict[str, float], corners: tuple[float, float], note: str | None
 ) -> None:
-    boxes, problems, notes = read(changed(**changes))
+    """A negative width or height leads back from x or y: the editor shows the same box."""
+    (box,), problems, notes = read(changed(**changes))
     assert not problems
     assert [text.rpartition(", ")[2] for text in notes] == ([note] if note else [])
-    assert [(box.xywhn[0] - box.xywhn[2] / 2, box.xywhn[0] + box.xywhn[2] / 2) for box in boxes] == (
-        [pytest.approx(corners, abs=1e-4)] if corners else []
-    )
+    x, _, w, _ = box.xywhn
+    assert (x - w / 2, x + w / 2) == pytest.approx(corners, abs=1e-4)
+
+
+def test_a_box_is_the_same_when_its_height_is_negative_and_it_is_turned() -> None:
+    (upright,), *_ = read(changed(y=20, height=25))
+    assert read(changed(y=45, height=-25)) == ([upright], [], [])
+    # Turned by a half circle about its lower right corner.
+    (turned,), *_ = read(changed(x=42.5, y=45, width=30, height=25, rotation=180))
+    assert turned.xywhn == pytest.approx(upright.xywhn, abs=1e-4)
+    (flipped,), *_ = read(changed(x=42.5, y=20, width=30, height=-25, rotation=180))
+    assert flipped.xywhn == pytest.approx(upright.xywhn, abs=1e-4)
+
+
+@pytest.mark.parametrize("changes", [{"x": 110}, {"y": -50}, {"width": 0}, {"height": 0.0}, {"x": 0, "width": -5}])
+def test_a_picture_never_becomes_background_when_its_only_box_is_empty(changes: dict[str, float]) -> None:
+    boxes, (problem,), notes = read(changed(**changes))
+    assert not boxes and not notes and problem.startswith("region 1: helicopter: empty or outside the picture")
+    boxes, problems, (note,) = read(changed(), changed(**changes))
+    assert boxes == [BOX] and not problems and note.startswith("region 2: helicopter") and note.endswith("left out")
 
 
 @pytest.mark.parametrize(
