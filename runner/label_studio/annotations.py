@@ -18,7 +18,7 @@ from runner.dataset.check import listed
 from runner.dataset.files import is_picture
 from runner.errors import LabelStudioError
 from runner.label_studio.labelling_tasks import sha256_in, suffix_of
-from runner.label_studio.regions import LabelledBox, labels_of, read_regions
+from runner.label_studio.regions import LabelledBox, agree, labels_of, read_regions
 from runner.label_studio.server import Project
 from runner.label_studio.task_images import TaskImages
 from runner.stages.parallel import threads
@@ -39,6 +39,7 @@ class Annotation:
     time: datetime  # of the last change
     image: Path | None = None  # the fetched picture; None: the dataset has it
     name: str = ""  # of that picture's file; untrusted
+    disputed: bool = False  # another person's last annotation of the task has other things
 
     @property
     def origin(self) -> str:
@@ -65,10 +66,23 @@ def newest_annotations(
             problems += [f"{where}: {problem}" for problem in found.problems]
             notes += [f"{where}: {note}" for note in found.notes]
             boxes = found.boxes
-        newest.append(Annotation(task["id"], task["data"], boxes, time))
+        disputed = any(not _agrees(boxes, each, classes) for each in _of_others(task["annotations"], last))
+        newest.append(Annotation(task["id"], task["data"], boxes, time, disputed=disputed))
     if problems:
         raise LabelStudioError("\n".join(listed("annotations to correct first; nothing was written", problems)))
     return newest, notes
+
+
+def _of_others(annotations: Sequence[dict[str, Any]], last: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the newest annotation of each person but the one who made `last`."""
+    people = {str(each["completed_by"]): each for each in sorted(annotations, key=lambda each: str(each["updated_at"]))}
+    return [each for person, each in people.items() if person != str(last["completed_by"])]
+
+
+def _agrees(boxes: list[LabelledBox] | None, annotation: dict[str, Any], classes: Collection[str]) -> bool:
+    if boxes is None or annotation["was_cancelled"]:
+        return boxes is None and bool(annotation["was_cancelled"])
+    return agree(boxes, read_regions(annotation["result"], classes, "box").boxes)
 
 
 def labels_used(project: Project) -> set[str]:

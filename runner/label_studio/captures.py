@@ -16,10 +16,10 @@ from typing import Literal
 from pydantic import BaseModel, Field, ValidationError
 
 from runner.errors import StoreError
-from runner.label_studio.regions import LabelledBox, ScoredBox
+from runner.label_studio.regions import LabelledBox, ScoredBox, one_each
 from runner.stages.parallel import threads
 from runner.store import open_store
-from serving.storage.detections import Detection, ModelName, RightBox
+from serving.storage.detections import Box, Detection, ModelName, RightBox
 
 PERSON = "a person"  # model version of the boxes in a person's feedback
 _KEY = re.compile(
@@ -70,12 +70,14 @@ class Capture:
     def boxes(self) -> list[ScoredBox]:
         """Return the person's boxes if any were sent, else the model's, those just below its thresholds too."""
         size = self.answer.width, self.answer.height
-        found = [(each.label, each.box, each.confidence) for each in self.answer.detections + self.answer.almost]
+
+        def boxed(label: str, at: Box) -> LabelledBox:
+            return LabelledBox.from_corners(label, (at.x1, at.y1, at.x2, at.y2), size)
+
         if self.feedback and self.feedback.boxes is not None:
-            found = [(each.label, each.box, 1.0) for each in self.feedback.boxes]
-        return [
-            (LabelledBox.from_corners(label, (at.x1, at.y1, at.x2, at.y2), size), score) for label, at, score in found
-        ]
+            return [(boxed(each.label, each.box), 1.0) for each in self.feedback.boxes]
+        found = self.answer.detections + self.answer.almost
+        return one_each([(boxed(each.label, each.box), each.confidence) for each in found])
 
     def rank(self) -> tuple[int, float]:
         """Return the sort key, most useful first: feedback, nothing found, low confidence; last, confirmed answers."""

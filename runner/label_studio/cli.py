@@ -27,7 +27,7 @@ def add_parsers(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         "--exif-boxes", choices=FRAMES, default="seen", help="as for `dataset add`, for the boxes of a dataset"
     )
     parsers["pull"].add_argument(
-        "--remove", action="store_true", help="also leave out pictures that were skipped, or whose task was deleted"
+        "--remove", action="store_true", help="leave out the dataset's pictures without a finished annotation"
     )
     parsers["pull"].add_argument(
         "--pull-request", action="store_true", help="open a pull request; params.yaml here stays as it is"

@@ -2,6 +2,7 @@
 
 import os
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +15,7 @@ from runner.dataset.index import Index
 from runner.dataset.versions import name_version, store_version
 from runner.errors import GitError
 from runner.forge.pull_request import changed_files, propose
-from runner.label_studio.annotations import by_picture, newest_annotations
+from runner.label_studio.annotations import Annotation, by_picture, newest_annotations
 from runner.label_studio.labelled_dataset import class_list, current_dataset, dataset_name
 from runner.label_studio.labelling_tasks import list_tasks, sha256_in
 from runner.label_studio.merge import MergedDataset, assign_parts, check_merged, merge
@@ -24,6 +25,7 @@ from runner.store import Store, open_store
 from runner.workspace import PARAMS, scratch, write_text
 
 BRANCH = "labels"
+NO_ANNOTATION, NO_TASK = "whose task has no annotation (any more)", "without a task (any more)"
 
 
 class PullResult(NamedTuple):
@@ -33,15 +35,17 @@ class PullResult(NamedTuple):
     files: dict[str, Path]  # of its pictures, by digest, where the store has them in a zip
     merged: MergedDataset
     counts: Counter[str]  # in Label Studio: tasks, finished, skipped; doubles: tasks with the picture of another one
-    kept: int  # number of pictures skipped or gone in Label Studio that stay because --remove was not given
+    unfinished: dict[str, list[str]]  # reason → names of the dataset's pictures without a finished annotation
+    removed: bool  # whether those were left out (--remove)
     notes: list[str]  # boxes that were clipped, replaced or left out
+    disputed: list[str]  # `name: address` of each changed picture that two people annotated differently
 
 
 def pull(project: Path, *, remove: bool = False, pull_request: bool = False) -> str:
     """Add the next version of the dataset and name it in params.yaml, if anything changed; return the changes as text.
 
-    `remove`: also leave out the pictures that were skipped, or whose task was deleted. `pull_request`: propose the
-    version in a pull request when at least `labels.min_new` pictures changed; params.yaml stays as it is.
+    `remove`: leave out the dataset's pictures without a finished annotation. `pull_request`: propose the version in a
+    pull request when at least `labels.min_new` pictures changed; params.yaml stays as it is.
     LabelStudioError: an annotation is invalid, a picture cannot be fetched, or the counts disagree; nothing is written.
     """
     if pull_request and changed_files(project, [str(PARAMS)]):
@@ -62,23 +66,39 @@ def pull(project: Path, *, remove: bool = False, pull_request: bool = False) -> 
 
 
 def describe(result: PullResult, *, markdown: bool = False) -> str:
-    """Return a table of the changes, and the names of the pictures."""
-    counts = result.counts
+    """Return a table of the changes, and the names of the pictures, each list in their order."""
+    counts, merged = result.counts, result.merged
     lines = [
         f"{counts['tasks']} tasks in Label Studio: {counts['finished']} finished, {counts['skipped']} skipped"
         + (f"; {counts['doubles']} with the picture of another task" if counts["doubles"] else ""),
-        count_table(result.before, result.merged.index).as_text(markdown=markdown),
+        count_table(result.before, merged.index).as_text(markdown=markdown),
     ]
     for title, names in (
-        ("added", result.merged.added),
-        ("relabelled", result.merged.relabelled),
-        ("removed", result.merged.removed),
+        ("added", merged.added),
+        ("relabelled", merged.relabelled),
+        ("removed", merged.removed),
+        ("annotated differently by two people, of which the newest counts", result.disputed),
         ("boxes clipped, replaced or left out", result.notes),
     ):
-        lines += [f"- {line.strip()}" if markdown else line for line in listed(title, names)]
-    if result.kept:
-        lines.append(f"{result.kept} pictures were skipped or their task was deleted; --remove leaves them out")
+        lines += _list(title, sorted(names), markdown)
+    if not result.removed and any(result.unfinished.values()):
+        reasons = ", ".join(f"{len(names)} {reason}" for reason, names in result.unfinished.items() if names)
+        lines.append(
+            f"pictures of the dataset without a finished annotation: {reasons}; they stay with the boxes that they "
+            "have, and --remove leaves them out"
+        )
+        for reason, names in result.unfinished.items():
+            if reason != NO_TASK:  # often the whole dataset, where it was never imported
+                lines += _list(reason, sorted(names), markdown)
     return ("\n\n" if markdown else "\n").join(lines)
+
+
+def _list(title: str, names: list[str], markdown: bool) -> list[str]:
+    lines = listed(title, names)
+    if markdown and lines:
+        head, *rest = lines
+        return [f"### {head.rstrip(':').capitalize()}", "\n".join(f"- {line.strip()}" for line in rest)]
+    return lines
 
 
 def _merge_annotations(project: Path, config: Config, store: Store, folder: Path, *, remove: bool) -> PullResult:
@@ -91,9 +111,9 @@ def _merge_annotations(project: Path, config: Config, store: Store, folder: Path
         known = {row.sha256 for row in before.rows}
         images = TaskImages(labels_project, store, dataset_name(config))
         newest, doubles = by_picture(annotations, known, images, folder / "fetched")
-    skipped = {sha256 for sha256, annotation in newest.items() if annotation.boxes is None}
-    gone = known & skipped | known - {sha256_in(task.data) for task in tasks} - newest.keys()
-    merged = merge(before, newest, gone if remove else set(), classes)
+    unfinished = _unfinished(before, newest, {sha256_in(task.data) for task in tasks})
+    gone = {sha256 for digests in unfinished.values() for sha256 in digests} if remove else set()
+    merged = merge(before, newest, gone, classes)
     assign_parts(merged, before, config.split)
     check_merged(merged, before)
     counts = Counter(
@@ -102,7 +122,25 @@ def _merge_annotations(project: Path, config: Config, store: Store, folder: Path
         skipped=sum(each.boxes is None for each in annotations),
         doubles=doubles,
     )
-    return PullResult(before, files, merged, counts, 0 if remove else len(gone), notes)
+    names = {row.sha256: row.name for row in (*before.rows, *merged.index.rows)}
+    changed = {*merged.added, *merged.relabelled}
+    disputed = [
+        f"{names[sha256]}: {labels_project.task_address(each.task)}"
+        for sha256, each in newest.items()
+        if each.disputed and names.get(sha256) in changed
+    ]
+    by_reason = {reason: [names[sha256] for sha256 in digests] for reason, digests in unfinished.items()}
+    return PullResult(before, files, merged, counts, by_reason, remove, notes, disputed)
+
+
+def _unfinished(before: Index, newest: Mapping[str, Annotation], in_tasks: set[str]) -> dict[str, set[str]]:
+    """Return reason → digests of the dataset's pictures without a finished annotation; `in_tasks` have a task."""
+    known = {row.sha256 for row in before.rows}
+    return {
+        "skipped": {sha256 for sha256 in known & newest.keys() if newest[sha256].boxes is None},
+        NO_ANNOTATION: known & in_tasks - newest.keys(),
+        NO_TASK: known - in_tasks - newest.keys(),
+    }
 
 
 def _add_version(project: Path, config: Config, store: Store, result: PullResult, folder: Path) -> str:

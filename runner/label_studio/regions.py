@@ -4,6 +4,7 @@ Format: https://labelstud.io/tags/rectanglelabels and https://labelstud.io/guide
 """
 
 import math
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Self
@@ -12,6 +13,8 @@ from runner.dataset.labels import SMALLEST
 
 FROM_NAME, TO_NAME = "label", "image"  # tag names in the labelling configuration
 ALIGNED = 0.01  # [degrees] a box turned by less than this from an axis is upright
+AGREED = 0.5  # [IoU] two people's boxes of one label that overlap this much are of one thing
+ONE_THING = 0.6  # [IoU] a model's boxes of two labels that overlap more are of one thing
 _KIND = "rectanglelabels"
 
 
@@ -26,6 +29,14 @@ class LabelledBox(NamedTuple):
         """Return the box with the corners x1 y1 x2 y2, in the unit of the picture's width and height; clipped to it."""
         x1, y1, x2, y2 = (min(max(value / size[place % 2], 0.0), 1.0) for place, value in enumerate(xyxy))
         return cls(label, ((x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1))
+
+    def iou(self, other: "LabelledBox") -> float:
+        """Return the intersection over union with a box of any label, 0 to 1."""
+        (x, y, w, h), (x2, y2, w2, h2) = self.xywhn, other.xywhn
+        shared = max(min(x + w / 2, x2 + w2 / 2) - max(x - w / 2, x2 - w2 / 2), 0.0)
+        shared *= max(min(y + h / 2, y2 + h2 / 2) - max(y - h / 2, y2 - h2 / 2), 0.0)
+        union = w * h + w2 * h2 - shared
+        return shared / union if union > 0 else 0.0
 
 
 ScoredBox = tuple[LabelledBox, float]  # a model's box and its confidence, 0 to 1
@@ -90,8 +101,23 @@ def read_regions(result: object, classes: Collection[str], rotated: Literal["box
     if found.boxes:
         found.notes += [f"{each}, left out" for each in empty]
     else:
-        found.problems += [f"{each}; draw it again, or delete it and submit the picture without a box" for each in empty]
+        found.problems += [f"{each}; draw it again, or delete it and submit without a box" for each in empty]
     return found
+
+
+def one_each(boxes: Sequence[ScoredBox]) -> list[ScoredBox]:
+    """Return a model's boxes in their order, of a thing that it found as several classes only the most confident."""
+    kept: list[ScoredBox] = []
+    for box, score in sorted(boxes, key=lambda each: -each[1]):
+        if all(box.label == other.label or box.iou(other) <= ONE_THING for other, _ in kept):
+            kept.append((box, score))
+    return [each for each in boxes if each in kept]
+
+
+def agree(one: Sequence[LabelledBox], other: Sequence[LabelledBox]) -> bool:
+    """Whether two people drew the same things: as many of each label, each box with a partner of at least `AGREED`."""
+    found = (any(a.label == b.label and a.iou(b) >= AGREED for b in other) for a in one)
+    return Counter(box.label for box in one) == Counter(box.label for box in other) and all(found)
 
 
 def labels_of(result: object) -> set[str]:

@@ -93,13 +93,18 @@ class Bench:
         (found,) = [task for task in self.tasks() if task["data"].get("name") == name]
         return found
 
-    def draw(self, task: int, *boxes: LabelledBox, cancelled: bool = False, **changes: Any) -> int:
-        """Annotate or skip a task as a person would, with changes of each region's value; return the annotation."""
+    def draw(
+        self, task: int, *boxes: LabelledBox, cancelled: bool = False, person: str | None = None, **changes: Any
+    ) -> int:
+        """Annotate or skip a task as a person would, with changes of each region's value; return the annotation.
+
+        `person` is the token of another one.
+        """
         result = [region(box, SIZE, number) for number, box in enumerate(boxes)]
         for each in result:
             each["value"] |= changes
         content = {"result": result, "was_cancelled": cancelled, "lead_time": 2.5}
-        made = self.label_studio.ask("POST", f"/api/tasks/{task}/annotations/", json=content)
+        made = self.label_studio.ask("POST", f"/api/tasks/{task}/annotations/", token=person, json=content)
         return int(made["id"])
 
     def upload(self, file: Path) -> None:

@@ -64,9 +64,19 @@ class LabelStudio(Restartable):
             self.ask("POST", "/api/token/blacklist/", json={"refresh": old["token"]})
         return str(self.ask("POST", "/api/token/")["token"])
 
-    def ask(self, method: str, path: str, **options: Any) -> Any:
-        """Call its API as a person's browser or script does; return the JSON."""
-        headers = {"Authorization": f"Token {self.token}"}
+    def join(self, email: str) -> str:
+        """Sign up by the invitation link, as a second annotator does; return that person's legacy token."""
+        link = f"{self.url}{self.ask('GET', '/api/invite')['invite_url']}"
+        with httpx.Client(timeout=60, follow_redirects=True, headers={"Referer": link}) as browser:
+            browser.get(link).raise_for_status()
+            form = {"email": email, "password": secrets.token_hex(16)}
+            form["csrfmiddlewaretoken"] = browser.cookies["csrftoken"]
+            browser.post(link, data=form).raise_for_status()
+            return str(browser.get(f"{self.url}/api/current-user/token").raise_for_status().json()["token"])
+
+    def ask(self, method: str, path: str, *, token: str | None = None, **options: Any) -> Any:
+        """Call its API as a person's browser or script does; return the JSON. `token` is another person's."""
+        headers = {"Authorization": f"Token {token or self.token}"}
         answer = httpx.request(method, self.url + path, headers=headers, timeout=60, **options)
         assert answer.status_code < 400, f"{method} {path}: {answer.status_code} {answer.text[:500]}"
         return answer.json() if answer.content else None

@@ -1,4 +1,5 @@
 import re
+import uuid
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -166,16 +167,35 @@ def test_the_first_dataset_lives_on_when_others_are_annotated(either_bench: Benc
 
 
 def test_pictures_stay_unless_a_removal_is_asked_for(started: Bench, tmp_path: Path) -> None:
-    labels: dict[str, str | None] = {name: "0 0.5 0.5 0.25 0.25\n" for name in ("a.jpg", "b.jpg", "c.jpg")}
-    source = labelled(tmp_path / "first", labels)
+    """A deleted annotation, a deleted task and a skip each leave a picture of the dataset without an annotation."""
+    names = ("a.jpg", "b.jpg", "c.jpg", "d.jpg")
+    source = labelled(tmp_path / "first", dict.fromkeys(names, "0 0.5 0.5 0.25 0.25\n"))
     add_dataset(source, project=started.project, name="planes")
     import_pictures(str(source), project=started.project)
     started.draw(started.task("a.jpg")["id"], cancelled=True)
     started.label_studio.ask("DELETE", f"/api/tasks/{started.task('b.jpg')['id']}/")
-    assert "\n2 pictures were skipped or" in pull(started.project)
-    assert set(started.boxes()) == {"a.jpg", "b.jpg", "c.jpg"}
-    assert "removed (2):\n  a.jpg\n  b.jpg" in pull(started.project, remove=True)
+    (annotation,) = started.task("d.jpg")["annotations"]
+    started.label_studio.ask("DELETE", f"/api/annotations/{annotation['id']}/")
+    text = pull(started.project)
+    assert "1 skipped, 1 whose task has no annotation (any more), 1 without a task (any more)" in text
+    assert "(any more) (1):\n  d.jpg" in text and text.endswith("nothing is new")
+    assert set(started.boxes()) == set(names)
+    assert "removed (3):\n  a.jpg\n  b.jpg\n  d.jpg" in pull(started.project, remove=True)
     assert set(started.boxes()) == {"c.jpg"}
+
+
+def test_a_picture_is_named_when_a_second_person_annotated_it_otherwise(started: Bench) -> None:
+    """The newest counts; it is named in the pull that it changes, and not again."""
+    for name in ("0000.jpg", "0001.jpg"):
+        started.draw(started.task(name)["id"], AIRPLANE)
+    second = started.label_studio.join(f"{uuid.uuid4().hex}@example.com")
+    started.draw(started.task("0000.jpg")["id"], HELICOPTER, person=second)
+    started.draw(started.task("0001.jpg")["id"], LabelledBox("airplane", (0.52, 0.5, 0.25, 0.25)), person=second)
+    task = started.task("0000.jpg")["id"]
+    text = pull(started.project)
+    assert re.search(rf"two people.* \(1\):\n  0000.jpg: http\S+task={task}\n", text)
+    assert started.boxes()["0000.jpg"] == [HELICOPTER]
+    assert "two people" not in pull(started.project)
 
 
 @pytest.mark.parametrize("frame", ["stored", "seen"])
@@ -308,6 +328,7 @@ def test_a_pull_request_proposes_the_version_when_enough_is_new(
     assert "branch labels is pushed" in capsys.readouterr().out and started.params == before
     message = git("--git-dir", str(origin), "show", "-s", "--format=%B", "labels")
     assert message.startswith("Labels: 2 added\n") and "| boxes of helicopter | 0 | 1 | +1 |" in message
+    assert "\n\n### Added (2)\n\n- 0000.jpg\n- 0001.jpg\n" in message
     (key,) = [key for key in started.store.list("datasets/") if key.endswith(".jsonl")]
     assert f"url: store:{key}" in git("--git-dir", str(origin), "show", "labels:params.yaml")
     (started.project / "params.yaml").write_text(before + "\n# mine\n")

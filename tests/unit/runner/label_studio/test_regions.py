@@ -3,7 +3,7 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 
-from runner.label_studio.regions import LabelledBox, labels_of, read_regions, region
+from runner.label_studio.regions import LabelledBox, agree, labels_of, one_each, read_regions, region
 
 CLASSES = ["airplane", "helicopter"]
 BOX = LabelledBox("helicopter", (0.275, 0.325, 0.3, 0.25))
@@ -113,6 +113,26 @@ def test_the_problem_is_named_when_a_region_is_no_box_of_ours(result: object, pr
 def test_the_annotation_is_refused_when_its_result_is_no_list(result: object) -> None:
     found = read_regions(result, CLASSES, "box")
     assert not found.boxes and len(found.problems) == 1
+
+
+def at(label: str, x: float, y: float = 0.5) -> LabelledBox:
+    return LabelledBox(label, (x, y, 0.2, 0.2))
+
+
+def test_a_thing_is_shown_once_when_the_model_found_it_as_two_classes() -> None:
+    """Of one class, the detector has suppressed what overlaps; a smaller overlap is of two things."""
+    assert one_each([]) == []
+    far, beside = (at("airplane", 0.9), 0.3), (at("helicopter", 0.38), 0.4)
+    found = [(at("helicopter", 0.3), 0.54), far, (at("airplane", 0.31), 0.66), beside, (at("airplane", 0.32), 0.2)]
+    assert one_each(found) == [far, found[2], beside, found[4]]
+
+
+def test_people_agree_when_they_drew_the_same_things() -> None:
+    assert agree([], [])
+    assert agree([at("airplane", 0.3), at("helicopter", 0.3)], [at("helicopter", 0.32), at("airplane", 0.29)])
+    assert not agree([at("airplane", 0.3)], [])
+    assert not agree([at("airplane", 0.3)], [at("helicopter", 0.3)])
+    assert not agree([at("airplane", 0.3)], [at("airplane", 0.5)])
 
 
 def test_labels_are_found_when_regions_are_of_any_kind() -> None:
