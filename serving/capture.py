@@ -4,6 +4,7 @@ A capture is `<CAPTURE_URI>/captures/<environment>/<model>/<version>/<date>/<req
 about the request is beside them, `<request id>.feedback.json`.
 """
 
+import hashlib
 import json
 import logging
 import re
@@ -161,6 +162,7 @@ class CaptureWriter:
         content = {
             "request_id": prediction.request_id,
             "time": prediction.time.isoformat(timespec="milliseconds"),
+            "sent_sha256": hashlib.sha256(prediction.data).hexdigest(),  # the .jpg may be another file
             "environment": self._environment,
             "reasons": list(reasons),
             "model": prediction.model.model_dump(),

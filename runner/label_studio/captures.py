@@ -9,7 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Literal
 
@@ -22,6 +22,7 @@ from runner.store import open_store
 from serving.storage.detections import Box, Detection, ModelName, RightBox
 
 PERSON = "a person"  # model version of the boxes in a person's feedback
+REPORTED = "1 reported"  # priority of a picture on which an answer was reported as wrong
 _KEY = re.compile(
     r"(?P<stem>captures/[^/]+/(?P<model>[^/]+)/(?P<version>[^/]+)/(?P<date>\d{4}-\d\d-\d\d)/"
     r"(?P<request_id>[0-9a-f]{32}(?:-\d{1,4})?))(?P<suffix>\.jpg|\.json|\.feedback\.json)"
@@ -32,7 +33,9 @@ class CapturedAnswer(BaseModel):
     """The server's answer, in a capture's .json; other keys are ignored."""
 
     request_id: str
+    time: datetime
     environment: str
+    sent_sha256: str = ""  # of the file that the server got, in hex; empty: an older server
     reasons: list[str]
     model: ModelName
     width: int = Field(gt=0)
@@ -44,6 +47,7 @@ class CapturedAnswer(BaseModel):
 class CapturedFeedback(BaseModel):
     """A person's feedback about an answer; other keys are ignored."""
 
+    time: str = ""
     verdict: Literal["missed", "wrong", "correct"]
     boxes: list[RightBox] | None = None
     comment: str | None = None
@@ -61,6 +65,30 @@ class Capture:
     def origin(self) -> Literal["capture", "feedback"]:
         """Origin of the task."""
         return "feedback" if self.feedback else "capture"
+
+    @property
+    def request(self) -> str:
+        """Entry in a task's `requests`: the request id, and the time of its feedback, which may be sent again."""
+        answer = self.answer
+        return f"{answer.request_id} {self.feedback.time}" if self.feedback else answer.request_id
+
+    @property
+    def name(self) -> str:
+        """Name of the picture's file: the parts of it let `split.group` keep the pictures of an hour together."""
+        answer = self.answer
+        return f"{answer.environment}-{answer.time.astimezone(UTC):%Y%m%d-%H%M%S}-{answer.request_id}.jpg"
+
+    @property
+    def priority(self) -> str:
+        """Place in the order of tasks, as text; empty: behind all others."""
+        match self.rank():
+            case 0, _:
+                return REPORTED
+            case 1, _:
+                return "2 nothing found"
+            case 2, confidence:
+                return f"3 unsure {confidence:.2f}"
+        return ""
 
     @property
     def is_corrected(self) -> bool:

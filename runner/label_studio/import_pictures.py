@@ -14,7 +14,7 @@ from runner.dataset.prefix import fetch_uri
 from runner.dataset.versions import read_source
 from runner.errors import DatasetError, LabelStudioError
 from runner.label_studio.labelled_dataset import dataset_name, read_boxes
-from runner.label_studio.labelling_tasks import NewPicture, add_pictures, list_tasks, model_version
+from runner.label_studio.labelling_tasks import NewPicture, add_pictures, identify, list_tasks, model_version
 from runner.label_studio.regions import LabelledBox, ScoredBox, one_each
 from runner.label_studio.server import Project, connected
 from runner.label_studio.task_images import TaskImages
@@ -42,13 +42,13 @@ def import_pictures(source: str, *, project: Path, predict: bool = False, frame:
         labels_project = server.project(config.labels.title)
         _check_classes(pictures, labels_project)
         images = TaskImages(labels_project, store, dataset_name(config))
-        tasks, near = list_tasks(labels_project), config.labels.near
+        tasks, near = identify(images, list_tasks(labels_project), folder), config.labels.near
         added = add_pictures(labels_project, images, tasks, pictures, near_bits=near, predict=predictor)
     return "\n".join(
         [
             f"{len(pictures)} pictures: {added.created} new tasks"
             + (f" ({added.annotated} with the dataset's boxes)" if added.annotated else "")
-            + (f", {added.existing} have a task already" if added.existing else ""),
+            + (f", {len(added.existing)} have a task already" if added.existing else ""),
             *listed("left out", lost + added.left_out),
             *listed("near-duplicates; keep one of each, or keep them together with split.group", added.similar),
         ]

@@ -7,13 +7,21 @@ A task's `data` identifies its picture for later runs:
     name        of its file, for people and for the dataset
     dhash       16 hex digits; near-duplicates share most bits
     origin      dataset | import | capture | feedback
-    reason, model, environment, request_id, verdict, comment, pushed      of captures
+    priority    1 reported | 2 nothing found | 3 unsure 0.31; tasks without one come last; see `reported.py`
+    note        shown above the picture
+
+and of captures, and pictures with feedback:
+
+    reason, model, environment, pushed (the day)
+    sent_sha256 of the file that the server got, where the capture is another one (a PNG, a turned JPEG)
+    requests    requests whose capture or feedback the task has; request_id is the newest of them
+    verdict, comment, reported (the time when the task got them)
 """
 
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -46,6 +54,7 @@ class Task:
     id: int
     data: dict[str, Any]  # see the module; unchecked, anyone can edit it
     labelled: bool  # an annotation was finished, or the task skipped
+    overlap: int = 1  # number of people who are asked for an annotation
 
 
 @dataclass(frozen=True)
@@ -65,7 +74,7 @@ class Added:
 
     created: int = 0
     annotated: int = 0  # created tasks with a finished annotation
-    existing: int = 0  # pictures that have a task already
+    existing: list[tuple[str, NewPicture]] = field(default_factory=list)  # sha256 and picture, which has a task already
     left_out: list[str] = field(default_factory=list)  # `name: reason` for each picture that browsers do not show
     similar: list[str] = field(default_factory=list)  # `name and name` for each near-duplicate of an earlier picture
 
@@ -83,13 +92,18 @@ def list_tasks(project: Project) -> list[Task]:
     listed: Any = project.server.client.tasks.list(
         project=project.id,
         fields="task_only",
-        include="id,data,total_annotations,cancelled_annotations",
+        include="id,data,total_annotations,cancelled_annotations,overlap",
         resolve_uri=False,
         page_size=PAGE,
     )
     total = int(listed.response.total) if listed.response else 0
     found = [
-        Task(task.id, dict(task.data), bool((task.total_annotations or 0) + (task.cancelled_annotations or 0)))
+        Task(
+            task.id,
+            dict(task.data),
+            bool((task.total_annotations or 0) + (task.cancelled_annotations or 0)),
+            task.overlap or 1,
+        )
         for task in listed
     ]
     if len(found) < total:  # the client takes a missing page (404) for the end
@@ -97,10 +111,42 @@ def list_tasks(project: Project) -> list[Task]:
     return found
 
 
-def sha256_in(data: Mapping[str, object]) -> str:
+def identify(images: TaskImages, tasks: Sequence[Task], folder: Path) -> list[Task]:
+    """Return the tasks, with the digests of the pictures that people added in Label Studio's page.
+
+    Those pictures are fetched to `folder`, and their digests written into the tasks' data. A task whose picture cannot
+    be read stays as it is; a pull names it once it is annotated.
+    """
+
+    def identified(task: Task) -> Task:
+        path = folder / f"task-{task.id}"
+        try:
+            images.fetch(task.id, str(task.data.get("image")), path)
+        except LabelStudioError:
+            return task
+        data = path.read_bytes()
+        path.unlink()
+        info = inspect_picture(data)
+        if isinstance(info, str):
+            return task
+        found = {"sha256": hashlib.sha256(data).hexdigest(), "dhash": f"{info.dhash:016x}"}
+        images.project.server.client.tasks.update(str(task.id), data={"origin": "import", **task.data, **found})
+        return replace(task, data={**task.data, **found})
+
+    new = {task.id: task for task in threads(identified, [t for t in tasks if not sha256_in(t.data)], "fetching")}
+    return [new.get(task.id, task) for task in tasks]
+
+
+def sha256_in(data: Mapping[str, object], key: str = "sha256") -> str:
     """Return the digest in a task's data; empty when there is none."""
-    sha256 = data.get("sha256")
+    sha256 = data.get(key)
     return sha256 if isinstance(sha256, str) and _SHA256.fullmatch(sha256) else ""
+
+
+def by_digest(tasks: Iterable[Task]) -> dict[str, Task]:
+    """Return digest of a picture → its task; the digests of the captured and of the sent file both lead to one."""
+    keys = ("sent_sha256", "sha256")
+    return {sha256: task for key in keys for task in tasks if (sha256 := sha256_in(task.data, key))}
 
 
 def add_pictures(
@@ -120,9 +166,9 @@ def add_pictures(
     keep their own predictions.
     """
     added = Added()
-    known = {sha256_in(task.data) for task in tasks}
+    known = set(by_digest(tasks))
     hashes = {
-        int(dhash, 16): str(task.data.get("name"))
+        int(dhash, 16): str(task.data.get("name") or f"task {task.id}")
         for task in tasks
         if _DHASH.fullmatch(dhash := str(task.data.get("dhash")))
     }
@@ -132,7 +178,7 @@ def add_pictures(
         for picture, (sha256, info) in zip(batch, threads(partial(_read, known), batch, "reading"), strict=True):
             name = picture.data["name"]
             if info is None or sha256 in known:
-                added.existing += 1
+                added.existing.append((sha256, picture))
                 continue
             known.add(sha256)
             if isinstance(info, str):

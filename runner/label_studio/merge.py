@@ -43,7 +43,7 @@ def merge(
     `annotations` and the pictures to leave out, `removed`, are by sha256. `classes` are the new dataset's, in id order;
     LabelStudioError when they lack a class that has boxes.
     """
-    _check_classes(before, classes)
+    check_classes(before, classes)
     same_ids = classes[: len(before.classes)] == before.classes
     rows: list[PictureRow] = []
     merged = MergedDataset(Index(classes, before.about, rows))
@@ -83,6 +83,17 @@ def assign_parts(merged: MergedDataset, before: Index, settings: SplitConfig) ->
             rows[place] = rows[place]._replace(part=part)
 
 
+def check_classes(dataset: Index, classes: list[str]) -> None:
+    """Raise LabelStudioError when the dataset has boxes of a class that is not among `classes`."""
+    used = {name: count for name, count in zip(dataset.classes, dataset.boxes, strict=True) if count}
+    if missing := {name: count for name, count in used.items() if name not in classes}:
+        counts = " and ".join(f"{count} boxes of {name}" for name, count in missing.items())
+        raise LabelStudioError(
+            f"params.yaml: dataset.classes lists {', '.join(classes)}, but the dataset has {counts}; list the class "
+            "again. To withdraw it, give its boxes another label in Label Studio, or delete them, and pull first"
+        )
+
+
 def check_merged(merged: MergedDataset, before: Index) -> None:
     """Compare counts of pictures, names and files; LabelStudioError when they differ."""
     rows, names = merged.index.rows, {row.name for row in merged.index.rows}
@@ -115,15 +126,6 @@ def free_name(name: str, sha256: str, taken: set[str]) -> str:
         digits += 1
     taken.add(stem_key(safe))
     return safe
-
-
-def _check_classes(before: Index, classes: list[str]) -> None:
-    used = dict(zip(before.classes, before.boxes, strict=True))
-    if missing := [name for name in before.classes if used[name] and name not in classes]:
-        raise LabelStudioError(
-            f"params.yaml: dataset.classes lists {', '.join(classes)}, but the dataset has {used[missing[0]]} boxes of "
-            f"{missing[0]}; add it to dataset.classes"
-        )
 
 
 def _same(one: LabelledBox, other: LabelledBox) -> bool:

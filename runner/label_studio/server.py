@@ -19,8 +19,8 @@ from serving.storage.endpoint import tls_context
 
 #: For calls that create something: the client would retry after a lost answer, and create it twice.
 ONCE: RequestOptions = {"max_retries": 0}
-#: Switched on: submit a picture without a box, show the model's boxes, skip a picture.
-SETTINGS = ("enable_empty_annotation", "show_collab_predictions", "show_skip_button")
+#: Switched on: submit a picture without a box, show the model's boxes, skip a picture, reported pictures first.
+SETTINGS = ("enable_empty_annotation", "show_collab_predictions", "show_skip_button", "show_overlap_first")
 TIMEOUT_SECONDS = 120.0
 _RERUN = "then run this command again; it continues where it stopped"
 

@@ -16,12 +16,20 @@ from runner.config.schema import Config
 from runner.errors import LabelStudioError
 from runner.label_studio.annotations import labels_used
 from runner.label_studio.labelled_dataset import class_list, current_dataset
+from runner.label_studio.merge import check_classes
 from runner.label_studio.regions import FROM_NAME, TO_NAME
 from runner.label_studio.server import SETTINGS, Project, Server, connected
 from runner.store import Store, open_store
 from runner.workspace import scratch
 
 WEBHOOK_ACTIONS = ("ANNOTATIONS_DELETED", "ANNOTATION_CREATED", "ANNOTATION_UPDATED")  # sorted
+TAB = "To do"  # title of the tab with the waiting tasks in the order of their `priority`
+_HIDDEN = (  # columns of the tab that no annotator needs
+    *(f"data.{key}" for key in ("sha256", "sent_sha256", "dhash", "note", "requests", "request_id", "pushed")),
+    *("data.environment", "data.reported", "inner_id", "annotations_ids", "annotations_results"),
+    *("predictions_results", "predictions_score", "predictions_model_versions", "total_predictions", "file_upload"),
+    *("storage_filename", "created_at", "updated_at", "updated_by", "avg_lead_time", "draft_exists", "completed_at"),
+)
 _PREFIX = "datasets/"  # Label Studio checks its keys here; it reads all of the bucket that they allow
 _README = f"{_PREFIX}README"  # so that the prefix is not empty
 _GOLDEN = 0.6180339887  # golden-ratio step of the hue: each is far from those before it
@@ -33,8 +41,11 @@ def set_up(project: Path) -> str:
     config, _ = compose(project)
     store = open_store(project)
     with connected() as server, scratch("labels-", project) as folder:
-        classes = class_list(config, current_dataset(config, store, project, folder / "dataset")[0])
+        dataset = current_dataset(config, store, project, folder / "dataset")[0]
+        classes = class_list(config, dataset)
+        check_classes(dataset, classes)
         labels_project, changes = _project(server, config, classes)
+        changes += _tab(labels_project)
         changes += _storage(labels_project, store)
         changes += _webhook(labels_project)
     state = "is set up" if changes else "nothing to change"
@@ -59,6 +70,31 @@ def _project(server: Server, config: Config, classes: list[str]) -> tuple[Projec
     if changes:
         server.client.projects.update(labels_project.id, label_config=wanted, **on)
     return labels_project, changes
+
+
+def _tab(labels_project: Project) -> list[str]:
+    """Create the tab of waiting tasks, the most useful first, or restore its order and filter; its columns stay."""
+    waiting = {"filter": "filter:tasks:completed_at", "operator": "empty", "type": "Datetime", "value": True}
+    wanted: dict[str, Any] = {
+        "ordering": ["tasks:data.priority"],
+        "filters": {"conjunction": "and", "items": [waiting]},
+    }
+    views = labels_project.server.client.views
+    listed = views.list(project=labels_project.id)
+    found = next((each for each in listed if (each.data or {}).get("title") == TAB), None)
+    if found and all((found.data or {}).get(key) == value for key, value in wanted.items()):
+        return []
+    hidden = [f"tasks:{name}" for name in _HIDDEN]
+    base = {"title": TAB, "type": "list", "target": "tasks", "hiddenColumns": {"explore": hidden, "labeling": hidden}}
+    data: Any = {**base, **(found.data or {} if found else {}), **wanted}
+    if found:
+        views.update(str(found.id), project=labels_project.id, data=data)
+        return [f"+ tab {TAB}: its order and filter again"]
+    views.create(project=labels_project.id, data=data)
+    if not listed:  # Label Studio makes a tab of all tasks only where there is none
+        every: Any = {"title": "All", "type": "list", "target": "tasks"}
+        views.create(project=labels_project.id, data=every)
+    return [f"+ tab {TAB}"]
 
 
 def _storage(labels_project: Project, store: Store) -> list[str]:
@@ -140,10 +176,12 @@ def _setting(name: str) -> str:
 def label_config(classes: Sequence[str], rotated: Literal["box", "refuse"]) -> str:
     """Return the labelling configuration for classes in id order, as XML: a rectangle label with a colour for each.
 
+    The task's `note` stands above the picture.
     The colour depends only on the id. With `refuse`, the editor has no handle to turn a box. Format:
     https://labelstud.io/tags/rectanglelabels
     """
     view = ElementTree.Element("View")
+    ElementTree.SubElement(view, "Header", {"value": "$note", "size": "5"})
     ElementTree.SubElement(view, "Image", {"name": TO_NAME, "value": "$image", "zoom": "true", "zoomControl": "true"})
     can_rotate = "true" if rotated == "box" else "false"
     attributes = {"name": FROM_NAME, "toName": TO_NAME, "strokeWidth": "2", "canRotate": can_rotate}

@@ -20,7 +20,7 @@ class TaskImages:
 
     def __init__(self, project: Project, store: Store, dataset: str) -> None:
         """Store pictures in the dataset's folder of the store."""
-        self._project, self._store = project, store
+        self.project, self._store = project, store
         self._prefix = f"datasets/{dataset}/pictures/"
         self._base = store.uri_of("x").removesuffix("x")  # s3://bucket/, or a folder
 
@@ -36,7 +36,7 @@ class TaskImages:
         for number, (path, name) in enumerate(files, 1):
             waiting.append((name, path.read_bytes()))
             if number == len(files) or sum(len(data) for _, data in waiting) > _MAX_UPLOAD:
-                addresses |= self._project.server.upload(self._project.id, waiting)
+                addresses |= self.project.server.upload(self.project.id, waiting)
                 waiting.clear()
         return [addresses[name] for _, name in files]
 
@@ -48,7 +48,7 @@ class TaskImages:
 
     def fetch(self, task: int, image: str, path: Path) -> None:
         """Write a task's picture to a file, from the store or through Label Studio; LabelStudioError names the task."""
-        where, server = self._project.task_address(task), self._project.server
+        where, server = self.project.task_address(task), self.project.server
         try:
             if key := self.key_of(image):
                 self._store.fetch(key, path)

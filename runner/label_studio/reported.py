@@ -1,0 +1,125 @@
+"""Feedback on pictures that have a task: it reaches that task, whatever its origin, annotated or not.
+
+Label Studio's own order, that of *Label All Tasks*, is by task id, with one lever: tasks that want more than one person
+(`overlap`) come first where `show_overlap_first` is on. A reported picture therefore wants one person more than have
+annotated it, until somebody has annotated it after the report; a task that was annotated is open again for that time.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from runner.label_studio.captures import PERSON, REPORTED, Capture
+from runner.label_studio.labelling_tasks import Task, model_version, prediction
+from runner.label_studio.regions import ScoredBox
+from runner.label_studio.server import ONCE, Project
+
+MOST_COMMENTS = 10  # of a task; older ones are dropped
+
+
+def task_data(capture: Capture, before: Mapping[str, Any], labels: Sequence[str], now: str) -> dict[str, Any]:
+    """Return what a capture adds to a task's data; `before` is the task's, empty for a new one, `now` an ISO time.
+
+    A capture without feedback adds to an existing task that the task has it, and nothing else. Comments of several
+    reports are kept, a line each; the newest verdict counts.
+    """
+    answer, feedback = capture.answer, capture.feedback
+    data: dict[str, Any] = {"requests": [*requests_in(before), capture.request]}
+    if before and not feedback:
+        return data
+    model, reason = model_version(answer.model), ", ".join(answer.reasons)
+    data |= {"origin": capture.origin, "request_id": answer.request_id, "environment": answer.environment}
+    data |= {"model": model, "reason": str(before.get("reason") or reason)}
+    if priority := capture.priority:
+        data["priority"] = priority
+    if feedback:
+        unknown = [each for each in feedback.boxes or [] if each.label not in labels]
+        said = [feedback.comment or ""]
+        for each in unknown:
+            said.append(f"{each.label} at {each.box.x1:.0f} {each.box.y1:.0f} {each.box.x2:.0f} {each.box.y2:.0f}")
+        earlier = str(before.get("comment") or "").splitlines()
+        comments = [*earlier, *(line for text in said for line in text.splitlines() if line.strip())]
+        data |= {"verdict": feedback.verdict, "reported": now}
+        data["comment"] = "\n".join(list(dict.fromkeys(comments))[-MOST_COMMENTS:])
+    return data | {"note": _note({**before, **data})}
+
+
+def requests_in(data: Mapping[str, Any]) -> list[str]:
+    """Return the requests whose capture or feedback a task has, from its unchecked data."""
+    found = data.get("requests")
+    if found is None and "request_id" in data:  # an older version wrote the task
+        return [str(data["request_id"])]
+    return [each for each in found if isinstance(each, str)] if isinstance(found, list) else []
+
+
+def has(task: Task, capture: Capture) -> bool:
+    """Whether a task has a capture of its request already, with the same feedback."""
+    if "requests" not in task.data and capture.feedback:  # an older version wrote the task
+        return task.data.get("verdict") == capture.feedback.verdict
+    return capture.request in requests_in(task.data)
+
+
+def usable_boxes(capture: Capture, labels: Sequence[str]) -> list[ScoredBox]:
+    """Return the boxes, without empty ones and without those of classes that the project lacks."""
+    return [(box, score) for box, score in capture.boxes() if box.label in labels and min(box.xywhn[2:]) > 0]
+
+
+def add_to_tasks(project: Project, captures: Iterable[tuple[Task, Capture]], now: datetime) -> list[Task]:
+    """Add captures to the tasks of their pictures, earlier feedback first; return the tasks that got feedback."""
+    found: dict[int, tuple[Task, list[Capture]]] = {}
+    for task, capture in captures:
+        found.setdefault(task.id, (task, []))[1].append(capture)
+    for task, its in found.values():
+        _add(project, task, sorted(its, key=lambda each: each.feedback.time if each.feedback else ""), now)
+    return [task for task, its in found.values() if any(each.feedback for each in its)]
+
+
+def _add(project: Project, task: Task, captures: Sequence[Capture], now: datetime) -> None:
+    """Add captures to a task. A person's boxes become its only prediction, the model's only where it has none."""
+    client, data = project.server.client, dict(task.data)
+    for capture in captures:
+        data |= task_data(capture, data, project.labels, now.isoformat())
+    with_feedback = [each for each in captures if each.feedback]
+    if with_feedback:
+        best = next((each for each in reversed(with_feedback) if each.is_corrected), with_feedback[-1])
+        there = client.predictions.list(task=task.id)
+        if best.is_corrected or not there:
+            model = PERSON if best.is_corrected else model_version(best.answer.model)
+            size = best.answer.width, best.answer.height
+            request = prediction(model, usable_boxes(best, project.labels), size)
+            client.predictions.create(task=task.id, **request, request_options=ONCE)
+            for each in there:  # of several predictions, Label Studio would show an arbitrary one
+                if each.id is not None:
+                    client.predictions.delete(each.id)
+    wanted: dict[str, Any] = {"data": data}
+    if any(each.priority == REPORTED for each in captures):
+        people = {str(each.completed_by) for each in client.annotations.list(task.id)} if task.labelled else set()
+        wanted |= {"overlap": max(len(people), 1) + 1, "is_labeled": False}
+    client.tasks.update(str(task.id), **wanted)
+
+
+def order_tasks(project: Project, tasks: Iterable[Task]) -> None:
+    """Bring reported pictures to the front of *Label All Tasks*, and back when they were annotated since."""
+    client = project.server.client
+    for task in tasks:
+        if task.data.get("priority") != REPORTED:
+            continue
+        if task.overlap == 1 and not task.labelled:
+            client.tasks.update(str(task.id), overlap=2)
+        elif task.overlap > 1 and task.labelled:
+            there = client.annotations.list(task.id)
+            reported = datetime.fromisoformat(str(task.data.get("reported") or datetime.min.replace(tzinfo=UTC)))
+            if any(each.updated_at and each.updated_at > reported for each in there):
+                finished = any(not each.was_cancelled for each in there)
+                client.tasks.update(str(task.id), overlap=1, is_labeled=finished)
+
+
+def _note(data: Mapping[str, Any]) -> str:
+    """Return the text above the picture."""
+    lines = [f"Reported as {data['verdict']}" if data.get("verdict") else "", str(data.get("comment") or "")]
+    by = f" by {data['model']}" if data.get("model") else ""
+    reason = data.get("reason")
+    lines.append(
+        f"Captured because of {reason}{by}" if reason and reason != "feedback" else f"Answered{by}" if by else ""
+    )
+    return "\n".join(line for line in lines if line)
