@@ -100,9 +100,10 @@ def _run(given: argparse.Namespace) -> int:
         print(summarize(project, markdown=given.markdown))
     else:
         from runner.cluster.checks import check_cluster
+        from runner.label_studio.setup import check_label_studio
         from runner.pipeline.doctor import examine
 
-        text, is_well = examine(project, check_cluster)
+        text, is_well = examine(project, check_cluster, check_label_studio)
         print(text)
         return 0 if is_well else 1
     return 0

@@ -3,8 +3,9 @@
     setup.py             labels setup     settings from Git, and the labels that annotators use
     import_pictures.py   labels import    pictures become tasks         labelling_tasks.py    list and create tasks
     push.py              captures push    captures become tasks         captures.py           captures in the store
+                                                                        reported.py           feedback on existing tasks
     pull.py              labels pull      annotations become a version  annotations.py, merge.py
-    flywheel.py          flywheel         report of all rounds
+    flywheel.py          flywheel         report of all rounds          next_step.py          the step that is missing
 
     server.py   API client of Label Studio       task_images.py        storage of the tasks' pictures
     regions.py  boxes in Label Studio's form     labelled_dataset.py   pictures with digests and boxes

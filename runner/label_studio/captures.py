@@ -7,11 +7,11 @@ Written by serving/capture.py and serving/routes/feedback.py:
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, Field, ValidationError
 
@@ -22,6 +22,7 @@ from runner.store import open_store
 from serving.storage.detections import Box, Detection, ModelName, RightBox
 
 PERSON = "a person"  # model version of the boxes in a person's feedback
+CAPTURED, FEEDBACK = "captured", "feedback"  # what is counted
 REPORTED = "1 reported"  # priority of a picture on which an answer was reported as wrong
 _KEY = re.compile(
     r"(?P<stem>captures/[^/]+/(?P<model>[^/]+)/(?P<version>[^/]+)/(?P<date>\d{4}-\d\d-\d\d)/"
@@ -172,8 +173,43 @@ def read_captures(store: CaptureStore, since: date, known: Collection[str] = ())
     return [each for each in found if isinstance(each, Capture)], [each for each in found if isinstance(each, str)]
 
 
-def count_captures(store: CaptureStore, model: str) -> Counter[tuple[str, str]]:
-    """Return the captures and feedbacks of each version of a model: (version, `captured` | `feedback`) → count."""
-    kinds = {".json": "captured", ".feedback.json": "feedback"}
-    ours = (match for match in store.list() if match["model"] == model)
-    return Counter((match["version"], kinds[match["suffix"]]) for match in ours if match["suffix"] in kinds)
+class CaptureCounts(NamedTuple):
+    """Numbers of captures and feedbacks: (version, `captured` | `feedback`) → count."""
+
+    of_versions: Counter[tuple[str, str]]  # of the model's published versions
+    of_others: Counter[tuple[str, str]]  # of other models, each named by `model/version` of its folder
+
+
+def count_captures(store: CaptureStore, model: str, versions: Mapping[str, int]) -> CaptureCounts:
+    """Return the captures and feedbacks of the published versions of a model, `versions`: sha256 of its file → number.
+
+    A server that was started with a model's file and no manifest files its captures under the file's name: one capture
+    of each such folder is read for the digest of its model.
+    """
+    kinds = {".json": CAPTURED, ".feedback.json": FEEDBACK}
+    counts: Counter[tuple[str, str, str]] = Counter()
+    sample: dict[tuple[str, str], str] = {}
+    for match in store.list():
+        if kind := kinds.get(match["suffix"]):
+            place = match["model"], match["version"]
+            counts[(*place, kind)] += 1
+            if kind == CAPTURED:
+                sample.setdefault(place, match[0])
+    numbers = {str(number) for number in versions.values()}
+    found = CaptureCounts(Counter(), Counter())
+    for (name, version, kind), count in counts.items():
+        if name == model and version in numbers:
+            found.of_versions[version, kind] += count
+        elif (number := versions.get(_model_digest(store, sample.get((name, version))))) is not None:
+            found.of_versions[str(number), kind] += count
+        else:
+            found.of_others[f"{name}/{version}", kind] += count
+    return found
+
+
+def _model_digest(store: CaptureStore, key: str | None) -> str:
+    """Return the digest of the model that made a capture; empty when it is not known."""
+    try:
+        return CapturedAnswer.model_validate_json(store.read(key)).model.sha256 if key else ""
+    except (StoreError, ValidationError):
+        return ""

@@ -52,9 +52,6 @@ def add_parsers(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     captures = commands.add_parser("captures", help="`captures push`: create tasks of the model server's captures")
     text = "create tasks of captures and feedback, the most useful first; each once"
     push = captures.add_subparsers(dest="action", required=True).add_parser("push", help=text, description=text)
-    push.add_argument(
-        "--source", help="folder or s3://bucket/prefix of the captures: CAPTURE_URI of the server (default: the store)"
-    )
     for parser in (parsers["pull"], push):
         parser.add_argument(
             "--if-set-up", action="store_true", help="exit 0 with a note if `labels setup` never ran; for CronJobs"
@@ -62,6 +59,11 @@ def add_parsers(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     text = "report captured, annotated and added pictures, and the metrics, for each version of the dataset"
     flywheel = commands.add_parser("flywheel", help=text, description=text)
     flywheel.add_argument("--markdown", action="store_true", help="as Markdown")
+    for parser in (push, flywheel):
+        parser.add_argument(
+            "--source",
+            help="folder or s3://bucket/prefix of the captures: CAPTURE_URI of the server (default: the store)",
+        )
     for parser in (labels, captures, flywheel):
         parser.set_defaults(run=run)
 
@@ -108,4 +110,4 @@ def _run(given: argparse.Namespace, project: Path) -> str:
             return push_captures(project, given.source)
     from runner.label_studio.flywheel import report
 
-    return report(project, markdown=given.markdown)
+    return report(project, markdown=given.markdown, source=given.source)

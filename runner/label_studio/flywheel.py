@@ -1,21 +1,22 @@
 """Flywheel report: for each round the captured, annotated and added pictures, and the metrics.
 
-A round is one version of the dataset and the models that were trained on it. All of it is read from the store: captures
-are filed under the model that answered, a version of the dataset has a record of its `labels pull`, and a model's
-manifest names its dataset and metrics.
+A round is one version of the dataset and the models that were trained on it, with all `labels pull` since the round
+before. It is read from the store: captures are filed under the model that answered, a version of the dataset has a
+record of its pull and names the version before, and a model's manifest names its dataset and metrics.
 """
 
-import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from posixpath import dirname
 
 from runner.config.compose import compose
 from runner.dataset.versions import record_key
 from runner.errors import StageError
-from runner.label_studio.captures import CaptureStore, count_captures
+from runner.label_studio.captures import CAPTURED, FEEDBACK, CaptureStore, count_captures
+from runner.label_studio.labelled_dataset import PULL
+from runner.label_studio.next_step import next_step, read_record
 from runner.store import SCHEME, Store, open_store
 from runner.store.published import Version, numbers, read_version
 from runner.tables import Row, Table, figure
@@ -30,7 +31,7 @@ class Round:
     """A version of the dataset, and the models trained on it."""
 
     dataset: str  # its sha256, in hex
-    record: dict[str, Any]  # of the `labels pull` that made the version; empty when a person added it
+    pulled: Counter[str] | None  # pictures added, relabelled, removed, returned by `labels pull`; None: there was none
     captured: int  # number of captures of the previous round's models
     feedback: int  # number of feedbacks on those models' answers
     versions: list[Version] = field(default_factory=list)  # of the model, ascending; at least one
@@ -40,54 +41,71 @@ class Round:
         """The newest version that passed the gate, else the newest."""
         return next((each for each in reversed(self.versions) if each.passed), self.versions[-1])
 
-    @property
-    def returned(self) -> int:
-        """Number of new or relabelled pictures that come from captures."""
-        origins = self.record.get("origins", {})
-        return int(origins.get("capture", 0)) + int(origins.get("feedback", 0))
-
     def map50(self, name: str) -> float | None:
         """MAP50 of a class on test, 0 to 1; None: not measured."""
         value = self.model.manifest.metrics.get("classes", {}).get(name, {}).get("map50")
         return float(value) if isinstance(value, int | float) else None
 
 
-def report(project: Path, *, markdown: bool = False) -> str:
-    """Return the rounds as tables, and draw them; StageError when no model was published yet."""
+def report(project: Path, *, markdown: bool = False, source: str | None = None) -> str:
+    """Return the rounds as tables and the next step, and draw the rounds; StageError when no model was published yet.
+
+    `source` is where captures/ is (the server's CAPTURE_URI); None: the store.
+    """
     config, _ = compose(project)
     store = open_store(project)
-    counts = count_captures(CaptureStore(project), config.model.name)
-    rounds = rounds_of(store, config.model.name, counts)
-    if not rounds:
+    versions = [read_version(store, config.model.name, number) for number in numbers(store, config.model.name)]
+    if not versions:
         raise StageError(f"{config.model.name} has no published version yet; `python -m runner publish` adds one")
-    captured, feedback = _count(rounds[-1], counts)
+    files = {version.manifest.onnx_sha256: version.number for version in versions}
+    counts = count_captures(CaptureStore(project, source), config.model.name, files)
+    rounds = rounds_of(store, versions, counts.of_versions)
+    captured, feedback = _count(rounds[-1], counts.of_versions)
     file = work_folder(project) / "flywheel.png"
     draw(rounds, file)
-    returned = sum(each.returned > 0 for each in rounds)
-    since = f"{captured} captures and {feedback} feedbacks since the last round"
-    if returned:
-        summary = f"{returned} of {len(rounds)} rounds added or relabelled captured pictures; {since}"
-    elif captured or feedback:
-        summary = f"no captured picture was annotated yet; {since}: `captures push`, annotate, `labels pull`"
-    else:
-        summary = "nothing was captured yet; set CAPTURE_URI of the model server"
+    trained = {each.dataset for each in rounds}
+    current = config.dataset.sha256 or ""
+    untrained = current[:12] if current not in trained else ""
+    pulled = _changes(_pulled(store, config.dataset.url, trained)) if untrained else ("", "", "")
     table = _rounds(rounds)
-    table.rows.append(("next", "", str(captured), str(feedback), *([""] * 7)))
+    table.rows.append(("next", untrained, str(captured), str(feedback), *pulled, *([""] * 4)))
     tables = [table.as_text(markdown=markdown), _classes(rounds).as_text(markdown=markdown)]
-    return "\n\n".join([*tables, f"{summary}\ndrawn in {file}"])
+    returned = sum(bool(each.pulled and each.pulled["returned"]) for each in rounds)
+    lines = [
+        f"{returned} of {len(rounds)} rounds added or relabelled captured pictures; {captured} captures and {feedback} "
+        "feedbacks since the last round",
+        *_of_others(counts.of_others, config.model.name),
+        f"next: {next_step(project, store, config, untrained, captured + feedback)}",
+        f"drawn in {file}",
+    ]
+    return "\n\n".join([*tables, "\n".join(lines)])
 
 
-def rounds_of(store: Store, model: str, counts: Counter[tuple[str, str]]) -> list[Round]:
-    """Return the rounds of a model, the first one first; `counts` is (version, captured | feedback) → count."""
+def rounds_of(store: Store, versions: Sequence[Version], counts: Counter[tuple[str, str]]) -> list[Round]:
+    """Return the rounds of a model's versions, ascending; `counts` is (version, captured | feedback) → count."""
     rounds: list[Round] = []
-    for number in numbers(store, model):
-        version = read_version(store, model, number)
+    for version in versions:
         dataset = str(version.manifest.dataset.get("sha256") or "")
         if not rounds or rounds[-1].dataset != dataset:
             captured, feedback = _count(rounds[-1], counts) if rounds else (0, 0)
-            rounds.append(Round(dataset, _record(store, version), captured, feedback))
+            pulled = _pulled(store, str(version.manifest.dataset.get("url") or ""), {each.dataset for each in rounds})
+            rounds.append(Round(dataset, pulled, captured, feedback))
         rounds[-1].versions.append(version)
     return rounds
+
+
+def _of_others(counts: Counter[tuple[str, str]], model: str) -> list[str]:
+    """Return a line about captures of models that are no version of this one, if there are any."""
+    names = sorted({name for name, _ in counts})
+    if not names:
+        return []
+    captured, feedback = (
+        sum(count for (_, each), count in counts.items() if each == kind) for kind in (CAPTURED, FEEDBACK)
+    )
+    return [
+        f"{captured} captures and {feedback} feedbacks of {', '.join(names)}, no published version of {model}: publish "
+        "that model, and start the server with MODEL_URI=…/manifest.json"
+    ]
 
 
 def draw(rounds: Sequence[Round], file: Path) -> None:
@@ -100,8 +118,8 @@ def draw(rounds: Sequence[Round], file: Path) -> None:
     places = range(1, len(rounds) + 1)
     bars = {
         "captured": [each.captured for each in rounds],
-        "annotated of these": [each.returned for each in rounds],
-        "added to the dataset": [int(each.record.get("added", 0)) for each in rounds],
+        "annotated of these": [each.pulled["returned"] if each.pulled else 0 for each in rounds],
+        "added to the dataset": [each.pulled["added"] if each.pulled else 0 for each in rounds],
     }
     for number, (name, counted) in enumerate(bars.items()):
         left.bar([place + 0.27 * (number - 1) for place in places], counted, width=0.25, label=name)
@@ -127,13 +145,11 @@ def _rounds(rounds: Sequence[Round]) -> Table:
     rows: list[Row] = [_HEAD]
     last: float | None = None
     for number, each in enumerate(rounds, start=1):
-        annotated = str(each.returned) if each.record else "-"
-        added, relabelled = (str(each.record.get(key, "-")) for key in ("added", "relabelled"))
         model = f"{each.model.number}{' (did not pass)' if each.model.passed is False else ''}"
         test = str(each.model.manifest.metrics.get("pictures", "-"))
-        row = (str(number), each.dataset[:12] or "the sample", str(each.captured), str(each.feedback), annotated)
+        row = (str(number), each.dataset[:12] or "the sample", str(each.captured), str(each.feedback))
         change = _change(last, each.model.map50)
-        rows.append((*row, added, relabelled, model, test, figure(each.model.map50), change))
+        rows.append((*row, *_changes(each.pulled), model, test, figure(each.model.map50), change))
         last = each.model.map50
     return Table("Rounds", rows)
 
@@ -151,16 +167,32 @@ def _classes(rounds: Sequence[Round]) -> Table:
 def _count(before: Round, counts: Counter[tuple[str, str]]) -> tuple[int, int]:
     """Return the numbers of captures and feedbacks of a round's models."""
     versions = [str(version.number) for version in before.versions]
-    return sum(counts[each, "captured"] for each in versions), sum(counts[each, "feedback"] for each in versions)
+    return sum(counts[each, CAPTURED] for each in versions), sum(counts[each, FEEDBACK] for each in versions)
 
 
-def _record(store: Store, version: Version) -> dict[str, Any]:
-    url = str(version.manifest.dataset.get("url") or "")
-    key = record_key(url.removeprefix(SCHEME))
-    if not url.startswith(SCHEME) or not store.exists(key):
-        return {}
-    found = json.loads(store.read(key))
-    return found if isinstance(found, dict) and found.get("made_by") == "labels pull" else {}
+def _changes(pulled: Counter[str] | None) -> Row:
+    """Return the cells annotated, added and relabelled."""
+    return tuple("-" if pulled is None else str(pulled[key]) for key in ("returned", "added", "relabelled"))
+
+
+def _pulled(store: Store, url: str, until: Collection[str]) -> Counter[str] | None:
+    """Return the sums of all `labels pull` from a version back to, and without, those named `until`; None: no pull.
+
+    `returned` counts the new and relabelled pictures that come from captures.
+    """
+    sums: Counter[str] | None = None
+    key = record_key(url.removeprefix(SCHEME)) if url.startswith(SCHEME) else ""
+    seen: set[str] = set()
+    while key and key not in seen and (record := read_record(store, key)):
+        seen.add(key)
+        if record.get("made_by") == PULL:
+            origins = record.get("origins", {})
+            sums = sums or Counter()
+            sums.update({name: int(record.get(name, 0)) for name in ("added", "relabelled", "removed")})
+            sums["returned"] += int(origins.get("capture", 0)) + int(origins.get("feedback", 0))
+        previous = str(record.get("previous") or "")
+        key = f"{dirname(key)}/{previous[:12]}.json" if previous and previous not in until else ""
+    return sums
 
 
 def _class_names(rounds: Sequence[Round]) -> list[str]:

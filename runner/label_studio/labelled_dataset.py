@@ -19,6 +19,8 @@ from runner.sample import CLASSES
 from runner.store import Store
 from runner.workspace import work_folder
 
+PULL = "labels pull"  # maker of a version, in its record
+
 
 def current_dataset(config: Config, store: Store, project: Path, folder: Path) -> tuple[Index, dict[str, Path]]:
     """Return the version in params.yaml, and the files of its pictures by digest where the store has a zip.

@@ -54,6 +54,7 @@ class Task:
     id: int
     data: dict[str, Any]  # see the module; unchecked, anyone can edit it
     labelled: bool  # an annotation was finished, or the task skipped
+    finished: bool = False  # an annotation was finished
     overlap: int = 1  # number of people who are asked for an annotation
 
 
@@ -102,6 +103,7 @@ def list_tasks(project: Project) -> list[Task]:
             task.id,
             dict(task.data),
             bool((task.total_annotations or 0) + (task.cancelled_annotations or 0)),
+            bool(task.total_annotations),
             task.overlap or 1,
         )
         for task in listed

@@ -16,7 +16,7 @@ from runner.dataset.versions import name_version, store_version
 from runner.errors import GitError
 from runner.forge.pull_request import changed_files, propose
 from runner.label_studio.annotations import Annotation, by_picture, newest_annotations
-from runner.label_studio.labelled_dataset import class_list, current_dataset, dataset_name
+from runner.label_studio.labelled_dataset import PULL, class_list, current_dataset, dataset_name
 from runner.label_studio.labelling_tasks import list_tasks, sha256_in
 from runner.label_studio.merge import MergedDataset, assign_parts, check_merged, merge
 from runner.label_studio.server import connected
@@ -147,7 +147,7 @@ def _add_version(project: Path, config: Config, store: Store, result: PullResult
     """Store the next version, with a record for the flywheel report, and name it in params.yaml."""
     merged, name = result.merged, dataset_name(config)
     record = {
-        "made_by": "labels pull",
+        "made_by": PULL,
         "previous": config.dataset.sha256,
         **merged.counts,
         "origins": dict(merged.origins),

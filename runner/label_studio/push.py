@@ -42,8 +42,7 @@ def push_captures(project: Path, source: str | None = None) -> str:
         room = max(config.labels.captures_per_day - today, 0)
         pictures = _pictures(ranked, captured, images, folder, labels_project, now)
         added = add_pictures(labels_project, images, tasks, pictures, most=room, near_bits=config.labels.near)
-        if added.created:
-            tasks = list_tasks(labels_project)
+        tasks = list_tasks(labels_project) if added.created else tasks
         known = by_digest(tasks)
         to_add += [(known[sha256], new[picture.data["requests"][0]]) for sha256, picture in added.existing]
         reported = add_to_tasks(labels_project, to_add, now)

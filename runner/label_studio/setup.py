@@ -3,7 +3,7 @@
 import colorsys
 import difflib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -13,12 +13,13 @@ from label_studio_sdk.core.api_error import ApiError
 
 from runner.config.compose import compose
 from runner.config.schema import Config
-from runner.errors import LabelStudioError
+from runner.errors import LabelStudioError, RunnerError
 from runner.label_studio.annotations import labels_used
 from runner.label_studio.labelled_dataset import class_list, current_dataset
 from runner.label_studio.merge import check_classes
 from runner.label_studio.regions import FROM_NAME, TO_NAME
 from runner.label_studio.server import SETTINGS, Project, Server, connected
+from runner.pipeline.doctor import Diagnosis
 from runner.store import Store, open_store
 from runner.workspace import scratch
 
@@ -50,6 +51,27 @@ def set_up(project: Path) -> str:
         changes += _webhook(labels_project)
     state = "is set up" if changes else "nothing to change"
     return "\n".join([*changes, f"{labels_project.title}: {state}, {labels_project.address}"])
+
+
+def check_label_studio(project: Path) -> Iterator[Diagnosis]:
+    """Yield for `doctor` whether Label Studio answers and its project is set up; nothing without LABEL_STUDIO_URL."""
+    url = os.environ.get("LABEL_STUDIO_URL")
+    if not url:
+        return
+    try:
+        config, _ = compose(project)
+        with connected() as server:
+            labels_project = server.project(config.labels.title)
+    except RunnerError as error:
+        yield Diagnosis(f"Label Studio at {url}", str(error))
+        return
+    wanted = config.dataset.listed or labels_project.labels  # else the dataset's, which `labels setup` reads
+    differs = [*labels_project.off, *(["labels"] if sorted(wanted) != sorted(labels_project.labels) else [])]
+    yield Diagnosis(
+        f"Label Studio at {url} has the project {labels_project.title}"
+        + (f": {', '.join(differs)}" if differs else ""),
+        "these differ from Git: run `python -m runner labels setup`" if differs else "",
+    )
 
 
 def _project(server: Server, config: Config, classes: list[str]) -> tuple[Project, list[str]]:

@@ -107,6 +107,17 @@ class Bench:
         made = self.label_studio.ask("POST", f"/api/tasks/{task}/annotations/", token=person, json=content)
         return int(made["id"])
 
+    def next_task(self, person: str | None = None) -> int | None:
+        """Return the task that *Label All Tasks* gives a person; None: no more."""
+        try:
+            found = self.label_studio.ask(
+                "POST", "/api/dm/actions/", params={"id": "next_task", "project": self.id}, token=person, json={}
+            )
+        except AssertionError as error:
+            assert "404" in str(error)
+            return None
+        return int(found["id"])
+
     def upload(self, file: Path) -> None:
         """Add a picture as people do in the page: Label Studio keeps it and makes a task."""
         files = {"file": (file.name, file.read_bytes(), "image/jpeg")}

@@ -44,5 +44,5 @@ def keep_capture(
     prediction = Prediction(request_id, data, model, result, below, {label: 0.3}, time)
     writer.keep(prediction, ["below:0.5" if found else "nothing_found"])
     if feedback is not None:
-        writer.keep_feedback(prediction, feedback)
+        writer.keep_feedback(prediction, {"time": time.isoformat(), **feedback})
     return request_id

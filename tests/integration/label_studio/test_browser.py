@@ -6,9 +6,11 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
 from runner.label_studio.import_pictures import import_pictures
-from runner.label_studio.setup import set_up
-from tests.support.annotating import Bench
+from runner.label_studio.push import push_captures
+from runner.label_studio.setup import TAB, set_up
+from tests.support.annotating import SIZE, Bench, picture, pictures
 from tests.support.browsers import shot
+from tests.support.captures import keep_capture
 from tests.support.pictures import turned
 
 PICTURE = (
@@ -16,9 +18,12 @@ PICTURE = (
 )
 
 
-def open_task(browser: webdriver.Chrome, bench: Bench, task: int) -> WebDriverWait[webdriver.Chrome]:
-    """Log in as the annotator, and open a task in the editor."""
-    wait = WebDriverWait(browser, 60)
+EDITOR = ".lsf-main-view canvas, .konvajs-content canvas"
+
+
+def log_in(browser: webdriver.Chrome, bench: Bench) -> WebDriverWait[webdriver.Chrome]:
+    """Log in as the annotator."""
+    wait = WebDriverWait(browser, 120)
     url = bench.label_studio.url
     browser.get(f"{url}/user/login/")
     wait.until(lambda driver: driver.find_element(By.NAME, "email")).send_keys("annotator@example.com")
@@ -26,8 +31,14 @@ def open_task(browser: webdriver.Chrome, bench: Bench, task: int) -> WebDriverWa
     password.send_keys(bench.label_studio.password)
     password.submit()
     wait.until(lambda driver: "/user/login" not in driver.current_url)
-    browser.get(f"{url}/projects/{bench.id}/data?task={task}")
-    wait.until(lambda driver: driver.find_elements(By.CSS_SELECTOR, ".lsf-main-view canvas, .konvajs-content canvas"))
+    return wait
+
+
+def open_task(browser: webdriver.Chrome, bench: Bench, task: int) -> WebDriverWait[webdriver.Chrome]:
+    """Log in as the annotator, and open a task in the editor."""
+    wait = log_in(browser, bench)
+    browser.get(f"{bench.label_studio.url}/projects/{bench.id}/data?task={task}")
+    wait.until(lambda driver: driver.find_elements(By.CSS_SELECTOR, EDITOR))
     return wait
 
 
@@ -64,8 +75,40 @@ def test_the_picture_is_upright_when_exif_turns_it(browser: webdriver.Chrome, be
     assert wait.until(lambda driver: driver.execute_script(PICTURE)) == [40, 30]
 
 
+def test_the_report_stands_above_the_picture_when_an_annotator_labels_all_tasks(
+    browser: webdriver.Chrome, bench: Bench, tmp_path: Path
+) -> None:
+    """It comes before older tasks; the tab of waiting tasks is the one that opens; other pictures have no such line."""
+    set_up(bench.project)
+    import_pictures(str(pictures(tmp_path / "new", 1)), project=bench.project)
+    data = picture(tmp_path / "seen.jpg", 50).read_bytes()
+    feedback = {"verdict": "missed", "comment": "a glider, left of the tower"}
+    keep_capture(bench.store.uri, 0.9, data=data, size=SIZE, feedback=feedback)
+    push_captures(bench.project)
+    browser.set_window_size(1280, 800)
+    wait = log_in(browser, bench)
+    browser.get(f"{bench.label_studio.url}/projects/{bench.id}/data")
+    wait.until(lambda driver: "1 reported" in _text(driver))
+    assert TAB in _text(browser)
+    shot(browser, "label-studio-to-do.png")
+    button = wait.until(lambda driver: driver.find_element(By.XPATH, "//button[contains(., 'Label All Tasks')]"))
+    button.click()
+    wait.until(lambda driver: "Reported as missed" in _text(driver))
+    wait.until(lambda driver: driver.find_elements(By.CSS_SELECTOR, EDITOR))
+    assert "a glider, left of the tower" in _text(browser) and "by planes 3" in _text(browser)
+    shot(browser, "label-studio-reported.png")
+    browser.get(f"{bench.label_studio.url}/projects/{bench.id}/data?task={bench.task('0000.jpg')['id']}")
+    wait.until(lambda driver: driver.find_elements(By.CSS_SELECTOR, EDITOR) and "Submit" in _text(driver))
+    shot(browser, "label-studio-plain.png")
+    assert not [odd for odd in ("Reported", "$note", "undefined") if odd in _text(browser)]
+
+
+def _text(browser: webdriver.Chrome) -> str:
+    return browser.find_element(By.TAG_NAME, "body").text
+
+
 def _regions(browser: webdriver.Chrome, count: int) -> str | None:
     """The text of the list of regions beside the picture, once it has all of them."""
-    text = browser.find_element(By.TAG_NAME, "body").text
+    text = _text(browser)
     labels = sum(text.count(name) for name in ("airplane", "helicopter"))
     return text if labels >= count else None

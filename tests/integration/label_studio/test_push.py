@@ -1,16 +1,24 @@
+import hashlib
+import io
+import re
+import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
+from runner.label_studio.import_pictures import import_pictures
 from runner.label_studio.push import push_captures
 from runner.label_studio.setup import set_up
-from tests.support.annotating import AIRPLANE, SIZE, Bench, picture
+from tests.support.annotating import AIRPLANE, HELICOPTER, SIZE, Bench, labelled, picture, pictures
 from tests.support.captures import keep_capture
+from tests.support.pictures import turned
 
 RIGHT = {"label": "helicopter", "box": {"x1": 0, "y1": 0, "x2": 32, "y2": 24}}
+MISSED = {"verdict": "missed", "boxes": [RIGHT], "comment": "it hovers", "time": "2026-11-30T10:00:00.000+00:00"}
 Keep = Callable[..., str]
 
 
@@ -39,8 +47,11 @@ def test_the_models_boxes_are_on_the_task_when_pushed(either_bench: Bench, keep:
     (task,) = either_bench.tasks()
     data = task["data"]
     expected = {"origin": "capture", "reason": "below:0.5", "model": "planes 3", "environment": "dev"}
-    expected |= {"request_id": request_id, "name": f"{request_id}.jpg"}
-    assert data.items() >= expected.items()
+    expected |= {"request_id": request_id, "requests": [request_id], "priority": "3 unsure 0.35"}
+    assert data | expected == data
+    # The hour's pictures can be kept in one part by `split.group`.
+    assert re.fullmatch(rf"dev-{datetime.now(UTC):%Y%m%d}-\d{{6}}-{request_id}\.jpg", data["name"])
+    assert data["note"] == "Captured because of below:0.5 by planes 3"
     (prediction,) = task["predictions"]
     assert (prediction["model_version"], prediction["score"]) == ("planes 3", 0.35)
     assert [region["score"] for region in prediction["result"]] == [0.9, 0.35]
@@ -70,32 +81,146 @@ def test_the_most_useful_come_first_when_only_some_may(bench: Bench, keep: Keep)
     low, nothing = keep(uri, 0.4), keep(uri)
     missed = keep(uri, 0.9, feedback={"verdict": "missed"})
     keep(uri, days=6)
-    assert push_captures(bench.project).startswith("4 captures without a task: 3 tasks created")
+    text = "4 captures without a task: 3 tasks created, at most 0 more today"
+    assert push_captures(bench.project).startswith(text)
     assert request_ids(bench) == [missed, nothing, low]
     assert ": 0 tasks created" in push_captures(bench.project)
 
 
 def test_a_persons_boxes_are_on_the_task_when_sent_at_once_or_later(bench: Bench, keep: Keep) -> None:
-    """Later feedback leaves a task alone that was annotated."""
     set_up(bench.project)
-    uri, feedback = bench.store.uri, {"verdict": "wrong", "boxes": [RIGHT], "comment": "it hovers"}
-    at_once, later, done = keep(uri, 0.9, feedback=feedback), keep(uri, 0.9), keep(uri, 0.8)
+    uri = bench.store.uri
+    at_once, later, done = keep(uri, 0.9, feedback=MISSED), keep(uri, 0.9), keep(uri, 0.8)
     push_captures(bench.project)
     (finished,) = [task["id"] for task in bench.tasks() if task["data"]["request_id"] == done]
     bench.draw(finished, AIRPLANE)
     for request_id in (later, done):
-        keep(uri, 0.9, feedback=feedback, request_id=request_id)
-    assert "1 tasks updated" in push_captures(bench.project)
-    assert "updated" not in push_captures(bench.project)
+        keep(uri, 0.9, feedback=MISSED, request_id=request_id)
+    assert re.search(
+        r"\n2 tasks got feedback, 1 of them annotated before.*/projects/\d+/", push_captures(bench.project)
+    )
+    assert "got feedback" not in push_captures(bench.project)
     tasks = {task["data"]["request_id"]: task for task in bench.tasks()}
-    for request_id in (at_once, later):
-        (prediction,) = tasks[request_id]["predictions"]
-        assert prediction["model_version"] == "a person"
-        assert prediction["result"][0]["value"]["rectanglelabels"] == ["helicopter"]
-        expected = {"origin": "feedback", "verdict": "wrong", "comment": "it hovers"}
-        assert tasks[request_id]["data"].items() >= expected.items()
-    assert [each["model_version"] for each in tasks[done]["predictions"]] == ["planes 3"]
-    assert "verdict" not in tasks[done]["data"] and len(tasks) == 3
+    assert len(tasks) == 3
+    for request_id in (at_once, later, done):
+        check_reported(tasks[request_id])
+
+
+def check_reported(task: dict[str, Any]) -> None:
+    """Assert that an annotator sees the report MISSED, and its box; that the task is open, and before others."""
+    (prediction,) = task["predictions"]
+    assert prediction["model_version"] == "a person"
+    assert [each["value"]["rectanglelabels"] for each in prediction["result"]] == [["helicopter"]]
+    expected = {"origin": "feedback", "verdict": "missed", "comment": "it hovers", "priority": "1 reported"}
+    assert task["data"] | expected == task["data"]
+    assert task["data"]["note"].startswith("Reported as missed\nit hovers")
+    assert (task["is_labeled"], task["overlap"]) == (False, 2)
+
+
+@pytest.mark.parametrize("origin", ["import", "dataset", "upload", "capture"])
+@pytest.mark.parametrize("annotated", [False, True])
+def test_feedback_reaches_the_task_that_its_picture_has(
+    bench: Bench, keep: Keep, tmp_path: Path, origin: str, annotated: bool
+) -> None:
+    """The server saw the same bytes under another request, whatever became of them before."""
+    set_up(bench.project)
+    file = picture(tmp_path / "new" / "images" / "sky.jpg", 1000)
+    match origin:
+        case "import":
+            import_pictures(str(file.parent), project=bench.project)
+        case "dataset":
+            source = labelled(tmp_path / "dataset", {"sky.jpg": "0 0.5 0.5 0.25 0.25\n"})
+            import_pictures(str(source), project=bench.project)
+        case "upload":
+            bench.upload(file)
+        case "capture":
+            keep(bench.store.uri, 0.9, seed=1000)
+            push_captures(bench.project)
+    (task,) = bench.tasks()
+    if annotated and not task["annotations"]:
+        bench.draw(task["id"], AIRPLANE)
+    keep(bench.store.uri, 0.9, seed=1000, feedback=MISSED)
+    text = push_captures(bench.project)
+    assert text.startswith("0 captures without a task: 0 tasks created") and "\n1 tasks got feedback" in text
+    (after,) = bench.tasks()
+    check_reported(after)
+    kept = ("id", "annotations", "total_annotations")
+    assert [after[key] for key in kept[::2]] == [task["id"], int(annotated or origin == "dataset")]
+    assert after["data"]["image"] == task["data"]["image"]
+    again = push_captures(bench.project)
+    assert again.startswith("0 captures without a task") and "got feedback" not in again
+
+
+@pytest.mark.parametrize("kind", ["png", "turned"])
+def test_feedback_reaches_the_task_when_the_capture_is_another_file(bench: Bench, tmp_path: Path, kind: str) -> None:
+    """The server keeps an upright JPEG of a PNG, or of a phone's turned picture; the imported file is the sent one."""
+    set_up(bench.project)
+    out = io.BytesIO()
+    Image.open(picture(tmp_path / "a.jpg", 3)).save(out, "PNG")
+    data = out.getvalue() if kind == "png" else turned(6)
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / ("a.png" if kind == "png" else "a.jpg")).write_bytes(data)
+    import_pictures(str(tmp_path / "new"), project=bench.project)
+    keep_capture(bench.store.uri, 0.9, data=data, size=SIZE if kind == "png" else (40, 30), feedback=MISSED)
+    push_captures(bench.project)
+    (task,) = bench.tasks()
+    check_reported(task)
+    assert task["data"]["sha256"] == hashlib.sha256(data).hexdigest()
+
+
+def test_all_reports_are_kept_when_a_picture_has_several(bench: Bench, keep: Keep) -> None:
+    """Of one push and of later ones, also when today's tasks are all created; the newest verdict and boxes count."""
+    bench.set(labels={"captures_per_day": 1})
+    set_up(bench.project)
+    uri = bench.store.uri
+    right = {"label": "airplane", "box": {"x1": 0, "y1": 0, "x2": 32, "y2": 24}}
+    drone = {"label": "drone", "box": {"x1": 0, "y1": 0, "x2": 32, "y2": 24}}
+    keep(uri, 0.9, seed=1, feedback=MISSED)
+    second = {"verdict": "wrong", "comment": "no plane", "time": "2026-11-30T11:00:00.000+00:00"}
+    keep(uri, 0.9, seed=1, feedback=second)
+    push_captures(bench.project)
+    (task,) = bench.tasks()
+    assert (task["data"]["verdict"], task["data"]["comment"]) == ("wrong", "it hovers\nno plane")
+    check = {"verdict": "wrong", "boxes": [right, drone], "time": "2026-11-30T12:00:00.000+00:00"}
+    keep(uri, 0.9, seed=1, feedback=check)
+    keep(uri, 0.9, seed=2, feedback=MISSED)
+    text = push_captures(bench.project)
+    assert text.startswith("1 captures without a task: 0 tasks created, at most 0 more today\n1 tasks got feedback")
+    (task,) = bench.tasks()
+    assert "drone" in task["data"]["comment"] and "no plane" in task["data"]["comment"]
+    (prediction,) = task["predictions"]
+    assert [each["value"]["rectanglelabels"] for each in prediction["result"]] == [["airplane"]]
+
+
+def test_reported_pictures_come_first_when_all_tasks_are_labelled(bench: Bench, keep: Keep, tmp_path: Path) -> None:
+    """Not only among themselves: older tasks wait. Once annotated, they are asked for no more."""
+    set_up(bench.project)
+    import_pictures(str(pictures(tmp_path / "new", 3)), project=bench.project)
+    second = bench.label_studio.join(f"{uuid.uuid4().hex}@example.com")
+    bench.draw(bench.task("0001.jpg")["id"], AIRPLANE)
+    assert bench.next_task(second) == bench.task("0000.jpg")["id"]
+    keep(bench.store.uri, 0.9, feedback={"verdict": "correct"})
+    keep(bench.store.uri, 0.9, feedback=MISSED)
+    keep(bench.store.uri, 0.9, seed=1, feedback=MISSED)  # of 0001.jpg
+    push_captures(bench.project)
+    reported = [task["id"] for task in bench.tasks() if task["data"].get("priority") == "1 reported"]
+    assert reported[0] == bench.task("0001.jpg")["id"] and len(reported) == 2
+    bench.draw(bench.task("0000.jpg")["id"], AIRPLANE, person=second)  # ends the lock on it
+    for task in reported:
+        assert bench.next_task(second) == task
+        bench.draw(task, HELICOPTER, person=second)
+    assert bench.next_task(second) == bench.task("0002.jpg")["id"]
+    push_captures(bench.project)
+    assert {(task["overlap"], task["is_labeled"]) for task in bench.tasks() if task["id"] in reported} == {(1, True)}
+    assert bench.next_task() not in (None, *reported)
+
+
+def test_near_duplicates_are_named_when_pushed(bench: Bench, tmp_path: Path) -> None:
+    set_up(bench.project)
+    Image.open(picture(tmp_path / "a.jpg", 3)).save(tmp_path / "b.jpg", quality=80)
+    for name in ("a.jpg", "b.jpg"):
+        keep_capture(bench.store.uri, 0.9, data=(tmp_path / name).read_bytes(), size=SIZE)
+    assert re.search(r"near-duplicates.* \(1\):\n  dev-\S+ and dev-", push_captures(bench.project))
 
 
 def test_captures_are_read_from_elsewhere_when_a_source_is_given(

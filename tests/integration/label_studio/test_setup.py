@@ -5,10 +5,13 @@ from typing import Any
 
 import pytest
 
+from runner.dataset.add import add_dataset
 from runner.errors import LabelStudioError, NotSetUpError
 from runner.label_studio.import_pictures import import_pictures
-from runner.label_studio.setup import set_up
-from tests.support.annotating import AIRPLANE, HELICOPTER, Bench, pictures
+from runner.label_studio.pull import pull
+from runner.label_studio.server import SETTINGS
+from runner.label_studio.setup import TAB, check_label_studio, set_up
+from tests.support.annotating import AIRPLANE, HELICOPTER, Bench, labelled, pictures
 from tests.support.answering import Handler, answering
 from tests.support.label_studio import LabelStudio
 from tests.support.s3 import S3
@@ -37,7 +40,8 @@ def test_the_project_is_made_once_when_set_up_again(either_bench: Bench) -> None
     said = set_up(either_bench.project)
     assert f"+ project {either_bench.title}" in said and 'value="helicopter"' in said
     found = project_of(either_bench)
-    assert all(found[name] for name in ("enable_empty_annotation", "show_collab_predictions", "show_skip_button"))
+    assert all(found[name] for name in SETTINGS)
+    assert found["parsed_label_config"].keys() == {"label"}  # tasks need no data but their image
     address = f"{either_bench.label_studio.url}/projects/{either_bench.id}/data"
     assert set_up(either_bench.project) == f"{either_bench.title}: nothing to change, {address}"
 
@@ -56,6 +60,75 @@ def test_the_project_is_updated_when_git_says_otherwise(bench: Bench) -> None:
     said = set_up(bench.project)
     assert '-   <Choices name="c" toName="image">' in said and "+ show_skip_button: true" in said
     assert "nothing to change" in set_up(bench.project)
+
+
+def test_the_tab_has_the_waiting_tasks_in_order_when_set_up(bench: Bench, tmp_path: Path) -> None:
+    """Its order is restored, and the columns that people chose stay; beside it is a tab of all tasks."""
+    set_up(bench.project)
+    import_pictures(str(pictures(tmp_path / "new", 4)), project=bench.project)
+    first, done, second, third = bench.tasks()
+    bench.draw(done["id"], AIRPLANE)
+    for task, priority in ((first, "3 unsure 0.31"), (third, "1 reported")):
+        bench.label_studio.ask(
+            "PATCH", f"/api/tasks/{task['id']}/", json={"data": {**task["data"], "priority": priority}}
+        )
+
+    def tab() -> dict[str, Any]:
+        views = bench.label_studio.ask("GET", "/api/dm/views/", params={"project": bench.id})
+        assert [each["data"]["title"] for each in views] == [TAB, "All"]
+        return dict(views[0])
+
+    def listed() -> list[int]:
+        shown = bench.label_studio.ask("GET", "/api/tasks/", params={"view": tab()["id"], "project": bench.id})
+        return [task["id"] for task in shown["tasks"]]
+
+    assert listed() == [third["id"], first["id"], second["id"]]
+    changed = {**tab()["data"], "ordering": ["tasks:id"], "hiddenColumns": {"explore": [], "labeling": []}}
+    bench.label_studio.ask("PATCH", f"/api/dm/views/{tab()['id']}/", json={"data": changed, "project": bench.id})
+    assert listed() == [first["id"], second["id"], third["id"]]
+    assert f"+ tab {TAB}" in set_up(bench.project) and "nothing to change" in set_up(bench.project)
+    assert listed() == [third["id"], first["id"], second["id"]]
+    assert tab()["data"]["hiddenColumns"] == {"explore": [], "labeling": []}
+
+
+def test_a_class_cannot_be_withdrawn_when_the_dataset_has_boxes_of_it(bench: Bench, tmp_path: Path) -> None:
+    """Neither in a project that is there, nor in a new one; a pull without them lets it go."""
+    source = labelled(tmp_path / "first", {"a.jpg": "0 0.5 0.5 0.25 0.25\n", "b.jpg": "1 0.5 0.5 0.25 0.25\n"})
+    add_dataset(source, project=bench.project, name="planes")
+    bench.set(dataset={"classes": ["airplane"]})
+    with pytest.raises(LabelStudioError, match=r"dataset\.classes lists airplane, .* 1 boxes of helicopter"):
+        set_up(bench.project)
+    bench.set(dataset={"classes": ["airplane", "helicopter"]})
+    set_up(bench.project)
+    import_pictures(str(source), project=bench.project)
+    bench.set(dataset={"classes": ["airplane"]})
+    with pytest.raises(LabelStudioError, match=r"1 boxes of helicopter"):
+        set_up(bench.project)
+    assert "helicopter" in project_of(bench)["label_config"]
+    bench.set(dataset={"classes": ["airplane", "helicopter"]})
+    (annotation,) = bench.task("b.jpg")["annotations"]
+    bench.label_studio.ask("PATCH", f"/api/annotations/{annotation['id']}/", json={"result": []})
+    pull(bench.project)
+    bench.set(dataset={"classes": ["airplane"]})
+    assert "- " in set_up(bench.project) and "helicopter" not in project_of(bench)["label_config"]
+    assert pull(bench.project) and bench.dataset().classes == ["airplane"]
+
+
+def test_the_doctor_says_what_differs_when_label_studio_is_named(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    (finding,) = check_label_studio(bench.project)
+    assert "labels setup" in finding.remedy
+    set_up(bench.project)
+    (finding,) = check_label_studio(bench.project)
+    assert bench.title in finding.what and not finding.remedy
+    bench.label_studio.ask("PATCH", f"/api/projects/{bench.id}/", json={"show_skip_button": False})
+    bench.set(dataset={"classes": ["airplane", "ship"]})
+    (finding,) = check_label_studio(bench.project)
+    assert "show_skip_button, labels" in finding.what and "labels setup" in finding.remedy
+    monkeypatch.setenv("LABEL_STUDIO_API_KEY", "0" * 40)
+    (finding,) = check_label_studio(bench.project)
+    assert "is refused" in finding.remedy
+    monkeypatch.setenv("LABEL_STUDIO_URL", "")
+    assert list(check_label_studio(bench.project)) == []
 
 
 def test_a_label_stays_when_annotations_use_it(bench: Bench, tmp_path: Path) -> None:

@@ -81,10 +81,14 @@ def test_the_feedback_is_named_when_its_picture_was_not_captured(tmp_path: Path,
 
 
 def test_captures_are_counted_by_version_when_asked(tmp_path: Path, keep: Keep) -> None:
-    store = CaptureStore(tmp_path, str(tmp_path))
-    assert not count_captures(store, "planes")
+    store, versions = CaptureStore(tmp_path, str(tmp_path)), {"ab" * 32: 3, "cd" * 32: 4}
+    assert not any(count_captures(store, "planes", versions))
     keep(feedback={"verdict": "missed"})
     keep()
     keep(model=MODEL.model_copy(update={"version": "4"}))
     keep(model=MODEL.model_copy(update={"name": "birds"}))
-    assert count_captures(store, "planes") == {("3", "captured"): 2, ("3", "feedback"): 1, ("4", "captured"): 1}
+    keep(model=MODEL.model_copy(update={"version": "5", "sha256": "ef" * 32}))
+    ours, others = count_captures(store, "planes", versions)
+    # `birds` has the file of version 3, under another name.
+    assert ours == {("3", "captured"): 3, ("3", "feedback"): 1, ("4", "captured"): 1}
+    assert others == {("planes/5", "captured"): 1}
