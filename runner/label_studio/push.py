@@ -1,7 +1,7 @@
 """`captures push`: the model server's captures become tasks, the most useful first; each picture once."""
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -31,53 +31,58 @@ def push_captures(project: Path, source: str | None = None) -> str:
         labels_project = server.project(config.labels.title)
         images = TaskImages(labels_project, store, dataset_name(config))
         tasks = identify(images, list_tasks(labels_project), folder)
-        by_request = {request.partition(" ")[0]: task for task in tasks for request in requests_in(task.data)}
         since = (now - timedelta(days=config.labels.captures_days)).date()
-        captures, unusable = read_captures(captured, since, by_request.keys())
-        homes = _find_tasks(captured, captures, by_request, by_digest(tasks))
-        to_add = [(task, each) for each, task in zip(captures, homes, strict=True) if task and not has(task, each)]
-        new = {each.request: each for each, task in zip(captures, homes, strict=True) if task is None}
-        ranked = sorted(new.values(), key=lambda each: (each.rank(), each.stem))
+        captures, unusable = read_captures(captured, since, _by_request(tasks).keys())
+        new = {each.request: each for task, each in _match(captured, captures, tasks) if task is None}
         today = sum(task.data.get("pushed") == now.date().isoformat() for task in tasks)
         room = max(config.labels.captures_per_day - today, 0)
-        pictures = _pictures(ranked, captured, images, folder, labels_project, now)
+        pictures = _pictures(new.values(), captured, images, folder, labels_project, now)
         added = add_pictures(labels_project, images, tasks, pictures, most=room, near_bits=config.labels.near)
         tasks = list_tasks(labels_project) if added.created else tasks
         known = by_digest(tasks)
-        to_add += [(known[sha256], new[picture.data["requests"][0]]) for sha256, picture in added.existing]
-        reported = add_to_tasks(labels_project, to_add, now)
+        again = [(known[sha256], new[picture.data["requests"][0]]) for sha256, picture in added.existing]
+        found = [(task, each) for task, each in _match(captured, captures, tasks) if task and not has(task, each)]
+        reported = add_to_tasks(
+            labels_project, {each.request: (task, each) for task, each in again + found}.values(), now
+        )
         order_tasks(labels_project, list_tasks(labels_project) if reported else tasks)
     lines = [
         f"{len(new)} captures without a task: {added.created} tasks created, at most {room - added.created} more today"
     ]
     if reported:
         done = sum(task.labelled for task in reported)
-        again = f", {done} of them annotated before and open again" if done else ""
-        lines.append(f"{len(reported)} tasks got feedback{again}: {labels_project.address}")
+        opened = f", {done} of them annotated before and open again" if done else ""
+        lines.append(f"{len(reported)} tasks got feedback{opened}: {labels_project.address}")
     near = listed("near-duplicates; keep one of each, or keep them together with split.group", added.similar)
     return "\n".join([*lines, *near, *listed("unusable captures", [*unusable, *added.left_out])])
 
 
-def _find_tasks(
-    captured: CaptureStore, captures: Sequence[Capture], by_request: Mapping[str, Task], known: Mapping[str, Task]
-) -> list[Task | None]:
-    """Return the task of each capture: that of its request, or with feedback that of its picture; `known` is by digest.
+def _by_request(tasks: Sequence[Task]) -> dict[str, Task]:
+    """Return request id → the task that has its capture."""
+    return {request.partition(" ")[0]: task for task in tasks for request in requests_in(task.data)}
+
+
+def _match(
+    captured: CaptureStore, captures: Sequence[Capture], tasks: Sequence[Task]
+) -> Iterator[tuple[Task | None, Capture]]:
+    """Yield each capture, the most useful first, with the task of its request, or with feedback that of its picture.
 
     Pictures without feedback are compared when they are added, or every run would read all that are still to be added.
     """
+    by_request, known = _by_request(tasks), by_digest(tasks)
 
     def find(capture: Capture) -> Task | None:
-        if task := by_request.get(capture.answer.request_id) or known.get(capture.answer.sent_sha256):
-            return task
-        if capture.feedback is None:
-            return None
-        return known.get(hashlib.sha256(captured.read(f"{capture.stem}.jpg")).hexdigest())
+        task = by_request.get(capture.answer.request_id) or known.get(capture.answer.sent_sha256)
+        if task is None and capture.feedback and known:
+            task = known.get(hashlib.sha256(captured.read(f"{capture.stem}.jpg")).hexdigest())
+        return task
 
-    return list(threads(find, captures, "captures"))
+    ranked = sorted(captures, key=lambda each: (each.rank(), each.stem))
+    return zip(threads(find, ranked, "captures"), ranked, strict=True)
 
 
 def _pictures(
-    captures: Sequence[Capture],
+    captures: Iterable[Capture],
     captured: CaptureStore,
     images: TaskImages,
     folder: Path,

@@ -66,7 +66,8 @@ def review_data(judgement: Judgement, picture: JudgedPicture, suspects: list[Sus
     boxes = sorted(zip(picture.example.labelled.class_ids.tolist(), _fractions(picture), strict=True))
     named = [[judgement.classes[number], *(round(side, 4) for side in box)] for number, box in boxes]
     digest = hashlib.sha256(repr(named).encode()).hexdigest()
-    return {"origin": ORIGIN, "review": "; ".join(reasons), "reviewed": digest[:16]}
+    review = "; ".join(reasons)
+    return {"origin": ORIGIN, "review": review, "note": f"Look again: {review}", "reviewed": digest[:16]}
 
 
 def boxes_to_confirm(judgement: Judgement, picture: JudgedPicture, suspects: list[Suspect]) -> list[ScoredBox]:
