@@ -95,6 +95,7 @@ class LabelStudio(Restartable):
             "LABEL_STUDIO_USER_TOKEN": self.token,
             "LABEL_STUDIO_ENABLE_LEGACY_API_TOKEN": "true",
             "LABEL_STUDIO_HOST": self.url,
+            "fflag_fix_back_lsdv_4523_show_overlap_first_order_27022023_short": "true",
             "LABEL_STUDIO_DISABLE_SIGNUP_WITHOUT_LINK": "true",
             # The default ones include loopback, where the store of the tests is.
             "USE_DEFAULT_BANNED_SUBNETS": str(self.guarded).lower(),

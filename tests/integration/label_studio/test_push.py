@@ -206,8 +206,10 @@ def test_reported_pictures_come_first_when_all_tasks_are_labelled(bench: Bench, 
     reported = [task["id"] for task in bench.tasks() if task["data"].get("priority") == "1 reported"]
     assert reported[0] == bench.task("0001.jpg")["id"] and len(reported) == 2
     bench.draw(bench.task("0000.jpg")["id"], AIRPLANE, person=second)  # ends the lock on it
+    third = bench.label_studio.join(f"{uuid.uuid4().hex}@example.com")
     for task in reported:
         assert bench.next_task(second) == task
+        assert bench.next_task(third) not in (None, bench.task("0001.jpg")["id"])  # it has one annotation, and a lock
         bench.draw(task, HELICOPTER, person=second)
     assert bench.next_task(second) == bench.task("0002.jpg")["id"]
     push_captures(bench.project)
