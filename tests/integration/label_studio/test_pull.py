@@ -328,7 +328,7 @@ def test_a_pull_request_proposes_the_version_when_enough_is_new(
     assert "branch labels is pushed" in capsys.readouterr().out and started.params == before
     message = git("--git-dir", str(origin), "show", "-s", "--format=%B", "labels")
     assert message.startswith("Labels: 2 added\n") and "| boxes of helicopter | 0 | 1 | +1 |" in message
-    assert "\n\n### Added (2)\n\n- 0000.jpg\n- 0001.jpg\n" in message
+    assert "\n\n### Added (2)\n\n- 0000.jpg\n- 0001.jpg" in message
     (key,) = [key for key in started.store.list("datasets/") if key.endswith(".jsonl")]
     assert f"url: store:{key}" in git("--git-dir", str(origin), "show", "labels:params.yaml")
     (started.project / "params.yaml").write_text(before + "\n# mine\n")
