@@ -3,8 +3,8 @@
 Label Studio's own order, that of *Label All Tasks*, is by task id, with one lever: tasks that want more than one person
 (`overlap`) come first where `show_overlap_first` is on. A reported picture therefore wants one person more than have
 annotated it, until somebody has annotated it after the report; a task that was annotated is open again for that time.
-Label Studio's flag fflag_fix_back_lsdv_4523_show_overlap_first_order_27022023_short lets those who find all of them taken
-go on with other tasks.
+Label Studio's flag fflag_fix_back_lsdv_4523_show_overlap_first_order_27022023_short lets those who find all of them
+taken go on with other tasks.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
