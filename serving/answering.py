@@ -4,10 +4,11 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Annotated, NamedTuple
 
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.json_schema import SkipJsonSchema
 
 from serving.batching import Batcher
 from serving.errors import Refused
@@ -23,25 +24,16 @@ from serving.vision.picture import Picture, PictureError, TooLargeError, Unreada
 _STATUS = {UnreadableError: 400, TooLargeError: 413, UnsupportedError: 415}
 
 
-def _plain_number(schema: dict[str, Any]) -> None:
-    """Show `number` on the page, instead of `number | (number | null)`: a query has no null."""
-    del schema["anyOf"]
-    schema |= {"type": "number", "minimum": 0, "maximum": 1}
-
-
 class Parameters(BaseModel):
     """Parameters of a request for detections."""
 
     model_config = ConfigDict(extra="forbid")
 
-    confidence: float | None = Field(
+    confidence: Annotated[float, Field(ge=0, le=1)] | SkipJsonSchema[None] = Field(  # a query has no null
         default=None,
-        ge=0,
-        le=1,
         description="Show only detections with a higher confidence, 0 to 1. Lower values show more objects and more "
         "mistakes, down to /model's `lowest_confidence`. Empty: the thresholds that were chosen when the model was "
         "measured (see /model).",
-        json_schema_extra=_plain_number,
     )
     iou: float = Field(
         default=0.7,

@@ -39,6 +39,7 @@ def create_app() -> ASGIApp:
         swagger_ui_parameters=PAGE,
         openapi_tags=TAGS,
         lifespan=lifespan,
+        generate_unique_id_function=lambda route: route.name,  # names of a generated client's functions
         redirect_slashes=False,  # a redirect would name http:// behind TLS; RequestMiddleware drops the slash
     )
     app.state.server = state

@@ -27,7 +27,29 @@ PAGE = {
 }
 _BINARY = {"type": "string", "format": "binary"}
 FILE = {"file": {**_BINARY, "description": "the picture"}}
-FILES = {"files": {"type": "array", "items": _BINARY, "minItems": 1, "description": "the pictures"}}
+FILES = {
+    "files": {
+        "type": "array",
+        "items": _BINARY,
+        "minItems": 1,
+        "description": "the pictures; on this page, *Add string item* for each",
+    }
+}
+_TEXT = {"schema": {"type": "string"}}
+# Generated clients know no image/jpeg, but bytes: the picture as a JPEG, by another name.
+PICTURE: dict[str, Any] = {
+    "description": "The picture",
+    "content": {kind: {"schema": _BINARY} for kind in ("image/jpeg", "image/png", "application/octet-stream")},
+    "headers": {
+        "X-Request-ID": {"description": "for /feedback", **_TEXT},
+        "X-Detections": {"description": "number of detections", "schema": {"type": "integer"}},
+    },
+}
+VIDEO: dict[str, Any] = {
+    "description": "The detections; or the drawn video, where *Media type* below is `video/mp4`",
+    "content": {"video/mp4": {"schema": _BINARY}},
+}
+TEXT: dict[str, Any] = {"content": {"text/plain": _TEXT}}
 _RETRY = {"Retry-After": {"description": "seconds to wait", "schema": {"type": "integer"}}}
 
 

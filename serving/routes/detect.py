@@ -8,12 +8,13 @@ from typing import Annotated
 
 import fastapi
 from fastapi import APIRouter, Depends, Header, Request, Response
+from pydantic.json_schema import SkipJsonSchema
 
 from serving.answering import Parameters, predict, remember, resolve
 from serving.drawing import annotate, encode
 from serving.errors import Refused
 from serving.multipart import Part
-from serving.openapi import FILE, FILES, REFUSALS, form_body
+from serving.openapi import FILE, FILES, PICTURE, REFUSALS, form_body
 from serving.prediction import Prediction
 from serving.responses import Answer, BatchAnswer, FileResult
 from serving.state import Shared, State
@@ -26,7 +27,7 @@ Asked = Annotated[Parameters, fastapi.Query()]
 
 async def _may_keep(
     no_capture: Annotated[
-        str | None,
+        str | SkipJsonSchema[None],
         Header(
             alias="X-No-Capture", description="Any value but `0` or `false`: never keep this picture for labelling."
         ),
@@ -54,16 +55,16 @@ async def detect(request: Request, state: Shared, parameters: Asked, may_keep: M
     "/detect/image",
     openapi_extra=form_body(FILE),
     response_class=Response,
-    responses={200: {"description": "The picture", "content": {"image/jpeg": {}, "image/png": {}}}},
+    responses={200: PICTURE},
     summary="Show the objects in a picture",
 )
 async def detect_image(request: Request, state: Shared, parameters: Asked, may_keep: MayKeep) -> Response:
     """Send a picture; get it back with boxes, classes and confidences drawn on it.
 
     The answer is a JPEG, or a PNG if the `Accept` header prefers it. Small pictures are enlarged, so that labels can be
-    read. The header `X-Detections` is the number of detections.
+    read. The header `x-detections` is the number of detections, `x-request-id` the id for /feedback.
     """
-    kind = "image/png" if _prefers_png(request.headers.get("accept", "")) else "image/jpeg"
+    kind = _kind_of_answer(request.headers.get("accept", ""))
     async with _predicted(request, state, parameters, may_keep) as prediction:
         detections = prediction.result.detections
 
@@ -140,6 +141,9 @@ def _check_size(data: bytes, limit: int) -> None:
         raise Refused(413, f"the picture has {len(data):,} bytes; expected at most {limit:,}")
 
 
-def _prefers_png(accept: str) -> bool:
+def _kind_of_answer(accept: str) -> str:
+    """Return the media type of a drawn picture: the first that is accepted and offered, else JPEG."""
     kinds = [part.partition(";")[0].strip().lower() for part in accept.split(",")]
-    return next((kind for kind in kinds if kind in ("image/png", "image/jpeg", "image/*", "*/*")), "") == "image/png"
+    offered = (*PICTURE["content"], "image/*", "*/*")
+    first = next((kind for kind in kinds if kind in offered), "")
+    return first if first in PICTURE["content"] else "image/jpeg"

@@ -4,7 +4,7 @@ from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import RedirectResponse
 
-from serving.openapi import REFUSALS
+from serving.openapi import REFUSALS, TEXT
 from serving.responses import Health, ModelInfo
 from serving.state import Shared
 
@@ -63,7 +63,7 @@ async def readyz(state: Shared, response: Response) -> Health:
 @guarded.get(
     "/metrics",
     response_class=Response,
-    responses={200: {"content": {"text/plain": {}}}},
+    responses={200: TEXT},
     summary="Metrics for Prometheus",
 )
 async def metrics(state: Shared) -> Response:

@@ -22,7 +22,7 @@ from starlette.requests import ClientDisconnect
 from serving.answering import Parameters, counts_of, predict_frame, resolve
 from serving.drawing import annotate
 from serving.errors import Refused
-from serving.openapi import FILE, REFUSALS, form_body
+from serving.openapi import FILE, REFUSALS, VIDEO, form_body
 from serving.responses import Frame, VideoAnswer, VideoResult
 from serving.settings import Settings
 from serving.state import Shared
@@ -49,7 +49,7 @@ class VideoParameters(Parameters):
     "/detect/video",
     openapi_extra=form_body({"file": {**FILE["file"], "description": "the video: mp4, mov or m4v"}}),
     response_model=VideoAnswer,
-    responses={200: {"content": {"video/mp4": {}}}},
+    responses={200: VIDEO},
     summary="Find objects in a video",
 )
 async def detect_video(
@@ -58,7 +58,8 @@ async def detect_video(
     """Send a video; get the detections in every n-th frame, or the video with boxes drawn (`Accept: video/mp4`).
 
     A long video is analysed from its beginning until a limit is reached, and the answer names the limit. In the drawn
-    video a box stays until the next analysed frame; it has no sound.
+    video a box stays until the next analysed frame; it has no sound. On this page, choose `video/mp4` as
+    *Media type* under *Responses*.
     """
     settings = state.settings
     query = resolve(state, parameters)

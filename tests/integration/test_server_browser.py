@@ -3,6 +3,7 @@
 SCREENSHOTS=docs/images keeps what it saw.
 """
 
+import json
 from pathlib import Path
 
 from selenium import webdriver
@@ -34,12 +35,39 @@ def test_boxes_seen_when_tried_without_a_network(browser: webdriver.Chrome, shar
         assert browser.current_url.endswith("/docs")
         WebDriverWait(browser, 30).until(lambda driver: driver.find_elements(By.CSS_SELECTOR, ".opblock"))
         shot(browser, "docs.png")
-        drawn = try_out(browser, "operations-Detect-detect_image_detect_image_post", picture, "img")
+        drawn = try_out(browser, "operations-Detect-detect_image", picture, "img")
         WebDriverWait(browser, 30).until(lambda _: drawn.get_property("naturalWidth"))
         shot(browser, "detect-image.png")
         browser.get(f"http://127.0.0.1:{server.port}/docs")
-        answer = try_out(browser, "operations-Detect-detect_detect_post", picture, ".highlight-code")
+        answer = try_out(browser, "operations-Detect-detect", picture, ".highlight-code")
         assert '"airplane"' in answer.text
         shot(browser, "detect.png")
     problems = [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]  # type: ignore[no-untyped-call]
     assert not problems
+
+
+def test_feedback_kept_when_the_form_is_sent_as_it_is(
+    browser: webdriver.Chrome, shared_data: Path, tmp_path: Path
+) -> None:
+    picture, store = shared_data / "same-picture" / "base.jpg", tmp_path / "store"
+    with running(tmp_path, MODEL_URI=str(shared_data / "planes-helis.onnx"), CAPTURE_URI=str(store)) as server:
+        request_id = server.post("/detect", picture.read_bytes()).json()["request_id"]
+        browser.get(f"http://127.0.0.1:{server.port}/docs")
+        wait = WebDriverWait(browser, 30)
+        block = wait.until(
+            lambda driver: driver.find_element(By.CSS_SELECTOR, '.opblock[id="operations-Feedback-feedback"]')
+        )
+        block.find_element(By.CSS_SELECTOR, ".opblock-summary-control").click()
+        inputs = 'tr[data-property-name="%s"] input[type=text]'
+        field = wait.until(lambda _: block.find_element(By.CSS_SELECTOR, inputs % "request_id"))
+        for name in ("request_id", "boxes", "comment"):
+            assert block.find_element(By.CSS_SELECTOR, inputs % name).get_property("value") == "", name
+        field.send_keys(request_id)
+        block.find_element(By.CSS_SELECTOR, "button.execute").click()
+        answer = wait.until(
+            lambda _: block.find_element(By.CSS_SELECTOR, ".live-responses-table .response .response-col_status")
+        )
+        assert answer.text.startswith("200"), block.text
+        said = json.loads(next(store.rglob(f"{request_id}.feedback.json")).read_text())
+        assert (said["verdict"], said["boxes"], said["comment"]) == ("missed", None, None)
+        shot(browser, "feedback.png")
