@@ -93,7 +93,7 @@ class FeedbackAnswer(BaseModel):
         description="needed: this server no longer has the picture and stored nothing; send the same again with `file`"
     )
     kept_as: str | None = Field(
-        default=None, description="name of the capture; another than request_id where the picture was sent again"
+        default=None, description="name of the capture, where it is not request_id: the picture was sent again"
     )
 
 

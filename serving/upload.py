@@ -169,8 +169,16 @@ def _reader(request: Request, most_text: int) -> _Reader:
 
 
 def files_of(parts: list[Part], name: str) -> list[Part]:
-    """Return the files of a field, with a file name or without."""
-    return [part for part in parts if part.name == name and (part.filename is not None or part.data)]
+    """Return the files of a field; without a file name, a field that is text is none."""
+    return [part for part in parts if part.name == name and (part.filename is not None or not _is_text(part.data))]
+
+
+def _is_text(data: bytes) -> bool:
+    """Whether a field holds text, such as a path: every picture has a zero, or bytes that are no UTF-8."""
+    try:
+        return "\0" not in data.decode()
+    except UnicodeDecodeError:
+        return False
 
 
 def only_file(parts: list[Part]) -> bytes:
@@ -180,4 +188,5 @@ def only_file(parts: list[Part]) -> bytes:
         return files[0].data
     others = sorted({part.name[:50] for part in parts if part.name != "file"})
     named = f" and the fields {others[:5]}" if others else ""
-    raise Refused(422, f"the form has {len(files)} files in `file`{named}; expected one file in `file`")
+    text = " (its text is no file; curl sends one with @)" if not files and len(parts) > len(others) else ""
+    raise Refused(422, f"the form has {len(files)} files in `file`{text}{named}; expected one file in `file`")

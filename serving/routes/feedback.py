@@ -67,6 +67,7 @@ router = APIRouter(tags=["Feedback"])
             "answer",
         ),
     },
+    response_model_exclude_none=True,
     summary="Report what was missed or wrong",
 )
 async def feedback(request: Request, state: Shared) -> FeedbackAnswer:
@@ -105,9 +106,8 @@ async def feedback(request: Request, state: Shared) -> FeedbackAnswer:
         "model": prediction.model.model_dump(),
         "picture": "kept",
     }
-    answer = FeedbackAnswer(
-        request_id=sent.request_id, verdict=sent.verdict, picture="kept", kept_as=prediction.request_id
-    )
+    kept_as = None if prediction.request_id == sent.request_id else prediction.request_id
+    answer = FeedbackAnswer(request_id=sent.request_id, verdict=sent.verdict, picture="kept", kept_as=kept_as)
     claim = (sent.verdict, content["boxes"], content["comment"])
     earlier = state.recent.claim(prediction.request_id, claim)
     if earlier == claim:
@@ -166,8 +166,8 @@ def _boxes(data: bytes, most: int) -> list[RightBox]:
         where = ".".join(str(part)[:50] for part in ("boxes", *first["loc"]))
         raise Refused(422, f"{where}: {first['msg']}; {expected}") from error
     for number, box in enumerate(boxes):
-        if not (box.box.x1 < box.box.x2 and box.box.y1 < box.box.y2):
-            raise Refused(422, f"boxes.{number}: found {box.box}; expected x1 < x2 and y1 < y2, in pixels")
+        if not (0 <= box.box.x1 < box.box.x2 and 0 <= box.box.y1 < box.box.y2):
+            raise Refused(422, f"boxes.{number}: found {box.box}; expected 0 <= x1 < x2 and 0 <= y1 < y2, in pixels")
         if not (box.label.strip() and box.label.isprintable()):
             raise Refused(422, f"boxes.{number}.label: {box.label[:50]!r}; expected the name of a class")
     return boxes
@@ -176,12 +176,7 @@ def _boxes(data: bytes, most: int) -> list[RightBox]:
 def _within(right: RightBox, prediction: Prediction) -> RightBox:
     """Return a box, clipped to the picture; Refused: less than a pixel of it lies in the picture."""
     width, height, box = prediction.result.width, prediction.result.height, right.box
-    clipped = Box(
-        x1=min(max(box.x1, 0), width),
-        y1=min(max(box.y1, 0), height),
-        x2=min(max(box.x2, 0), width),
-        y2=min(max(box.y2, 0), height),
-    )
+    clipped = Box(x1=box.x1, y1=box.y1, x2=min(box.x2, width), y2=min(box.y2, height))
     if clipped.x2 - clipped.x1 < _SMALLEST_PX or clipped.y2 - clipped.y1 < _SMALLEST_PX:
         raise Refused(
             422,

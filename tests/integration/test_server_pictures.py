@@ -130,7 +130,7 @@ BOX = '[{"label": "%s", "box": {"x1": %d, "y1": 0, "x2": 9, "y2": 9}}]'
     ("field", "value"),
     [
         *(("request_id", "../../etc"), ("request_id", ""), ("verdict", "great"), ("comment", b"\xff")),
-        *(("comment", "x" * 2_001), ("boxes", "[{}]"), ("boxes", "{"), ("boxes", BOX % ("zeppelin", 1))),
+        *(("comment", "x" * 2_001), ("boxes", "[{}]"), ("boxes", "{"), ("boxes", BOX % ("\n", 1))),
         *(("boxes", BOX % ("airplane", 9)), ("boxes", BOX % ("airplane", -1))),
     ],
 )

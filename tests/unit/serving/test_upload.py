@@ -93,10 +93,10 @@ def test_one_file_when_the_body_is_the_file_itself(kind: str) -> None:
     ],
 )
 def test_file_named_when_the_client_names_it_otherwise(header: bytes, filename: str | None) -> None:
-    body = b"--abc\r\nContent-Disposition: form-data; name=file; " + header + b"\r\n\r\nx\r\n--abc--\r\n"
+    body = b"--abc\r\nContent-Disposition: form-data; name=file; " + header + b"\r\n\r\n\xff\r\n--abc--\r\n"
     parts = parts_of(body)
-    assert parts == [Part("file", filename, b"x")]
-    assert only_file(parts) == b"x"
+    assert parts == [Part("file", filename, b"\xff")]
+    assert only_file(parts) == b"\xff"
 
 
 @pytest.mark.parametrize("encoding", [("base64", b"AAEC"), ("quoted-printable", b"=00=01=02"), ("BINARY", b"\0\1\2")])
@@ -133,6 +133,11 @@ def test_slow_upload_displaced_when_another_needs_its_memory() -> None:
 
     assert asyncio.run(both()) == 503
     assert uploads.budget.held == 0
+
+
+def test_refused_when_a_field_is_a_path_and_no_file() -> None:
+    with pytest.raises(Refused, match="curl"):
+        only_file([Part("file", None, b"/tmp/a.jpg")])
 
 
 def test_bytes_taken_up_to_the_limit() -> None:
