@@ -21,6 +21,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from runner.config.explain import Refusals, first_line, not_yaml
+from runner.config.references import EXPECTED, has_resolver, refuse_resolvers_in_presets
 from runner.config.schema import COMPOSED, Composed, Config, stage_values
 from runner.errors import ConfigError
 from runner.workspace import CONF, PARAMS, write_text
@@ -45,8 +46,8 @@ def compose(project: Path, params: Values | None = None) -> Composed:
     refusals = Refusals(project, values, presets)
     whole = _merge(base, values)
     for key, value in leaves(whole):
-        if re.search(r"\$\{[^}]*:", str(value)):  # a resolver of OmegaConf, such as oc.env, would read the environment
-            raise ConfigError(f"{refusals.file_of(key.split('.'))}: {key}: found {value!r}, expected ${{another.key}}")
+        if has_resolver(value):
+            raise ConfigError(f"{refusals.file_of(key.split('.'))}: {key}: found {value!r}, {EXPECTED}")
     try:
         merged: Any = OmegaConf.to_container(OmegaConf.create(whole), resolve=True)
     except OmegaConfBaseException as error:
@@ -120,6 +121,8 @@ def _check_presets(chosen: object, project: Path) -> dict[str, str]:
                 f"{PARAMS}: presets.{group}: {found}, expected one of {', '.join(groups[group])} "
                 f"(the files of {CONF}/{group}/)"
             )
+        if has_resolver(presets[group]):  # Hydra would resolve it
+            raise ConfigError(f"{PARAMS}: presets.{group}: found {presets[group]!r}, {EXPECTED}; rename the file")
     return presets
 
 
@@ -134,6 +137,7 @@ def _preset_files(project: Path) -> dict[str, list[Path]]:
 
 def _compose_presets(presets: Mapping[str, str], project: Path) -> Values:
     """Return the values of the chosen presets, interpolations not yet resolved."""
+    refuse_resolvers_in_presets(project)
     try:
         with initialize_config_dir(str((project / CONF).resolve()), version_base="1.3"):
             overrides = [f'{group}="{preset}"' for group, preset in presets.items()]

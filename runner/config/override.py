@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from runner.config.compose import compose
+from runner.config.references import EXPECTED, has_resolver, refuse_resolvers
 from runner.errors import ConfigError
 from runner.workspace import PARAMS, write_text
 
@@ -90,6 +91,10 @@ def set_values(project: Path, values: Sequence[str]) -> None:
 
     if not values:
         return
+    for value in values:
+        if has_resolver(value.replace("\\", "")):  # a backslash may stand before each of its characters
+            raise ConfigError(f"{value}: {EXPECTED}")
+    refuse_resolvers(project / PARAMS, PARAMS)  # DVC resolves the whole file
     try:
         apply_overrides(project / PARAMS, list(values))
     except DvcException as error:

@@ -6,6 +6,14 @@ from runner.config.compose import compose
 from runner.config.override import NOTE, limit, override, set_values, trial_note
 from runner.errors import ConfigError
 
+RESOLVERS = (
+    "${oc.env:SECRET}",
+    "'a ${oc.env:SECRET}'",
+    "[${oc.env:SECRET}]",
+    r"$\{oc.env\:SECRET\}",
+    r"\${oc.env:SECRET}",
+)
+
 
 def text_of(configured: Path) -> str:
     return (configured / "params.yaml").read_text(encoding="utf-8")
@@ -31,13 +39,22 @@ def test_values_are_set_and_said_when_given(configured: Path) -> None:
         ("train.epochs", "^train.epochs: "),
         ("train.epochs=0", r"params\.yaml: train\.epochs: found 0"),
         ("presets.train=cup", "found 'cup', expected one of"),
+        *(
+            (f"{key}={text}", "expected ")
+            for key in ("labels.title", "+dataset.classes", "presets.train")
+            for text in RESOLVERS
+        ),
     ],
 )
-def test_the_file_stays_when_a_value_is_refused(configured: Path, value: str, message: str) -> None:
+def test_the_file_stays_when_a_value_is_refused(
+    configured: Path, value: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = text_of(configured)
-    with pytest.raises(ConfigError, match=message):
+    monkeypatch.setenv("SECRET", "s3cr3t")
+    with pytest.raises(ConfigError, match=message) as error:
         override(configured, [value], "tried:")
     assert text_of(configured) == before
+    assert "s3cr3t" not in str(error.value)
 
 
 @pytest.mark.parametrize(("given", "kept"), [((300, -1), (30, 16)), ((300, 64), (30, 16)), ((2, 4), (2, 4))])
@@ -49,3 +66,13 @@ def test_a_training_is_shrunk_and_marked_when_no_gpu_came(
     config = compose(configured)[0]
     assert (config.train.epochs, config.train.batch) == kept
     assert text_of(configured).startswith(f"{NOTE}no GPU came")
+
+
+def test_the_file_stays_when_it_holds_a_resolver_itself(configured: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """DVC would resolve the whole file while it overrides one value."""
+    monkeypatch.setenv("SECRET", "s3cr3t")
+    (configured / "params.yaml").write_text(f'{text_of(configured)}\nextra: {{a: "\\x24{{oc.env:SECRET}}"}}\n')
+    before = text_of(configured)
+    with pytest.raises(ConfigError, match=r"^params.yaml:\d+: found '\$\{oc.env:SECRET\}'"):
+        override(configured, ["train.epochs=3"], "tried:")
+    assert text_of(configured) == before
