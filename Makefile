@@ -20,7 +20,7 @@ setup: $(READY)  ## make .venv with the tested packages (PYTHON=python3.12 choos
 $(READY): pyproject.toml constraints.txt constraints-train.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14) and "Python 3.11 to 3.13 is needed, this is " + sys.version.split()[0] + "; try: make setup PYTHON=python3.12")'
 	$(PYTHON) -m venv .venv
-	.venv/bin/python -m pip install --quiet --disable-pip-version-check uv
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check uv==0.13.9  # as runner/Containerfile
 	.venv/bin/uv pip install --quiet --compile-bytecode --python .venv/bin/python --editable '.[runner,train,serve,dask,labels,dev]' --constraint constraints.txt --constraint constraints-train.txt
 	@touch $(READY)
 

@@ -11,6 +11,7 @@ from runner.cluster import facts as cluster_env
 from runner.cluster import kubectl
 from runner.cluster.api import PIPELINES
 from runner.cluster.container_images import require_built
+from runner.cluster.git_addresses import require_addresses
 from runner.cluster.gpu_nodes import require_patches
 from runner.cluster.installation import ARGO_CD, NAMESPACES, migrate, rendered, require_ours
 from runner.cluster.openshift_gitops import others_subscription, require_usable
@@ -44,6 +45,7 @@ def bootstrap(project: Path, platform: str, say: Say, *, patience_s: float = 900
     if values["PLATFORM"] != platform:
         raise ConfigError(f"{cluster_env.PATH}: PLATFORM is {values['PLATFORM']}, but {platform} was asked for")
     require_patches(project, values)
+    require_addresses(project, values)
     require_pushed(project, values)
     objects = rendered(project, platform)
     if platform == "openshift":

@@ -16,7 +16,9 @@ from runner.cluster.api import PIPELINES
 from runner.cluster.bootstrap import USER_SECRETS
 from runner.cluster.container_images import PATH as IMAGES
 from runner.cluster.container_images import unbuilt_images
+from runner.cluster.facts import GIT_CIDRS
 from runner.cluster.forge_checks import deliveries, tokens
+from runner.cluster.git_addresses import is_open
 from runner.cluster.tunnel import opened
 from runner.errors import ClusterError, ConfigError, RunnerError
 from runner.forge.github import same_repository
@@ -27,7 +29,13 @@ from serving.storage.endpoint import tls_context
 Values = dict[str, str]
 LABELS = "flywheel-labels"
 #: Users of the store: namespace and name of the Secret with their key, and a prefix that each must be able to list.
-USERS = [(PIPELINES, "store", "datasets/"), (PIPELINES, "store-publisher", "models/"), (LABELS, "store", "datasets/")]
+USERS = [
+    (PIPELINES, "store", "datasets/"),
+    (PIPELINES, "store-trainer", "dvc/"),
+    (PIPELINES, "store-publisher", "models/"),
+    (LABELS, "store", "datasets/"),
+    (LABELS, "store-labels-pull", "datasets/"),
+]
 INTERCEPTORS = ("tekton-pipelines", "openshift-pipelines")
 BY_HAND = "flywheel-serving-prod"  # synced manually
 _TIMEOUT_S = 10
@@ -97,10 +105,16 @@ def _secrets(project: Path, values: Values) -> Iterator[Diagnosis]:
             yield Diagnosis(f"Secret {name} in {namespace}")
         else:
             yield Diagnosis(f"Secret {name} in {namespace} has no {key}", "gitops/README.md, Secrets, has the command")
-    if not kubectl.secret(PIPELINES, "git").get("read-token"):
+    ours = kubectl.secret(PIPELINES, "git")
+    if not ours.get("status-token"):
+        yield Diagnosis(f"Secret git in {PIPELINES} has no status-token: commits get no status")
+    if not ours.get("read-token"):
+        yield Diagnosis(f"Secret git in {PIPELINES} has no read-token: a private repository cannot be cloned")
+    bots = [ours.get("token"), kubectl.secret(LABELS, "git").get("token")]
+    if bots[0] and bots[0] == bots[1]:
         yield Diagnosis(
-            f"Secret git in {PIPELINES} has no read-token: commits get no status, and a private repository cannot be "
-            "cloned"
+            "the bot that pins and the bot of labels-pull have one token, so the branch lets both pass",
+            f"give {LABELS} the token of a bot of its own, which the protection of the branch does not exempt",
         )
     if kubectl.secret(PIPELINES, "argocd-webhook").get("secret"):
         yield Diagnosis("pin tells Argo CD of its commits")
@@ -182,6 +196,25 @@ def _store(project: Path, values: Values) -> Iterator[Diagnosis]:
             yield Diagnosis(what) if sha256 == pin.sha256 else Diagnosis(f"{what}: its sha256 is {sha256}", remedy)
 
 
+def _egress(project: Path, values: Values) -> Iterator[Diagnosis]:
+    """Yield which NetworkPolicies of ours let pods reach any address, as the cluster has them."""
+    policies = kubectl.items("/apis/networking.k8s.io/v1/networkpolicies", labels="app.kubernetes.io/part-of=flywheel")
+    for policy in policies:
+        name, namespace = str(policy["metadata"]["name"]), str(policy["metadata"]["namespace"])
+        ports = [
+            str(port.get("port"))
+            for rule in policy["spec"].get("egress") or ()
+            if not rule.get("to") or any(is_open(to["ipBlock"]["cidr"]) for to in rule["to"] if "ipBlock" in to)
+            for port in rule.get("ports") or [{"port": "any"}]
+        ]
+        if ports:
+            pods = policy["spec"]["podSelector"].get("matchLabels")
+            who = " ".join(f"{key}={value}" for key, value in pods.items()) if pods else "every pod"
+            what = f"egress is open in {namespace}: {name} lets {who} reach any address on port {', '.join(ports)}"
+            remedy = f"name the addresses of Git: {GIT_CIDRS} in cluster.env" if name == "to-git" else ""
+            yield Diagnosis(what, remedy)
+
+
 def _images(project: Path, values: Values) -> Iterator[Diagnosis]:
     remedy = "once they are built: `python -m runner images --write`, commit, push"
     unbuilt = ", ".join(unbuilt_images(project / IMAGES))
@@ -195,5 +228,6 @@ CHECKS: dict[str, Callable[[Path, Values], Iterator[Diagnosis]]] = {
     "the tokens": lambda project, values: tokens(project, values, kubectl.secret(PIPELINES, "git")),
     "Label Studio": _label_studio,
     "the store": _store,
+    "what pods may reach": _egress,
     "the images": _images,
 }

@@ -12,7 +12,9 @@ from typing import Any, NamedTuple
 
 from runner.cluster import facts as cluster_env
 from runner.cluster import kubectl
-from runner.cluster.facts import UNSET, UNUSED
+from runner.cluster.facts import GIT_CIDRS, UNSET, UNUSED
+from runner.cluster.git_addresses import PATH as ADDRESSES
+from runner.cluster.git_addresses import addresses_text
 from runner.cluster.gpu_nodes import MACHINE_TYPE, OURS, WORKER, fits, patch, standing, workers
 from runner.errors import ClusterError
 from runner.workspace import write_text
@@ -53,12 +55,17 @@ def discover(project: Path, *, write: bool) -> str:
     if machines:
         same = machines == (project / WORKER).read_text(encoding="utf-8")
         lines.append(f"{WORKER}: " + ("nothing to change" if same else "written" if write else "would be written"))
+    addresses = addresses_text(project, after) if after.get(GIT_CIDRS, UNSET) != UNSET else ""
+    if addresses and addresses != (project / ADDRESSES).read_text(encoding="utf-8"):
+        lines.append(f"{ADDRESSES}: {'written' if write else 'would be written'}")
     lines += [f"note: {note}" for note in notes]
     changed = {key: value for key, value in found.items() if current.get(key) != value}
     if write:
         done = cluster_env.merge(path, changed)
         if machines:
             write_text(project / WORKER, machines)
+        if addresses:
+            write_text(project / ADDRESSES, addresses)
         lines.insert(0, f"{cluster_env.PATH}: " + (f"{len(changed)} values written" if done else "nothing to change"))
     else:
         lines.insert(0, f"{cluster_env.PATH}: {len(changed)} values would change; --write writes them")

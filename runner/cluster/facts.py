@@ -7,6 +7,7 @@ cluster.
 
 import re
 from collections.abc import Iterator, Mapping
+from ipaddress import ip_network
 from pathlib import Path
 
 from runner.errors import ConfigError
@@ -15,6 +16,8 @@ from runner.workspace import parse_assignments, write_text
 PATH = Path("gitops/cluster/cluster.env")
 UNSET = "REPLACE-ME"
 UNUSED = "unused"
+GIT_CIDRS = "GIT_CIDRS"
+OPEN = "0.0.0.0/0,::/0"  # GIT_CIDRS of a cluster.env that does not name it
 
 _LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 _REVISION = r"[A-Za-z0-9][A-Za-z0-9._/-]*"
@@ -24,6 +27,7 @@ KEYS = {
     "REPO_URL": (r"https?://[^\s@/'\"#]+/[^\s@'\"#]+", "https://example.com/a/b.git"),
     "PLATFORM_REVISION": (_REVISION, "platform"),
     "DETECTOR_REVISION": (_REVISION, "main"),
+    GIT_CIDRS: (r"[0-9a-fA-F.:]+/[0-9]+(,[0-9a-fA-F.:]+/[0-9]+)*", "140.82.112.0/20,192.30.252.0/22"),
     "STORE_URI": (r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", "s3://flyingthings"),
     "STORE_ENDPOINT": (r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?", "https://minio.flywheel-minio.svc:9000"),
     "PLATFORM": ("openshift|kubernetes", "openshift"),
@@ -52,7 +56,8 @@ def faults(values: Mapping[str, str], *, complete: bool) -> Iterator[str]:
     for key, (pattern, example) in KEYS.items():
         value = values.get(key)
         if value is None:
-            yield f"{key} is missing; add the line {key}={UNSET}"
+            if key != GIT_CIDRS:
+                yield f"{key} is missing; add the line {key}={UNSET}"
         elif value == UNSET:
             if complete:
                 yield f"{key} is still {UNSET}; a value looks like {example}"
@@ -68,6 +73,12 @@ def faults(values: Mapping[str, str], *, complete: bool) -> Iterator[str]:
             yield f"{key} is quoted, and the quotes would be part of the value; write {key}={bare}"
         elif not re.fullmatch(pattern, value):
             yield f"{key} is {value!r}; a value looks like {example}, with nothing behind it"
+    for cidr in values.get(GIT_CIDRS, OPEN).split(","):
+        try:
+            if "/" in cidr:
+                ip_network(cidr)
+        except ValueError as error:
+            yield f"{GIT_CIDRS}: {error}; a block looks like 140.82.112.0/20"
     if values.get("GPU") == "autoscaled" and values.get("PLATFORM") == "kubernetes":
         yield "GPU is autoscaled, which takes OpenShift's machine API; on plain Kubernetes it is fixed or none"
 

@@ -58,7 +58,10 @@ def _faults(hook: Mapping[str, Any]) -> Iterator[str]:
 
 
 def tokens(project: Path, values: Mapping[str, str], secret: Mapping[str, str]) -> Iterator[Diagnosis]:
-    """Yield whether `token` of Secret git may push from a clone, and `read-token` may read and set statuses."""
+    """Yield whether `token` of Secret git may push from a clone, `read-token` may read, and which may set statuses.
+
+    `read-token` must not: it is in pods of pushed code, which could then forge a check that a branch requires.
+    """
     url, branch = values["REPO_URL"], values["DETECTOR_REVISION"]
     push = ("push", "--dry-run", "--quiet", url, "HEAD:refs/heads/flywheel/doctor")
     write = "give it the right to write contents; in a protected branch: let it pass, or `pin.mode: pull-request`"
@@ -73,19 +76,23 @@ def tokens(project: Path, values: Mapping[str, str], secret: Mapping[str, str]) 
                 yield Diagnosis(f"{name} may {right}")
             except GitError as error:
                 yield Diagnosis(f"{name} may not {right}: {error}", remedy)
-    if (token := secret.get("read-token")) and (endpoint := remote_of(url).endpoint):
-        yield _statuses(endpoint, token)
+    if endpoint := remote_of(url).endpoint:
+        for name in ("status-token", "read-token"):
+            if token := secret.get(name):
+                yield _statuses(endpoint, name, token)
 
 
-def _statuses(endpoint: str, token: str) -> Diagnosis:
-    status = {"state": "success", "context": "flywheel/doctor", "description": "tried"}
+def _statuses(endpoint: str, name: str, token: str) -> Diagnosis:
+    """Return whether a token may set statuses as it should: `status-token` alone."""
+    status, should = {"state": "success", "context": "flywheel/doctor", "description": "tried"}, name == "status-token"
     try:
         ask("POST", f"{endpoint}/statuses/{NO_COMMIT}", token, status)
     except GitError as error:
         code = re.search(r" answered (\d{3})", str(error))
         if code and code[1] in ("401", "403"):
-            remedy = "give it the right to write commit statuses"
-            return Diagnosis("read-token may not set statuses: commits get none", remedy)
+            remedy = "give it the right to write commit statuses" if should else ""
+            return Diagnosis(f"{name} may not set statuses{': commits get none' if should else ''}", remedy)
         if code and code[1] == "422":  # allowed; the commit does not exist
-            return Diagnosis("read-token may set statuses")
-    return Diagnosis("whether read-token may set statuses is unknown: the forge does not tell")
+            remedy = "" if should else "take that right from it: pods of pushed code have it, and could forge a check"
+            return Diagnosis(f"{name} may set statuses", remedy)
+    return Diagnosis(f"whether {name} may set statuses is unknown: the forge does not tell")

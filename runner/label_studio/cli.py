@@ -10,13 +10,14 @@ LABELS = {
     "setup": "create the project in Label Studio, or update it to match params.yaml",
     "import": "create a task for each picture that has none; a dataset's boxes become finished annotations",
     "pull": "add the current dataset with all finished annotations as the next version of the dataset",
+    "propose": "open the pull request that `labels pull --proposal` wrote to a file",
     "suspects": "list and draw labels that the trained model contradicts; needs no Label Studio without --review",
 }
 
 
 def add_parsers(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add `labels`, `captures` and `flywheel` to the commands of `python -m runner`."""
-    labels = commands.add_parser("labels", help="`labels setup|import|pull|suspects`: pictures and labels")
+    labels = commands.add_parser("labels", help="`labels setup|import|pull|propose|suspects`: pictures and labels")
     actions = labels.add_subparsers(dest="action", required=True)
     parsers = {name: actions.add_parser(name, help=text, description=text) for name, text in LABELS.items()}
     parsers["import"].add_argument("source", help="a folder or zip of pictures or of a dataset, or s3://bucket/prefix")
@@ -32,6 +33,8 @@ def add_parsers(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     parsers["pull"].add_argument(
         "--pull-request", action="store_true", help="open a pull request; params.yaml here stays as it is"
     )
+    parsers["pull"].add_argument("--proposal", type=Path, metavar="FILE", help="write the pull request to a file")
+    parsers["propose"].add_argument("file", type=Path, help="a file of `labels pull --proposal`; none: do nothing")
     parsers["suspects"].add_argument(
         "--parts", nargs="+", choices=("val", "test"), default=["val", "test"], help="(default: val test)"
     )
@@ -100,10 +103,14 @@ def _run(given: argparse.Namespace, project: Path) -> str:
 
                 text += f"\n{send_for_review(project, judgement, given.review)}"
             return text
+        case "labels", "propose":
+            from runner.label_studio.proposal import propose_labels
+
+            return propose_labels(project, given.file)
         case "labels", _:
             from runner.label_studio.pull import pull
 
-            return pull(project, remove=given.remove, pull_request=given.pull_request)
+            return pull(project, remove=given.remove, pull_request=given.pull_request, proposal=given.proposal)
         case "captures", _:
             from runner.label_studio.push import push_captures
 

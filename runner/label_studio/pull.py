@@ -1,6 +1,6 @@
 """`labels pull`: the current dataset and all finished annotations become the next version of the dataset."""
 
-import os
+import shutil
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,17 +14,17 @@ from runner.dataset.diff import count_table
 from runner.dataset.index import Index
 from runner.dataset.versions import name_version, store_version
 from runner.errors import GitError
-from runner.forge.pull_request import changed_files, propose
+from runner.forge.pull_request import changed_files
 from runner.label_studio.annotations import Annotation, by_picture, newest_annotations
 from runner.label_studio.labelled_dataset import PULL, class_list, current_dataset, dataset_name
 from runner.label_studio.labelling_tasks import list_tasks, sha256_in
 from runner.label_studio.merge import MergedDataset, assign_parts, check_merged, merge
+from runner.label_studio.proposal import Proposal, open_pull_request
 from runner.label_studio.server import connected
 from runner.label_studio.task_images import TaskImages
 from runner.store import Store, open_store
 from runner.workspace import PARAMS, scratch, write_text
 
-BRANCH = "labels"
 NO_ANNOTATION, NO_TASK = "whose task has no annotation (any more)", "without a task (any more)"
 
 
@@ -41,11 +41,12 @@ class PullResult(NamedTuple):
     disputed: list[str]  # `name: address` of each changed picture that two people annotated differently
 
 
-def pull(project: Path, *, remove: bool = False, pull_request: bool = False) -> str:
+def pull(project: Path, *, remove: bool = False, pull_request: bool = False, proposal: Path | None = None) -> str:
     """Add the next version of the dataset and name it in params.yaml, if anything changed; return the changes as text.
 
     `remove`: leave out the dataset's pictures without a finished annotation. `pull_request`: propose the version in a
-    pull request when at least `labels.min_new` pictures changed; params.yaml stays as it is.
+    pull request when at least `labels.min_new` pictures changed; params.yaml stays as it is. `proposal`: as
+    `pull_request`, but write what it would say to that file, for `labels propose`, which decodes no picture.
     LabelStudioError: an annotation is invalid, a picture cannot be fetched, or the counts disagree; nothing is written.
     """
     if pull_request and changed_files(project, [str(PARAMS)]):
@@ -57,12 +58,16 @@ def pull(project: Path, *, remove: bool = False, pull_request: bool = False) -> 
         text = describe(result)
         changed = sum(result.merged.counts.values())
         is_new = changed or result.before.classes != result.merged.index.classes
-        if pull_request and (not is_new or changed < config.labels.min_new):
+        if (pull_request or proposal) and (not is_new or changed < config.labels.min_new):
             return f"{text}\nno pull request: {changed} pictures changed, labels.min_new is {config.labels.min_new}"
         if not is_new:
             return f"{text}\nnothing is new"
-        add = _propose if pull_request else _add_version
-        return f"{text}\n{add(project, config, store, result, folder)}"
+        if not (pull_request or proposal):
+            return f"{text}\n{_add_version(project / PARAMS, config, store, result, folder)}"
+        made = _proposal(project, config, store, result, folder)
+        if proposal:
+            write_text(proposal, made.model_dump_json())
+        return f"{text}\n{f'{proposal}: written' if proposal else open_pull_request(project, made)}"
 
 
 def describe(result: PullResult, *, markdown: bool = False) -> str:
@@ -143,7 +148,7 @@ def _unfinished(before: Index, newest: Mapping[str, Annotation], in_tasks: set[s
     }
 
 
-def _add_version(project: Path, config: Config, store: Store, result: PullResult, folder: Path) -> str:
+def _add_version(params: Path, config: Config, store: Store, result: PullResult, folder: Path) -> str:
     """Store the next version, with a record for the flywheel report, and name it in params.yaml."""
     merged, name = result.merged, dataset_name(config)
     record = {
@@ -154,22 +159,17 @@ def _add_version(project: Path, config: Config, store: Store, result: PullResult
         "label_studio": dict(result.counts),
     }
     url, sha256, stored = store_version(store, name, merged.index, result.files | merged.files, record, work=folder)
-    return f"{stored}\n{name_version(project / PARAMS, name, url, sha256)}"
+    return f"{stored}\n{name_version(params, name, url, sha256)}"
 
 
-def _propose(project: Path, config: Config, store: Store, result: PullResult, folder: Path) -> str:
-    """Add the version, and open a pull request with the new params.yaml; restore the one of the checkout."""
-    params = project / PARAMS
-    before = params.read_text(encoding="utf-8")
-    try:
-        _add_version(project, config, store, result, folder)
-        version = get_param(params, ("dataset", "sha256")) or ""
-        after = params.read_text(encoding="utf-8")
-    finally:
-        write_text(params, before)
+def _proposal(project: Path, config: Config, store: Store, result: PullResult, folder: Path) -> Proposal:
+    """Add the version; return the pull request with the new params.yaml. The one of the checkout stays as it is."""
+    params = Path(shutil.copyfile(project / PARAMS, folder / PARAMS.name))
+    _add_version(params, config, store, result, folder)
+    version = get_param(params, ("dataset", "sha256")) or ""
     title = f"Labels: {', '.join(f'{count} {change}' for change, count in result.merged.counts.items() if count)}"
-    body, base = describe(result, markdown=True), os.environ.get("BRANCH")  # set in the cluster's pods
+    body = describe(result, markdown=True)
     if config.dataset.sha256:  # a request's text holds no picture of ours
         sides = f"{config.dataset.sha256[:12]} {version[:12]}"
         body += f"\n\nThe changed pictures, drawn: `python -m runner dataset diff {sides} --sheet changes.jpg`"
-    return propose(project, {str(PARAMS): after}, branch=BRANCH, title=title, body=body, base=base)
+    return Proposal(params=params.read_text(encoding="utf-8"), title=title, body=body)

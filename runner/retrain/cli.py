@@ -132,7 +132,7 @@ def _summary(run: str) -> None:
     print(summary.text)
     context = "flywheel/try" if overrides else "flywheel/retrain"  # a trial's result is not the commit's
     if not set_status(_env("REPO_URL"), revision, summary.state, summary.line, context):
-        print("\nno status on the commit: it needs a GitHub repository, and the key read-token of the Secret git")
+        print("\nno status on the commit: it needs a GitHub repository, and the key status-token of the Secret git")
 
 
 def _newer_commit() -> str:

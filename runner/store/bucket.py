@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Concatenate, NamedTuple, ParamSpec, TypeVar
 from xml.etree.ElementTree import ParseError
@@ -15,6 +15,7 @@ from xml.etree.ElementTree import ParseError
 from minio import Minio
 from minio.commonconfig import Tags
 from minio.error import MinioException, ServerError
+from minio.retention import GOVERNANCE, Retention
 from urllib3.exceptions import HTTPError
 
 from runner.errors import ObjectError, StoreError
@@ -23,6 +24,7 @@ from serving.storage.endpoint import Endpoint, code_of, connect, explain, is_mis
 
 _MAX_SMALL = 64 << 20  # [bytes] limit of `get`
 _PART = 16 << 20  # [bytes] part size of a multipart upload
+_KEEP = timedelta(days=3650)
 _MOST_STUCK = 3  # failures at the same byte before a download gives up
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -43,6 +45,11 @@ def damaged(where: str, found: str, noted: str) -> ObjectError:
         f"{where}: its sha256 is {found}, but {noted} was noted when it was stored: it was damaged or replaced; "
         "restore an earlier version of the object, or remove it and add it again"
     )
+
+
+def retention() -> Retention:
+    """Return the lock of a published object: no user of ours may lift it, the endpoint's administrator may."""
+    return Retention(GOVERNANCE, datetime.now(UTC) + _KEEP)
 
 
 def _retried(failure: str) -> Callable[[_Method[Arguments, Result]], _Method[Arguments, Result]]:
@@ -158,8 +165,8 @@ class Bucket:
         # The first request may have succeeded, and only its response was lost.
         return tries > 1 and self.get(key) == content
 
-    def upload(self, key: str, path: Path, sha256: str) -> None:
-        """Store a file with its digest; a large file is a multipart upload."""
+    def upload(self, key: str, path: Path, sha256: str, retention: Retention | None = None) -> None:
+        """Store a file with its digest, locked where a retention is given; a large file is a multipart upload."""
         size, tried = path.stat().st_size, False
 
         def put() -> None:
@@ -167,7 +174,8 @@ class Bucket:
             if tried and (found := self.find(key)) and (found.size, found.sha256) == (size, sha256):
                 return  # the upload succeeded, only its response was lost
             tried = True
-            self.client.fput_object(self.name, key, str(path), metadata={"sha256": sha256}, part_size=_PART)
+            noted = {"sha256": sha256}
+            self.client.fput_object(self.name, key, str(path), metadata=noted, part_size=_PART, retention=retention)
 
         self.with_retries(f"{key} cannot be stored", put)
 

@@ -6,16 +6,19 @@ from pathlib import Path
 
 def add_parsers(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command to `python -m runner`."""
-    store = commands.add_parser("store", help="`store init|use|verify|policy`: the store that STORE_URI names")
+    store = commands.add_parser("store", help="`store init|use|verify|purge|policy`: the store that STORE_URI names")
     store.set_defaults(run=run)
     actions = store.add_subparsers(dest="action", required=True)
     init = actions.add_parser("init", help="make bucket, expiry and users, find out what the endpoint can do")
     init.add_argument("--captures-days", type=int, default=90, metavar="N", help="captures expire (default: 90)")
     init.add_argument("--versions-days", type=int, default=30, metavar="N", help="replaced ones expire (default: 30)")
     actions.add_parser("use", help="let DVC's remote be in the store")
-    actions.add_parser("verify", help="hash everything whose digest is known")
+    verify = actions.add_parser("verify", help="hash everything whose digest is known")
+    verify.add_argument("--restore", action="store_true", help="bring back earlier versions of what was overwritten")
+    purge = actions.add_parser("purge", help="empty DVC's run cache, so that no result of a bad commit is reused")
+    purge.add_argument("--since", metavar="TIME", help="only what was pushed since, as 2026-11-30T12:00+00:00")
     policy = actions.add_parser("policy", help="print what a user may do, for endpoints that are not MinIO")
-    policy.add_argument("user", help="runner | publisher | server-dev | … | labels")
+    policy.add_argument("user", help="runner | trainer | publisher | labels | labels-pull | server-dev | …")
 
 
 def run(given: argparse.Namespace) -> int:
@@ -34,10 +37,14 @@ def run(given: argparse.Namespace) -> int:
         from runner.store.users import policy_text
 
         print(policy_text(given.user, open_store(Path.cwd()).uri))
+    elif given.action == "purge":
+        from runner.store.purge import purge_run_cache
+
+        print(purge_run_cache(open_store(Path.cwd()), given.since))
     else:
         from runner.store.verify import verify_store
 
-        text, well = verify_store(open_store(Path.cwd()))
+        text, well = verify_store(open_store(Path.cwd()), restore=given.restore)
         print(text)
         return 0 if well else 1
     return 0

@@ -20,17 +20,16 @@ _UPLOAD_DAYS = 7  # unfinished multipart uploads
 def set_expiry(bucket: Bucket, captures_days: int, versions_days: int, minio: bool) -> str:
     """Set our lifecycle rules, keeping those of others; return them as text.
 
-    The days are those after which captures, and earlier versions of replaced and removed objects, expire. MinIO removes
-    unfinished uploads itself, and rejects a rule for them.
+    The days are those after which captures, and earlier versions of replaced and removed objects, expire. Earlier
+    versions of what was published do not: `store verify --restore` brings them back. MinIO removes unfinished uploads
+    itself, and rejects a rule for them.
     """
+    earlier = {"noncurrent_version_expiration": NoncurrentVersionExpiration(noncurrent_days=versions_days)}
     rules = [
-        _rule("captures", "captures/", expiration=Expiration(days=captures_days)),
-        _rule("pipeline", "pipeline/", expiration=Expiration(days=_PIPELINE_DAYS)),
-        _rule(
-            "versions",
-            expiration=Expiration(expired_object_delete_marker=True),
-            noncurrent_version_expiration=NoncurrentVersionExpiration(noncurrent_days=versions_days),
-        ),
+        _rule("captures", "captures/", expiration=Expiration(days=captures_days), **earlier),
+        _rule("pipeline", "pipeline/", expiration=Expiration(days=_PIPELINE_DAYS), **earlier),
+        _rule("dvc", "dvc/", **earlier),
+        _rule("markers", expiration=Expiration(expired_object_delete_marker=True)),
     ]
     if not minio:
         unfinished = AbortIncompleteMultipartUpload(days_after_initiation=_UPLOAD_DAYS)

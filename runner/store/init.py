@@ -1,15 +1,19 @@
 """`store init`: prepare a store and detect the capabilities of its endpoint; idempotent."""
 
+import io
 import json
 import os
 import uuid
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import ParseError
 
 from minio.commonconfig import ENABLED, Tags
+from minio.deleteobjects import DeleteObject
 from minio.error import MinioException
+from minio.retention import GOVERNANCE, Retention
 from minio.versioningconfig import VersioningConfig
 
 from runner.errors import ObjectError, StoreError
@@ -45,7 +49,8 @@ def init_store(project: Path, *, captures_days: int = 90, versions_days: int = 3
     conditional_put = "honoured" if capabilities.conditional_put else "not honoured; one publisher at a time"
     tags = "honoured" if capabilities.tags else "not honoured; objects stay untagged"
     lines = [f"bucket: {made}", f"versions: {versions}", f"expiry: {expiry}"]
-    lines += [f"conditional PUT: {conditional_put}", f"tags: {tags}"]
+    lock = "honoured" if capabilities.object_lock else "not honoured; the administrator's key can remove a version"
+    lines += [f"conditional PUT: {conditional_put}", f"tags: {tags}", f"object lock: {lock}"]
     content = json.dumps(capabilities.model_dump(), indent=1).encode() + b"\n"
     if bucket.get(CAPABILITIES) != content:
         bucket.put(CAPABILITIES, content)
@@ -61,7 +66,12 @@ def _make(bucket: Bucket) -> str:
     except MinioException as error:
         if code_of(error) != "NoSuchBucket":
             raise
-    bucket.client.make_bucket(bucket.name, location=bucket.endpoint.region)
+    try:
+        bucket.client.make_bucket(bucket.name, location=bucket.endpoint.region, object_lock=True)
+    except MinioException as error:
+        if code_of(error) not in _UNSUPPORTED or code_of(error) == "BucketAlreadyExists":
+            raise
+        bucket.client.make_bucket(bucket.name, location=bucket.endpoint.region)
     return "made"
 
 
@@ -87,15 +97,16 @@ def _if_supported(bucket: Bucket, failure: str, lack: str, request: Callable[...
 
 
 def probe(bucket: Bucket, *, versioning: bool) -> Capabilities:
-    """Test a conditional PUT and tags on scratch objects, which are removed afterwards."""
+    """Test a conditional PUT, tags and a lock on scratch objects, which are removed afterwards."""
     prefix = f"scratch/{uuid.uuid4().hex}/"
     failure = "its capabilities cannot be tried"
     try:
         once = bucket.with_retries(failure, _passes, _refuses_second, bucket, f"{prefix}once")
         tags = bucket.with_retries(failure, _passes, _keeps_tags, bucket, f"{prefix}tagged")
+        lock = versioning and bucket.with_retries(failure, _passes, _keeps_locked, bucket, f"{prefix}locked")
     finally:
         bucket.with_retries("scratch objects cannot be removed", _remove, bucket, prefix, versioning)
-    return Capabilities(conditional_put=once, tags=tags, versioning=versioning)
+    return Capabilities(conditional_put=once, tags=tags, versioning=versioning, object_lock=lock)
 
 
 def _passes(test: Callable[[Bucket, str], bool], bucket: Bucket, key: str) -> bool:
@@ -121,6 +132,16 @@ def _keeps_tags(bucket: Bucket, key: str) -> bool:
     tags["stage"] = "latest"
     bucket.client.set_object_tags(bucket.name, key, tags)
     return bucket.client.get_object_tags(bucket.name, key) == tags and bucket.get(key) == b"first"
+
+
+def _keeps_locked(bucket: Bucket, key: str) -> bool:
+    """Whether a version stays while its lock lasts; the lock is lifted afterwards."""
+    until = Retention(GOVERNANCE, datetime.now(UTC) + timedelta(minutes=5))
+    made = bucket.client.put_object(bucket.name, key, io.BytesIO(b"first"), 5, retention=until)
+    version = [DeleteObject(key, made.version_id)]
+    refused = list(bucket.client.remove_objects(bucket.name, version))
+    lifted = list(bucket.client.remove_objects(bucket.name, version, bypass_governance_mode=True))
+    return bool(refused) and not lifted
 
 
 def _remove(bucket: Bucket, prefix: str, versioning: bool) -> None:

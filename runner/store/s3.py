@@ -17,12 +17,13 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from runner.errors import MissingObjectError, StoreError
 from runner.store import Store, check_key, is_key, mismatch, missing, taken
-from runner.store.bucket import Bucket, ObjectInfo, damaged
+from runner.store.bucket import Bucket, ObjectInfo, damaged, retention
 from runner.store.sink import Sink
 from runner.workspace import sha256_of
 from serving.storage.endpoint import Endpoint, endpoint_of_environment
 
 CAPABILITIES = "store.json"
+PUBLISHED = ("datasets/", "models/", "runs/", "weights/")  # never replaced; locked where the endpoint can
 _SETTLE_SECONDS = 1.0
 
 
@@ -34,6 +35,7 @@ class Capabilities(BaseModel):
     conditional_put: bool
     tags: bool
     versioning: bool
+    object_lock: bool = False
 
 
 class S3Store(Store):
@@ -59,7 +61,8 @@ class S3Store(Store):
     def put_file(self, key: str, path: Path, sha256: str | None = None) -> bool:
         found, sha256 = self.bucket.find(check_key(key)), sha256 or sha256_of(path)
         if found is None:
-            self.bucket.upload(key, path, sha256)
+            is_locked = key.startswith(PUBLISHED) and self.capabilities.object_lock
+            self.bucket.upload(key, path, sha256, retention=retention() if is_locked else None)
             return True
         if (found.size, found.sha256) != (path.stat().st_size, sha256) and (other := self.digest(key)) != sha256:
             raise taken(f"{self.uri}: {key}", other, path, sha256)

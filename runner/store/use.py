@@ -10,7 +10,9 @@ from runner.store import open_store
 from runner.store.folder import FolderStore
 
 REMOTE = "store"  # name of the remote in .dvc/config
-_OURS = ("url", "endpointurl", "ssl_verify")
+_OURS = ("url", "endpointurl", "ssl_verify", "verify")
+
+_CHECKED = {"verify": "true"}  # DVC hashes what it fetches: whoever may push could have put other bytes under a digest
 
 
 def use_store(project: Path) -> str:
@@ -39,7 +41,7 @@ def _values(project: Path) -> dict[str, str]:
         return {}
     store = open_store(project)
     if isinstance(store, FolderStore):
-        return {"url": str(store.folder.absolute() / "dvc")}
+        return {"url": str(store.folder.absolute() / "dvc"), **_CHECKED}
     endpoint = store.bucket.endpoint
-    values = {"url": f"{store.uri}/dvc", "endpointurl": endpoint.url or ""}
+    values = {"url": f"{store.uri}/dvc", "endpointurl": endpoint.url or "", **_CHECKED}
     return values | ({"ssl_verify": str(Path(endpoint.ca_bundle).absolute())} if endpoint.ca_bundle else {})

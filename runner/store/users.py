@@ -3,7 +3,7 @@
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from minio.credentials import StaticProvider
 from minio.error import MinioAdminException, MinioException
@@ -12,12 +12,29 @@ from urllib3.exceptions import HTTPError
 
 from runner.errors import StoreError
 from runner.store.bucket import Bucket
+from runner.store.s3 import PUBLISHED
 from serving.storage.endpoint import Endpoint, address_of, code_of, connect, explain, is_passing, pool_of
 
-USERS = ("runner", "publisher", "labels")
 SERVER = "server-"  # prefix of a model server's user; its environment follows
-# Prefixes that each may write: training cannot touch a version of a model.
-WRITES = {"runner": ("datasets", "dvc", "pipeline", "weights"), "publisher": ("models", "pipeline", "runs")}
+
+
+class Access(NamedTuple):
+    """Prefixes that a user may list and read, and those that it may write; `reads` is empty for all."""
+
+    reads: tuple[str, ...]
+    writes: tuple[str, ...]
+
+
+_OF_TRAININGS = ("datasets", "dvc", "models", "pipeline", "runs", "weights")
+#: A training runs a commit's own code: it sees no captures, and touches no dataset and no version of a model.
+ACCESS = {
+    "runner": Access((), ("datasets", "dvc", "pipeline", "weights")),
+    "trainer": Access(_OF_TRAININGS, ("dvc", "pipeline")),
+    "publisher": Access(_OF_TRAININGS, ("models", "pipeline", "runs")),
+    "labels": Access(("captures", "datasets"), ()),
+    "labels-pull": Access(("captures", "datasets"), ("datasets",)),
+}
+USERS = tuple(ACCESS)
 _FILES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 
 
@@ -127,8 +144,7 @@ def _said(error: MinioAdminException) -> str:
 def policy_of(user: str, bucket: str) -> dict[str, Any]:
     """Return the S3 policy document of one of USERS, or of `server-<environment>`.
 
-    A server reads models and writes its captures. `runner` and `publisher` read everything, write the prefixes in
-    WRITES, and remove nothing; `labels` reads datasets and captures.
+    A server reads models and writes its captures. Nobody removes anything.
     """
     whole = f"arn:aws:s3:::{bucket}"
 
@@ -137,18 +153,21 @@ def policy_of(user: str, bucket: str) -> dict[str, Any]:
         return statement | ({"Condition": condition} if condition else {})
 
     statements = [allow("GetBucketLocation", on=[whole])]
-    if user in WRITES:
-        writing = ("PutObject", "PutObjectTagging", "AbortMultipartUpload", "ListMultipartUploadParts")
+    if access := ACCESS.get(user):
+        of_prefixes = {"StringLike": {"s3:prefix": [f"{folder}/*" for folder in access.reads]}} if access.reads else {}
+        readable = [f"{folder}/*" for folder in access.reads] + ["store.json"] if access.reads else ["*"]
         statements += [
-            allow("ListBucket", "ListBucketMultipartUploads", on=[whole]),
-            allow("GetObject", "GetObjectTagging", on=[f"{whole}/*"]),
-            allow(*writing, on=[f"{whole}/{folder}/*" for folder in WRITES[user]]),
+            allow("ListBucket", *(() if access.reads else ("ListBucketVersions",)), on=[whole], **of_prefixes),
+            allow("GetObject", "GetObjectTagging", on=[f"{whole}/{keys}" for keys in readable]),
         ]
-    elif user == "labels":
-        statements += [
-            allow("ListBucket", on=[whole], StringLike={"s3:prefix": ["datasets/*", "captures/*"]}),
-            allow("GetObject", on=[f"{whole}/datasets/*", f"{whole}/captures/*"]),
-        ]
+        if access.writes:
+            writing = ("PutObject", "PutObjectTagging", "AbortMultipartUpload", "ListMultipartUploadParts")
+            statements += [
+                allow("ListBucketMultipartUploads", on=[whole]),
+                allow(*writing, on=[f"{whole}/{folder}/*" for folder in access.writes]),
+            ]
+        if locked := [f"{whole}/{folder}*" for folder in PUBLISHED if folder.rstrip("/") in access.writes]:
+            statements += [allow("PutObjectRetention", on=locked)]  # lengthens a lock; to lift it takes another right
     elif re.fullmatch(rf"{SERVER}[a-z0-9]([a-z0-9-]*[a-z0-9])?", user):
         environment = user.removeprefix(SERVER)
         statements += [

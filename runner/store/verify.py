@@ -11,11 +11,14 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from runner.errors import ObjectError
+from runner.errors import ObjectError, StoreError
 from runner.store import SCHEME, Store
+from runner.store.bucket import Bucket
 from runner.store.published import Version, latest, model_names, numbers, read_version, version_key
+from runner.store.restore import bucket_of, copy_back, overwritten, restored
 
 _AT_ONCE = 4
+_RESTORE = "`python -m runner store verify --restore` brings back an earlier version of it, where the store keeps them"
 _NAMED_BY_DIGEST = re.compile(
     r"datasets/[^/]+/([0-9a-f]{12})\.(?:jsonl|zip)|weights/([0-9a-f]{12})-[^/]+"
     r"|datasets/[^/]+/pictures/([0-9a-f]{64})(?:\.[a-z0-9]+)?"
@@ -31,12 +34,33 @@ class ExpectedDigest(NamedTuple):
     source: str
 
 
-def verify_store(store: Store) -> tuple[str, bool]:
+def verify_store(store: Store, *, restore: bool = False) -> tuple[str, bool]:
     """Hash every object with a known digest; return a line for each finding, and whether there is no error.
 
     A version left by a killed `publish` is a note, not an error: it is invisible, and the next `publish` completes it.
+    With `restore`, what was overwritten or removed is brought back from an earlier version of it, and checked again;
+    StoreError: the store keeps none, or the user is not the endpoint's administrator.
     """
-    keys, errors, versions = store.list(""), list[str](), 0
+    if restore:
+        lines = [f"restored  {line}" for line in _restore(store)]
+        text, well = verify_store(store)
+        return "\n".join([*lines, text]), well
+    keys, notes = store.list(""), list[str]()
+    expected, versions, errors = _expected(store, keys)
+    errors += [*_wrong_pointers(store, keys), *(text for _, text in _wrong_objects(store, expected))]
+    errors += list(dict.fromkeys(text for _, text in _incomplete_datasets(store, keys)))
+    try:
+        errors += [_overwritten_text(store, key) for key, _ in overwritten(store)]
+    except StoreError as error:
+        notes.append(f"whether a manifest was overwritten is unknown: {error}")
+    lines = [f"FAIL  {error}" for error in errors] + [f"note  {note}" for note in (*notes, *_unfinished(keys))]
+    lines.append(f"{len({each.key for each in expected})} objects of {versions} versions hashed, {len(errors)} errors")
+    return "\n".join(lines), not errors
+
+
+def _expected(store: Store, keys: list[str]) -> tuple[list[ExpectedDigest], int, list[str]]:
+    """Return the known digests, the number of versions with a manifest, and the errors of the others."""
+    errors, versions = list[str](), 0
     matches = ((key, _NAMED_BY_DIGEST.fullmatch(key)) for key in keys)
     expected = [ExpectedDigest(key, match[match.lastindex or 0], "its name") for key, match in matches if match]
     for model in model_names(store):
@@ -46,10 +70,33 @@ def verify_store(store: Store) -> tuple[str, bool]:
                 versions += 1
             except ObjectError as error:
                 errors.append(str(error))
-    errors += [*_wrong_pointers(store, keys), *_wrong_objects(store, expected), *_incomplete_datasets(store, keys)]
-    lines = [f"FAIL  {error}" for error in errors] + [f"note  {note}" for note in _unfinished(keys)]
-    lines.append(f"{len({each.key for each in expected})} objects of {versions} versions hashed, {len(errors)} errors")
-    return "\n".join(lines), not errors
+    return expected, versions, errors
+
+
+def _restore(store: Store) -> Iterator[str]:
+    """Bring back what was overwritten or removed; yield a line for each object. Manifests first: they have digests."""
+    bucket = bucket_of(store)
+    if bucket is None:
+        raise StoreError(
+            f"{store.uri} keeps no earlier versions, so none can be restored; add or publish again what is damaged"
+        )
+    for key, version in overwritten(store):
+        copy_back(bucket, key, version)
+        yield f"{key}, as it was published at {version.stored:%Y-%m-%d %H:%M}"
+    keys = store.list("")
+    wrong = {each.key: each.sha256 for each, _ in _wrong_objects(store, _expected(store, keys)[0])}
+    yield from _brought_back(bucket, wrong)
+    yield from _brought_back(bucket, dict(picture for picture, _ in _incomplete_datasets(store, keys)))  # by its index
+
+
+def _brought_back(bucket: Bucket, digests: dict[str, str]) -> Iterator[str]:
+    for key, sha256 in digests.items():
+        if stored := restored(bucket, key, sha256):
+            yield f"{key}, as it was stored at {stored:%Y-%m-%d %H:%M}"
+
+
+def _overwritten_text(store: Store, key: str) -> str:
+    return f"{store.uri}: {key}: is not the one that was published; as administrator, {_RESTORE}"
 
 
 def _digests_in(version: Version) -> Iterator[ExpectedDigest]:
@@ -66,7 +113,7 @@ def _digests_in(version: Version) -> Iterator[ExpectedDigest]:
         yield ExpectedDigest(f"weights/{base['sha256'][:12]}-{base['base']}", base["sha256"], source)
 
 
-def _wrong_objects(store: Store, expected: list[ExpectedDigest]) -> Iterator[str]:
+def _wrong_objects(store: Store, expected: list[ExpectedDigest]) -> Iterator[tuple[ExpectedDigest, str]]:
     keys = sorted({each.key for each in expected})
 
     def digest(key: str) -> str | ObjectError:
@@ -78,18 +125,19 @@ def _wrong_objects(store: Store, expected: list[ExpectedDigest]) -> Iterator[str
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         hashed = tqdm(pool.map(digest, keys), total=len(keys), unit=" objects", disable=not sys.stderr.isatty())
         digests = dict(zip(keys, hashed, strict=True))
-    yield from (str(found) for found in digests.values() if isinstance(found, ObjectError))
+    named = set[str]()
     for each in expected:
         found = digests[each.key]
-        if isinstance(found, str) and not found.startswith(each.sha256):
-            yield (
-                f"{store.uri}: {each.key}: its sha256 is {found}, but {each.source} says {each.sha256}: it was "
-                "damaged or replaced; restore an earlier version of it, or remove it and add or publish it again"
-            )
+        if isinstance(found, ObjectError) and each.key not in named:
+            named.add(each.key)
+            yield each, str(found)
+        elif isinstance(found, str) and not found.startswith(each.sha256):
+            text = f"{store.uri}: {each.key}: its sha256 is {found}, but {each.source} says {each.sha256}: it was "
+            yield each, f"{text}damaged or replaced; {_RESTORE}, or remove it and add or publish it again"
 
 
-def _incomplete_datasets(store: Store, keys: list[str]) -> Iterator[str]:
-    """Yield a line for each dataset version whose pictures are not all in the store."""
+def _incomplete_datasets(store: Store, keys: list[str]) -> Iterator[tuple[tuple[str, str], str]]:
+    """Yield key and digest of each missing picture of a dataset's version, with a text for the first of a version."""
     pictures = {key.partition(".")[0] for key in keys if "/pictures/" in key}
     for key in (key for key in keys if re.fullmatch(r"datasets/[^/]+/[0-9a-f]{12}\.jsonl", key)):
         with TemporaryDirectory() as folder:
@@ -99,11 +147,12 @@ def _incomplete_datasets(store: Store, keys: list[str]) -> Iterator[str]:
                 continue  # `_wrong_objects` says so
             digests = set(_IN_INDEX.findall(index.read_text(encoding="utf-8", errors="replace")))
         prefix = f"{key.rpartition('/')[0]}/pictures/"
-        if missing := sorted(digest for digest in digests if f"{prefix}{digest}" not in pictures):
-            yield (
+        missing = sorted(digest for digest in digests if f"{prefix}{digest}" not in pictures)
+        for digest in missing:
+            text = (
                 f"{store.uri}: {key}: {len(missing)} of its pictures are missing, the first is {prefix}{missing[0]}; "
-                "restore them, or add the dataset again"
             )
+            yield (f"{prefix}{digest}", digest), f"{text}{_RESTORE}, or add the dataset again"
 
 
 def _wrong_pointers(store: Store, keys: list[str]) -> Iterator[str]:

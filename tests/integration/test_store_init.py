@@ -13,29 +13,33 @@ from minio.error import S3Error
 from minio.lifecycleconfig import Expiration, LifecycleConfig, Rule
 
 from runner.errors import StoreError
+from runner.store import open_store
 from runner.store.init import init_store
-from runner.store.users import policy_of, policy_text
+from runner.store.s3 import S3Store
+from runner.store.users import USERS, policy_of, policy_text
 from serving.storage.endpoint import connect, endpoint_of_environment
 from tests.support.s3 import S3, Use
 from tests.support.trees import write_tree
 
 CONTENT = b"content"
 # Objects that are there, and what each user may do with them: r(ead), w(rite), l(ist).
+OF_TRAININGS = {"runner": "rl", "trainer": "rl", "publisher": "rl"}
 RIGHTS = {
-    "datasets/planes/0123456789ab.zip": {"runner": "rwl", "publisher": "rl", "labels": "rl"},
-    "weights/0123456789ab-yolo11n.pt": {"runner": "rwl", "publisher": "rl"},
+    "datasets/planes/0123456789ab.zip": OF_TRAININGS | {"runner": "rwl", "labels": "rl", "labels-pull": "rwl"},
+    "weights/0123456789ab-yolo11n.pt": OF_TRAININGS | {"runner": "rwl"},
     "models/planes/1/manifest.json": {
-        **{"runner": "rl", "publisher": "rwl"},
-        **{f"server-{environment}": "r" for environment in ("dev", "staging", "prod")},
+        **OF_TRAININGS,
+        **{"publisher": "rwl", "server-dev": "r", "server-staging": "r", "server-prod": "r"},
     },
-    "runs/planes/1/best.pt": {"runner": "rl", "publisher": "rwl"},
-    "captures/dev/planes/1/a.jpg": {"runner": "rl", "publisher": "rl", "server-dev": "w", "labels": "rl"},
-    "captures/prod/planes/1/a.jpg": {"runner": "rl", "publisher": "rl", "server-prod": "w", "labels": "rl"},
-    "pipeline/retrain-1/dvc.lock": {"runner": "rwl", "publisher": "rwl"},
-    "dvc/files/md5/ab/cd": {"runner": "rwl", "publisher": "rl"},
-    "store.json": {"runner": "rl", "publisher": "rl"},
+    "runs/planes/1/best.pt": OF_TRAININGS | {"publisher": "rwl"},
+    "captures/dev/planes/1/a.jpg": {"runner": "rl", "server-dev": "w", "labels": "rl", "labels-pull": "rl"},
+    "captures/prod/planes/1/a.jpg": {"runner": "rl", "server-prod": "w", "labels": "rl", "labels-pull": "rl"},
+    "pipeline/retrain-1/dvc.lock": dict.fromkeys(OF_TRAININGS, "rwl"),
+    "dvc/files/md5/ab/cd": OF_TRAININGS | {"runner": "rwl", "trainer": "rwl"},
+    "store.json": {"runner": "rl"} | dict.fromkeys(("trainer", "publisher", "labels", "labels-pull"), "r"),
+    "others/secret.txt": {"runner": "rl"},
 }
-GIVEN = ("runner", "publisher", "labels", "server-dev", "server-prod", "server-staging")
+GIVEN = (*USERS, "server-dev", "server-prod", "server-staging")
 
 
 @pytest.fixture
@@ -101,18 +105,21 @@ def test_each_user_may_do_what_it_must_and_nothing_else(bucket: str, users: Path
             assert not may(client.remove_object, bucket, key), f"{user} removes {key}"
         assert not may(client.make_bucket, f"{bucket}-2") and not may(client.remove_bucket, bucket)
         assert not may(client.delete_bucket_lifecycle, bucket)
+        assert user == "runner" or not may(listed, client, bucket, ""), f"{user} sees every key"
     assert found == RIGHTS
 
 
 def test_nothing_changes_when_it_runs_again(bucket: str, users: Path, minio: S3, tmp_path: Path) -> None:
     shutil.rmtree(users / "labels")
     first = init_store(tmp_path)
-    for part in ("bucket: made", "versions: kept from now on", f"{users}/labels is not there"):
+    for part in ("bucket: made", f"{users}/labels is not there"):
         assert part in first
     assert f"user runner: policy set, made, policy given (policy {bucket}-runner)" in first
     again = init_store(tmp_path)
-    for part in ("bucket: there already", "versions: kept already", "conditional PUT: honoured", "tags: honoured"):
+    for part in ("bucket: there already", "versions: kept already"):
         assert part in again
+    for part in ("conditional PUT", "tags", "object lock"):
+        assert f"{part}: honoured" in again
     assert "captures after 90 days, earlier versions after 30, as before" in again
     as_before = re.findall(rf"user (\S+): as before \(policy {bucket}-\1\)", again)
     assert as_before == [user for user in GIVEN if user != "labels"]
@@ -148,7 +155,8 @@ def test_rules_of_others_stay_when_ours_are_set(bucket: str, minio: S3, tmp_path
         "mine": 3,
         "flywheel-captures": 10,
         "flywheel-pipeline": 30,
-        "flywheel-versions": None,
+        "flywheel-dvc": None,
+        "flywheel-markers": None,
     }
 
 
@@ -191,7 +199,8 @@ def test_lacks_are_said_when_the_endpoint_has_little(rclone: S3, use: Use, users
     lines = [line.strip() for line in init_store(tmp_path).splitlines()]
     assert lines[2].startswith("versions: this endpoint has none (") and lines[3].endswith("; nothing expires")
     assert lines[4].startswith("conditional PUT: not honoured") and lines[5].startswith("tags: not honoured")
-    assert lines[7].startswith("users: left as they are; this endpoint is not MinIO")
+    assert lines[6].startswith("object lock: not honoured")
+    assert lines[8].startswith("users: left as they are; this endpoint is not MinIO")
 
 
 def test_policy_is_printed_when_asked_for() -> None:
@@ -199,3 +208,46 @@ def test_policy_is_printed_when_asked_for() -> None:
     for user, uri in (("nobody", "s3://planes"), ("server-qa/*", "s3://planes"), ("runner", "/srv/store")):
         with pytest.raises(StoreError, match=r"nobody|server-qa/\*|/srv/store"):
             policy_text(user, uri)
+
+
+def as_user(users: Path, user: str, monkeypatch: pytest.MonkeyPatch) -> S3Store:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, (users / user / name).read_text().strip())
+    store = open_store(Path())
+    assert isinstance(store, S3Store)
+    return store
+
+
+PUBLISHED = {
+    "publisher": "models/planes/1/model.onnx",
+    "runner": "weights/a.pt",
+    "labels-pull": "datasets/planes/a.jsonl",
+}
+
+
+def test_what_is_published_is_locked_and_expires_never(
+    bucket: str, users: Path, minio: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    init_store(tmp_path)
+    client = minio.client()
+    (tmp_path / "file").write_bytes(CONTENT)
+    for user, key in PUBLISHED.items():
+        as_user(users, user, monkeypatch).put_file(key, tmp_path / "file")
+        put(client_of(users, user), bucket, key)  # a conditional PUT is the client's choice
+        older = min(client.list_objects(bucket, key, include_version=True), key=lambda item: item.last_modified)
+        for one in (client, client_of(users, user)):
+            with pytest.raises(S3Error, match=r"WORM protected|AccessDenied"):
+                one.remove_object(bucket, key, version_id=older.version_id)
+    rules = client.get_bucket_lifecycle(bucket)
+    assert rules is not None
+    for rule in rules.rules:
+        prefix = rule.rule_filter.prefix if rule.rule_filter else ""
+        deletes = rule.noncurrent_version_expiration or (rule.expiration and rule.expiration.days)
+        assert not deletes or prefix in ("captures/", "pipeline/", "dvc/"), rule.rule_id
+
+
+def test_a_bucket_of_before_has_no_lock(minio: S3, use: Use, tmp_path: Path) -> None:
+    store = use(minio.bucket())
+    assert "bucket: there already" in (text := init_store(tmp_path)) and "object lock: not honoured" in text
+    (tmp_path / "file").write_bytes(CONTENT)
+    assert store.put_file("models/planes/1/model.onnx", tmp_path / "file")

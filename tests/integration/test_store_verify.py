@@ -1,13 +1,19 @@
 import hashlib
 import json
+import secrets
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from runner.errors import ConfigError, StoreError
 from runner.store import Store, open_store
+from runner.store.folder import FolderStore
+from runner.store.init import init_store
+from runner.store.purge import purge_run_cache
 from runner.store.s3 import S3Store
 from runner.store.verify import verify_store
+from tests.support.s3 import S3, Use
 
 DATASET, WEIGHTS, ONNX, BEST = b"dataset", b"weights", b"onnx", b"best"
 
@@ -75,3 +81,54 @@ def test_unfinished_versions_are_notes_when_a_publish_was_killed(store: Store) -
     text, well = verify_store(store)
     assert well
     assert [line.split()[:3] for line in text.splitlines()[:-1]] == [["note", "planes", "2"], ["note", "planes", "3"]]
+
+
+@pytest.fixture
+def kept(minio: S3, use: Use, tmp_path: Path) -> S3Store:
+    """A bucket that keeps versions, with one published version and a dataset of one picture."""
+    use(minio.environment(f"kept-{secrets.token_hex(4)}"))
+    init_store(tmp_path)
+    store = open_store(tmp_path)
+    assert isinstance(store, S3Store)
+    index = f'{{"classes": []}}\n["{sha256(BEST)}", "a.jpg"]\n'.encode()
+    pictures = {f"datasets/birds/{sha256(index)[:12]}.jsonl": index, f"datasets/birds/pictures/{sha256(BEST)}": BEST}
+    for key, content in {**OBJECTS, **pictures}.items():
+        store.replace(key, content)
+    return store
+
+
+def test_what_was_overwritten_or_removed_comes_back(kept: S3Store) -> None:
+    before = {key: kept.read(key) for key in kept.list("")}
+    assert verify_store(kept, restore=True) == verify_store(kept)
+    published = [key for key in before if not key.startswith(("dvc/", "store.json")) and "claim" not in key]
+    published.remove("models/planes/latest.json")
+    for key in published:
+        kept.replace(key, b"something else")
+    kept.replace(
+        "models/planes/1/manifest.json", json.dumps(MANIFEST | {"onnx_sha256": sha256(b"something else")}).encode()
+    )
+    kept.bucket.client.remove_object(kept.bucket.name, f"datasets/birds/pictures/{sha256(BEST)}")
+    text, well = verify_store(kept)
+    assert not well and "models/planes/1/manifest.json: is not the one that was published" in text
+    text, well = verify_store(kept, restore=True)
+    assert well, text
+    assert {line.split()[1].rstrip(",") for line in text.splitlines() if line.startswith("restored")} == set(published)
+    assert {key: kept.read(key) for key in kept.list("")} == before
+
+
+def test_nothing_is_restored_when_no_versions_are_kept(store: Store) -> None:
+    with pytest.raises(StoreError, match="keeps no earlier versions"):
+        verify_store(store, restore=True)
+
+
+@pytest.mark.parametrize("kind", ["folder", "minio"])
+def test_the_run_cache_is_emptied_and_nothing_else(store_of: Callable[[str], Store], kind: str) -> None:
+    store = store_of(kind)
+    for key in ("dvc/runs/ab/abcd/ef", "dvc/runs/ab/abcd/12", "dvc/files/md5/ab/cd", "models/runs/1/model.onnx"):
+        store.replace(key, b"x")
+    assert isinstance(store, FolderStore | S3Store)
+    assert " 0 entries" in purge_run_cache(store, "2999-01-01")
+    assert " 2 entries" in purge_run_cache(store, "2020-01-01T00:00+00:00")
+    assert store.list("") == ["dvc/files/md5/ab/cd", "models/runs/1/model.onnx"]
+    with pytest.raises(ConfigError, match="--since: found 'yesterday'"):
+        purge_run_cache(store, "yesterday")

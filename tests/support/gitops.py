@@ -23,7 +23,7 @@ import yaml
 from filelock import FileLock
 
 from runner.cluster import facts as cluster_env
-from runner.cluster import gpu_nodes
+from runner.cluster import git_addresses, gpu_nodes
 from runner.workspace import write_text
 from tests.support.processes import CACHE
 from tests.support.trees import swap
@@ -44,6 +44,7 @@ SAMPLE = {
     "REPO_URL": "https://git.sample.org/team/repository.git",
     "PLATFORM_REVISION": "sample-reviewed",
     "DETECTOR_REVISION": "sample-trunk",
+    "GIT_CIDRS": "192.0.2.0/24,2001:db8::/32",
     "STORE_URI": "s3://sample-bucket",
     "STORE_ENDPOINT": "https://sample-store.sample.org:9000",
     "PLATFORM": "openshift",
@@ -57,11 +58,13 @@ SAMPLE = {
 }
 TEMPLATE = dict.fromkeys(cluster_env.KEYS, cluster_env.UNSET) | {
     "DETECTOR_REVISION": "main",
+    "GIT_CIDRS": cluster_env.OPEN,
     "STORE_URI": "s3://flyingthings",
     "STORE_ENDPOINT": "https://minio.flywheel-minio.svc:9000",
 }
 OTHER = {key: value.replace("sample", "other") for key, value in SAMPLE.items()} | {
     "PLATFORM": "kubernetes",
+    "GIT_CIDRS": "198.51.100.0/24,203.0.113.7/32",
     "GPU": "none",
 }
 
@@ -208,6 +211,7 @@ def template(folder: Path, values: dict[str, str] = TEMPLATE) -> Path:
     """Copy gitops/ to a folder, with a cluster.env that by default says nothing of a cluster, as a fork's at first."""
     copied = Path(shutil.copytree(GITOPS, folder / "gitops"))
     (folder / cluster_env.PATH).write_text("".join(f"{key}={value}\n" for key, value in values.items()))
+    (folder / git_addresses.PATH).write_text(git_addresses.addresses_text(folder, values))
     return copied
 
 

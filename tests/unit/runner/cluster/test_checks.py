@@ -93,10 +93,33 @@ def test_secrets_are_named_when_people_have_not_supplied_them(cluster: Answers, 
         "Secret git in flywheel-labels has no token",
     ]
     for namespace in ("flywheel-pipelines", "flywheel-labels"):
-        cluster |= secret(namespace, "git", token="t", read_token="r")
+        cluster |= secret(namespace, "git", token=f"of a bot for {namespace}", read_token="r", status_token="s")
     for name in ("webhook", "argocd-webhook"):
         cluster |= secret("flywheel-pipelines", name, secret="s")
     assert failures(checks._secrets(fork, VALUES)) == []
+    cluster |= secret("flywheel-labels", "git", token="of a bot for flywheel-pipelines")
+    (what,) = failures(checks._secrets(fork, VALUES))
+    assert "have one token" in what
+
+
+def policy(name: str, pods: dict[str, str], *egress: dict[str, Any]) -> dict[str, Any]:
+    selector = {"matchLabels": pods} if pods else {}
+    metadata = {"name": name, "namespace": "flywheel-pipelines"}
+    return {"metadata": metadata, "spec": {"podSelector": selector, "egress": list(egress)}}
+
+
+@pytest.mark.parametrize(("cidr", "remedies"), [("192.0.2.0/24", 0), ("0.0.0.0/0", 1), ("128.0.0.0/1", 1), ("::/0", 1)])
+def test_open_egress_is_named_as_the_cluster_has_it(cluster: Answers, fork: Path, cidr: str, remedies: int) -> None:
+    port = {"ports": [{"port": 443}]}
+    cluster["/apis/networking.k8s.io/v1/networkpolicies"] = [
+        policy("to-git", {}, {"to": [{"ipBlock": {"cidr": "192.0.2.7/32"}}, {"ipBlock": {"cidr": cidr}}], **port}),
+        policy("to-outside", {"flywheel/code": "reviewed"}, port),
+        policy("to-store", {}, {"to": [{"podSelector": {}}]}),
+        policy("from-ingress", {}),
+    ]
+    found = list(checks._egress(fork, VALUES))
+    assert len([each for each in found if each.remedy]) == remedies == len(found) - 1
+    assert "to-outside lets flywheel/code=reviewed reach any address on port 443" in found[-1].what
 
 
 GOOD, WRONG = "Interceptor response is: {Continue:true}", "response is: {Message:payload signature check failed}"
@@ -137,20 +160,21 @@ def test_the_webhook_is_told_as_the_forge_has_it(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize(
-    ("status", "refused"), [("422: no such commit", []), ("403: no", ["token", "read-token", "read-token"])]
+    ("status", "refused"),
+    [("422: no such commit", ["read-token"]), ("403: no", ["token", "read-token", "status-token"])],
 )
 def test_tokens_are_named_when_the_forge_refuses_them(
     monkeypatch: pytest.MonkeyPatch, status: str, refused: list[str]
 ) -> None:
     def git(_: Path, command: str, *arguments: str, environment: object) -> str:
-        if refused and command in ("push", "ls-remote"):
+        if "403" in status and command in ("push", "ls-remote"):
             raise GitError(f"git {command}: 403")
         return ""
 
     monkeypatch.setattr(forge_checks, "ask", MagicMock(side_effect=GitError(f"POST statuses answered {status}")))
     monkeypatch.setattr(forge_checks, "git", git)
     assert list(forge_checks.tokens(Path(), VALUES, {})) == []
-    found = failures(forge_checks.tokens(Path(), VALUES, {"token": "t", "read-token": "r"}))
+    found = failures(forge_checks.tokens(Path(), VALUES, {"token": "t", "read-token": "r", "status-token": "s"}))
     assert [what.split(" ")[0] for what in found] == refused
     assert all("statuses" in what for what in found[2:])
 

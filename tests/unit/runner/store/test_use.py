@@ -25,7 +25,7 @@ def project(tmp_path: Path) -> Path:
 
 def remote(project: Path) -> dict[str, object]:
     values = Config(dvc_dir=str(project / ".dvc"))["remote"]["store"]
-    return {key: values[key] for key in ("url", "endpointurl", "ssl_verify", "profile") if key in values}
+    return {key: values[key] for key in ("url", "endpointurl", "ssl_verify", "verify", "profile") if key in values}
 
 
 def test_remote_is_the_bucket_when_the_store_is_one(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -40,6 +40,7 @@ def test_remote_is_the_bucket_when_the_store_is_one(project: Path, monkeypatch: 
         "url": "s3://planes/dvc",
         "endpointurl": "https://minio:9000",
         "ssl_verify": str(project / "ca.pem"),
+        "verify": True,
     }
     assert (project / ".dvc" / "config").read_bytes() == tracked
     assert not any(b"geheim" in path.read_bytes() for path in project.rglob("*") if path.is_file())
@@ -54,7 +55,7 @@ def test_remote_is_beside_the_datasets_of_a_folder_and_as_tracked_again_when_no_
     use_store(project)
     monkeypatch.setenv("STORE_URI", "shared/my store")
     use_store(project)
-    assert remote(project) == {"url": str(project / "shared" / "my store" / "dvc")}
+    assert remote(project) == {"url": str(project / "shared" / "my store" / "dvc"), "verify": True}
     monkeypatch.setenv("STORE_URI", "")
     assert "store/dvc" in use_store(project)
     assert remote(project) == tracked

@@ -1,0 +1,78 @@
+"""The table of gitops/README: which pod holds which Secret, as the manifests give them."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from tests.contract.test_gitops_references import PLATFORMS, README, objects
+from tests.contract.test_gitops_workloads import TEMPLATES, pod
+from tests.support import gitops
+
+PUBLIC = ("store-ca",)  # certificates of authorities
+ROW = re.compile(r"^\| (?P<pods>`flywheel-[^|]+) \| (?P<code>[^|]+) \| (?P<secrets>[^|]+) \| [^|]+ \|$", re.MULTILINE)
+Held = dict[str, set[str]]  # namespace/pod → Secrets, as name or name.key
+
+
+def secrets_in(value: Any) -> Iterator[str]:
+    if isinstance(value, list):
+        for item in value:
+            yield from secrets_in(item)
+    if isinstance(value, dict):
+        for key, item in value.items():
+            match key, item:
+                case "secretKeyRef", {"name": name, "key": of_it}:
+                    yield f"{name}.{of_it}"
+                case "secretRef", {"secretName": name, "secretKey": of_it}:
+                    yield f"{name}.{of_it}"
+                case ("secretRef" | "secret"), ({"name": name} | {"secretName": name}):
+                    yield str(name)
+                case _:
+                    yield from secrets_in(item)
+
+
+def held(platform: str) -> Held:
+    found: Held = {}
+    clone = next(obj for obj in objects(platform) if obj["kind"] == "StepAction")
+    for obj in objects(platform):
+        name, namespace, kind = obj["metadata"]["name"], obj["metadata"].get("namespace", ""), obj["kind"]
+        if kind in TEMPLATES:
+            parts: Any = pod(obj)
+        elif kind in ("Task", "EventListener"):
+            parts = [obj["spec"], clone["spec"] if "'ref': {'name': 'clone'}" in str(obj["spec"]) else None]
+        elif kind == "PodTemplate":
+            parts = obj["template"]
+        else:
+            continue
+        secrets = {each for each in secrets_in(parts) if each not in PUBLIC}
+        found.setdefault(general(f"{namespace}/{name}"), set()).update(map(general, secrets))
+    return found
+
+
+def general(text: str) -> str:
+    names = "|".join(gitops.environments())
+    return re.sub(rf"\b(flywheel|server)-({names})\b", r"\1-<environment>", text)
+
+
+def test_the_table_of_secrets_is_what_pods_hold() -> None:
+    told: Held = {}
+    for row in ROW.finditer(README):
+        secrets = set(re.findall(r"`([^`]+)`", row["secrets"]))
+        for one in re.findall(r"`([^`]+)`", row["pods"]):
+            told[one] = secrets
+    found: Held = {}
+    for platform in PLATFORMS:
+        for name, secrets in held(platform).items():
+            found.setdefault(name, set()).update(secrets)
+    assert told == {name: secrets for name, secrets in found.items() if secrets or name in told}
+    assert all(not found[name] for name in found.keys() - told.keys())
+
+
+def test_pushed_code_holds_no_token_that_writes() -> None:
+    """A step of a Task sees its own environment, not that of the clone before it."""
+    for row in ROW.finditer(README):
+        if row["code"].strip() == "commit":
+            assert set(re.findall(r"`([^`]+)`", row["secrets"])) == {"store-trainer", "git.read-token"}
+    for task in (obj for obj in objects("openshift") if obj["kind"] == "Task"):
+        clone, *own = task["spec"]["steps"]
+        if clone.get("params"):  # a commit's
+            assert set(secrets_in(own)) == {"store-trainer"}, task["metadata"]["name"]
