@@ -5,7 +5,7 @@ import json
 import platform
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,6 +26,10 @@ from serving.storage.manifest import Manifest, Preprocessing, Thresholds
 
 LIBRARIES = ("ultralytics", "torch", "torchvision", "onnx", "onnxruntime", "numpy", "pillow", "faster-coco-eval")
 TRAINED = "trained.txt"  # file of a run: the pictures of train and val, by which later comparisons leave them out
+RUN_FILES = (
+    *("config.yaml", "params.yaml", "dvc.lock", "report.json", "metrics.json", "results.csv", "best.pt"),
+    TRAINED,
+)
 UNNUMBERED = 0  # version in the manifest of a release, until `claims` numbers it
 
 
@@ -115,7 +119,12 @@ def _of_run(project: Path, work: Path) -> Release:
         libraries=_libraries(),
         **overridden,
     )
-    return Release(onnx, files, manifest, {"metrics": sha256_of(files["metrics.json"]), **overridden})
+    return Release(onnx, files, manifest, same_of(manifest, files))
+
+
+def same_of(manifest: Manifest, files: Mapping[str, Path]) -> dict[str, Any]:
+    """Return what identifies a trained version when it is published again, apart from the verdict."""
+    return {"metrics": sha256_of(files["metrics.json"]), **({"trial": manifest.trial} if manifest.trial else {})}
 
 
 def _of_baseline(file: Path, project: Path, work: Path) -> Release:

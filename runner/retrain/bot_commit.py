@@ -58,7 +58,7 @@ def pin(
 
     def commit() -> Pinned:
         with cloned(run.url, run.branch) as clone:
-            if reason := _objection(clone, run, params):
+            if reason := _objection(clone, run, params, version):
                 return Pinned("", f"not pinned: {reason}")
             changed = _write(clone, store, lock, version)
             if not changed:
@@ -85,10 +85,12 @@ def propose_for_staging(url: str, branch: str, store: Store, model: str, number:
         return propose(clone, files, branch=f"flywheel/{STAGING}", title=title, body=body, base=branch)
 
 
-def _objection(clone: Path, run: Run, params: bytes) -> str:
+def _objection(clone: Path, run: Run, params: bytes, version: Version) -> str:
     """Return why this run must not be committed; empty when it may."""
     if reason := newer(clone, run.revision):
         return reason
+    if version.manifest.trial:
+        return f"it was made with other values than the commit's ({version.manifest.trial})"
     ours = params.decode(errors="replace").strip()
     if ours == git(clone, "show", f"{run.revision}:params.yaml").strip():
         return ""

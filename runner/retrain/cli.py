@@ -89,7 +89,9 @@ def _publish(run: str) -> None:
 
     newer = "" if _overrides() else _newer_commit()  # a trial is never superseded
     print(newer or "no newer commit", flush=True)
-    results = dict.fromkeys(("model", "version", "pin_mode"), "") if newer else tasks.publish(run)
+    results = dict.fromkeys(("model", "version", "pin_mode"), "")
+    if not newer:
+        results = tasks.publish(run, _env("REVISION"), is_trial=bool(_overrides()))
     _write_results(superseded=newer, **results)
 
 

@@ -1,7 +1,7 @@
 """Tasks on a run's data, each one process, as every start of DVC takes a second or two.
 
-Tasks share no disk. Data pass through DVC's remote and its run cache; params.yaml, dvc.lock and the verdict through
-`pipeline/<run>/` in the store, where each Task overwrites those of the Tasks before it.
+Tasks share no disk. Data pass through DVC's remote and its run cache; params.yaml, dvc.lock, the verdict and the staged
+release through `pipeline/<run>/` in the store, where each Task overwrites those of the Tasks before it.
 """
 
 import fcntl
@@ -22,6 +22,7 @@ from runner.store.use import use_store
 from runner.workspace import ARTIFACTS, PARAMS, work_folder, writing
 
 LOCK = "dvc.lock"
+_RELEASED = ("report", "split", "model", "export", "evaluation")  # outputs that a version is made of
 _FREE_SHARE = 0.2  # of the cache's volume before a training
 
 
@@ -109,37 +110,43 @@ def _using(cache: Path) -> Iterator[None]:
 
 
 def gate(run: str) -> None:
-    """Export, measure and judge the model: run the stages after train unless the store has their results."""
+    """Export, measure and judge the model, and stage it: run the stages after train unless the store has their results.
+
+    Before it is staged the store has all that it is made of, so that Git never names what the store lacks.
+    """
+    from runner.release.contents import releasing
     from runner.release.gate import gate as judge
+    from runner.release.staging import stage
     from runner.release.verdict import verdict_text
 
-    with _handing_on(run):
+    with _handing_on(run) as store:
         lock = Path(LOCK)
         before = lock.read_bytes() if lock.is_file() else b""
         _dvc("repro", "--pull")
         if lock.read_bytes() != before:
             _dvc("push", "--run-cache")
         print(verdict_text(judge(Path.cwd())), flush=True)
+        for command in ("pull", "push"):
+            _dvc(command, *(str(ARTIFACTS / name) for name in _RELEASED))
+        with releasing(Path.cwd()) as release:
+            stage(store, release, run)
 
 
-def publish(run: str) -> dict[str, str]:
-    """Publish the model as a version, with the data of dvc.lock from the store.
+def publish(run: str, revision: str, *, is_trial: bool) -> dict[str, str]:
+    """Publish as a version what `gate` staged, after checking it; no code and no file of the commit is used.
 
     The results are model, version, and pin_mode: push or pull-request.
     """
-    from runner.config.compose import write_stage_files
-    from runner.release.contents import releasing
     from runner.release.publish import publish as publish_release
+    from runner.release.staging import staged
 
-    store = _take(run)
-    config, _ = compose(Path.cwd())
-    write_stage_files(config, ARTIFACTS / "config")
-    _dvc("pull", *(str(ARTIFACTS / name) for name in ("report", "split", "model", "export", "evaluation")))
-    with releasing(Path.cwd()) as release:
+    store = open_store(Path.cwd())
+    with staged(store, run, commit=revision, is_trial=is_trial) as release:
+        mode = str(release.manifest.params["pin"]["mode"])
         published = publish_release(store, release)
     print(published.as_text(), flush=True)
     version = published.version
-    return {"model": version.model, "version": str(version.number), "pin_mode": config.pin.mode}
+    return {"model": version.model, "version": str(version.number), "pin_mode": mode}
 
 
 @contextmanager

@@ -13,7 +13,11 @@ from tests.support.listener import tekton_program
 PARAM = re.compile(r"\$\(params\.([\w-]+)\)")
 RESULT = re.compile(r"\$\(tasks\.([\w-]+)\.results\.([\w-]+)\)")
 #: Accounts whose Tasks run the code of PLATFORM_REVISION, because of what they may do.
-TRUSTED = {"supervisor": "makes Pods, cancels runs", "pinner": "has the Git token that writes"}
+TRUSTED = {
+    "supervisor": "makes Pods, cancels runs",
+    "pinner": "has the Git token that writes",
+    "publisher": "writes models",
+}
 LINES = 14  # of a script; a longer one belongs into runner/
 
 
@@ -93,6 +97,7 @@ def test_a_secret_is_given_to_the_task_that_uses_it_alone() -> None:
     texts = {name: str(task) for name, task in TASKS.items()}
     assert {name for name, text in texts.items() if "'key': 'token', 'name': 'git'" in text} == {"pin"}
     assert {name for name, text in texts.items() if "store-publisher" in text} == {"publish", "pin", "summary"}
+    assert {name for name, text in texts.items() if "'key': 'status-token'" in text} == {"summary"}
     # The token of the cluster's API.
     mounts = {each["pipelineTaskName"]: each.get("podTemplate", {}) for each in RUN["taskRunSpecs"]}
     assert RUN["taskRunTemplate"]["podTemplate"]["automountServiceAccountToken"] is False

@@ -18,13 +18,13 @@ def secrets_in(value: Any) -> Iterator[str]:
         for item in value:
             yield from secrets_in(item)
     if isinstance(value, dict):
+        if {"secretName", "secretKey"} <= value.keys():  # of an interceptor
+            yield f"{value['secretName']}.{value['secretKey']}"
         for key, item in value.items():
             match key, item:
                 case "secretKeyRef", {"name": name, "key": of_it}:
                     yield f"{name}.{of_it}"
-                case "secretRef", {"secretName": name, "secretKey": of_it}:
-                    yield f"{name}.{of_it}"
-                case ("secretRef" | "secret"), ({"name": name} | {"secretName": name}):
+                case (("secretRef" | "secret"), ({"name": name} | {"secretName": name})):
                     yield str(name)
                 case _:
                     yield from secrets_in(item)
@@ -36,7 +36,7 @@ def held(platform: str) -> Held:
     for obj in objects(platform):
         name, namespace, kind = obj["metadata"]["name"], obj["metadata"].get("namespace", ""), obj["kind"]
         if kind in TEMPLATES:
-            parts: Any = pod(obj)
+            parts: Any = pod(obj, platform).spec
         elif kind in ("Task", "EventListener"):
             parts = [obj["spec"], clone["spec"] if "'ref': {'name': 'clone'}" in str(obj["spec"]) else None]
         elif kind == "PodTemplate":

@@ -113,13 +113,13 @@ def test_open_egress_is_named_as_the_cluster_has_it(cluster: Answers, fork: Path
     port = {"ports": [{"port": 443}]}
     cluster["/apis/networking.k8s.io/v1/networkpolicies"] = [
         policy("to-git", {}, {"to": [{"ipBlock": {"cidr": "192.0.2.7/32"}}, {"ipBlock": {"cidr": cidr}}], **port}),
-        policy("to-outside", {"flywheel/code": "reviewed"}, port),
+        policy("to-outside", {"flywheel/apis": "client"}, port),
         policy("to-store", {}, {"to": [{"podSelector": {}}]}),
         policy("from-ingress", {}),
     ]
     found = list(checks._egress(fork, VALUES))
     assert len([each for each in found if each.remedy]) == remedies == len(found) - 1
-    assert "to-outside lets flywheel/code=reviewed reach any address on port 443" in found[-1].what
+    assert "to-outside lets flywheel/apis=client reach any address on port 443" in found[-1].what
 
 
 GOOD, WRONG = "Interceptor response is: {Continue:true}", "response is: {Message:payload signature check failed}"

@@ -1,0 +1,107 @@
+"""A release between two Tasks: a commit's own code stages it, the code of PLATFORM_REVISION verifies and publishes it.
+
+pipeline/<run>/release.json        the manifest without number and date, and the digest of each file
+pipeline/<run>/release/<sha256>    the files of the run, and model.onnx
+
+Whoever may push decides what a training makes, and so what is staged. Under which number it is published, and that no
+other version is touched, is decided where it is published: the trainer's key cannot write models/.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from runner.config.schema import MODEL_NAME, PinConfig
+from runner.errors import MissingObjectError, StageError
+from runner.release.contents import RUN_FILES, UNNUMBERED, Release, same_of
+from runner.store import Store
+from runner.store.published import to_json
+from runner.workspace import scratch, sha256_of
+from serving.storage.manifest import Manifest
+
+_ONNX = "model.onnx"
+_SHA256 = re.compile("[0-9a-f]{64}")
+
+
+class StagedRelease(BaseModel):
+    """Content of release.json."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    manifest: Manifest
+    files: dict[str, str] = Field(description="file of the run, or model.onnx → sha256")
+
+
+def stage(store: Store, release: Release, run: str) -> None:
+    """Put a release under pipeline/<run>/; another try replaces it."""
+    files = release.files | {_ONNX: release.onnx}
+    digests = {name: sha256_of(file) for name, file in files.items()}
+    for name, file in files.items():
+        store.put_file(f"pipeline/{run}/release/{digests[name]}", file, digests[name])
+    store.replace(f"pipeline/{run}/release.json", to_json({"manifest": release.manifest, "files": digests}))
+
+
+@contextmanager
+def staged(store: Store, run: str, *, commit: str, is_trial: bool) -> Iterator[Release]:
+    """Give what a run staged until the block ends; its files are copies that nobody else can change.
+
+    StageError: it is incomplete, of another commit than the run's, or contradicts itself; or `is_trial`, a run with
+    values of its own, and it says that it is none.
+    """
+    where = f"pipeline/{run}/release.json"
+    with scratch("publish-") as work:
+        try:
+            found = StagedRelease.model_validate_json(store.read(where))
+        except (MissingObjectError, ValidationError) as error:
+            raise StageError(
+                f"{where}: expected what gate stages ({' '.join(str(error).split())[:300]}); a commit from before this "
+                "version of the cluster stages nothing: bring its branch up to date"
+            ) from error
+        if fault := _fault(found, commit, is_trial):
+            raise StageError(f"{where}: {fault}; nothing is published")
+        files = {name: work / name for name in found.files}
+        for name, sha256 in found.files.items():
+            store.fetch(f"pipeline/{run}/release/{sha256}", files[name], sha256)
+        manifest = found.manifest
+        if _json(files["metrics.json"]) != json.loads(json.dumps(manifest.metrics)):
+            raise StageError(f"{where}: has other metrics than its metrics.json; nothing is published")
+        onnx = files.pop(_ONNX)
+        yield Release(onnx, files, manifest, same_of(manifest, files))
+
+
+def _fault(found: StagedRelease, commit: str, is_trial: bool) -> str:
+    """Return the first reason why a staged release cannot be published; empty for none."""
+    manifest, verdict, files = found.manifest, found.manifest.verdict, found.files
+    odd = sorted(files.keys() ^ {*RUN_FILES, _ONNX})
+    if odd or not all(_SHA256.fullmatch(sha256) for sha256 in files.values()):
+        return f"expected the files of a run, each with its sha256; missing or odd: {', '.join(odd) or 'a sha256'}"
+    if not re.fullmatch(MODEL_NAME, manifest.name):
+        return f"{manifest.name!r} is no name for a model"
+    if manifest.version != UNNUMBERED or manifest.created or manifest.files:
+        return "has a number, a date or digests already, which are given where it is published"
+    if manifest.commit != commit:
+        return f"is of commit {manifest.commit}, expected {commit}"
+    if is_trial and not manifest.trial:
+        return "says nothing of the values that this run was started with"
+    if files[_ONNX] != manifest.onnx_sha256:
+        return f"has another model.onnx ({files[_ONNX][:12]}…) than its manifest says"
+    try:
+        PinConfig.model_validate(manifest.params.get("pin"))
+    except ValidationError:
+        return "has params without the section pin"
+    if verdict is None or verdict.onnx_sha256 != manifest.onnx_sha256:
+        return "has no verdict on its model.onnx"
+    if verdict.passed and verdict.failed:
+        return f"passed, but {', '.join(each.criterion for each in verdict.failed)} failed"
+    return ""
+
+
+def _json(file: Path) -> object:
+    try:
+        return json.loads(file.read_bytes())
+    except ValueError:
+        return None
