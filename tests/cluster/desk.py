@@ -21,7 +21,7 @@ from runner.cluster import facts as cluster_env
 from runner.cluster.tunnel import opened, tunnel
 from tests.cluster import gitea
 from tests.cluster.images import reference
-from tests.cluster.places import BIN, KUBECONFIG
+from tests.cluster.places import BIN, FORGE_IP, KUBECONFIG
 from tests.conftest import PROJECT
 from tests.support.projects import copy_project, set_params
 
@@ -169,7 +169,8 @@ def fill_in(desk: Desk) -> None:
     text = file.read_text()
     for key, value in by_hand.items():
         text = text.replace(f"\n{key}=REPLACE-ME", f"\n{key}={value}")
-    file.write_text(text)
+    file.write_text(text.replace(f"GIT_CIDRS={cluster_env.OPEN}", f"GIT_CIDRS={FORGE_IP}/32"))
+    desk.type("python -m runner discover --write")
     # a forge that is not GitHub: where its statuses are (gitops/pipelines/README.md)
     retrain = desk.clone / "gitops/pipelines/base/retrain.yaml"
     retrain.write_text(retrain.read_text().replace("\ndata:\n", f"\ndata:\n  GITHUB_API_URL: {gitea.API}\n"))
@@ -187,10 +188,10 @@ def set_images(desk: Desk) -> None:
 
 def supply_secrets(desk: Desk) -> None:
     """Supply what people supply, and give the forge its webhook: step 6."""
-    tokens = {"TOKEN": desk.forge.bot, "READ_TOKEN": desk.forge.bot}
-    literals = '--from-literal=token="$TOKEN" --from-literal=read-token="$READ_TOKEN"'
-    for namespace in ("flywheel-pipelines", "flywheel-labels"):
-        desk.type(f"kubectl -n {namespace} create secret generic git {literals}", **tokens)
+    tokens = dict.fromkeys(("TOKEN", "STATUS_TOKEN", "READ_TOKEN"), desk.forge.bot)
+    token, status, read = (f'--from-literal={name.lower().replace("_", "-")}="${name}"' for name in tokens)
+    desk.type(f"kubectl -n flywheel-pipelines create secret generic git {token} {status} {read}", **tokens)
+    desk.type(f"kubectl -n flywheel-labels create secret generic git {token} {read}", **tokens)
     literal = '--from-literal=secret="$(openssl rand -hex 32)"'
     desk.type(f"kubectl -n flywheel-pipelines create secret generic webhook {literal}")
     secret = b64decode(get("secret", "webhook", "--namespace=flywheel-pipelines")["data"]["secret"]).decode()
