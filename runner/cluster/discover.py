@@ -56,7 +56,8 @@ def discover(project: Path, *, write: bool) -> str:
         same = machines == (project / WORKER).read_text(encoding="utf-8")
         lines.append(f"{WORKER}: " + ("nothing to change" if same else "written" if write else "would be written"))
     addresses = addresses_text(project, after) if after.get(GIT_CIDRS, UNSET) != UNSET else ""
-    if addresses and addresses != (project / ADDRESSES).read_text(encoding="utf-8"):
+    has_others = bool(addresses) and addresses != (project / ADDRESSES).read_text(encoding="utf-8")
+    if has_others:
         lines.append(f"{ADDRESSES}: {'written' if write else 'would be written'}")
     lines += [f"note: {note}" for note in notes]
     changed = {key: value for key, value in found.items() if current.get(key) != value}
@@ -64,7 +65,7 @@ def discover(project: Path, *, write: bool) -> str:
         done = cluster_env.merge(path, changed)
         if machines:
             write_text(project / WORKER, machines)
-        if addresses:
+        if has_others:
             write_text(project / ADDRESSES, addresses)
         lines.insert(0, f"{cluster_env.PATH}: " + (f"{len(changed)} values written" if done else "nothing to change"))
     else:
@@ -72,7 +73,8 @@ def discover(project: Path, *, write: bool) -> str:
     if missing:
         lines.append(f"to be set by hand in {cluster_env.PATH}: {', '.join(missing)}")
     elif write:
-        files = f"{cluster_env.PATH}{f' and {WORKER}' if machines else ''}"
+        written = [cluster_env.PATH, *([WORKER] if machines else []), *([ADDRESSES] if has_others else [])]
+        files = " and ".join(map(str, written))
         lines.append(f"complete: commit and push {files}, then `make bootstrap PLATFORM={after['PLATFORM']}`")
     return "\n".join(lines)
 

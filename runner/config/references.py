@@ -32,7 +32,8 @@ def refuse_resolvers(file: Path, name: Path) -> None:
         text = file.read_text(encoding="utf-8")
         for event in yaml.parse(text, Loader=yaml.BaseLoader):
             if isinstance(event, yaml.ScalarEvent) and has_resolver(event.value):
-                raise ConfigError(f"{name}:{event.start_mark.line + 1}: found {event.value!r}, {EXPECTED}")
+                where = f"{name}:{event.start_mark.line + 1}" if event.start_mark else str(name)
+                raise ConfigError(f"{where}: found {event.value!r}, {EXPECTED}")
         root = yaml.compose(text, Loader=yaml.BaseLoader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
         return  # whoever reads it says so

@@ -5,6 +5,7 @@ Who takes over the first, by a picture, can propose another dataset and nothing 
 
 import os
 from pathlib import Path
+from typing import Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -51,7 +52,7 @@ def open_pull_request(project: Path, proposal: Proposal) -> str:
     return propose(project, files, branch=BRANCH, title=proposal.title, body=proposal.body, base=base)
 
 
-def _values(text: str) -> dict[tuple[str, ...], object] | None:
+def _values(text: str) -> dict[tuple[Any, ...], object] | None:
     """Return the values of params.yaml by section and key, without those that may change; None: it is not YAML."""
     try:
         content = yaml.load(text, Loader=yaml.BaseLoader)
@@ -59,9 +60,11 @@ def _values(text: str) -> dict[tuple[str, ...], object] | None:
         return None
     if not isinstance(content, dict):
         return None
-    found: dict[tuple[str, ...], object] = {}
+    found: dict[tuple[Any, ...], object] = {}
     for section, inner in content.items():
-        pairs = {(section, key): value for key, value in inner.items()} if isinstance(inner, dict) else {}
-        found |= pairs or {(section,): inner or None}
+        if isinstance(inner, dict) and inner:
+            found |= {(section, key): value for key, value in inner.items()}
+        else:
+            found[(section,)] = inner or None
     kept = {key: value for key, value in found.items() if key not in _MAY_CHANGE}
     return {key: value for key, value in kept.items() if key not in (("dataset",), ("presets",)) or value}

@@ -11,6 +11,8 @@ import pytest
 
 from runner.cluster import facts as cluster_env
 from runner.cluster.discover import discover
+from runner.cluster.git_addresses import PATH as ADDRESSES
+from runner.cluster.git_addresses import require_addresses
 from runner.cluster.gpu_nodes import MACHINE_TYPE, WORKER
 from runner.errors import ClusterError, ConfigError
 from tests.support import gitops
@@ -27,7 +29,7 @@ NODES = "/api/v1/nodes"
 @pytest.fixture
 def folder(project: Path, tmp_path: Path) -> Path:
     """A project's folder with the files as they ship, and no Git remote."""
-    for path in (cluster_env.PATH, WORKER, MACHINE_TYPE):
+    for path in (cluster_env.PATH, ADDRESSES, WORKER, MACHINE_TYPE):
         target = tmp_path / "flywheel" / path
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(project / path, target)
@@ -278,3 +280,17 @@ def test_the_cluster_reads_by_https_and_without_a_token_when_the_remote_is_anoth
     cluster |= openshift([])
     assert "secret" not in discover(folder, write=True)
     assert values(folder)["REPO_URL"] == "https://example.com/a/b.git"
+
+
+def test_addresses_of_git_are_written_as_cluster_env_names_them(folder: Path, cluster: Answers) -> None:
+    cluster_env.merge(folder / cluster_env.PATH, {"GIT_CIDRS": "192.0.2.0/24,2001:db8::7/128"})
+    values = cluster_env.read(folder / cluster_env.PATH)
+    with pytest.raises(ConfigError, match=r"git-addresses\.yaml: has other addresses"):
+        require_addresses(folder, values)
+    before = (folder / ADDRESSES).read_text(encoding="utf-8").splitlines()[0]
+    assert f"{ADDRESSES}: would be written" in discover(folder, write=False)
+    assert f"{ADDRESSES}: written" in discover(folder, write=True)
+    require_addresses(folder, values)
+    text = (folder / ADDRESSES).read_text(encoding="utf-8")
+    assert text.startswith(before) and "cidr: 2001:db8::7/128" in text
+    assert str(ADDRESSES) not in discover(folder, write=True)

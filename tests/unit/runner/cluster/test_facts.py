@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from runner.cluster import facts as cluster_env
-from runner.cluster.facts import FOR_KUBERNETES, KEYS, UNSET, UNUSED, check, faults, merge, read
+from runner.cluster.facts import FOR_KUBERNETES, GIT_CIDRS, KEYS, UNSET, UNUSED, check, faults, merge, read
 from runner.errors import ConfigError
 
 FILLED = {key: example for key, (_, example) in KEYS.items()}
@@ -18,7 +18,15 @@ def path(project: Path, tmp_path: Path) -> Path:
 def test_every_key_is_missing_when_the_file_is_empty(tmp_path: Path) -> None:
     (tmp_path / "cluster.env").write_text("")
     assert read(tmp_path / "cluster.env") == {}
-    assert [fault.split()[0] for fault in faults({}, complete=False)] == list(KEYS)
+    assert [fault.split()[0] for fault in faults({}, complete=False)] == [key for key in KEYS if key != GIT_CIDRS]
+
+
+@pytest.mark.parametrize(
+    "value", ["300.1.2.3/8", "10.0.0.1/8", "10.0.0.0/33", "10.0.0.0", "10.0.0.0/8,", "git.example.com"]
+)
+def test_addresses_of_git_are_refused_when_they_are_no_blocks(path: Path, value: str) -> None:
+    with pytest.raises(ConfigError, match=GIT_CIDRS):
+        merge(path, {GIT_CIDRS: value})
 
 
 def test_the_file_that_ships_lacks_only_what_a_cluster_decides(path: Path) -> None:
