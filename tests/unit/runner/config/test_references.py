@@ -85,8 +85,8 @@ def resolvers() -> list[str]:
 def test_every_resolver_is_one_in_every_form() -> None:
     for text in [*(form % name for name in resolvers() for form in FORMS), *GRAMMAR]:
         assert has_resolver(text), text
-    for text in ("${model.name}", "a ${.b-c.d} ${..e[0]}", "$x {y}", "", None, 5, ["${model.name}"]):
-        assert not has_resolver(text), text
+    for value in ("${model.name}", "a ${.b-c.d} ${..e[0]}", "$x {y}", "", None, 5, ["${model.name}"]):
+        assert not has_resolver(value), value
 
 
 @pytest.mark.parametrize("text", ["${oc.env:SECRET}", "${${model.name}:SECRET}"])
