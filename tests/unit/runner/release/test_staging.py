@@ -60,6 +60,7 @@ def test_a_version_is_the_same_when_it_is_published_from_the_stage(
     assert {key for key in ours if not key.startswith("pipeline/")} == set(others)
 
 
+FAILED = {"criterion": "size", "said": "too large", "passed": False}
 Change = Callable[[dict[str, Any]], object]
 CHANGES: dict[str, tuple[Change, str]] = {
     "commit": (lambda it: it["manifest"].update(commit="0" * 40), "is of commit 0000"),
@@ -77,7 +78,6 @@ CHANGES: dict[str, tuple[Change, str]] = {
     "a path for a digest": (lambda it: it["files"].update({"best.pt": "../../../x"}), "each with its sha256"),
     "another key": (lambda it: it.update(same={}), "same"),
 }
-FAILED = {"criterion": "size", "said": "too large", "passed": False}
 
 
 @pytest.mark.parametrize("name", CHANGES)
