@@ -24,6 +24,7 @@ EXCEPTIONS = {
     "runner/config/edit.py": "writes params.yaml for commands; stages read it only through compose",
     "runner/config/explain.py": "words of errors",
     "runner/config/schema.py": "checks values and has none; they reach a stage by its composed file",
+    "runner/config/references.py": "refuses values and has none",
     "runner/dataset/check.py": "what `dataset add` says of a dataset; fetch only prints with it",
     "runner/stages/device.py": "where a training computes, or that it cannot; part of the machine, not of the result",
     "runner/errors.py": "names of errors",
