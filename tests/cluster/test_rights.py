@@ -11,12 +11,14 @@ INGRESS = REGISTRY.partition(":")[0]  # an address outside of the cluster's netw
 REFUSED = {"api server": "refused", "outside": "refused"}
 ALLOWED = {"api server": "answered", "outside": "answered"}
 ATTACK = """
-import json, os, socket, sys
+import json, os, socket, sys, time
 from io import BytesIO
 from urllib.parse import urlsplit
 from minio import Minio
 from minio.error import S3Error
 from urllib3 import PoolManager
+
+time.sleep(15)  # until the node has taken up the policies for this Pod
 
 def answered(host, port):
     try:
