@@ -39,6 +39,7 @@ def summarize(project: Path, *, markdown: bool) -> str:
         f"mAP50 {measured_figure(metrics, 'map50')} on {metrics['pictures']} test pictures; "
         f"model.onnx {megabytes:.1f} MB, at most {difference['confidence']:.1g} off the weights in a confidence",
         f"look at {ARTIFACTS}/report/index.html (the dataset) and {ARTIFACTS}/evaluation/misses/ (the worst misses)",
+        "`python -m runner labels suspects` lists and draws the labels that the model contradicts",
     ]
     return text + "\n\n" + "\n".join(f"- {line}" if markdown else line for line in closing)
 
