@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.config.compose import compose
+from runner.errors import LabelStudioError
 from runner.label_studio.labelled_dataset import dataset_name
 from runner.label_studio.labelling_tasks import NewPicture, add_pictures, list_tasks, sha256_in
 from runner.label_studio.regions import LabelledBox, ScoredBox
@@ -31,12 +32,17 @@ def send_for_review(project: Path, judgement: Judgement, most: int) -> str:
     store = open_store(project)
     with connected() as server:
         labels_project = server.project(config.labels.title)
+        if unknown := [name for name in judgement.classes if name not in labels_project.labels]:
+            raise LabelStudioError(
+                f"{labels_project.title} in Label Studio has no label {', '.join(unknown)}, which the dataset has; "
+                "list it under dataset.classes, then `python -m runner labels setup`"
+            )
         tasks = list_tasks(labels_project)
         known = {sha256_in(task.data): task for task in tasks}
         new: list[NewPicture] = []
         marked = before = 0
         for number, own in _pictures(judgement):
-            if len(new) + marked == most:
+            if len(new) + marked >= most:
                 break
             picture = judgement.pictures[number]
             data, task = review_data(judgement, picture, own), known.get(picture.sha256)

@@ -1,6 +1,7 @@
 """Label suspects become tasks of origin `review`; what annotators correct there is pulled as any other annotation."""
 
 import hashlib
+import re
 from pathlib import Path
 
 import pytest
@@ -75,3 +76,13 @@ def test_the_task_of_a_picture_is_marked_and_keeps_its_annotation(
     (marked,) = [task for task in judged.tasks() if task["data"]["origin"] == "review"]
     assert marked["data"]["review"] and len(marked["annotations"]) == 1
     assert pull(judged.project).endswith("nothing is new")
+
+
+def test_the_missing_label_is_named_when_label_studio_lacks_a_class(
+    judged: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project = judged.label_studio.ask("GET", f"/api/projects/{judged.id}/")
+    config = re.sub(r'<Label [^>]*value="helicopter"[^>]*/>', "", project["label_config"])
+    judged.label_studio.ask("PATCH", f"/api/projects/{judged.id}/", json={"label_config": config})
+    assert main(["labels", "suspects", "--review", "5"]) == 1
+    assert "no label helicopter" in capsys.readouterr().err and judged.tasks() == []
