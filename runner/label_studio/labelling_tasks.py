@@ -6,9 +6,10 @@ A task's `data` identifies its picture for later runs:
     sha256      of the picture's bytes, in hex: the picture's identity everywhere
     name        of its file, for people and for the dataset
     dhash       16 hex digits; near-duplicates share most bits
-    origin      dataset | import | capture | feedback
+    origin      dataset | import | capture | feedback | review
     priority    1 reported | 2 nothing found | 3 unsure 0.31; tasks without one come last; see `reported.py`
     note        shown above the picture
+    reviewed    digest of the boxes for which the picture was sent for review; see `review.py`
 
 and of captures, and pictures with feedback:
 
