@@ -101,11 +101,11 @@ def measure(folder: Path) -> dict[str, Measured]:
 
 
 def _boxes(rows: list[dict[str, Any]], pictures: int, ids: Any) -> list[Boxes]:
-    """Return the boxes of Ultralytics' predictions.json; its pictures are named by their numbers."""
+    """Return the boxes of Ultralytics' predictions.json; pictures are named by their numbers, classes count from 1."""
     of_picture: dict[int, list[list[float]]] = defaultdict(list)
     for row in rows:
         x, y, width, height = row["bbox"]
-        of_picture[int(row["image_id"])].append([x, y, x + width, y + height, row["category_id"], row["score"]])
+        of_picture[int(row["image_id"])].append([x, y, x + width, y + height, row["category_id"] - 1, row["score"]])
     tables = [np.array(of_picture[number], np.float64).reshape(-1, 6) for number in range(pictures)]
     tables = [table[np.argsort(-table[:, 5], kind="stable")] for table in tables]
     return [Boxes(table[:, :4], ids[table[:, 4].astype(np.int64)], table[:, 5]) for table in tables]
