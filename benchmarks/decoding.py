@@ -55,12 +55,12 @@ def main(arguments: list[str] | None = None) -> None:
             for data in chosen:
                 jpeg = large_jpeg(data, scale, noise, random)
                 png = decode(jpeg)  # its pixels
-                expected = detector.infer([png])[0].output[4:]
                 for name in DECODINGS:
                     detector.form = InputForm(detector.form.shape, name)
                     start = time.process_time()
                     picture = detector.decode(jpeg)
                     seconds[name] += time.process_time() - start
+                    expected = detector.infer([png])[0].output[4:]
                     found = detector.infer([picture])[0].output[4:]
                     off[name].append(np.abs(found - expected)[expected > SURE])
             for name, each in off.items():

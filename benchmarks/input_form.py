@@ -80,7 +80,7 @@ def measure(folder: Path) -> dict[str, Measured]:
     ids = class_ids(detector.classes, (dataset / "classes.txt").read_text(encoding="utf-8").splitlines())
     measured = {}
     for shape in SHAPES:
-        for decoding in reversed(DECODINGS):
+        for decoding in DECODINGS:
             detector.form = InputForm(shape, decoding)
             start = time.process_time()
             found = [each.everything for each in detect(detector, ids, examples, SETTINGS)]

@@ -216,7 +216,7 @@ class ExportConfig(Section):
     opset: int = Field(ge=17, le=23, description="[-] ONNX operator set")
     head: Literal["one_to_many", "one_to_one"] = Field(description="[-] one_to_many | one_to_one")
     input_shape: Literal["margin", "hug", "square"] = Field(description="[-] margin | hug | square")
-    decoding: Literal["full", "reduced"] = Field(description="[-] full | reduced")
+    decoding: Literal["averaged", "full"] = Field(description="[-] averaged | full")
     pictures: int = Field(ge=1, description="[pictures] number of pictures that are compared")
     max_difference: float = Field(gt=0, description="[1] maximum difference between ONNX and weights")
 

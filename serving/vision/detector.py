@@ -19,7 +19,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from serving.vision.letterbox import DEFAULT_FORM, SPARE, InputForm, Letterbox, fill, letterbox, to_picture
+from serving.vision.letterbox import DEFAULT_FORM, InputForm, Letterbox, fill, letterbox, to_picture
 from serving.vision.metadata import Known, ModelError, read
 from serving.vision.outputs import check_grid, check_list
 from serving.vision.picture import MAX_PIXELS, Picture, decode
@@ -167,8 +167,7 @@ class Detector:
         """Decode a picture as the model's input form says, see `serving.vision.picture.decode`; a decoded one stays."""
         if isinstance(picture, Picture):
             return picture
-        fit = max(self.input_hw) if self.form.decoding == "reduced" else None
-        return decode(picture, fit=fit, spare=SPARE, max_pixels=max_pixels)
+        return decode(picture, **self.form.decode_options(self.input_hw), max_pixels=max_pixels)
 
     def prepare(
         self, picture: bytes | Picture, *, max_pixels: int = MAX_PIXELS
@@ -177,7 +176,7 @@ class Detector:
         picture = self.decode(picture, max_pixels)
         place = letterbox(picture.width, picture.height, self.input_hw, stride=self.stride, shape=self.form.shape)
         inputs = np.empty((1, 3, place.input_height, place.input_width), np.float32)
-        fill(picture, place, inputs[0])
+        fill(picture, place, inputs[0], averaged=self.form.decoding == "averaged")
         return inputs, place
 
     def select(self, inferred: Inference, options: Options = DEFAULTS) -> Detections:

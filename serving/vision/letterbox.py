@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,9 +12,7 @@ from serving.vision.picture import Picture
 
 PADDING = 114
 SHAPES = ("hug", "margin", "square")
-DECODINGS = ("full", "reduced")
-# A reduced JPEG has exactly the input's size or at least this many times it; `fill` would blur sizes between.
-SPARE = 2.0
+DECODINGS = ("averaged", "full", "reduced")
 _MARGIN = 0.5  # strides, as `pad` of Ultralytics' val
 
 
@@ -24,12 +23,21 @@ class InputForm:
     # hug: the next multiples of the stride that hold the scaled picture; margin: those that hold half a stride more on
     # either axis, as in Ultralytics' val; square: the whole input. A model of fixed height or width is always square.
     shape: str
-    # full: every pixel; reduced: a JPEG at 1/2, 1/4 or 1/8 where the input is that much smaller. It costs less, and
-    # averages, which neither training nor other formats do: confidences of large JPEGs are off by 0.02 to 0.05.
+    # averaged: large pictures of every format are halved by the mean of 2x2 pixels until fewer than two pixels remain
+    # for one of the input; a JPEG is partly halved while it is decoded, which is nearly the same and cheaper.
+    # full: each pixel of the input is interpolated between four pixels, and the others are skipped, as Ultralytics
+    # trains and validates. reduced: a JPEG alone is halved, so that its confidences are off by 0.01 to 0.04 from those
+    # of a PNG; as models were measured before manifests named a form.
     decoding: str
 
+    def decode_options(self, input_hw: tuple[int, int]) -> dict[str, Any]:
+        """Return `fit` and `spare` of `serving.vision.picture.decode`, for a model's height and width in pixels."""
+        if self.decoding == "reduced":
+            return {"fit": max(input_hw), "spare": 2.0}
+        return {"fit": 2 * max(input_hw)} if self.decoding == "averaged" else {}
 
-DEFAULT_FORM = InputForm("margin", "full")  # of a model that names none: another program's export
+
+DEFAULT_FORM = InputForm("margin", "averaged")  # of a model that names none: another program's export
 FORMER_FORM = InputForm("hug", "reduced")  # of models that were published before manifests named a form
 
 
@@ -67,28 +75,38 @@ def letterbox(
     return Letterbox(width, height, input_width, input_height, inner_width, inner_height, left, top)
 
 
-def fill(picture: Picture, place: Letterbox, out: NDArray[np.float32]) -> None:
+def fill(picture: Picture, place: Letterbox, out: NDArray[np.float32], *, averaged: bool = False) -> None:
     """Write a picture into a model's input.
-
-    Each pixel is interpolated between its four neighbours, not averaged over its area, like OpenCV's INTER_LINEAR, with
-    which Ultralytics trains and validates. Pillow's `resize`, which averages when it shrinks, changed confidences by
-    0.01 to 0.04; this changes them by 0.004 (285 pictures, a model of 320 px).
 
     Args:
         picture: of any size with the proportions of `place`, which is that of the full picture.
         out: (3, input_height, input_width) float32, is filled with values 0 to 1, RGB.
+        averaged: as in `scaled`.
     """
-    image, size = picture.image, (place.inner_width, place.inner_height)
-    if image.width <= size[0] and image.height <= size[1]:
-        image = image.resize(size, Image.Resampling.BILINEAR)
-    else:
-        shrink = (image.width / size[0], 0.0, 0.0, 0.0, image.height / size[1], 0.0)
-        image = image.transform(size, Image.Transform.AFFINE, shrink, Image.Resampling.BILINEAR)
+    image = scaled(picture.image, place, averaged=averaged)
     out.fill(np.float32(PADDING) / np.float32(255))
     rows = slice(place.top, place.top + place.inner_height)
     columns = slice(place.left, place.left + place.inner_width)
     for channel, band in enumerate(image.split()):
         np.divide(np.asarray(band), np.float32(255), out=out[channel, rows, columns])
+
+
+def scaled(image: Image.Image, place: Letterbox, *, averaged: bool) -> Image.Image:
+    """Return a picture in the size that it has in the input; one of this size stays as it is.
+
+    Each pixel is interpolated between its four neighbours, like OpenCV's INTER_LINEAR, with which Ultralytics trains
+    and validates. `averaged`: the picture is halved before, until fewer than two pixels remain for one of the input.
+    """
+    size = (place.inner_width, place.inner_height)
+    if averaged:
+        pixels = min(place.width / size[0], place.height / size[1])  # of the full picture, for one of the input
+        halved = max(1, round(max(place.width, place.height) / max(image.size)))  # by the decoder
+        if (factor := 2 ** math.floor(math.log2(max(pixels, 1))) // halved) > 1:
+            image = image.reduce(factor)
+    if image.width <= size[0] and image.height <= size[1]:
+        return image.resize(size, Image.Resampling.BILINEAR)
+    shrink = (image.width / size[0], 0.0, 0.0, 0.0, image.height / size[1], 0.0)
+    return image.transform(size, Image.Transform.AFFINE, shrink, Image.Resampling.BILINEAR)
 
 
 def to_picture(boxes_xyxy_px: NDArray[np.float32], place: Letterbox, *, clip: bool = True) -> NDArray[np.float32]:

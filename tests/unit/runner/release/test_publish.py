@@ -33,7 +33,7 @@ def test_everything_is_there_and_the_manifest_names_it_when_published(trained: T
     manifest = json.loads(objects["models/flyingthings/1/manifest.json"])
     assert manifest["onnx_sha256"] == hashlib.sha256(seeing()).hexdigest()
     assert manifest["classes"] == ["airplane", "helicopter"] and manifest["imgsz"] == 32
-    assert manifest["preprocessing"] == {"input_shape": "square", "decoding": "full"}  # the model's size is fixed
+    assert manifest["preprocessing"] == {"input_shape": "square", "decoding": "averaged"}  # the model's size is fixed
     assert manifest["head"] == "one_to_many"
     assert manifest["metrics"] == trained.folders.metrics()
     assert manifest["thresholds"]["classes"]["airplane"] == manifest["metrics"]["classes"]["airplane"]["threshold"]

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from serving.vision.letterbox import SHAPES, fill, letterbox, to_picture
+from serving.vision.letterbox import SHAPES, fill, letterbox, scaled, to_picture
 from serving.vision.picture import Picture
 
 SIDES = st.integers(1, 5000)
@@ -97,3 +97,15 @@ def test_pixels_are_interpolated_and_not_averaged_when_shrunk() -> None:
     out = np.empty((3, 32, 32), np.float32)
     fill(picture_of(Image.fromarray(stripes)), place, out)
     assert out[:, place.top : place.top + place.inner_height].max() == 0
+
+
+@pytest.mark.parametrize("already", [1, 2, 4])  # halved by the decoder
+def test_pixels_are_averaged_when_asked_for(already: int) -> None:
+    stripes = np.zeros((8, 128, 3), np.uint8)
+    stripes[:, ::4] = 200
+    image = Image.fromarray(stripes).reduce(already)
+    place = letterbox(128, 8, (32, 32))
+    assert {value for _, value in scaled(image, place, averaged=True).getcolors()} == {(50, 50, 50)}  # type: ignore[union-attr]
+    smaller = letterbox(40, 8, (32, 32))  # fewer than two pixels for one of the input: interpolated alone
+    picture = Image.fromarray(stripes[:, :40])
+    assert scaled(picture, smaller, averaged=True) == scaled(picture, smaller, averaged=False)
