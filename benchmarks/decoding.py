@@ -10,6 +10,7 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from serving.vision.detector import Detector
@@ -50,7 +51,7 @@ def main(arguments: list[str] | None = None) -> None:
     )
     for scale in options.scales:
         for noise in (0, 2, 6):
-            off: dict[str, list[np.ndarray]] = {name: [] for name in DECODINGS}
+            off: dict[str, list[NDArray[np.float32]]] = {name: [] for name in DECODINGS}
             seconds = dict.fromkeys(DECODINGS, 0.0)
             for data in chosen:
                 jpeg = large_jpeg(data, scale, noise, random)

@@ -106,9 +106,12 @@ def _boxes(rows: list[dict[str, Any]], pictures: int, ids: Any) -> list[Boxes]:
     for row in rows:
         x, y, width, height = row["bbox"]
         of_picture[int(row["image_id"])].append([x, y, x + width, y + height, row["category_id"] - 1, row["score"]])
-    tables = [np.array(of_picture[number], np.float64).reshape(-1, 6) for number in range(pictures)]
-    tables = [table[np.argsort(-table[:, 5], kind="stable")] for table in tables]
-    return [Boxes(table[:, :4], ids[table[:, 4].astype(np.int64)], table[:, 5]) for table in tables]
+    found = []
+    for number in range(pictures):
+        rows_of = np.array(of_picture[number], np.float64).reshape(-1, 6)
+        best = rows_of[np.argsort(-rows_of[:, 5], kind="stable")]
+        found.append(Boxes(best[:, :4], ids[best[:, 4].astype(np.int64)], best[:, 5]))
+    return found
 
 
 def _measured(examples: list[Example], found: list[Boxes], classes: int, pixels: float, cpu_ms: float) -> Measured:
@@ -140,10 +143,11 @@ def table(runs: dict[str, list[dict[str, Measured]]]) -> str:
     for form in every[0]:
         cells = []
         for seeds in runs.values():
-            better = [max(OWN_VAL.values(), key=lambda name, run=run: run[name].map50) for run in seeds]
-            apart = np.mean(
-                [run[form].draws - run[name].draws for run, name in zip(seeds, better, strict=True)], axis=0
-            )
+            draws = []
+            for run in seeds:
+                rect, square = (run[name] for name in OWN_VAL.values())
+                draws.append(run[form].draws - (rect if rect.map50 > square.map50 else square).draws)
+            apart = np.mean(draws, axis=0)
             low, high = np.quantile(apart, [0.025, 0.975])
             cells.append(f"{np.mean([run[form].map50 for run in seeds]):.3f} ({low:+.3f} to {high:+.3f})")
         lines.append(f"| {form} | " + " | ".join(cells) + " |")
@@ -165,7 +169,9 @@ def main(arguments: list[str] | None = None) -> None:
     runs: dict[str, list[dict[str, Measured]]] = defaultdict(list)
     for seed in range(options.seeds):
         for each in options.datasets:
-            name, epochs, source = re.fullmatch("(.+?):([0-9]+)=(.+)", each).groups()
+            if not (parts := re.fullmatch("(.+?):([0-9]+)=(.+)", each)):
+                parser.error(f"{each}: expected NAME:EPOCHS=SOURCE")
+            name, epochs, source = parts.groups()
             own = (options.folder / f"{name}-{seed}").resolve()
             folder = project(own, name, int(epochs), source, seed, options.imgsz)
             runs[name].append(measure(folder))
