@@ -21,11 +21,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from benchmarks.rounds import FOLDER, PROJECT
+from runner.config.compose import compose
 from runner.config.schema import EvaluateConfig
 from runner.pipeline.ultralytics_val import as_yolo, val
 from runner.stages.evaluate.examples import Example, class_ids, detect, load, read_part
 from runner.stages.evaluate.metrics import Boxes, Floats, average_precision
 from runner.stages.evaluate.resampling import ap50, draw, rank
+from runner.stages.picture_files import PictureFiles
 from serving.vision.letterbox import DECODINGS, SHAPES, InputForm
 from tests.support.projects import set_params
 
@@ -72,10 +74,9 @@ def project(folder: Path, name: str, epochs: int, source: str, seed: int, imgsz:
 
 def measure(folder: Path) -> dict[str, Measured]:
     """Measure the model of a project in every form, and by Ultralytics."""
-    raw, dataset, split, onnx = (
-        folder / "artifacts" / name for name in ("raw", "dataset", "split", "export/model.onnx")
-    )
-    examples = [each for part in ("val", "test") for each in read_part(part, raw, dataset, split)]
+    dataset, split, onnx = (folder / "artifacts" / name for name in ("dataset", "split", "export/model.onnx"))
+    files = PictureFiles.of(compose(folder)[0], folder, folder / ".work")
+    examples = [each for part in ("val", "test") for each in read_part(part, dataset, split, files)]
     detector = load(onnx)
     ids = class_ids(detector.classes, (dataset / "classes.txt").read_text(encoding="utf-8").splitlines())
     measured = {}

@@ -5,7 +5,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import yaml
 from PIL import Image
+
+from runner.dataset.check import check_dataset
+from runner.dataset.index import format_index
+from runner.dataset.layouts import read_layout
+from runner.dataset.picture_cache import cache_folder, keep_bytes
+from runner.dataset.versions import index_of
+from runner.stages.fetch import INDEX
 
 CANVASES = 6
 
@@ -25,13 +33,39 @@ def photos(count: int, width: int, height: int, *, seed: int = 0) -> Iterator[by
 
 
 def dataset(folder: Path, count: int, width: int, height: int, *, start: int = 0) -> None:
-    """Write or extend a dataset in the form of `fetch`, with a box in each picture."""
+    """Write or extend a dataset in the workshop's layout, with a box in each picture."""
     for name in ("images", "labels"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     (folder / "classes.txt").write_text("thing\n")
     for number, data in enumerate(photos(count, width, height, seed=start), start):
         (folder / "images" / f"{number:06d}.jpg").write_bytes(data)
         (folder / "labels" / f"{number:06d}.txt").write_text("0 0.5 0.5 0.25 0.25\n")
+
+
+def tiny(folder: Path, count: int, *, start: int = 0) -> None:
+    """Write or extend a dataset of small PNGs that are all different and no near-duplicates, with a box in each."""
+    for name in ("images", "labels"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    (folder / "classes.txt").write_text("thing\n")
+    for number in range(start, start + count):
+        blocks = np.random.default_rng(number).integers(0, 256, (8, 9, 3), np.uint8)
+        Image.fromarray(blocks.repeat(2, 0).repeat(2, 1)).save(folder / "images" / f"{number:06d}.png")
+        (folder / "labels" / f"{number:06d}.txt").write_text("0 0.5 0.5 0.25 0.25\n")
+
+
+def fetched(source: Path, project: Path) -> None:
+    """Make what `fetch` leaves in a project of a dataset in a folder: its index, and the pictures in the cache."""
+    layout = read_layout(source)
+    index, files = index_of(layout, (check := check_dataset(layout, source)).rows, check.files)
+    for sha256, file in files.items():
+        keep_bytes(file.read_bytes(), project / ".work")
+        assert (cache_folder(project / ".work") / sha256).exists()
+    for name in ("raw", "config"):
+        (project / "artifacts" / name).mkdir(parents=True)
+    (project / "artifacts/raw" / INDEX).write_bytes(format_index(index))
+    url = "store:datasets/none/000000000000.jsonl"  # nothing is lacking, so nothing is asked for there
+    values = {"url": url, "sha256": "0" * 64, "sample": {"pictures": 20, "seed": 0}}
+    (project / "artifacts/config/fetch.yaml").write_text(yaml.safe_dump({"dataset": values}))
 
 
 def _canvas(random: np.random.Generator, width: int, height: int) -> Image.Image:

@@ -1,7 +1,6 @@
 """Errors planted into the labels of a prepared dataset: boxes dropped, added, of another class, or shifted."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -22,16 +21,14 @@ class Planted(NamedTuple):
     box: list[float]  # x1 y1 x2 y2, fractions of the picture: as labelled now, or the dropped one
 
 
-def read_labels(file: Path) -> Rows:
-    """Return the boxes of a label file; none where there is no file."""
-    text = file.read_text(encoding="utf-8") if file.is_file() else ""
+def read_labels(text: str) -> Rows:
+    """Return the boxes of label lines."""
     return np.array([line.split() for line in text.splitlines()], np.float64).reshape(-1, 5)
 
 
-def write_labels(file: Path, rows: Rows) -> None:
-    """Write a label file."""
-    text = "".join(f"{int(row[0])} {' '.join(f'{value:.6f}' for value in row[1:])}\n" for row in rows)
-    file.write_text(text, encoding="utf-8")
+def label_text(rows: Rows) -> str:
+    """Return the label lines of boxes."""
+    return "".join(f"{int(row[0])} {' '.join(f'{value:.6f}' for value in row[1:])}\n" for row in rows)
 
 
 def plant(labels: Mapping[str, Rows], classes: int, share: float, seed: int) -> tuple[dict[str, Rows], list[Planted]]:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import yaml
 
-from benchmarks.pictures import dataset
+from benchmarks.pictures import dataset, fetched
 from benchmarks.rounds import CORES, FOLDER, PROJECT, in_turn, table, took
 
 WIDTH = 640
@@ -35,7 +35,7 @@ def settings() -> dict[str, object]:
 
 def ours(folder: Path) -> float:
     """Run the stage with an empty cache; return the seconds."""
-    for stale in (".work", "artifacts/dataset", "artifacts/report"):
+    for stale in (".work/prepare", "artifacts/dataset", "artifacts/report"):
         shutil.rmtree(folder / stale, ignore_errors=True)
     return took(sys.executable, "-m", "runner", "prepare", cwd=folder, PYTHONPATH=str(PROJECT))
 
@@ -46,7 +46,7 @@ def peer(name: str, folder: Path) -> float:
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir()
     python = os.environ.get("PEERS_PYTHON", sys.executable)
-    images = folder / "artifacts/raw/images"
+    images = folder / "source/images"
     extra = {"VIPS_CONCURRENCY": "1"} if name == "vips1" else {}
     arguments = [name.rstrip("1"), str(images), str(out), str(WIDTH), str(settings()["jpeg_quality"]), str(CORES)]
     return took(python, "-m", "benchmarks.prepare_peers", *arguments, cwd=PROJECT, **extra)
@@ -66,8 +66,8 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     folder = FOLDER / "prepare"
     shutil.rmtree(folder, ignore_errors=True)
-    dataset(folder / "artifacts/raw", options.pictures, 1920, 1280)
-    (folder / "artifacts/config").mkdir()
+    dataset(folder / "source", options.pictures, 1920, 1280)
+    fetched(folder / "source", folder)
     composed = {"dataset": {"classes": []}, "prepare": settings()}
     (folder / "artifacts/config/prepare.yaml").write_text(yaml.safe_dump(composed))
     contestants = {"`python -m runner prepare`": partial(ours, folder)}

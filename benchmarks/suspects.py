@@ -17,8 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.planting import KINDS, Planted, Rows, plant, read_labels, write_labels
+from benchmarks.planting import KINDS, Planted, Rows, label_text, plant, read_labels
 from benchmarks.rounds import CORES, FOLDER, PROJECT, shell, took
+from runner.dataset.entries import read_entries, write_entries
 from runner.stages.evaluate.metrics import overlaps
 from tests.support.projects import copy_project, set_params
 
@@ -48,7 +49,7 @@ def project(folder: Path, dataset: Path | None, params: Mapping[str, Any]) -> di
         runner(folder, "dataset", "add", str(dataset), "--name", "planted")
     for stage in ("compose", "fetch", "prepare", "split"):
         runner(folder, stage)
-    return {each["image"]: read_labels(folder / "artifacts/dataset" / each["labels"]) for each in index(folder)}
+    return {each["image"]: read_labels(each["labels"]) for each in index(folder)}
 
 
 def runner(folder: Path, *arguments: str) -> float:
@@ -58,8 +59,16 @@ def runner(folder: Path, *arguments: str) -> float:
 
 def index(folder: Path) -> list[dict[str, Any]]:
     """Return the rows of `prepare`."""
-    rows: list[dict[str, Any]] = json.loads((folder / "artifacts/dataset/index.json").read_text(encoding="utf-8"))
-    return rows
+    return read_entries(folder / "artifacts/dataset")
+
+
+def relabel(folder: Path, labels: Mapping[str, Rows]) -> None:
+    """Replace the labels of pictures, by their paths."""
+    rows = index(folder)
+    for each in rows:
+        if each["image"] in labels:
+            each["labels"] = label_text(labels[each["image"]])
+    write_entries(folder / "artifacts/dataset", rows)
 
 
 def judge(
@@ -81,8 +90,7 @@ def judge(
     where = {image: rows for image, rows in labels.items() if not only or image in images}
     classes = len((folder / "artifacts/dataset/classes.txt").read_text(encoding="utf-8").splitlines())
     changed, planted = plant(where, classes, SHARE, seed)
-    for each in index(folder):
-        write_labels(folder / "artifacts/dataset" / each["labels"], {**labels, **changed}[each["image"]])
+    relabel(folder, {**labels, **changed})
     runner(folder, "labels", "suspects", *options)
     found = json.loads((folder / "reports/suspects/suspects.json").read_text(encoding="utf-8"))["suspects"]
     return [each for each in planted if each.image in images], found
@@ -134,9 +142,7 @@ def main(arguments: list[str] | None = None) -> None:
     labels = project(folder, options.dataset, params)
     # The first planting is trained on; so its list is made after the training.
     classes = len((folder / "artifacts/dataset/classes.txt").read_text(encoding="utf-8").splitlines())
-    for image, rows in plant(labels, classes, SHARE, 0)[0].items():
-        own = next(each for each in index(folder) if each["image"] == image)
-        write_labels(folder / "artifacts/dataset" / own["labels"], rows)
+    relabel(folder, plant(labels, classes, SHARE, 0)[0])
     seconds = runner(folder, "train")
     runner(folder, "export")
     measured(folder, labels, options.plantings, options.folds, seconds)
@@ -152,8 +158,7 @@ def measured(folder: Path, labels: Mapping[str, Rows], plantings: int, folds: in
         every = ("train", *judged)
         listed = judge(folder, labels, 0, every, only=False, options=["--folds", str(folds)])
         rows.append(report(f"train, val and test, {folds} folds", [caught(folder, *listed)]))
-    for each in index(folder):
-        write_labels(folder / "artifacts/dataset" / each["labels"], labels[each["image"]])
+    relabel(folder, labels)
     runner(folder, "evaluate")
     metrics = json.loads((folder / "artifacts/evaluation/metrics.json").read_text(encoding="utf-8"))
     print(f"mAP50 {metrics['map50']:.3f}, mAP50-95 {metrics['map50_95']:.3f} on {metrics['pictures']} test pictures")

@@ -18,6 +18,8 @@ from typing import Any
 import yaml
 
 from benchmarks.rounds import CORES, FOLDER, PROJECT, in_turn, shell, table, took
+from runner.dataset.entries import read_entries
+from runner.dataset.picture_cache import cache_folder
 from tests.support.projects import copy_project, set_params
 
 OURS = "`dvc repro` (stage train)"
@@ -66,7 +68,12 @@ def yolo(folder: Path, threads: str) -> float:
 
 def as_ultralytics(folder: Path, data: Path, parts: list[str]) -> Path:
     """Copy pictures and labels to where Ultralytics may write its caches; return a data.yaml with the parts."""
-    shutil.copytree(folder / "artifacts/dataset", data)
+    for name in ("images", "labels"):
+        (data / name).mkdir(parents=True)
+    for entry in read_entries(folder / "artifacts/dataset"):
+        sha256, _ = entry["encoded"] or (entry["sha256"], 0)
+        shutil.copyfile(cache_folder(folder / ".work") / sha256, data / entry["image"])
+        (data / "labels" / f"{Path(entry['image']).stem}.txt").write_text(entry["labels"], encoding="utf-8")
     described = yaml.safe_load((folder / "artifacts/split/data.yaml").read_text(encoding="utf-8")) | {"path": str(data)}
     for part in parts:
         lines = (folder / f"artifacts/split/{part}.txt").read_text(encoding="utf-8").splitlines()

@@ -103,7 +103,7 @@ def _store(
             found = listed("in another part than in the version before, so what is measured was trained on", moved)
             remedy = "keep the parts of these pictures, or add the dataset under another name (--name), to begin anew"
             raise DatasetError("\n".join([f"{name}: not added", *found, remedy]))
-        url, sha256, stored = store_version(store, name, *index_of(layout, check), record, work=work)
+        url, sha256, stored = store_version(store, name, *index_of(layout, check.rows, check.files), record, work=work)
     lines += [stored, name_version(params, name, url, sha256)]
     if composed:
         lines += advice(check, *composed)

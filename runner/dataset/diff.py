@@ -12,7 +12,8 @@ from runner.config.compose import compose
 from runner.dataset.check import listed
 from runner.dataset.index import Index, PictureRow
 from runner.dataset.labels import Labels, parse_labels
-from runner.dataset.versions import fetch_pictures, find_version, open_version
+from runner.dataset.picture_cache import fetch_pictures
+from runner.dataset.versions import find_version, open_version
 from runner.store import Store, key_of_url, open_store
 from runner.tables import Row, Table
 from runner.workspace import scratch, work_folder
@@ -87,7 +88,9 @@ def draw_changes(versions: list[OpenedVersion], changes: Changes, store: Store, 
     for version in versions:
         wanted = [row for each, row, _ in drawn[:MOST_DRAWN] if each is version]
         if not version.files:
-            folders[version.key] = fetch_pictures(Index([], {}, wanted), store, version.key, work=work)
+            folders[version.key] = fetch_pictures(
+                Index([], {}, wanted).sizes, store, version.key, work=work, hashed=True
+            )
     for version, row, caption in drawn[:MOST_DRAWN]:
         file = version.files.get(row.sha256) or folders[version.key] / row.sha256
         found = parse_labels(row.labels.encode(), where="", classes=len(version.index.classes))

@@ -8,7 +8,8 @@ import yaml
 from runner.config.compose import compose
 from runner.dataset.archive import write_zip
 from runner.dataset.index import Index
-from runner.dataset.versions import File, fetch_pictures, files_of, open_version
+from runner.dataset.picture_cache import fetch_pictures
+from runner.dataset.versions import File, files_of, open_version
 from runner.errors import DatasetError
 from runner.store import key_of_url, open_store
 from runner.workspace import PARAMS, work_folder
@@ -29,7 +30,7 @@ def export_dataset(project: Path, out: Path, layout: ExportLayout) -> str:
         )
         raise DatasetError(f"{PARAMS}: dataset.url is {url}, expected a version with an index; {remedy}")
     index, _ = open_version(url, config.dataset.sha256, store, work, work=work)
-    pictures = fetch_pictures(index, store, key_of_url(url), work=work)
+    pictures = fetch_pictures(index.sizes, store, key_of_url(url), work=work, hashed=True)
     write_zip(files_of(index, pictures) if layout == "workshop" else _ultralytics(index, pictures), out)
     return f"{out}: {len(index.rows):,} pictures, {sum(index.boxes):,} boxes"
 

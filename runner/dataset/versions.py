@@ -5,7 +5,7 @@ datasets/<name>/<sha256[:12]>.jsonl    the index of a version (`runner.dataset.i
 datasets/<name>/<sha256[:12]>.json     its record: time, maker, and the version before
 
 Label Studio's tasks have pictures there too, <sha256>.<suffix>, which a version uses. A zip in the place of the index,
-of an earlier version of this code or uploaded by hand, stays readable. On disk, a version has one layout:
+of an earlier version of this code or uploaded by hand, stays readable. Exported, a version has one layout:
 
 classes.txt  notes.json                the class names in id order, as lines and as Label Studio's categories
 images/<name>  labels/<stem>.txt       pictures, and label files of those that have boxes
@@ -15,10 +15,10 @@ LICENSE… SOURCE… README…               unchanged
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from posixpath import basename, dirname
+from posixpath import basename
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -27,15 +27,17 @@ from filelock import FileLock
 from runner.config.edit import Key, get_param, set_params
 from runner.config.schema import PARTS
 from runner.dataset.archive import unpack
-from runner.dataset.check import Check, Frame, check_dataset, listed
+from runner.dataset.check import Check, Frame, check_dataset, listed, make_row, read_facts
 from runner.dataset.classes import format_notes
-from runner.dataset.index import Index, format_index, parse_index
+from runner.dataset.index import Index, PictureRow, format_index, parse_index
+from runner.dataset.labels import decode_lines
 from runner.dataset.layouts import Layout, label_content, read_layout
 from runner.dataset.names import shown
-from runner.errors import DatasetError, ObjectError, StoreError
+from runner.dataset.picture_cache import lacks, stored_pictures
+from runner.errors import DatasetError, StoreError
 from runner.store import SCHEME, Store, key_of_url
 from runner.store.transfer import transfer
-from runner.workspace import PARAMS, link, sha256_of
+from runner.workspace import PARAMS, sha256_of
 
 File = tuple[str, Path | bytes]  # name with `/`, and the content or the file that has it
 
@@ -60,10 +62,10 @@ def store_version(
         version.write_bytes(content)
         sha256 = sha256_of(version)
         key = f"datasets/{name}/{sha256[:12]}.jsonl"
-        stored = _stored_pictures(store, name)
+        stored = stored_pictures(store, name)
         lacking = {digest: size for digest, size in index.sizes.items() if digest not in stored}
         if gone := [digest for digest in lacking if digest not in files]:
-            raise _lacks(store, name, gone)
+            raise lacks(store, name, gone)
 
         def put(digest: str) -> None:
             if sha256_of(files[digest]) != digest:
@@ -93,7 +95,8 @@ def open_version(
     key = _checked_key(url, sha256)
     if not key.endswith(".zip"):
         return _read_index(key, str(sha256), store, work), {}
-    return index_of(*unpack_zip(key, str(sha256), store, folder, work=work, frame=None))
+    layout, check = unpack_zip(key, str(sha256), store, folder, work=work, frame=None)
+    return index_of(layout, check.rows, check.files)
 
 
 def find_version(store: Store, name: str, text: str) -> tuple[str, str]:
@@ -110,91 +113,47 @@ def find_version(store: Store, name: str, text: str) -> tuple[str, str]:
     return f"{SCHEME}{keys[0]}", store.digest(keys[0])
 
 
-def index_of(layout: Layout, check: Check) -> tuple[Index, dict[str, Path]]:
-    """Return the index of a checked dataset on disk, and the files of its objects by digest."""
+def index_of(layout: Layout, rows: list[PictureRow], files: Mapping[str, Path]) -> tuple[Index, dict[str, Path]]:
+    """Return the index of a dataset on disk, and the files of its objects by digest; `files` has the pictures'."""
     about = {name: (sha256_of(path), path.stat().st_size) for name, path in layout.about.items()}
-    files = check.files | {about[name][0]: path for name, path in layout.about.items()}
-    return Index(layout.classes, about, check.rows), files
+    return Index(layout.classes, about, rows), {
+        **files,
+        **{about[name][0]: path for name, path in layout.about.items()},
+    }
 
 
-def fetch_dataset(url: str, sha256: str | None, store: Store, out: Path, *, work: Path) -> str:
-    """Write a version's files into `out`, new or empty, all at once; return the findings in a zip, to print.
+def read_zip(
+    url: str, sha256: str | None, store: Store, folder: Path, *, work: Path
+) -> tuple[Index, dict[str, Path], str]:
+    """Unpack a version that is a zip into `folder`, which is new; return its index, files and findings, to print.
 
-    `url` is store:datasets/<name>/<sha12>.jsonl, or .zip, `sha256` its hex digest. Pictures are kept in `work`, and
-    only those that it lacks are fetched; a killed download resumes.
+    The label lines are as they are in the zip: what is wrong with them counts in the gate of `prepare`.
     """
-    key = _checked_key(url, sha256)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as beside:
-        built = Path(beside, "built")
-        findings: list[str] = []
-        if key.endswith(".zip"):
-            layout, _ = unpack_zip(key, str(sha256), store, Path(beside, "files"), work=work, frame=None)
-            # The label files as they are: what is wrong with them counts in the gate of `prepare`.
-            pictures = [(each.name, each.image, label_content(layout, each), each.part) for each in layout.pictures]
-            write_files(version_files(layout.classes, layout.about, pictures), built)
-            findings += listed("left out", [*layout.lost, *layout.ignored]) + listed(
-                "read otherwise than written", layout.notes
-            )
-        else:
-            index = _read_index(key, str(sha256), store, work)
-            write_files(files_of(index, fetch_pictures(index, store, key, work=work)), built)
-        built.replace(out)
-    return "\n".join(findings)
-
-
-def fetch_pictures(index: Index, store: Store, key: str, *, work: Path) -> Path:
-    """Return the folder that has every object of a version under its digest; only those lacking are fetched.
-
-    `key` is the version's. ObjectError: the store lacks one, or has other bytes.
-    """
-    folder, name = work / "pictures", basename(dirname(key))
-    lacking = {digest: size for digest, size in index.sizes.items() if _size(folder / digest) != size}
-    if lacking:
-        stored = _stored_pictures(store, name)
-        if gone := [digest for digest in lacking if digest not in stored]:
-            raise _lacks(store, name, gone)
-        transfer(lambda digest: store.fetch(stored[digest], folder / digest, digest), lacking, f"{SCHEME}{key}")
-    return folder
+    layout, _ = unpack_zip(_checked_key(url, sha256), str(sha256), store, folder, work=work, frame=None)
+    index, files = index_of(layout, [], {})
+    for picture, facts in zip(layout.pictures, read_facts([each.image for each in layout.pictures]), strict=True):
+        text = "\n".join(decode_lines(label_content(layout, picture) or b"", "replace"))
+        index.rows.append(make_row(picture.name, facts, picture.part, text))
+        files[facts.sha256] = picture.image
+    findings = listed("left out", [*layout.lost, *layout.ignored])
+    return index, files, "\n".join(findings + listed("read otherwise than written", layout.notes))
 
 
 def files_of(index: Index, pictures: Path) -> list[File]:
-    """Return the files of a version; `pictures` is what `fetch_pictures` returned."""
-    about = {name: pictures / digest for name, (digest, _) in index.about.items()}
-    rows = [(row.name, pictures / row.sha256, row.labels.encode() or None, row.part) for row in index.rows]
-    return version_files(index.classes, about, rows)
-
-
-def version_files(
-    classes: list[str], about: Mapping[str, Path], pictures: Sequence[tuple[str, Path, Path | bytes | None, str | None]]
-) -> list[File]:
-    """Return the files of a version; a picture is its name, image, label file or its content (None: none), and part.
-
-    Adding them gives the same version.
-    """
+    """Return the files of a version; adding them gives the same version. `pictures` has each under its digest."""
     files: list[File] = [
-        ("classes.txt", "".join(f"{name}\n" for name in classes).encode()),
-        ("notes.json", format_notes(classes)),
-        *about.items(),
+        ("classes.txt", "".join(f"{name}\n" for name in index.classes).encode()),
+        ("notes.json", format_notes(index.classes)),
+        *((name, pictures / sha256) for name, (sha256, _) in index.about.items()),
     ]
-    for name, image, label, _ in pictures:
-        files.append((f"images/{name}", image))
-        if label is not None:
-            files.append((f"labels/{name.rpartition('.')[0]}.txt", label))
+    for row in index.rows:
+        files.append((f"images/{row.name}", pictures / row.sha256))
+        if row.labels:
+            files.append((f"labels/{row.name.rpartition('.')[0]}.txt", row.labels.encode()))
     for part in PARTS:
-        if names := sorted(name for name, *_, own in pictures if own == part):
+        if names := sorted(row.name for row in index.rows if row.part == part):
             files.append((f"{part}.txt", "".join(f"images/{name}\n" for name in names).encode()))
     return files
-
-
-def write_files(files: Iterable[File], folder: Path) -> None:
-    """Write files below a folder, which is created; those on disk are linked."""
-    for name, content in files:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        if isinstance(content, bytes):
-            (folder / name).write_bytes(content)
-        else:
-            link(content, folder / name)
 
 
 def name_version(params: Path, name: str, url: str, sha256: str) -> str:
@@ -251,26 +210,6 @@ def unpack_zip(
             "stored`: on the file's pixels, as prepare.exif_boxes took them by default"
         )
     return layout, check
-
-
-def _stored_pictures(store: Store, name: str) -> dict[str, str]:
-    """Return digest → key of the pictures in a dataset's folder."""
-    prefix = f"datasets/{name}/pictures/"
-    return {key.removeprefix(prefix).partition(".")[0]: key for key in store.list(prefix)}
-
-
-def _lacks(store: Store, name: str, digests: list[str]) -> ObjectError:
-    return ObjectError(
-        f"{store.uri}: {len(digests)} pictures of the version are missing, the first is datasets/{name}/pictures/"
-        f"{digests[0]}; restore them, or add the dataset again"
-    )
-
-
-def _size(path: Path) -> int | None:
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return None
 
 
 def _made(folder: Path) -> Path:

@@ -3,7 +3,6 @@
 docs/releases.md says in which three points they differ. The last two rows of the table agree in all three.
 """
 
-import json
 import shutil
 import sys
 from collections.abc import Sequence
@@ -15,9 +14,11 @@ import numpy as np
 import yaml
 
 from runner.config.schema import EvaluateConfig
+from runner.dataset.entries import read_entries
 from runner.errors import StageError
 from runner.stages.evaluate.examples import LOWEST, Example, class_ids, detect, load, read_part
 from runner.stages.evaluate.metrics import Ids, average_precision
+from runner.stages.registry import picture_files
 from runner.tables import Row, Table, figure
 from runner.workspace import ARTIFACTS, scratch, work_folder
 from serving.vision.detector import Detector
@@ -32,11 +33,11 @@ def beside_ultralytics(project: Path) -> str:
     Nothing in artifacts/ changes. StageError: the stages up to export have not run.
     """
     folder = project / ARTIFACTS
-    raw, dataset, split, onnx = (folder / name for name in ("raw", "dataset", "split", "export/model.onnx"))
+    dataset, split, onnx = (folder / name for name in ("dataset", "split", "export/model.onnx"))
     try:
         values = yaml.safe_load((folder / "config/evaluate.yaml").read_text(encoding="utf-8"))
         names = (dataset / "classes.txt").read_text(encoding="utf-8").splitlines()
-        test = read_part("test", raw, dataset, split)
+        test = read_part("test", dataset, split, picture_files())
         onnx.stat()
     except FileNotFoundError as error:
         raise StageError(f"{error.filename} is missing; `dvc repro export` makes it, `dvc pull` fetches it") from error
@@ -78,17 +79,16 @@ def as_yolo(test: Sequence[Example], dataset: Path, ids: Ids, classes: Sequence[
 
     Pictures are copied as they were sent; labels get the model's class ids, `ids` being the dataset's for each of them.
     """
-    index = {entry["image"]: entry for entry in json.loads((dataset / "index.json").read_text(encoding="utf-8"))}
+    index = {entry["image"]: entry for entry in read_entries(dataset)}
     own = {int(of_dataset): of_model for of_model, of_dataset in enumerate(ids)}
     for folder in ("images", "labels"):
         (view / folder).mkdir(parents=True)
     listed = []
     for number, example in enumerate(test):
-        image = view / "images" / f"{number:06d}{example.source.suffix}"
+        image = view / "images" / f"{number:06d}{Path(example.name).suffix}"
         shutil.copyfile(example.source, image)
         listed.append(f"{image}\n")
-        labels = dataset / index[example.image]["labels"]
-        lines = [line.split() for line in labels.read_text().splitlines()] if labels.is_file() else []
+        lines = [line.split() for line in index[example.image]["labels"].splitlines()]
         text = "".join(f"{own[int(class_id)]} {' '.join(box)}\n" for class_id, *box in lines)
         (view / "labels" / f"{number:06d}.txt").write_text(text, encoding="utf-8")
     (view / "test.txt").write_text("".join(listed), encoding="utf-8")

@@ -11,12 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import astuple
 from pathlib import Path
 from time import perf_counter
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from runner.config.schema import Config
+from runner.dataset.entries import Entry, read_entries
 from runner.errors import ObjectError, StageError
 from runner.release.contents import Candidate, load_candidate
 from runner.release.criteria import CHAMPION, DEPLOYED, ClassDetections, absolute, budgets, map50, per_class
@@ -33,6 +33,7 @@ from runner.release.verdict import criteria_of, verdict_file
 from runner.stages.evaluate.examples import Example, class_ids, detect, load, read_part
 from runner.stages.evaluate.metrics import Ids
 from runner.stages.evaluate.resampling import Ranked, rank
+from runner.stages.picture_files import PictureFiles
 from runner.store import Store
 from runner.store.published import Version
 from runner.workspace import remove_stale, sha256_of, work_folder, write_text
@@ -73,8 +74,9 @@ def _judge(
 ) -> Verdict:
     config, folder = candidate.config, candidate.folder
     names = (folder / "dataset/classes.txt").read_text(encoding="utf-8").splitlines()
-    index = {entry["image"]: entry for entry in json.loads((folder / "dataset/index.json").read_text(encoding="utf-8"))}
-    test = read_part("test", folder / "raw", folder / "dataset", folder / "split")
+    index = {entry["image"]: entry for entry in read_entries(folder / "dataset")}
+    files = PictureFiles.of(config, folder.parent, work)
+    test = read_part("test", folder / "dataset", folder / "split", files)
     entries = [index[example.image] for example in test]
     detector = load(candidate.onnx)
     class_ids(detector.classes, names)  # raises for classes other than the dataset's
@@ -127,7 +129,7 @@ def _champion(
     compared: Sequence[tuple[str, Store, Version, ClassDetections]],
     names: list[str],
     test: Sequence[Example],
-    entries: Sequence[dict[str, Any]],
+    entries: Sequence[Entry],
     config: Config,
     left_out: list[str],
     work: Path,
@@ -175,7 +177,7 @@ def incomparable_split(manifest: Manifest, config: Config, has_parts: bool) -> s
     return ""
 
 
-def _unseen(entries: Sequence[dict[str, Any]], known: Mapping[str, str], *, near: bool) -> NDArray[np.bool_]:
+def _unseen(entries: Sequence[Entry], known: Mapping[str, str], *, near: bool) -> NDArray[np.bool_]:
     """Return (P,): whether a test picture, and if `near` every near-duplicate, is missing in `known`, sha256 → look."""
     unseen = np.array([entry["sha256"] not in known for entry in entries], np.bool_)
     places = [place for place, entry in enumerate(entries) if near and entry.get("look")]

@@ -14,8 +14,11 @@ from pathlib import Path
 import yaml
 
 from runner.config.compose import compose
+from runner.dataset.entries import read_entries
+from runner.dataset.picture_cache import cache_folder
 from runner.errors import ObjectError, StageError
 from runner.release.verdict import verdict_file
+from runner.stages.registry import picture_files
 from runner.store import Store, open_store
 from runner.store.published import numbers, version_key
 from runner.store.use import use_store
@@ -72,14 +75,19 @@ def prepare(run: str) -> None:
     """Fetch, check and split the pictures."""
     with _handing_on(run):
         _dvc("repro", "--pull", "split")
-        _dvc("push", "--run-cache", "compose", "prepare", "split")
+        _dvc("push", "--run-cache", "compose", "fetch", "prepare", "split")
+        print(_share_pictures(), flush=True)
+
+
+def _share_pictures() -> str:
+    return picture_files().share(read_entries(ARTIFACTS / "dataset"))
 
 
 def train(run: str, *, cache: Path, fallback: bool) -> None:
     """Train; earlier stages are not run, only their outputs fetched.
 
-    A whole `dvc repro` would run fetch, whose output is not in the store. Export and evaluate need it, and no GPU: they
-    are left to `gate`. `cache` is DVC's; `fallback` sets the limits for a training that wanted a GPU and got none.
+    Export and evaluate need no GPU: they are left to `gate`. `cache` is DVC's; `fallback` sets the limits for a
+    training that wanted a GPU and got none.
     """
     from runner.config.override import limit
 
@@ -101,8 +109,9 @@ def _using(cache: Path) -> Iterator[None]:
             fcntl.flock(used, fcntl.LOCK_EX | fcntl.LOCK_NB)
             room = shutil.disk_usage(cache.parent)
             if cache.is_dir() and room.free < room.total * _FREE_SHARE:
-                print(f"{cache}: emptied, as {room.free >> 20:,} MiB are free; DVC fetches what it needs", flush=True)
+                print(f"{cache}: emptied, as {room.free >> 20:,} MiB are free; what is needed is fetched", flush=True)
                 shutil.rmtree(cache)
+                shutil.rmtree(cache_folder(work_folder()), ignore_errors=True)
         except BlockingIOError:
             print(f"{cache}: another run uses it too", flush=True)
         fcntl.flock(used, fcntl.LOCK_SH)

@@ -21,7 +21,9 @@ from PIL import Image
 from ultralytics import YOLO
 
 from runner.config.schema import ExportConfig
+from runner.dataset.entries import read_entries
 from runner.errors import StageError
+from runner.stages.picture_files import PictureFiles
 from runner.workspace import write_text, writing
 from serving.vision.detector import Detector
 from serving.vision.letterbox import InputForm
@@ -31,7 +33,15 @@ Batch = NDArray[np.float32]
 
 
 def export(
-    model: Path, raw: Path, dataset: Path, split: Path, imgsz: int, settings: ExportConfig, out: Path, *, work: Path
+    model: Path,
+    dataset: Path,
+    split: Path,
+    imgsz: int,
+    settings: ExportConfig,
+    out: Path,
+    *,
+    work: Path,
+    files: PictureFiles,
 ) -> str:
     """Fill `out` with model.onnx and difference.json; return a line with the differences, measured on pictures of val.
 
@@ -42,7 +52,7 @@ def export(
     if (classes := list(weights.names.values())) != expected:
         raise StageError(f"best.pt knows the classes {classes}, the dataset {expected}; run `dvc repro` to train anew")
     _write_onnx(weights, imgsz, settings, out / "model.onnx")
-    difference = compare(out / "model.onnx", model / "best.pt", _pictures(raw, dataset, split, settings.pictures))
+    difference = compare(out / "model.onnx", model / "best.pt", _pictures(dataset, split, settings.pictures, files))
     difference["allowed"] = settings.max_difference
     write_text(out / "difference.json", json.dumps(difference, indent=2) + "\n")
     return _accepted(difference, settings)
@@ -98,11 +108,11 @@ def _accepted(difference: dict[str, float], settings: ExportConfig) -> str:
     return text
 
 
-def _pictures(raw: Path, dataset: Path, split: Path, count: int) -> list[bytes]:
+def _pictures(dataset: Path, split: Path, count: int, files: PictureFiles) -> list[bytes]:
     """Return the source bytes of pictures of val."""
-    index = {entry["image"]: entry for entry in json.loads((dataset / "index.json").read_text(encoding="utf-8"))}
+    index = {entry["image"]: entry for entry in read_entries(dataset)}
     images = (split / "val.txt").read_text(encoding="utf-8").splitlines()[:count]
-    return [(raw / index[image]["source"]).read_bytes() for image in images]
+    return [file.read_bytes() for file in files.sources([index[image] for image in images])]
 
 
 def compare(onnx_file: Path, weights: Path, pictures: Sequence[bytes]) -> dict[str, float]:

@@ -7,8 +7,9 @@ stage runs, because torch alone takes seconds.
 import json
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import yaml
 
@@ -16,8 +17,12 @@ from runner.config import schema
 from runner.errors import StageError
 from runner.workspace import ARTIFACTS, PARAMS, outputs, project_root, work_folder, write_text
 
+if TYPE_CHECKING:
+    from runner.stages.fetch import Origin
+    from runner.stages.picture_files import PictureFiles
+
 CONSTRAINTS = Path("constraints-train.txt")
-INPUTS = (ARTIFACTS / "raw", ARTIFACTS / "dataset", ARTIFACTS / "split")  # of export and evaluate
+INPUTS = (ARTIFACTS / "dataset", ARTIFACTS / "split")  # of train, export and evaluate
 
 
 class Stage(NamedTuple):
@@ -66,19 +71,34 @@ def _compose(_: dict[str, Any], config: Path) -> str:
     return "\n".join(f"params.yaml sets {key}: {new} (the preset has {preset})" for key, preset, new in hidden)
 
 
-def _fetch(values: dict[str, Any], raw: Path) -> str:
+def _origin() -> "Origin":
+    from runner.stages.fetch import Origin
+
+    dataset = _values("fetch")["dataset"]
+    sample = schema.SampleConfig.model_validate(dataset["sample"])
+    return Origin(dataset["url"], dataset["sha256"], sample, project_root(), work_folder())
+
+
+def picture_files() -> "PictureFiles":
+    """Return the way to the pictures that an index names by their digests; so no stage depends on the way."""
+    from runner.stages.picture_files import PictureFiles
+
+    return PictureFiles(_origin(), schema.PrepareConfig.model_validate(_values("prepare")["prepare"]))
+
+
+def _fetch(_: dict[str, Any], raw: Path) -> str:
     from runner.stages.fetch import fetch
 
-    dataset = values["dataset"]
-    sample = schema.SampleConfig.model_validate(dataset["sample"])
-    return fetch(dataset["url"], dataset["sha256"], sample, raw, project=project_root(), work=work_folder())
+    return fetch(_origin(), raw)
 
 
 def _prepare(values: dict[str, Any], dataset: Path, report: Path) -> str:
+    from runner.stages.fetch import bring_pictures, read_raw
     from runner.stages.prepare.prepare import prepare
 
-    settings = schema.PrepareConfig.model_validate(values["prepare"])
-    return prepare(ARTIFACTS / "raw", values["dataset"]["classes"], settings, dataset, report, work=work_folder())
+    settings, raw = schema.PrepareConfig.model_validate(values["prepare"]), read_raw(ARTIFACTS / "raw")
+    bring = partial(bring_pictures, origin=_origin())
+    return prepare(raw, values["dataset"]["classes"], settings, dataset, report, work=work_folder(), bring=bring)
 
 
 def _split(values: dict[str, Any], split: Path) -> str:
@@ -100,8 +120,7 @@ def _train(values: dict[str, Any], model: Path) -> None:
 
         weights = fetch_weights(base.base, base.sha256, open_store(project_root()), work)
     train(
-        ARTIFACTS / "dataset",
-        ARTIFACTS / "split",
+        *INPUTS,
         values["seed"],
         base,
         schema.TrainConfig.model_validate(values["train"]),
@@ -110,6 +129,7 @@ def _train(values: dict[str, Any], model: Path) -> None:
         work=work,
         pins=CONSTRAINTS,
         weights=weights,
+        files=picture_files(),
     )
 
 
@@ -120,14 +140,15 @@ def _export(values: dict[str, Any], folder: Path) -> str:
     from runner.stages.export import export
 
     settings = schema.ExportConfig.model_validate(values["export"])
-    return export(ARTIFACTS / "model", *INPUTS, values["model"]["imgsz"], settings, folder, work=work)
+    imgsz, files = values["model"]["imgsz"], picture_files()
+    return export(ARTIFACTS / "model", *INPUTS, imgsz, settings, folder, work=work, files=files)
 
 
 def _evaluate(values: dict[str, Any], evaluation: Path) -> str:
     from runner.stages.evaluate.evaluate import evaluate
 
     settings = schema.EvaluateConfig.model_validate(values["evaluate"])
-    return evaluate(ARTIFACTS / "export" / "model.onnx", *INPUTS, settings, evaluation)
+    return evaluate(ARTIFACTS / "export" / "model.onnx", *INPUTS, settings, evaluation, files=picture_files())
 
 
 STAGES: dict[str, Stage] = {

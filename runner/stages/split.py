@@ -7,18 +7,18 @@ the least of their keys.
 """
 
 import hashlib
-import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import yaml
 from numpy.typing import NDArray
 
 from runner.config.schema import PARTS, SplitConfig
+from runner.dataset.entries import Entry, read_entries
 from runner.errors import DatasetError
 from runner.tables import Row, Table
 from runner.workspace import write_text
@@ -26,7 +26,6 @@ from serving.vision.similarity import near_duplicates
 
 SHOWN = 10  # [pictures] that a message lists
 _AUGMENTED = re.compile(r"(.+)\.rf\.[\w-]{16,}\.[^.]+")  # <name>.rf.<hash>.<suffix>, as Roboflow names its copies
-Entry = dict[str, Any]  # of index.json: at least source and sha256; part and look where they are known
 
 
 class Family(NamedTuple):
@@ -42,7 +41,7 @@ def split(dataset: Path, settings: SplitConfig, out: Path) -> str:
     Also trained.txt: a line of sha256 and look for each picture of train and val, sorted. `dataset` is the output of
     `prepare`. DatasetError: a part would be empty, or `settings` do not fit the dataset.
     """
-    index: list[Entry] = json.loads((dataset / "index.json").read_text(encoding="utf-8"))
+    index = read_entries(dataset)
     names = (dataset / "classes.txt").read_text(encoding="utf-8").splitlines()
     _check_group(index, settings)
     families = families_of(index, settings)
@@ -66,14 +65,15 @@ def split(dataset: Path, settings: SplitConfig, out: Path) -> str:
     write_text(out / "trained.txt", "".join(known))
     data = {**{part: f"{part}.txt" for part in PARTS}, "names": dict(enumerate(names))}
     write_text(out / "data.yaml", yaml.safe_dump(data, allow_unicode=True, sort_keys=False))
-    return "\n".join([_table(index, parts, families, names, dataset), *_listed(left_out.values())])
+    return "\n".join([_table(index, parts, families, names), *_listed(left_out.values())])
 
 
 def recorded_parts(entries: Sequence[Entry], settings: SplitConfig) -> list[str]:
     """Return the part to record for each picture of a dataset with parts of its own; those that it has stay.
 
     Another picture gets the part of its family, the later one of PARTS where it has several, else that of its key. A
-    part that no picture has is not begun, as `split` cuts it from train.
+    part that no picture has is not begun, as `split` cuts it from train. Of an entry, source and sha256 are needed, and
+    part and look where they are known.
     """
     parts: list[str] = [entry.get("part") or "" for entry in entries]
     present = set(filter(None, parts))
@@ -89,14 +89,22 @@ def families_of(entries: Sequence[Entry], settings: SplitConfig) -> list[Family]
     """Return the families of pictures: those with one key, and with `split.near: keep` their near-duplicates."""
     keys = [group_key(entry, settings) for entry in entries]
     numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
-    family = np.array([numbers[key] for key in keys], np.int64)
+    family = [numbers[key] for key in keys]
+    joined = list(range(len(numbers)))  # family → one that it was joined to; the first of the joined: itself
+
+    def first_of(number: int) -> int:
+        while joined[number] != number:
+            joined[number] = joined[joined[number]]
+            number = joined[number]
+        return number
+
     if settings.near == "keep":
         for pairs in _near(entries):
-            for one, other in pairs[family[pairs[:, 0]] != family[pairs[:, 1]]]:
-                family[family == family[other]] = family[one]
+            for one, other in pairs.tolist():
+                joined[first_of(family[other])] = first_of(family[one])
     places: dict[int, list[int]] = {}
-    for place, number in enumerate(family.tolist()):
-        places.setdefault(number, []).append(place)
+    for place, number in enumerate(family):
+        places.setdefault(first_of(number), []).append(place)
     # A group's key goes before a picture's: a clip does not move when a near-duplicate of one frame comes.
     least = [min((keys[place] for place in own), key=lambda key: (":" not in key, key)) for own in places.values()]
     return [Family(key, own) for key, own in zip(least, places.values(), strict=True)]
@@ -218,16 +226,13 @@ def _remedy(empty: list[str], index: Sequence[Entry], families: Sequence[Family]
     )
 
 
-def _table(
-    index: Sequence[Entry], parts: Sequence[str | None], families: Sequence[Family], names: list[str], dataset: Path
-) -> str:
+def _table(index: Sequence[Entry], parts: Sequence[str | None], families: Sequence[Family], names: list[str]) -> str:
     """Return a row for pictures, groups and each class, with a column for each part; and the classes without boxes."""
     pictures = Counter(parts)
     groups = Counter(part for _, places in families for part in {parts[place] for place in places})
     boxes = Counter[tuple[str | None, int]]()
     for entry, part in zip(index, parts, strict=True):
-        lines = (dataset / entry["labels"]).read_text(encoding="utf-8").splitlines()
-        boxes.update((part, int(line.split()[0])) for line in lines)
+        boxes.update((part, int(line.split()[0])) for line in entry["labels"].splitlines())
     rows: list[Row] = [
         ("", *PARTS),
         ("pictures", *(str(pictures[part]) for part in PARTS)),

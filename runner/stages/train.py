@@ -19,10 +19,12 @@ from ultralytics.utils.plotting import plot_results
 from ultralytics.utils.torch_utils import strip_optimizer
 
 from runner.config.schema import AugmentConfig, ModelConfig, TrainConfig
+from runner.dataset.entries import Entry, read_entries
 from runner.errors import StageError
 from runner.stages.checkpoints import keep_checkpoint, restore_checkpoint
 from runner.stages.device import check_device
-from runner.stages.parallel import threads, workers
+from runner.stages.parallel import workers
+from runner.stages.picture_files import PictureFiles
 from runner.workspace import link, remove_stale, sha256_of, write_text
 
 
@@ -67,6 +69,7 @@ def train(
     work: Path,
     pins: Path,
     weights: Path | None,
+    files: PictureFiles,
 ) -> None:
     """Train and fill `out` with best.pt, results.csv and the curves.
 
@@ -78,11 +81,12 @@ def train(
     if weights is None:
         check_architecture(model.base)
     options = {"seed": seed, **settings.model_dump(), **augment.model_dump()}
-    folder = work / "train" / _digest({**options, "model": model.model_dump()}, dataset, split, pins)
+    parts = _read_parts(dataset, split)
+    folder = work / "train" / _digest({**options, "model": model.model_dump()}, dataset, parts, pins)
     remove_stale(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
-        data = _view(dataset, split, folder / "data")
+        data = _view(parts, files, split, folder / "data")
         run = folder / "run"
         shutil.rmtree(run, ignore_errors=True)
         checkpoint = restore_checkpoint(folder / "checkpoints", run)
@@ -123,30 +127,39 @@ def check_architecture(base: str) -> None:
         ) from error
 
 
-def _digest(values: dict[str, Any], dataset: Path, split: Path, pins: Path) -> str:
+def _read_parts(dataset: Path, split: Path) -> dict[str, list[Entry]]:
+    index = {entry["image"]: entry for entry in read_entries(dataset)}
+    return {
+        part: [index[image] for image in (split / f"{part}.txt").read_text(encoding="utf-8").splitlines()]
+        for part in ("train", "val")
+    }
+
+
+def _digest(values: dict[str, Any], dataset: Path, parts: dict[str, list[Entry]], pins: Path) -> str:
     """Return a digest of the inputs: settings, package versions, and every training picture and label."""
-    lists = [(split / f"{part}.txt").read_text(encoding="utf-8") for part in ("train", "val")]
-    images = [dataset / line for text in lists for line in text.splitlines()]
-    files = [pins, dataset / "classes.txt", *images, *(_label_of(image) for image in images)]
-    digests = list(threads(sha256_of, files, "reading"))
-    return hashlib.sha256(json.dumps([values, lists, digests], sort_keys=True).encode()).hexdigest()[:16]
+    seen = [
+        [part, entry["image"], (entry["encoded"] or [entry["sha256"]])[0], entry["labels"]]
+        for part, entries in parts.items()
+        for entry in entries
+    ]
+    digests = [sha256_of(pins), sha256_of(dataset / "classes.txt")]
+    return hashlib.sha256(json.dumps([values, seen, digests], sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _label_of(image: Path) -> Path:
-    return image.parent.parent / "labels" / f"{image.stem}.txt"
+def _view(parts: dict[str, list[Entry]], files: PictureFiles, split: Path, view: Path) -> Path:
+    """Make the folders that Ultralytics reads, and may write its caches into: links to the pictures, label files.
 
-
-def _view(dataset: Path, split: Path, view: Path) -> Path:
-    """Link pictures and labels into a folder where Ultralytics may write its caches; return its data.yaml."""
+    Return their data.yaml.
+    """
     shutil.rmtree(view, ignore_errors=True)
     for folder in ("images", "labels"):
         (view / folder).mkdir(parents=True)
-    for part in ("train", "val"):
-        images = (split / f"{part}.txt").read_text(encoding="utf-8").splitlines()
-        for image in images:
-            link(dataset / image, view / image)
-            link(_label_of(dataset / image), _label_of(view / image))
-        write_text(view / f"{part}.txt", "".join(f"{view / image}\n" for image in images))
+    for part, entries in parts.items():
+        for entry, file in zip(entries, files.prepared(entries), strict=True):
+            image = view / entry["image"]
+            link(file, image)
+            (view / "labels" / f"{image.stem}.txt").write_text(entry["labels"], encoding="utf-8")
+        write_text(view / f"{part}.txt", "".join(f"{view / entry['image']}\n" for entry in entries))
     data = yaml.safe_load((split / "data.yaml").read_text(encoding="utf-8"))
     write_text(view / "data.yaml", yaml.safe_dump({**data, "path": str(view)}, allow_unicode=True, sort_keys=False))
     return view / "data.yaml"

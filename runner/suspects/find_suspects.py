@@ -1,6 +1,5 @@
 """`labels suspects`: boxes of the dataset that the model contradicts, ranked."""
 
-import json
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
@@ -8,12 +7,14 @@ from typing import NamedTuple
 
 from runner.config.compose import compose
 from runner.config.schema import EvaluateConfig
+from runner.dataset.entries import read_entries
 from runner.errors import StageError
 from runner.stages.evaluate.examples import Example, class_ids, detect, load, read_part
 from runner.stages.evaluate.metrics import Boxes
+from runner.stages.picture_files import PictureFiles
 from runner.suspects.folds import predict_folds
 from runner.suspects.ranking import Suspect, rank_suspects, score_suspects
-from runner.workspace import ARTIFACTS, sha256_of
+from runner.workspace import ARTIFACTS, sha256_of, work_folder
 
 JUDGED = ("val", "test")  # parts that the model was not trained on
 
@@ -47,15 +48,16 @@ def find_suspects(project: Path, *, parts: Sequence[str] = JUDGED, folds: int = 
         raise StageError(f"--folds is {folds}, expected 2 or more: each fold is judged by a model of the others")
     config, _ = compose(project)
     artifacts = project / ARTIFACTS
-    raw, dataset, split, onnx = (artifacts / name for name in ("raw", "dataset", "split", "export/model.onnx"))
-    if missing := next((path for path in (raw, dataset, split, onnx) if not path.exists()), None):
+    dataset, split, onnx = (artifacts / name for name in ("dataset", "split", "export/model.onnx"))
+    if missing := next((path for path in (dataset, split, onnx) if not path.exists()), None):
         raise StageError(f"{missing} is missing; `dvc repro` makes it, `dvc pull` fetches it")
     names = (dataset / "classes.txt").read_text(encoding="utf-8").splitlines()
-    index = {entry["image"]: entry for entry in json.loads((dataset / "index.json").read_text(encoding="utf-8"))}
-    own = [(part, example) for part in parts for example in read_part(part, raw, dataset, split)]
+    index = {entry["image"]: entry for entry in read_entries(dataset)}
+    files = PictureFiles.of(config, project, work_folder(project))
+    own = [(part, example) for part in parts for example in read_part(part, dataset, split, files)]
     pictures: list[JudgedPicture] = []
     suspects: list[Suspect] = []
-    for judged, model in chain([(own, onnx)], predict_folds(config, folds, artifacts) if folds else ()):
+    for judged, model in chain([(own, onnx)], predict_folds(config, folds, artifacts, files) if folds else ()):
         examples = [example for _, example in judged]
         found = predict(model, names, examples, config.evaluate)
         scored = score_suspects([example.labelled for example in examples], found, len(names))

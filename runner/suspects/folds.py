@@ -1,26 +1,29 @@
 """Models for the pictures of train: for each fold of them, one that was trained on the other folds."""
 
 import hashlib
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
 from runner.config.schema import Config, SplitConfig
+from runner.dataset.entries import Entry, read_entries
 from runner.errors import StageError
 from runner.stages.evaluate.examples import Example, read_part
+from runner.stages.picture_files import PictureFiles
 from runner.stages.registry import CONSTRAINTS, seconds_file
-from runner.stages.split import Entry, families_of
+from runner.stages.split import families_of
 from runner.workspace import link, remove_stale, work_folder, write_text
 
 
-def predict_folds(config: Config, folds: int, artifacts: Path) -> Iterator[tuple[list[tuple[str, Example]], Path]]:
+def predict_folds(
+    config: Config, folds: int, artifacts: Path, files: PictureFiles
+) -> Iterator[tuple[list[tuple[str, Example]], Path]]:
     """Yield the pictures of each fold, each with its part, train, and the ONNX model that was trained on the others.
 
     A training has the settings of the last one, and the same val; it continues after a kill, and is not repeated while
     its inputs stay the same. StageError: a fold would be empty.
     """
-    raw, dataset, split = (artifacts / name for name in ("raw", "dataset", "split"))
-    index: list[Entry] = json.loads((dataset / "index.json").read_text(encoding="utf-8"))
+    dataset, split = artifacts / "dataset", artifacts / "split"
+    index = read_entries(dataset)
     images = set((split / "train.txt").read_text(encoding="utf-8").splitlines())
     parts = deal_folds([entry for entry in index if entry["image"] in images], config.split, folds)
     noted = seconds_file("train")
@@ -36,8 +39,8 @@ def predict_folds(config: Config, folds: int, artifacts: Path) -> Iterator[tuple
         for name in ("val.txt", "data.yaml"):
             (lists / name).unlink(missing_ok=True)
             link(split / name, lists / name)
-        model = _train(config, raw, dataset, lists, own)
-        yield [("train", example) for example in read_part("test", raw, dataset, lists)], model
+        model = _train(config, dataset, lists, own, files)
+        yield [("train", example) for example in read_part("test", dataset, lists, files)], model
 
 
 def deal_folds(entries: list[Entry], settings: SplitConfig, folds: int) -> list[list[str]]:
@@ -51,7 +54,7 @@ def deal_folds(entries: list[Entry], settings: SplitConfig, folds: int) -> list[
     return dealt
 
 
-def _train(config: Config, raw: Path, dataset: Path, split: Path, folder: Path) -> Path:
+def _train(config: Config, dataset: Path, split: Path, folder: Path, files: PictureFiles) -> Path:
     from runner.stages.offline import ultralytics_offline
 
     ultralytics_offline(work := work_folder())
@@ -68,9 +71,10 @@ def _train(config: Config, raw: Path, dataset: Path, split: Path, folder: Path) 
         (folder / name).mkdir(exist_ok=True)
     out = folder / "model"
     settings = (config.seed, model, config.train, config.augment)
-    train(dataset, split, *settings, out, work=work, pins=CONSTRAINTS, weights=weights)
-    print(export(out, raw, dataset, split, model.imgsz, config.export, folder / "export", work=work), flush=True)
-    return folder / "export" / "model.onnx"
+    train(dataset, split, *settings, out, work=work, pins=CONSTRAINTS, weights=weights, files=files)
+    exported = folder / "export"
+    print(export(out, dataset, split, model.imgsz, config.export, exported, work=work, files=files), flush=True)
+    return exported / "model.onnx"
 
 
 def _lines(images: Iterator[str] | list[str]) -> str:

@@ -55,7 +55,7 @@ def describe(judgement: Judgement, suspect: Suspect) -> dict[str, Any]:
     picture, place, names = judgement.pictures[suspect.picture], suspect.place, judgement.classes
     box = None if suspect.label is None else picture.example.labelled.xyxy_px[suspect.label]
     return {
-        "picture": picture.example.source.name,
+        "picture": picture.example.name,
         "sha256": picture.sha256,
         "part": picture.part,
         "kind": suspect.kind,

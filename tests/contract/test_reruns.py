@@ -287,8 +287,7 @@ def test_a_clone_asks_the_remote_when_the_commit_was_trained_elsewhere(
     assert make_plan(clone).answer == "train"  # nobody asked the store
     plan = make_plan(clone, remote=True)
     assert (plan.answer, set(plan.cached)) == ("gate-only", set(DEALT))
-    # raw/ is not pushed: the dataset's zip is in the store
-    assert ran(repro(clone, run, "repro", "--pull")) == ["fetch"]
+    assert ran(repro(clone, run, "repro", "--pull")) == []
     run("git", *IDENTITY, "commit", "-qam", "lock", cwd=stubbed_copy)
     run("git", "checkout", "-q", "dvc.lock", cwd=clone)
     run("git", "pull", "-q", cwd=clone)

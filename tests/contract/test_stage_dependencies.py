@@ -26,6 +26,9 @@ EXCEPTIONS = {
     "runner/config/schema.py": "checks values and has none; they reach a stage by its composed file",
     "runner/config/references.py": "refuses values and has none",
     "runner/dataset/check.py": "what `dataset add` says of a dataset; fetch only prints with it",
+    "runner/dataset/picture_cache.py": "brings pictures whose digest an index names",
+    "runner/stages/fetch.py": "as above, for the stages that read its index",
+    "runner/stages/picture_files.py": "as above",
     "runner/stages/device.py": "where a training computes, or that it cannot; part of the machine, not of the result",
     "runner/errors.py": "names of errors",
     "runner/stages/offline.py": "keeps Ultralytics from the network",
@@ -42,7 +45,10 @@ EXCEPTIONS = {
     "serving/__init__.py": "keeps ONNX Runtime from the network",
     "serving/storage/endpoint.py": "brings objects whose digest the composed file names",
 }
-LISTED_ALL_THE_SAME = {"compose": {"runner/config/schema.py"}}  # which keys are written, and in which order
+LISTED_ALL_THE_SAME = {
+    "compose": {"runner/config/schema.py"},  # which keys are written, and in which order
+    "fetch": {"runner/stages/fetch.py"},  # the index
+}
 
 
 def module_files(name: str) -> Iterator[str]:

@@ -10,9 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from runner.dataset.entries import write_entries
+from runner.dataset.picture_cache import keep_bytes
 from runner.pipeline.ultralytics_val import BY_ULTRALYTICS
 from runner.stages.evaluate.metrics import overlaps
 from serving.vision.detector import Detector, Options
+from tests.support.pictures import SETTINGS as PREPARE
 from tests.support.projects import Run
 
 pytestmark = pytest.mark.slow
@@ -30,19 +33,21 @@ print(json.dumps(YOLO(sys.argv[2]).export(format="onnx", imgsz=64, dynamic=True,
 @pytest.fixture
 def planes(shared_data: Path, tmp_path: Path) -> Path:
     """A real dataset as the stages before leave it: every third picture in val, the next in test."""
-    raw, dataset, split = (tmp_path / name for name in ("raw", "dataset", "split"))
+    raw, dataset, split = (tmp_path / name for name in ("raw", "artifacts/dataset", "artifacts/split"))
     with zipfile.ZipFile(shared_data / "planes-helis-yolo.zip") as file:
         file.extractall(raw)
-    shutil.copytree(raw / "labels", dataset / "labels")
+    for folder in (dataset, split):
+        folder.mkdir(parents=True)
     shutil.copy(raw / "classes.txt", dataset)
-    split.mkdir()
     index = []
     for path in sorted((raw / "images").iterdir()):
         with Image.open(path) as picture:
             width, height = picture.size
-        image, labels = f"images/{path.name}", f"labels/{path.stem}.txt"
-        index.append({"image": image, "source": image, "width": width, "height": height, "labels": labels})
-    (dataset / "index.json").write_text(json.dumps(index))
+        image, labels = f"images/{path.name}", (raw / f"labels/{path.stem}.txt").read_text()
+        entry = {"image": image, "source": image, "width": width, "height": height, "labels": labels}
+        sha256 = keep_bytes(path.read_bytes(), tmp_path / ".work")
+        index.append(entry | {"sha256": sha256, "bytes": path.stat().st_size, "encoded": None})
+    write_entries(dataset, index)
     for start, part in enumerate(("val", "test")):
         (split / f"{part}.txt").write_text("".join(f"{entry['image']}\n" for entry in index[start::3]))
     return tmp_path
@@ -51,14 +56,14 @@ def planes(shared_data: Path, tmp_path: Path) -> Path:
 def test_figures_agree_when_input_decoding_and_clipping_are_alike(
     planes: Path, shared_data: Path, run: Run, project: Path
 ) -> None:
-    for name in ("raw", "dataset", "split"):
-        (planes / "artifacts").mkdir(exist_ok=True)
-        (planes / name).rename(planes / "artifacts" / name)
     for folder in ("config", "export"):
         (planes / "artifacts" / folder).mkdir()
     shutil.copy(shared_data / "planes-helis.onnx", planes / "artifacts/export/model.onnx")
     settings = {"iou": 0.7, "max_detections": 300, "worst": 0}
-    (planes / "artifacts/config/evaluate.yaml").write_text(json.dumps({"evaluate": settings}))
+    origin = {"url": "sample", "sha256": None, "sample": {"pictures": 20, "seed": 0}}
+    composed = {"evaluate": {"evaluate": settings}, "fetch": {"dataset": origin}}
+    for name, values in (composed | {"prepare": {"prepare": PREPARE.model_dump()}}).items():
+        (planes / f"artifacts/config/{name}.yaml").write_text(json.dumps(values))
     done = run("python", "-m", "runner", "evaluate", "--as-ultralytics", cwd=planes, PYTHONPATH=str(project))
     assert done.returncode == 0, done.stderr[-3000:]
     print(done.stdout)

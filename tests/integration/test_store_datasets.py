@@ -5,10 +5,10 @@ import yaml
 
 from runner.dataset.add import add_dataset
 from runner.dataset.prefix import fetch_uri
-from runner.dataset.versions import fetch_dataset
 from runner.errors import DatasetError
 from runner.store import open_store
 from runner.store.verify import verify_store
+from tests.support.fetching import fetch_files, origin_of
 from tests.support.s3 import S3, Use
 from tests.support.shades import shade
 from tests.support.trees import write_tree, zip_tree
@@ -54,7 +54,8 @@ def test_version_is_the_same_from_prefix_zip_or_folder(bucket: str, s3: S3, repo
     dataset = yaml.safe_load(params)["dataset"]
     assert dataset["url"] == f"store:datasets/planes/{dataset['sha256'][:12]}.jsonl"
     store = open_store(repository)
-    assert fetch_dataset(dataset["url"], dataset["sha256"], store, tmp_path / "raw", work=tmp_path / "work") == ""
+    origin = origin_of(dataset["url"], dataset["sha256"], repository, tmp_path / "work")
+    assert fetch_files(origin, tmp_path / "raw") == ""
     assert len(list((tmp_path / "raw" / "images").iterdir())) == 60
     assert verify_store(store)[1]
     assert [path.name for path in (repository / ".work").iterdir()] == []

@@ -1,13 +1,19 @@
 import io
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from runner.config.schema import PrepareConfig
-from runner.stages.prepare.pictures import Prepared, prepare_pictures
+from runner.config.schema import PARTS, PrepareConfig
+from runner.dataset.check import make_row, read_facts
+from runner.dataset.entries import read_entries
+from runner.dataset.index import Index
+from runner.dataset.labels import decode_lines
+from runner.dataset.picture_cache import cache_folder, keep_bytes
+from runner.stages.prepare.pictures import Bring, Prepared, prepare_pictures
 from runner.stages.prepare.prepare import Classes, prepare
 from runner.workspace import sha256_of
 
@@ -58,12 +64,25 @@ def turned(orientation: int, kind: str = "JPEG") -> bytes:
     return encoded(image, kind, quality=95, subsampling=0, exif=exif)
 
 
+def bring_from(folder: Path, work: Path) -> Bring:
+    """What brings the pictures of a folder into the cache, as `fetch` does those of a dataset."""
+
+    def bring(sizes: Mapping[str, int]) -> Path:
+        files = {sha256_of(file): file for file in folder.iterdir()}
+        for sha256 in sizes:
+            keep_bytes(files[sha256].read_bytes(), work)
+        return cache_folder(work)
+
+    return bring
+
+
 class Shelf:
     """A folder of pictures, and what is kept of them."""
 
     def __init__(self, folder: Path) -> None:
         self.source = folder / "ein Ordner für Bilder"
-        self.kept = folder / "work" / "prepare"
+        self.work = folder / "work"
+        self.kept = self.work / "prepare"
         self.source.mkdir()
 
     def put(self, name: str, data: bytes) -> Path:
@@ -72,7 +91,9 @@ class Shelf:
 
     def prepare(self, rules: PrepareConfig = SETTINGS) -> dict[str, Prepared | str]:
         digests = {path: sha256_of(path) for path in sorted(self.source.iterdir())}
-        return {path.name: prepared for path, prepared in prepare_pictures(digests, rules, self.kept).items()}
+        sizes = {sha256: path.stat().st_size for path, sha256 in digests.items()}
+        prepared = prepare_pictures(sizes, rules, self.work, bring_from(self.source, self.work))
+        return {path.name: prepared[sha256] for path, sha256 in digests.items()}
 
     def one(self, data: bytes, name: str = "a.jpg", rules: PrepareConfig = SETTINGS) -> Prepared:
         self.put(name, data)
@@ -87,12 +108,33 @@ class Shelf:
         return reason
 
     def image(self, prepared: Prepared) -> Image.Image:
-        assert prepared.stored is not None
-        return Image.open(self.kept / prepared.stored)
+        return Image.open(self.file(prepared))
+
+    def file(self, prepared: Prepared) -> Path:
+        """The encoded picture in the cache."""
+        assert prepared.encoded is not None
+        return cache_folder(self.work) / str(prepared.encoded[0])
+
+
+def index_of_folder(raw: Path) -> Index:
+    """The index of a folder with classes.txt, images/, labels/ and perhaps lists of parts; labels as they are."""
+    parts = {
+        line: part
+        for part in PARTS
+        if (raw / f"{part}.txt").exists()
+        for line in (raw / f"{part}.txt").read_text(encoding="utf-8").splitlines()
+    }
+    index = Index((raw / "classes.txt").read_text(encoding="utf-8").splitlines(), {}, [])
+    images = list((raw / "images").iterdir())
+    for image, facts in zip(images, read_facts(images), strict=True):
+        file = raw / "labels" / f"{image.stem}.txt"
+        labels = "\n".join(decode_lines(file.read_bytes(), "replace")) if file.exists() else ""
+        index.rows.append(make_row(image.name, facts, parts.get(f"images/{image.name}"), labels))
+    return index
 
 
 class RawDataset:
-    """A raw dataset as `fetch` leaves it, and what `prepare` makes of it."""
+    """A dataset in a folder, and what `prepare` makes of its index."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder / "ein Ordner für ü"
@@ -115,11 +157,11 @@ class RawDataset:
     def prepare(self, classes: Classes | None = None, **changes: Any) -> str:
         self.runs += 1
         self.out = self.folder / f"out {self.runs}"
-        for name in ("dataset", "report"):
-            (self.out / name).mkdir(parents=True)
-        return prepare(
-            self.raw, classes or [], settings(**changes), self.out / "dataset", self.out / "report", work=self.work
-        )
+        dataset, report = self.out / "dataset", self.out / "report"
+        for folder in (dataset, report):
+            folder.mkdir(parents=True)
+        index, bring = index_of_folder(self.raw), bring_from(self.raw / "images", self.work)
+        return prepare(index, classes or [], settings(**changes), dataset, report, work=self.work, bring=bring)
 
     @property
     def work(self) -> Path:
@@ -127,8 +169,7 @@ class RawDataset:
 
     @property
     def index(self) -> list[dict[str, Any]]:
-        content: list[dict[str, Any]] = json.loads((self.out / "dataset/index.json").read_text(encoding="utf-8"))
-        return content
+        return read_entries(self.out / "dataset")
 
     @property
     def report(self) -> dict[str, Any]:
@@ -140,7 +181,8 @@ class RawDataset:
         return {item["file"]: item["reason"] for item in self.report["left_out"]}
 
     def labels(self, stem: str) -> str:
-        return (self.out / f"dataset/labels/{stem}.txt").read_text(encoding="utf-8")
+        (found,) = (str(each["labels"]) for each in self.index if Path(each["source"]).stem == stem)
+        return found
 
     def contents(self) -> dict[str, bytes]:
         return {str(path.relative_to(self.out)): path.read_bytes() for path in self.out.rglob("*") if path.is_file()}

@@ -1,6 +1,5 @@
 """What a `dvc repro` leaves behind, made in a blink: a tiny model whose answers are known, measured for real."""
 
-import hashlib
 import json
 import shutil
 from contextlib import chdir
@@ -10,17 +9,24 @@ from typing import Any
 import numpy as np
 import yaml
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from runner.config.compose import compose, write_stage_files
 from runner.config.override import NOTE
-from runner.config.schema import EvaluateConfig
+from runner.config.schema import EvaluateConfig, SampleConfig
+from runner.dataset.entries import write_entries
+from runner.dataset.picture_cache import cache_folder, keep_bytes
 from runner.release.contents import releasing
 from runner.release.gate import gate
 from runner.release.publish import PublishResult, publish
 from runner.stages.evaluate.evaluate import evaluate
+from runner.stages.fetch import Origin
+from runner.stages.picture_files import PictureFiles
 from runner.store import open_store
 from serving.storage.manifest import Verdict
 from tests.conftest import PROJECT
+from tests.support.pictures import SETTINGS as PREPARE
+from tests.support.pictures import encoded
 from tests.unit.conftest import model
 
 SETTINGS = EvaluateConfig(iou=0.7, max_detections=300, worst=20)
@@ -37,17 +43,27 @@ def seeing(**metadata: Any) -> bytes:
     return model(ANSWERS, bright=(5, 1), **metadata)
 
 
+def comment(text: str) -> PngInfo:
+    """A picture's own bytes, whatever it shows."""
+    info = PngInfo()
+    info.add_itxt("Comment", text)
+    return info
+
+
 def blind(**metadata: Any) -> bytes:
     """A model of the same size that finds airplanes alone."""
     return model(BLIND, bright=(5, 1), **metadata)
 
 
 class Folders:
-    """The folders that `evaluate` reads."""
+    """The folders that `evaluate` reads, and the cache of pictures; nothing can bring back one that it lacks."""
 
-    def __init__(self, root: Path, onnx: bytes) -> None:
+    def __init__(self, root: Path, onnx: bytes, work: Path | None = None) -> None:
         self.root, self.index = root, list[dict[str, Any]]()
-        for folder in ("raw/images", "dataset/labels", "split", "export"):
+        self.work = work or root / ".work"
+        sample = SampleConfig(pictures=20, seed=0)
+        self.files = PictureFiles(Origin("sample", None, sample, root, self.work), PREPARE)
+        for folder in ("dataset", "split", "export"):
             (root / folder).mkdir(parents=True)
         self.onnx = root / "export/model.onnx"
         self.onnx.write_bytes(onnx)
@@ -55,25 +71,28 @@ class Folders:
         self.parts: dict[str, list[str]] = {"train": [], "val": [], "test": []}
 
     def add(self, part: str, name: str, labels: str | None, brightness: int = 0) -> None:
-        Image.new("RGB", (64, 64), (brightness,) * 3).save(self.root / f"raw/images/{name}.png")
-        if labels is not None:
-            (self.root / f"dataset/labels/{name}.txt").write_text(labels)
-        files = {"image": f"images/{name}.jpg", "source": f"images/{name}.png", "labels": f"labels/{name}.txt"}
-        sha256 = hashlib.sha256(name.encode()).hexdigest()
-        self.index.append(files | {"width": 64, "height": 64, "sha256": sha256, "part": None, "look": None})
+        data = encoded(Image.new("RGB", (64, 64), (brightness,) * 3), "PNG", pnginfo=comment(name))
+        entry = {"image": f"images/{name}.jpg", "source": f"images/{name}.png", "labels": labels or ""}
+        file = {"sha256": keep_bytes(data, self.work), "bytes": len(data), "encoded": None}
+        self.index.append(entry | file | {"width": 64, "height": 64, "part": None, "look": None})
         self.parts[part].append(f"images/{name}.jpg")
 
     def evaluate(self, settings: EvaluateConfig = SETTINGS, out: str = "evaluation") -> str:
-        (self.root / "dataset/index.json").write_text(json.dumps(self.index))
+        write_entries(self.root / "dataset", self.index)
         for part, images in self.parts.items():
             (self.root / f"split/{part}.txt").write_text("".join(f"{image}\n" for image in images))
         known = (each for each in self.index if each["image"] not in self.parts["test"])
         (self.root / "split/trained.txt").write_text(
             "".join(f"{each['sha256']} {each['look'] or ''}\n" for each in known)
         )
-        raw, dataset, split = (self.root / name for name in ("raw", "dataset", "split"))
         (self.root / out).mkdir()
-        return evaluate(self.onnx, raw, dataset, split, settings, self.root / out)
+        dataset, split = self.root / "dataset", self.root / "split"
+        return evaluate(self.onnx, dataset, split, settings, self.root / out, files=self.files)
+
+    def picture(self, name: str) -> Path:
+        """The file of a picture in the cache."""
+        (entry,) = (each for each in self.index if each["image"] == f"images/{name}.jpg")
+        return cache_folder(self.work) / str(entry["sha256"])
 
     def metrics(self) -> dict[str, Any]:
         content: dict[str, Any] = json.loads((self.root / "evaluation/metrics.json").read_text())
@@ -88,7 +107,7 @@ class Trained:
         shutil.copytree(PROJECT / "conf", folder / "conf")
         self.params: dict[str, Any] = {"presets": PRESETS, "gate": {"min_boxes": 1, "max_latency": 1000.0}}
         self.set(**params)
-        self.folders = Folders(folder / "artifacts", seeing() if onnx is None else onnx)
+        self.folders = Folders(folder / "artifacts", seeing() if onnx is None else onnx, folder / ".work")
         for part in ("val", "test"):
             for number in range(4):
                 self.folders.add(part, f"{part}{number}", f"0 {LEFT}\n1 {RIGHT}\n", brightness=200 + number)

@@ -30,6 +30,7 @@ from runner.stages.evaluate.metrics import (
 )
 from runner.stages.evaluate.misses import Comparison, write_misses
 from runner.stages.evaluate.resampling import ap50, draw, interval, rank
+from runner.stages.picture_files import PictureFiles
 from runner.tables import METRICS, measured_figure
 from runner.workspace import write_text
 
@@ -37,7 +38,9 @@ DRAWS = 500  # resamples of the test pictures behind an interval
 LOWEST_PREDICTION = 0.01  # lowest confidence of boxes in predictions.json
 
 
-def evaluate(onnx: Path, raw: Path, dataset: Path, split: Path, settings: EvaluateConfig, out: Path) -> str:
+def evaluate(
+    onnx: Path, dataset: Path, split: Path, settings: EvaluateConfig, out: Path, *, files: PictureFiles
+) -> str:
     """Fill `out` with metrics.json, curves, the confusion of classes, predictions and the worst misses.
 
     metrics.json holds map50, map50_low and map50_high (its 95 % interval by the bootstrap), map50_95, precision,
@@ -54,7 +57,7 @@ def evaluate(onnx: Path, raw: Path, dataset: Path, split: Path, settings: Evalua
     detector = load(onnx)
     names = (dataset / "classes.txt").read_text(encoding="utf-8").splitlines()
     ids = class_ids(detector.classes, names)
-    val, test = (read_part(part, raw, dataset, split) for part in ("val", "test"))
+    val, test = (read_part(part, dataset, split, files) for part in ("val", "test"))
     found = list(detect(detector, ids, [*val, *test], settings))
     val_found, test_found = found[: len(val)], found[len(val) :]
 

@@ -1,18 +1,19 @@
 """Pictures of a part with their labels, and the model's detections in them."""
 
-import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
 from runner.config.schema import EvaluateConfig
+from runner.dataset.entries import INDEX, Entry, read_entries
 from runner.errors import DatasetError, StageError
 from runner.stages.evaluate.metrics import Boxes, Floats, Ids
 from runner.stages.parallel import workers
+from runner.stages.picture_files import PictureFiles
 from serving.vision.detector import Detections, Detector, Options
 from serving.vision.metadata import ModelError
 from serving.vision.picture import PictureError
@@ -24,7 +25,8 @@ class Example(NamedTuple):
     """A source picture with its labels."""
 
     image: str
-    source: Path
+    name: str  # of its file in the dataset
+    source: Path  # in the cache of pictures, under its digest
     pixels: int
     labelled: Boxes
 
@@ -56,31 +58,28 @@ def class_ids(known: Sequence[str], names: Sequence[str]) -> Ids:
     return np.array([names.index(name) for name in known], np.int64)
 
 
-def read_part(part: str, raw: Path, dataset: Path, split: Path) -> list[Example]:
-    """Return the pictures of val or test, as in raw/images, with the labels of `prepare`."""
-    index = {entry["image"]: entry for entry in json.loads((dataset / "index.json").read_text(encoding="utf-8"))}
+def read_part(part: str, dataset: Path, split: Path, files: PictureFiles) -> list[Example]:
+    """Return the pictures of val or test, as users would send them, with the labels of `prepare`."""
+    index = {entry["image"]: entry for entry in read_entries(dataset)}
     images = (split / f"{part}.txt").read_text(encoding="utf-8").splitlines()
     if unknown := [image for image in images if image not in index]:
-        raise DatasetError(
-            f"{split / part}.txt: {unknown[0]} is not in {dataset / 'index.json'}; run `dvc repro split`"
-        )
-    return [_example(index[image], raw, dataset) for image in images]
+        raise DatasetError(f"{split / part}.txt: {unknown[0]} is not in {dataset / INDEX}; run `dvc repro split`")
+    entries = [index[image] for image in images]
+    return [_example(entry, source) for entry, source in zip(entries, files.sources(entries), strict=True)]
 
 
-def _example(entry: dict[str, Any], raw: Path, dataset: Path) -> Example:
-    file = dataset / entry["labels"]
-    text = file.read_text(encoding="utf-8") if file.is_file() else ""
+def _example(entry: Entry, source: Path) -> Example:
     try:
-        rows = np.array([line.split() for line in text.splitlines()], np.float64).reshape(-1, 5)
+        rows = np.array([line.split() for line in entry["labels"].splitlines()], np.float64).reshape(-1, 5)
     except ValueError as error:
         raise DatasetError(
-            f"{file}: expected lines of `class x y w h`; run `dvc repro prepare`, which writes it"
+            f"{entry['image']}: expected labels of `class x y w h`; run `dvc repro prepare`, which writes them"
         ) from error
     size = np.array([entry["width"], entry["height"]], np.float64)
     centre, half = rows[:, 1:3] * size, rows[:, 3:5] * size / 2
     boxes = np.concatenate([centre - half, centre + half], axis=1)
     labelled = Boxes(boxes, rows[:, 0].astype(np.int64), np.ones(len(rows)))
-    return Example(entry["image"], raw / entry["source"], entry["width"] * entry["height"], labelled)
+    return Example(entry["image"], Path(entry["source"]).name, source, entry["width"] * entry["height"], labelled)
 
 
 def detect(
@@ -97,7 +96,8 @@ def detect(
         try:
             (inference,) = detector.infer([example.source.read_bytes()], max_pixels=example.pixels)
         except (PictureError, OSError) as error:
-            raise DatasetError(f"{example.source}: {error}; it could be read when the dataset was prepared") from error
+            where = f"{example.image} ({example.source})"
+            raise DatasetError(f"{where}: {error}; it could be read when the dataset was prepared") from error
         everything, served = (
             detector.select(inference, Options(LOWEST, *limits, multi_label=multi_label, clip=clip))
             for multi_label in (True, False)

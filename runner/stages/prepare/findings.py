@@ -29,14 +29,14 @@ class Findings:
         """Note a file, or a line of one, that is left out."""
         self.left_out.append({"file": file, "reason": reason})
 
-    def summary(self, names: list[str], boxes: dict[str, Labels]) -> dict[str, Any]:
+    def summary(self, names: list[str], boxes: list[Labels]) -> dict[str, Any]:
         """Return the content of report.json, from the class names in id order and the boxes of each picture kept."""
-        per_class = Counter(names[number] for labels in boxes.values() for number in labels.class_ids)
+        per_class = Counter(names[number] for labels in boxes for number in labels.class_ids)
         return {
             "pictures": {
                 "found": self.pictures,
                 "kept": len(boxes),
-                "background": sum(not len(labels.class_ids) for labels in boxes.values()),
+                "background": sum(not len(labels.class_ids) for labels in boxes),
                 "duplicates": self.duplicates,
                 "unusable": self.unusable_pictures,
             },

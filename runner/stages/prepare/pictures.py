@@ -1,14 +1,16 @@
-"""Prepared pictures: decoded once, converted to one form, and cached in `.work/`.
+"""Pictures as training sees them: decoded once, those that are not plain encoded anew, and what is known of each kept.
 
-A prepared picture depends only on its source's bytes, a few settings and this code, and is cached under the digest of
-these: after a kill, or when pictures are added, only new ones are decoded.
+What is known of a picture depends only on its bytes, a few settings and this code, and is kept in
+`.work/prepare/<digest of these>/known.jsonl`: after a kill, or when pictures are added, only new ones are decoded. An
+encoded picture lies in the cache of pictures under its own digest; a missing one is made of its source again.
 """
 
 import hashlib
+import io
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -22,8 +24,9 @@ from tqdm import tqdm
 import serving.vision.picture
 import serving.vision.similarity
 from runner.config.schema import PrepareConfig
+from runner.dataset.picture_cache import keep_bytes
 from runner.stages.parallel import parallel
-from runner.workspace import remove_stale, writing
+from runner.workspace import remove_stale
 from serving.vision.picture import Picture, PictureError, decode
 from serving.vision.similarity import look_of
 
@@ -32,6 +35,7 @@ _CODE = (__file__, serving.vision.picture.__file__, serving.vision.similarity.__
 DEEP = ("PNG", "TIFF", "JPEG2000")  # may have 16-bit values
 DARK = 64  # of 255; the largest value of 14 bits in 16 is 63
 SMALLEST_PX = 10  # Ultralytics drops pictures with a smaller side: ultralytics/data/utils.py, verify_image
+Bring = Callable[[Mapping[str, int]], Path]  # digest → bytes of pictures → the folder that has each under its digest
 
 
 class Prepared(NamedTuple):
@@ -40,47 +44,55 @@ class Prepared(NamedTuple):
     width: int  # pixels of the upright source
     height: int  # pixels of the upright source
     suffix: str  # .jpg or .png, the encoding of the prepared picture
-    stored: str | None  # the prepared picture, relative to the cache folder; None when the source is used unchanged
-    size: int  # bytes of the prepared picture
+    encoded: list[str | int] | None  # its digest and bytes; None when the source is used unchanged
     look: str  # of `look_of`, by which `split` finds near-duplicates
     note: str = ""  # a doubt about it
 
 
-def prepare_pictures(digests: Mapping[Path, str], settings: PrepareConfig, folder: Path) -> dict[Path, Prepared | str]:
-    """Return the properties of each picture, or why it cannot be used; only what is not cached in `folder` is decoded.
+def prepare_pictures(
+    sizes: Mapping[str, int], settings: PrepareConfig, work: Path, bring: Bring
+) -> dict[str, Prepared | str]:
+    """Return by digest the properties of each picture, or why it cannot be used; only new ones are decoded.
 
-    `digests` are the sha256 of each picture's bytes.
+    `sizes` are digest → bytes of the pictures.
     """
-    recipe = _recipe(settings)
-    (folder / recipe).mkdir(parents=True, exist_ok=True)
-    remove_stale(folder / recipe)
-    journal = folder / recipe / "known.jsonl"
-    known: dict[str, Prepared | str] = {
-        sha256: prepared
-        for sha256, prepared in _read(journal)
-        if prepared.stored is None
-        or ((kept := folder / prepared.stored).is_file() and kept.stat().st_size == prepared.size)
-    }
-    new = sorted({sha256: path for path, sha256 in digests.items() if sha256 not in known}.items())
-    task = partial(prepare_picture, settings=settings, folder=folder, recipe=recipe)
-    with journal.open("a", encoding="utf-8") as file, _libtiff_silenced() as terminal:
-        done = tqdm(parallel(task, new), total=len(new), desc="preparing", disable=None, file=terminal)
-        for (sha256, _), prepared in zip(new, done, strict=True):
+    folder = work / "prepare" / _recipe(settings)
+    folder.mkdir(parents=True, exist_ok=True)
+    remove_stale(folder)
+    journal = folder / "known.jsonl"
+    known: dict[str, Prepared | str] = {sha256: prepared for sha256, prepared in _read(journal) if sha256 in sizes}
+    with journal.open("a", encoding="utf-8") as file:
+        for sha256, prepared in encode_pictures(
+            {each: sizes[each] for each in sizes if each not in known}, settings, work, bring
+        ):
             known[sha256] = prepared
             if isinstance(prepared, Prepared):
                 # Begins with the line end: a kill may have truncated the line before.
                 file.write(f"\n{json.dumps([sha256, *prepared])}")
                 file.flush()
-    return {path: known[sha256] for path, sha256 in digests.items()}
+    return known
 
 
-def prepare_picture(source: tuple[str, Path], *, settings: PrepareConfig, folder: Path, recipe: str) -> Prepared | str:
-    """Decode one picture and re-encode it below `folder` if needed; or return why it cannot be used.
+def encode_pictures(
+    sizes: Mapping[str, int], settings: PrepareConfig, work: Path, bring: Bring
+) -> Iterator[tuple[str, Prepared | str]]:
+    """Decode pictures, digest → bytes; yield the digest of each with its properties, or why it cannot be used.
 
-    `source` is the sha256 of its bytes, and its file; `recipe` the subfolder, named after all other inputs.
+    Those that are not plain are encoded anew into the cache.
     """
-    sha256, path = source
-    data = path.read_bytes()
+    if not sizes:
+        return
+    sources = bring(sizes).resolve()  # absolute: workers may have another working directory
+    task = partial(prepare_picture, settings=settings, sources=sources, work=work.resolve())
+    new = sorted(sizes)
+    with _libtiff_silenced() as terminal:
+        done = tqdm(parallel(task, new), total=len(new), desc="preparing", disable=None, file=terminal)
+        yield from zip(new, done, strict=True)
+
+
+def prepare_picture(sha256: str, *, settings: PrepareConfig, sources: Path, work: Path) -> Prepared | str:
+    """Decode the picture `sources`/`sha256`, encode it anew if needed; or return why it cannot be used."""
+    data = (sources / sha256).read_bytes()
     try:
         picture = decode(data, fit_width=settings.max_width, max_pixels=settings.max_pixels)
     except PictureError as error:
@@ -97,17 +109,16 @@ def prepare_picture(source: tuple[str, Path], *, settings: PrepareConfig, folder
     look, note = look_of(picture.image), _doubt(picture)
     if picture.plain and size[0] == picture.width:
         suffix = ".jpg" if picture.format == "JPEG" else ".png"
-        return Prepared(picture.width, picture.height, suffix, None, len(data), look, note)
+        return Prepared(picture.width, picture.height, suffix, None, look, note)
     image = picture.image if picture.image.size == size else picture.image.resize(size, Image.Resampling.BOX)
     suffix = ".png" if picture.format in LOSSLESS else ".jpg"
-    stored = f"{recipe}/{sha256}{suffix}"
-    with writing(folder / stored, durable=False) as temporary:  # the size in the journal reveals a power cut
-        if suffix == ".png":
-            image.save(temporary, "PNG", compress_level=1)
-        else:
-            image.save(temporary, "JPEG", quality=settings.jpeg_quality)
-        written = temporary.stat().st_size
-    return Prepared(picture.width, picture.height, suffix, stored, written, look, note)
+    content = io.BytesIO()
+    if suffix == ".png":
+        image.save(content, "PNG", compress_level=1)
+    else:
+        image.save(content, "JPEG", quality=settings.jpeg_quality)
+    encoded = keep_bytes(content.getvalue(), work)
+    return Prepared(picture.width, picture.height, suffix, [encoded, content.tell()], look, note)
 
 
 def _doubt(picture: Picture) -> str:

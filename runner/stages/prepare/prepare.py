@@ -1,99 +1,106 @@
 """Check every picture and label, convert all to one form, and report the files left out."""
 
-import json
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
-from runner.config.schema import PARTS, PrepareConfig
-from runner.dataset.duplicates import Copy, describe_pairs, sort_copies
+from runner.config.schema import PrepareConfig
+from runner.dataset.duplicates import SHOWN_PAIRS, Copy, describe_pairs, sort_copies
+from runner.dataset.entries import Entry, write_entries
+from runner.dataset.index import Index, PictureRow
 from runner.dataset.labels import Labels, format_labels, parse_labels
 from runner.errors import DatasetError
-from runner.stages.parallel import threads
 from runner.stages.prepare.findings import Findings
-from runner.stages.prepare.pictures import Prepared, prepare_pictures
-from runner.stages.prepare.report import write_report
-from runner.workspace import link, sha256_of, write_text
+from runner.stages.prepare.pictures import Bring, Prepared, prepare_pictures
+from runner.stages.prepare.report import choose_shown, write_report
+from runner.workspace import write_text
 
 Classes = list[str] | dict[str, str | None]
 
 
-@dataclass(frozen=True)
-class CheckedPicture:
+class CheckedPicture(NamedTuple):
     """A usable picture with its labels."""
 
-    source: Path
-    sha256: str
+    row: PictureRow
     picture: Prepared
     labels: Labels
-    part: str | None  # the dataset's own part; None where it has no parts
 
     @property
-    def name(self) -> str:
-        """Path relative to `raw`."""
-        return f"images/{self.source.name}"
+    def source(self) -> str:
+        """Path in the dataset."""
+        return f"images/{self.row.name}"
 
     @property
-    def lines(self) -> str:
-        """Label file."""
-        return format_labels(self.labels.class_ids, self.labels.boxes_xywhn)
+    def entry(self) -> Entry:
+        """Line of the index, as `runner.dataset.entries` describes it."""
+        row, picture = self.row, self.picture
+        return {
+            "image": f"images/{_stem(row)}{picture.suffix}",
+            "source": self.source,
+            "sha256": row.sha256,
+            "bytes": row.size_bytes,
+            "encoded": picture.encoded,
+            "width": picture.width,
+            "height": picture.height,
+            "part": row.part,
+            "look": picture.look,
+            "labels": format_labels(self.labels.class_ids, self.labels.boxes_xywhn),
+        }
 
 
-def prepare(raw: Path, classes: Classes, settings: PrepareConfig, dataset: Path, report: Path, *, work: Path) -> str:
-    """Fill `dataset` with checked pictures and labels, and `report` with the findings; return a line of counts.
+def prepare(
+    raw: Index, classes: Classes, settings: PrepareConfig, dataset: Path, report: Path, *, work: Path, bring: Bring
+) -> str:
+    """Fill `dataset` with the index of usable pictures, and `report` with the findings; return a line of counts.
 
     Args:
-        raw: classes.txt, images/, labels/; with parts of its own also train.txt, val.txt, test.txt.
+        raw: what `fetch` wrote.
         classes: class names in id order; empty: those of `raw`. Ids are matched by name. Or a mapping of names of `raw`
             to others, several to one, None to leave the class out; the other classes stay, after them.
-        dataset: an empty folder; gets images/, labels/, classes.txt and index.json, a list of
-            {image, source, sha256, width, height, labels, part, look}: width and height in pixels of the upright
-            source, image and labels relative to `dataset`, source relative to `raw`, look as by `look_of`.
+        dataset: an empty folder; gets classes.txt and index.jsonl (see `runner.dataset.entries`).
         report: an empty folder; gets report.json, index.html and the contact sheet.
-        work: cache of prepared pictures, which survives a kill; gets report/ when the data gate fails.
+        work: what is known of pictures, which survives a kill; gets report/ when the data gate fails.
+        bring: gives the folder with the pictures that are decoded.
     """
-    own_classes = (raw / "classes.txt").read_text(encoding="utf-8").splitlines()
-    names, class_ids = _match_classes(own_classes, classes)
+    names, class_ids = _match_classes(raw.classes, classes)
     findings = Findings()
-
-    sources = sorted((raw.resolve() / "images").iterdir())  # absolute paths: workers may have another working directory
-    findings.pictures = len(sources)
-    digests = dict(zip(sources, threads(sha256_of, sources, "reading"), strict=True))
-    parts = _parts(raw)
-    usable = {}
-    for path, picture in prepare_pictures(digests, settings, work / "prepare").items():
+    rows = sorted(raw.rows, key=lambda row: row.name)
+    findings.pictures = len(rows)
+    prepared = prepare_pictures({row.sha256: row.size_bytes for row in rows}, settings, work, bring)
+    usable = []
+    for row in rows:
+        picture = prepared[row.sha256]
         if isinstance(picture, str):
             findings.unusable_pictures += 1
-            findings.leave_out(f"images/{path.name}", picture)
+            findings.leave_out(f"images/{row.name}", picture)
         else:
-            usable[path] = picture
-            findings.notes += [f"images/{path.name}: {picture.note}"] if picture.note else []
+            usable.append((row, picture))
+            findings.notes += [f"images/{row.name}: {picture.note}"] if picture.note else []
     candidates = []
-    for path, picture in usable.items():
-        labels = _read_labels(raw, path, class_ids, findings)
+    for row, picture in usable:
+        labels = _read_labels(row, class_ids, findings)
         if labels.unusable:
             findings.unusable_pictures += 1
-            findings.leave_out(f"images/{path.name}", labels.unusable)
+            findings.leave_out(f"images/{row.name}", labels.unusable)
             continue
-        candidates.append(CheckedPicture(path, digests[path], picture, labels, parts.get(f"images/{path.name}")))
-    _leave_out_orphans(raw, sources, findings)
+        candidates.append(CheckedPicture(row, picture, labels))
     findings.notes += [
-        f"dataset.classes leaves out {count:,} boxes of {own_classes[class_id]}"
+        f"dataset.classes leaves out {count:,} boxes of {raw.classes[class_id]}"
         for class_id, count in sorted(findings.unwanted.items())
     ]
-    unique = _without_duplicates(candidates, settings.duplicates, names, findings, work / "duplicates.jpg")
+    unique = _without_duplicates(candidates, settings.duplicates, names, findings, work / "duplicates.jpg", bring)
 
-    index = _write(dataset, unique, work)
+    write_entries(dataset, (each.entry for each in unique))
     write_text(dataset / "classes.txt", "".join(f"{name}\n" for name in names))
-    write_text(dataset / "index.json", json.dumps(index, indent=1, ensure_ascii=False) + "\n")
 
-    boxes = {each.source.stem: each.labels for each in unique}
+    boxes = [each.labels for each in unique]
     summary = findings.summary(names, boxes)
     summary["refused"] = refusals = findings.refusals(summary, settings)
-    write_report(report, summary, dataset, index, boxes, names)
+    shown = choose_shown(unique)
+    folder = bring({each.row.sha256: each.row.size_bytes for each in shown})
+    write_report(report, summary, [(folder / each.row.sha256, each.labels) for each in shown], boxes, names)
     kept_report = work / "report"
     shutil.rmtree(kept_report, ignore_errors=True)
     if refusals:
@@ -131,11 +138,9 @@ def _match_classes(own: list[str], configured: Classes) -> tuple[list[str], list
     return configured, [configured.index(name) for name in own]
 
 
-def _read_labels(raw: Path, picture: Path, class_ids: list[int], findings: Findings) -> Labels:
+def _read_labels(row: PictureRow, class_ids: list[int], findings: Findings) -> Labels:
     """Read a picture's labels, with ids of the class list; their boxes are of the upright picture."""
-    file = raw / "labels" / f"{picture.stem}.txt"
-    text = file.read_bytes() if file.is_file() else b""
-    labels = parse_labels(text, where=f"labels/{file.name}", classes=len(class_ids))
+    labels = parse_labels(row.labels.encode(), where=f"labels/{_stem(row)}.txt", classes=len(class_ids))
     for problem in labels.problems:
         where, _, reason = problem.partition(": ")
         findings.leave_out(where, reason)
@@ -149,25 +154,8 @@ def _read_labels(raw: Path, picture: Path, class_ids: list[int], findings: Findi
     return Labels(ids[kept], labels.boxes_xywhn[kept], labels.problems, labels.notes)
 
 
-def _leave_out_orphans(raw: Path, sources: list[Path], findings: Findings) -> None:
-    """Note the label files without a picture; their lines count as unusable."""
-    for orphan in sorted({path.stem for path in (raw / "labels").glob("*.txt")} - {path.stem for path in sources}):
-        lines = sum(bool(line.strip()) for line in (raw / "labels" / f"{orphan}.txt").read_bytes().splitlines())
-        findings.label_lines += lines
-        findings.unusable_lines += lines
-        findings.leave_out(
-            f"labels/{orphan}.txt", f"{lines} lines, but no picture of this name; expected one in images/"
-        )
-
-
-def _parts(raw: Path) -> dict[str, str]:
-    """Return the dataset's own part of each `images/<name>`; empty when it has no parts."""
-    return {
-        line: part
-        for part in PARTS
-        if (raw / f"{part}.txt").is_file()
-        for line in (raw / f"{part}.txt").read_text(encoding="utf-8").splitlines()
-    }
+def _stem(row: PictureRow) -> str:
+    return row.name.rpartition(".")[0]
 
 
 def _without_duplicates(
@@ -176,36 +164,19 @@ def _without_duplicates(
     names: list[str],
     findings: Findings,
     sheet: Path,
+    bring: Bring,
 ) -> list[CheckedPicture]:
     """Keep one of equal pictures; DatasetError, and a drawn `sheet`, where labels differ and `rule` is refuse."""
-    copies = [Copy(each.name, each.sha256, each.part, each.labels, each.source) for each in candidates]
+    copies = [Copy(each.source, each.row.sha256, each.row.part, each.labels, Path()) for each in candidates]
     leaving, pairs = sort_copies(copies, rule)
     if pairs:
-        raise DatasetError(describe_pairs(pairs, names, sheet))
+        sizes = {each.row.sha256: each.row.size_bytes for each in candidates}
+        folder = bring({one.sha256: sizes[one.sha256] for one, _ in pairs[:SHOWN_PAIRS]})
+        placed = [
+            (one._replace(file=folder / one.sha256), other._replace(file=folder / other.sha256)) for one, other in pairs
+        ]
+        raise DatasetError(describe_pairs(placed, names, sheet))
     for name, reason in sorted(leaving.items()):
         findings.duplicates += 1
         findings.leave_out(name, reason)
-    return sorted((each for each in candidates if each.name not in leaving), key=lambda each: each.source)
-
-
-def _write(dataset: Path, candidates: list[CheckedPicture], work: Path) -> list[dict[str, Any]]:
-    """Write pictures and labels into `dataset`; return the entries of index.json."""
-    (dataset / "images").mkdir()
-    (dataset / "labels").mkdir()
-    index = []
-    for each in candidates:
-        picture = each.picture
-        entry: dict[str, Any] = {
-            "image": f"images/{each.source.stem}{picture.suffix}",
-            "source": each.name,
-            "sha256": each.sha256,
-            "width": picture.width,
-            "height": picture.height,
-            "labels": f"labels/{each.source.stem}.txt",
-            "part": each.part,
-            "look": picture.look,
-        }
-        link(each.source if picture.stored is None else work / "prepare" / picture.stored, dataset / entry["image"])
-        (dataset / entry["labels"]).write_text(each.lines, encoding="utf-8")
-        index.append(entry)
-    return index
+    return [each for each in candidates if each.source not in leaving]

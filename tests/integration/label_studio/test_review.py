@@ -1,6 +1,5 @@
 """Label suspects become tasks of origin `review`; what annotators correct there is pulled as any other annotation."""
 
-import hashlib
 import re
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from runner.label_studio.regions import LabelledBox
 from runner.label_studio.setup import set_up
 from tests.support.annotating import Bench
 from tests.support.trained import LEFT, RIGHT, Folders, seeing
+from tests.support.trees import write_tree
 
 AT = {"airplane": (0.25, 0.5, 0.25, 0.25), "helicopter": (0.75, 0.5, 0.25, 0.25)}
 RIGHT_BOXES = [LabelledBox(name, at) for name, at in AT.items()]
@@ -23,21 +23,17 @@ RIGHT_BOXES = [LabelledBox(name, at) for name, at in AT.items()]
 def judged(bench: Bench, tmp_path: Path) -> Bench:
     """A trained project whose dataset lacks a helicopter in one picture, and has a wrong class in another."""
     bench.set(presets={"dataset": "store"})
-    folders = Folders(bench.project / "artifacts", seeing())
+    folders = Folders(bench.project / "artifacts", seeing(), bench.project / ".work")
     for number in range(20):
         folders.add("test", f"right{number}", f"0 {LEFT}\n1 {RIGHT}\n", brightness=200 + number)
     folders.add("val", "lacks", f"0 {LEFT}\n", brightness=230)
     folders.add("val", "confused", f"0 {LEFT}\n0 {RIGHT}\n", brightness=240)
     source = tmp_path / "source"
+    files: dict[str, str | bytes] = {"classes.txt": "airplane\nhelicopter\n"}
     for entry in folders.index:
-        file = bench.project / "artifacts/raw" / entry["source"]
-        entry["sha256"] = hashlib.sha256(file.read_bytes()).hexdigest()
-        (source / "images").mkdir(parents=True, exist_ok=True)
-        (source / "images" / file.name).write_bytes(file.read_bytes())
-    (source / "labels").mkdir()
-    for file in (bench.project / "artifacts/dataset/labels").iterdir():
-        (source / "labels" / file.name).write_bytes(file.read_bytes())
-    (source / "classes.txt").write_text("airplane\nhelicopter\n")
+        name = Path(entry["source"]).stem
+        files |= {entry["source"]: folders.picture(name).read_bytes(), f"labels/{name}.txt": entry["labels"]}
+    write_tree(source, files)
     folders.evaluate()
     add_dataset(source, project=bench.project, name="planes")
     set_up(bench.project)

@@ -17,13 +17,14 @@ from runner.dataset.diff import diff_versions
 from runner.dataset.export_zip import export_dataset
 from runner.dataset.index import Index, parse_index
 from runner.dataset.sheet import CELL_PX
-from runner.dataset.versions import fetch_dataset, find_version, record_key
+from runner.dataset.versions import find_version, record_key
 from runner.errors import DatasetError, ObjectError, StoreError
 from runner.store import key_of_url, open_store
 from runner.store.folder import FolderStore
 from runner.store.verify import verify_store
 from runner.workspace import sha256_of
 from tests.conftest import PROJECT
+from tests.support.fetching import fetch_files, origin_of
 from tests.support.pictures import encoded
 from tests.support.projects import set_params
 from tests.support.shades import shade
@@ -84,7 +85,7 @@ def add(project: Path, files: dict[str, bytes], folder: Path, **options: Any) ->
 
 def fetched(project: Path, raw: Path) -> dict[str, bytes]:
     version = named(project)
-    fetch_dataset(version["url"], version["sha256"], open_store(project), raw, work=project / ".work")
+    fetch_files(origin_of(version["url"], version["sha256"], project, project / ".work"), raw)
     return read_tree(raw)
 
 

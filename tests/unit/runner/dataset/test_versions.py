@@ -13,10 +13,10 @@ from runner.config.edit import set_params
 from runner.config.schema import Composed
 from runner.dataset.add import add_dataset
 from runner.dataset.labels import parse_labels
-from runner.dataset.versions import fetch_dataset
 from runner.errors import ConfigError, DatasetError, StoreError
 from runner.store import open_store
 from runner.store.folder import FolderStore
+from tests.support.fetching import fetch_files, origin_of
 from tests.support.pictures import settings
 from tests.support.shades import shade
 from tests.support.trees import read_tree, write_tree, zip_tree
@@ -68,8 +68,8 @@ def named(repository: Path) -> dict[str, str]:
 
 def fetched(repository: Path, folder: Path) -> str:
     """Fetch the version that params.yaml names into `folder`/raw."""
-    version, store = named(repository), open_store(repository)
-    return fetch_dataset(version["url"], version["sha256"], store, folder / "raw", work=folder / "work")
+    version = named(repository)
+    return fetch_files(origin_of(version["url"], version["sha256"], repository, folder / "work"), folder / "raw")
 
 
 def assert_is_workshop(raw: Path, labels: dict[str, bytes] | None = None) -> None:
@@ -271,11 +271,10 @@ def test_hand_placed_zip_is_brought_to_the_same_layout(tmp_path: Path) -> None:
     placed, work = zip_tree(tmp_path / "placed.zip", files), tmp_path / "work"
     store = FolderStore(tmp_path / "store")
     store.put_file(URL.removeprefix("store:"), placed)
-    (tmp_path / "raw").mkdir()
     sha256 = hashlib.sha256(placed.read_bytes()).hexdigest()
-    said = fetch_dataset(URL, sha256, store, tmp_path / "raw", work=work)
+    said = fetch_files(origin_of(URL, sha256, tmp_path, work), tmp_path / "raw")
     assert said.startswith("left out (1):\n  export/labels/gone.txt: ")
-    assert_is_workshop(tmp_path / "raw")
+    assert_is_workshop(tmp_path / "raw", {"labels/clip1.f01.txt": b"0 0.5 0.5 0.2 0.2\n7 0.5 0.5 0.2 0.2\n"})
     assert [path.name for path in (work / "datasets").iterdir() if path.suffix != ".lock"] == []
 
 
@@ -287,12 +286,12 @@ def test_fetch_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
         (URL, "0" * 64, StoreError, f"its sha256 is {sha256}, but 0{{64}} was expected"),
         (URL, None, StoreError, rf"^params\.yaml: dataset\.sha256 is empty, .* {URL}"),
         ("store:datasets/planes/000000000000.zip", sha256, StoreError, r"no datasets/planes/000000000000\.zip"),
-        ("sample", sha256, StoreError, "'sample' is not in the store"),
+        ("samples", sha256, StoreError, "'samples' is not in the store"),
         (URL, sha256, DatasetError, rf"^{URL}: no pictures: a\.txt"),
     ):
         with pytest.raises(error, match=message):
-            fetch_dataset(url, digest, store, out, work=work)
-    assert list(out.parent.iterdir()) == []
+            fetch_files(origin_of(url, digest, tmp_path, work), out)
+    assert not out.exists() and not (work / "pictures").exists()
     assert [path.name for path in (work / "datasets").iterdir() if path.suffix != ".lock"] == []
 
 

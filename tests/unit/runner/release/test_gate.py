@@ -109,8 +109,8 @@ def test_it_does_not_pass_when_one_criterion_fails(
 
 def test_classes_are_matched_by_name_when_their_order_differs_one_went_and_one_came(deployed: Trained) -> None:
     (deployed.folder / "artifacts/dataset/classes.txt").write_text("helicopter\nkite\n")
-    for file in (deployed.folder / "artifacts/dataset/labels").iterdir():
-        file.write_text(f"0 {RIGHT}\n")
+    for entry in deployed.folders.index:
+        entry["labels"] = f"0 {RIGHT}\n"
     deployed.set(gate={"unjudged": ["kite"]})
     deployed.repro(seeing(names="{0: 'kite', 1: 'helicopter'}"))
     verdict = gate(deployed.folder)
@@ -293,8 +293,9 @@ def test_refused_when_params_model_or_pictures_are_not_those_of_the_run(trained:
     trained.folders.onnx.write_bytes(blind())
     with pytest.raises(StageError, match=r"metrics\.json .*1\.0.* 0\.5"):
         gate(trained.folder)
-    (trained.folder / "artifacts/raw/images/test0.png").unlink()
-    with pytest.raises(DatasetError, match=r"test0\.png"):
+    lost = trained.folders.picture("test0")
+    lost.unlink()
+    with pytest.raises(DatasetError, match=f"1 pictures .*{lost.name}, and sample gives others"):
         gate(trained.folder)
     trained.folders.onnx.unlink()
     with pytest.raises(StageError, match=r"export/model\.onnx is missing"):

@@ -18,13 +18,16 @@ def test_the_cache_is_emptied_when_its_volume_is_nearly_full_and_no_other_run_us
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, least: float, stays: bool
 ) -> None:
     monkeypatch.setattr(tasks, "_FREE_SHARE", least)
-    cache = tmp_path / "dvc"
+    monkeypatch.setenv("RUNNER_WORK", str(tmp_path / "work"))
+    cache, picture = tmp_path / "dvc", tmp_path / "work/pictures/0"
+    picture.parent.mkdir(parents=True)
+    picture.touch()
     with tasks._using(cache):
         (cache / "files").mkdir(parents=True)
         with tasks._using(cache):
             assert cache.exists()
     with tasks._using(cache):
-        assert cache.exists() is stays
+        assert cache.exists() is picture.exists() is stays
 
 
 def test_files_arrive_as_they_were_when_a_later_task_takes_them(
@@ -86,11 +89,12 @@ def test_no_stage_before_it_runs_in_train_when_prepare_has_run(tmp_path: Path, m
     monkeypatch.setattr("runner.release.gate.gate", lambda _: Verdict(passed=True))
     monkeypatch.setattr("runner.release.contents.releasing", lambda _: nullcontext())  # words are no model
     monkeypatch.setattr("runner.release.staging.stage", lambda *_: None)
+    monkeypatch.setattr(tasks, "_share_pictures", lambda: "")  # there are none
     assert clones.run(tasks.prepare) == ["compose", "fetch", "prepare", "split"]
     assert clones.run(tasks.train, cache=tmp_path / "volume/dvc", fallback=False) == ["train"]
-    assert clones.run(tasks.gate) == ["evaluate", "export", "fetch"]
+    assert clones.run(tasks.gate) == ["evaluate", "export"]
     assert clones.run(tasks.train, cache=tmp_path / "other/dvc", fallback=False) == []
-    assert clones.run(tasks.gate) == ["fetch"]
+    assert clones.run(tasks.gate) == []
 
 
 def lock(**digests: str) -> bytes:

@@ -1,7 +1,6 @@
 """The split: own parts, sticky, by group, in the shares asked for; an empty part is refused with its remedy."""
 
 import hashlib
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.config.schema import PARTS, SplitConfig
+from runner.dataset.entries import write_entries
 from runner.errors import DatasetError
 from runner.stages.split import group_key, part_of, recorded_parts, split
 
@@ -34,7 +34,6 @@ def entry(name: str, part: str | None = None, look: str | None = None) -> dict[s
         "image": f"images/{name}.jpg",
         "source": f"images/{name}.jpg",
         "sha256": hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest(),
-        "labels": f"labels/{name}.txt",
         "part": part,
         "look": look,
     }
@@ -42,10 +41,9 @@ def entry(name: str, part: str | None = None, look: str | None = None) -> dict[s
 
 def dataset(folder: Path, entries: list[dict[str, Any]], classes: str = "a\nb c\n直升机\n") -> Path:
     """A dataset as `prepare` leaves it; every second picture has a box of class 1 and one of class 2."""
-    (folder / "labels").mkdir(parents=True)
-    for number, each in enumerate(entries):
-        (folder / each["labels"]).write_text("1 0.5 0.5 0.1 0.1\n2 0.5 0.5 0.1 0.1\n" * (number % 2))
-    (folder / "index.json").write_text(json.dumps(entries))
+    folder.mkdir()
+    boxes = "1 0.5 0.5 0.1 0.1\n2 0.5 0.5 0.1 0.1\n"
+    write_entries(folder, (each | {"labels": boxes * (number % 2)} for number, each in enumerate(entries)))
     (folder / "classes.txt").write_text(classes, encoding="utf-8")
     return folder
 

@@ -39,7 +39,7 @@ def trained(tmp_path: Path) -> Trained:
 
 def test_an_error_of_each_kind_comes_first(trained: Trained) -> None:
     judgement = find_suspects(trained.folder)
-    first = {judgement.pictures[each.picture].example.source.stem: each.kind for each in judgement.suspects[:4]}
+    first = {Path(judgement.pictures[each.picture].example.name).stem: each.kind for each in judgement.suspects[:4]}
     assert first == {name: kind for name, (_, kind) in PLANTED.items()}
     assert {picture.part for picture in judgement.pictures} == {"val", "test"}
     assert {each.part for each in find_suspects(trained.folder, parts=["val"]).pictures} == {"val"}

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from runner.dataset.picture_cache import keep_bytes
 from runner.errors import DatasetError, StageError
 from tests.support.trained import LEFT, RIGHT, SETTINGS, Folders, seeing
 
@@ -118,9 +119,8 @@ def test_matched_by_name_when_the_ids_differ(project_of_both: Folders) -> None:
     project_of_both.evaluate()
     before = project_of_both.metrics()
     (project_of_both.root / "dataset/classes.txt").write_text("helicopter\nairplane\n")
-    for file in (project_of_both.root / "dataset/labels").iterdir():
-        lines = file.read_text().splitlines()
-        file.write_text("".join(f"{1 - int(line[0])}{line[1:]}\n" for line in lines))
+    for entry in project_of_both.index:
+        entry["labels"] = "".join(f"{1 - int(line[0])}{line[1:]}\n" for line in entry["labels"].splitlines())
     (project_of_both.root / "evaluation").rename(project_of_both.root / "before")
     project_of_both.evaluate()
     after = project_of_both.metrics()
@@ -140,26 +140,37 @@ def test_overall_threshold_serves_when_val_lacks_a_class(empty: Folders) -> None
 
 
 @pytest.mark.parametrize(
-    ("file", "content", "error", "message"),
-    [
-        ("export/model.onnx", b"no model", StageError, r"model\.onnx: not an ONNX model"),
-        ("raw/images/missed.png", b"\x89PNG\r\n\x1a\nbroken", DatasetError, r"missed\.png: damaged or truncated PNG"),
-        ("raw/images/missed.png", None, DatasetError, r"missed\.png"),
-        ("dataset/labels/both.txt", b"0 0.5 0.5 x 1\n", DatasetError, r"both\.txt: expected lines of `class x y w h`"),
-    ],
+    ("content", "message"),
+    [(b"\x89PNG\r\n\x1a\nbroken", "1 pictures .* are not in "), (None, "1 pictures .* are not in ")],
 )
-def test_refused_when_a_file_is_damaged_or_missing(
-    project_of_both: Folders, file: str, content: bytes | None, error: type[Exception], message: str
+def test_refused_when_a_picture_is_damaged_or_missing_everywhere(
+    project_of_both: Folders, content: bytes | None, message: str
 ) -> None:
-    path = project_of_both.root / file
+    path = project_of_both.picture("missed")
     path.unlink() if content is None else path.write_bytes(content)
-    with pytest.raises(error, match=message):
+    with pytest.raises(DatasetError, match=f"{message}.*{path.name}.*dvc repro --force"):
+        project_of_both.evaluate()
+
+
+def test_refused_when_the_model_or_labels_are_damaged(project_of_both: Folders) -> None:
+    project_of_both.index[2]["labels"] = "0 0.5 0.5 x 1\n"
+    with pytest.raises(DatasetError, match=r"images/both\.jpg: expected labels of `class x y w h`"):
+        project_of_both.evaluate()
+    project_of_both.onnx.write_bytes(b"no model")
+    with pytest.raises(StageError, match=r"model\.onnx: not an ONNX model"):
+        project_of_both.evaluate(out="again")
+
+
+def test_a_picture_is_named_when_it_cannot_be_decoded(project_of_both: Folders) -> None:
+    data = b"\x89PNG\r\n\x1a\nbroken"
+    project_of_both.index[3] |= {"sha256": keep_bytes(data, project_of_both.work), "bytes": len(data)}
+    with pytest.raises(DatasetError, match=r"images/missed\.jpg \(.*: damaged or truncated PNG"):
         project_of_both.evaluate()
 
 
 def test_refused_when_split_or_classes_are_of_another_dataset(project_of_both: Folders) -> None:
     project_of_both.parts["test"].append("images/unknown.jpg")
-    with pytest.raises(DatasetError, match=r"images/unknown\.jpg is not in .*index\.json"):
+    with pytest.raises(DatasetError, match=r"images/unknown\.jpg is not in .*index\.jsonl"):
         project_of_both.evaluate()
     (project_of_both.root / "dataset/classes.txt").write_text("airplane\nballoon\n")
     with pytest.raises(StageError, match="in the model alone: helicopter; in the dataset alone: balloon"):

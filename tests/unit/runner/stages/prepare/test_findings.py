@@ -40,6 +40,6 @@ def test_refused_with_the_report_kept_when_the_gate_is_shut(
     assert str(report / "index.html") in str(refusal.value)
     assert sorted(path.name for path in report.iterdir()) == ["index.html", "pictures.jpg", "report.json"]
     assert "Refused: " in (report / "index.html").read_text(encoding="utf-8")
-    assert sorted(path.name for path in data.work.iterdir()) == ["prepare", "report"]
+    assert sorted(path.name for path in data.work.iterdir()) == ["pictures", "prepare", "report"]
     data.prepare(max_rejected=1.0, max_clipped=1.0)
     assert not report.exists()

@@ -79,18 +79,6 @@ def test_what_was_done_is_kept_when_the_run_ends_midway(
     assert len(decoded) - before == 5
 
 
-@pytest.mark.parametrize("damage", ["gone", "empty"])
-def test_a_picture_is_made_again_when_the_kept_one_is_damaged(shelf: Shelf, decoded: list[int], damage: str) -> None:
-    prepared = shelf.one(encoded(gradient().convert("L")))
-    file = shelf.kept / str(prepared.stored)
-    content = file.read_bytes()
-    file.unlink()
-    if damage == "empty":
-        file.touch()
-    assert shelf.prepare() == {"a.jpg": prepared}
-    assert (len(decoded), file.read_bytes()) == (2, content)
-
-
 @pytest.mark.parametrize("line", ["", "x", "[]", "{}", "3", '["00"]', json.dumps(["00", 1, 2, 3, "a", "b", 1, 2])])
 def test_lines_are_passed_over_when_they_are_nonsense(shelf: Shelf, decoded: list[int], line: str) -> None:
     shelf.one(encoded(gradient()))

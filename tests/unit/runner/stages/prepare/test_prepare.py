@@ -15,12 +15,14 @@ def test_pictures_and_labels_are_listed_when_all_is_well(data: RawDataset) -> No
     data.put("b.JPEG", None)
     assert data.prepare().startswith("2 of 2 pictures, 2 boxes; 0 things left out, 0 repaired")
     assert [entry["image"] for entry in data.index] == ["images/b.jpg", "images/größe 1.jpg"]
+    source = data.raw / "images/größe 1.jpg"
     assert data.index[1] == {
-        **{"image": "images/größe 1.jpg", "source": "images/größe 1.jpg", "labels": "labels/größe 1.txt"},
-        **{"sha256": sha256_of(data.raw / "images/größe 1.jpg"), "width": 20, "height": 30, "part": None},
-        "look": look_of(Image.open(data.raw / "images/größe 1.jpg")),
+        **{"image": "images/größe 1.jpg", "source": "images/größe 1.jpg"},
+        **{"sha256": sha256_of(source), "bytes": source.stat().st_size, "encoded": None},
+        **{"width": 20, "height": 30, "part": None, "look": look_of(Image.open(source))},
+        "labels": "1 0.250000 0.500000 0.500000 1.000000\n0 0.500000 0.500000 0.100000 0.100000\n",
     }
-    assert data.labels("größe 1") == "1 0.250000 0.500000 0.500000 1.000000\n0 0.500000 0.500000 0.100000 0.100000\n"
+    assert sorted(path.name for path in (data.out / "dataset").iterdir()) == ["classes.txt", "index.jsonl"]
     assert data.labels("b") == ""
     assert (data.out / "dataset/classes.txt").read_text() == "airplane\nhelicopter\n"
     assert data.report == {
@@ -31,14 +33,6 @@ def test_pictures_and_labels_are_listed_when_all_is_well(data: RawDataset) -> No
         "notes": [],
         "refused": [],
     }
-
-
-def test_plain_pictures_are_linked_when_nothing_must_change(data: RawDataset) -> None:
-    data.put("a.jpg")
-    data.put("b.jpg", data=encoded(gradient().convert("L")))
-    data.prepare()
-    assert (data.out / "dataset/images/a.jpg").samefile(data.raw / "images/a.jpg")
-    assert not (data.out / "dataset/images/b.jpg").samefile(data.raw / "images/b.jpg")
 
 
 def test_pictures_are_left_out_with_the_reason_when_they_are_useless(data: RawDataset) -> None:
@@ -80,17 +74,6 @@ def test_picture_leaves_when_its_only_label_line_is_left_out(data: RawDataset) -
     assert [entry["source"] for entry in data.index] == ["images/b.jpg", "images/c.jpg"]
     assert "labels/a.txt:1: 4 columns" in data.left_out["images/a.jpg"]
     assert data.report["pictures"] == {"found": 3, "kept": 2, "background": 1, "duplicates": 0, "unusable": 1}
-
-
-def test_labels_are_left_out_and_counted_when_they_have_no_picture(data: RawDataset) -> None:
-    for number in range(3):
-        data.put(f"{number}.jpg")
-    (data.raw / "labels/orphan.txt").write_text(BOX + "\n" + BOX)
-    data.prepare(max_rejected=0.4)
-    assert data.left_out["labels/orphan.txt"].startswith("2 lines, but no picture")
-    assert data.report["labels"] == {"found": 5, "unusable": 2}
-    with pytest.raises(DatasetError, match=r"2 of 5 label lines .* labels/orphan\.txt: 2 lines"):
-        data.prepare(max_rejected=0.3)
 
 
 def test_one_of_equal_pictures_is_kept_when_their_labels_are_equal(data: RawDataset) -> None:

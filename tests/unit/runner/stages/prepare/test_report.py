@@ -10,7 +10,7 @@ from PIL import Image, ImageColor
 
 from runner.dataset.labels import Labels
 from runner.dataset.sheet import CELL_PX, MOST_NAMES, colour_of, draw_labels
-from runner.stages.prepare.report import SHEET_COLUMNS, SHEET_PICTURES, write_report
+from runner.stages.prepare.report import SHEET_COLUMNS, SHEET_PICTURES, choose_shown, write_report
 from tests.support.pictures import encoded
 
 GREY = (90, 90, 90)
@@ -27,15 +27,16 @@ class Reported:
         self.folder, self.boxes = folder, boxes
         (folder / "dataset/images").mkdir(parents=True)
         (folder / "report").mkdir()
-        self.index = [{"image": f"images/{number:03}.png"} for number in range(len(sizes))]
-        for entry, size in zip(self.index, sizes, strict=True):
-            (folder / "dataset" / entry["image"]).write_bytes(encoded(Image.new("RGB", size, GREY), "PNG"))
+        self.files = [folder / "dataset/images" / f"{number:03}.png" for number in range(len(sizes))]
+        for file, size in zip(self.files, sizes, strict=True):
+            file.write_bytes(encoded(Image.new("RGB", size, GREY), "PNG"))
 
     def write(self, names: list[str], **changes: Any) -> str:
         pictures = {"found": 3, "kept": 2, "background": 1, "duplicates": 0, "unusable": 1}
         counts = {"labels": {"found": 5, "unusable": 2}, "boxes": dict.fromkeys(names, 1)}
         values = {"pictures": pictures, **counts, "left_out": [], "notes": [], **changes}
-        write_report(self.folder / "report", values, self.folder / "dataset", self.index, self.boxes, names)
+        shown = choose_shown([(file, self.boxes[file.stem]) for file in self.files])
+        write_report(self.folder / "report", values, shown, list(self.boxes.values()), names)
         assert json.loads((self.folder / "report/report.json").read_text(encoding="utf-8")) == values
         return (self.folder / "report/index.html").read_text(encoding="utf-8")
 
