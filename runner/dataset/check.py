@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from runner.config.schema import PARTS, Config, PrepareConfig
 from runner.dataset.index import PictureRow, label_text
-from runner.dataset.labels import turn_boxes
+from runner.dataset.labels import too_many_clipped, turn_boxes
 from runner.dataset.layouts import Layout, read_labels
 from runner.dataset.names import shown
 from runner.errors import DatasetError
@@ -144,17 +144,6 @@ def refusals(layout: Layout, check: Check, limits: PrepareConfig) -> list[str]:
         if count > limits.max_rejected * total
     ]
     return reasons + too_many_clipped(check.clipped, sum(check.boxes), limits)
-
-
-def too_many_clipped(clipped: int, boxes: int, limits: PrepareConfig) -> list[str]:
-    """Return the reason against labels of which so many leave the picture, if it is one."""
-    if clipped <= limits.max_clipped * boxes:
-        return []
-    return [
-        f"{clipped:,} of {boxes:,} boxes leave the picture, expected at most prepare.max_clipped = "
-        f"{limits.max_clipped:g} of them; are they corners (x1 y1 x2 y2), or a corner and a size, not centre "
-        "and size?"
-    ]
 
 
 def advice(check: Check, config: Config, hidden: Sequence[tuple[str, object, object]]) -> list[str]:

@@ -73,7 +73,7 @@ def compare(before: Index, after: Index) -> Changes:
 
 def draw_changes(versions: list[OpenedVersion], changes: Changes, store: Store, work: Path) -> Image.Image:
     """Draw the first changed pictures with their boxes, relabelled ones before and after side by side."""
-    from runner.dataset.sheet import draw_sheet  # imports matplotlib
+    from runner.dataset.sheet import draw_sheet
 
     old, new = versions
     earlier = {row.sha256: row for row in old.index.rows}

@@ -62,7 +62,7 @@ def describe_pairs(pairs: list[tuple[Copy, Copy]], names: list[str], sheet: Path
 
     `names` are the classes, in id order.
     """
-    from runner.dataset.sheet import draw_sheet  # imports matplotlib
+    from runner.dataset.sheet import draw_sheet
 
     sheet.parent.mkdir(parents=True, exist_ok=True)
     shown = [(each.file, each.labels, each.name) for pair in pairs[:SHOWN_PAIRS] for each in pair]

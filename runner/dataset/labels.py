@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from runner.config.schema import PrepareConfig
+
 ClassIds = NDArray[np.int64]
 Boxes = NDArray[np.float64]
 _Box = tuple[float, float, float, float]  # xywhn
@@ -97,6 +99,17 @@ def format_labels(class_ids: ArrayLike, boxes_xywhn: ArrayLike) -> str:
         f"{class_id} {x:.6f} {y:.6f} {w:.6f} {h:.6f}\n"
         for class_id, (x, y, w, h) in zip(ids.tolist(), boxes.tolist(), strict=True)
     )
+
+
+def too_many_clipped(clipped: int, boxes: int, limits: PrepareConfig) -> list[str]:
+    """Return the reason against labels of which so many leave the picture, if it is one."""
+    if clipped <= limits.max_clipped * boxes:
+        return []
+    return [
+        f"{clipped:,} of {boxes:,} boxes leave the picture, expected at most prepare.max_clipped = "
+        f"{limits.max_clipped:g} of them; are they corners (x1 y1 x2 y2), or a corner and a size, not centre "
+        "and size?"
+    ]
 
 
 def turn_boxes(boxes_xywhn: ArrayLike, orientation: int) -> Boxes:

@@ -17,7 +17,6 @@ from tqdm import tqdm
 
 from runner.errors import ObjectError
 from runner.store import SCHEME, Store
-from runner.store.transfer import transfer
 from runner.workspace import STALE_DAYS, sha256_of, writing
 
 _BATCH = 1000  # [pictures] waiting for a thread
@@ -82,6 +81,8 @@ def fetch_pictures(sizes: Mapping[str, int], store: Store, key: str, *, work: Pa
     """
     folder, name = cache_folder(work), basename(dirname(key))
     if lacking := find_lacking(sizes, work, hashed=hashed):
+        from runner.store.transfer import transfer  # imports ssl
+
         stored = stored_pictures(store, name)
         if gone := [digest for digest in lacking if digest not in stored]:
             raise lacks(store, name, gone)

@@ -2,9 +2,10 @@
 
 import sys
 from collections.abc import Sequence
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
@@ -56,6 +57,9 @@ def colour_of(class_id: int) -> str:
     return f"hsl({class_id * 137.508 % 360:.0f}, 85%, {LIGHTNESS_PERCENT[class_id % 3]}%)"
 
 
+@cache
 def _font() -> ImageFont.FreeTypeFont:
-    """Return DejaVu Sans, which matplotlib ships: it has Cyrillic and Greek too."""
-    return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf"), FONT_PX)
+    """Return DejaVu Sans, which matplotlib ships: it has Cyrillic and Greek too. Importing matplotlib takes long."""
+    found = find_spec("matplotlib")
+    assert found and found.origin
+    return ImageFont.truetype(Path(found.origin).parent / "mpl-data/fonts/ttf/DejaVuSans.ttf", FONT_PX)

@@ -67,7 +67,7 @@ class PictureFiles(NamedTuple):
             print(f"{others} pictures were encoded to other bytes than by `prepare`, with other packages", flush=True)
         remove_unused(work)
         folder = cache_folder(work)
-        return [folder / names.get(entry["sha256"], entry["sha256"]) for entry in entries]
+        return [folder / (names.get(entry["sha256"]) or str(entry["sha256"])) for entry in entries]
 
     def share(self, entries: Sequence[Entry]) -> str:
         """Put the cached pictures that can only be made again into the store; return a line to print."""

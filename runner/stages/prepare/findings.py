@@ -5,8 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from runner.config.schema import PrepareConfig
-from runner.dataset.check import too_many_clipped
-from runner.dataset.labels import Labels
+from runner.dataset.labels import Labels, too_many_clipped
 
 
 @dataclass

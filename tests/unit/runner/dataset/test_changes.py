@@ -19,6 +19,7 @@ from runner.dataset.index import Index, parse_index
 from runner.dataset.sheet import CELL_PX
 from runner.dataset.versions import find_version, record_key
 from runner.errors import DatasetError, ObjectError, StoreError
+from runner.stages.fetch import fetch
 from runner.store import key_of_url, open_store
 from runner.store.folder import FolderStore
 from runner.store.verify import verify_store
@@ -254,9 +255,16 @@ def test_export_is_the_same_version_when_it_is_added_again(
     assert named(project) == before
 
 
-def test_export_is_refused_when_there_is_no_index(project: Path, tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match=r"dataset\.url is sample, expected a version with an index; `dvc repro"):
+def test_the_sample_is_exported_when_it_is_drawn(project: Path, tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="the sample is not drawn here; run `dvc repro"):
         export_dataset(project, tmp_path / "out.zip", "workshop")
+    (project / "artifacts/raw").mkdir(parents=True)
+    fetch(origin_of("sample", None, project, project / ".work"), project / "artifacts/raw")
+    assert "out.zip: 20 pictures" in export_dataset(project, tmp_path / "out.zip", "workshop")
+    assert "stored as" in add_dataset(tmp_path / "out.zip", project=project, name="drawn")
+
+
+def test_export_is_refused_when_there_is_no_index(project: Path, tmp_path: Path) -> None:
     put_zip(project, dataset(2), tmp_path)
     with pytest.raises(DatasetError, match=r"dataset\.url is store:.*\.zip, .*migrate"):
         export_dataset(project, tmp_path / "out.zip", "workshop")
