@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from posixpath import basename, dirname
@@ -106,7 +107,9 @@ def lacks(store: Store, name: str, digests: list[str]) -> ObjectError:
 
 def remove_unused(work: Path) -> None:
     """Remove the pictures that were not used for STALE_DAYS, and what a killed process left."""
+    cache_folder(work).mkdir(parents=True, exist_ok=True)
     with os.scandir(cache_folder(work)) as files:
         for file in files:
-            if time.time() - file.stat().st_mtime > STALE_DAYS * _DAY:
-                Path(file).unlink(missing_ok=True)
+            with suppress(FileNotFoundError):  # other processes rename theirs and remove too
+                if time.time() - file.stat().st_mtime > STALE_DAYS * _DAY:
+                    Path(file).unlink()
