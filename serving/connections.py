@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 _SWEEP_SECONDS = 0.5
 _YOUNG_SECONDS = 0.02  # a connection that has waited less for its request is not dropped for another
 _MOST_HEAD_BYTES = 131_072  # of a head, or of anything else that brings no byte of a body
+_PATIENCE = 1.0  # [s] nor is one whose body arrives since less than this
 _READ_BYTES = 32_768  # at once from a connection, so that costly ones leave time for others; asyncio takes 262,144
 _OTHER_FILES = 64  # file descriptors for everything that is no connection
 _TEXTS = {
@@ -71,9 +72,9 @@ class Guard:
         self._connections.add(new)
         if len(self._connections) <= self._most:
             return
-        waiting = [each for each in self._connections if each.idle or each.late(new.since - _YOUNG_SECONDS)]
-        if waiting:  # half requests first, then those between two requests
-            self.drop(min(waiting, key=lambda each: (each.idle, each.since)), "displaced")
+        ranks = [(rank, each.since, each) for each in self._connections if (rank := each.rank(new.since)) is not None]
+        if ranks:
+            self.drop(min(ranks, key=lambda each: each[:2])[2], "displaced")
         else:
             self.drop(new, "full", 503)
 
@@ -121,6 +122,7 @@ class _Guarded(asyncio.Protocol):
         super().connection_made(transport)
         self.since = asyncio.get_running_loop().time()  # when the wait for the current head began
         self.begun = False  # whether any byte of that head came
+        self.moved = self.since  # when the last byte came
         self.stuck_since: float | None = None  # when the other side stopped reading, or the connection began to close
         self._silent_bytes = 0  # since the last byte of a body
         if hasattr(transport, "max_size"):
@@ -145,11 +147,25 @@ class _Guarded(asyncio.Protocol):
         """Whether the other side owes a request's head since before a moment."""
         return not (self.busy or self.idle or self.transport.is_closing()) and self.since < moment
 
+    def rank(self, now: float) -> int | None:
+        """Return the order in which connections are dropped for others, first 0; None: not at all.
+
+        Half heads, then those between two requests, then bodies that stand still, then bodies that take long.
+        """
+        if self.late(now - _YOUNG_SECONDS):
+            return 0
+        if self.idle:
+            return 1
+        if not (self.busy and self.cycle.more_body) or self.transport.is_closing() or now - self.since < _PATIENCE:
+            return None
+        return 2 if now - self.moved > _PATIENCE else 3
+
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing():
             return
+        self.moved = asyncio.get_running_loop().time()
         if self.idle:
-            self.since = asyncio.get_running_loop().time()
+            self.since = self.moved
         self.begun = True
         cycle = self.cycle
         before = len(cycle.body) if cycle is not None else 0
