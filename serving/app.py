@@ -1,6 +1,7 @@
 """Model server: `MODEL_URI=… uvicorn serving.app:create_app --factory --port 8080`."""
 
 import importlib.util
+from typing import Any
 
 from fastapi import Depends
 from fastapi_offline import FastAPIOffline
@@ -11,7 +12,7 @@ from serving.access import with_key, wrong_method
 from serving.connections import GuardedApplication
 from serving.lifespan import lifespan
 from serving.middleware import RequestMiddleware
-from serving.openapi import DESCRIPTION, PAGE, STATIC, TAGS
+from serving.openapi import DESCRIPTION, PAGE, STATIC, TAGS, with_classes
 from serving.routes import detect, feedback, operations
 from serving.settings import read_settings
 from serving.state import State
@@ -47,6 +48,13 @@ def create_app() -> ASGIApp:
         app.include_router(router, dependencies=dependencies)
         if dependencies:
             state.keys.guarded.update(getattr(route, "endpoint", None) for route in router.routes)
+    schema = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        model = state.loader.model
+        return with_classes(schema(), model.detector.classes) if model else schema()
+
+    app.openapi = openapi  # type: ignore[method-assign]
     errors.add_handlers(app)
     app.add_exception_handler(405, wrong_method)
     app.add_middleware(RequestMiddleware, state=state)

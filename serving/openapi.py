@@ -3,6 +3,8 @@
 Swagger UI's files come from the package fastapi_offline, so that the page works without the internet.
 """
 
+import copy
+from collections.abc import Sequence
 from typing import Any
 
 from serving.responses import Error
@@ -17,6 +19,7 @@ TAGS = [
     {"name": "Operate", "description": "for operators of the server"},
 ]
 STATIC = "/static"
+_SHOWN = 100  # classes
 PAGE = {
     "tryItOutEnabled": True,
     "displayRequestDuration": True,
@@ -80,3 +83,14 @@ def form_body(properties: dict[str, Any], required: list[str] | None = None) -> 
     """Return the OpenAPI schema of a multipart form; None: all fields are required."""
     schema = {"type": "object", "properties": properties, "required": required or list(properties)}
     return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
+
+
+def with_classes(schema: dict[str, Any], classes: Sequence[str]) -> dict[str, Any]:
+    """Return the OpenAPI schema with the names of the model's classes wherever a caller types them."""
+    names = ", ".join(f"`{name[:50]}`" for name in classes[:_SHOWN]) + (", …" if len(classes) > _SHOWN else "")
+    schema = copy.deepcopy(schema)
+    for path in schema["paths"].values():
+        for parameter in path.get("post", {}).get("parameters", ()):
+            if parameter["name"] == "classes":
+                parameter["description"] += f" The model knows {names}."
+    return schema

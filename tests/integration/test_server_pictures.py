@@ -154,3 +154,9 @@ def test_detections_or_film_with_boxes_when_asked(server: Server) -> None:
     assert drawn.body[4:8] == b"ftyp"
     assert server.post("/detect/video", shade(1)).status == 415
     assert server.post("/detect/video?every=0", b"").status == 422
+
+
+def test_classes_named_on_the_page_where_they_are_typed(server: Server) -> None:
+    parameters = server.get("/openapi.json").json()["paths"]["/detect"]["post"]["parameters"]
+    classes = next(each for each in parameters if each["name"] == "classes")
+    assert "`airplane`, `helicopter`" in classes["description"]
