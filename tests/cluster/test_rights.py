@@ -1,13 +1,15 @@
 """What pushed code can do from a Task's Pod, and that the same question is answered where it is allowed."""
 
 import json
-from collections.abc import Mapping
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 from tests.cluster.desk import Desk, Object, get, kubectl, until
-from tests.cluster.places import FORGE_IP, REGISTRY
+from tests.cluster.places import FORGE_IP, outside
 from tests.cluster.runs import NAMESPACE
 
-INGRESS = REGISTRY.partition(":")[0]  # an address outside of the cluster's networks
+OUTSIDE_IP = "172.30.0.9"  # of the machine, in none of the cluster's networks
 REFUSED = {"api server": "refused", "outside": "refused"}
 ALLOWED = {"api server": "answered", "outside": "answered"}
 ATTACK = """
@@ -53,6 +55,17 @@ print(json.dumps({
 """
 
 
+@contextmanager
+def a_listener_outside() -> Iterator[None]:
+    """Let an address outside of the cluster take connections on port 443; the kernel answers them."""
+    outside("ip", "address", "add", f"{OUTSIDE_IP}/32", "dev", "lo")
+    try:
+        with socket.create_server((OUTSIDE_IP, 443), backlog=16):
+            yield
+    finally:
+        outside("ip", "address", "del", f"{OUTSIDE_IP}/32", "dev", "lo")
+
+
 def answers(name: str, labels: Mapping[str, str]) -> dict[str, str]:
     """Run the questions in a Pod with a training's account, key and labels, beside others."""
     task = get("task", "train", NAMESPACE)
@@ -60,7 +73,7 @@ def answers(name: str, labels: Mapping[str, str]) -> dict[str, str]:
     template = task["spec"]["stepTemplate"]
     container: Object = {key: template[key] for key in ("securityContext", "env", "volumeMounts")}
     container |= {"name": "train", "image": step["image"], "envFrom": step["envFrom"], "workingDir": "/source"}
-    container["command"] = ["python", "-c", ATTACK, FORGE_IP, INGRESS]
+    container["command"] = ["python", "-c", ATTACK, FORGE_IP, OUTSIDE_IP]
     volumes = [each for each in task["spec"]["volumes"] if each["name"] in ("source", "store-ca")]
     pod = {
         "apiVersion": "v1",
@@ -89,5 +102,6 @@ def test_pushed_code_reaches_git_and_its_part_of_the_store_and_nothing_else(desk
     """Of the installation that `desk` made, whose GIT_CIDRS is the forge's address."""
     of_store = {"git": "answered", "captures": "refused", "datasets": "answered", "a version": "refused"}
     of_store |= {"a dataset": "refused", "pipeline": "answered", "token": "none"}
-    assert answers("attack", {}) == {**of_store, **REFUSED}
-    assert answers("attack-control", {"flywheel/apis": "client"}) == {**of_store, **ALLOWED}
+    with a_listener_outside():
+        assert answers("attack", {}) == {**of_store, **REFUSED}
+        assert answers("attack-control", {"flywheel/apis": "client"}) == {**of_store, **ALLOWED}
