@@ -84,7 +84,7 @@ def _outcome(
     name = f"{publish.get('model')} {publish.get('version')}"
     if version is not None and not version.passed:
         failed = version.manifest.verdict.failed if version.manifest.verdict else []
-        return FAILURE, f"{name} did not pass the gate: {'; '.join(each.said for each in failed)}"
+        return FAILURE, f"{name} did not pass the gate: {'; '.join(f'{each.criterion} {each.said}' for each in failed)}"
     said = results.get("pin", {}).get("said", "")
     is_well = is_trial or (said and "not pinned" not in said)
     return SUCCESS if is_well else FAILURE, f"{name}: {said or 'published, not pinned'}"

@@ -154,7 +154,7 @@ def test_a_refused_model_is_pinned_without_a_training_when_the_bar_is_lower(desk
         assert pins(desk) == [f"{MODEL}/{number}", *before]  # its trailer stands there without a pin too
         state, said = status_of(desk, refused)
         assert state == "failure"
-        assert re.match(rf"{MODEL} {number} did not pass the gate: 0\.\d+ \(.+\), at least 0\.900 ", said), said
+        assert re.match(rf"{MODEL} {number} did not pass the gate: mAP50 0\.\d+ \(.+\), at least 0\.900 ", said), said
 
         before = pins(desk)
         passing = commit(desk, "A lower bar", trains=False, gate={"min_map50": 0.0, "deploy": True})

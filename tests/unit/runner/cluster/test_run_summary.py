@@ -73,7 +73,7 @@ def test_the_verdict_is_the_line_when_the_gate_said_no(tmp_path: Path) -> None:
     store = FolderStore(tmp_path)
     put(store, 2, passed=False)
     found = told(PLAN, PUBLISHED, step("pin", said="Lock of things 2"), store=store)
-    assert (found.state, found.line) == ("failure", "things 2 did not pass the gate: 0.200, at least 0.500")
+    assert (found.state, found.line) == ("failure", "things 2 did not pass the gate: mAP50 0.200, at least 0.500")
     assert found.folder == "runs/things/2"
 
 
