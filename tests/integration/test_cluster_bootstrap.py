@@ -19,7 +19,7 @@ from tests.support.forks import make_fork, push
 from tests.support.processes import meanwhile, until
 
 ALPHA, V1 = "argoproj.io/v1alpha1", "operators.coreos.com/v1"
-SHARED = {key: gitops.SAMPLE[key] for key in ("REPO_URL", "PLATFORM_REVISION", "DETECTOR_REVISION")}
+SHARED = {key: gitops.SAMPLE[key] for key in ("REPO_URL", "PLATFORM_REVISION", "DETECTOR_REVISION", "GIT_CIDRS")}
 Said = list[str]
 
 
@@ -113,6 +113,7 @@ MORE = "gitops/argocd/base/à new one.yaml"
     ("values", "pushed", "file", "message"),
     [
         ({"STORAGE_CLASS": "REPLACE-ME"}, "", "", "STORAGE_CLASS is still REPLACE-ME"),
+        ({"GIT_CIDRS": "192.0.2.0/25"}, "", "", r"git-addresses\.yaml: has other addresses"),
         ({}, "", str(WORKER), r"worker\.yaml: still REPLACE-ME"),
         (FASTER, "", "", r"cluster\.env differs from sample-reviewed of https://"),
         (FASTER, "sample-trunk", "", r"cluster\.env differs from sample-reviewed"),
