@@ -1,16 +1,17 @@
 """Answer to one picture: the request's parameters, the detector's arrays, the prediction, and its capture."""
 
 from collections import Counter
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
 from time import perf_counter
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple, TypeVar
 
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.json_schema import SkipJsonSchema
 
 from serving.batching import Batcher
+from serving.decoding.pool import Elsewhere
+from serving.decoding.program import Reply, read_picture
 from serving.errors import Refused
 from serving.prediction import Prediction
 from serving.responses import Result, Timings
@@ -21,6 +22,7 @@ from serving.strategies import margin, reasons
 from serving.vision.detector import Detections, Options
 from serving.vision.picture import Picture, PictureError, TooLargeError, UnreadableError, UnsupportedError
 
+T = TypeVar("T")
 _STATUS = {UnreadableError: 400, TooLargeError: 413, UnsupportedError: 415}
 
 
@@ -82,12 +84,17 @@ async def predict(state: State, request_id: str, data: bytes, query: Query, sinc
 
     `since` is perf_counter() when the request was complete.
     """
-    try:
-        detections, waited_ms = await state.workers.run(partial(query.batcher.detect, data, query.options))
-    except PictureError as error:
-        raise Refused(_STATUS[type(error)], str(error)) from error
+    detector = query.model.detector
+    form = {"input_hw": detector.input_hw, "stride": detector.stride if detector.rect else None}
+
+    def detect(picture: bytes | Reply) -> Detections:
+        found = read_picture(picture) if isinstance(picture, Reply) else picture
+        return query.batcher.detect(found, query.options)
+
+    (detections, waited_ms), decode_ms = await decoded(state, data, detect, "fitted", form)
     shown, almost = _split(detections, query)
     phases = {"waiting": waited_ms, **detections.timings._asdict()}
+    phases["decode"] += decode_ms
     state.metrics.answered(shown, phases)
     rounded = {phase: round(milliseconds, 2) for phase, milliseconds in phases.items()}
     result = Result(
@@ -99,6 +106,40 @@ async def predict(state: State, request_id: str, data: bytes, query: Query, sinc
     )
     thresholds = dict(zip(query.model.detector.classes, query.thresholds, strict=True))
     return Prediction(request_id, data, query.model.name, result, almost, thresholds)
+
+
+async def decoded(
+    state: State,
+    data: bytes,
+    work: Callable[[bytes | Reply], T],
+    task: str,
+    arguments: Mapping[str, Any],
+) -> tuple[tuple[T, float], float]:
+    """Do work on a picture on a worker thread, which decodes it, or gets it decoded by a decoder process.
+
+    Args:
+        work: of the bytes of the file, or of the decoder's reply.
+        task: for the decoder, with its arguments, see `serving.decoding.program`.
+    Returns:
+        What `Workers.run` returns, and the milliseconds that a decoder process took.
+    Raises:
+        Refused: no picture, too large, or too busy.
+    """
+
+    def here() -> T:
+        with state.decoding.admitted(data, task):
+            return work(data)
+
+    try:
+        try:
+            return await state.workers.run(here), 0.0
+        except Elsewhere as elsewhere:
+            start = perf_counter()
+            reply = await state.decoding.ask(elsewhere.header, task, data, **arguments)
+            took_ms = (perf_counter() - start) * 1e3
+        return await state.workers.run(lambda: work(reply)), took_ms
+    except PictureError as error:
+        raise Refused(_STATUS[type(error)], str(error)) from error
 
 
 def predict_frame(state: State, image: Image.Image, query: Query) -> list[Detection]:

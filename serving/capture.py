@@ -16,6 +16,7 @@ from queue import SimpleQueue
 from time import monotonic
 from typing import Any
 
+from serving.decoding.pool import Decoding
 from serving.errors import Refused
 from serving.monitoring import Metrics
 from serving.prediction import Prediction
@@ -25,8 +26,7 @@ from serving.storage.detections import ModelName
 from serving.storage.endpoint import endpoint_of_environment
 from serving.storage.objects import StorageError, check_writable, write
 from serving.upload import Budget
-from serving.vision.picture import decode
-from serving.vision.similarity import RecentHashes, difference_hash
+from serving.vision.similarity import RecentHashes
 
 log = logging.getLogger(__name__)
 _LAST_DELAY_SECONDS = 60.0
@@ -36,11 +36,12 @@ _PERIODS = {"minute": 60, "hour": 3_600, "day": 86_400}
 class CaptureWriter:
     """Writes captures to CAPTURE_URI; drops and counts near-duplicates and those beyond the limits."""
 
-    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+    def __init__(self, settings: Settings, metrics: Metrics, decoding: Decoding) -> None:
         self._uri = settings.capture_uri
         self._environment = settings.environment
         self._endpoint = endpoint_of_environment()
         self._metrics = metrics
+        self._decoding = decoding
         self._budget = Budget(settings.capture_queue_bytes)
         self._queue: SimpleQueue[tuple[Prediction, list[str]] | None] = SimpleQueue()
         self._written = RecentHashes(settings.capture_similar_bits)
@@ -79,7 +80,7 @@ class CaptureWriter:
 
     def keep(self, prediction: Prediction, reasons: Sequence[str]) -> None:
         """Write a capture now, or raise StorageError, or PictureError if its picture cannot be read."""
-        self._write(prediction, reasons, prediction.jpeg())
+        self._write(prediction, reasons, self._jpeg(prediction))
 
     def check_feedback(self) -> None:
         """Raise Refused if the limits of CAPTURE_PER_* are reached by feedback."""
@@ -113,11 +114,18 @@ class CaptureWriter:
             prediction, reasons = item
             try:
                 self._consider(prediction, reasons)
+            except Refused:
+                self._drop("busy")
             except Exception:
                 log.exception("capture failed", extra={"request_id": prediction.request_id})
                 self._drop("error")
             finally:
                 self._budget.give_back(prediction.size)
+
+    def _jpeg(self, prediction: Prediction) -> bytes:
+        """Return the picture as an upright JPEG."""
+        reply = self._decoding.run("upright_jpeg", prediction.data)
+        return prediction.data if reply.facts["same"] else reply.data
 
     def _drop(self, reason: str) -> None:
         self._metrics.captures_dropped.labels(reason).inc()
@@ -126,7 +134,7 @@ class CaptureWriter:
         if self._stop.is_set():
             self._drop("shutdown")
             return
-        hashed = difference_hash(decode(prediction.data, fit=64).image)
+        hashed = self._decoding.run("hashed", prediction.data).facts["hash"]
         if self._written.has_similar(hashed):
             self._drop("similar")
         elif period := self._limits.reached():
@@ -140,7 +148,7 @@ class CaptureWriter:
 
     def _write_with_retries(self, prediction: Prediction, reasons: list[str]) -> bool:
         """Write, and retry until it works or the server stops; meanwhile the queue fills, and then drops captures."""
-        jpeg = prediction.jpeg()
+        jpeg = self._jpeg(prediction)
         delay, problem, began = 0.5, "", monotonic()
         while True:
             try:

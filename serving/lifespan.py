@@ -10,12 +10,15 @@ from fastapi import FastAPI
 
 from serving.state import State
 
+_DECODING_SECONDS = 2.0  # that a decoder process may go on when the server stops
+
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Start the background threads; at the end stop them."""
     state: State = app.state.server
     state.loader.start()
+    state.decoding.start()
     state.captures.start()
     restore = _drain_at_sigterm(state)
     try:
@@ -26,6 +29,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         state.loader.stop()
         await asyncio.to_thread(state.workers.stop)
         await asyncio.to_thread(state.captures.stop)
+        await asyncio.to_thread(state.decoding.stop)
 
 
 def _drain_at_sigterm(state: State) -> Callable[[], object]:
@@ -42,6 +46,8 @@ def _drain_at_sigterm(state: State) -> Callable[[], object]:
     def begin() -> None:
         state.draining = True
         loop.call_later(state.settings.drain_seconds, stop, signal.SIGTERM, None)
+        # What decodes for so long is no usual picture, and must not delay the end.
+        loop.call_later(state.settings.drain_seconds + _DECODING_SECONDS, state.decoding.refuse)
 
     loop.add_signal_handler(signal.SIGTERM, begin)
     return lambda: signal.signal(signal.SIGTERM, stop)

@@ -43,6 +43,8 @@ class Metrics:
         self.held_bytes = gauge("held_bytes", "request bodies in memory")
         self.connections = gauge("connections", "open connections")
         self.connections_closed = counter("connections_closed", "connections that the server gave up", ["reason"])
+        self.decode_memory = gauge("decode_memory_bytes", "memory that pictures being decoded may take")
+        self.decoders_ended = counter("decoders_ended", "decoder processes that did not finish a picture", ["reason"])
         self.ready = gauge("ready", "1 while /readyz answers 200")
         self.model = prometheus.Info("flywheel_model", "the loaded model", registry=registry)
 

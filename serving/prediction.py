@@ -1,6 +1,5 @@
 """Prediction for one picture, and the memory of the last ones."""
 
-import io
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -10,10 +9,8 @@ from typing import Any
 
 from serving.responses import Result
 from serving.storage.detections import Detection, ModelName
-from serving.vision.picture import decode
 
 Claim = tuple[Any, ...]  # a verdict and what was sent with it
-_JPEG_QUALITY = 95
 _BASE_BYTES, _DETECTION_BYTES = 2_000, 2_000
 
 
@@ -33,18 +30,6 @@ class Prediction:
     def size(self) -> int:
         """Approximate bytes of memory; in many small pictures the detections weigh most."""
         return len(self.data) + _BASE_BYTES + _DETECTION_BYTES * (len(self.result.detections) + len(self.almost))
-
-    def jpeg(self) -> bytes:
-        """Return the picture as an upright JPEG: the original bytes if they are one, because boxes are in its pixels.
-
-        A picture that cannot be read raises PictureError.
-        """
-        picture = decode(self.data)
-        if picture.format == "JPEG" and picture.plain:
-            return self.data
-        out = io.BytesIO()
-        picture.image.save(out, "JPEG", quality=_JPEG_QUALITY)
-        return out.getvalue()
 
 
 class RecentPredictions:

@@ -40,6 +40,7 @@ class Settings(BaseSettings):
     # Concurrency
     workers: int = Field(default=0, ge=0, le=256, description="pictures processed at a time; 0: one per core")
     batch: int = Field(default=0, ge=0, le=64, description="pictures per inference; 0: 1 on a CPU, 8 on a GPU")
+    decoders: int = Field(default=2, ge=1, le=64, description="processes that decode what could be hostile")
     max_waiting: _Limit = Field(default=32, description="pictures that may wait for a worker before 503")
     max_text_bytes: _Positive = Field(default=400_000, description="text fields of a form together")
     max_held_bytes: _Positive = Field(default=256 * MEGABYTE, description="request bodies in memory before 503")
@@ -63,7 +64,13 @@ class Settings(BaseSettings):
 
     # Size limits
     max_picture_bytes: _Positive = Field(default=20 * MEGABYTE, description="size of a picture file")
-    max_picture_pixels: _Positive = Field(default=50_000_000, description="width x height of a picture or frame")
+    max_picture_pixels: _Positive = Field(default=50_000_000, description="width x height of a picture, tile or frame")
+    max_picture_parts: _Positive = Field(default=50_000, description="segments, chunks, tiles or strips of a picture")
+    max_picture_scans: _Positive = Field(default=100, description="scans of a progressive JPEG")
+    decode_memory_bytes: int = Field(
+        default=0, ge=0, description="memory for decoding; 0: 80 % of the container's, less what the process needs"
+    )
+    decode_seconds: _Positive = Field(default=10, description="CPU time of a decoder process for one picture")
     max_batch_pictures: _Positive = Field(default=32, description="pictures in one /detect/batch")
     max_batch_bytes: _Positive = Field(default=100 * MEGABYTE, description="size of all pictures of one /detect/batch")
     max_video_bytes: _Positive = Field(default=200 * MEGABYTE, description="size of a video file")

@@ -7,6 +7,7 @@ from fastapi import Depends, Request
 from serving.access import Keys
 from serving.batching import Batcher
 from serving.capture import CaptureWriter
+from serving.decoding.pool import Decoding
 from serving.errors import Refused
 from serving.loading import Loader
 from serving.monitoring import Metrics
@@ -31,7 +32,8 @@ class State:
         self.workers = Workers(threads, waiting=settings.max_waiting, seconds=settings.request_seconds)
         self.uploads = Uploads(settings.max_held_bytes)
         self.recent = RecentPredictions(settings.recent_bytes)
-        self.captures = CaptureWriter(settings, self.metrics)
+        self.decoding = Decoding(settings, self.metrics)
+        self.captures = CaptureWriter(settings, self.metrics, self.decoding)
         self.loader = Loader(settings, self._loaded)
         self.batcher: Batcher | None = None  # until the model is loaded
         self.draining = False  # whether the server was told to stop

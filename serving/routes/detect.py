@@ -10,8 +10,9 @@ import fastapi
 from fastapi import APIRouter, Depends, Header, Request, Response
 from pydantic.json_schema import SkipJsonSchema
 
-from serving.answering import Parameters, predict, remember, resolve
-from serving.drawing import annotate, encode
+from serving.answering import Parameters, decoded, predict, remember, resolve
+from serving.decoding.program import Reply, drawn
+from serving.drawing import styles_of
 from serving.errors import Refused
 from serving.multipart import Part
 from serving.openapi import FILE, FILES, PICTURE, REFUSALS, form_body
@@ -19,7 +20,6 @@ from serving.prediction import Prediction
 from serving.responses import Answer, BatchAnswer, FileResult
 from serving.state import Shared, State
 from serving.upload import files_of, form, only_file
-from serving.vision.picture import decode
 
 router = APIRouter(tags=["Detect"], responses=REFUSALS)
 Asked = Annotated[Parameters, fastapi.Query()]
@@ -68,12 +68,13 @@ async def detect_image(request: Request, state: Shared, parameters: Asked, may_k
     async with _predicted(request, state, parameters, may_keep) as prediction:
         detections = prediction.result.detections
 
-        def draw() -> bytes:
-            picture = decode(prediction.data, max_pixels=state.settings.max_picture_pixels)
-            return encode(annotate(picture.image, detections), kind)
+        styles = styles_of(detections)
 
-        drawn, _ = await state.workers.run(draw)
-    return Response(drawn, media_type=kind, headers={"X-Detections": str(len(detections))})
+        def draw(picture: bytes | Reply) -> bytes:
+            return picture.data if isinstance(picture, Reply) else drawn(picture, styles=styles, kind=kind)
+
+        (image, _), _ = await decoded(state, prediction.data, draw, "drawn", {"styles": styles, "kind": kind})
+    return Response(image, media_type=kind, headers={"X-Detections": str(len(detections))})
 
 
 @router.post("/detect/batch", openapi_extra=form_body(FILES), summary="Find objects in several pictures")

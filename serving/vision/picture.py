@@ -19,7 +19,18 @@ from typing import IO
 import numpy as np
 from PIL import ExifTags, Image, ImageFile, JpegImagePlugin
 
-MAX_PIXELS = 100_000_000
+from serving.vision.headers import (
+    MAX_PIXELS,
+    Header,
+    Limits,
+    PictureError,
+    TooLargeError,
+    UnreadableError,
+    UnsupportedError,
+    inspect,
+)
+
+__all__ = ["MAX_PIXELS", "Picture", "PictureError", "TooLargeError", "UnreadableError", "UnsupportedError", "decode"]
 _KINDS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "JPEG2000", "AVIF")
 EXPECTED = "expected JPEG, PNG, WebP, GIF, BMP, TIFF, JPEG 2000 or AVIF"
 _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx")
@@ -44,22 +55,6 @@ for _plugin in ("Avif", "Bmp", "Gif", "Jpeg2K", "Jpeg", "Png", "Tiff", "WebP"):
     importlib.import_module(f"PIL.{_plugin}ImagePlugin")  # registers itself in Image.OPEN
 
 
-class PictureError(Exception):
-    """Base of all errors of `decode`: the bytes are at fault, not the program."""
-
-
-class UnsupportedError(PictureError):
-    """Not a picture, or an unsupported format."""
-
-
-class UnreadableError(PictureError):
-    """A supported format, but truncated or damaged."""
-
-
-class TooLargeError(PictureError):
-    """More pixels than allowed; known from the header alone."""
-
-
 @dataclass(frozen=True)
 class Picture:
     """A decoded picture."""
@@ -79,6 +74,7 @@ def decode(
     fit_width: int | None = None,
     spare: float = 1.0,
     max_pixels: int = MAX_PIXELS,
+    checked: bool = False,
 ) -> Picture:
     """Decode a picture to upright 8-bit RGB, or raise PictureError; thread-safe.
 
@@ -88,8 +84,11 @@ def decode(
         fit_width: pixels. The same for the width of the upright picture.
         spare: 1 or more: a result larger than the fit has at least `spare` times its pixels.
         max_pixels: refuse larger pictures from their header, before allocating memory.
+        checked: `header_of` found nothing wrong with it, so its structure is not checked again.
     """
     kind, factory = _kind_of(data)
+    if not checked:
+        inspect(kind, data, Limits(pixels=max_pixels))
     try:
         image = factory(io.BytesIO(data), "")
         if image.width * image.height > max_pixels:
@@ -104,6 +103,11 @@ def decode(
         raise UnreadableError(
             f"damaged or truncated {kind} picture ({said}); expected one that opens in a picture viewer"
         ) from error
+
+
+def header_of(data: bytes, limits: Limits) -> Header:
+    """Return what the headers of a picture say, or raise PictureError: no picture, damaged, or beyond the limits."""
+    return inspect(_kind_of(data)[0], data, limits)
 
 
 def _kind_of(data: bytes) -> tuple[str, Callable[[IO[bytes], str], ImageFile.ImageFile]]:
@@ -141,6 +145,8 @@ def _upright_rgb(
     turn = max(stored, left)
     plain = turn == 1 and raw_mode == "RGB" and "transparency" not in image.info and _single(image, data)
     rgb = _to_rgb(image, raw_mode)
+    if rgb is image:
+        rgb = Image.Image()._new(image.im)  # the same pixels without the decoder, which may hold more memory than they
     if left in _UPRIGHT:
         rgb = rgb.transpose(_UPRIGHT[left])
     if left >= 5:

@@ -1,0 +1,135 @@
+"""Program of a decoder process: pictures come on standard input, answers go to standard output.
+
+It may be killed at any time. It decodes what can be hostile, under limits of memory and CPU time of its own. Its
+answers are JSON and plain bytes, so a broken decoder can give nothing but a wrong picture.
+"""
+
+import json
+import os
+import resource
+import signal
+import struct
+from collections.abc import Callable
+from dataclasses import replace
+from typing import IO, Any, NamedTuple
+
+from PIL import AvifImagePlugin, Image
+
+from serving.drawing import Style, draw, encode
+from serving.vision.letterbox import SPARE, letterbox, scaled
+from serving.vision.picture import Picture, PictureError, decode
+from serving.vision.similarity import difference_hash
+
+FRAME = struct.Struct(">IQ")  # before each message: bytes of its JSON, bytes of its data
+_JPEG_QUALITY = 95
+
+
+class Reply(NamedTuple):
+    """Result of a task."""
+
+    facts: dict[str, Any]
+    data: bytes
+
+
+def fitted(data: bytes, *, input_hw: tuple[int, int], stride: int | None) -> Picture:
+    """Decode a picture that `header_of` accepted, and scale it as `serving.vision.letterbox.fill` would."""
+    picture = decode(data, fit=max(input_hw), spare=SPARE, checked=True)
+    place = letterbox(picture.width, picture.height, input_hw, stride=stride)
+    return replace(picture, image=scaled(picture.image, place))
+
+
+def drawn(data: bytes, *, styles: list[Style], kind: str) -> bytes:
+    """Return a picture with boxes, encoded as `kind`: image/jpeg or image/png."""
+    return encode(draw(decode(data, checked=True).image, styles), kind)
+
+
+def hashed(data: bytes) -> int:
+    """Return the difference hash of a picture, see `serving.vision.similarity`."""
+    return difference_hash(decode(data, fit=64, checked=True).image)
+
+
+def upright_jpeg(data: bytes) -> bytes:
+    """Return a picture as an upright JPEG: the same bytes if they are one, because boxes are in its pixels."""
+    picture = decode(data, checked=True)
+    if picture.format == "JPEG" and picture.plain:
+        return data
+    return encode(picture.image, "image/jpeg", _JPEG_QUALITY)
+
+
+def _fitted(data: bytes, **arguments: Any) -> Reply:
+    picture = fitted(data, **arguments)
+    facts = {name: value for name, value in vars(picture).items() if name != "image"}
+    return Reply(facts | {"size": picture.image.size}, picture.image.tobytes())
+
+
+def read_picture(reply: Reply) -> Picture:
+    """Return the picture of a reply to `fitted`."""
+    facts = dict(reply.facts)
+    return Picture(image=Image.frombytes("RGB", tuple(facts.pop("size")), reply.data), **facts)
+
+
+# By the names of the functions above.
+TASKS: dict[str, Callable[..., Reply]] = {
+    "fitted": _fitted,
+    "drawn": lambda data, **arguments: Reply({}, drawn(data, **arguments)),
+    "hashed": lambda data: Reply({"hash": hashed(data)}, b""),
+    "upright_jpeg": lambda data: Reply({"same": (jpeg := upright_jpeg(data)) is data}, b"" if jpeg is data else jpeg),
+}
+
+
+def send(pipe: IO[bytes], facts: dict[str, Any], data: bytes) -> None:
+    """Write a message."""
+    text = json.dumps(facts).encode()
+    pipe.write(FRAME.pack(len(text), len(data)))
+    pipe.write(text)
+    pipe.write(data)
+    pipe.flush()
+
+
+def _limit(memory: int, seconds: int) -> None:
+    """Limit what this process may take from now on, beside what it has; memory in bytes, seconds of CPU."""
+    with open("/proc/self/statm", encoding="ascii") as file:  # noqa: PTH123 - opened for every picture
+        held = int(file.read().split()[0]) * resource.getpagesize()
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    _set_soft(resource.RLIMIT_AS, held + memory)
+    _set_soft(resource.RLIMIT_CPU, int(used.ru_utime + used.ru_stime) + 1 + seconds)
+
+
+def _set_soft(kind: int, value: int) -> None:
+    _, hard = resource.getrlimit(kind)
+    resource.setrlimit(kind, (value if hard == resource.RLIM_INFINITY else min(value, hard), hard))
+
+
+def main() -> None:
+    """Answer until standard input ends."""
+    for number in (signal.SIGINT, signal.SIGTERM):  # the server ends it, when it has no more work for it
+        signal.signal(number, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:  # noqa: PTH123
+        file.write("1000")  # if anything has to go, then this process
+    AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # threads reserve address space
+    source, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    quiet = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1, 2):  # libraries print
+        os.dup2(quiet, descriptor)
+    send(answers, {"ready": True}, b"")
+    while head := source.read(FRAME.size):
+        length, size = FRAME.unpack(head)
+        request = json.loads(source.read(length))
+        data = source.read(size)
+        try:
+            _limit(request["memory"], request["seconds"])
+            facts, result = TASKS[request["task"]](data, **request["arguments"])
+        except PictureError as error:
+            facts, result = {"error": type(error).__name__, "message": str(error)}, b""
+        except MemoryError:
+            facts, result = {"error": "MemoryError", "message": ""}, b""
+        finally:
+            _set_soft(resource.RLIMIT_AS, resource.RLIM_INFINITY)
+        del data
+        Image.core.clear_cache()  # type: ignore[attr-defined]
+        send(answers, facts, result)
+
+
+if __name__ == "__main__":
+    main()
