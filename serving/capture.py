@@ -26,6 +26,7 @@ from serving.storage.detections import ModelName
 from serving.storage.endpoint import endpoint_of_environment
 from serving.storage.objects import StorageError, check_writable, write
 from serving.upload import Budget
+from serving.vision.picture import PictureError
 from serving.vision.similarity import RecentHashes
 
 log = logging.getLogger(__name__)
@@ -79,7 +80,7 @@ class CaptureWriter:
             self._drop("queue_full")
 
     def keep(self, prediction: Prediction, reasons: Sequence[str]) -> None:
-        """Write a capture now, or raise StorageError, or PictureError if its picture cannot be read."""
+        """Write a capture now, or raise StorageError, or Refused if its picture cannot be read now."""
         self._write(prediction, reasons, self._jpeg(prediction))
 
     def check_feedback(self) -> None:
@@ -123,8 +124,11 @@ class CaptureWriter:
                 self._budget.give_back(prediction.size)
 
     def _jpeg(self, prediction: Prediction) -> bytes:
-        """Return the picture as an upright JPEG."""
-        reply = self._decoding.run("upright_jpeg", prediction.data)
+        """Return the picture as an upright JPEG, or raise Refused."""
+        try:
+            reply = self._decoding.run("upright_jpeg", prediction.data)
+        except PictureError as error:  # it was read once, but this takes more memory
+            raise Refused(413, f"the picture cannot be kept: {error}") from error
         return prediction.data if reply.facts["same"] else reply.data
 
     def _drop(self, reason: str) -> None:

@@ -7,8 +7,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
 
+from PIL import Image
+
 _PROCESS_BYTES = 320 << 20  # the server at rest, with two decoders and a small model
 _SHARE = 0.8  # of the container's limit that the server means to use
+_LARGE_BYTES = 32 << 20
 _LEAST, _MOST = 64 << 20, 2 << 30
 # Of version 2 of control groups, and of version 1; a container sees its own group as the root.
 _FILES = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
@@ -44,6 +47,8 @@ class MemoryBudget:
         try:
             yield
         finally:
+            if count > _LARGE_BYTES:  # Pillow would keep blocks of it for the next picture
+                Image.core.clear_cache()  # type: ignore[attr-defined]
             self.give_back(count)
 
 

@@ -64,7 +64,7 @@ class Decoding:
         self._queues: tuple[list[tuple[int, Job]], list[tuple[int, Job]]] = ([], [])  # small and large pictures
         self._numbers = itertools.count()
         self._changed = threading.Condition()
-        self._stopped = threading.Event()
+        self._stopped, self._ended = threading.Event(), threading.Event()
         self._lanes = [
             threading.Thread(target=self._serve, args=(_order(number, settings.decoders),), name="decoder", daemon=True)
             for number in range(settings.decoders)
@@ -76,6 +76,10 @@ class Decoding:
         for lane in self._lanes:
             lane.start()
 
+    def stopped(self) -> bool:
+        """Whether the server has stopped, so that work is for nobody."""
+        return self._ended.is_set()
+
     def refuse(self) -> None:
         """End the decoder processes, whatever they do; pictures that wait for one are refused."""
         self._stopped.set()
@@ -84,6 +88,7 @@ class Decoding:
 
     def stop(self) -> None:
         """As `refuse`, and wait for the end."""
+        self._ended.set()
         self.refuse()
         for lane in self._lanes:
             if lane.is_alive():

@@ -31,10 +31,10 @@ class Reply(NamedTuple):
     data: bytes
 
 
-def fitted(data: bytes, *, input_hw: tuple[int, int], stride: int | None) -> Picture:
-    """Decode a picture that `header_of` accepted, and scale it as `serving.vision.letterbox.fill` would."""
-    picture = decode(data, fit=max(input_hw), spare=SPARE, checked=True)
-    place = letterbox(picture.width, picture.height, input_hw, stride=stride)
+def fitted(data: bytes, *, input_hw: tuple[int, int], stride: int, shape: str, decoding: str) -> Picture:
+    """Decode a picture that `header_of` accepted, and scale it, as a detector of this input form would."""
+    picture = decode(data, fit=max(input_hw) if decoding == "reduced" else None, spare=SPARE, checked=True)
+    place = letterbox(picture.width, picture.height, input_hw, stride=stride, shape=shape)
     return replace(picture, image=scaled(picture.image, place))
 
 

@@ -20,6 +20,7 @@ from pydantic import Field
 from starlette.requests import ClientDisconnect
 
 from serving.answering import Parameters, counts_of, predict_frame, resolve
+from serving.decoding.pool import Decoding
 from serving.drawing import annotate
 from serving.errors import Refused
 from serving.openapi import FILE, REFUSALS, VIDEO, form_body
@@ -34,6 +35,12 @@ T = TypeVar("T")
 _DEMUXER = "mov"
 _EXPECTED = "expected an mp4, mov or m4v video"
 _TURNS = {90: Image.Transpose.ROTATE_90, 180: Image.Transpose.ROTATE_180, 270: Image.Transpose.ROTATE_270}
+_WAIT_SECONDS = 10.0  # for memory
+_INTRA_CODECS = ("mjpeg", "png", "prores", "dnxhd", "rawvideo", "jpeg2000")
+_KEPT_FRAMES = 17  # that H.264 and HEVC may refer to, and the next one
+_FRAME_BYTES, _DRAWN_BYTES = 16, 56  # a pixel: of the frame as RGB; of its copy with boxes, and of the encoder
+# zerolatency: the encoder looks at no later frames, of which it would keep dozens.
+_ENCODER = {"preset": "veryfast", "crf": "23", "tune": "zerolatency"}
 router = APIRouter(tags=["Detect"], responses=REFUSALS)
 # One at a time: a video takes as long as hundreds of pictures, which must not wait for it.
 _turn = asyncio.Semaphore(1)
@@ -78,6 +85,7 @@ async def detect_video(
                 settings,
                 drawn,
                 stop,
+                state.decoding,
             )
             result, video = await _unless_gone(request, work, stop)
     complete = result.stopped_by is None
@@ -124,11 +132,12 @@ def analyse(
     settings: Settings,
     drawn: bool,
     stop: threading.Event,
+    decoding: Decoding,
 ) -> tuple[VideoResult, bytes]:
     """Detect objects in every n-th frame until the end of the video, a limit, or until `stop` is set.
 
-    Return the detections, and a video file with the boxes (empty without `drawn`). Refused: not a video, damaged, or
-    frames that are too large.
+    Return the detections, and a video file with the boxes (empty without `drawn`). Refused: not a video, damaged,
+    frames that are too large, or too many other pictures at once.
     """
     result, out = VideoResult(width=0, height=0, every=every, frames=[]), io.BytesIO()
     try:
@@ -136,12 +145,21 @@ def analyse(
             stream = next(iter(source.streams.video), None)
             if stream is None:
                 raise Refused(415, f"the file has no pictures; {_EXPECTED}")
-            frames = _analysed(_decoded(source, stream, settings.max_picture_pixels), predict, settings, result, stop)
-            if drawn:
-                _record(frames, out, stream.average_rate or Fraction(25))
-            else:
-                for _ in frames:
-                    pass
+            memory = _memory(stream, drawn, settings.max_picture_pixels, decoding.budget.limit)
+
+            def stopped() -> bool:
+                return stop.is_set() or decoding.stopped()
+
+            if not decoding.budget.take(memory, monotonic() + _WAIT_SECONDS):
+                raise Refused(503, "too many large pictures at once; try again later")
+            stopped = lambda: stop.is_set() or decoding.stopped()  # noqa: E731
+            with decoding.budget.holding(memory):
+                frames = _analysed(_decoded(source, stream), predict, settings, result, stopped)
+                if drawn:
+                    _record(frames, out, stream.average_rate or Fraction(25))
+                else:
+                    for _ in frames:
+                        pass
     except (av.error.FFmpegError, ValueError) as error:
         if data[4:8] in (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot"):
             raise Refused(400, f"damaged or truncated video; {_EXPECTED}") from error
@@ -149,13 +167,30 @@ def analyse(
     return result, out.getvalue()
 
 
-def _decoded(source: InputContainer, stream: VideoStream, max_pixels: int) -> Iterator[tuple[VideoFrame, float]]:
-    """Yield decoded frames and their times in seconds."""
+def _memory(stream: VideoStream, drawn: bool, max_pixels: int, limit: int) -> int:
+    """Return the bytes that the analysis takes, measured with H.264 of 4K; or raise Refused: larger than a limit."""
     context = stream.codec_context
     width, height = context.width, context.height
     if width * height > max_pixels:
         raise Refused(413, f"frames of {width}x{height} pixels; expected at most {max_pixels:,} in all")
-    context.options = {"max_pixels": str(max_pixels)}  # the frame size may change inside a video
+    planes = context.format.padded_bits_per_pixel / 8 if context.format else 6.0  # bytes a pixel
+    frames = 1 if context.name in _INTRA_CODECS else _KEPT_FRAMES
+    per_pixel = frames * planes + _FRAME_BYTES + (_DRAWN_BYTES if drawn else 0)
+    memory = int(width * height * per_pixel)
+    if memory > limit:
+        raise Refused(
+            413,
+            f"frames of {width}x{height} pixels need {memory / 1e6:,.0f} MB{' to be drawn' if drawn else ''}; "
+            f"expected at most {limit / 1e6:,.0f} MB, so send a smaller video",
+        )
+    return memory
+
+
+def _decoded(source: InputContainer, stream: VideoStream) -> Iterator[tuple[VideoFrame, float]]:
+    """Yield decoded frames and their times in seconds."""
+    context = stream.codec_context
+    # The frame size may change inside a video, but only to a smaller one; coded sizes are rounded up.
+    context.options = {"max_pixels": str((context.width + 64) * (context.height + 64))}
     context.thread_count = 1
     rate = float(stream.average_rate or 25)
     for index, frame in enumerate(source.decode(stream)):
@@ -167,7 +202,7 @@ def _analysed(
     predict: Callable[[Image.Image], list[Detection]],
     settings: Settings,
     result: VideoResult,
-    stop: threading.Event,
+    stopped: Callable[[], bool],
 ) -> Iterator[tuple[VideoFrame, list[Detection]]]:
     """Fill the result; yield each frame with the latest detections."""
     end = monotonic() + settings.video_work_seconds
@@ -178,7 +213,7 @@ def _analysed(
             result.stopped_by = "seconds"
         elif due and len(result.frames) >= settings.max_video_frames:
             result.stopped_by = "frames"
-        elif monotonic() > end or stop.is_set():
+        elif monotonic() > end or stopped():
             result.stopped_by = "time"
         if result.stopped_by:
             return
@@ -207,7 +242,7 @@ def _record(frames: Iterator[tuple[VideoFrame, list[Detection]]], out: io.BytesI
         for frame, detections in frames:
             image = annotate(_upright(frame), detections)
             if stream is None:
-                stream = target.add_stream("libx264", rate=rate, options={"preset": "veryfast", "crf": "23"})
+                stream = target.add_stream("libx264", rate=rate, options=_ENCODER)
                 stream.pix_fmt = "yuv420p"
                 stream.width, stream.height = image.width // 2 * 2, image.height // 2 * 2
                 stream.codec_context.thread_count = 1

@@ -269,7 +269,8 @@ def _jpeg2000(data: bytes, limits: Limits) -> _Cost:
     _check_parts(tiles, limits, "tiles")
     depth = max((data[at + 46 + 3 * each] & 0x7F) + 1 for each in range(max(1, components)))
     tile = min(tile_width, width) * min(tile_height, height)
-    return _Cost(width, height, 12, extra=tile * components * (4 + (depth > 8) + 1) + 200 * tiles + 2 * len(data))
+    extra = tile * components * (5 if depth <= 8 else 6) + 200 * tiles + 2 * len(data)
+    return _Cost(width, height, 4 if components >= 3 else 6, extra=extra)
 
 
 def _boxed(data: bytes, limits: Limits) -> _Cost:

@@ -3,6 +3,7 @@ from itertools import count
 from typing import Any
 
 from serving.capture import CaptureWriter
+from serving.decoding.pool import Decoding
 from serving.monitoring import Metrics
 from serving.prediction import Prediction
 from serving.responses import Result, Timings
@@ -40,7 +41,8 @@ def keep_capture(
     timings = Timings(waiting=0, decode=0, inference=0, suppression=0, total=0)
     result = Result(width=width, height=height, detections=shown, counts={}, timings_ms=timings)
     data = data or encoded(gradient(*size))
-    writer = CaptureWriter(Settings(capture_uri=uri, environment="dev"), Metrics())
+    settings, metrics = Settings(capture_uri=uri, environment="dev"), Metrics()
+    writer = CaptureWriter(settings, metrics, Decoding(settings, metrics))
     prediction = Prediction(request_id, data, model, result, below, {label: 0.3}, time)
     writer.keep(prediction, ["below:0.5" if found else "nothing_found"])
     if feedback is not None:

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from serving.capture import CaptureWriter, RateLimits
+from serving.decoding.pool import Decoding
 from serving.monitoring import Metrics
 from serving.prediction import Prediction, RecentPredictions
 from serving.responses import Result, Timings
@@ -34,14 +35,17 @@ def prediction(number: int, data: bytes | None = None, model: ModelName = MODEL)
 
 def captured(folder: Path, predictions: list[Prediction], seconds: float = 5, **others: Any) -> tuple[list[Path], str]:
     """Return the files that were written by the end, for which `seconds` are left, and the metrics."""
-    metrics = Metrics()
-    writer = CaptureWriter(Settings(capture_uri=str(folder), **others), metrics)
+    metrics, settings = Metrics(), Settings(capture_uri=str(folder), **others)
+    decoding = Decoding(settings, metrics)
+    decoding.start()
+    writer = CaptureWriter(settings, metrics, decoding)
     writer.start()
     start = time.monotonic()
     for each in predictions:
         writer.offer(each, ["nothing_found"])
     assert time.monotonic() - start < 1  # the answer does not wait
     writer.stop(seconds)
+    decoding.stop()
     return sorted(path for path in folder.rglob("*") if path.is_file()), metrics.text().decode()
 
 

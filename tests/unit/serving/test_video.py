@@ -6,7 +6,9 @@ import av
 import pytest
 from PIL import Image
 
+from serving.decoding.pool import Decoding
 from serving.errors import Refused
+from serving.monitoring import Metrics
 from serving.routes.video import analyse
 from serving.settings import Settings
 from serving.storage.detections import Box, Detection
@@ -23,7 +25,8 @@ def predict(image: Image.Image) -> list[Detection]:
 
 
 def analysed(data: bytes, every: int = 10, drawn: bool = False, **limits: Any) -> tuple[Any, bytes]:
-    return analyse(data, predict, every, Settings(**limits), drawn, threading.Event())
+    settings = Settings(**limits)
+    return analyse(data, predict, every, settings, drawn, threading.Event(), Decoding(settings, Metrics()))
 
 
 @pytest.mark.parametrize("kind", ["mp4", "mov"])
@@ -48,6 +51,22 @@ def test_stopped_and_said_when_at_a_limit(limits: dict[str, Any], by: str, frame
     assert (result.stopped_by, len(result.frames)) == (by, frames)
 
 
+def test_memory_is_given_back_and_more_is_taken_when_drawn() -> None:
+    settings = Settings(decode_memory_bytes=200_000)
+    decoding = Decoding(settings, Metrics())
+    result, _ = analyse(FILM, predict, 10, settings, False, threading.Event(), decoding)
+    assert (len(result.frames), decoding.budget.held) == (3, 0)
+    with pytest.raises(Refused, match="to be drawn"):
+        analyse(FILM, predict, 10, settings, True, threading.Event(), decoding)
+
+
+def test_ends_at_the_next_frame_when_the_server_has_stopped() -> None:
+    decoding = Decoding(Settings(), Metrics())
+    decoding.stop()
+    result, _ = analyse(FILM, predict, 10, Settings(), False, threading.Event(), decoding)
+    assert (result.stopped_by, result.frames) == ("time", [])
+
+
 def test_played_with_boxes_when_drawn() -> None:
     _, video = analysed(film(range(0, 250, 10), (640, 480)), drawn=True)
     with av.open(io.BytesIO(video), "r") as source:
@@ -61,6 +80,7 @@ def test_played_with_boxes_when_drawn() -> None:
     ("data", "limits", "status"),
     [
         (FILM, {"max_picture_pixels": 1_000}, 413),
+        (FILM, {"decode_memory_bytes": 100_000}, 413),  # 64 x 48 pixels, of 41 bytes each
         (b"", {}, 415),
         (b"no video", {}, 415),
         (b"#EXTM3U\n#EXT-X-VERSION:3\nfile:///etc/passwd\n", {}, 415),
