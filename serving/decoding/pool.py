@@ -194,11 +194,13 @@ class Decoding:
         if not self.budget.take(job.memory, job.until):
             _settle(job, Refused(503, "too many large pictures at once; try again later"))
             return process
+        reply: Reply | Exception
         with self.budget.holding(job.memory):
             cpu = min(self._seconds, _LEAST_CPU_SECONDS + job.memory // _PER_CPU_SECOND)
+            limits = {"memory": job.memory + _SLACK_BYTES, "seconds": cpu}
             try:
                 reply = process.ask(
-                    {"task": job.task, "arguments": job.arguments, "memory": job.memory + _SLACK_BYTES, "seconds": cpu},
+                    {"task": job.task, "arguments": job.arguments, **limits},
                     job.data,
                     job.until,
                     lambda: job.given_up or self._stopped.is_set(),
@@ -206,9 +208,10 @@ class Decoding:
             except Ended as ended:
                 process.kill()
                 self._metrics.decoders_ended.labels(ended.reason).inc()
-                _settle(job, ended.error(self._patience))
-                return None
+                reply = ended.error(self._patience)
         _settle(job, reply)
+        if process.ended:
+            return None
         if process.worn:
             process.kill()
             return None

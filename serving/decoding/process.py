@@ -81,6 +81,11 @@ class DecoderProcess:
         return self._process.pid
 
     @property
+    def ended(self) -> bool:
+        """Whether it was killed, or ended by itself."""
+        return self._process.poll() is not None
+
+    @property
     def worn(self) -> bool:
         """Whether it should do no other task: memory ran out, or it holds much more than at its start."""
         return self._spent or self._memory() > self._resident + _GROWTH_BYTES

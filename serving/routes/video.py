@@ -152,7 +152,6 @@ def analyse(
 
             if not decoding.budget.take(memory, monotonic() + _WAIT_SECONDS):
                 raise Refused(503, "too many large pictures at once; try again later")
-            stopped = lambda: stop.is_set() or decoding.stopped()  # noqa: E731
             with decoding.budget.holding(memory):
                 frames = _analysed(_decoded(source, stream), predict, settings, result, stopped)
                 if drawn:

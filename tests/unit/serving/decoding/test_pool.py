@@ -16,7 +16,7 @@ from serving.decoding.program import TASKS, fitted, read_picture
 from serving.errors import Refused
 from serving.monitoring import Metrics
 from serving.settings import Settings
-from serving.vision.headers import PictureError, TooLargeError, UnreadableError
+from serving.vision.headers import Header, PictureError, TooLargeError, UnreadableError
 from serving.vision.letterbox import letterbox, scaled
 from serving.vision.picture import decode
 from tests.support import hostile
@@ -81,16 +81,12 @@ def test_refused_as_before_when_damaged(kind: str, decoding: Callable[..., Decod
     assert pool.run("fitted", data, **FORM).facts["format"] == kind
 
 
-def test_ended_by_the_kernel_when_the_headers_lie(decoding: Callable[..., Decoding]) -> None:
-    # 16 x 16 by its container, 6,000 x 6,000 by its frame.
-    honest = encoded(Image.new("RGB", (6_000, 6_000)), "AVIF")
-    lie = honest.replace(
-        b"ispe" + bytes(4) + (6_000).to_bytes(4) * 2, b"ispe" + bytes(4) + (16).to_bytes(4) + (16).to_bytes(4)
-    )
-    assert lie != honest
+def test_memory_is_limited_by_the_kernel_when_headers_lie(decoding: Callable[..., Decoding]) -> None:
     pool = decoding(decoders=1)
-    with pytest.raises(PictureError, match="expected"):
-        pool.run("fitted", lie, **FORM)
+    data = encoded(Image.new("RGB", (4_000, 4_000)), "TIFF", compression="tiff_deflate")  # takes 64 MB
+    job = pool.send(Header(16, 16, 1_000, bounded=False), "fitted", data, **FORM)
+    with pytest.raises(TooLargeError, match="memory.*expected"):
+        job.future.result(300)
     assert pool.run("fitted", encoded(gradient(), "AVIF"), **FORM).facts["format"] == "AVIF"
 
 
@@ -112,7 +108,9 @@ def test_killed_and_replaced_when_it_takes_too_long(decoding: Callable[..., Deco
 
 def test_cpu_time_ends_a_decoder(decoding: Callable[..., Decoding]) -> None:
     bomb = hostile.jpeg_of_scans(4_000, 6_000)
-    pool = decoding(decoders=1, max_picture_scans=10_000, max_picture_parts=100_000, decode_seconds=1)
+    pool = decoding(
+        decoders=1, max_picture_scans=10_000, max_picture_parts=100_000, decode_seconds=1, request_seconds=300
+    )
     with pytest.raises(TooLargeError, match="too much work"):
         pool.run("fitted", bomb, **FORM)
     assert 'reason="cpu"} 1.0' in ended(pool)
