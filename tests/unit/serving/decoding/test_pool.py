@@ -85,7 +85,7 @@ def test_memory_is_limited_by_the_kernel_when_headers_lie(decoding: Callable[...
     pool = decoding(decoders=1)
     data = encoded(Image.new("RGB", (4_000, 4_000)), "TIFF", compression="tiff_deflate")  # takes 64 MB
     job = pool.send(Header(16, 16, 1_000, bounded=False), "fitted", data, **FORM)
-    with pytest.raises(TooLargeError, match="memory.*expected"):
+    with pytest.raises(TooLargeError, match=r"memory.*expected"):
         job.future.result(300)
     assert pool.run("fitted", encoded(gradient(), "AVIF"), **FORM).facts["format"] == "AVIF"
 
