@@ -16,7 +16,7 @@ from typing import IO, Any, NamedTuple
 from PIL import AvifImagePlugin, Image
 
 from serving.drawing import Style, draw, encode
-from serving.vision.letterbox import SPARE, letterbox, scaled
+from serving.vision.letterbox import InputForm, letterbox, scaled
 from serving.vision.picture import Picture, PictureError, decode
 from serving.vision.similarity import difference_hash
 
@@ -33,9 +33,10 @@ class Reply(NamedTuple):
 
 def fitted(data: bytes, *, input_hw: tuple[int, int], stride: int, shape: str, decoding: str) -> Picture:
     """Decode a picture that `header_of` accepted, and scale it, as a detector of this input form would."""
-    picture = decode(data, fit=max(input_hw) if decoding == "reduced" else None, spare=SPARE, checked=True)
+    form = InputForm(shape, decoding)
+    picture = decode(data, **form.decode_options(input_hw), checked=True)
     place = letterbox(picture.width, picture.height, input_hw, stride=stride, shape=shape)
-    return replace(picture, image=scaled(picture.image, place))
+    return replace(picture, image=scaled(picture.image, place, averaged=decoding == "averaged"))
 
 
 def drawn(data: bytes, *, styles: list[Style], kind: str) -> bytes:

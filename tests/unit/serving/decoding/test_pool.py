@@ -22,7 +22,7 @@ from serving.vision.picture import decode
 from tests.support import hostile
 from tests.support.pictures import encoded, gradient
 
-FORM: dict[str, Any] = {"input_hw": (64, 96), "stride": 32, "shape": "hug", "decoding": "full"}
+FORM: dict[str, Any] = {"input_hw": (64, 96), "stride": 32, "shape": "hug", "decoding": "averaged"}
 ELSEWHERE = ("WEBP", "GIF", "BMP", "TIFF", "JPEG2000", "AVIF")
 
 
@@ -58,7 +58,7 @@ def test_same_input_when_a_process_decodes(kind: str, decoding: Callable[..., De
     picture = read_picture(pool.run("fitted", data, **FORM))
     whole = decode(data)
     place = letterbox(whole.width, whole.height, FORM["input_hw"], shape="hug")
-    assert np.array_equal(np.asarray(picture.image), np.asarray(scaled(whole.image, place)))
+    assert np.array_equal(np.asarray(picture.image), np.asarray(scaled(whole.image, place, averaged=True)))
     assert vars(picture) | {"image": None} == vars(whole) | {"image": None}
     assert picture.image.tobytes() == fitted(data, **FORM).image.tobytes()
     assert pool.budget.held == 0
