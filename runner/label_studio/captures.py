@@ -174,10 +174,10 @@ def read_captures(store: CaptureStore, since: date, known: Collection[str] = ())
 
 
 class CaptureCounts(NamedTuple):
-    """Numbers of captures and feedbacks: (version, `captured` | `feedback`) → count."""
+    """Numbers of captures and feedbacks."""
 
-    of_versions: Counter[tuple[str, str]]  # of the model's published versions
-    of_others: Counter[tuple[str, str]]  # of other models, each named by `model/version` of its folder
+    of_versions: Counter[tuple[int, str, str]]  # (published version of the model, day, `captured` | `feedback`) → count
+    of_others: Counter[tuple[str, str, str]]  # (other model, its version, `captured` | `feedback`) → count
 
 
 def count_captures(store: CaptureStore, model: str, versions: Mapping[str, int]) -> CaptureCounts:
@@ -187,29 +187,31 @@ def count_captures(store: CaptureStore, model: str, versions: Mapping[str, int])
     of each such folder is read for the digest of its model.
     """
     kinds = {".json": CAPTURED, ".feedback.json": FEEDBACK}
-    counts: Counter[tuple[str, str, str]] = Counter()
+    counts: Counter[tuple[str, str, str, str]] = Counter()
     sample: dict[tuple[str, str], str] = {}
     for match in store.list():
         if kind := kinds.get(match["suffix"]):
-            place = match["model"], match["version"]
-            counts[(*place, kind)] += 1
+            counts[match["model"], match["version"], match["date"], kind] += 1
             if kind == CAPTURED:
-                sample.setdefault(place, match[0])
-    numbers = {str(number) for number in versions.values()}
+                sample.setdefault((match["model"], match["version"]), match[0])
+    by_name = {(model, str(number)): number for number in versions.values()}
+    by_name |= {
+        place: versions[digest]
+        for place, key in sample.items()
+        if place not in by_name and (digest := _model_digest(store, key)) in versions
+    }
     found = CaptureCounts(Counter(), Counter())
-    for (name, version, kind), count in counts.items():
-        if name == model and version in numbers:
-            found.of_versions[version, kind] += count
-        elif (number := versions.get(_model_digest(store, sample.get((name, version))))) is not None:
-            found.of_versions[str(number), kind] += count
+    for (name, version, day, kind), count in counts.items():
+        if number := by_name.get((name, version)):
+            found.of_versions[number, day, kind] += count
         else:
-            found.of_others[f"{name}/{version}", kind] += count
+            found.of_others[name, version, kind] += count
     return found
 
 
-def _model_digest(store: CaptureStore, key: str | None) -> str:
-    """Return the digest of the model that made a capture; empty when it is not known."""
+def _model_digest(store: CaptureStore, key: str) -> str:
+    """Return the digest of the model that made a capture; empty when it cannot be read."""
     try:
-        return CapturedAnswer.model_validate_json(store.read(key)).model.sha256 if key else ""
+        return CapturedAnswer.model_validate_json(store.read(key)).model.sha256
     except (StoreError, ValidationError):
         return ""

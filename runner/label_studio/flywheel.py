@@ -18,11 +18,12 @@ from runner.label_studio.captures import CAPTURED, FEEDBACK, CaptureStore, count
 from runner.label_studio.labelled_dataset import PULL
 from runner.label_studio.next_step import next_step, read_record
 from runner.store import SCHEME, Store, open_store
-from runner.store.published import Version, numbers, read_version
+from runner.store.published import Version, model_names, numbers, read_version
 from runner.tables import Row, Table, figure
 from runner.workspace import work_folder, writing
 
 MOST_CLASSES = 12  # more are drawn thin and grey, without names
+MOST_NAMED = 5  # models that are not published
 _HEAD = ("round", "dataset", "captured", "feedback", "annotated", "added", "relabelled", "model", "test", "mAP50", "")
 
 
@@ -32,8 +33,8 @@ class Round:
 
     dataset: str  # its sha256, in hex
     pulled: Counter[str] | None  # pictures added, relabelled, removed, returned by `labels pull`; None: there was none
-    captured: int  # number of captures of the previous round's models
-    feedback: int  # number of feedbacks on those models' answers
+    captured: int = 0  # number of captures since the round before, of the models of earlier rounds
+    feedback: int = 0  # number of feedbacks on those models' answers
     versions: list[Version] = field(default_factory=list)  # of the model, ascending; at least one
 
     @property
@@ -59,8 +60,8 @@ def report(project: Path, *, markdown: bool = False, source: str | None = None) 
         raise StageError(f"{config.model.name} has no published version yet; `python -m runner publish` adds one")
     files = {version.manifest.onnx_sha256: version.number for version in versions}
     counts = count_captures(CaptureStore(project, source), config.model.name, files)
-    rounds = rounds_of(store, versions, counts.of_versions)
-    captured, feedback = _count(rounds[-1], counts.of_versions)
+    rounds = rounds_of(store, versions)
+    captured, feedback = _count(rounds, counts.of_versions)
     file = work_folder(project) / "flywheel.png"
     draw(rounds, file)
     trained = {each.dataset for each in rounds}
@@ -74,37 +75,56 @@ def report(project: Path, *, markdown: bool = False, source: str | None = None) 
     lines = [
         f"{returned} of {len(rounds)} rounds added or relabelled captured pictures; {captured} captures and {feedback} "
         "feedbacks since the last round",
-        *_of_others(counts.of_others, config.model.name),
+        *_of_others(counts.of_others, config.model.name, model_names(store)),
         f"next: {next_step(project, store, config, untrained, captured + feedback)}",
         f"drawn in {file}",
     ]
     return "\n\n".join([*tables, "\n".join(lines)])
 
 
-def rounds_of(store: Store, versions: Sequence[Version], counts: Counter[tuple[str, str]]) -> list[Round]:
-    """Return the rounds of a model's versions, ascending; `counts` is (version, captured | feedback) → count."""
+def rounds_of(store: Store, versions: Sequence[Version]) -> list[Round]:
+    """Return the rounds of a model's versions, ascending, without their captures."""
     rounds: list[Round] = []
     for version in versions:
         dataset = str(version.manifest.dataset.get("sha256") or "")
         if not rounds or rounds[-1].dataset != dataset:
-            captured, feedback = _count(rounds[-1], counts) if rounds else (0, 0)
             pulled = _pulled(store, str(version.manifest.dataset.get("url") or ""), {each.dataset for each in rounds})
-            rounds.append(Round(dataset, pulled, captured, feedback))
+            rounds.append(Round(dataset, pulled))
         rounds[-1].versions.append(version)
     return rounds
 
 
-def _of_others(counts: Counter[tuple[str, str]], model: str) -> list[str]:
-    """Return a line about captures of models that are no version of this one, if there are any."""
-    names = sorted({name for name, _ in counts})
-    if not names:
+def _count(rounds: Sequence[Round], counts: Counter[tuple[int, str, str]]) -> tuple[int, int]:
+    """Count captures and feedbacks in the rounds; return the numbers of those since the last round.
+
+    A capture counts to the first round after its model's that was published on its day or later: a model that did not
+    pass leaves an older one in service.
+    """
+    home = {version.number: place for place, each in enumerate(rounds) for version in each.versions}
+    published = [each.versions[0].manifest.created or "9999" for each in rounds]
+    later: Counter[str] = Counter()
+    for (number, day, kind), count in counts.items():
+        places = range(home[number] + 1, len(rounds))
+        place = next((place for place in places if published[place][: len(day)] >= day), None)
+        if place is None:
+            later[kind] += count
+        elif kind == CAPTURED:
+            rounds[place].captured += count
+        else:
+            rounds[place].feedback += count
+    return later[CAPTURED], later[FEEDBACK]
+
+
+def _of_others(counts: Counter[tuple[str, str, str]], model: str, published: Collection[str]) -> list[str]:
+    """Return a line about captures of models that nobody published, if there are any."""
+    unknown = {place: count for place, count in counts.items() if place[0] not in published or place[0] == model}
+    if not unknown:
         return []
-    captured, feedback = (
-        sum(count for (_, each), count in counts.items() if each == kind) for kind in (CAPTURED, FEEDBACK)
-    )
+    captured, feedback = (sum(n for place, n in unknown.items() if place[2] == kind) for kind in (CAPTURED, FEEDBACK))
+    names = ", ".join(sorted({f"{name}/{version}" for name, version, _ in unknown})[:MOST_NAMED])
     return [
-        f"{captured} captures and {feedback} feedbacks of {', '.join(names)}, no published version of {model}: publish "
-        "that model, and start the server with MODEL_URI=…/manifest.json"
+        f"{captured} captures and {feedback} feedbacks of models that are not published ({names}): publish that model, "
+        "and start the server with MODEL_URI=…/manifest.json"
     ]
 
 
@@ -162,12 +182,6 @@ def _classes(rounds: Sequence[Round]) -> Table:
         change = _change(known[0], known[-1]) if len(known) > 1 else ""
         rows.append((name, *map(figure, values), change))
     return Table("mAP50 of each class, on test", rows)
-
-
-def _count(before: Round, counts: Counter[tuple[str, str]]) -> tuple[int, int]:
-    """Return the numbers of captures and feedbacks of a round's models."""
-    versions = [str(version.number) for version in before.versions]
-    return sum(counts[each, CAPTURED] for each in versions), sum(counts[each, FEEDBACK] for each in versions)
 
 
 def _changes(pulled: Counter[str] | None) -> Row:

@@ -15,6 +15,7 @@ from runner.label_studio.labelled_dataset import PULL, current_dataset, dataset_
 from runner.label_studio.labelling_tasks import list_tasks, sha256_in
 from runner.label_studio.server import connected
 from runner.pipeline.plan import make_plan
+from runner.pipeline.run_cache import COMPOSE
 from runner.store import Store
 from runner.workspace import scratch
 
@@ -27,7 +28,7 @@ def next_step(project: Path, store: Store, config: Config, untrained: str, captu
     """
     if untrained:
         try:
-            done = not make_plan(project).reasons
+            done = not make_plan(project).reasons.keys() - {COMPOSE}
         except RunnerError:  # no DVC here, as where a cluster trains
             done = False
         missing = "published: `python -m runner publish`" if done else "trained: `dvc repro`, then publish"

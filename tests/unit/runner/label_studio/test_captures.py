@@ -90,5 +90,6 @@ def test_captures_are_counted_by_version_when_asked(tmp_path: Path, keep: Keep) 
     keep(model=MODEL.model_copy(update={"version": "5", "sha256": "ef" * 32}))
     ours, others = count_captures(store, "planes", versions)
     # `birds` has the file of version 3, under another name.
-    assert ours == {("3", "captured"): 3, ("3", "feedback"): 1, ("4", "captured"): 1}
-    assert others == {("planes/5", "captured"): 1}
+    today = f"{datetime.now(UTC):%Y-%m-%d}"
+    assert ours == {(3, today, "captured"): 3, (3, today, "feedback"): 1, (4, today, "captured"): 1}
+    assert others == {("planes", "5", "captured"): 1}

@@ -14,7 +14,16 @@ from tests.support.captures import keep_capture
 from tests.support.projects import set_params
 
 
-def publish(project: Path, number: int, dataset: str, map50: float, *, passed: bool = True, **classes: float) -> None:
+def publish(
+    project: Path,
+    number: int,
+    dataset: str,
+    map50: float,
+    *,
+    passed: bool = True,
+    created: str | None = None,
+    **classes: float,
+) -> None:
     """Put a version's manifest into the store, as `publish` writes it; the digest of its file is its number."""
     manifest = {
         "name": "flyingthings",
@@ -23,6 +32,7 @@ def publish(project: Path, number: int, dataset: str, map50: float, *, passed: b
         "classes": list(classes),
         "metrics": {"map50": map50, "pictures": 40 + number, "classes": {n: {"map50": v} for n, v in classes.items()}},
         "verdict": {"passed": passed},
+        "created": created,
         "dataset": {"sha256": dataset * 64, "url": f"store:datasets/planes/{dataset * 12}.zip"},
     }
     key = f"models/flyingthings/{number}/manifest.json"
@@ -141,7 +151,19 @@ def test_captures_are_found_when_the_server_had_a_bare_file_of_the_model(configu
     keep_capture(uri, 0.3, model=ModelName(name="other", sha256="e" * 64))
     text = report(configured, markdown=True)
     assert cells(text)[3][:4] == ["next", "", "2", "1"]
-    assert f"1 captures and 0 feedbacks of other/{'e' * 12}, no published version of flyingthings" in text
+    assert f"1 captures and 0 feedbacks of models that are not published (other/{'e' * 12})" in text
+
+
+def test_captures_count_to_the_next_round_when_the_newest_model_did_not_pass(configured: Path) -> None:
+    """The server still runs the model before, so what it captures after the second round belongs to the third."""
+    publish(configured, 1, "a", 0.5, created="2026-11-20T10:00:00+00:00", airplane=0.5)
+    publish(configured, 2, "b", 0.1, created="2026-11-24T10:00:00+00:00", passed=False, airplane=0.1)
+    capture(configured, 1, 2, feedback=1)  # on 25 November
+    text = report(configured, markdown=True)
+    assert [row[2:4] for row in cells(text)[2:5]] == [["0", "0"], ["0", "0"], ["2", "1"]]
+    assert "captures push" in next_line(text)
+    publish(configured, 3, "c", 0.6, created="2026-11-25T20:00:00+00:00", airplane=0.6)
+    assert [row[2:4] for row in cells(report(configured, markdown=True))[4:6]] == [["2", "1"], ["0", "0"]]
 
 
 def test_classes_may_come_and_go_when_the_list_changes(configured: Path) -> None:
