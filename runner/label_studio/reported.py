@@ -117,11 +117,14 @@ def order_tasks(project: Project, tasks: Iterable[Task]) -> None:
 
 
 def _note(data: Mapping[str, Any]) -> str:
-    """Return the text above the picture."""
-    lines = [f"Reported as {data['verdict']}" if data.get("verdict") else "", str(data.get("comment") or "")]
+    """Return the line above the picture; Label Studio shows no line breaks there."""
+    said = [
+        f"Reported as {data['verdict']}" if data.get("verdict") else "",
+        *str(data.get("comment") or "").splitlines(),
+    ]
     by = f" by {data['model']}" if data.get("model") else ""
     reason = data.get("reason")
-    lines.append(
+    said.append(
         f"Captured because of {reason}{by}" if reason and reason != "feedback" else f"Answered{by}" if by else ""
     )
-    return "\n".join(line for line in lines if line)
+    return " · ".join(filter(None, said))

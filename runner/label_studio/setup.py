@@ -25,11 +25,12 @@ from runner.workspace import scratch
 
 WEBHOOK_ACTIONS = ("ANNOTATIONS_DELETED", "ANNOTATION_CREATED", "ANNOTATION_UPDATED")  # sorted
 TAB = "To do"  # title of the tab with the waiting tasks in the order of their `priority`
-_HIDDEN = (  # columns of the tab that no annotator needs
-    *(f"data.{key}" for key in ("sha256", "sent_sha256", "dhash", "note", "requests", "request_id", "pushed")),
-    *("data.environment", "data.reported", "inner_id", "annotations_ids", "annotations_results"),
-    *("predictions_results", "predictions_score", "predictions_model_versions", "total_predictions", "file_upload"),
-    *("storage_filename", "created_at", "updated_at", "updated_by", "avg_lead_time", "draft_exists", "completed_at"),
+_HIDDEN = (  # columns of the tab, so that reason, priority, verdict and comment are on the first screen
+    *(f"data.{key}" for key in ("name", "sha256", "sent_sha256", "dhash", "note", "requests", "request_id", "pushed")),
+    *("data.environment", "data.model", "data.reported", "data.reviewed", "inner_id", "annotators", "annotations_ids"),
+    *("annotations_results", "cancelled_annotations", "predictions_results", "predictions_score", "total_predictions"),
+    *("predictions_model_versions", "file_upload", "storage_filename", "created_at", "updated_at", "updated_by"),
+    *("avg_lead_time", "draft_exists", "completed_at"),
 )
 _PREFIX = "datasets/"  # Label Studio checks its keys here; it reads all of the bucket that they allow
 _README = f"{_PREFIX}README"  # so that the prefix is not empty

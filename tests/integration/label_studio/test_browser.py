@@ -1,6 +1,8 @@
+import io
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
@@ -8,7 +10,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 from runner.label_studio.import_pictures import import_pictures
 from runner.label_studio.push import push_captures
 from runner.label_studio.setup import TAB, set_up
-from tests.support.annotating import SIZE, Bench, picture, pictures
+from tests.support.annotating import Bench, pictures
 from tests.support.browsers import shot
 from tests.support.captures import keep_capture
 from tests.support.pictures import turned
@@ -76,14 +78,15 @@ def test_the_picture_is_upright_when_exif_turns_it(browser: webdriver.Chrome, be
 
 
 def test_the_report_stands_above_the_picture_when_an_annotator_labels_all_tasks(
-    browser: webdriver.Chrome, bench: Bench, tmp_path: Path
+    browser: webdriver.Chrome, bench: Bench, shared_data: Path, tmp_path: Path
 ) -> None:
     """It comes before older tasks; the tab of waiting tasks is the one that opens; other pictures have no such line."""
     set_up(bench.project)
     import_pictures(str(pictures(tmp_path / "new", 1)), project=bench.project)
-    data = picture(tmp_path / "seen.jpg", 50).read_bytes()
-    feedback = {"verdict": "missed", "comment": "a glider, left of the tower"}
-    keep_capture(bench.store.uri, 0.9, data=data, size=SIZE, feedback=feedback)
+    data = (shared_data / "same-picture" / "base.jpg").read_bytes()
+    size = Image.open(io.BytesIO(data)).size
+    feedback = {"verdict": "wrong", "comment": "it is larger than that"}
+    keep_capture(bench.store.uri, 0.41, data=data, size=size, feedback=feedback)
     push_captures(bench.project)
     browser.set_window_size(1280, 800)
     wait = log_in(browser, bench)
@@ -93,9 +96,9 @@ def test_the_report_stands_above_the_picture_when_an_annotator_labels_all_tasks(
     shot(browser, "label-studio-to-do.png")
     button = wait.until(lambda driver: driver.find_element(By.XPATH, "//button[contains(., 'Label All Tasks')]"))
     button.click()
-    wait.until(lambda driver: "Reported as missed" in _text(driver))
-    wait.until(lambda driver: driver.find_elements(By.CSS_SELECTOR, EDITOR))
-    assert "a glider, left of the tower" in _text(browser) and "by planes 3" in _text(browser)
+    wait.until(lambda driver: "Reported as wrong · it is larger than that · " in _text(driver))
+    wait.until(lambda driver: driver.execute_script(PICTURE) == list(size))
+    assert "by planes 3" in _text(browser)
     shot(browser, "label-studio-reported.png")
     browser.get(f"{bench.label_studio.url}/projects/{bench.id}/data?task={bench.task('0000.jpg')['id']}")
     wait.until(lambda driver: driver.find_elements(By.CSS_SELECTOR, EDITOR) and "Submit" in _text(driver))

@@ -113,7 +113,7 @@ def check_reported(task: dict[str, Any]) -> None:
     assert [each["value"]["rectanglelabels"] for each in prediction["result"]] == [["helicopter"]]
     expected = {"origin": "feedback", "verdict": "missed", "comment": "it hovers", "priority": "1 reported"}
     assert task["data"] | expected == task["data"]
-    assert task["data"]["note"].startswith("Reported as missed\nit hovers")
+    assert task["data"]["note"].startswith("Reported as missed · it hovers · ")
     assert (task["is_labeled"], task["overlap"]) == (False, 2)
 
 
