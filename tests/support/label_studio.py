@@ -44,7 +44,7 @@ class LabelStudio(Restartable):
         """Begin, on a free port the first time; return when it answers."""
         data = self.folder / "data"
         if not data.exists() and not self.settings:
-            shutil.copytree(_fresh(), data)
+            shutil.copytree(fresh_data(), data)
         self.port = self.port or free_port()
         command = [str(PROGRAM), "start", "--no-browser", "--internal-host", "127.0.0.1", "--port", str(self.port)]
         options: dict[str, Any] = {"env": plain_environment() | self._settings(), "start_new_session": True}
@@ -115,7 +115,7 @@ def labelling(folder: Path) -> Iterator[LabelStudio]:
         server.stop()
 
 
-def _fresh() -> Path:
+def fresh_data() -> Path:
     """The data folder to copy, of the version that is installed; made the first time."""
     folder = HOME / version()
     if not folder.exists():

@@ -9,18 +9,19 @@ import sys
 from pathlib import Path
 
 from tests.conftest import PROJECT
-from tests.support.label_studio import PROGRAM, plain_environment
+from tests.support.label_studio import PROGRAM, fresh_data, plain_environment
 from tests.support.processes import free_port, unavailable
 from tests.support.projects import set_params
 
 
 def test_the_project_is_set_up_when_the_block_is_pasted_whole(tmp_path: Path) -> None:
-    """The first start, with an empty folder, and another day; the port is another one, as several may run at a time."""
+    """The first start, on empty tables, and another day; the port is another one, as several may run at a time."""
     if not PROGRAM.exists():
         unavailable("this test needs Label Studio: run `make label-studio`")
     folder = tmp_path / "a project"
     shutil.copytree(PROJECT / "conf", folder / "conf")
     shutil.copy(PROJECT / "params.yaml", folder)
+    shutil.copytree(fresh_data(), folder / ".work" / "label-studio")
     set_params(folder, {"dataset": {"classes": ["airplane"]}})
     block = re.search(r"```bash\n(make label-studio.*?)```", (PROJECT / "docs/wheel.md").read_text(), re.S)
     assert block
