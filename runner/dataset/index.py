@@ -13,12 +13,16 @@ import json
 import re
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
+from posixpath import basename
 from typing import NamedTuple
 
 from runner.config.schema import PARTS
 from runner.dataset.archive import check_names
 from runner.dataset.labels import Labels, format_labels, parse_labels
-from runner.errors import DatasetError
+from runner.errors import DatasetError, StoreError
+from runner.store import SCHEME, Store, key_of_url
+from runner.workspace import PARAMS, sha256_of
 
 _FORMAT = 1
 _ANY = 10**9  # [classes] more than any dataset has
@@ -85,6 +89,23 @@ def parse_index(content: bytes, where: str) -> Index:
     if bad := next((name for name in [*index.about, *(row.name for row in rows)] if "/" in name), None):
         raise DatasetError(f"{where}: {bad} is no plain file name; add the dataset again")
     return index
+
+
+def read_index(url: str, sha256: str | None, store: Store, *, work: Path) -> Index:
+    """Return the index of a version, store:datasets/<name>/<sha12>.jsonl; from `work` where it was fetched before."""
+    key = checked_key(url, sha256)
+    kept = work / "datasets" / basename(key)
+    if not kept.is_file() or sha256_of(kept) != sha256:
+        store.fetch(key, kept, sha256)
+    return parse_index(kept.read_bytes(), f"{SCHEME}{key}")
+
+
+def checked_key(url: str, sha256: str | None) -> str:
+    """Return the key of a version; StoreError: `url` is none, or its digest is missing."""
+    key = key_of_url(url)
+    if sha256 is None:
+        raise StoreError(f"{PARAMS}: dataset.sha256 is empty, expected the digest of {url}; `sha256sum` prints it")
+    return key
 
 
 def label_text(labels: Labels) -> str:

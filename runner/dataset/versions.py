@@ -18,7 +18,6 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from posixpath import basename
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -29,7 +28,7 @@ from runner.config.schema import PARTS
 from runner.dataset.archive import unpack
 from runner.dataset.check import Check, Frame, check_dataset, listed, make_row, read_facts
 from runner.dataset.classes import format_notes
-from runner.dataset.index import Index, PictureRow, format_index, parse_index
+from runner.dataset.index import Index, PictureRow, checked_key, format_index, read_index
 from runner.dataset.labels import decode_lines
 from runner.dataset.layouts import Layout, label_content, read_layout
 from runner.dataset.names import shown
@@ -92,9 +91,9 @@ def open_version(
 
     A zip is unpacked into `folder`, which is new; DatasetError where the frame of its boxes matters, and is unknown.
     """
-    key = _checked_key(url, sha256)
+    key = checked_key(url, sha256)
     if not key.endswith(".zip"):
-        return _read_index(key, str(sha256), store, work), {}
+        return read_index(url, sha256, store, work=work), {}
     layout, check = unpack_zip(key, str(sha256), store, folder, work=work, frame=None)
     return index_of(layout, check.rows, check.files)
 
@@ -129,7 +128,7 @@ def read_zip(
 
     The label lines are as they are in the zip: what is wrong with them counts in the gate of `prepare`.
     """
-    layout, _ = unpack_zip(_checked_key(url, sha256), str(sha256), store, folder, work=work, frame=None)
+    layout, _ = unpack_zip(checked_key(url, sha256), str(sha256), store, folder, work=work, frame=None)
     index, files = index_of(layout, [], {})
     for picture, facts in zip(layout.pictures, read_facts([each.image for each in layout.pictures]), strict=True):
         text = "\n".join(decode_lines(label_content(layout, picture) or b"", "replace"))
@@ -172,21 +171,6 @@ def read_source(folder: Path, where: str) -> Layout:
         return read_layout(folder)
     except DatasetError as error:
         raise DatasetError(f"{shown(where)}: {error}") from error
-
-
-def _checked_key(url: str, sha256: str | None) -> str:
-    key = key_of_url(url)
-    if sha256 is None:
-        raise StoreError(f"{PARAMS}: dataset.sha256 is empty, expected the digest of {url}; `sha256sum` prints it")
-    return key
-
-
-def _read_index(key: str, sha256: str, store: Store, work: Path) -> Index:
-    """Read an index, from `work` where it was fetched before."""
-    kept = work / "datasets" / basename(key)
-    if not kept.is_file() or sha256_of(kept) != sha256:
-        store.fetch(key, kept, sha256)
-    return parse_index(kept.read_bytes(), f"{SCHEME}{key}")
 
 
 def unpack_zip(

@@ -10,10 +10,8 @@ from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 from runner.config.schema import SampleConfig
-from runner.dataset.check import make_row, read_facts
-from runner.dataset.index import Index, format_index, parse_index
+from runner.dataset.index import Index, format_index, parse_index, read_index
 from runner.dataset.picture_cache import cache_folder, fetch_pictures, find_lacking, keep_picture, remove_unused
-from runner.dataset.versions import open_version, read_zip
 from runner.errors import DatasetError
 from runner.store import key_of_url, open_store
 
@@ -38,7 +36,7 @@ def fetch(origin: Origin, raw: Path) -> str:
     """
     if origin.url.endswith(".jsonl"):
         store, text = open_store(origin.project), ""
-        index, _ = open_version(origin.url, origin.sha256, store, raw, work=origin.work)
+        index = read_index(origin.url, origin.sha256, store, work=origin.work)
         fetch_pictures(index.sizes, store, key_of_url(origin.url), work=origin.work)
     else:
         index, text = _make_anew(origin, None)
@@ -83,6 +81,8 @@ def _make_anew(origin: Origin, wanted: Collection[str] | None) -> tuple[Index, s
         if origin.url == SAMPLE:
             index, files, text = _draw(origin.sample, folder)
         else:
+            from runner.dataset.versions import read_zip  # imports every layout of datasets
+
             store = open_store(origin.project)
             index, files, text = read_zip(origin.url, origin.sha256, store, folder, work=origin.work)
         for sha256, file in files.items():
@@ -92,6 +92,7 @@ def _make_anew(origin: Origin, wanted: Collection[str] | None) -> tuple[Index, s
 
 
 def _draw(sample: SampleConfig, folder: Path) -> tuple[Index, dict[str, Path], str]:
+    from runner.dataset.check import make_row, read_facts
     from runner.sample import CLASSES, draw_sample
 
     folder.mkdir()

@@ -145,10 +145,8 @@ def test_pictures_that_a_task_shared_are_taken_when_a_later_one_lacks_them(
     )
     assert files.share(entries).startswith("0 pictures")
     shutil.rmtree(files.origin.work)
-    for name in ("draw_sample", "read_zip", "encode_pictures"):
-        place = {"draw_sample": "runner.sample", "read_zip": "runner.stages.fetch"}.get(name, PictureFiles.__module__)
-        if name != "encode_pictures":
-            monkeypatch.setattr(f"{place}.{name}", None)
+    for name in ("runner.sample.draw_sample", "runner.dataset.versions.read_zip"):
+        monkeypatch.setattr(name, None)
     monkeypatch.setattr("runner.stages.prepare.pictures.decode", None)
     expected = [(entry["encoded"] or [entry["sha256"]])[0] for entry in entries]
     assert digests(files.prepared(entries)) == expected
