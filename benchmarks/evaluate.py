@@ -23,11 +23,11 @@ from tests.support.projects import copy_project, set_params
 PARAMS = {"split": {"val": 0.1, "test": 0.6}, "presets": {"augment": "light"}}
 
 
-def project(folder: Path, pictures: int, imgsz: int, epochs: int) -> Path:
-    """Copy the project and run all stages before `evaluate`."""
+def project(folder: Path, pictures: int, imgsz: int, epochs: int, **sections: dict[str, object]) -> Path:
+    """Copy the project, set sections of params.yaml, and run all stages before `evaluate`."""
     copy_project(PROJECT, folder, shell())
     changes = {"dataset": {"sample": {"pictures": pictures}}, "model": {"imgsz": imgsz}, "train": {"epochs": epochs}}
-    set_params(folder, {**PARAMS, **changes})
+    set_params(folder, {**PARAMS, **changes, **sections})
     took(*DVC, "repro", "export", cwd=folder)
     data = as_ultralytics(folder, folder / ".work/peer/data", ["val", "test"])
     both = [(data.parent / f"{part}.txt").read_text(encoding="utf-8") for part in ("val", "test")]

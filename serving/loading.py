@@ -23,6 +23,7 @@ def load(settings: Settings) -> Model:
         sha256=settings.model_sha256,
         version=settings.model_version,
         commit=settings.model_commit,
+        variant=settings.model_variant == "auto",
     )
 
 
@@ -62,6 +63,12 @@ class Loader:
             self._loaded(model)
             self.model = model
             log.info(
-                "model ready", extra={"model": model.name.model_dump(), "seconds": round(perf_counter() - start, 3)}
+                "model ready: %s",
+                model.served.kind,
+                extra={
+                    "model": model.name.model_dump(),
+                    "served": model.served._asdict(),
+                    "seconds": round(perf_counter() - start, 3),
+                },
             )
             return

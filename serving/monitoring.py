@@ -48,9 +48,10 @@ class Metrics:
         self.ready = gauge("ready", "1 while /readyz answers 200")
         self.model = prometheus.Info("flywheel_model", "the loaded model", registry=registry)
 
-    def loaded(self, name: ModelName, classes: Sequence[str], provider: str) -> None:
-        """Set the model's name, and its classes at zero before the first detection."""
-        self.model.info({key: str(value or "") for key, value in name.model_dump().items()} | {"provider": provider})
+    def loaded(self, name: ModelName, classes: Sequence[str], provider: str, kind: str) -> None:
+        """Set the model's name, and its classes at zero before the first detection; `kind`: float, int8 or fp16."""
+        about = {key: str(value or "") for key, value in name.model_dump().items()}
+        self.model.info(about | {"provider": provider, "served": kind})
         for label in classes:
             self.detections.labels(label)
 

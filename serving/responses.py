@@ -97,6 +97,15 @@ class FeedbackAnswer(BaseModel):
     )
 
 
+class ServedVariant(BaseModel):
+    """The file of the version that this server runs."""
+
+    kind: str = Field(description="float (model.onnx), int8 or fp16", examples=["int8"])
+    file: str = Field(examples=["model.int8.onnx"])
+    sha256: str = Field(description="digest of the file", examples=["6f2a…"])
+    reason: str = Field(description="why this file", examples=["the gate took int8, and this CPU has avx512_vnni"])
+
+
 class ModelInfo(BaseModel):
     """The loaded model, and the hardware it runs on."""
 
@@ -113,6 +122,7 @@ class ModelInfo(BaseModel):
     provider: str = Field(description="execution provider of ONNX Runtime", examples=["CPUExecutionProvider"])
     workers: int = Field(description="pictures processed at a time", examples=[2])
     batch: int = Field(description="most pictures in one inference", examples=[1])
+    served: ServedVariant
     metadata: dict[str, str] = Field(description="metadata that the export wrote into the model")
     manifest: dict[str, Any] | None = Field(
         default=None, description="training, dataset and metrics, if the model was published"

@@ -25,6 +25,11 @@ class Settings(BaseSettings):
     model_sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$", description="digest of MODEL_URI's file")
     model_version: str | None = Field(default=None, description="version to report for a bare .onnx")
     model_commit: str | None = Field(default=None, description="Git commit to report for a bare .onnx")
+    model_variant: str = Field(
+        default="auto",
+        pattern="^(auto|float)$",
+        description="auto | float; auto: the version's INT8 or FP16 where this machine suits it, else model.onnx",
+    )
 
     # Access
     api_key: SecretStr | None = Field(default=None, min_length=1, description="key that callers send as X-API-Key")

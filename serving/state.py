@@ -57,7 +57,7 @@ class State:
         default = 1 if model.detector.provider == "CPUExecutionProvider" else _GPU_BATCH
         # A model with a fixed batch takes that many at a time, waiting ones or empty ones.
         self.batcher = Batcher(model.detector, model.detector.batch or self.settings.batch or default)
-        self.metrics.loaded(model.name, model.detector.classes, model.detector.provider)
+        self.metrics.loaded(model.name, model.detector.classes, model.detector.provider, model.served.kind)
 
 
 async def _state_of(request: Request) -> State:

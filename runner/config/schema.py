@@ -211,7 +211,7 @@ class AugmentConfig(Section):
 
 
 class ExportConfig(Section):
-    """ONNX file, and its largest difference from the weights."""
+    """ONNX file, its largest difference from the weights, and its variant."""
 
     opset: int = Field(ge=17, le=23, description="[-] ONNX operator set")
     head: Literal["one_to_many", "one_to_one"] = Field(description="[-] one_to_many | one_to_one")
@@ -219,6 +219,8 @@ class ExportConfig(Section):
     decoding: Literal["averaged", "full"] = Field(description="[-] averaged | full")
     pictures: int = Field(ge=1, description="[pictures] number of pictures that are compared")
     max_difference: float = Field(gt=0, description="[1] maximum difference between ONNX and weights")
+    quantize: Literal["none", "int8", "fp16"] = Field(description="[-] none | int8 | fp16")
+    calibration: int = Field(ge=1, le=200, description="[pictures] number of pictures of train that calibrate INT8")
 
 
 class EvaluateConfig(Section):
@@ -242,6 +244,14 @@ class ChampionConfig(Section):
         return self
 
 
+class VariantConfig(Section):
+    """Criteria for the variant that `export.quantize` makes, beside the model's own."""
+
+    required: bool = Field(description="[-] a model whose variant is refused does not pass")
+    max_drop: Share = Field(description="[0-1] maximum loss of mAP50 that the bootstrap leaves possible")
+    min_speedup: float = Field(gt=0, description="[ratio] minimum CPU time of float, relative to INT8")
+
+
 class GateConfig(Section):
     """Criteria for deployment."""
 
@@ -259,6 +269,7 @@ class GateConfig(Section):
     resamples: int = Field(ge=100, le=100_000, description="[draws] number of bootstrap resamples of the test pictures")
     confidence: float = Field(gt=0.5, lt=1, description="[0.5-1] confidence level at which a class drop fails")
     champion: ChampionConfig
+    variant: VariantConfig
     deploy: bool = Field(description="[-] propose a passing model for staging")
 
 

@@ -23,6 +23,7 @@ def summarize(project: Path, *, markdown: bool) -> str:
             name: yaml.safe_load((folder / f"config/{name}.yaml").read_text("utf-8")) for name in ("fetch", "train")
         }
         megabytes = (folder / "export/model.onnx").stat().st_size / 1e6
+        variants = {file.name: file.stat().st_size / 1e6 for file in folder.glob("export/model.*.onnx")}
     except FileNotFoundError as error:
         raise StageError(f"{error.filename} is missing; `dvc repro` makes it, `dvc pull` fetches it") from error
     took: list[Row] = [("stage", "seconds")]
@@ -38,6 +39,7 @@ def summarize(project: Path, *, markdown: bool) -> str:
     closing = [
         f"mAP50 {measured_figure(metrics, 'map50')} on {metrics['pictures']} test pictures; "
         f"model.onnx {megabytes:.1f} MB, at most {difference['confidence']:.1g} off the weights in a confidence",
+        *(f"{name} {size:.1f} MB; `python -m runner gate` judges it" for name, size in variants.items()),
         f"look at {ARTIFACTS}/report/index.html (the dataset) and {ARTIFACTS}/evaluation/misses/ (the worst misses)",
         "`python -m runner labels suspects` lists and draws the labels that the model contradicts",
     ]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from runner.release.verdict import criteria_rows
+from runner.release.verdict import criteria_rows, variant_line
 from runner.tables import Row, Table, metric_rows
 from serving.storage.manifest import Manifest, Verdict
 
@@ -18,10 +18,12 @@ def model_card(manifest: Manifest) -> str:
     folder = FileSystemLoader(Path(__file__).parent)
     environment = Environment(loader=folder, undefined=StrictUndefined, keep_trailing_newline=True)
     environment.filters |= {"one_line": _one_line, "plain": _plain, "table": _table}
+    judged = manifest.verdict.variant if manifest.verdict else None
     return environment.get_template("card.md").render(
         **dict(manifest),
         side=max(manifest.imgsz) if isinstance(manifest.imgsz, list) else manifest.imgsz,
         figures=metric_rows(manifest.metrics) if manifest.metrics else [],
+        variant_text=variant_line(judged) if judged else "",
         criteria=[("criterion of the gate", "found", "verdict"), *criteria_rows(manifest.verdict or Verdict())[1:]],
     )
 

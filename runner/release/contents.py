@@ -22,7 +22,8 @@ from runner.pipeline.sources import sources
 from runner.release.verdict import criteria_of, read_verdict
 from runner.stages.evaluate.examples import load
 from runner.workspace import ARTIFACTS, scratch, sha256_of, work_folder
-from serving.storage.manifest import Manifest, Preprocessing, Thresholds
+from serving.storage.manifest import Manifest, Preprocessing, Thresholds, Variant
+from serving.vision.variants import variant_file
 
 LIBRARIES = ("ultralytics", "torch", "torchvision", "onnx", "onnxruntime", "numpy", "pillow", "faster-coco-eval")
 TRAINED = "trained.txt"  # file of a run: the pictures of train and val, by which later comparisons leave them out
@@ -40,6 +41,7 @@ class Candidate(NamedTuple):
     folder: Path
     onnx: Path
     metrics: dict[str, Any]
+    variant: Path | None  # file of INT8 or FP16; None where export.quantize is none
 
 
 class Release(NamedTuple):
@@ -49,12 +51,15 @@ class Release(NamedTuple):
     files: dict[str, Path]  # of the run, by name in the store; verdict.json and the card follow from the manifest
     manifest: Manifest  # without number, date and the digests of `files`
     same: dict[str, Any]  # identifies the version when it is published again, apart from the verdict
+    variant: Path | None = None  # file of the manifest's variant
 
 
 def load_candidate(project: Path) -> Candidate:
     """Return the model in artifacts/; StageError when there is none, or params.yaml was changed since."""
     config, _ = compose(project)
     folder = project / ARTIFACTS
+    kind = config.export.quantize
+    variant = None if kind == "none" else folder / "export" / variant_file(kind)
     try:
         given = {stage: (folder / f"config/{stage}.yaml").read_text(encoding="utf-8") for stage in STAGE_KEYS}
         metrics = json.loads((folder / "evaluation/metrics.json").read_text(encoding="utf-8"))
@@ -66,7 +71,9 @@ def load_candidate(project: Path) -> Candidate:
             f"{folder}: made before params.yaml, conf/ or the schema changed for {', '.join(changed)}, so the model is "
             "not what they describe; run `dvc repro` first (`python -m runner plan` names the keys)"
         )
-    return Candidate(config, folder, folder / "export/model.onnx", metrics)
+    if variant and not variant.is_file():
+        raise StageError(f"{variant} is missing; `dvc repro` makes it, `dvc pull` fetches it")
+    return Candidate(config, folder, folder / "export/model.onnx", metrics, variant)
 
 
 @contextmanager
@@ -81,9 +88,9 @@ def releasing(project: Path, baseline: Path | None = None) -> Iterator[Release]:
 
 
 def _of_run(project: Path, work: Path) -> Release:
-    config, folder, onnx, metrics = load_candidate(project)
-    sha256 = sha256_of(onnx)
-    verdict = read_verdict(work_folder(), sha256, criteria_of(config.gate))
+    config, folder, onnx, metrics, file = load_candidate(project)
+    sha256, variant_sha256 = sha256_of(onnx), sha256_of(file) if file else None
+    verdict = read_verdict(work_folder(), sha256, variant_sha256, criteria_of(config.gate))
     params, trial = config.model_dump(mode="json"), trial_note(project)
     composed = work / "config.yaml"
     composed.write_text(yaml.safe_dump(params, allow_unicode=True, sort_keys=False), encoding="utf-8")
@@ -102,6 +109,9 @@ def _of_run(project: Path, work: Path) -> Release:
     report = json.loads(files["report.json"].read_text(encoding="utf-8"))
     thresholds = {name: figures["threshold"] for name, figures in metrics["classes"].items()}
     overridden: dict[str, Any] = {"trial": trial} if trial else {}
+    variant: dict[str, Any] = {}
+    if (judged := verdict.variant) and judged.passed:
+        variant = {"variant": Variant(kind=judged.kind, sha256=judged.sha256, instructions=judged.instructions)}
     manifest = Manifest(
         name=config.model.name,
         version=UNNUMBERED,
@@ -117,14 +127,18 @@ def _of_run(project: Path, work: Path) -> Release:
         },
         params=params,
         libraries=_libraries(),
+        **variant,
         **overridden,
     )
-    return Release(onnx, files, manifest, same_of(manifest, files))
+    return Release(onnx, files, manifest, same_of(manifest, files), file if variant else None)
 
 
 def same_of(manifest: Manifest, files: Mapping[str, Path]) -> dict[str, Any]:
     """Return what identifies a trained version when it is published again, apart from the verdict."""
-    return {"metrics": sha256_of(files["metrics.json"]), **({"trial": manifest.trial} if manifest.trial else {})}
+    same = {"metrics": sha256_of(files["metrics.json"])}
+    if manifest.variant:
+        same["variant"] = manifest.variant.sha256
+    return same | ({"trial": manifest.trial} if manifest.trial else {})
 
 
 def _of_baseline(file: Path, project: Path, work: Path) -> Release:

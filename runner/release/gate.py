@@ -29,15 +29,16 @@ from runner.release.deployed import (
     trained_on,
 )
 from runner.release.pin import DEV
+from runner.release.variant import judge_variant, refusal
 from runner.release.verdict import criteria_of, verdict_file
 from runner.stages.evaluate.examples import Example, class_ids, detect, load, read_part
-from runner.stages.evaluate.metrics import Ids
+from runner.stages.evaluate.metrics import Boxes, Ids
 from runner.stages.evaluate.resampling import Ranked, rank
 from runner.stages.picture_files import PictureFiles
 from runner.store import Store
 from runner.store.published import Version
 from runner.workspace import remove_stale, sha256_of, work_folder, write_text
-from serving.storage.manifest import ComparedVersion, Manifest, Verdict
+from serving.storage.manifest import ComparedVersion, Finding, JudgedVariant, Manifest, Verdict
 from serving.vision import picture
 from serving.vision.detector import Detector, Options
 from serving.vision.metadata import ModelError
@@ -107,6 +108,10 @@ def _judge(
         left_out += not_compared
     times = milliseconds(detectors, test) if deployed or config.gate.max_ms is not None else []
     findings += budgets(times, sizes, config.gate)
+    variant = _variant(candidate, detector, names, test)
+    if variant and not variant.passed and config.gate.variant.required:
+        said = f"{refusal(variant)}, and gate.variant.required is true"
+        findings.append(Finding(criterion=f"variant {variant.kind}", said=said, passed=False))
     models = {
         against: ComparedVersion(model=version.model, version=version.number, manifest_sha256=version.sha256)
         for against, _, version, _ in compared
@@ -121,6 +126,25 @@ def _judge(
         champion=models.get(CHAMPION),
         criteria=criteria_of(config.gate),
         deploy=config.gate.deploy,
+        variant=variant,
+    )
+
+
+def _variant(
+    candidate: Candidate, detector: Detector, names: list[str], test: Sequence[Example]
+) -> JudgedVariant | None:
+    if candidate.variant is None:
+        return None
+    config = candidate.config
+    return judge_variant(
+        config.export.quantize,
+        candidate.variant,
+        detector,
+        lambda model: _found(model, names, test, config),
+        test,
+        names,
+        candidate.metrics,
+        config.gate,
     )
 
 
@@ -207,12 +231,16 @@ def milliseconds(detectors: Sequence[Detector], test: Sequence[Example]) -> list
 
 def _shown(detector: Detector, names: list[str], test: Sequence[Example], config: Config) -> ClassDetections:
     """Run a model on the test part; classes are matched by name."""
-    ids: Ids = np.array([names.index(name) if name in names else -1 for name in detector.classes], np.int64)
-    found = [each.everything for each in detect(detector, ids, test, config.evaluate)]
-    known = [each.take(np.flatnonzero(each.class_ids >= 0)) for each in found]
-    ranked = rank([example.labelled for example in test], known, len(names))
+    ranked = rank([example.labelled for example in test], _found(detector, names, test, config), len(names))
     classes = {name: each for name, each in zip(names, ranked, strict=True) if name in detector.classes}
     return ClassDetections(classes, [name for name in detector.classes if name not in names])
+
+
+def _found(detector: Detector, names: list[str], test: Sequence[Example], config: Config) -> list[Boxes]:
+    """Return the boxes of the dataset's classes in each picture, by the dataset's class ids."""
+    ids: Ids = np.array([names.index(name) if name in names else -1 for name in detector.classes], np.int64)
+    found = [each.everything for each in detect(detector, ids, test, config.evaluate)]
+    return [each.take(np.flatnonzero(each.class_ids >= 0)) for each in found]
 
 
 def _kept(

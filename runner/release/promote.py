@@ -36,8 +36,8 @@ def promote(project: Path, store: Store, environment: str, version: Version, *, 
             "there, or use --allow-local to try things out here"
         )
     with tempfile.TemporaryDirectory(prefix="flywheel-promote-") as scratch:
-        onnx = version_key(version.model, version.number, "model.onnx")
-        store.fetch(onnx, Path(scratch, "model.onnx"), version.manifest.onnx_sha256)
+        for file, sha256 in version.model_files:
+            store.fetch(version_key(version.model, version.number, file), Path(scratch, file), sha256)
     map50 = "" if version.map50 is None else f"{version.map50:.3f}"
     note = f"forced: {reason}" if reason else ""
     pin = Pin(uri, version.sha256, str(version.number), version.manifest.commit or "", map50, note)

@@ -2,7 +2,7 @@
 
 runs/<model>/<n>/claim.json         takes the number (`runner.release.claims`)
 runs/<model>/<n>/…                  the run: report, params, metrics, verdict, weights, curves, dvc.lock, model card
-models/<model>/<n>/model.onnx
+models/<model>/<n>/model.onnx       and model.int8.onnx or model.fp16.onnx where the gate took it
 models/<model>/<n>/manifest.json    from here on the version exists
 models/<model>/latest.json          the newest version that passed the gate
 """
@@ -22,6 +22,7 @@ from runner.release.verdict import OUTCOMES
 from runner.store import Store
 from runner.store.published import Version, latest, numbers, parse_version, read_version, to_json, version_key
 from serving.storage.manifest import Manifest
+from serving.vision.variants import variant_file
 
 CARD = "README.md"
 _AT_ONCE = 4  # parallel uploads of a run's files
@@ -79,6 +80,9 @@ def _write(store: Store, release: Release, manifest: Manifest, run: str) -> None
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             list(pool.map(lambda name: store.put_file(f"{run}/{name}", files[name], manifest.files.get(name)), files))
         store.put_file(version_key(model, number, "model.onnx"), release.onnx, manifest.onnx_sha256)
+        if manifest.variant and release.variant:
+            key = version_key(model, number, variant_file(manifest.variant.kind))
+            store.put_file(key, release.variant, manifest.variant.sha256)
         store.put_file(version_key(model, number), written("manifest.json", to_json(manifest)))
 
 
@@ -105,7 +109,7 @@ def _tag(store: Store, model: str, newest: int | None, *, since: int) -> None:
         with suppress(ObjectError):  # removed meanwhile
             version = read_version(store, model, number)
             tags = {"training-run": str(number), **({"stage": "latest"} if number == newest else {})}
-            for file, sha256 in (("model.onnx", version.manifest.onnx_sha256), ("manifest.json", version.sha256)):
+            for file, sha256 in (*version.model_files, ("manifest.json", version.sha256)):
                 if not store.tag(version_key(model, number, file), tags | {"sha256": sha256}):
                     return
             if version.may_be_latest and number < since:

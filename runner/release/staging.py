@@ -1,7 +1,7 @@
 """A release between two Tasks: a commit's own code stages it, the code of PLATFORM_REVISION verifies and publishes it.
 
 pipeline/<run>/release.json        the manifest without number and date, and the digest of each file
-pipeline/<run>/release/<sha256>    the files of the run, and model.onnx
+pipeline/<run>/release/<sha256>    the files of the run, model.onnx, and INT8 or FP16 where the gate took it
 
 Whoever may push decides what a training makes, and so what is staged. Under which number it is published, and that no
 other version is touched, is decided where it is published: the trainer's key cannot write models/.
@@ -22,6 +22,7 @@ from runner.store import Store
 from runner.store.published import to_json
 from runner.workspace import scratch, sha256_of
 from serving.storage.manifest import Manifest
+from serving.vision.variants import variant_file
 
 _ONNX = "model.onnx"
 _SHA256 = re.compile("[0-9a-f]{64}")
@@ -33,12 +34,15 @@ class StagedRelease(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     manifest: Manifest
-    files: dict[str, str] = Field(description="file of the run, or model.onnx → sha256")
+    files: dict[str, str] = Field(description="file of the run, or of the model → sha256")
 
 
 def stage(store: Store, release: Release, run: str) -> None:
     """Put a release under pipeline/<run>/; another try replaces it."""
+    variant = release.manifest.variant
     files = release.files | {_ONNX: release.onnx}
+    if variant and release.variant:
+        files[variant_file(variant.kind)] = release.variant
     digests = {name: sha256_of(file) for name, file in files.items()}
     for name, file in files.items():
         store.put_file(f"pipeline/{run}/release/{digests[name]}", file, digests[name])
@@ -70,13 +74,15 @@ def staged(store: Store, run: str, *, commit: str, is_trial: bool) -> Iterator[R
         if _json(files["metrics.json"]) != json.loads(json.dumps(manifest.metrics)):
             raise StageError(f"{where}: has other metrics than its metrics.json; nothing is published")
         onnx = files.pop(_ONNX)
-        yield Release(onnx, files, manifest, same_of(manifest, files))
+        variant = files.pop(variant_file(manifest.variant.kind)) if manifest.variant else None
+        yield Release(onnx, files, manifest, same_of(manifest, files), variant)
 
 
 def _fault(found: StagedRelease, commit: str, is_trial: bool) -> str:
     """Return the first reason why a staged release cannot be published; empty for none."""
     manifest, verdict, files = found.manifest, found.manifest.verdict, found.files
-    odd = sorted(files.keys() ^ {*RUN_FILES, _ONNX})
+    variant = {variant_file(manifest.variant.kind): manifest.variant.sha256} if manifest.variant else {}
+    odd = sorted(files.keys() ^ {*RUN_FILES, _ONNX, *variant})
     if odd or not all(_SHA256.fullmatch(sha256) for sha256 in files.values()):
         return f"expected the files of a run, each with its sha256; missing or odd: {', '.join(odd) or 'a sha256'}"
     if not re.fullmatch(MODEL_NAME, manifest.name):
@@ -89,12 +95,17 @@ def _fault(found: StagedRelease, commit: str, is_trial: bool) -> str:
         return "says nothing of the values that this run was started with"
     if files[_ONNX] != manifest.onnx_sha256:
         return f"has another model.onnx ({files[_ONNX][:12]}…) than its manifest says"
+    for name, sha256 in variant.items():
+        if files[name] != sha256:
+            return f"has another {name} ({files[name][:12]}…) than its manifest says"
     try:
         PinConfig.model_validate(manifest.params.get("pin"))
     except ValidationError:
         return "has params without the section pin"
     if verdict is None or verdict.onnx_sha256 != manifest.onnx_sha256:
         return "has no verdict on its model.onnx"
+    if variant and not (verdict.variant and verdict.variant.passed and verdict.variant.sha256 in variant.values()):
+        return f"has no verdict that takes its {next(iter(variant))}"
     if verdict.passed and verdict.failed:
         return f"passed, but {', '.join(each.criterion for each in verdict.failed)} failed"
     return ""

@@ -24,10 +24,12 @@ from runner.config.schema import ExportConfig
 from runner.dataset.entries import read_entries
 from runner.errors import StageError
 from runner.stages.picture_files import PictureFiles
+from runner.stages.quantize import convert_fp16, quantize_int8
 from runner.workspace import write_text, writing
 from serving.vision.detector import Detector
 from serving.vision.letterbox import InputForm
 from serving.vision.metadata import form_metadata
+from serving.vision.variants import FP16, INT8, variant_file
 
 Batch = NDArray[np.float32]
 
@@ -45,6 +47,7 @@ def export(
 ) -> str:
     """Fill `out` with model.onnx and difference.json; return a line with the differences, measured on pictures of val.
 
+    Where `settings.quantize` names a variant, `out` has it too, such as model.int8.onnx; the gate judges it.
     `model` is the folder of best.pt, `imgsz` the side of the square input in pixels, `work` a scratch folder.
     """
     weights = _open(model / "best.pt", work)
@@ -52,10 +55,17 @@ def export(
     if (classes := list(weights.names.values())) != expected:
         raise StageError(f"best.pt knows the classes {classes}, the dataset {expected}; run `dvc repro` to train anew")
     _write_onnx(weights, imgsz, settings, out / "model.onnx")
-    difference = compare(out / "model.onnx", model / "best.pt", _pictures(dataset, split, settings.pictures, files))
+    pictures = [file.read_bytes() for file in _sources("val", settings.pictures, dataset, split, files)]
+    difference = compare(out / "model.onnx", model / "best.pt", pictures)
     difference["allowed"] = settings.max_difference
     write_text(out / "difference.json", json.dumps(difference, indent=2) + "\n")
-    return _accepted(difference, settings)
+    accepted = _accepted(difference, settings)
+    if settings.quantize == INT8:
+        train = _sources("train", settings.calibration, dataset, split, files, spread=True)
+        quantize_int8(out / "model.onnx", train, out / variant_file(INT8))
+    elif settings.quantize == FP16:
+        convert_fp16(out / "model.onnx", out / variant_file(FP16))
+    return accepted
 
 
 def export_stock(file: Path, settings: ExportConfig, onnx_file: Path, *, work: Path) -> str:
@@ -108,11 +118,15 @@ def _accepted(difference: dict[str, float], settings: ExportConfig) -> str:
     return text
 
 
-def _pictures(dataset: Path, split: Path, count: int, files: PictureFiles) -> list[bytes]:
-    """Return the source bytes of pictures of val."""
+def _sources(
+    part: str, count: int, dataset: Path, split: Path, files: PictureFiles, *, spread: bool = False
+) -> list[Path]:
+    """Return the source files of at most `count` pictures of a part: the first, or `spread` over the part."""
     index = {entry["image"]: entry for entry in read_entries(dataset)}
-    images = (split / "val.txt").read_text(encoding="utf-8").splitlines()[:count]
-    return [file.read_bytes() for file in files.sources([index[image] for image in images])]
+    images = (split / f"{part}.txt").read_text(encoding="utf-8").splitlines()
+    if spread and len(images) > count:
+        images = [images[place * len(images) // count] for place in range(count)]
+    return files.sources([index[image] for image in images[:count]])
 
 
 def compare(onnx_file: Path, weights: Path, pictures: Sequence[bytes]) -> dict[str, float]:

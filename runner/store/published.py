@@ -13,6 +13,7 @@ from typing import NamedTuple
 from runner.errors import MissingObjectError, ObjectError, StoreError
 from runner.store import Store, open_store
 from serving.storage.manifest import Manifest
+from serving.vision.variants import variant_file
 
 
 class Version(NamedTuple):
@@ -32,6 +33,13 @@ class Version(NamedTuple):
     def may_be_latest(self) -> bool:
         """Whether the version passed the gate with committed values; one with overrides of a run is never latest."""
         return bool(self.passed) and not self.manifest.trial
+
+    @property
+    def model_files(self) -> list[tuple[str, str]]:
+        """Name and sha256 of each model file beside the manifest."""
+        variant = self.manifest.variant
+        files = [("model.onnx", self.manifest.onnx_sha256)]
+        return [*files, (variant_file(variant.kind), variant.sha256)] if variant else files
 
     @property
     def map50(self) -> float | None:

@@ -102,7 +102,8 @@ def _overwritten_text(store: Store, key: str) -> str:
 def _digests_in(version: Version) -> Iterator[ExpectedDigest]:
     model, number, manifest = version.model, version.number, version.manifest
     source = version_key(model, number)
-    yield ExpectedDigest(version_key(model, number, "model.onnx"), manifest.onnx_sha256, source)
+    for file, sha256 in version.model_files:
+        yield ExpectedDigest(version_key(model, number, file), sha256, source)
     for name, sha256 in manifest.files.items():
         yield ExpectedDigest(f"runs/{model}/{number}/{name}", sha256, source)
     dataset = manifest.dataset

@@ -5,7 +5,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import RedirectResponse
 
 from serving.openapi import REFUSALS, TEXT
-from serving.responses import Health, ModelInfo
+from serving.responses import Health, ModelInfo, ServedVariant
 from serving.state import Shared
 
 router = APIRouter(tags=["Operate"])
@@ -35,6 +35,7 @@ async def model(state: Shared) -> ModelInfo:
         provider=detector.provider,
         workers=state.workers.count,
         batch=batcher.size,
+        served=ServedVariant(**loaded.served._asdict()),
         metadata=detector.metadata,
         manifest=loaded.manifest.model_dump(exclude_unset=True) if loaded.manifest else None,
     )

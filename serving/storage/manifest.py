@@ -60,6 +60,25 @@ class ComparedVersion(_Part):
     manifest_sha256: str = ""
 
 
+class Variant(_Part):
+    """Smaller form of the model in a file beside model.onnx, which the server may run in its place."""
+
+    kind: str = Field(pattern="^[a-z0-9]{1,20}$", description="int8 or fp16; names the file, such as model.int8.onnx")
+    sha256: str = Field(pattern=_SHA256, description="digest of the file")
+    instructions: list[str] = []  # for INT8, of the CPU that the gate judged it on, as /proc/cpuinfo names them
+
+
+class JudgedVariant(Variant):
+    """Verdict of the gate on a variant, compared with model.onnx."""
+
+    findings: list[Finding] = []
+
+    @property
+    def passed(self) -> bool:
+        """Whether every criterion is met, so that the variant is published and served; not without a criterion."""
+        return bool(self.findings) and all(each.passed for each in self.findings)
+
+
 class Verdict(_Part):
     """Verdict of the gate on a model."""
 
@@ -72,6 +91,7 @@ class Verdict(_Part):
     champion: ComparedVersion | None = None  # None where it is the deployed one, or there is none
     criteria: dict[str, Any] = {}  # the section `gate` of the configuration, without `deploy`
     deploy: bool = False  # `gate.deploy`: whether a model that passes is proposed for staging
+    variant: JudgedVariant | None = None  # None where `export.quantize` is none
 
     @property
     def failed(self) -> list[Finding]:
@@ -98,6 +118,7 @@ class Manifest(_Part):
     dataset: dict[str, Any] = {}  # name, url, sha256, pictures, boxes (class → number)
     params: dict[str, Any] = {}  # the composed configuration
     libraries: dict[str, str] = {}  # name → version
+    variant: Variant | None = None  # None where there is none, or the gate refused it
     trial: str = ""  # the overrides of a run with values of its own; empty for committed values
     created: str | None = None  # ISO 8601, UTC
     files: dict[str, str] = {}  # name → sha256 of the run's files in the store

@@ -11,12 +11,22 @@ from serving.storage.detections import ModelName
 from serving.storage.endpoint import Endpoint
 from serving.storage.manifest import Manifest, Thresholds
 from serving.storage.objects import StorageError, read
-from serving.vision.detector import Detector
+from serving.vision.detector import Detector, on_gpu
 from serving.vision.metadata import Known, ModelError
+from serving.vision.variants import FLOAT, int8_instructions, suits, variant_file
 
 
 class LoadingError(Exception):
     """The model cannot be served; the text says what is wrong and what was expected."""
+
+
+class ServedFile(NamedTuple):
+    """File of a version that a server runs, and why this one."""
+
+    file: str
+    kind: str  # float, int8 or fp16
+    sha256: str
+    reason: str
 
 
 class Model(NamedTuple):
@@ -26,15 +36,24 @@ class Model(NamedTuple):
     name: ModelName  # in answers
     manifest: Manifest | None  # None where MODEL_URI names a bare .onnx
     thresholds: Sequence[float]  # a confidence for each class, in the order of the detector's
+    served: ServedFile
 
 
 def load_model(
-    uri: str, endpoint: Endpoint, *, sha256: str | None = None, version: str | None = None, commit: str | None = None
+    uri: str,
+    endpoint: Endpoint,
+    *,
+    sha256: str | None = None,
+    version: str | None = None,
+    commit: str | None = None,
+    variant: bool = True,
+    instructions: Sequence[str] | None = None,
 ) -> Model:
     """Load the model of a manifest.json or an .onnx, by path or s3://bucket/key, or raise LoadingError.
 
     `sha256` is the hex digest of the file at `uri` (None: not checked); `version` and `commit` are reported for a bare
-    .onnx, which has no manifest.
+    .onnx, which has no manifest. A manifest's variant is loaded where this machine suits it, unless `variant` is False.
+    `instructions` are this CPU's (None: as /proc/cpuinfo says).
     """
     try:
         data = _checked(uri, endpoint, sha256, "MODEL_SHA256")
@@ -42,10 +61,13 @@ def load_model(
             digest = hashlib.sha256(data).hexdigest()
             name = ModelName(name=PurePosixPath(uri).stem, version=version, sha256=digest, commit=commit or None)
             detector = Detector(data)
-            return Model(detector, name, None, Thresholds().of(detector.classes))
+            served = ServedFile(PurePosixPath(uri).name, FLOAT, digest, "MODEL_URI names it")
+            return Model(detector, name, None, Thresholds().of(detector.classes), served)
         manifest = Manifest.model_validate_json(data)
-        beside = uri[: uri.rfind("/") + 1] + "model.onnx"
-        content = _checked(beside, endpoint, manifest.onnx_sha256, f"onnx_sha256 of {uri}")
+        here = int8_instructions() if instructions is None else instructions
+        served = _choose(manifest, variant, here)
+        beside, field = uri[: uri.rfind("/") + 1] + served.file, "onnx_sha256" if served.kind == FLOAT else "variant"
+        content = _checked(beside, endpoint, served.sha256, f"{field} of {uri}")
         sides = [manifest.imgsz] * 2 if isinstance(manifest.imgsz, int) else manifest.imgsz or []
         known = Known(manifest.classes or None, (sides[0], sides[1]) if len(sides) == 2 else None)
         detector = Detector(content, form=manifest.preprocessing.form, known=known)
@@ -56,11 +78,25 @@ def load_model(
         where = ".".join(str(part) for part in first["loc"]) or "text"
         raise LoadingError(f"{uri}: {where}: {first['msg']}; expected a manifest as `publish` writes it") from error
     if detector.classes != manifest.classes:
-        raise LoadingError(f"{uri}: classes are {manifest.classes}, but model.onnx has {detector.classes}")
+        raise LoadingError(f"{uri}: classes are {manifest.classes}, but {served.file} has {detector.classes}")
     name = ModelName(
         name=manifest.name, version=str(manifest.version), sha256=manifest.onnx_sha256, commit=manifest.commit
     )
-    return Model(detector, name, manifest, manifest.thresholds.of(detector.classes))
+    return Model(detector, name, manifest, manifest.thresholds.of(detector.classes), served)
+
+
+def _choose(manifest: Manifest, wanted: bool, instructions: Sequence[str]) -> ServedFile:
+    """Return the variant on hardware that suits it, if it is wanted, else model.onnx."""
+    variant = manifest.variant
+    if variant is None:
+        reason = "the version has no variant"
+    elif not wanted:
+        reason = f"MODEL_VARIANT is {FLOAT}"
+    else:
+        suitable, reason = suits(variant.kind, variant.instructions, instructions, gpu=on_gpu())
+        if suitable:
+            return ServedFile(variant_file(variant.kind), variant.kind, variant.sha256, reason)
+    return ServedFile(variant_file(FLOAT), FLOAT, manifest.onnx_sha256, reason)
 
 
 def _checked(uri: str, endpoint: Endpoint, sha256: str | None, source: str) -> bytes:

@@ -259,6 +259,11 @@ class Detector:
         )
 
 
+def on_gpu() -> bool:
+    """Whether this ONNX Runtime can use CUDA; without a device, a session is on the CPU all the same."""
+    return _CUDA[0] in ort.get_available_providers()
+
+
 def _session(model: Path | bytes, threads: int) -> ort.InferenceSession:
     """Return a session on CUDA where available, else on the CPU."""
     options = ort.SessionOptions()
@@ -267,8 +272,7 @@ def _session(model: Path | bytes, threads: int) -> ort.InferenceSession:
     options.log_severity_level = 3
     # Spinning threads doubled the CPU time of a call, and took cores from other calls.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    available = ort.get_available_providers()
-    providers = [_CUDA, "CPUExecutionProvider"] if _CUDA[0] in available else ["CPUExecutionProvider"]
+    providers = [_CUDA, "CPUExecutionProvider"] if on_gpu() else ["CPUExecutionProvider"]
     try:
         return ort.InferenceSession(model if isinstance(model, bytes) else str(model), options, providers=providers)
     except Exception as error:  # as above

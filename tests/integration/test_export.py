@@ -22,7 +22,7 @@ network.model.args["imgsz"] = 64
 network.save(weights)
 said = {}
 for head in ("one_to_many", "one_to_one"):
-    settings = {"opset": 20, "pictures": 1, "max_difference": 0.01, "head": head}
+    settings = {"opset": 20, "pictures": 1, "max_difference": 0.01, "head": head, "quantize": "none", "calibration": 1}
     try:
         said[head] = export_stock(
             weights,

@@ -45,6 +45,8 @@ def finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_figures_stand_in_it_when_a_run_ended(finished: Path) -> None:
     text = summarize(finished, markdown=False)
     assert "mAP50 0.910 on 3 test pictures; model.onnx 1.5 MB" in text
+    (finished / "artifacts/export/model.int8.onnx").write_bytes(bytes(500_000))
+    assert "model.int8.onnx 0.5 MB" in summarize(finished, markdown=False)
     assert "10 of 12, 2 of them background" in text
     assert re.search(r"kite +0 +- +-", text)
     assert "train     not run here" in text

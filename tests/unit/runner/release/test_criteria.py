@@ -3,7 +3,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from runner.config.schema import ChampionConfig, GateConfig
+from runner.config.schema import ChampionConfig, GateConfig, VariantConfig
 from runner.release.criteria import ClassDetections, absolute, budgets, map50, per_class
 from runner.stages.evaluate.resampling import Ranked
 
@@ -20,6 +20,7 @@ RULES = GateConfig(
     resamples=500,
     confidence=0.95,
     champion=ChampionConfig(since=1, reason=None),
+    variant=VariantConfig(required=False, max_drop=0.02, min_speedup=1.1),
     deploy=False,
 )
 
