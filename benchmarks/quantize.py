@@ -1,14 +1,15 @@
 """INT8 and FP16 beside float: mAP50, and CPU time of a picture.
 
 `python -m benchmarks quantize` needs the extra `train`: it trains a small model on the drawn sample first. With
-`--projects FOLDER…` it takes projects whose `dvc repro` has run with `export.quantize: int8`. FP16 is converted here. The
-models take turns, twenty pictures each, on one thread; CPU time is the thread's.
+`--projects FOLDER…` it takes projects whose `dvc repro` has run with `export.quantize: int8`. FP16 is converted here.
+The models take turns, twenty pictures each, on one thread; CPU time is the thread's.
 """
 
 import argparse
 import shutil
 import statistics
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from time import thread_time
 from typing import NamedTuple
@@ -80,7 +81,7 @@ def measure(name: str, folder: Path, rounds: int) -> None:
         read_part(each, artifacts / "raw", artifacts / "dataset", artifacts / "split") for each in ("val", "test")
     )
     pictures = [example.source.read_bytes() for example in test[:20]]
-    times = in_turn({kind: lambda model=model: cpu_time(model, pictures) for kind, model in models.items()}, rounds)
+    times = in_turn({kind: partial(cpu_time, model, pictures) for kind, model in models.items()}, rounds)
     for title, part in ((f"{name}, test", test), (f"{name}, val and test", [*val, *test])):
         weights = np.vstack([np.ones((1, len(part)), np.int64), draw(len(part), DRAWS)])
         found = {kind: quality(model, names, part, settings, weights) for kind, model in models.items()}
