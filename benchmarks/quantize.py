@@ -19,11 +19,14 @@ import yaml
 
 from benchmarks.evaluate import project
 from benchmarks.rounds import FOLDER, in_turn
+from runner.config.compose import compose
 from runner.config.schema import EvaluateConfig
 from runner.stages.evaluate.examples import Example, class_ids, detect, load, read_part
 from runner.stages.evaluate.metrics import Floats, Ids
 from runner.stages.evaluate.resampling import ap50, draw, rank
+from runner.stages.picture_files import PictureFiles
 from runner.stages.quantize import convert_fp16
+from runner.workspace import work_folder
 from serving.vision.detector import Detector, Options
 from serving.vision.variants import int8_instructions
 
@@ -77,9 +80,8 @@ def measure(name: str, folder: Path, rounds: int) -> None:
     names = (artifacts / "dataset/classes.txt").read_text(encoding="utf-8").splitlines()
     values = yaml.safe_load((artifacts / "config/evaluate.yaml").read_text(encoding="utf-8"))["evaluate"]
     settings = EvaluateConfig.model_validate(values)
-    val, test = (
-        read_part(each, artifacts / "raw", artifacts / "dataset", artifacts / "split") for each in ("val", "test")
-    )
+    pictures_of = PictureFiles.of(compose(folder)[0], folder, work_folder(folder))
+    val, test = (read_part(each, artifacts / "dataset", artifacts / "split", pictures_of) for each in ("val", "test"))
     pictures = [example.source.read_bytes() for example in test[:20]]
     times = in_turn({kind: partial(cpu_time, model, pictures) for kind, model in models.items()}, rounds)
     for title, part in ((f"{name}, test", test), (f"{name}, val and test", [*val, *test])):

@@ -1,7 +1,6 @@
 """INT8 of Ultralytics' own networks: which pictures calibrate it, its shapes, and a trained model's detections."""
 
 import io
-import json
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from runner.dataset.entries import write_entries
 from runner.stages.quantize import quantize_int8
 from serving.vision.detector import Detector, Options
 
@@ -17,6 +17,11 @@ EXPORT = """
 from runner.config.schema import ExportConfig
 from runner.stages.export import export
 project = Path(sys.argv[2])
+
+class Files:
+    def sources(self, entries):
+        return [project / "pictures" / entry["source"] for entry in entries]
+
 torch.manual_seed(0)
 network = YOLO("yolo11n.yaml", task="detect")
 (project / "dataset/classes.txt").write_text("\\n".join(network.names.values()))
@@ -27,15 +32,15 @@ said = {}
 for kind, changed in (("first", None), ("other val and test", ("val", "test")), ("other train", ("train",))):
     for part in changed or ():
         for number in range(3):
-            shutil.copy(project / f"other/{part}{number}.png", project / f"raw/images/{part}{number}.png")
+            shutil.copy(project / f"other/{part}{number}.png", project / f"pictures/images/{part}{number}.png")
     out = project / kind
     out.mkdir()
     settings = ExportConfig(
         opset=20, head="one_to_many", input_shape="margin", decoding="full", pictures=1, max_difference=0.01,
         quantize="int8", calibration=3,
     )
-    folders = (project / name for name in ("model", "raw", "dataset", "split"))
-    export(*folders, 64, settings, out, work=project / "work")
+    folders = (project / name for name in ("model", "dataset", "split"))
+    export(*folders, 64, settings, out, work=project / "work", files=Files())
     said[kind] = hashlib.sha256((out / "model.int8.onnx").read_bytes()).hexdigest()
 print(json.dumps(said))
 """
@@ -51,17 +56,17 @@ def drawn(seed: int) -> bytes:
 @pytest.mark.slow
 def test_pictures_of_train_alone_calibrate_it(tmp_path: Path, ultralytics: Any) -> None:
     project = tmp_path / "project"
-    for folder in ("raw/images", "other", "dataset", "split", "work"):
+    for folder in ("pictures/images", "other", "dataset", "split", "work"):
         (project / folder).mkdir(parents=True)
     index = []
     for place, part in enumerate(("train", "val", "test")):
         images = [f"images/{part}{number}.png" for number in range(3)]
         for number, image in enumerate(images):
-            (project / "raw" / image).write_bytes(drawn(10 * place + number))
+            (project / "pictures" / image).write_bytes(drawn(10 * place + number))
             (project / f"other/{part}{number}.png").write_bytes(drawn(100 + 10 * place + number))
             index.append({"image": image, "source": image})
         (project / f"split/{part}.txt").write_text("".join(f"{image}\n" for image in images))
-    (project / "dataset/index.json").write_text(json.dumps(index))
+    write_entries(project / "dataset", index)
     said = ultralytics("import hashlib, shutil, torch\n" + EXPORT, project)
     assert said["first"] == said["other val and test"] != said["other train"]
     detector, int8 = (Detector(project / f"first/{file}") for file in ("model.onnx", "model.int8.onnx"))
