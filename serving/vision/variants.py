@@ -1,7 +1,7 @@
 """Variants of a model: a smaller form in a file of its own, and the hardware that it needs.
 
-INT8 is for CPUs that add products of bytes in 32 bits (VNNI, AMX). Others add in 16 bits, which may saturate (ONNX Runtime's
-documentation, Quantize ONNX models), and gain less time: the gate has measured neither there.
+INT8 is for CPUs that add products of bytes in 32 bits (VNNI, AMX). Others add in 16 bits, which may saturate (ONNX
+Runtime's documentation, Quantize ONNX models): the gate has measured neither loss nor time there.
 """
 
 import re

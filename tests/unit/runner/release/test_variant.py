@@ -1,6 +1,7 @@
 """INT8 at the gate and in the store, on tiny models: taken, refused for each reason, published, served."""
 
 import json
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +10,17 @@ import pytest
 
 from runner.errors import StageError
 from runner.release.card import model_card
+from runner.release.contents import releasing
 from runner.release.promote import promote
+from runner.release.publish import publish
+from runner.release.staging import stage, staged
 from runner.release.verdict import verdict_text
 from runner.store import open_store
 from runner.store.verify import verify_store
 from serving.storage.endpoint import endpoint_of_environment
 from serving.storage.model import load_model
 from serving.vision import variants
+from tests.support.projects import IDENTITY, git
 from tests.support.trained import ANSWERS, Trained, blind, seeing
 from tests.unit.conftest import model
 from tests.unit.runner.stages.test_quantize import network
@@ -152,3 +157,26 @@ def test_the_float_model_is_what_is_compared_with_the_deployed_one(trained: Trai
     give(trained, network().SerializeToString())
     verdict = trained.judge()
     assert verdict.passed and verdict.deployed and verdict.variant and not verdict.variant.passed
+
+
+def test_it_goes_with_the_model_from_task_to_task(trained: Trained, tmp_path: Path) -> None:
+    trained.judge()
+    for command in (("init", "-q"), ("add", "params.yaml"), ("commit", "-qm", "one")):
+        git(trained.folder, *IDENTITY, *command)
+    store = open_store(tmp_path, str(tmp_path / "elsewhere"))
+    with chdir(trained.folder), releasing(trained.folder) as release:
+        stage(store, release, "retrain-1")
+        commit = git(trained.folder, "rev-parse", "HEAD")
+    with chdir(trained.folder), staged(store, "retrain-1", commit=commit, is_trial=False) as release:
+        assert publish(store, release).version.manifest.variant
+    assert (tmp_path / "elsewhere/models/flyingthings/1/model.int8.onnx").read_bytes() == seeing()
+    staged_release = tmp_path / "elsewhere/pipeline/retrain-1/release.json"
+    changed = json.loads(staged_release.read_text())
+    changed["manifest"]["verdict"]["variant"]["findings"][0]["passed"] = False
+    staged_release.write_text(json.dumps(changed))
+    with (
+        chdir(trained.folder),
+        pytest.raises(StageError, match=r"no verdict that takes its model\.int8\.onnx"),
+        staged(store, "retrain-1", commit=commit, is_trial=False),
+    ):
+        pass
