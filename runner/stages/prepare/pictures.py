@@ -21,8 +21,10 @@ import PIL
 from PIL import Image
 from tqdm import tqdm
 
+import serving.vision.headers
 import serving.vision.picture
 import serving.vision.similarity
+import serving.vision.tiff
 from runner.config.schema import PrepareConfig
 from runner.dataset.picture_cache import keep_bytes
 from runner.stages.parallel import parallel
@@ -31,7 +33,8 @@ from serving.vision.picture import Picture, PictureError, decode
 from serving.vision.similarity import look_of
 
 LOSSLESS = ("PNG", "GIF", "BMP", "TIFF")  # re-encoded as PNG; the others as JPEG
-_CODE = (__file__, serving.vision.picture.__file__, serving.vision.similarity.__file__)
+_DECIDING = (serving.vision.headers, serving.vision.picture, serving.vision.similarity, serving.vision.tiff)
+_CODE = (__file__, *(str(module.__file__) for module in _DECIDING))
 DEEP = ("PNG", "TIFF", "JPEG2000")  # may have 16-bit values
 DARK = 64  # of 255; the largest value of 14 bits in 16 is 63
 SMALLEST_PX = 10  # Ultralytics drops pictures with a smaller side: ultralytics/data/utils.py, verify_image
