@@ -148,8 +148,8 @@ def main(arguments: list[str] | None = None) -> None:
     settings = {
         "MODEL_URI": str(model),
         "CAPTURE_URI": str(FOLDER / "captures"),
-        "MALLOC_ARENA_MAX": "2",
-    }  # as the image
+        "MALLOC_ARENA_MAX": "2",  # as the image sets
+    }
     with started(ours(port), port, "/readyz", **settings) as pid:
         honest, warm = Honest(port), threading.Event()
         first = [threading.Thread(target=honest.work, args=(warm,)) for _ in range(4)]

@@ -124,12 +124,15 @@ class CaptureWriter:
                 self._budget.give_back(prediction.size)
 
     def _jpeg(self, prediction: Prediction) -> bytes:
-        """Return the picture as an upright JPEG, or raise Refused."""
+        """Return the picture as an upright JPEG without metadata, or raise Refused."""
         try:
             reply = self._decoding.run("upright_jpeg", prediction.data)
         except PictureError as error:  # it was read once, but this takes more memory
             raise Refused(413, f"the picture cannot be kept: {error}") from error
-        return prediction.data if reply.facts["same"] else reply.data
+        try:
+            return without_metadata(prediction.data if reply.facts["same"] else reply.data)
+        except ValueError as error:  # Pillow is more lenient
+            raise Refused(400, f"the picture cannot be kept: {error}") from error
 
     def _drop(self, reason: str) -> None:
         self._metrics.captures_dropped.labels(reason).inc()
@@ -183,7 +186,7 @@ class CaptureWriter:
             "almost": [detection.model_dump() for detection in prediction.almost],
         }
         name = f"{self._folder(prediction.model, prediction.time)}/{prediction.request_id}"
-        self._put(f"{name}.jpg", without_metadata(jpeg))
+        self._put(f"{name}.jpg", jpeg)
         self._put(f"{name}.json", content)  # last: it marks the capture as complete
 
     def _folder(self, model: ModelName, time: datetime) -> str:
