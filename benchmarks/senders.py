@@ -1,7 +1,7 @@
-"""Whether honest clients are answered while hostile ones do their worst, and what the server takes for it.
+"""Whether honest clients are answered while hostile senders do their worst, and what the server takes for it.
 
-`python -m benchmarks.hostile [--model MODEL.onnx] [--files FOLDER]`: every file of the folder is sent as a picture by a
-hostile client; without, only senders are hostile, not pictures. It fails below 99.5 % of honest requests answered.
+`python -m benchmarks.senders [--model MODEL.onnx] [--files FOLDER]`: every file of the folder is sent as a picture too
+(hostile pictures are the subject of another benchmark). It fails below 99.5 % of honest requests answered.
 """
 
 import argparse
@@ -137,7 +137,7 @@ def megabytes(pid: int) -> float:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run both kinds of clients for a while, and print what came of it."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.hostile", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.senders", description=__doc__)
     parser.add_argument("--seconds", type=float, default=60, help="[s] of the attacks")
     parser.add_argument("--model", type=Path, help="an .onnx; default: yolo11n of 320 px with random weights")
     parser.add_argument("--files", type=Path, help="folder of hostile pictures")
