@@ -3,18 +3,27 @@
 `python -m benchmarks labels` needs `make label-studio` and `make minio`. 1,000 annotated tasks, their pictures in
 MinIO, everything on this machine. Whole commands are measured. The export is what the workshop unpacks by hand: it
 writes pictures and labels and nothing else, where ours also digests, compares, checks and stores a version.
+
+`--added 50 --pictures 10000` is what a small change of a large dataset costs: bytes are those between the command and
+Label Studio and MinIO, both ways; Label Studio's share is the CPU time of its process meanwhile.
 """
 
 import argparse
+import resource
 import shutil
 import statistics
 import sys
 import time
 import zipfile
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import httpx
+import psutil
 
+from benchmarks.counting import ByteCounter, counting
 from benchmarks.pictures import dataset
 from benchmarks.rounds import CORES, FOLDER, PROJECT, took
 from tests.support.annotating import SIZE
@@ -73,15 +82,87 @@ def export(server: LabelStudio, folder: Path, tasks: int) -> float:
     return seconds
 
 
+class Ran(NamedTuple):
+    """A whole command: seconds, CPU seconds of its own and of Label Studio meanwhile, and bytes sent and received."""
+
+    seconds: float
+    cpu: float
+    label_studio: float
+    bytes: int
+
+
+def counted(folder: Path, environment: dict[str, str], counters: Sequence[ByteCounter], server: LabelStudio) -> Ran:
+    """Run a pull through the counters."""
+    started, own = _cpu_seconds(server), _cpu_of_children()
+    for counter in counters:
+        counter.taken()
+    seconds = ours(folder, environment, "labels", "pull")
+    sent = sum(counter.taken() for counter in counters)
+    return Ran(seconds, _cpu_of_children() - own, _cpu_seconds(server) - started, sent)
+
+
+def _cpu_of_children() -> float:
+    """Return the CPU seconds of all ended commands; the servers still run."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def _cpu_seconds(server: LabelStudio) -> float:
+    if server.process is None:
+        raise RuntimeError("Label Studio is not running")
+    times = psutil.Process(server.process.pid).cpu_times()
+    return times.user + times.system
+
+
+def added_to_many(pictures: int, added: int, rounds: int, folder: Path) -> str:
+    """Return Markdown: pulls of everything, of a few new pictures, and of nothing new, each with its bytes."""
+    runs: dict[str, list[Ran]] = {name: [] for name in ("everything", f"{added} new pictures", "nothing new")}
+    dataset(folder / "first", pictures, 320, 240)
+    with serving_s3("minio", folder / "minio") as minio, labelling(folder / "label-studio") as server:
+        environment = minio.bucket() | server.environment
+        text = project(folder / "project")
+        ours(folder / "project", environment, "labels", "setup")
+        ours(folder / "project", environment, "labels", "import", str(folder / "first"))
+        with counting(server.url) as labels, counting(minio.url) as store:
+            through = environment | {"LABEL_STUDIO_URL": labels.url, "AWS_ENDPOINT_URL": store.url}
+            pull = partial(counted, folder / "project", through, (labels, store), server)
+            for number in range(rounds):
+                (folder / "project/params.yaml").write_text(text, encoding="utf-8")
+                runs["everything"].append(pull())
+                shutil.rmtree(folder / "new", ignore_errors=True)
+                dataset(folder / "new", added, 320, 240, start=pictures + number * added)
+                ours(folder / "project", environment, "labels", "import", str(folder / "new"))
+                runs[f"{added} new pictures"].append(pull())
+                runs["nothing new"].append(pull())
+    lines = [
+        f"| `labels pull` of {pictures:,} tasks | s | CPU s, own | Label Studio's | both, ratio | MB | ratio |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, each in runs.items():
+        seconds, own, theirs, sent = (statistics.median(column) for column in zip(*each, strict=True))
+        whole = list(zip(each, runs["everything"], strict=True))
+        cpu = statistics.median((one.cpu + one.label_studio) / (all_.cpu + all_.label_studio) for one, all_ in whole)
+        size = statistics.median(one.bytes / all_.bytes for one, all_ in whole)
+        lines.append(
+            f"| {name} | {seconds:.1f} | {own:.1f} | {theirs:.1f} | {cpu:.1%} | {sent / 1e6:.2f} | {size:.2%} |"
+        )
+    return "\n".join([*lines, "", f"320x240, {CORES} cores, {rounds} rounds"])
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--pictures", type=int, default=1000)
+    parser.add_argument("--added", type=int, default=0, help="measure this many new pictures instead")
     options = parser.parse_args(arguments)
     folder = FOLDER / "labels"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
+    if options.added:
+        print(added_to_many(options.pictures, options.added, options.rounds, folder))
+        shutil.rmtree(folder)
+        return
     dataset(folder / "first", options.pictures, 640, 480)
     seconds: dict[str, list[float]] = {name: [] for name in NAMES}
     with serving_s3("minio", folder / "minio") as minio, labelling(folder / "label-studio") as server:

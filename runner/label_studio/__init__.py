@@ -5,6 +5,9 @@
     push.py              captures push    captures become tasks         captures.py           captures in the store
                                                                         reported.py           feedback on existing tasks
     pull.py              labels pull      annotations become a version  annotations.py, merge.py
+                                                                        label_changes.py      the tasks that changed
+                                                                        task_states.py        the tasks of a version
+    review.py            labels suspects  suspicious pictures become tasks (the list: runner/suspects)
     flywheel.py          flywheel         report of all rounds          next_step.py          the step that is missing
 
     server.py   API client of Label Studio       task_images.py        storage of the tasks' pictures

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from runner.dataset.check import listed
 from runner.dataset.files import is_picture
 from runner.errors import LabelStudioError
-from runner.label_studio.labelling_tasks import sha256_in, suffix_of
+from runner.label_studio.labelling_tasks import PAGE, query_tasks, sha256_in, suffix_of
 from runner.label_studio.regions import LabelledBox, agree, labels_of, read_regions
 from runner.label_studio.server import Project
 from runner.label_studio.task_images import TaskImages
@@ -26,6 +26,7 @@ from runner.workspace import sha256_of
 from serving.vision.picture import PictureError, decode
 
 _TRIES = 3  # people may annotate while the export is made
+_READ = "result,updated_at,was_cancelled,completed_by"  # of annotations; Label Studio filters their fields too
 _UPLOADED = re.compile("^[0-9a-f]{8}-")  # Label Studio's prefix of an upload's name
 
 
@@ -48,16 +49,17 @@ class Annotation:
 
 
 def newest_annotations(
-    project: Project, classes: Collection[str], rotated: Literal["box", "refuse"]
+    project: Project, tasks: Sequence[dict[str, Any]], classes: Collection[str], rotated: Literal["box", "refuse"]
 ) -> tuple[list[Annotation], list[str]]:
     """Return the newest annotation of each annotated task, and notes on boxes clipped, replaced or left out.
 
-    LabelStudioError names all regions that are not a box of a known class.
+    `tasks` are those of `export_tasks` or `read_tasks`. LabelStudioError names all regions that are not a box of a
+    known class.
     """
     newest: list[Annotation] = []
     problems: list[str] = []
     notes: list[str] = []
-    for task in _export(project):
+    for task in tasks:
         where = project.task_address(task["id"])
         time, _, last = max((datetime.fromisoformat(it["updated_at"]), it["id"], it) for it in task["annotations"])
         boxes = None
@@ -87,26 +89,42 @@ def _agrees(boxes: list[LabelledBox] | None, annotation: dict[str, Any], classes
 
 def labels_used(project: Project) -> set[str]:
     """Return the labels that annotations use, old annotations too; Label Studio's own counts of them may be wrong."""
-    return {label for task in _export(project) for each in task["annotations"] for label in labels_of(each["result"])}
+    return {
+        label for task in export_tasks(project) for each in task["annotations"] for label in labels_of(each["result"])
+    }
 
 
-def by_picture(
+def with_digests(
     annotations: Sequence[Annotation], known: Collection[str], images: TaskImages, folder: Path
-) -> tuple[dict[str, Annotation], int]:
-    """Return the newest annotation of each picture, by its sha256, and the number of other tasks with such a picture.
+) -> list[tuple[str, Annotation]]:
+    """Return each annotation with the sha256 of its picture; empty: skipped, and its data has no digest.
 
     Pictures whose sha256 is not `known`, as those of the dataset are, are fetched to `folder`.
     """
     new = [each for each in annotations if each.boxes is not None and sha256_in(each.data) not in known]
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     fetched = {pair[1].task: pair for pair in threads(partial(_fetch, images, folder), new, "fetching")}
-    pairs = (fetched.get(each.task) or (sha256_in(each.data), each) for each in annotations)
-    with_digest = [pair for pair in pairs if pair[0]]  # others: skipped, not in the dataset
-    newest = dict(sorted(with_digest, key=lambda pair: (pair[1].time, pair[1].task)))
-    return newest, len(with_digest) - len(newest)
+    return [fetched.get(each.task) or (sha256_in(each.data), each) for each in annotations]
 
 
-def _export(project: Project) -> list[dict[str, Any]]:
+def read_tasks(project: Project, ids: Collection[int]) -> tuple[list[dict[str, Any]], dict[int, str]]:
+    """Return those of the tasks with annotations, in the form of `export_tasks`, and the digest in each one's data.
+
+    A task that was deleted meanwhile is in neither.
+    """
+    annotated: list[dict[str, Any]] = []
+    digests: dict[int, str] = {}
+    rest = sorted(ids)
+    while batch := rest[:PAGE]:
+        del rest[:PAGE]
+        for task in query_tasks(project, f"id,data,annotations,{_READ}", page_size=PAGE, ids=batch):
+            digests[task.id] = sha256_in(task.data)
+            if task.annotations:
+                annotated.append({"id": task.id, "data": dict(task.data), "annotations": list(task.annotations)})
+    return annotated, digests
+
+
+def export_tasks(project: Project) -> list[dict[str, Any]]:
     """Return all tasks with annotations, skipped ones too; LabelStudioError when the server counts other numbers."""
     for _ in range(_TRIES):
         before = _count(project)

@@ -20,29 +20,35 @@ and of captures, and pictures with feedback:
 """
 
 import hashlib
+import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from functools import partial
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import urlencode
 
 from runner.dataset.names import shown
 from runner.errors import LabelStudioError
 from runner.label_studio.regions import LabelledBox, ScoredBox, region
 from runner.label_studio.server import ONCE, Project
 from runner.label_studio.task_images import TaskImages
+from runner.label_studio.task_states import Stamp, microseconds
 from runner.stages.parallel import threads
 from serving.storage.detections import ModelName
 from serving.vision.picture import PictureError, decode
 from serving.vision.similarity import difference_hash
 
 PAGE = 200  # [tasks] per request
+STAMPS_PAGE = 100_000  # [tasks] per request of their states alone; one page: between pages, a deletion shifts tasks
 BATCH = 50  # [tasks] created per request: all or none
 BROWSER_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "AVIF")
 Predictions = Mapping[str, Sequence[ScoredBox]]  # model → its boxes on a picture
 Predict = Callable[[bytes], Predictions]  # of a picture's bytes
+_COUNTS = "total_annotations,cancelled_annotations"
 _SHA256 = re.compile("[0-9a-f]{64}")
 _DHASH = re.compile("[0-9a-f]{16}")
 _SUFFIXES = {"JPEG": ".jpg", "MPO": ".jpg", "JPEG2000": ".jp2"}
@@ -91,15 +97,8 @@ class PictureInfo(NamedTuple):
 
 def list_tasks(project: Project) -> list[Task]:
     """Return all tasks of a project; LabelStudioError when fewer came than there are."""
-    listed: Any = project.server.client.tasks.list(
-        project=project.id,
-        fields="task_only",
-        include="id,data,total_annotations,cancelled_annotations,overlap",
-        resolve_uri=False,
-        page_size=PAGE,
-    )
-    total = int(listed.response.total) if listed.response else 0
-    found = [
+    found = query_tasks(project, f"id,data,{_COUNTS},overlap", page_size=PAGE)
+    return [
         Task(
             task.id,
             dict(task.data),
@@ -107,8 +106,60 @@ def list_tasks(project: Project) -> list[Task]:
             bool(task.total_annotations),
             task.overlap or 1,
         )
-        for task in listed
+        for task in found
     ]
+
+
+def list_stamps(project: Project) -> dict[int, Stamp]:
+    """Return the state of each task, by its number; LabelStudioError when fewer came than there are.
+
+    Not by the client, which takes longer to check each task than the server to send it.
+    """
+    options = {"project": project.id, "fields": "task_only", "include": f"id,updated_at,{_COUNTS}"}
+    stamps: dict[int, Stamp] = {}
+    for page in count(1):
+        path = f"/api/tasks/?{urlencode({**options, 'page': page, 'page_size': STAMPS_PAGE})}"
+        answer = json.loads(project.server.get(path))
+        for task in answer["tasks"]:
+            updated = microseconds(datetime.fromisoformat(task["updated_at"]))
+            stamps[task["id"]] = Stamp(updated, task["total_annotations"], task["cancelled_annotations"])
+        if len(stamps) >= answer["total"]:
+            break
+        if not answer["tasks"]:
+            raise LabelStudioError(
+                f"{project.address}: got {len(stamps)} of {answer['total']} tasks; run this command again"
+            )
+    return stamps
+
+
+def list_tasks_with_stamps(project: Project) -> tuple[dict[int, Stamp], dict[int, str]]:
+    """Return the state of each task, and the digest in its data (empty: none); errors as above."""
+    stamps: dict[int, Stamp] = {}
+    digests: dict[int, str] = {}
+    for task in query_tasks(project, f"id,data,updated_at,{_COUNTS}", page_size=PAGE):
+        counts = task.total_annotations or 0, task.cancelled_annotations or 0
+        stamps[task.id], digests[task.id] = Stamp(microseconds(task.updated_at), *counts), sha256_in(task.data)
+    return stamps, digests
+
+
+def query_tasks(project: Project, include: str, *, page_size: int, ids: Collection[int] | None = None) -> list[Any]:
+    """Return these fields of all tasks, or of those with these numbers; LabelStudioError when a page is missing.
+
+    With `annotations` among the fields, these come with their regions.
+    """
+    client, options = project.server.client, dict[str, Any]()
+    if ids is not None:
+        options["query"] = json.dumps({"selectedItems": {"all": False, "included": sorted(ids)}})
+    listed: Any = client.tasks.list(
+        project=project.id,
+        fields="all" if "annotations" in include.split(",") else "task_only",
+        include=include,
+        resolve_uri=False,
+        page_size=page_size,
+        **options,
+    )
+    total = int(listed.response.total) if listed.response else 0
+    found = list(listed)
     if len(found) < total:  # the client takes a missing page (404) for the end
         raise LabelStudioError(f"{project.address}: got {len(found)} of {total} tasks; run this command again")
     return found

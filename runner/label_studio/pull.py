@@ -15,14 +15,14 @@ from runner.dataset.index import Index
 from runner.dataset.versions import name_version, store_version
 from runner.errors import GitError
 from runner.forge.pull_request import changed_files
-from runner.label_studio.annotations import Annotation, by_picture, newest_annotations
+from runner.label_studio.label_changes import LabelChanges, LabelReader, read_changes
 from runner.label_studio.labelled_dataset import PULL, class_list, current_dataset, dataset_name
-from runner.label_studio.labelling_tasks import list_tasks, sha256_in
 from runner.label_studio.merge import MergedDataset, assign_parts, check_merged, merge
 from runner.label_studio.proposal import Proposal, open_pull_request
 from runner.label_studio.server import connected
 from runner.label_studio.task_images import TaskImages
-from runner.store import Store, open_store
+from runner.label_studio.task_states import TaskStates, format_states, newest_of_pictures, read_states, states_key
+from runner.store import SCHEME, Store, key_of_url, open_store
 from runner.workspace import PARAMS, scratch, write_text
 
 NO_ANNOTATION, NO_TASK = "whose task has no annotation (any more)", "without a task (any more)"
@@ -37,7 +37,7 @@ class PullResult(NamedTuple):
     counts: Counter[str]  # in Label Studio: tasks, finished, skipped; doubles: tasks with the picture of another one
     unfinished: dict[str, list[str]]  # reason → names of the dataset's pictures without a finished annotation
     removed: bool  # whether those were left out (--remove)
-    notes: list[str]  # boxes that were clipped, replaced or left out
+    changes: LabelChanges
     disputed: list[str]  # `name: address` of each changed picture that two people annotated differently
 
 
@@ -61,6 +61,7 @@ def pull(project: Path, *, remove: bool = False, pull_request: bool = False, pro
         if (pull_request or proposal) and (not is_new or changed < config.labels.min_new):
             return f"{text}\nno pull request: {changed} pictures changed, labels.min_new is {config.labels.min_new}"
         if not is_new:
+            _note_states(store, config.dataset.url, config, result)
             return f"{text}\nnothing is new"
         if not (pull_request or proposal):
             return f"{text}\n{_add_version(project / PARAMS, config, store, result, folder)}"
@@ -75,7 +76,8 @@ def describe(result: PullResult, *, markdown: bool = False) -> str:
     counts, merged = result.counts, result.merged
     lines = [
         f"{counts['tasks']} tasks in Label Studio: {counts['finished']} finished, {counts['skipped']} skipped"
-        + (f"; {counts['doubles']} with the picture of another task" if counts["doubles"] else ""),
+        + (f"; {counts['doubles']} with the picture of another task" if counts["doubles"] else "")
+        + (f" ({result.changes.read} read, the others did not change)" if result.changes.read is not None else ""),
         count_table(result.before, merged.index).as_text(markdown=markdown),
     ]
     for title, names in (
@@ -83,7 +85,7 @@ def describe(result: PullResult, *, markdown: bool = False) -> str:
         ("relabelled", merged.relabelled),
         ("removed", merged.removed),
         ("annotated differently by two people, of which the newest counts", result.disputed),
-        ("boxes clipped, replaced or left out", result.notes),
+        ("boxes clipped, replaced or left out", result.changes.notes),
     ):
         lines += _list(title, sorted(names), markdown)
     if not result.removed and any(result.unfinished.values()):
@@ -107,42 +109,55 @@ def _list(title: str, names: list[str], markdown: bool) -> list[str]:
 
 
 def _merge_annotations(project: Path, config: Config, store: Store, folder: Path, *, remove: bool) -> PullResult:
+    rotated = config.labels.rotated
     with connected() as server:
         before, files = current_dataset(config, store, project, folder / "before")
         classes = class_list(config, before)
         labels_project = server.project(config.labels.title)
-        annotations, notes = newest_annotations(labels_project, classes, config.labels.rotated)
-        tasks = list_tasks(labels_project)
-        known = {row.sha256 for row in before.rows}
         images = TaskImages(labels_project, store, dataset_name(config))
-        newest, doubles = by_picture(annotations, known, images, folder / "fetched")
-    unfinished = _unfinished(before, newest, {sha256_in(task.data) for task in tasks})
+        known = {row.sha256 for row in before.rows}
+        reader = LabelReader(labels_project, images, known, classes, rotated, folder / "fetched")
+        changes = read_changes(reader, _states_of_version(config, store, classes))
+    newest = newest_of_pictures(changes.states)
+    unfinished = _unfinished(before, changes.states, newest)
     gone = {sha256 for digests in unfinished.values() for sha256 in digests} if remove else set()
-    merged = merge(before, newest, gone, classes)
+    merged = merge(before, changes.newest, gone, classes)
     assign_parts(merged, before, config.split)
     check_merged(merged, before)
+    states = changes.states.values()
+    annotated = [state for state in states if state.time_us is not None]
     counts = Counter(
-        tasks=len(tasks),
-        finished=sum(each.boxes is not None for each in annotations),
-        skipped=sum(each.boxes is None for each in annotations),
-        doubles=doubles,
+        tasks=len(states),
+        finished=sum(state.finished for state in annotated),
+        skipped=sum(not state.finished for state in annotated),
+        doubles=sum(bool(state.sha256) for state in annotated) - len(newest),
     )
     names = {row.sha256: row.name for row in (*before.rows, *merged.index.rows)}
     changed = {*merged.added, *merged.relabelled}
     disputed = [
         f"{names[sha256]}: {labels_project.task_address(each.task)}"
-        for sha256, each in newest.items()
+        for sha256, each in changes.newest.items()
         if each.disputed and names.get(sha256) in changed
     ]
     by_reason = {reason: [names[sha256] for sha256 in digests] for reason, digests in unfinished.items()}
-    return PullResult(before, files, merged, counts, by_reason, remove, notes, disputed)
+    return PullResult(before, files, merged, counts, by_reason, remove, changes, disputed)
 
 
-def _unfinished(before: Index, newest: Mapping[str, Annotation], in_tasks: set[str]) -> dict[str, set[str]]:
-    """Return reason → digests of the dataset's pictures without a finished annotation; `in_tasks` have a task."""
-    known = {row.sha256 for row in before.rows}
+def _states_of_version(config: Config, store: Store, classes: list[str]) -> TaskStates | None:
+    """Return the tasks as the version in params.yaml has them; None: it was not made by a pull under these settings."""
+    if config.dataset.url == "sample":
+        return None
+    return read_states(store, key_of_url(config.dataset.url), classes, config.labels.rotated)
+
+
+def _unfinished(before: Index, states: TaskStates, newest: Mapping[str, int]) -> dict[str, set[str]]:
+    """Return reason → digests of the dataset's pictures without a finished annotation.
+
+    `newest` is digest → task with the newest annotation.
+    """
+    known, in_tasks = {row.sha256 for row in before.rows}, {state.sha256 for state in states.values()}
     return {
-        "skipped": {sha256 for sha256 in known & newest.keys() if newest[sha256].boxes is None},
+        "skipped": {sha256 for sha256 in known & newest.keys() if not states[newest[sha256]].finished},
         NO_ANNOTATION: known & in_tasks - newest.keys(),
         NO_TASK: known - in_tasks - newest.keys(),
     }
@@ -159,7 +174,14 @@ def _add_version(params: Path, config: Config, store: Store, result: PullResult,
         "label_studio": dict(result.counts),
     }
     url, sha256, stored = store_version(store, name, merged.index, result.files | merged.files, record, work=folder)
+    _note_states(store, url, config, result)
     return f"{stored}\n{name_version(params, name, url, sha256)}"
+
+
+def _note_states(store: Store, url: str, config: Config, result: PullResult) -> None:
+    """Store the tasks' states beside the version that has their annotations; states that are there stay true."""
+    if url.startswith(SCHEME) and not store.exists(key := states_key(key_of_url(url))):
+        store.create(key, format_states(result.changes.states, result.merged.index.classes, config.labels.rotated))
 
 
 def _proposal(project: Path, config: Config, store: Store, result: PullResult, folder: Path) -> Proposal:

@@ -220,7 +220,7 @@ def test_boxes_are_where_people_see_them_when_exif_turns_the_picture(
 
 
 def test_only_what_is_new_is_sent_when_pictures_are_added(bucket_bench: Bench, tmp_path: Path) -> None:
-    """Label Studio's pictures are in the store already: a pull adds the index and its record."""
+    """Label Studio's pictures are in the store already: a pull adds the index, its record and the tasks' states."""
     start(bucket_bench, tmp_path, 30)
     for number in range(20):
         bucket_bench.draw(bucket_bench.task(f"{number:04}.jpg")["id"], AIRPLANE)
@@ -228,7 +228,8 @@ def test_only_what_is_new_is_sent_when_pictures_are_added(bucket_bench: Bench, t
     keys = set(bucket_bench.store.list("datasets/"))
     bucket_bench.draw(bucket_bench.task("0025.jpg")["id"], HELICOPTER)
     assert ": 0 files, " in pull(bucket_bench.project)
-    assert {key.rpartition(".")[2] for key in set(bucket_bench.store.list("datasets/")) - keys} == {"json", "jsonl"}
+    new = set(bucket_bench.store.list("datasets/")) - keys
+    assert {key.partition(".")[2] for key in new} == {"json", "jsonl", "tasks.gz"}
     assert len(bucket_bench.boxes()) == 21
 
 
