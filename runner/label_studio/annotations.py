@@ -19,7 +19,7 @@ from runner.dataset.files import is_picture
 from runner.errors import LabelStudioError
 from runner.label_studio.labelling_tasks import PAGE, query_tasks, sha256_in, suffix_of
 from runner.label_studio.regions import LabelledBox, agree, labels_of, read_regions
-from runner.label_studio.server import Project
+from runner.label_studio.server import OF_ALL_TASKS, Project
 from runner.label_studio.task_images import TaskImages
 from runner.stages.parallel import threads
 from runner.workspace import sha256_of
@@ -128,7 +128,8 @@ def export_tasks(project: Project) -> list[dict[str, Any]]:
     """Return all tasks with annotations, skipped ones too; LabelStudioError when the server counts other numbers."""
     for _ in range(_TRIES):
         before = _count(project)
-        raw = b"".join(project.server.client.projects.exports.download_sync(project.id, export_type="JSON"))
+        exports = project.server.client.projects.exports
+        raw = b"".join(exports.download_sync(project.id, export_type="JSON", request_options=OF_ALL_TASKS))
         try:
             tasks: list[dict[str, Any]] = json.loads(raw)
         except ValueError as error:

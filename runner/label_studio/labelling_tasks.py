@@ -34,7 +34,7 @@ from urllib.parse import urlencode
 from runner.dataset.names import shown
 from runner.errors import LabelStudioError
 from runner.label_studio.regions import LabelledBox, ScoredBox, region
-from runner.label_studio.server import ONCE, Project
+from runner.label_studio.server import OF_ALL_TASKS, ONCE, Project
 from runner.label_studio.task_images import TaskImages
 from runner.label_studio.task_states import Stamp, microseconds
 from runner.stages.parallel import threads
@@ -119,7 +119,7 @@ def list_stamps(project: Project) -> dict[int, Stamp]:
     stamps: dict[int, Stamp] = {}
     for page in count(1):
         path = f"/api/tasks/?{urlencode({**options, 'page': page, 'page_size': STAMPS_PAGE})}"
-        answer = json.loads(project.server.get(path))
+        answer = json.loads(project.server.get(path, seconds=OF_ALL_TASKS["timeout_in_seconds"]))
         for task in answer["tasks"]:
             updated = microseconds(datetime.fromisoformat(task["updated_at"]))
             stamps[task["id"]] = Stamp(updated, task["total_annotations"], task["cancelled_annotations"])

@@ -22,6 +22,8 @@ ONCE: RequestOptions = {"max_retries": 0}
 #: Switched on: submit a picture without a box, show the model's boxes, skip a picture, reported pictures first.
 SETTINGS = ("enable_empty_annotation", "show_collab_predictions", "show_skip_button", "show_overlap_first")
 TIMEOUT_SECONDS = 120.0
+#: For answers about all tasks, which Label Studio makes as a whole before it sends the first byte.
+OF_ALL_TASKS: RequestOptions = {"timeout_in_seconds": 1800}
 _RERUN = "then run this command again; it continues where it stopped"
 
 
@@ -54,9 +56,12 @@ class Server:
             f"{self.url}: there is no project {title!r} (labels.title); `python -m runner labels setup` creates it"
         )
 
-    def get(self, path: str) -> bytes:
-        """Return the content of a path, such as a picture that the server holds or fetches from its storage."""
-        return self._request("GET", path, follow_redirects=True).content
+    def get(self, path: str, *, seconds: float = TIMEOUT_SECONDS) -> bytes:
+        """Return the content of a path, such as a picture that the server holds or fetches from its storage.
+
+        `seconds`: until the first byte.
+        """
+        return self._request("GET", path, follow_redirects=True, timeout=seconds).content
 
     def upload(self, project_id: int, files: Sequence[tuple[str, bytes]]) -> dict[str, str]:
         """Upload files, each a name and its content, without creating tasks; return name → address in a task.
