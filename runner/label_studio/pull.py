@@ -58,10 +58,11 @@ def pull(project: Path, *, remove: bool = False, pull_request: bool = False, pro
         text = describe(result)
         changed = sum(result.merged.counts.values())
         is_new = changed or result.before.classes != result.merged.index.classes
+        if not is_new:
+            _note_states(store, config.dataset.url, config, result)
         if (pull_request or proposal) and (not is_new or changed < config.labels.min_new):
             return f"{text}\nno pull request: {changed} pictures changed, labels.min_new is {config.labels.min_new}"
         if not is_new:
-            _note_states(store, config.dataset.url, config, result)
             return f"{text}\nnothing is new"
         if not (pull_request or proposal):
             return f"{text}\n{_add_version(project / PARAMS, config, store, result, folder)}"
