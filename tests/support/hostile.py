@@ -3,6 +3,9 @@
 import struct
 import zlib
 from collections.abc import Sequence
+from typing import Any
+
+from PIL import Image
 
 from tests.support.pictures import encoded, gradient
 
@@ -101,3 +104,31 @@ def avif_of(sizes: Sequence[tuple[int, int]]) -> bytes:
     """The first boxes of an AVIF whose items have these sizes."""
     properties = b"".join(struct.pack(">I4sIII", 20, b"ispe", 0, *size) for size in sizes)
     return struct.pack(">I4s4sI4s4s", 24, b"ftyp", b"avif", 0, b"avif", b"mif1") + properties
+
+
+def largest() -> dict[str, bytes]:
+    """The costliest pictures that the server allows, 49 megapixels in each format."""
+    image = Image.new("RGB", (7_000, 7_000), "#336699")
+    kinds: dict[str, dict[str, Any]] = {
+        "WEBP": {"method": 0},
+        "JPEG2000": {"irreversible": True},
+        "AVIF": {"speed": 10},
+        "JPEG": {"progressive": True, "subsampling": 0},
+        "PNG": {"compress_level": 1},
+        "TIFF": {"compression": "tiff_deflate"},
+        "GIF": {},
+    }
+    return {kind: encoded(image, kind, **options) for kind, options in kinds.items()}
+
+
+def attacks() -> dict[str, bytes]:
+    """Files that ask for much."""
+    return {
+        "tile": tiff_of_a_tile(26_000, rle=zeros(60_000_000)),
+        "scans": jpeg_of_scans(2_000, 4_000),
+        "allowed scans": jpeg_of_scans(99, 7_000),
+        "chunks": png_of([(b"teSt", b"")] * 60_000),
+        "comments": gif_of_comments(40_000),
+        "frame": gif_with_a_large_frame(60_000),
+        "pixels": webp_of(16_384, 16_384),
+    }

@@ -1,12 +1,22 @@
 """Control groups that limit the memory of a server and its children, as a container does."""
 
 import os
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
+import yaml
+
+from serving.decoding.budget import decode_memory
+from serving.settings import Settings
+from tests.support.processes import free_port, start, stop
+from tests.support.servers import Server
+
+_PROJECT = Path(__file__).resolve().parents[2]
 _ROOT = Path("/sys/fs/cgroup")
 
 
@@ -66,3 +76,39 @@ def memory_group(limit: int) -> Iterator[MemoryGroup | None]:
                 break
             except OSError:  # its last process is ending
                 time.sleep(0.1)
+
+
+def pod_memory() -> int:
+    """Return the memory limit of the model server's manifest in bytes."""
+    deployment = yaml.safe_load((_PROJECT / "gitops/serving/base/deployment.yaml").read_text(encoding="utf-8"))
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    limit = container["resources"]["limits"]["memory"]
+    return int(limit[:-2]) << {"Mi": 20, "Gi": 30}[limit[-2:]]
+
+
+def declared_memory(limit: int) -> int:
+    """Return the decode budget that the server takes by default where its container has this limit."""
+    settings = Settings()
+    others = settings.max_held_bytes + settings.capture_queue_bytes + settings.recent_bytes
+    with mock.patch("serving.decoding.budget.memory_limit", lambda: limit):
+        return decode_memory(others)
+
+
+@contextmanager
+def limited(group: MemoryGroup, folder: Path, limit: int, **environment: str) -> Iterator[Server]:
+    """Run a server in a group, with the settings that it would have in a container of this limit."""
+    folder.mkdir(parents=True, exist_ok=True)
+    server = Server(free_port(), folder / "hostile.log")
+    command = (sys.executable, "-m", "uvicorn", "serving.app:create_app", "--factory", "--port", str(server.port))
+    settings = {"WORKERS": "2", "DECODE_MEMORY_BYTES": str(declared_memory(limit)), "MALLOC_ARENA_MAX": "2"}
+    server.process = start(
+        [*group.command, *command],
+        server.log,
+        lambda: server.get("/readyz").status == 200,
+        cwd=_PROJECT,
+        env=os.environ | settings | environment,
+    )
+    try:
+        yield server
+    finally:
+        stop(server.process)
