@@ -19,7 +19,7 @@ from serving.vision.headers import PictureError, TooLargeError, UnreadableError
 
 _START_SECONDS = 60.0
 _POLL_SECONDS = 0.2
-_GROWTH_BYTES = 48 << 20  # of a process that is idle: it holds more than it should
+_GROWTH_BYTES = 16 << 20  # of a process that is idle: it holds more than it should
 _ROOT = Path(__file__).resolve().parents[2]
 _ENVIRONMENT = {
     "MALLOC_ARENA_MAX": "1",
