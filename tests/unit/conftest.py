@@ -28,7 +28,7 @@ def model(
 
     Args:
         output: (rows, columns), what one picture gets.
-        bright: place in `output` to which the mean of the input, 0 to 1, is added.
+        bright: place in `output` to which the mean of the input, 0 to 1, is added; it is at least 0, as a score is.
         input_hw: height and width of its input.
         batch: a number, or a name for any number.
         free: whether height and width may be smaller.
@@ -37,12 +37,19 @@ def model(
     mask = np.zeros((1, *output.shape), np.float32)
     if bright is not None:
         mask[0][bright] = 1
-    constants = {"column": np.array([-1, 1, 1]), "mask": mask, "constant": output[None].astype(np.float32)}
+    least = np.where(mask == 1, 0, -np.inf).astype(np.float32)
+    constants = {
+        "column": np.array([-1, 1, 1]),
+        "mask": mask,
+        "constant": output[None].astype(np.float32),
+        "least": least,
+    }
     nodes = [
         helper.make_node("ReduceMean", ["images"], ["mean"], axes=[1, 2, 3], keepdims=1),
         helper.make_node("Reshape", ["mean", "column"], ["brightness"]),
         helper.make_node("Mul", ["brightness", "mask"], ["added"]),
-        helper.make_node("Add", ["added", "constant"], ["output0"]),
+        helper.make_node("Add", ["added", "constant"], ["sum"]),
+        helper.make_node("Max", ["sum", "least"], ["output0"]),
     ]
     sides = ("height", "width") if free else input_hw
     graph = helper.make_graph(
