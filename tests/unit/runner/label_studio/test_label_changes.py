@@ -151,9 +151,10 @@ def test_states_come_back_as_they_were(tmp_path: Path) -> None:
         b"no gzip",
         format_states({}, CLASSES, "box")[:-9],
         format_states({}, CLASSES, "box")[:12] + b"damaged" + format_states({}, CLASSES, "box")[19:],
-        gzip.compress(b'{"format":1,"classes":["airplane"],"rotated":"box"}\n{"a":1}\n'),
-        gzip.compress(b'{"format":2,"classes":["airplane"],"rotated":"box"}\n'),
+        gzip.compress(b'{"format":1,"classes":["airplane"],"rotated":"box"}\n{"a":1}\n', mtime=0),
+        gzip.compress(b'{"format":2,"classes":["airplane"],"rotated":"box"}\n', mtime=0),
     ],
+    ids=["empty", "no gzip", "cut", "damaged", "no states", "a later format"],
 )
 def test_everything_is_read_when_the_states_are_damaged(tmp_path: Path, content: bytes) -> None:
     store, key = FolderStore(tmp_path), "datasets/planes/0123456789ab.jsonl"
