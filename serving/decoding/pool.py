@@ -115,7 +115,7 @@ class Decoding:
         queue = self._queues[job.memory > _SMALL_BYTES]
         with self._changed:
             if self._stopped.is_set():
-                raise Refused(503, "the server is about to stop; try again")
+                raise _stopping()
             if len(queue) >= self._most_waiting:
                 raise Refused(503, f"{len(queue)} pictures wait to be decoded already; try again in a second")
             heapq.heappush(queue, (next(self._numbers), job))
@@ -176,7 +176,7 @@ class Decoding:
             for queue in self._queues:
                 while queue:
                     _, job = heapq.heappop(queue)
-                    _settle(job, Refused(503, "the server is about to stop; try again"))
+                    _settle(job, _stopping())
 
     def _next(self, order: tuple[int, ...]) -> Job | None:
         with self._changed:
@@ -196,6 +196,9 @@ class Decoding:
             return process
         reply: Reply | Exception
         with self.budget.holding(job.memory):
+            if self._stopped.is_set():  # while the task waited for memory
+                _settle(job, _stopping())
+                return process
             cpu = min(self._seconds, _LEAST_CPU_SECONDS + job.memory // _PER_CPU_SECOND)
             limits = {"memory": job.memory + _SLACK_BYTES, "seconds": cpu}
             try:
@@ -216,6 +219,10 @@ class Decoding:
             process.kill()
             return None
         return process
+
+
+def _stopping() -> Refused:
+    return Refused(503, "the server is about to stop; try again")
 
 
 def _settle(job: Job, result: Reply | Exception) -> None:
