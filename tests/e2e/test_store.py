@@ -53,8 +53,7 @@ def test_nothing_that_was_pushed_runs_again_when_a_clone_repeats_it(
     assert run("python", "-m", "runner", "store", "use", cwd=clone, **environment).returncode == 0
     done = run("dvc", "repro", "--pull", cwd=clone, **environment)
     assert done.returncode == 0, done.stdout + done.stderr
-    ran = [line for line in done.stdout.splitlines() if line.startswith("Running stage")]
-    assert ran == ["Running stage 'fetch':"]  # its output is not pushed: the version is in the store already
+    assert "Running stage" not in done.stdout
     for stage in STAGES:
         assert digests(clone, stage) == digests(project, stage)
     assert run("git", "status", "--porcelain", cwd=clone).stdout == ""
