@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import httpx
+from filelock import FileLock
 
 from tests.support.processes import CACHE, Restartable, free_port, start, unavailable
 
@@ -118,11 +119,12 @@ def labelling(folder: Path) -> Iterator[LabelStudio]:
 def fresh_data() -> Path:
     """The data folder to copy, of the version that is installed; made the first time."""
     folder = HOME / version()
-    if not folder.exists():
-        with tempfile.TemporaryDirectory(dir=HOME) as scratch:
-            data = Path(scratch, "data")
-            migrate(_quiet(data))
-            data.rename(folder)
+    with FileLock(HOME / "data.lock"):  # pytest's workers may all want it first
+        if not folder.exists():
+            with tempfile.TemporaryDirectory(dir=HOME) as scratch:
+                data = Path(scratch, "data")
+                migrate(_quiet(data))
+                data.rename(folder)
     return folder
 
 
