@@ -26,7 +26,7 @@ for head in ("one_to_many", "one_to_one"):
     try:
         said[head] = export_stock(
             weights,
-            ExportConfig(**settings, input_shape="square", decoding="reduced"),
+            ExportConfig(**settings, input_shape="square", decoding="full"),
             work / f"{head}.onnx",
             work=work,
         )
@@ -41,7 +41,7 @@ def test_each_head_is_what_it_says_when_the_network_has_two(tmp_path: Path, ultr
     assert all(re.match("ONNX and weights differ by at most", text) for text in said.values()), said
     many, single = (Detector(tmp_path / f"{head}.onnx") for head in said)
     assert (many.end2end, single.end2end) == (False, True)
-    assert many.form == single.form == InputForm("square", "reduced")
+    assert many.form == single.form == InputForm("square", "full")
     assert many.metadata["names"] == single.metadata["names"]
 
 
