@@ -41,9 +41,16 @@ def decoding() -> Iterator[Callable[..., Decoding]]:
         each.stop()
 
 
-def children() -> set[int]:
+def running() -> set[int]:
     tasks = Path(f"/proc/{os.getpid()}/task").iterdir()
     return {int(pid) for task in tasks for pid in (task / "children").read_text().split()}
+
+
+@pytest.fixture
+def children() -> Callable[[], set[int]]:
+    """The processes that the test has started: those of tests before it in this process may still run."""
+    before = running()
+    return lambda: running() - before
 
 
 def ended(pool: Decoding) -> str:
@@ -90,7 +97,9 @@ def test_memory_is_limited_by_the_kernel_when_headers_lie(decoding: Callable[...
     assert pool.run("fitted", encoded(gradient(), "AVIF"), **FORM).facts["format"] == "AVIF"
 
 
-def test_killed_and_replaced_when_it_takes_too_long(decoding: Callable[..., Decoding]) -> None:
+def test_killed_and_replaced_when_it_takes_too_long(
+    children: Callable[[], set[int]], decoding: Callable[..., Decoding]
+) -> None:
     pool = decoding(decoders=1, request_seconds=1)
     usual = encoded(gradient(), "TIFF")
     pool.run("fitted", usual, **FORM)
@@ -117,7 +126,9 @@ def test_cpu_time_ends_a_decoder(decoding: Callable[..., Decoding]) -> None:
     assert pool.budget.held == 0
 
 
-def test_crash_is_the_pictures_fault_when_a_decoder_dies(decoding: Callable[..., Decoding]) -> None:
+def test_crash_is_the_pictures_fault_when_a_decoder_dies(
+    children: Callable[[], set[int]], decoding: Callable[..., Decoding]
+) -> None:
     pool = decoding(decoders=1)
     data = encoded(gradient(), "TIFF")
     pool.run("fitted", data, **FORM)
@@ -186,7 +197,9 @@ def test_refused_when_too_many_wait_or_the_server_stops(decoding: Callable[..., 
     assert time.monotonic() - start < 10
 
 
-def test_process_ends_with_the_server(decoding: Callable[..., Decoding]) -> None:
+def test_process_ends_with_the_server(
+    children: Callable[[], set[int]], decoding: Callable[..., Decoding]
+) -> None:
     pool = decoding(decoders=2)
     pool.run("fitted", encoded(gradient(), "TIFF"), **FORM)
     time.sleep(0.5)
