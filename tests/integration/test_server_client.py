@@ -1,4 +1,4 @@
-"""A client that openapi-python-client makes of /openapi.json works as it is."""
+"""Programs of others: a client that openapi-python-client makes of /openapi.json, and Prometheus' check of metrics."""
 
 import json
 import os
@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.processes import program
 from tests.support.servers import Server, running
 from tests.support.shades import film, shade
 
@@ -84,7 +85,7 @@ def call(server: Server, folder: Path) -> dict[str, Any]:
     )
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    return found | {"exposition": server.get("/metrics", **{"X-API-Key": "geheim"}).body}
 
 
 @pytest.mark.parametrize(
@@ -103,3 +104,11 @@ def call(server: Server, folder: Path) -> dict[str, Any]:
 )
 def test_answer_read_by_a_client_made_of_the_schema(name: str, expected: Any, answers: dict[str, Any]) -> None:
     assert answers[name] == expected
+
+
+def test_metrics_named_as_prometheus_wants_when_all_were_used(answers: dict[str, Any]) -> None:
+    promtool = program("promtool", "it comes with Debian's package prometheus, and with Prometheus itself")
+    check = [promtool, "check", "metrics", "--extended"]
+    done = subprocess.run(check, input=answers["exposition"], capture_output=True, check=False)
+    assert (done.returncode, done.stderr.decode()) == (0, "")
+    assert b"flywheel_request_seconds" in done.stdout  # it read them
