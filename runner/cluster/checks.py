@@ -19,6 +19,7 @@ from runner.cluster.container_images import unbuilt_images
 from runner.cluster.facts import GIT_CIDRS
 from runner.cluster.forge_checks import deliveries, tokens
 from runner.cluster.git_addresses import is_open
+from runner.cluster.labels_setup import LABELS, message_of_last_pod
 from runner.cluster.tunnel import opened
 from runner.errors import ClusterError, ConfigError, RunnerError
 from runner.forge.github import same_repository
@@ -27,7 +28,6 @@ from runner.release.pin import environments, read_pin
 from serving.storage.endpoint import tls_context
 
 Values = dict[str, str]
-LABELS = "flywheel-labels"
 #: Users of the store: namespace and name of the Secret with their key, and a prefix that each must be able to list.
 USERS = [
     (PIPELINES, "store", "datasets/"),
@@ -157,6 +157,9 @@ def _label_studio(project: Path, values: Values) -> Iterator[Diagnosis]:
     if not (deployment.get("status") or {}).get("availableReplicas"):
         yield Diagnosis("Label Studio does not run", f"kubectl -n {LABELS} get pods; look at the log of label-studio")
         return
+    if (message := message_of_last_pod()) is not None:
+        remedy = "correct it in Label Studio or in params.yaml of the branch; the CronJob tries again within the hour"
+        yield Diagnosis(f"the last `labels setup` in the cluster failed: {message or 'its pods tell why'}", remedy)
     url = f"https://label-studio.{values['APPS_DOMAIN']}/health"
     try:
         with urllib.request.urlopen(url, timeout=_TIMEOUT_S, context=tls_context()):

@@ -1,4 +1,4 @@
-"""First day of a cluster: add a dataset, train a first model that dev serves, add a stock model for comparison.
+"""First day of a cluster: add a dataset, train a first model that dev serves, set up Label Studio, add a stock model.
 
 Objects added to the store are recorded in params.yaml and in the baseline's pin, as `dataset add` and `promote` do; it
 goes on once these are on the branch that the cluster follows. Run again, it resumes where it stopped.
@@ -11,6 +11,7 @@ from runner.cluster import kubectl
 from runner.cluster.api import PIPELINES
 from runner.cluster.bootstrap import CRD, changed_since, fetched, require_pushed
 from runner.cluster.container_images import require_built
+from runner.cluster.labels_setup import set_up_labels
 from runner.cluster.training import same_inputs, summary_line, train
 from runner.cluster.tunnel import opened
 from runner.cluster.waiting import Say, wait_for, wait_until
@@ -63,6 +64,11 @@ def first_run(
     if baseline is not None:
         _add_baseline(project, values, baseline, say)
     _train(project, values, say, pause_s=pause_s)
+    try:
+        if set_up_labels(say, patience_s=patience_s, pause_s=pause_s):
+            say(f"annotators work at https://label-studio.{values['APPS_DOMAIN']}, in the project that is set up there")
+    except ClusterError as error:  # the CronJob tries again within the hour; the model is served anyway
+        say(f"Label Studio's project is not set up yet: {error}")
     commit = fetched(project, values["REPO_URL"], values["DETECTOR_REVISION"])
     for environment in PINS:
         if pin := _pin(project, commit, environment):

@@ -13,7 +13,6 @@ from runner.dataset.add import slug
 from runner.dataset.index import Index, label_text
 from runner.dataset.labels import Labels, parse_labels
 from runner.dataset.versions import open_version
-from runner.errors import NotSetUpError
 from runner.label_studio.regions import LabelledBox
 from runner.sample import CLASSES
 from runner.store import Store
@@ -25,10 +24,10 @@ PULL = "labels pull"  # maker of a version, in its record
 def current_dataset(config: Config, store: Store, project: Path, folder: Path) -> tuple[Index, dict[str, Path]]:
     """Return the version in params.yaml, and the files of its pictures by digest where the store has a zip.
 
-    The zip is unpacked to `folder`, which is new. The generated sample counts as no dataset.
+    The zip is unpacked to `folder`, which is new. Of the generated sample there are the classes alone, no picture.
     """
     if config.dataset.url == "sample":
-        return Index(config.dataset.listed, {}, []), {}
+        return Index(config.dataset.listed or list(CLASSES), {}, []), {}
     return open_version(config.dataset.url, config.dataset.sha256, store, folder, work=work_folder(project))
 
 
@@ -47,13 +46,8 @@ def write_boxes(boxes: Sequence[LabelledBox], classes: Sequence[str]) -> str:
 
 
 def class_list(config: Config, dataset: Index) -> list[str]:
-    """Return the classes for annotators: the configuration's, else the dataset's; NotSetUpError if neither has any."""
-    if classes := config.dataset.listed or dataset.classes:
-        return classes
-    raise NotSetUpError(
-        "params.yaml: dataset.classes is empty and no dataset was added yet; list the names of the things to be "
-        f"detected, such as dataset.classes: [{', '.join(CLASSES)}]"
-    )
+    """Return the classes for annotators: the configuration's, else the dataset's."""
+    return config.dataset.listed or dataset.classes
 
 
 def dataset_name(config: Config) -> str:

@@ -6,11 +6,12 @@ from typing import Any
 import pytest
 
 from runner.dataset.add import add_dataset
-from runner.errors import LabelStudioError, NotSetUpError
+from runner.errors import LabelStudioError
 from runner.label_studio.import_pictures import import_pictures
 from runner.label_studio.pull import pull
 from runner.label_studio.server import SETTINGS
 from runner.label_studio.setup import TAB, check_label_studio, set_up
+from runner.sample import CLASSES
 from tests.support.annotating import AIRPLANE, HELICOPTER, Bench, labelled, pictures
 from tests.support.answering import Handler, answering
 from tests.support.label_studio import LabelStudio
@@ -237,7 +238,8 @@ def test_the_setting_is_named_when_the_server_is_not_reached(
         set_up(bench.project)
 
 
-def test_the_classes_are_asked_for_when_there_is_no_dataset(bench: Bench) -> None:
+def test_the_classes_are_those_of_the_sample_when_there_is_no_dataset(bench: Bench) -> None:
     bench.set(dataset={"classes": None})
-    with pytest.raises(NotSetUpError, match=r"dataset\.classes"):
-        set_up(bench.project)
+    set_up(bench.project)
+    assert list(project_of(bench)["parsed_label_config"]["label"]["labels"]) == list(CLASSES)
+    assert "nothing is new" in pull(bench.project)

@@ -207,3 +207,18 @@ def test_label_studio_is_named_when_it_does_not_run_or_answer(cluster: Answers, 
     cluster[path] = {"status": {"availableReplicas": 1}}
     (what,) = failures(checks._label_studio(fork, VALUES))
     assert "https://label-studio.apps.invalid/health" in what
+
+
+def test_label_studio_is_named_when_its_last_setup_was_refused(cluster: Answers, fork: Path) -> None:
+    cluster["/apis/apps/v1/namespaces/flywheel-labels/deployments/label-studio"] = {"status": {"availableReplicas": 1}}
+    pods = "/api/v1/namespaces/flywheel-labels/pods"
+
+    def pod(hour: int, phase: str, message: str = "") -> dict[str, Any]:
+        ended = [{"state": {"terminated": {"message": message}}}]
+        status = {"phase": phase, "initContainerStatuses": [{"state": {"terminated": {}}}], "containerStatuses": ended}
+        return {"metadata": {"name": "x", "creationTimestamp": f"2026-11-30T{hour:02}:07:00Z"}, "status": status}
+
+    cluster[pods] = [pod(9, "Failed", "error: tern: used\n"), pod(8, "Succeeded"), pod(10, "Running")]
+    assert any("tern: used" in what for what in failures(checks._label_studio(fork, VALUES)))
+    cluster[pods] = [pod(9, "Succeeded"), pod(8, "Failed", "error: tern: used\n")]
+    assert not any("tern: used" in what for what in failures(checks._label_studio(fork, VALUES)))
