@@ -51,8 +51,7 @@ def create_app() -> ASGIApp:
     schema = app.openapi
 
     def openapi() -> dict[str, Any]:
-        model = state.loader.model
-        return with_classes(schema(), model.detector.classes) if model else schema()
+        return with_classes(schema(), state.current[0].detector.classes) if state.current else schema()
 
     app.openapi = openapi  # type: ignore[method-assign]
     errors.add_handlers(app)

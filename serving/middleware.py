@@ -47,8 +47,9 @@ class RequestMiddleware:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                model = self._state.loader.model
-                names = _model_headers(model.name) if model else []
+                current = self._state.current  # or the one before, with which this request began
+                model = scope["state"].get("model", current and current[0].name)
+                names = _model_headers(model) if model else []
                 # After an early answer, do not wait for the rest of the body.
                 close = [] if whole and not self._state.draining else [(b"connection", b"close")]
                 ours = [(b"x-request-id", request_id.encode()), *names, *close]

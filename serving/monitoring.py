@@ -46,6 +46,7 @@ class Metrics:
         self.decode_memory = gauge("decode_memory_bytes", "memory that pictures being decoded may take")
         self.decoders_ended = counter("decoders_ended", "decoder processes that did not finish a picture", ["reason"])
         self.ready = gauge("ready", "1 while /readyz answers 200")
+        self.reloads = counter("model_reloads", "new versions that were loaded, or could not be", ["result"])
         self.model = prometheus.Info("flywheel_model", "the loaded model", registry=registry)
 
     def loaded(self, name: ModelName, classes: Sequence[str], provider: str, kind: str) -> None:

@@ -142,4 +142,4 @@ class Health(BaseModel):
     """State of the server."""
 
     status: str = Field(examples=["ready"])
-    problem: str | None = Field(default=None, description="why it is not ready")
+    problem: str | None = Field(default=None, description="why it is not ready, or a new version cannot be loaded")

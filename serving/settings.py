@@ -21,7 +21,9 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True, extra="ignore", populate_by_name=True)
 
     # Model
-    model_uri: str | None = Field(default=None, description="manifest.json or .onnx: a path or s3://bucket/key")
+    model_uri: str | None = Field(
+        default=None, description="manifest.json, latest.json or .onnx: a path or s3://bucket/key"
+    )
     model_sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$", description="digest of MODEL_URI's file")
     model_version: str | None = Field(default=None, description="version to report for a bare .onnx")
     model_commit: str | None = Field(default=None, description="Git commit to report for a bare .onnx")
@@ -29,6 +31,13 @@ class Settings(BaseSettings):
         default="auto",
         pattern="^(auto|float)$",
         description="auto | float; auto: the version's INT8 or FP16 where this machine suits it, else model.onnx",
+    )
+    model_reload_seconds: float = Field(
+        default=0,
+        ge=0,
+        le=86_400,
+        allow_inf_nan=False,
+        description="how often to look for a new version where MODEL_URI is a latest.json; 0: only at start",
     )
 
     # Access

@@ -34,8 +34,8 @@ class State:
         self.recent = RecentPredictions(settings.recent_bytes)
         self.decoding = Decoding(settings, self.metrics)
         self.captures = CaptureWriter(settings, self.metrics, self.decoding)
-        self.loader = Loader(settings, self._loaded)
-        self.batcher: Batcher | None = None  # until the model is loaded
+        self.loader = Loader(settings, self.use, self.decoding.budget, self.metrics)
+        self.current: tuple[Model, Batcher] | None = None  # until a model is loaded; the next one replaces it
         self.draining = False  # whether the server was told to stop
         self.metrics.queue_length.set_function(lambda: self.workers.waiting)
         self.metrics.held_bytes.set_function(lambda: self.uploads.budget.held)
@@ -44,19 +44,19 @@ class State:
     @property
     def ready(self) -> bool:
         """Whether the server should get requests."""
-        return self.loader.model is not None and not self.draining
+        return self.current is not None and not self.draining
 
     def model(self) -> tuple[Model, Batcher]:
         """Return the model and its batcher, or raise Refused while the model is not loaded."""
-        model, batcher = self.loader.model, self.batcher
-        if model is None or batcher is None:
+        if self.current is None:
             raise Refused(503, "the model is not loaded yet; /readyz gives the reason, try again later", "not_ready")
-        return model, batcher
+        return self.current
 
-    def _loaded(self, model: Model) -> None:
+    def use(self, model: Model) -> None:
+        """Answer requests that begin from now on with this model."""
         default = 1 if model.detector.provider == "CPUExecutionProvider" else _GPU_BATCH
         # A model with a fixed batch takes that many at a time, waiting ones or empty ones.
-        self.batcher = Batcher(model.detector, model.detector.batch or self.settings.batch or default)
+        self.current = model, Batcher(model.detector, model.detector.batch or self.settings.batch or default)
         self.metrics.loaded(model.name, model.detector.classes, model.detector.provider, model.served.kind)
 
 

@@ -1,9 +1,10 @@
 """Memory that decoding may take: one budget, derived from the container's limit, for pictures, captures and videos."""
 
+import ctypes
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import monotonic
 
@@ -50,6 +51,12 @@ class MemoryBudget:
             if count > _LARGE_BYTES:  # Pillow would keep blocks of it for the next picture
                 Image.core.clear_cache()  # type: ignore[attr-defined]
             self.give_back(count)
+
+
+def trim() -> None:
+    """Give memory that was freed back to the system, where the C library is glibc; it would keep it in pieces."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def decode_memory(others: int) -> int:

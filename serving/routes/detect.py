@@ -86,6 +86,7 @@ async def detect_batch(request: Request, state: Shared, parameters: Asked, may_k
     """
     settings, request_id = state.settings, request.state.request_id
     query = resolve(state, parameters)
+    request.state.model = query.model.name
     state.workers.check()
     async with form(request, settings.max_batch_bytes, state.uploads, settings) as parts:
         files = files_of(parts, "files")
@@ -124,6 +125,7 @@ async def _predicted(
 ) -> AsyncIterator[Prediction]:
     """Yield the prediction for the picture of a form; after the block, remember the picture."""
     query = resolve(state, parameters)
+    request.state.model = query.model.name
     state.workers.check()
     settings = state.settings
     async with form(request, settings.max_picture_bytes, state.uploads, settings) as parts:

@@ -53,9 +53,12 @@ async def healthz() -> Health:
     summary="Is the server ready for requests?",
 )
 async def readyz(state: Shared, response: Response) -> Health:
-    """503 while the model is being loaded, and once the server was told to stop."""
+    """503 while the model is being loaded, and once the server was told to stop.
+
+    A ready server may have a problem too: a new version that it cannot load.
+    """
     if state.ready:
-        return Health(status="ready", problem=None)
+        return Health(status="ready", problem=state.loader.problem)
     response.status_code = 503
     problem = "the server is about to stop" if state.draining else state.loader.problem
     return Health(status="not ready", problem=problem)

@@ -70,6 +70,7 @@ async def detect_video(
     """
     settings = state.settings
     query = resolve(state, parameters)
+    request.state.model = query.model.name
     _check_turn()
     drawn = request.headers.get("accept", "").split(",")[0].strip().startswith("video/")
     async with form(request, settings.max_video_bytes, state.uploads, settings) as parts:

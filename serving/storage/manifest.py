@@ -99,6 +99,13 @@ class Verdict(_Part):
         return [each for each in self.findings if not each.passed]
 
 
+class Latest(_Part):
+    """Content of latest.json, beside the folders of the versions: the newest that passed the gate."""
+
+    version: int = Field(ge=1, description="number of the version, and name of its folder")
+    sha256: str = Field(pattern=_SHA256, description="digest of its manifest.json")
+
+
 class Manifest(_Part):
     """Content of manifest.json, beside model.onnx; a stock model has no metrics, dataset and params."""
 

@@ -1,7 +1,7 @@
 """Model by URI: fetched, checked by digest, loaded into a detector."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
@@ -9,15 +9,24 @@ from pydantic import ValidationError
 
 from serving.storage.detections import ModelName
 from serving.storage.endpoint import Endpoint
-from serving.storage.manifest import Manifest, Thresholds
-from serving.storage.objects import StorageError, read
+from serving.storage.manifest import Latest, Manifest, Thresholds
+from serving.storage.objects import StorageError, read, size_of
 from serving.vision.detector import Detector, on_gpu
 from serving.vision.metadata import Known, ModelError
 from serving.vision.variants import FLOAT, int8_instructions, suits, variant_file
 
+LATEST = "latest.json"
+
 
 class LoadingError(Exception):
     """The model cannot be served; the text says what is wrong and what was expected."""
+
+
+class Source(NamedTuple):
+    """Where a model is."""
+
+    uri: str  # of a manifest.json or an .onnx
+    sha256: str | None  # hex digest of the file at `uri`; None: not checked
 
 
 class ServedFile(NamedTuple):
@@ -39,6 +48,22 @@ class Model(NamedTuple):
     served: ServedFile
 
 
+def source_of(uri: str, endpoint: Endpoint, sha256: str | None = None) -> Source:
+    """Return the manifest of the version that a latest.json names now; another URI is a source itself.
+
+    `sha256` is the digest of the file at `uri`. LoadingError: latest.json cannot be read, or is none.
+    """
+    if uri.rpartition("/")[2] != LATEST:
+        return Source(uri, sha256)
+    try:
+        latest = Latest.model_validate_json(_checked(uri, endpoint, sha256, "MODEL_SHA256"))
+    except StorageError as error:
+        raise LoadingError(str(error)) from error
+    except ValidationError as error:
+        raise LoadingError(_said(uri, error)) from error
+    return Source(f"{uri[: -len(LATEST)]}{latest.version}/manifest.json", latest.sha256)
+
+
 def load_model(
     uri: str,
     endpoint: Endpoint,
@@ -48,12 +73,14 @@ def load_model(
     commit: str | None = None,
     variant: bool = True,
     instructions: Sequence[str] | None = None,
+    admit: Callable[[int], None] = lambda size: None,
 ) -> Model:
     """Load the model of a manifest.json or an .onnx, by path or s3://bucket/key, or raise LoadingError.
 
     `sha256` is the hex digest of the file at `uri` (None: not checked); `version` and `commit` are reported for a bare
     .onnx, which has no manifest. A manifest's variant is loaded where this machine suits it, unless `variant` is False.
-    `instructions` are this CPU's (None: as /proc/cpuinfo says).
+    `instructions` are this CPU's (None: as /proc/cpuinfo says). `admit` is given the bytes of the model file before
+    it is read, and may raise LoadingError.
     """
     try:
         data = _checked(uri, endpoint, sha256, "MODEL_SHA256")
@@ -67,6 +94,7 @@ def load_model(
         here = int8_instructions() if instructions is None else instructions
         served = _choose(manifest, variant, here)
         beside, field = uri[: uri.rfind("/") + 1] + served.file, "onnx_sha256" if served.kind == FLOAT else "variant"
+        admit(size_of(beside, endpoint))
         content = _checked(beside, endpoint, served.sha256, f"{field} of {uri}")
         sides = [manifest.imgsz] * 2 if isinstance(manifest.imgsz, int) else manifest.imgsz or []
         known = Known(manifest.classes or None, (sides[0], sides[1]) if len(sides) == 2 else None)
@@ -74,9 +102,7 @@ def load_model(
     except (StorageError, ModelError) as error:
         raise LoadingError(f"{uri}: {error}" if isinstance(error, ModelError) else str(error)) from error
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "text"
-        raise LoadingError(f"{uri}: {where}: {first['msg']}; expected a manifest as `publish` writes it") from error
+        raise LoadingError(_said(uri, error)) from error
     if detector.classes != manifest.classes:
         raise LoadingError(f"{uri}: classes are {manifest.classes}, but {served.file} has {detector.classes}")
     name = ModelName(
@@ -104,3 +130,9 @@ def _checked(uri: str, endpoint: Endpoint, sha256: str | None, source: str) -> b
     if sha256 is not None and (found := hashlib.sha256(data).hexdigest()) != sha256:
         raise LoadingError(f"{uri}: its sha256 is {found}; expected {sha256}, as {source} says")
     return data
+
+
+def _said(uri: str, error: ValidationError) -> str:
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"]) or "text"
+    return f"{uri}: {where}: {first['msg']}; expected a file as `publish` writes it"

@@ -35,6 +35,19 @@ def read(uri: str, endpoint: Endpoint) -> bytes:
         raise StorageError(f"{uri}: cannot be read: {_said(error, endpoint)}") from error
 
 
+def size_of(uri: str, endpoint: Endpoint) -> int:
+    """Return the bytes of what a URI names, or raise StorageError as `read`."""
+    try:
+        if not uri.startswith("s3://"):
+            return Path(uri.removeprefix("file://")).stat().st_size
+        size = connect(endpoint).stat_object(*_parts(uri)).size
+        return int(size or 0)
+    except StorageError:
+        raise
+    except Exception as error:  # as above
+        raise StorageError(f"{uri}: cannot be read: {_said(error, endpoint)}") from error
+
+
 def write(base: str, key: str, data: bytes, content_type: str, endpoint: Endpoint) -> None:
     """Write data under a key below a folder or s3://bucket[/prefix] atomically, or raise StorageError."""
     try:

@@ -7,7 +7,7 @@ import pytest
 
 from runner.store.init import init_store
 from serving.storage.endpoint import Endpoint, endpoint_of_environment
-from serving.storage.objects import StorageError, read, write
+from serving.storage.objects import StorageError, read, size_of, write
 from tests.support.processes import until
 from tests.support.s3 import NAMES, S3, Use, serving_s3
 from tests.support.servers import Server, running
@@ -24,10 +24,12 @@ def endpoint(s3: S3) -> tuple[str, Endpoint]:
 def test_read_back_or_refused_when_in_a_bucket(endpoint: tuple[str, Endpoint]) -> None:
     bucket, where = endpoint
     write(f"{bucket}/prefix/", "captures/a b.json", b"{}", "application/json", where)
-    assert read(f"{bucket}/prefix/captures/a b.json", where) == b"{}"
+    name = f"{bucket}/prefix/captures/a b.json"
+    assert (read(name, where), size_of(name, where)) == (b"{}", 2)
     for uri in (f"{bucket}/a", "s3://not-there/a"):
-        with pytest.raises(StorageError, match=f"^{uri}: cannot be read: there is no such"):
-            read(uri, where)
+        for ask in (read, size_of):
+            with pytest.raises(StorageError, match=f"^{uri}: cannot be read: there is no such"):
+                ask(uri, where)
     with pytest.raises(StorageError, match=r"a cannot be written: .*root\w+ \(SignatureDoesNotMatch"):
         write(bucket, "a", b"", "text/plain", where._replace(secret_key="geheim"))
 

@@ -23,8 +23,7 @@ def state(tmp_path: Path, tiny_model: Callable[..., bytes]) -> Iterator[State]:
     (tmp_path / "model.onnx").write_bytes(tiny_model(GRID))
     settings = {"capture_uri": str(tmp_path), "capture_strategies": "near_threshold:0.05", "workers": 1}
     state = State(Settings.model_validate(settings))
-    state.loader.model = load_model(str(tmp_path / "model.onnx"), endpoint_of_environment())
-    state._loaded(state.loader.model)
+    state.use(load_model(str(tmp_path / "model.onnx"), endpoint_of_environment()))
     yield state
     state.workers.stop()
 
