@@ -15,6 +15,7 @@ from runner.errors import ConfigError
 from runner.workspace import CONF
 
 EXPECTED = "expected ${another.key}"
+_SUSPECT = re.compile(r"[$\\]|hydra")  # without one, or an escape that makes one, a text has nothing to refuse
 _REFERENCE = re.compile(r"\$\{\.*[A-Za-z_][\w-]*(?:\.[\w-]+|\[\w+\])*\}")
 
 
@@ -30,6 +31,8 @@ def refuse_resolvers(file: Path, name: Path) -> None:
     """
     try:
         text = file.read_text(encoding="utf-8")
+        if not _SUSPECT.search(text):
+            return
         for event in yaml.parse(text, Loader=yaml.BaseLoader):
             if isinstance(event, yaml.ScalarEvent) and has_resolver(event.value):
                 where = f"{name}:{event.start_mark.line + 1}" if event.start_mark else str(name)

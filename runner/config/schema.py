@@ -13,9 +13,12 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidato
 
 
 class Section(BaseModel):
-    """Section of the configuration; unknown keys are errors, and so are values of another type, such as "5" for 5."""
+    """Section of the configuration; unknown keys are errors, and so are values of another type, such as "5" for 5.
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+    A stage builds the validators of the sections that it reads, and no others: that takes time at each start.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, defer_build=True)
 
 
 def _like(pattern: str, expected: str) -> AfterValidator:

@@ -19,13 +19,11 @@ from typing import NamedTuple
 
 from runner.config.schema import PARTS
 from runner.dataset.archive import check_names
-from runner.dataset.labels import Labels, format_labels, parse_labels
 from runner.errors import DatasetError, StoreError
 from runner.store import SCHEME, Store, key_of_url
 from runner.workspace import PARAMS, sha256_of
 
 _FORMAT = 1
-_ANY = 10**9  # [classes] more than any dataset has
 _SHA256 = re.compile("[0-9a-f]{64}")
 
 
@@ -35,7 +33,7 @@ class PictureRow(NamedTuple):
     sha256: str  # of the picture's bytes, in hex
     name: str  # of its file: safe, with a unique stem (see `runner.dataset.names`)
     size_bytes: int
-    width: int | None  # pixels, as a viewer shows it; None: the header cannot be read
+    width: int | None  # pixels, as a viewer shows it; None: the header cannot be read, or it is HEIC
     height: int | None  # pixels
     part: str | None  # train, val or test; None where the dataset has no parts
     labels: str  # lines of `class x y w h`, boxes of the picture as a viewer shows it; empty: background
@@ -106,19 +104,3 @@ def checked_key(url: str, sha256: str | None) -> str:
     if sha256 is None:
         raise StoreError(f"{PARAMS}: dataset.sha256 is empty, expected the digest of {url}; `sha256sum` prints it")
     return key
-
-
-def label_text(labels: Labels) -> str:
-    """Return the canonical label lines of a picture: six decimals, sorted, each box once.
-
-    Reading the lines and writing them again gives the same lines: a box that rounding moved over the frame is clipped.
-    """
-    text = _canonical(labels)
-    while text and (again := _canonical(parse_labels(text.encode(), where="", classes=_ANY))) != text:
-        text = again
-    return text
-
-
-def _canonical(labels: Labels) -> str:
-    lines = set(format_labels(labels.class_ids, labels.boxes_xywhn).splitlines(keepends=True))
-    return "".join(sorted(lines, key=lambda line: (int(line.partition(" ")[0]), line)))

@@ -24,6 +24,7 @@ ROUNDING = 1e-4  # [fraction] a box over the frame by no more is a rounding erro
 SMALLEST = 1e-6  # [fraction] a smaller side is written as 0.000000
 LARGEST = 3.0  # [fraction] a larger number is most likely in pixels
 
+_ANY = 10**9  # [classes] more than any dataset has
 _CLIPPED = "clipped to the picture"
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[+-]?(nan|inf(inity)?)", re.ASCII | re.IGNORECASE)
 
@@ -101,6 +102,17 @@ def format_labels(class_ids: ArrayLike, boxes_xywhn: ArrayLike) -> str:
     )
 
 
+def label_text(labels: Labels) -> str:
+    """Return the canonical label lines of a picture: six decimals, sorted, each box once.
+
+    Reading the lines and writing them again gives the same lines: a box that rounding moved over the frame is clipped.
+    """
+    text = _canonical(labels)
+    while text and (again := _canonical(parse_labels(text.encode(), where="", classes=_ANY))) != text:
+        text = again
+    return text
+
+
 def too_many_clipped(clipped: int, boxes: int, limits: PrepareConfig) -> list[str]:
     """Return the reason against labels of which so many leave the picture, if it is one."""
     if clipped <= limits.max_clipped * boxes:
@@ -138,6 +150,11 @@ def decode_lines(text: bytes, errors: str = "strict") -> list[str]:
     """Return the lines of a UTF-8 text, or of a UTF-16 one with a BOM, with any line ends; `errors` as in `decode`."""
     utf16 = text.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     return re.split(r"\r\n|\n|\r", text.decode("utf-16" if utf16 else "utf-8-sig", errors))
+
+
+def _canonical(labels: Labels) -> str:
+    lines = set(format_labels(labels.class_ids, labels.boxes_xywhn).splitlines(keepends=True))
+    return "".join(sorted(lines, key=lambda line: (int(line.partition(" ")[0]), line)))
 
 
 def _read_line(columns: list[str], classes: int, keypoints: int) -> tuple[int, _Box, list[str]]:

@@ -7,14 +7,12 @@ damaged one is brought back (`runner.stages.fetch`). One that nothing has used f
 import hashlib
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from posixpath import basename, dirname
-
-from tqdm import tqdm
 
 from runner.errors import ObjectError
 from runner.store import SCHEME, Store
@@ -48,17 +46,20 @@ def find_lacking(sizes: Mapping[str, int], work: Path, *, hashed: bool) -> dict[
             return False
         return True
 
+    found = _read_many(is_there, sizes) if hashed else map(is_there, sizes.items())
+    return {digest: size for (digest, size), there in zip(sizes.items(), found, strict=True) if not there}
+
+
+def _read_many(is_there: Callable[[tuple[str, int]], bool], sizes: Mapping[str, int]) -> Iterator[bool]:
+    from tqdm import tqdm  # its import takes longer than a look at some thousand sizes
+
     def answers() -> Iterator[bool]:
-        if not hashed:
-            yield from map(is_there, sizes.items())
-            return
         waiting = iter(sizes.items())
         with ThreadPoolExecutor() as pool:
             while batch := list(islice(waiting, _BATCH)):
                 yield from pool.map(is_there, batch)
 
-    found = tqdm(answers(), total=len(sizes), desc="reading", unit="pictures", disable=None, leave=False)
-    return {digest: size for (digest, size), there in zip(sizes.items(), found, strict=True) if not there}
+    return iter(tqdm(answers(), total=len(sizes), desc="reading", unit="pictures", disable=None, leave=False))
 
 
 def keep_picture(sha256: str, file: Path, work: Path) -> None:

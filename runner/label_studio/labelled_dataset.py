@@ -10,8 +10,8 @@ import numpy as np
 
 from runner.config.schema import Config
 from runner.dataset.add import slug
-from runner.dataset.index import Index, label_text
-from runner.dataset.labels import Labels, parse_labels
+from runner.dataset.index import Index
+from runner.dataset.labels import Labels, label_text, parse_labels
 from runner.dataset.versions import open_version
 from runner.label_studio.regions import LabelledBox
 from runner.sample import CLASSES

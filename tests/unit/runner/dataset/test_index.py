@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.dataset.index import Index, PictureRow, format_index, label_text, parse_index
-from runner.dataset.labels import Labels, parse_labels
+from runner.dataset.index import Index, PictureRow, format_index, parse_index
+from runner.dataset.labels import Labels, label_text, parse_labels
 from runner.errors import DatasetError
 
 LINE = "0 0.500000 0.500000 0.250000 0.250000\n"
