@@ -14,8 +14,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from runner.config.schema import PARTS, Config, PrepareConfig
-from runner.dataset.index import PictureRow, label_text
-from runner.dataset.labels import too_many_clipped, turn_boxes
+from runner.dataset.index import PictureRow
+from runner.dataset.labels import label_text, too_many_clipped, turn_boxes
 from runner.dataset.layouts import Layout, read_labels
 from runner.dataset.names import shown
 from runner.errors import DatasetError
@@ -35,7 +35,7 @@ class PictureFacts(NamedTuple):
 
     sha256: str
     size_bytes: int
-    width: int | None  # pixels, as a viewer shows it; None: unreadable
+    width: int | None  # pixels, as a viewer shows it; None: unreadable, or HEIC
     height: int | None
     turn: int  # EXIF orientation, 1 to 8; 1: not turned, or unreadable
     doubt: str | None  # why `prepare` will leave it out, as far as the header says
@@ -227,6 +227,8 @@ def _read_facts(picture: Path) -> PictureFacts:
         return PictureFacts(sha256, size, None, None, 1, "empty, expected a picture")
     try:
         with Image.open(picture) as image:
+            if image.format == "HEIF":  # as where pillow-heif is missing: the row, and so the version, is the same
+                return PictureFacts(sha256, size, None, None, 1, None)
             turn = orientation_of(image)
             # Pillow turns a TIFF while loading, and its size is of the turned picture.
             width, height = image.size[::-1] if turn > 4 and image.format != "TIFF" else image.size

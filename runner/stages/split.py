@@ -26,6 +26,7 @@ from serving.vision.similarity import near_duplicates
 
 SHOWN = 10  # [pictures] that a message lists
 _AUGMENTED = re.compile(r"(.+)\.rf\.[\w-]{16,}\.[^.]+")  # <name>.rf.<hash>.<suffix>, as Roboflow names its copies
+_AUGMENTED_KEY = "augmented:"
 
 
 class Family(NamedTuple):
@@ -119,7 +120,7 @@ def group_key(entry: Entry, settings: SplitConfig) -> str:
     if settings.group and (match := re.search(settings.group, name)):
         return "group:" + (match.group(1) if match.re.groups and match.group(1) is not None else match.group(0))
     if augmented := _AUGMENTED.fullmatch(name):
-        return f"augmented:{augmented[1]}"
+        return f"{_AUGMENTED_KEY}{augmented[1]}"
     return str(entry["sha256"])
 
 
@@ -176,26 +177,33 @@ def _deal(index: Sequence[Entry], families: Sequence[Family], settings: SplitCon
 def _across(index: Sequence[Entry], parts: Sequence[str | None], settings: SplitConfig) -> dict[int, str]:
     """Return place → text for each picture that belongs together with one of a later part, and has to be left out.
 
-    Only a dataset's own parts have any: what is dealt by hash stays together, unless `split.near` is refuse.
+    Only a dataset's own parts have any: what is dealt by hash stays together, unless `split.near` is refuse. The copies
+    that augmentation made of one picture leave together: where one is a near-duplicate, the others show the same.
     """
     if settings.near == "ignore":
         return {}
     ranks = np.array([PARTS.index(part or "train") for part in parts], np.intp)
     by_key: dict[str, list[int]] = {}
-    for place, entry in enumerate(index):
-        by_key.setdefault(group_key(entry, settings), []).append(place)
+    keys = [group_key(entry, settings) for entry in index]
+    for place, key in enumerate(keys):
+        by_key.setdefault(key, []).append(place)
     last = [(max(places, key=ranks.item), places) for places in by_key.values() if len(places) > 1]
     same_key = np.array([(place, most) for most, places in last for place in places], np.intp).reshape(-1, 2)
-    found: dict[int, str] = {}
+    twins: dict[int, str] = {}  # place → the picture of a later part
     for later in (2, 1):  # test, then val without the pictures that test leaves out
         stays = ranks == later
-        stays[list(found)] = False
+        stays[list(twins)] = False
         for pairs in (same_key, *_near(index)):
             both_ways = np.concatenate([pairs, pairs[:, ::-1]])
             for out, kept in both_ways[(ranks[both_ways[:, 0]] < later) & stays[both_ways[:, 1]]].tolist():
-                twin = f"{index[kept]['source']} ({parts[kept]})"
-                found.setdefault(out, f"{index[out]['source']} ({parts[out]}): belongs together with {twin}")
-    found = dict(sorted(found.items()))
+                siblings = by_key[key] if (key := keys[out]).startswith(_AUGMENTED_KEY) else [out]
+                for place in siblings:
+                    if ranks[place] < later:
+                        twins.setdefault(place, f"{index[kept]['source']} ({parts[kept]})")
+    found = {
+        place: f"{index[place]['source']} ({parts[place]}): belongs together with {twin}"
+        for place, twin in sorted(twins.items())
+    }
     if found and settings.near == "refuse":
         raise DatasetError(
             "pictures that belong together stand in different parts, so what is measured was trained on:\n"

@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from runner.config.schema import PrepareConfig
+from runner.config.schema import PARTS, PrepareConfig
 from runner.dataset.duplicates import SHOWN_PAIRS, Copy, describe_pairs, sort_copies
 from runner.dataset.entries import Entry, write_entries
 from runner.dataset.index import Index, PictureRow
@@ -166,7 +166,10 @@ def _without_duplicates(
     sheet: Path,
     bring: Bring,
 ) -> list[CheckedPicture]:
-    """Keep one of equal pictures; DatasetError, and a drawn `sheet`, where labels differ and `rule` is refuse."""
+    """Keep one of equal pictures; DatasetError, and a drawn `sheet`, where labels differ and `rule` is refuse.
+
+    It gets the last of the parts that they have: what is measured on is not trained on, whosever labels are kept.
+    """
     copies = [Copy(each.source, each.row.sha256, each.row.part, each.labels, Path()) for each in candidates]
     leaving, pairs = sort_copies(copies, rule)
     if pairs:
@@ -179,4 +182,11 @@ def _without_duplicates(
     for name, reason in sorted(leaving.items()):
         findings.duplicates += 1
         findings.leave_out(name, reason)
-    return [each for each in candidates if each.source not in leaving]
+    parts: dict[str, str] = {}
+    for row in (each.row for each in candidates if each.row.part):
+        parts[row.sha256] = max(parts.get(row.sha256, PARTS[0]), str(row.part), key=PARTS.index)
+    return [
+        each._replace(row=each.row._replace(part=parts.get(each.row.sha256)))
+        for each in candidates
+        if each.source not in leaving
+    ]

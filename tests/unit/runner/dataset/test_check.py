@@ -127,5 +127,6 @@ def test_large_and_odd_pictures_raise_no_warning(tmp_path: Path, shared_data: Pa
     odd = [*(shared_data / "same-picture").iterdir(), tmp_path / "large.png"]
     pictures = [*found.pictures, *(DatasetPicture(path.name, path, None, None) for path in odd)]
     check = check_dataset(Layout(found.classes, pictures, {}, [], {}, []), Path("/"))
+    assert check.rows[[row.name for row in check.rows].index("pic.heic")][2:5] == (19_677, None, None)
     expected = [] if "HEIF" in Image.OPEN else ["pic.heic: cannot be opened, expected a picture"]
     assert [finding.rpartition("/")[2] for finding in check.doubtful] == expected

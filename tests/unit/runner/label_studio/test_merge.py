@@ -69,6 +69,12 @@ def test_a_picture_is_relabelled_when_its_boxes_differ(boxes: list[LabelledBox])
     assert result.origins == {"feedback": 1}
 
 
+def test_copies_of_a_picture_get_the_same_boxes_when_it_is_annotated() -> None:
+    before = [row("a.jpg"), row("b.jpg", "1 0.1 0.1 0.1 0.1\n")._replace(sha256=digest("a.jpg"))]
+    result = merged(before, {"a.jpg": drawn([HELICOPTER])})
+    assert len({each.labels for each in result.index.rows}) == 1 and len(result.relabelled) == 2
+
+
 def test_a_picture_is_added_with_a_free_name_when_it_is_new(image: Path) -> None:
     new = drawn([HELICOPTER], "capture", image, "../A.JPG")
     result = merged([row("a.jpg")], {"new": new})

@@ -174,6 +174,14 @@ def test_near_duplicates_are_left_out_of_train_when_the_dataset_gives_them_to_te
     assert len(dealt(out)) == 83
 
 
+def test_augmented_copies_leave_train_together_when_one_is_near_a_picture_of_test(tmp_path: Path, out: Path) -> None:
+    copies = [f"frame_jpg.rf.{hashlib.md5(str(number).encode()).hexdigest()}" for number in range(3)]
+    shown = [entry(copies[0], "train", look(0)), entry(copies[1], "train", look(1)), entry(copies[2], "val", look(2))]
+    own = [entry(f"{part}{number}", part, look(100 + number)) for number, part in enumerate(PARTS)]
+    split(dataset(tmp_path / "data", [*shown, entry("twin", "test", look(0, flipped=3)), *own]), SETTINGS, out)
+    assert dealt(out).keys() == {"images/twin.jpg", *(each["image"] for each in own)}
+
+
 def test_the_way_out_is_named_when_all_pictures_are_near_duplicates(tmp_path: Path, out: Path) -> None:
     entries = [entry(str(number), None, look(1)) for number in range(40)]
     with pytest.raises(DatasetError, match=r"40 pictures in 1 groups .*; split\.near: ignore"):

@@ -95,6 +95,15 @@ def test_the_one_that_is_measured_is_kept_when_equal_pictures_have_parts(data: R
     assert [(entry["source"], entry["part"]) for entry in data.index] == [("images/b.jpg", "test")]
 
 
+def test_a_picture_of_test_stays_there_when_its_copy_in_train_has_the_boxes(data: RawDataset) -> None:
+    data.put("a.jpg", "0 0.5 0.5 0.5 0.5\n", encoded(gradient()))
+    data.put("b.jpg", "", encoded(gradient()))
+    (data.raw / "train.txt").write_text("images/a.jpg\n")
+    (data.raw / "test.txt").write_text("images/b.jpg\n")
+    data.prepare()
+    assert [(entry["source"], entry["part"]) for entry in data.index] == [("images/a.jpg", "test")]
+
+
 def test_refused_with_a_drawing_when_equal_pictures_have_different_labels(data: RawDataset) -> None:
     for number in range(14):
         data.put(f"{number:02}.jpg", f"0 0.5 0.5 0.5 0.{number + 11}\n", encoded(gradient()))
