@@ -4,6 +4,7 @@ import logging
 import threading
 import weakref
 from collections.abc import Callable
+from pathlib import Path
 from time import monotonic, perf_counter
 
 from serving.decoding.budget import MemoryBudget, trim
@@ -11,6 +12,7 @@ from serving.monitoring import Metrics
 from serving.settings import Settings
 from serving.storage.endpoint import endpoint_of_environment
 from serving.storage.model import LATEST, LoadingError, Model, Source, load_model, source_of
+from serving.storage.signature import SignatureError, load_signatures
 
 log = logging.getLogger(__name__)
 _FIRST_DELAY_SECONDS, _LAST_DELAY_SECONDS = 1.0, 60.0
@@ -32,6 +34,10 @@ def find(settings: Settings) -> Source:
 def load(settings: Settings, source: Source | None = None, admit: Callable[[int], None] = lambda size: None) -> Model:
     """Fetch, check and load the model of the settings, or raise LoadingError; `admit`: see load_model."""
     uri, sha256 = source or find(settings)
+    try:
+        signatures = load_signatures(settings.signatures, Path(settings.signers) if settings.signers else None)
+    except SignatureError as error:
+        raise LoadingError(f"SIGNERS: {error}") from error
     return load_model(
         uri,
         endpoint_of_environment(),
@@ -40,6 +46,7 @@ def load(settings: Settings, source: Source | None = None, admit: Callable[[int]
         commit=settings.model_commit,
         variant=settings.model_variant == "auto",
         admit=admit,
+        signatures=signatures,
     )
 
 
@@ -120,6 +127,7 @@ class Loader:
             extra={
                 "model": model.name.model_dump(),
                 "served": model.served._asdict(),
+                "signature": model.signature,
                 "seconds": round(perf_counter() - start, 3),
             },
         )

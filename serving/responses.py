@@ -123,6 +123,10 @@ class ModelInfo(BaseModel):
     workers: int = Field(description="pictures processed at a time", examples=[2])
     batch: int = Field(description="most pictures in one inference", examples=[1])
     served: ServedVariant
+    signature: str = Field(
+        description="whether the version's signature is valid, and by which key; what follows is SIGNATURES'",
+        examples=["valid, by key 428fb106f9f1"],
+    )
     metadata: dict[str, str] = Field(description="metadata that the export wrote into the model")
     manifest: dict[str, Any] | None = Field(
         default=None, description="training, dataset and metrics, if the model was published"

@@ -39,6 +39,12 @@ class Settings(BaseSettings):
         allow_inf_nan=False,
         description="how often to look for a new version where MODEL_URI is a latest.json; 0: only at start",
     )
+    signatures: str = Field(
+        default="warn",
+        pattern="^(off|warn|require)$",
+        description="off | warn | require: what follows when the version has no valid signature",
+    )
+    signers: str | None = Field(default=None, description="file of public keys (PEM) whose signatures are valid")
 
     # Access
     api_key: SecretStr | None = Field(default=None, min_length=1, description="key that callers send as X-API-Key")

@@ -25,6 +25,8 @@ from runner.errors import ClusterError, ConfigError, RunnerError
 from runner.forge.github import same_repository
 from runner.pipeline.doctor import Diagnosis
 from runner.release.pin import environments, read_pin
+from runner.release.signing import FOLDER as SIGNERS
+from runner.release.signing import key_id, signatures_of
 from serving.storage.endpoint import tls_context
 
 Values = dict[str, str]
@@ -123,6 +125,21 @@ def _secrets(project: Path, values: Values) -> Iterator[Diagnosis]:
             "pin does not tell Argo CD of its commits: pins are served after its next poll",
             "sync the Application credentials; the log of its Job says why it made no Secret argocd-webhook",
         )
+
+
+def _signatures(project: Path, values: Values) -> Iterator[Diagnosis]:
+    """Yield whether versions are signed, by a key whose public half stands in Git."""
+    signatures, page = signatures_of(project), "docs/signatures.md makes a key"
+    private = kubectl.secret(PIPELINES, "signing").get("private.pem", "")
+    said = f"SIGNATURES is {signatures.mode}"
+    if not private:
+        what = f"Secret signing in {PIPELINES} has no private.pem: versions are published without a signature; {said}"
+        yield Diagnosis(what, page if signatures.mode == "require" else "")
+    elif (name := key_id(private.encode(), f"Secret signing in {PIPELINES}")) in signatures.signers:
+        yield Diagnosis(f"versions are signed by key {name[:12]}; {said}")
+    else:
+        remedy = f"append the key's public half to {SIGNERS / 'signers.pem'}, push, and fetch it here; {page}"
+        yield Diagnosis(f"versions are signed by key {name[:12]}, which is not among the signers in Git", remedy)
 
 
 def _webhook(project: Path, values: Values) -> Iterator[Diagnosis]:
@@ -227,6 +244,7 @@ def _images(project: Path, values: Values) -> Iterator[Diagnosis]:
 CHECKS: dict[str, Callable[[Path, Values], Iterator[Diagnosis]]] = {
     "the Applications of Argo CD": _applications,
     "the Secrets": _secrets,
+    "the signatures": _signatures,
     "the webhook": _webhook,
     "the tokens": lambda project, values: tokens(project, values, kubectl.secret(PIPELINES, "git")),
     "Label Studio": _label_studio,

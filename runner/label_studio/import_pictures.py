@@ -19,6 +19,7 @@ from runner.label_studio.regions import LabelledBox, ScoredBox, one_each
 from runner.label_studio.server import Project, connected
 from runner.label_studio.task_images import TaskImages
 from runner.release.pin import DEV, read_pin
+from runner.release.signing import signatures_of
 from runner.store import open_store
 from runner.workspace import scratch
 from serving.storage.endpoint import endpoint_of_environment
@@ -96,7 +97,8 @@ def _deployed_model(project: Path) -> Model:
         uri = str(project / uri)
     version = os.environ.get("MODEL_VERSION") or None
     try:
-        return load_model(uri, endpoint_of_environment(), sha256=sha256 or None, version=version)
+        signatures = signatures_of(project)
+        return load_model(uri, endpoint_of_environment(), sha256=sha256 or None, version=version, signatures=signatures)
     except LoadingError as error:
         raise LabelStudioError(f"--predict: {error}") from error
 

@@ -30,10 +30,13 @@ def add_parsers(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     promote.add_argument("--markdown", action="store_true", help="--diff as Markdown")
     models = commands.add_parser("models", help="the versions in the store, and which environment runs which")
     models.add_argument("--model", metavar="NAME", help="only of this one")
+    sign = models.add_subparsers(metavar="sign").add_parser("sign", help="sign versions that are in the store")
+    sign.add_argument("--model", default=argparse.SUPPRESS, metavar="NAME", help="only of this one")
+    sign.add_argument("--version", type=int, metavar="N", help="default: all that are not signed")
     shape = models.add_mutually_exclusive_group()
     shape.add_argument("--json", action="store_true", help="for programs")
     shape.add_argument("--markdown", action="store_true", help="as Markdown")
-    for parser, run in ((gate, _gate), (publish, _publish), (promote, _promote), (models, _models)):
+    for parser, run in ((gate, _gate), (publish, _publish), (promote, _promote), (models, _models), (sign, _sign)):
         parser.set_defaults(run=run)
 
 
@@ -74,3 +77,14 @@ def _models(given: argparse.Namespace) -> None:
 
     entries = list_models(Path.cwd(), open_store(Path.cwd()), given.model)
     print(json.dumps(entries, indent=2, ensure_ascii=False) if given.json else models_text(entries, given.markdown))
+
+
+def _sign(given: argparse.Namespace) -> None:
+    from runner.release.signing import sign_version
+    from runner.store import open_store
+    from runner.store.published import model_names, numbers, read_version
+
+    project, store = Path.cwd(), open_store(Path.cwd())
+    for model in [given.model] if given.model else model_names(store):
+        for number in [given.version] if given.version else numbers(store, model):
+            print(sign_version(project, store, read_version(store, model, number)), flush=True)

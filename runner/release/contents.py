@@ -127,6 +127,7 @@ def _of_run(project: Path, work: Path) -> Release:
         },
         params=params,
         libraries=_libraries(),
+        gated_by="by hand",  # a cluster's Task writes its run instead
         **variant,
         **overridden,
     )

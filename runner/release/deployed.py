@@ -8,6 +8,7 @@ from runner.config.schema import Config
 from runner.errors import ObjectError
 from runner.release.contents import TRAINED
 from runner.release.pin import PROD, STAGING, Pin, read_pin
+from runner.release.signing import check_signature
 from runner.store import Store, open_store
 from runner.store.published import Version, locate, numbers, parse_version, read_version, version_key
 from runner.workspace import sha256_of
@@ -55,11 +56,15 @@ def load_version(store: Store, version: Version, work: Path) -> Deployed:
 
 
 def pinned_version(project: Path, pin: Pin) -> tuple[Store, Version]:
-    """Return the version that a pin names, and its store; raise ObjectError if it is missing or another one."""
+    """Return the version that a pin names, and its store; raise ObjectError if it is missing or another one.
+
+    ObjectError too where it has no valid signature, and SIGNATURES is require.
+    """
     store, key = locate(project, pin.uri)
     version = parse_version(store.read(key), pin.uri)
     if version.sha256 != pin.sha256:
         raise ObjectError(f"{pin.uri}: its sha256 is {version.sha256}, not {pin.sha256} as the pin says")
+    check_signature(project, store, version)
     return store, version
 
 
@@ -85,6 +90,8 @@ def champions(project: Path, config: Config, left_out: list[str]) -> list[tuple[
     for number in reversed([each for each in numbers(store, name) if each >= since]):
         try:
             version = read_version(store, name, number)
+            if version.may_be_latest:
+                check_signature(project, store, version)
         except ObjectError as error:
             left_out.append(f"champion: {error}")
             continue

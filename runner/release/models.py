@@ -6,10 +6,12 @@ from typing import Any
 
 from runner.errors import ObjectError
 from runner.release.pin import environments, read_pin
+from runner.release.signing import is_signed, signatures_of
 from runner.release.verdict import OUTCOMES
 from runner.store import Store
 from runner.store.published import latest, model_names, numbers, read_version
 from runner.tables import Row, Table, figure
+from serving.storage.signature import Signers
 
 Entry = dict[str, Any]
 
@@ -17,18 +19,24 @@ Entry = dict[str, Any]
 def list_models(project: Path, store: Store, model: str | None = None) -> list[Entry]:
     """Return an entry for each version of a model, or of all, the newest of each first.
 
-    An entry holds model, version, map50 (0 to 1), passed (null: not judged), latest, commit, created,
-    environments, and `problem` where the manifest is damaged; then the figures are null.
+    An entry holds model, version, map50 (0 to 1), passed (null: not judged), latest, commit, created, signed
+    (whether a signer's signature is valid), environments, and `problem` where the manifest is damaged; then these are
+    null.
     """
     pins = {name: pin.sha256 for name in environments(project) if (pin := read_pin(project, name))}
-    return [entry for name in ([model] if model else model_names(store)) for entry in _entries(store, name, pins)]
+    signers = signatures_of(project).signers
+    names = [model] if model else model_names(store)
+    return [entry for name in names for entry in _entries(store, name, pins, signers)]
 
 
-def _entries(store: Store, model: str, pins: dict[str, str]) -> Iterator[Entry]:
+def _entries(store: Store, model: str, pins: dict[str, str], signers: Signers) -> Iterator[Entry]:
     newest = latest(store, model)
     for number in reversed(numbers(store, model)):
         entry: Entry = {"model": model, "version": number, "latest": number == newest}
-        entry |= dict.fromkeys(("map50", "passed", "commit", "created")) | {"environments": [], "problem": None}
+        entry |= dict.fromkeys(("map50", "passed", "commit", "created", "signed")) | {
+            "environments": [],
+            "problem": None,
+        }
         try:
             version = read_version(store, model, number)
         except ObjectError as error:
@@ -36,6 +44,7 @@ def _entries(store: Store, model: str, pins: dict[str, str]) -> Iterator[Entry]:
         else:
             entry |= {"map50": version.map50, "passed": version.passed}
             entry |= {"commit": version.manifest.commit, "created": version.manifest.created}
+            entry["signed"] = is_signed(signers, store, version)
             entry["environments"] = [name for name, sha256 in pins.items() if sha256 == version.sha256]
         yield entry
 
@@ -44,12 +53,12 @@ def models_text(entries: list[Entry], markdown: bool = False) -> str:
     """Return the entries as a table."""
     if not entries:
         return "no model was published yet; `python -m runner publish` does it"
-    rows: list[Row] = [("model", "version", "mAP50", "the gate", "commit", "published", "runs in")]
+    rows: list[Row] = [("model", "version", "mAP50", "the gate", "commit", "published", "signed", "runs in")]
     for entry in entries:
         verdict = "damaged" if entry["problem"] else OUTCOMES[entry["passed"]]
         verdict += ", latest" if entry["latest"] and not entry["problem"] else ""
         commit, created = (entry["commit"] or "-")[:12], entry["created"] or "-"
         row = (entry["model"], str(entry["version"]), figure(entry["map50"]), verdict, commit, created)
-        rows.append((*row, ", ".join(entry["environments"]) or "-"))
+        rows.append((*row, "yes" if entry["signed"] else "no", ", ".join(entry["environments"]) or "-"))
     problems = [entry["problem"] for entry in entries if entry["problem"]]
     return "\n\n".join([Table("", rows).as_text(markdown=markdown), *problems])

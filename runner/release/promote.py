@@ -11,6 +11,7 @@ from runner.config.compose import compose
 from runner.errors import ObjectError, RunnerError, StageError, StoreError
 from runner.release.deployed import pinned_version
 from runner.release.pin import Pin, pin_file, read_pin, write_pin
+from runner.release.signing import check_signature
 from runner.release.verdict import OUTCOMES
 from runner.store import Store
 from runner.store.published import Version, latest, model_names, numbers, read_version, version_key
@@ -23,7 +24,7 @@ def promote(project: Path, store: Store, environment: str, version: Version, *, 
     """Write an environment's model.env; return the result, to print.
 
     `force`: also when the gate rejected it or has not judged it, with a note in the pin; `allow_local`: also when the
-    store is a folder, which no cluster can read.
+    store is a folder, which no cluster can read. ObjectError: it has no valid signature, and SIGNATURES is require.
     """
     name = f"{version.model} {version.number}"
     reason = _objection(version, environment)
@@ -35,6 +36,7 @@ def promote(project: Path, store: Store, environment: str, version: Version, *, 
             f"{uri}: in a folder of this machine, expected s3:// that the cluster can read: set STORE_URI and publish "
             "there, or use --allow-local to try things out here"
         )
+    check_signature(project, store, version)
     with tempfile.TemporaryDirectory(prefix="flywheel-promote-") as scratch:
         for file, sha256 in version.model_files:
             store.fetch(version_key(version.model, version.number, file), Path(scratch, file), sha256)

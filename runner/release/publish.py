@@ -3,6 +3,7 @@
 runs/<model>/<n>/claim.json         takes the number (`runner.release.claims`)
 runs/<model>/<n>/…                  the run: report, params, metrics, verdict, weights, curves, dvc.lock, model card
 models/<model>/<n>/model.onnx       and model.int8.onnx or model.fp16.onnx where the gate took it
+models/<model>/<n>/model.sig        the signature of these files and the manifest, where there is a key
 models/<model>/<n>/manifest.json    from here on the version exists
 models/<model>/latest.json          the newest version that passed the gate
 """
@@ -18,10 +19,13 @@ from runner.errors import ObjectError
 from runner.release.card import model_card
 from runner.release.claims import VERDICT, claim
 from runner.release.contents import Release
+from runner.release.signing import check_key, check_signature, sign, signing_key
 from runner.release.verdict import OUTCOMES
 from runner.store import Store
 from runner.store.published import Version, latest, numbers, parse_version, read_version, to_json, version_key
+from runner.workspace import project_root
 from serving.storage.manifest import Manifest
+from serving.storage.signature import MANIFEST, SIGNATURE
 from serving.vision.variants import variant_file
 
 CARD = "README.md"
@@ -35,13 +39,15 @@ class PublishResult(NamedTuple):
     uri: str
     is_new: bool
     is_latest: bool
+    signature: str  # in words, whether it is signed
 
     def as_text(self) -> str:
         """Return the result, to print."""
         latest = ", now the latest" if self.is_latest else ""
         state = "published" if self.is_new else "in the store already:"
         name = f"{self.version.model} {self.version.number}"
-        return f"{state} {name} (gate: {OUTCOMES[self.version.passed]}{latest})\n{self.uri}"
+        outcome = f"gate: {OUTCOMES[self.version.passed]}{latest}; signature: {self.signature}"
+        return f"{state} {name} ({outcome})\n{self.uri}"
 
     def as_json(self) -> str:
         """Return model, version, uri and sha256 of the manifest, whether it passed, is the latest, and is new."""
@@ -51,7 +57,11 @@ class PublishResult(NamedTuple):
 
 
 def publish(store: Store, release: Release) -> PublishResult:
-    """Publish a release, or complete it; publishing the same again returns the same version."""
+    """Publish a release, or complete it; publishing the same again returns the same version.
+
+    StageError: SIGNATURES is require, and the version would have no valid signature.
+    """
+    check_key(project_root())
     manifest, exists = claim(store, release)
     number = int(manifest.version)
     if exists:
@@ -59,7 +69,9 @@ def publish(store: Store, release: Release) -> PublishResult:
     else:
         _write(store, release, manifest, f"runs/{manifest.name}/{number}")
         version = parse_version(to_json(manifest), store.uri)
-    return PublishResult(version, store.uri_of(version_key(manifest.name, number)), not exists, _point(store, version))
+    signature = check_signature(project_root(), store, version)
+    uri = store.uri_of(version_key(manifest.name, number))
+    return PublishResult(version, uri, not exists, _point(store, version), signature)
 
 
 def _write(store: Store, release: Release, manifest: Manifest, run: str) -> None:
@@ -83,7 +95,16 @@ def _write(store: Store, release: Release, manifest: Manifest, run: str) -> None
         if manifest.variant and release.variant:
             key = version_key(model, number, variant_file(manifest.variant.kind))
             store.put_file(key, release.variant, manifest.variant.sha256)
-        store.put_file(version_key(model, number), written("manifest.json", to_json(manifest)))
+        last = written(MANIFEST, to_json(manifest))
+        if (signing := signing_key()) and not store.exists(version_key(model, number, SIGNATURE)):
+            files = {"model.onnx": release.onnx, MANIFEST: last}
+            if manifest.variant and release.variant:
+                files[variant_file(manifest.variant.kind)] = release.variant
+            store.put_file(
+                version_key(model, number, SIGNATURE),
+                written(SIGNATURE, sign(f"{model}-{number}", files, signing)),
+            )
+        store.put_file(version_key(model, number), last)
 
 
 def _point(store: Store, version: Version) -> bool:

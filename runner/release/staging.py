@@ -70,7 +70,7 @@ def staged(store: Store, run: str, *, commit: str, is_trial: bool) -> Iterator[R
         files = {name: work / name for name in found.files}
         for name, sha256 in found.files.items():
             store.fetch(f"pipeline/{run}/release/{sha256}", files[name], sha256)
-        manifest = found.manifest
+        manifest = found.manifest.model_copy(update={"gated_by": f"PipelineRun {run}"})
         if _json(files["metrics.json"]) != json.loads(json.dumps(manifest.metrics)):
             raise StageError(f"{where}: has other metrics than its metrics.json; nothing is published")
         onnx = files.pop(_ONNX)

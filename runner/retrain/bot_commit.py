@@ -17,6 +17,7 @@ from runner.forge.git import credentials, git, retry
 from runner.forge.pull_request import propose
 from runner.release.pin import DEV, STAGING, parse_pin, pin_file, read_pin
 from runner.release.promote import difference, promote
+from runner.release.signing import check_signature
 from runner.retrain.branch import changes, cloned, newer
 from runner.store import Store
 from runner.store.published import Version, read_version
@@ -48,8 +49,10 @@ def pin(
     """Commit a run's result to the branch: the published version `number`, and its lock.
 
     `mode` is push, or pull-request where the branch is protected. StageError: a file other than the bot's would change.
+    ObjectError: the Task's own clone requires a signature, and none of its signers has signed the version.
     """
     version = read_version(store, model, number)
+    check_signature(Path.cwd(), store, version)
     lock, params = (store.read(f"pipeline/{run.name}/{name}") for name in (LOCK, "params.yaml"))
     try:
         yaml.safe_load(lock)["stages"].keys()

@@ -13,7 +13,6 @@ from typing import NamedTuple
 from runner.errors import MissingObjectError, ObjectError, StoreError
 from runner.store import Store, open_store
 from serving.storage.manifest import Manifest
-from serving.vision.variants import variant_file
 
 
 class Version(NamedTuple):
@@ -37,9 +36,7 @@ class Version(NamedTuple):
     @property
     def model_files(self) -> list[tuple[str, str]]:
         """Name and sha256 of each model file beside the manifest."""
-        variant = self.manifest.variant
-        files = [("model.onnx", self.manifest.onnx_sha256)]
-        return [*files, (variant_file(variant.kind), variant.sha256)] if variant else files
+        return list(self.manifest.model_files.items())
 
     @property
     def map50(self) -> float | None:

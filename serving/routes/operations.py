@@ -36,6 +36,7 @@ async def model(state: Shared) -> ModelInfo:
         workers=state.workers.count,
         batch=batcher.size,
         served=ServedVariant(**loaded.served._asdict()),
+        signature=loaded.signature,
         metadata=detector.metadata,
         manifest=loaded.manifest.model_dump(exclude_unset=True) if loaded.manifest else None,
     )

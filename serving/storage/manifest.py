@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from serving.vision.letterbox import FORMER_FORM, InputForm
+from serving.vision.variants import FLOAT, variant_file
 
 _SHA256 = "^[0-9a-f]{64}$"
 
@@ -127,5 +128,12 @@ class Manifest(_Part):
     libraries: dict[str, str] = {}  # name → version
     variant: Variant | None = None  # None where there is none, or the gate refused it
     trial: str = ""  # the overrides of a run with values of its own; empty for committed values
+    gated_by: str = ""  # in words, who ran the gate: a PipelineRun of the cluster, or somebody by hand
     created: str | None = None  # ISO 8601, UTC
     files: dict[str, str] = {}  # name → sha256 of the run's files in the store
+
+    @property
+    def model_files(self) -> dict[str, str]:
+        """Name → sha256 of each model file beside the manifest."""
+        files = {variant_file(FLOAT): self.onnx_sha256}
+        return files | ({variant_file(self.variant.kind): self.variant.sha256} if self.variant else {})

@@ -76,3 +76,16 @@ def test_pushed_code_holds_no_token_that_writes() -> None:
         clone, *own = task["spec"]["steps"]
         if clone.get("params"):  # a commit's
             assert set(secrets_in(own)) == {"store-trainer"}, task["metadata"]["name"]
+
+
+def test_the_key_that_signs_models_is_in_the_publishing_step_alone() -> None:
+    for platform in PLATFORMS:
+        assert [name for name, secrets in held(platform).items() if "signing" in secrets] == [
+            "flywheel-pipelines/publish"
+        ]
+    task = next(obj for obj in objects("openshift") if obj["kind"] == "Task" and obj["metadata"]["name"] == "publish")
+    clone, step = task["spec"]["steps"]
+    (volume,) = (each["name"] for each in task["spec"]["volumes"] if "signing" in secrets_in(each))
+    assert volume in {mount["name"] for mount in step["volumeMounts"]}
+    shared = (*clone.get("volumeMounts", ()), *task["spec"]["stepTemplate"]["volumeMounts"])
+    assert volume not in {mount["name"] for mount in shared}

@@ -9,11 +9,14 @@ from typing import Any
 from unittest.mock import MagicMock
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from runner.cluster import checks, forge_checks, kubectl
 from runner.cluster.container_images import PATH as IMAGES
 from runner.errors import GitError, StoreError
 from runner.pipeline.doctor import Diagnosis
+from runner.release.signing import FOLDER
 from tests.support import gitops
 from tests.unit.runner.cluster.conftest import Answers
 
@@ -222,3 +225,25 @@ def test_label_studio_is_named_when_its_last_setup_was_refused(cluster: Answers,
     assert any("tern: used" in what for what in failures(checks._label_studio(fork, VALUES)))
     cluster[pods] = [pod(9, "Succeeded"), pod(8, "Failed", "error: tern: used\n")]
     assert not any("tern: used" in what for what in failures(checks._label_studio(fork, VALUES)))
+
+
+def test_signatures_when_there_is_no_key_one_that_git_does_not_know_and_one_that_it_does(
+    cluster: Answers, fork: Path
+) -> None:
+    def found() -> tuple[str, bool]:
+        (finding,) = checks._signatures(fork, VALUES)
+        return finding.what, bool(finding.remedy)
+
+    signers = fork / FOLDER
+    signers.mkdir(parents=True, exist_ok=True)
+    what, is_wrong = found()
+    assert "without a signature" in what and not is_wrong
+    (signers / "signatures.env").write_text("SIGNATURES=require\n")
+    assert found()[1]
+    key = ec.generate_private_key(ec.SECP256R1())
+    written = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    cluster |= secret("flywheel-pipelines", "signing", **{"private.pem": key.private_bytes(*written).decode()})
+    assert "not among the signers" in found()[0] and found()[1]
+    public = (serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    (signers / "signers.pem").write_bytes(key.public_key().public_bytes(*public))
+    assert found()[0].startswith("versions are signed by key ") and not found()[1]

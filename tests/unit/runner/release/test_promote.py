@@ -154,7 +154,7 @@ def test_all_are_listed_with_where_they_run_when_published(shelf: Shelf) -> None
         ("yolo11n", 1, False, []),
     ]
     text = models_text(entries)
-    assert "things   2        0.900  passed, latest  222222222222  2026-11-25T10:00:00+00:00  -" in text
+    assert "things   2        0.900  passed, latest  222222222222  2026-11-25T10:00:00+00:00  no      -" in text
     assert "damaged" in text and "models/things/3/manifest.json: not a manifest" in text
     assert "| yolo11n | 1 | - | not judged |" in models_text(entries, markdown=True)
     assert len(list_models(shelf.folder, shelf.store, "yolo11n")) == 1

@@ -197,9 +197,7 @@ def test_refused_when_too_many_wait_or_the_server_stops(decoding: Callable[..., 
     assert time.monotonic() - start < 10
 
 
-def test_process_ends_with_the_server(
-    children: Callable[[], set[int]], decoding: Callable[..., Decoding]
-) -> None:
+def test_process_ends_with_the_server(children: Callable[[], set[int]], decoding: Callable[..., Decoding]) -> None:
     pool = decoding(decoders=2)
     pool.run("fitted", encoded(gradient(), "TIFF"), **FORM)
     time.sleep(0.5)
