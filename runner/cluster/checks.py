@@ -22,7 +22,7 @@ from runner.cluster.git_addresses import is_open
 from runner.cluster.labels_setup import LABELS, message_of_last_pod
 from runner.cluster.tunnel import opened
 from runner.errors import ClusterError, ConfigError, RunnerError
-from runner.forge.github import same_repository
+from runner.forge.address import same_repository
 from runner.pipeline.doctor import Diagnosis
 from runner.release.pin import environments, read_pin
 from runner.release.signing import FOLDER as SIGNERS
@@ -145,7 +145,8 @@ def _signatures(project: Path, values: Values) -> Iterator[Diagnosis]:
 def _webhook(project: Path, values: Values) -> Iterator[Diagnosis]:
     """Yield whether pushes arrive, by the forge's webhooks and the log of Tekton's interceptors.
 
-    Tekton answers 202 to a wrong signature too; only its interceptors, shared by all listeners of the cluster, log it.
+    Tekton answers 202 to a wrong signature or token too; only its interceptors, shared by all listeners of the
+    cluster, log it.
     """
     yield from deliveries(values, kubectl.secret(PIPELINES, "git").get("token", ""))
     for namespace in INTERCEPTORS:
@@ -153,13 +154,14 @@ def _webhook(project: Path, values: Values) -> Iterator[Diagnosis]:
         done = kubectl.run("logs", *source, "--since=24h", "--tail=2000")
         if done.returncode:
             continue
-        verdicts = [line for line in done.stdout.splitlines() if re.search("signature|Continue:true", line)]
+        told = "signature|Invalid X-GitLab-Token|Continue:true"
+        verdicts = [line for line in done.stdout.splitlines() if re.search(told, line)]
         wrong = [line for line in verdicts if "Continue:true" not in line]
         if not wrong:
             yield Diagnosis("no delivery of the last day had a wrong signature, as Tekton's interceptors log it")
         elif verdicts[-1] == wrong[-1]:
             yield Diagnosis(
-                f"the last delivery to Tekton's interceptors had a wrong signature ({len(wrong)} in a day)",
+                f"the last delivery to Tekton's interceptors had a wrong signature or token ({len(wrong)} in a day)",
                 f"the webhook's secret at the forge must be that of Secret webhook: kubectl -n {PIPELINES} get secret "
                 "webhook --template '{{.data.secret | base64decode}}'",
             )

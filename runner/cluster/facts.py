@@ -24,6 +24,7 @@ _REVISION = r"[A-Za-z0-9][A-Za-z0-9._/-]*"
 
 #: Key → pattern of its value, and an example for the error message.
 KEYS = {
+    "FORGE": ("auto|github|gitea|forgejo|gitlab", "auto"),
     "REPO_URL": (r"https?://[^\s@/'\"#]+/[^\s@'\"#]+", "https://example.com/a/b.git"),
     "PLATFORM_REVISION": (_REVISION, "platform"),
     "DETECTOR_REVISION": (_REVISION, "main"),
@@ -39,6 +40,7 @@ KEYS = {
     "CLUSTER_ISSUER": (rf"{_LABEL}(\.{_LABEL})*", "letsencrypt"),
     "GPU": ("autoscaled|fixed|none", "autoscaled"),
 }
+LATER = (GIT_CIDRS, "FORGE")  # which a cluster.env of an earlier version lacks
 FOR_KUBERNETES = ("INGRESS_CLASS", "CLUSTER_ISSUER")
 
 
@@ -56,7 +58,7 @@ def faults(values: Mapping[str, str], *, complete: bool) -> Iterator[str]:
     for key, (pattern, example) in KEYS.items():
         value = values.get(key)
         if value is None:
-            if key != GIT_CIDRS:
+            if key not in LATER:
                 yield f"{key} is missing; add the line {key}={UNSET}"
         elif value == UNSET:
             if complete:

@@ -1,1 +1,1 @@
-"""Git and the forge (GitHub or compatible): its API, commit statuses, pull requests."""
+"""Git and the forge (GitHub, Gitea, Forgejo, GitLab): commit statuses, pull requests, webhooks, the bot's identity."""

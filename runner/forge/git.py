@@ -1,4 +1,4 @@
-"""Git as a subprocess, authenticated over https with GITHUB_TOKEN."""
+"""Git as a subprocess, authenticated over https with a token: FORGE_TOKEN, or GITHUB_TOKEN."""
 
 import base64
 import os
@@ -67,9 +67,9 @@ def head_of(url: str, branch: str) -> str:
 def credentials(url: str, token: str | None = None) -> dict[str, str]:
     """Return Git's configuration for a token over https, as environment variables so that no process list shows it.
 
-    A token of None is GITHUB_TOKEN.
+    A token of None is that of the environment. GitHub, Gitea and GitLab take it as the password of any user.
     """
-    token, address = os.environ.get("GITHUB_TOKEN") if token is None else token, urlsplit(url)
+    token, address = token_of_environment() if token is None else token, urlsplit(url)
     if not token or not is_private(url) or address.username:
         return {}
     basic = base64.b64encode(f"x-access-token:{token}".encode()).decode()
@@ -78,6 +78,11 @@ def credentials(url: str, token: str | None = None) -> dict[str, str]:
         "GIT_CONFIG_KEY_0": f"http.{address.scheme}://{address.netloc}/.extraHeader",
         "GIT_CONFIG_VALUE_0": f"Authorization: Basic {basic}",
     }
+
+
+def token_of_environment() -> str:
+    """Return FORGE_TOKEN, else GITHUB_TOKEN, as GitHub's own jobs call it; empty when neither is set."""
+    return os.environ.get("FORGE_TOKEN") or os.environ.get("GITHUB_TOKEN") or ""
 
 
 def is_private(url: str) -> bool:

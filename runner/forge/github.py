@@ -1,87 +1,96 @@
-"""GitHub's API for the address of a repository.
-
-GITHUB_API_URL and GITHUB_REPOSITORY (owner/name), which GitHub's own jobs set, override the values from the address.
+"""GitHub, and GitHub Enterprise Server.
 
 API: https://docs.github.com/en/rest
 """
 
-import json
-import os
-import re
-import urllib.error
-import urllib.request
-from collections.abc import Mapping
-from typing import Any, NamedTuple
-from urllib.parse import urlsplit
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
+from urllib.parse import quote, urlsplit
 
-from runner.errors import GitError
-from runner.forge.git import is_private, retry
-from serving.storage.endpoint import tls_context
+from runner.forge.address import Address
+from runner.forge.protocol import NO_COMMIT, Identity, State, Webhook
+from runner.forge.rest import Api, ApiError
 
-_TIMEOUT_SECONDS = 60
 _LONGEST_STATUS = 140  # characters that GitHub takes
 
 
-class Remote(NamedTuple):
-    """A repository on a server. All but `url` is empty when the address does not give it."""
+class GitHub:
+    """A repository on GitHub."""
 
-    url: str  # as in Git
-    endpoint: str  # in GitHub's API, such as https://api.github.com/repos/owner/name
-    page: str  # for people
-    repository: str  # owner/name
+    NAMES: ClassVar[tuple[str, ...]] = ("github",)
+    HOSTS: ClassVar[tuple[str, ...]] = ("github.com",)
+    API_PATH: ClassVar[str] = "/api/v3"
+
+    def __init__(self, address: Address, api: Api) -> None:
+        self.address, self.api = address, api
+        self.repository = f"/repos/{address.path}"
+
+    @staticmethod
+    def api_of(site: str) -> str:
+        """Return the API's address of a server."""
+        return "https://api.github.com" if site == "https://github.com" else f"{site}{GitHub.API_PATH}"
+
+    def set_status(self, commit: str, state: State, text: str, context: str) -> None:
+        """Set a commit's status; https://docs.github.com/en/rest/commits/statuses."""
+        status = {"state": state, "description": shortened(text, _LONGEST_STATUS), "context": context}
+        self.api.ask("POST", f"{self.repository}/statuses/{commit}", status)
+
+    def may_set_status(self) -> bool | None:
+        """Whether the token may set statuses: GitHub answers 422 to who may, as the commit does not exist."""
+        try:
+            self.set_status(NO_COMMIT, "success", "tried", "flywheel/doctor")
+        except ApiError as error:
+            return {401: False, 403: False, 422: True}.get(error.code)
+        return None
+
+    def find_pull(self, branch: str, base: str) -> str:
+        """Return the path in the API of the open pull request; https://docs.github.com/en/rest/pulls/pulls."""
+        head = quote(f"{self.address.path.partition('/')[0]}:{branch}", safe="")
+        found = self.api.ask("GET", f"{self.repository}/pulls?state=open&head={head}&base={quote(base, safe='')}")
+        return f"{self.repository}/pulls/{found[0]['number']}" if found else ""
+
+    def open_pull(self, branch: str, base: str, title: str, body: str) -> str:
+        """Open a pull request; return its page."""
+        content = {"title": title, "body": body, "head": branch, "base": base}
+        return str(self.api.ask("POST", f"{self.repository}/pulls", content)["html_url"])
+
+    def update_pull(self, pull: str, title: str, body: str) -> str:
+        """Set title and text of a pull request; return its page."""
+        return str(self.api.ask("PATCH", pull, {"title": title, "body": body})["html_url"])
+
+    def pull_link(self, branch: str, base: str) -> str:
+        """Return the page on which a person opens the pull request."""
+        return f"{self.address.page}/compare/{quote(base)}...{quote(branch)}?expand=1"
+
+    def file_link(self, commit: str, path: str) -> str:
+        """Return the address of a file's bytes at a commit."""
+        return f"{self.address.page}/raw/{commit}/{quote(path)}"
+
+    def webhooks(self) -> Iterator[Webhook]:
+        """Yield the repository's webhooks; https://docs.github.com/en/rest/repos/webhooks."""
+        for hook in self.api.ask("GET", f"{self.repository}/hooks?per_page=100"):
+            yield Webhook(str(hook.get("config", {}).get("url", "")), list(_faults(hook)))
+
+    def identity(self) -> Identity:
+        """Return the token's account with GitHub's address of it that no mail reaches; an App's token has none."""
+        user = self.api.ask("GET", "/user")
+        host = urlsplit(self.address.site).hostname
+        return Identity(user["login"], f"{user['id']}+{user['login']}@users.noreply.{host}")
 
 
-def remote_of(url: str) -> Remote:
-    """Parse an address: https://host/owner/name, ssh://… or git@host:owner/name.
-
-    A host other than github.com counts as a GitHub Enterprise Server, with its API at /api/v3.
-    """
-    found = re.fullmatch(r"(?:https?://|ssh://)?(?:[^@/]*@)?([\w.-]+)(:\d+)?[:/](.+?/.+?)(\.git)?/?", url)
-    host, path = (found[1], found[3]) if found and not url.startswith(("file:", "/", ".")) else ("", "")
-    scheme = "http" if url.startswith("http://") else "https"
-    port = found[2] or "" if found and host and url.startswith("http") else ""
-    api = "https://api.github.com" if host == "github.com" else f"{scheme}://{host}{port}/api/v3" if host else ""
-    page = f"{scheme}://{host}{port}/{path}" if host else ""
-    api, repository = os.environ.get("GITHUB_API_URL") or api, os.environ.get("GITHUB_REPOSITORY") or path
-    return Remote(url, f"{api.rstrip('/')}/repos/{repository}" if api and repository else "", page, repository)
+def shortened(text: str, limit: int) -> str:
+    """Return a text cut to a number of characters, with `…` at its end then."""
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
 
-def set_status(url: str, commit: str, state: str, text: str, context: str) -> bool:
-    """Set a commit's status named `context`; return False when GITHUB_TOKEN is not set or the repository has no API.
-
-    `state` is error, failure, pending or success; `text` is cut to what GitHub takes.
-    """
-    endpoint, token = remote_of(url).endpoint, os.environ.get("GITHUB_TOKEN")
-    if not token or not endpoint:
-        return False
-    cut = text if len(text) <= _LONGEST_STATUS else f"{text[: _LONGEST_STATUS - 1]}…"
-    status = {"state": state, "description": cut, "context": context}
-    retry(lambda: ask("POST", f"{endpoint}/statuses/{commit}", token, status), tries=4)
-    return True
-
-
-def ask(method: str, url: str, token: str, content: Mapping[str, str] | None = None) -> Any:
-    """Call the API and return its JSON; GitError: it does not answer, refuses, or the token would be readable."""
-    if not is_private(url):
-        raise GitError(f"GITHUB_API_URL is {url}, expected https://…, as the token would be readable on the way")
-    headers = {"Accept": "application/vnd.github+json", "Content-Type": "application/json", "User-Agent": "flywheel"}
-    body = None if content is None else json.dumps(content).encode()
-    request = urllib.request.Request(url, body, headers, method=method)
-    request.add_unredirected_header("Authorization", f"Bearer {token}")
-    try:
-        with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS, context=tls_context()) as answer:
-            return json.load(answer)
-    except urllib.error.HTTPError as error:
-        with error:
-            said = " ".join(error.read(2000).decode(errors="replace").split())[:300]
-        remedy = "the token needs the right to do this" if error.code in (401, 403, 404) else "look at it there"
-        raise GitError(f"{method} {url} answered {error.code}: {said}; {remedy}") from error
-    except (OSError, ValueError) as error:
-        raise GitError(f"{method} {url}: {error}; run this again once it answers") from error
-
-
-def same_repository(one: str, other: str) -> bool:
-    """Whether two addresses, in any form, are of the same repository."""
-    pages = [urlsplit(remote_of(each).page) for each in (one, other)]
-    (host, path), (other_host, other_path) = ((page.hostname, page.path.lower()) for page in pages)
-    return one == other or (bool(host) and (host, path) == (other_host, other_path))
+def _faults(hook: Mapping[str, Any]) -> Iterator[str]:
+    events, content_type = hook.get("events", []), hook.get("config", {}).get("content_type")
+    if not hook.get("active", True):
+        yield "it is not active"
+    if not {"push", "*"} & set(events):
+        yield f"it sends {', '.join(events) or 'nothing'}, expected push"
+    if content_type != "json":
+        yield f"its content type is {content_type}, expected json"
+    last = hook.get("last_response") or {}
+    if last.get("code") and not 200 <= last["code"] < 300:
+        yield f"its last delivery ended with {last['code']} {last.get('message') or ''}".rstrip()

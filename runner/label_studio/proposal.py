@@ -43,13 +43,14 @@ def propose_labels(project: Path, file: Path) -> str:
     before, after = _values((project / PARAMS).read_text(encoding="utf-8")), _values(proposal.params)
     if before is None or before != after:
         raise LabelStudioError(f"{file}: would change more of {PARAMS} than its dataset; nothing is proposed")
-    return open_pull_request(project, proposal)
+    return open_pull_request(project, proposal, as_bot=True)
 
 
-def open_pull_request(project: Path, proposal: Proposal) -> str:
+def open_pull_request(project: Path, proposal: Proposal, *, as_bot: bool = False) -> str:
     """Push the branch `labels` and open its pull request; BRANCH, set in the cluster's pods, is the base."""
     base, files = os.environ.get("BRANCH"), {str(PARAMS): proposal.params}
-    return propose(project, files, branch=BRANCH, title=proposal.title, body=proposal.body, base=base)
+    title, body = proposal.title, proposal.body
+    return propose(project, files, branch=BRANCH, title=title, body=body, base=base, as_bot=as_bot)
 
 
 def _values(text: str) -> dict[tuple[Any, ...], object] | None:

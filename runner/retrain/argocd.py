@@ -16,7 +16,7 @@ import urllib.request
 from collections.abc import Mapping, Sequence
 from urllib.parse import urlsplit
 
-from runner.forge.github import remote_of
+from runner.forge.address import address_of
 from serving.storage.endpoint import tls_context
 
 URL, SECRET, CA = "ARGOCD_WEBHOOK_URL", "ARGOCD_WEBHOOK_SECRET", "ARGOCD_WEBHOOK_CA"
@@ -35,7 +35,7 @@ def send_push(repository: str, branch: str, commit: str, files: Sequence[str], e
 
 def _send(repository: str, branch: str, commit: str, files: Sequence[str], environment: Mapping[str, str]) -> str:
     """Send the push event; return why it failed, or an empty text."""
-    url, secret, page = environment.get(URL), environment.get(SECRET), remote_of(repository).page
+    url, secret, page = environment.get(URL), environment.get(SECRET), address_of(repository).page
     if not url or not secret:
         return f"{URL if not url else SECRET} is not set"
     if urlsplit(url).scheme != "https":

@@ -60,7 +60,7 @@ def pin(
         raise StageError(f"pipeline/{run.name}/{LOCK} in the store is no dvc.lock; run the training again") from error
 
     def commit() -> Pinned:
-        with cloned(run.url, run.branch) as clone:
+        with cloned(run.url, run.branch, commits=True) as clone:
             if reason := _objection(clone, run, params, version):
                 return Pinned("", f"not pinned: {reason}")
             changed = _write(clone, store, lock, version)
@@ -79,7 +79,7 @@ def propose_for_staging(url: str, branch: str, store: Store, model: str, number:
     version = read_version(store, model, number)
     if not version.passed or not (version.manifest.verdict and version.manifest.verdict.deploy):
         return ""
-    with cloned(url, branch) as clone:
+    with cloned(url, branch, commits=True) as clone:
         body = difference(clone, STAGING, version, markdown=True)
         print(promote(clone, store, STAGING, version, force=False, allow_local=False), flush=True)
         file = pin_file(STAGING)

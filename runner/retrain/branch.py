@@ -6,19 +6,21 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from runner.errors import GitError
+from runner.forge.forges import BOT, bot_of
 from runner.forge.git import credentials, git
 from runner.pipeline.sources import sources
 
-BOT = ("-c", "user.name=flywheel", "-c", "user.email=flywheel@users.noreply.github.com")
 LONGEST = 300  # characters of a Task's result; all results share 4 KiB
 
 
 @contextmanager
-def cloned(url: str, branch: str) -> Iterator[Path]:
-    """Give a clone of a branch with its history, for the bot's commit, until the block ends."""
+def cloned(url: str, branch: str, *, commits: bool = False) -> Iterator[Path]:
+    """Give a clone of a branch with its history until the block ends; `commits`: for commits by the token's account."""
+    name, email = bot_of(url) if commits else BOT
     with tempfile.TemporaryDirectory(prefix="flywheel-clone-") as folder:
         clone = Path(folder, "repository")
-        options = ("--quiet", "--single-branch", "--branch", branch, *BOT)
+        who = ("-c", f"user.name={name}", "-c", f"user.email={email}")
+        options = ("--quiet", "--single-branch", "--branch", branch, *who)
         git(Path(folder), "clone", *options, url, str(clone), environment=credentials(url))
         yield clone
 

@@ -118,7 +118,7 @@ def _summary(run: str) -> None:
     from runner.cluster.api import Cluster
     from runner.cluster.run_summary import summarize_run
     from runner.cluster.runs import outcomes_of
-    from runner.forge.github import set_status
+    from runner.forge.forges import set_status
     from runner.store import open_store
 
     revision, overrides = _env("REVISION"), _overrides()
@@ -134,7 +134,7 @@ def _summary(run: str) -> None:
     print(summary.text)
     context = "flywheel/try" if overrides else "flywheel/retrain"  # a trial's result is not the commit's
     if not set_status(_env("REPO_URL"), revision, summary.state, summary.line, context):
-        print("\nno status on the commit: it needs a GitHub repository, and the key status-token of the Secret git")
+        print("\nno status on the commit: it needs a repository on a forge, and the key status-token of the Secret git")
 
 
 def _newer_commit() -> str:

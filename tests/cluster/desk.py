@@ -171,9 +171,12 @@ def fill_in(desk: Desk) -> None:
         text = text.replace(f"\n{key}=REPLACE-ME", f"\n{key}={value}")
     file.write_text(text.replace(f"GIT_CIDRS={cluster_env.OPEN}", f"GIT_CIDRS={FORGE_IP}/32"))
     desk.type("python -m runner discover --write")
-    # a forge that is not GitHub: where its statuses are (gitops/pipelines/README.md)
-    retrain = desk.clone / "gitops/pipelines/base/retrain.yaml"
-    retrain.write_text(retrain.read_text().replace("\ndata:\n", f"\ndata:\n  GITHUB_API_URL: {gitea.API}\n"))
+    # a forge whose name tells nothing; an earlier version has no word for it, but asks for its API
+    if "FORGE" in cluster_env.read(file):
+        cluster_env.merge(file, {"FORGE": "gitea"})
+    else:
+        retrain = desk.clone / "gitops/pipelines/base/retrain.yaml"
+        retrain.write_text(retrain.read_text().replace("\ndata:\n", f"\ndata:\n  GITHUB_API_URL: {gitea.API}\n"))
     desk.shell("git commit --quiet --all --message 'This cluster'")
     desk.type("git push origin main main:platform")
 

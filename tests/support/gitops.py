@@ -41,6 +41,7 @@ GPU_IMAGE = f"newName: registry.example.com/flywheel-serving-gpu, digest: 'sha25
 
 # Two sets of values; no value of the first is part of another one, or of what stands in a manifest anyway.
 SAMPLE = {
+    "FORGE": "gitea",
     "REPO_URL": "https://git.sample.org/team/repository.git",
     "PLATFORM_REVISION": "sample-reviewed",
     "DETECTOR_REVISION": "sample-trunk",
@@ -57,12 +58,14 @@ SAMPLE = {
     "GPU": "autoscaled",
 }
 TEMPLATE = dict.fromkeys(cluster_env.KEYS, cluster_env.UNSET) | {
+    "FORGE": "auto",
     "DETECTOR_REVISION": "main",
     "GIT_CIDRS": cluster_env.OPEN,
     "STORE_URI": "s3://flyingthings",
     "STORE_ENDPOINT": "https://minio.flywheel-minio.svc:9000",
 }
 OTHER = {key: value.replace("sample", "other") for key, value in SAMPLE.items()} | {
+    "FORGE": "gitlab",
     "PLATFORM": "kubernetes",
     "GIT_CIDRS": "198.51.100.0/24,203.0.113.7/32",
     "GPU": "none",

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-OURS = ("AWS_", "CA_BUNDLE", "DASK_", "DVC_", "GITHUB_", "GIT_", "REPO_URL", "RUNNER_", "STORE_")  # variables
+OURS = ("AWS_", "CA_BUNDLE", "DASK_", "DVC_", "FORGE", "GITHUB_", "GIT_", "REPO_URL", "RUNNER_", "STORE_")  # variables
 METADATA = {"task": "detect", "names": "{0: 'airplane', 1: 'helicopter'}", "stride": "32", "end2end": "False"}
 
 

@@ -35,7 +35,7 @@ def own_bench(tmp_path: Path, own_label_studio: LabelStudio, monkeypatch: pytest
 def _bench(folder: Path, label_studio: LabelStudio, store: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Bench:
     for name, value in (label_studio.environment | store).items():
         monkeypatch.setenv(name, value)
-    for name in ("CA_BUNDLE", "MODEL_URI", "MODEL_SHA256", "GITHUB_TOKEN", "RUNNER_WORK"):
+    for name in ("CA_BUNDLE", "MODEL_URI", "MODEL_SHA256", "FORGE_TOKEN", "GITHUB_TOKEN", "RUNNER_WORK"):
         monkeypatch.delenv(name, raising=False)
     bench = Bench(folder / "a project ü", label_studio)
     monkeypatch.chdir(bench.project)

@@ -17,7 +17,7 @@ from tests.support.annotating import AIRPLANE, HELICOPTER, Bench
 from tests.support.gitops import leaf
 from tests.support.projects import IDENTITY, copy_project
 
-TOKENS = {"READ_TOKEN", "GITHUB_TOKEN", "LABEL_STUDIO_API_KEY"}
+TOKENS = {"READ_TOKEN", "FORGE_TOKEN", "LABEL_STUDIO_API_KEY"}
 
 
 def containers(name: str) -> list[dict[str, Any]]:
@@ -77,7 +77,7 @@ def test_what_decodes_pictures_has_no_token_of_git() -> None:
         }
         decodes = "dataset" if name == "labels-pull" else "captures"
         assert tokens.pop(decodes) == {"LABEL_STUDIO_API_KEY"} and writable.pop(decodes) == ["work"]
-        assert tokens == {"clone": {"READ_TOKEN"}} | ({"propose": {"GITHUB_TOKEN"}} if name == "labels-pull" else {})
+        assert tokens == {"clone": {"READ_TOKEN"}} | ({"propose": {"FORGE_TOKEN"}} if name == "labels-pull" else {})
         assert writable == {"clone": ["source"]} | ({"propose": ["own"]} if name == "labels-pull" else {})
 
 

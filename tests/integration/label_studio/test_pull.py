@@ -304,7 +304,7 @@ def test_a_pull_request_proposes_the_version_when_enough_is_new(
     started: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Real Git and a bare repository; the request itself is tests/unit/runner/forge/test_pull_request.py's."""
-    for name in ("GITHUB_TOKEN", "GITHUB_API_URL", "GITHUB_REPOSITORY", "BRANCH"):
+    for name in ("FORGE", "FORGE_TOKEN", "GITHUB_TOKEN", "GITHUB_API_URL", "GITHUB_REPOSITORY", "BRANCH"):
         monkeypatch.delenv(name, raising=False)
     started.set(labels={"min_new": 2})
     (started.project / ".gitignore").write_text(".work/\n")

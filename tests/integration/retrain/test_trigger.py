@@ -1,7 +1,8 @@
 """Which pushes start a retrain: the rendered EventListener in Tekton Triggers' own sink, with its own interceptors.
 
-Payloads have those fields of GitHub's and Gitea's that a filter could read:
-https://docs.github.com/en/webhooks/webhook-events-and-payloads#push, PushPayload in Gitea's modules/structs/hook.go
+Payloads have those fields of GitHub's, Gitea's and GitLab's that a filter could read:
+https://docs.github.com/en/webhooks/webhook-events-and-payloads#push, PushPayload in Gitea's modules/structs/hook.go,
+https://docs.gitlab.com/user/project/integrations/webhook_events/#push-events
 """
 
 import json
@@ -15,7 +16,7 @@ from runner.cluster.start import fill
 from runner.pipeline.sources import sources
 from tests.support import gitops
 from tests.support.gitops import Manifest
-from tests.support.listener import Listener, listening, signature
+from tests.support.listener import SECRET, Listener, listening, signature
 
 URL = "https://github.com/aviation/flyingthings.git"
 PAGE = URL.removesuffix(".git")
@@ -69,6 +70,23 @@ def gitea(*commits: Payload, **changes: Any) -> Payload:
     return kept | {"commits": newest, "total_commits": len(commits), "head_commit": newest[0] if newest else None}
 
 
+def gitlab(*commits: Payload, **changes: Any) -> Payload:
+    """Return GitLab's payload: a project; the newest 20 commits, oldest first, of how many; no head, no force."""
+    project = {
+        **{"name": "Flyingthings", "namespace": "Aviation", "path_with_namespace": "aviation/flyingthings"},
+        **{"web_url": PAGE, "homepage": PAGE, "git_http_url": URL, "http_url": URL, "default_branch": "main"},
+        **dict.fromkeys(("git_ssh_url", "ssh_url", "url"), "git@github.com:aviation/flyingthings.git"),
+    } | changes.pop("project", {})
+    sent = [each | {"id": AFTER if each is commits[-1] else BEFORE, "title": "any"} for each in commits]
+    return {
+        **{"object_kind": "push", "event_name": "push", "ref": "refs/heads/main", "ref_protected": True},
+        **{"before": BEFORE, "after": AFTER, "checkout_sha": AFTER, "message": None},
+        **{"user_id": 4, "user_name": "Octo Cat", "user_username": "octocat", "project_id": 15, "project": project},
+        "repository": {"name": "Flyingthings", "homepage": PAGE, "git_http_url": URL, "visibility_level": 0},
+        **{"commits": sent[-20:], "total_commits_count": len(commits), "push_options": {}},
+    } | changes
+
+
 BOT = {"name": "flywheel[bot]", "email": "flywheel@users.noreply.github.com"}
 PINNED = "dev runs flyingthings 3, mAP50 0.931\n\nOf 0d1a26e, by retrain-x7k2p.\n\nFlywheel-Pin: flyingthings/3"
 OTHER = {
@@ -92,6 +110,10 @@ STARTS = {
     "Gitea: three commits, one of which changes a training": gitea(*in_seven(0)[:3]),
     "Gitea: seven commits, of which two were not sent": gitea(*in_seven()),
     "Gitea: a list that is null": gitea() | {"commits": None},
+    "GitLab: three commits, one of which changes a training": gitlab(*in_seven(1)[:3]),
+    "GitLab: as many as it sends, and more": gitlab(*[NONE] * 21),
+    "GitLab: no commit, as of a new branch": gitlab(),
+    "GitLab: a pin below another commit": gitlab(commit("dvc.lock", message=PINNED), INPUT),
     "a commit whose lists are null": push(INPUT | {"added": None, "removed": None}),
 }
 IGNORED = {
@@ -113,22 +135,37 @@ IGNORED = {
     ),
     "nineteen commits, none of which changes a training": push(*[NONE] * 19),
     "Gitea: three commits, none of which changes a training": gitea(*in_seven()[:3]),
+    "GitLab: three commits, none of which changes a training": gitlab(*in_seven()[:3]),
+    "GitLab: a pin that changes an input too": gitlab(INPUT, commit("params.yaml", message=PINNED)),
+    "GitLab: the branch was deleted": gitlab(after=ZERO, checkout_sha=None),
+    "GitLab: another project": gitlab(
+        INPUT, project={"git_http_url": OTHER["clone_url"], "web_url": OTHER["html_url"]}
+    ),
+    "GitLab: another branch": gitlab(INPUT, ref="refs/heads/labels"),
     "names alike": push(commit("params.yaml.orig", "docs/params.yaml", "myconf/a.yaml", "xrunner/a.py")),
     "an id that is none": push(INPUT, after='0", "value": "$(whoami)'),
     "an id of another length": push(INPUT, after=AFTER[:7]),
 }
 
 
+def sender_of(payload: Payload) -> dict[str, str | None]:
+    """Return the headers of a delivery, where they are not GitHub's."""
+    return GITLAB if payload.get("object_kind") == "push" else {}
+
+
+GITLAB = {"X_GitHub_Event": None, "X_Hub_Signature_256": None, "X_Gitlab_Event": "Push Hook", "X_Gitlab_Token": SECRET}
+
+
 @pytest.mark.parametrize("payload", STARTS.values(), ids=STARTS.keys())
 def test_a_push_starts_one_run_when_it_changes_a_training(listener: Listener, payload: Payload) -> None:
-    (run,) = listener.deliver(payload)
+    (run,) = listener.deliver(payload, **sender_of(payload))
     params = {param["name"]: param["value"] for param in run["spec"]["params"]}
     assert params == {"revision": AFTER, "overrides": "[]", "gpu": "auto", "gpu-timeout": "20m"}
 
 
 @pytest.mark.parametrize("payload", IGNORED.values(), ids=IGNORED.keys())
 def test_a_push_starts_nothing_when_it_changes_no_training(listener: Listener, payload: Payload) -> None:
-    assert listener.deliver(payload) == []
+    assert listener.deliver(payload, **sender_of(payload)) == []
 
 
 def test_what_a_training_is_made_of_starts_a_run_when_it_changes(project: Path, listener: Listener) -> None:
@@ -150,6 +187,20 @@ REFUSED = {
 def test_nothing_starts_when_signature_or_event_is_wrong(listener: Listener, headers: dict[str, str | None]) -> None:
     assert listener.deliver(BODY)
     assert listener.deliver(BODY, **headers) == []
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        *({"X_Gitlab_Token": token} for token in (None, "", "another", SECRET[:-1])),
+        *({"X_Gitlab_Event": event} for event in (None, "Tag Push Hook", "Merge Request Hook", "push")),
+    ],
+)
+def test_nothing_starts_when_gitlabs_token_or_event_is_wrong(
+    listener: Listener, changes: dict[str, str | None]
+) -> None:
+    assert listener.deliver(gitlab(INPUT), **GITLAB)
+    assert listener.deliver(gitlab(INPUT), **GITLAB | changes) == []
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b"[]", b"not JSON", b'{"ref": "refs/heads/main"}', b"\xff\xfe"])

@@ -150,9 +150,9 @@ func listen(objects []object) error {
 	}))
 }
 
-// clusterInterceptors are the two that Tekton Triggers installs and the EventListener names.
+// clusterInterceptors are those that Tekton Triggers installs and the EventListener names.
 func clusterInterceptors(indexer cache.Indexer) cache.Indexer {
-	for _, name := range []string{"github", "cel"} {
+	for _, name := range []string{"github", "gitlab", "cel"} {
 		interceptor := &v1alpha1.ClusterInterceptor{ObjectMeta: metav1.ObjectMeta{Name: name}}
 		path := name
 		interceptor.Spec.ClientConfig.Service = &v1alpha1.ServiceReference{

@@ -15,12 +15,14 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from runner.cluster import checks, forge_checks, kubectl
 from runner.cluster.container_images import PATH as IMAGES
 from runner.errors import GitError, StoreError
+from runner.forge.rest import Api, ApiError
 from runner.pipeline.doctor import Diagnosis
 from runner.release.signing import FOLDER
 from tests.support import gitops
 from tests.unit.runner.cluster.conftest import Answers
 
-VALUES = gitops.SAMPLE | {"REPO_URL": "https://git.example.com/team/things.git", "APPS_DOMAIN": "apps.invalid"}
+URL = "https://git.example.com/team/things.git"
+VALUES = gitops.SAMPLE | {"REPO_URL": URL, "FORGE": "auto", "APPS_DOMAIN": "apps.invalid"}
 PIPELINES = "/api/v1/namespaces/flywheel-pipelines"
 APPLICATIONS = "/apis/argoproj.io/v1alpha1/applications"
 CONFIG = {"url": "https://retrain.apps.invalid", "content_type": "json"}
@@ -125,12 +127,13 @@ def test_open_egress_is_named_as_the_cluster_has_it(cluster: Answers, fork: Path
     assert "to-outside lets flywheel/apis=client reach any address on port 443" in found[-1].what
 
 
+TOKEN = "response is: {Continue:false Status:{Code:InvalidArgument Message:Invalid X-GitLab-Token}}"
 GOOD, WRONG = "Interceptor response is: {Continue:true}", "response is: {Message:payload signature check failed}"
 
 
 @pytest.mark.parametrize(
     ("log", "is_wrong"),
-    [("", False), (GOOD, False), (f"{WRONG}\n{GOOD}", False), (f"{GOOD}\n{WRONG}", True), (None, False)],
+    [("", False), (GOOD, False), (f"{WRONG}\n{GOOD}", False), (f"{GOOD}\n{WRONG}", True), (TOKEN, True), (None, False)],
 )
 def test_a_wrong_secret_is_seen_when_the_last_delivery_had_it(
     monkeypatch: pytest.MonkeyPatch, log: str | None, is_wrong: bool
@@ -156,7 +159,7 @@ def test_a_wrong_secret_is_seen_when_the_last_delivery_had_it(
     ],
 )
 def test_the_webhook_is_told_as_the_forge_has_it(monkeypatch: pytest.MonkeyPatch, hooks: Any, word: str) -> None:
-    monkeypatch.setattr(forge_checks, "ask", MagicMock(side_effect=[hooks]))
+    monkeypatch.setattr(Api, "ask", MagicMock(side_effect=[hooks]))
     found = failures(forge_checks.deliveries(VALUES, "token"))
     assert len(found) == bool(word)
     assert all(word in what for what in found)
@@ -174,7 +177,8 @@ def test_tokens_are_named_when_the_forge_refuses_them(
             raise GitError(f"git {command}: 403")
         return ""
 
-    monkeypatch.setattr(forge_checks, "ask", MagicMock(side_effect=GitError(f"POST statuses answered {status}")))
+    refusal = ApiError(f"POST statuses answered {status}", int(status[:3]))
+    monkeypatch.setattr(Api, "ask", MagicMock(side_effect=refusal))
     monkeypatch.setattr(forge_checks, "git", git)
     assert list(forge_checks.tokens(Path(), VALUES, {})) == []
     found = failures(forge_checks.tokens(Path(), VALUES, {"token": "t", "read-token": "r", "status-token": "s"}))

@@ -25,7 +25,7 @@ def test_the_files_pull_request_is_opened_when_it_names_another_dataset(project:
     assert "nothing to propose" in propose_labels(project, file)
     file.write_text(json.dumps({"params": NEXT, **TEXTS}))
     files, named = json.loads(propose_labels(project, file))
-    assert (files, named) == ({"params.yaml": NEXT}, {"branch": "labels", "base": "trunk", **TEXTS})
+    assert (files, named) == ({"params.yaml": NEXT}, {"branch": "labels", "base": "trunk", "as_bot": True, **TEXTS})
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ VALUES = {"MODE": "auto", "TIMEOUT": "20m", "FALLBACK": "true", "VERSION": "2", 
 OUTCOMES: dict[str, Any] = {
     "cluster.api.Cluster": None,
     "cluster.runs.outcomes_of": [],
-    "forge.github.set_status": False,
+    "forge.forges.set_status": False,
     "retrain.argocd.send_push": "told",
     "retrain.await_gpu.await_gpu": Device("cpu", is_fallback=True),
     "retrain.bot_commit.pin": Pinned("0" * 40, "dev runs it"),

@@ -1,0 +1,48 @@
+"""HTTP API of a forge: JSON in and out, with a token that goes to no other server."""
+
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from runner.errors import GitError
+from runner.forge.git import is_private
+from serving.storage.endpoint import tls_context
+
+_TIMEOUT_SECONDS = 60
+
+
+class ApiError(GitError):
+    """The API refuses, or does not answer; `code` is the HTTP status, 0 where there is none."""
+
+    def __init__(self, message: str, code: int = 0) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Api(NamedTuple):
+    """Base URL of a forge's API, and a token, which may be empty."""
+
+    url: str
+    token: str
+
+    def ask(self, method: str, path: str, content: Mapping[str, Any] | None = None) -> Any:
+        """Call the API and return its JSON; ApiError: it does not answer, refuses, or the token would be readable."""
+        url = f"{self.url}{path}"
+        if not is_private(url):
+            raise ApiError(f"the forge's API is {url}, expected https://…, as the token would be readable on the way")
+        headers = {"Accept": "application/json", "Content-Type": "application/json", "User-Agent": "flywheel"}
+        body = None if content is None else json.dumps(content).encode()
+        request = urllib.request.Request(url, body, headers, method=method)
+        request.add_unredirected_header("Authorization", f"Bearer {self.token}")
+        try:
+            with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS, context=tls_context()) as answer:
+                return json.load(answer)
+        except urllib.error.HTTPError as error:
+            with error:
+                said = " ".join(error.read(2000).decode(errors="replace").split())[:300]
+            remedy = "the token needs the right to do this" if error.code in (401, 403, 404) else "look at it there"
+            raise ApiError(f"{method} {url} answered {error.code}: {said}; {remedy}", error.code) from error
+        except (OSError, ValueError) as error:
+            raise ApiError(f"{method} {url}: {error}; run this again once it answers") from error
