@@ -10,12 +10,14 @@ models/<model>/latest.json          the newest version that passed the gate
 
 import json
 import tempfile
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from runner.errors import ObjectError
+from runner.release.bill import BILL, bill_of_materials
 from runner.release.card import model_card
 from runner.release.claims import VERDICT, claim
 from runner.release.contents import Release
@@ -87,8 +89,10 @@ def _write(store: Store, release: Release, manifest: Manifest, run: str) -> None
         files = dict(release.files)
         if manifest.verdict is not None:
             files[VERDICT] = written(VERDICT, to_json(manifest.verdict))
-        if not store.exists(f"{run}/{CARD}"):  # keep the first try's card: a newer runner may word it differently
-            files[CARD] = written(CARD, model_card(manifest).encode())
+        following: dict[str, Callable[[Manifest], str]] = {CARD: model_card, BILL: bill_of_materials}
+        for name, text in following.items():
+            if not store.exists(f"{run}/{name}"):  # keep the first try's: a newer runner may word it differently
+                files[name] = written(name, text(manifest).encode())
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             list(pool.map(lambda name: store.put_file(f"{run}/{name}", files[name], manifest.files.get(name)), files))
         store.put_file(version_key(model, number, "model.onnx"), release.onnx, manifest.onnx_sha256)

@@ -26,7 +26,7 @@ def test_everything_is_there_and_the_manifest_names_it_when_published(trained: T
     assert (done.is_new, done.is_latest, done.version.number) == (True, True, 1)
     objects = read_tree(trained.folder / "store")
     run = {"config.yaml", "params.yaml", "dvc.lock", "report.json", "metrics.json", "results.csv", "best.pt"}
-    run |= {"trained.txt", "verdict.json", "README.md", "claim.json"}
+    run |= {"trained.txt", "verdict.json", "README.md", "bom.json", "claim.json"}
     expected = {f"runs/flyingthings/1/{name}" for name in run}
     expected |= {f"models/flyingthings/{name}" for name in ("1/model.onnx", "1/manifest.json", "latest.json")}
     assert set(objects) == expected
@@ -39,7 +39,7 @@ def test_everything_is_there_and_the_manifest_names_it_when_published(trained: T
     assert manifest["thresholds"]["classes"]["airplane"] == manifest["metrics"]["classes"]["airplane"]["threshold"]
     assert manifest["verdict"] == json.loads(objects["runs/flyingthings/1/verdict.json"])
     assert manifest["params"]["split"]["seed"] == 0 and manifest["libraries"]["onnxruntime"]
-    assert set(manifest["files"]) == run - {"README.md", "claim.json"}
+    assert set(manifest["files"]) == run - {"README.md", "bom.json", "claim.json"}
     for name, sha256 in manifest["files"].items():
         assert hashlib.sha256(objects[f"runs/flyingthings/1/{name}"]).hexdigest() == sha256
     sha256 = hashlib.sha256(objects["models/flyingthings/1/manifest.json"]).hexdigest()
@@ -71,7 +71,8 @@ def test_the_latest_stays_when_a_newer_one_did_not_pass(trained: Trained) -> Non
     done = trained.publish()
     assert (done.version.number, done.version.passed, done.is_latest) == (2, False, False)
     assert latest(open_store(trained.folder), "flyingthings") == 1
-    assert done.as_text() == f"published flyingthings 2 (gate: did not pass)\n{done.uri}"
+    signature = "signature: not checked: no public key is configured"
+    assert done.as_text() == f"published flyingthings 2 (gate: did not pass; {signature})\n{done.uri}"
     said = {"model": "flyingthings", "version": 2, "uri": done.uri, "sha256": done.version.sha256}
     assert json.loads(done.as_json()) == said | {"passed": False, "latest": False, "new": True}
 
