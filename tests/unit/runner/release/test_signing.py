@@ -164,6 +164,12 @@ def test_not_signed_when_git_has_another_digest_or_a_file_is_damaged(
     monkeypatch.setenv("SIGNING_KEY", str(trained.folder / "private.pem"))
     store, folder = open_store(trained.folder), trained.folder / "store" / VERSION
     (folder / "model.sig").unlink()
+    verdict = trained.folder / "store/runs/flyingthings/1/verdict.json"
+    judged = verdict.read_bytes()
+    verdict.write_text("{}")
+    with pytest.raises(ObjectError, match=r"verdict\.json"):
+        sign_version(trained.folder, store, read_version(store, "flyingthings", 1))
+    verdict.write_bytes(judged)
     (folder / "model.onnx").write_bytes(b"another")
     with pytest.raises(ObjectError, match="sha256"):
         sign_version(trained.folder, store, read_version(store, "flyingthings", 1))
