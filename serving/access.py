@@ -1,7 +1,10 @@
 """API keys: API_KEY, and those of API_KEY_FILE, which may change while the server runs."""
 
+import base64
+import binascii
 import hmac
 import logging
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -53,9 +56,12 @@ class Keys:
         return self._given + self._read
 
     def fit(self, headers: Headers) -> bool:
-        """Whether a request has a valid key, as X-API-Key or as a bearer token."""
+        """Whether a request has a valid key, as X-API-Key, bearer token, or password of basic authentication."""
         scheme, _, token = headers.get("authorization", "").partition(" ")
         sent = (token.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")).encode("latin-1")
+        if scheme.lower() == "basic":  # Label Studio knows no other
+            with suppress(binascii.Error, ValueError):
+                sent = base64.b64decode(token.strip(), validate=True).partition(b":")[2]
         return any([hmac.compare_digest(sent, key) for key in self.all()])  # each is compared: no hint by the time
 
 

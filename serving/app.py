@@ -27,6 +27,10 @@ def create_app() -> ASGIApp:
     other = guard if settings.api_key_for == "all" else []
     routers = [(detect.router, other), (feedback.router, guard), (operations.router, other)]
     routers += [(operations.guarded, guard), (operations.probes, [])]
+    if settings.ml_backend:
+        from serving.routes import ml_backend
+
+        routers += [(ml_backend.router, guard), (ml_backend.webhook, [])]
     if importlib.util.find_spec("av"):
         from serving.routes import video
 

@@ -116,6 +116,20 @@ class Settings(BaseSettings):
     recent_bytes: _Limit = Field(default=32 * MEGABYTE, description="answered pictures remembered for feedback")
     environment: str = Field(default="local", pattern="^[a-z0-9][a-z0-9-]{0,62}$", description="folder of captures/")
 
+    # Label Studio
+    ml_backend: bool = Field(default=False, description="true: answer Label Studio as its ML backend, under /ml")
+    label_studio_url: str | None = Field(
+        default=None, pattern="^https?://[^/?#@]+(/[^?#]*)?$", description="Label Studio, whose uploads tasks may name"
+    )
+    label_studio_api_key: SecretStr | None = Field(
+        default=None, min_length=1, description="personal access token or legacy token, to read the uploads"
+    )
+    ml_backend_bucket: str | None = Field(
+        default=None,
+        pattern="^s3://[^/]+",
+        description="s3://bucket[/prefix] of pictures that tasks may name; empty: none",
+    )
+
     # Log
     log_level: Annotated[str, BeforeValidator(lambda text: text.upper() if isinstance(text, str) else text)] = Field(
         default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="DEBUG | INFO | WARNING | ERROR"

@@ -9,6 +9,7 @@ from serving.batching import Batcher
 from serving.capture import CaptureWriter
 from serving.decoding.pool import Decoding
 from serving.errors import Refused
+from serving.label_studio import TaskPictures
 from serving.loading import Loader
 from serving.monitoring import Metrics
 from serving.prediction import RecentPredictions
@@ -34,6 +35,7 @@ class State:
         self.recent = RecentPredictions(settings.recent_bytes)
         self.decoding = Decoding(settings, self.metrics)
         self.captures = CaptureWriter(settings, self.metrics, self.decoding)
+        self.task_pictures = TaskPictures(settings)
         self.loader = Loader(settings, self.use, self.decoding.budget, self.metrics)
         self.current: tuple[Model, Batcher] | None = None  # until a model is loaded; the next one replaces it
         self.draining = False  # whether the server was told to stop

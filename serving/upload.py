@@ -98,14 +98,16 @@ class Uploads:
 
 
 @asynccontextmanager
-async def form(request: Request, limit: int, uploads: Uploads, settings: Settings) -> AsyncIterator[list[Part]]:
+async def form(
+    request: Request, limit: int, uploads: Uploads, settings: Settings, raw: tuple[str, ...] = _RAW_KINDS
+) -> AsyncIterator[list[Part]]:
     """Yield the parts of a body; its bytes count against the limit of all uploads until the block ends.
 
-    A body that is a picture or video itself is one part named `file`. Refused: neither that nor a multipart form,
-    files of more than `limit` bytes together (by Content-Length, and while reading), other fields of more than
-    MAX_TEXT_BYTES, slower than UPLOAD_SECONDS, or too many uploads at once.
+    A body of one of the media types `raw`, such as a picture itself, is one part named `file`. Refused: neither that
+    nor a multipart form, files of more than `limit` bytes together (by Content-Length, and while reading), other fields
+    of more than MAX_TEXT_BYTES, slower than UPLOAD_SECONDS, or too many uploads at once.
     """
-    reader = _reader(request, settings.max_text_bytes)
+    reader = _reader(request, settings.max_text_bytes, raw)
     most = limit + settings.max_text_bytes + _ENVELOPE_BYTES
     length = request.headers.get("content-length", "")
     if length.isdecimal() and int(length) > most:
@@ -155,10 +157,10 @@ class _RawReader:
         self._bytes.write(chunk)
 
 
-def _reader(request: Request, most_text: int) -> _Reader:
+def _reader(request: Request, most_text: int, raw: tuple[str, ...]) -> _Reader:
     header = request.headers.get("content-type", "")
     kind, options = parse_options_header(header)
-    if kind.decode("latin-1").startswith(_RAW_KINDS):
+    if kind.decode("latin-1").startswith(raw):
         return _RawReader()
     if kind != b"multipart/form-data":
         said = f"the body is {header[:60]!r}" if header else "the Content-Type is missing"

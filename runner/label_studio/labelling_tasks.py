@@ -267,7 +267,7 @@ def suffix_of(kind: str) -> str:
 
 def model_version(model: ModelName) -> str:
     """Return a model's name and version, as predictions have it."""
-    return f"{model.name} {model.version or model.sha256[:12]}"
+    return model.title
 
 
 def prediction(model: str, boxes: Sequence[ScoredBox], size_px: tuple[int, int]) -> dict[str, Any]:

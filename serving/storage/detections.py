@@ -20,6 +20,11 @@ class ModelName(BaseModel):
     sha256: str = Field(description="digest of the weights (model.onnx)", examples=["6f2a…"])
     commit: str | None = Field(default=None, description="Git commit that it was trained from", examples=["9c1f2ab"])
 
+    @property
+    def title(self) -> str:
+        """Name and version, as predictions in Label Studio have it."""
+        return f"{self.name} {self.version or self.sha256[:12]}"
+
 
 class Box(BaseModel):
     """Two corners: (x1, y1) is the upper left one, (x2, y2) the lower right one."""

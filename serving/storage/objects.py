@@ -15,16 +15,16 @@ class StorageError(Exception):
     """Something could not be read or written; the text has the object and the cause, and no secret."""
 
 
-def read(uri: str, endpoint: Endpoint) -> bytes:
-    """Return the content of a URI, or raise StorageError if it is missing, too large, or unreachable."""
+def read(uri: str, endpoint: Endpoint, most: int = _MAX_BYTES) -> bytes:
+    """Return the content of a URI, or raise StorageError if it is missing, unreachable, or an object of more bytes."""
     try:
         if not uri.startswith("s3://"):
             return Path(uri.removeprefix("file://")).read_bytes()
         bucket, key = _parts(uri)
         with closing(connect(endpoint).get_object(bucket, key)) as response:
             size = int(response.headers.get("Content-Length", -1))
-            if not 0 <= size <= _MAX_BYTES:
-                raise StorageError(f"{uri}: has {size:,} bytes; expected at most {_MAX_BYTES:,}")
+            if not 0 <= size <= most:
+                raise StorageError(f"{uri}: has {size:,} bytes; expected at most {most:,}")
             data: bytes = response.read(decode_content=False)  # all at once: chunks take three times as long
         if size != len(data):
             raise StorageError(f"{uri}: {len(data)} of {size} bytes came; expected all")

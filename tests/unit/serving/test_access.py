@@ -1,3 +1,4 @@
+import base64
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,9 @@ from serving.settings import Settings
 
 
 def fits(keys: Keys, key: str) -> bool:
-    return keys.fit(Headers({"X-API-Key": key})) and keys.fit(Headers({"Authorization": f"Bearer {key}"}))
+    basic = base64.b64encode(f"label-studio:{key}".encode()).decode()
+    sent = ({"X-API-Key": key}, {"Authorization": f"Bearer {key}"}, {"Authorization": f"Basic {basic}"})
+    return all([keys.fit(Headers(headers)) for headers in sent])
 
 
 def test_old_and_new_key_fit_when_the_file_changes(tmp_path: Path) -> None:
@@ -44,3 +47,10 @@ def test_last_keys_fit_when_the_file_is_gone(tmp_path: Path) -> None:
 
 def test_off_when_none_is_set() -> None:
     assert not Keys(Settings()).on
+
+
+@pytest.mark.parametrize(
+    "value", ["Basic", "Basic :", "Basic \u00fc", "Basic Z2l2ZW4=", "Basic Z2l2ZW46", "Basic Z2l2"]
+)
+def test_nobody_fits_when_basic_authentication_is_damaged(value: str) -> None:
+    assert not Keys(Settings(api_key="given")).fit(Headers({"Authorization": value}))  # type: ignore[arg-type]
