@@ -19,7 +19,7 @@ from runner.cluster.container_images import unbuilt_images
 from runner.cluster.facts import GIT_CIDRS
 from runner.cluster.forge_checks import deliveries, tokens
 from runner.cluster.git_addresses import is_open
-from runner.cluster.labels_setup import LABELS, message_of_last_pod
+from runner.cluster.label_jobs import LABELS, message_of_last_pod
 from runner.cluster.tunnel import opened
 from runner.errors import ClusterError, ConfigError, RunnerError
 from runner.forge.address import same_repository

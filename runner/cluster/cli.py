@@ -26,7 +26,12 @@ def add_parsers(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     retrain.add_argument("--now", action="store_true", help="also while another run is at work")
     retrain.add_argument("--if-idle", action="store_true", help="nothing, and no error, while another run is at work")
     retrain.add_argument("--commit", action="store_true", help="open a pull request with the values instead")
-    for parser in (discover, bootstrap, first_run, images, retrain):
+    cron_job = commands.add_parser(
+        "run-cron-job", help="run a CronJob of Label Studio once, when none of it is at work"
+    )
+    cron_job.add_argument("name", choices=("labels-pull", "labels-setup"))
+    cron_job.add_argument("--after", type=float, default=0, metavar="SECONDS", help="wait so long first (default: 0)")
+    for parser in (discover, bootstrap, first_run, images, retrain, cron_job):
         parser.set_defaults(run=_run)
 
 
@@ -53,6 +58,11 @@ def _run(given: argparse.Namespace) -> None:
             print(update(project, write=given.write))
         case "retrain":
             _retrain(given)
+        case "run-cron-job":
+            from runner.cluster.api import Cluster
+            from runner.cluster.label_jobs import run_soon
+
+            run_soon(Cluster(), given.name, after_s=given.after, say=say)
 
 
 def _retrain(given: argparse.Namespace) -> None:

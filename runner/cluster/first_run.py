@@ -11,7 +11,7 @@ from runner.cluster import kubectl
 from runner.cluster.api import PIPELINES
 from runner.cluster.bootstrap import CRD, changed_since, fetched, require_pushed
 from runner.cluster.container_images import require_built
-from runner.cluster.labels_setup import set_up_labels
+from runner.cluster.label_jobs import set_up_labels
 from runner.cluster.training import same_inputs, summary_line, train
 from runner.cluster.tunnel import opened
 from runner.cluster.waiting import Say, wait_for, wait_until

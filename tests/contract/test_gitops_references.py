@@ -5,14 +5,14 @@ from typing import Any
 
 import pytest
 
-from tests.contract.test_gitops_workloads import TEMPLATES, pod
+from tests.contract.test_gitops_workloads import TEMPLATES, pod, started_jobs
 from tests.support import gitops
 
 Name = tuple[str, str, str]  # kind, namespace, name
 README = (gitops.GITOPS / "README.md").read_text(encoding="utf-8")
 # What a cluster has by itself in every namespace.
 ALWAYS = {"ConfigMap": ("kube-root-ca.crt", "openshift-service-ca.crt"), "ServiceAccount": ("builder", "pipeline")}
-WITH_PODS = ("Task", "Pipeline", "TriggerTemplate", "EventListener", "BuildConfig", "ServiceMonitor")
+WITH_PODS = ("Task", "Pipeline", "TriggerTemplate", "BuildConfig", "ServiceMonitor")
 OF_ARGOCD = ("application-controller", "server")  # parts of it with a ServiceAccount of their own
 LISTENER = "el-"  # Tekton's controller makes a Service of this name and the EventListener's
 # Peers that are not ours, with why a policy names them.
@@ -108,6 +108,9 @@ def named(obj: gitops.Manifest) -> Iterator[Name]:
     if kind in TEMPLATES or kind in WITH_PODS:
         yield from named_in(spec, namespace)
     match kind:
+        case "EventListener":
+            for job in started_jobs([obj]):
+                yield from named_in(job["spec"], job["metadata"]["namespace"])
         case "PodTemplate":
             yield from named_in(obj["template"]["spec"], namespace)
         case "Pipeline":
@@ -155,6 +158,8 @@ def test_pods_and_namespaces_are_there_when_a_service_or_a_policy_selects_them(p
             labels.setdefault(obj["metadata"]["namespace"], []).append(pod(obj, "").labels)
         if obj["kind"] == "Task":  # its labels are those of its TaskRuns, and of their pods
             labels.setdefault(obj["metadata"]["namespace"], []).append(obj["metadata"].get("labels", {}))
+    for job in started_jobs(objects(platform)):
+        labels.setdefault(job["metadata"]["namespace"], []).append(pod(job, "").labels)
     for obj in objects(platform):
         for selector, namespaces in selected(obj):
             assert set(namespaces) <= known, obj["metadata"]

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from tests.contract.test_gitops_references import PLATFORMS, README, objects
-from tests.contract.test_gitops_workloads import TEMPLATES, pod
+from tests.contract.test_gitops_workloads import TEMPLATES, pod, started_jobs
 from tests.support import gitops
 
 PUBLIC = ("store-ca",)  # certificates of authorities
@@ -14,6 +14,8 @@ Held = dict[str, set[str]]  # namespace/pod → Secrets, as name or name.key
 
 
 def secrets_in(value: Any) -> Iterator[str]:
+    if isinstance(value, str):  # a CEL filter
+        yield from (f"{name}.{key}" for key, name in re.findall(r'compareSecret\("(.+?)", "(.+?)"\)', value))
     if isinstance(value, list):
         for item in value:
             yield from secrets_in(item)
@@ -37,7 +39,9 @@ def held(platform: str) -> Held:
         name, namespace, kind = obj["metadata"]["name"], obj["metadata"].get("namespace", ""), obj["kind"]
         if kind in TEMPLATES:
             parts: Any = pod(obj, platform).spec
-        elif kind in ("Task", "EventListener"):
+        elif kind == "EventListener":
+            parts = [trigger.get("interceptors") for trigger in obj["spec"]["triggers"]]
+        elif kind == "Task":
             parts = [obj["spec"], clone["spec"] if "'ref': {'name': 'clone'}" in str(obj["spec"]) else None]
         elif kind == "PodTemplate":
             parts = obj["template"]
@@ -45,6 +49,9 @@ def held(platform: str) -> Held:
             continue
         secrets = {each for each in secrets_in(parts) if each not in PUBLIC}
         found.setdefault(general(f"{namespace}/{name}"), set()).update(map(general, secrets))
+    for job in started_jobs(objects(platform)):
+        name = job["metadata"]["name"].partition("-$(")[0]
+        found[f"{job['metadata']['namespace']}/{name}"] = set(secrets_in(pod(job, platform).spec))
     return found
 
 

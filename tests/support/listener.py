@@ -18,6 +18,7 @@ from tests.support.gitops import Manifest
 from tests.support.processes import program, stop
 
 SECRET = "what GitHub and we know"
+LABELS_SECRET = "what Label Studio and we know"
 
 
 def tekton_program() -> str:
@@ -36,6 +37,7 @@ class Listener:
 
     port: int
     output: IO[str]
+    log: Path
 
     def deliver(self, payload: dict[str, Any] | bytes, **headers: str | None) -> list[Manifest]:
         """Send a webhook as GitHub does and return the PipelineRuns that came of it.
@@ -63,17 +65,22 @@ class Listener:
 
 @contextmanager
 def listening(rendered: list[Manifest], folder: Path) -> Iterator[Listener]:
-    secret = {"apiVersion": "v1", "kind": "Secret", "stringData": {"secret": SECRET}}
-    secret["metadata"] = {"name": "webhook", "namespace": "flywheel-pipelines"}
+    secrets = [
+        {
+            **{"apiVersion": "v1", "kind": "Secret", "stringData": {"secret": secret}},
+            "metadata": {"name": name, "namespace": "flywheel-pipelines"},
+        }
+        for name, secret in {"webhook": SECRET, "label-studio-webhook": LABELS_SECRET}.items()
+    ]
     file = folder / "rendered.yaml"
-    file.write_text(yaml.safe_dump_all([*rendered, secret]), encoding="utf-8")
+    file.write_text(yaml.safe_dump_all([*rendered, *secrets]), encoding="utf-8")
     with (folder / "listener.log").open("wb") as log:
         process = subprocess.Popen(
             [tekton_program(), "listen", str(file)], stdout=subprocess.PIPE, stderr=log, text=True
         )
         assert process.stdout
         try:
-            yield Listener(json.loads(process.stdout.readline())["port"], process.stdout)
+            yield Listener(json.loads(process.stdout.readline())["port"], process.stdout, folder / "listener.log")
         finally:
             stop(process)
             process.stdout.close()

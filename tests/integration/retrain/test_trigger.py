@@ -1,11 +1,12 @@
-"""Which pushes start a retrain: the rendered EventListener in Tekton Triggers' own sink, with its own interceptors.
+"""Which pushes start a retrain, and which calls start CronJobs of Label Studio, in Tekton Triggers' own sink.
 
-Payloads have those fields of GitHub's, Gitea's and GitLab's that a filter could read:
-https://docs.github.com/en/webhooks/webhook-events-and-payloads#push, PushPayload in Gitea's modules/structs/hook.go,
-https://docs.gitlab.com/user/project/integrations/webhook_events/#push-events
+The EventListener is the rendered one, with Triggers' own interceptors. Payloads have those fields of GitHub's, Gitea's
+and GitLab's that a filter could read: https://docs.github.com/en/webhooks/webhook-events-and-payloads#push, PushPayload
+in Gitea's modules/structs/hook.go, https://docs.gitlab.com/user/project/integrations/webhook_events/#push-events
 """
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from runner.cluster.start import fill
 from runner.pipeline.sources import sources
 from tests.support import gitops
 from tests.support.gitops import Manifest
-from tests.support.listener import SECRET, Listener, listening, signature
+from tests.support.listener import LABELS_SECRET, SECRET, Listener, listening, signature
 
 URL = "https://github.com/aviation/flyingthings.git"
 PAGE = URL.removesuffix(".git")
@@ -215,3 +216,44 @@ def test_a_run_by_hand_is_that_of_a_push_when_params_are_the_same(rendered: list
     assert by_hand["spec"] == pushed["spec"]
     assert by_hand["metadata"]["generateName"] == pushed["metadata"]["generateName"]
     assert by_hand["metadata"]["labels"].items() <= pushed["metadata"]["labels"].items()
+
+
+def started(listener: Listener, body: Payload | bytes, **headers: str | None) -> list[str]:
+    """Return the CronJobs whose Job the sink tried to make; the API that it has here knows no Jobs, as it logs."""
+    before = listener.log.stat().st_size
+    listener.deliver(body, **headers)
+    log = listener.log.read_bytes()[before:].decode()
+    found = re.findall(r"ResolvedParams : \[\{Name:cron-job Value:([\w-]+)\}\]", log)
+    assert bool(found) == ("kubernetes server resources for apiVersion batch/v1" in log)
+    return found
+
+
+ANNOTATED = b'{"action": "ANNOTATION_CREATED"}'  # Label Studio without send_payload
+FROM_LABEL_STUDIO = {"X_GitHub_Event": None, "X_Hub_Signature_256": None}
+
+
+def test_an_annotation_starts_labels_pull_when_the_secret_is_that_of_label_studio(listener: Listener) -> None:
+    for body in (ANNOTATED, b"{}", json.dumps(push(INPUT)).encode()):
+        assert started(listener, body, **FROM_LABEL_STUDIO, Authorization=f"Bearer {LABELS_SECRET}") == ["labels-pull"]
+    refused = ["", "Bearer ", f"Bearer {SECRET}", LABELS_SECRET, f"Bearer {LABELS_SECRET}x", f"bearer {LABELS_SECRET}"]
+    for authorization in (*refused, None):
+        assert started(listener, ANNOTATED, **FROM_LABEL_STUDIO, Authorization=authorization) == []
+
+
+def test_a_push_starts_labels_setup_when_it_is_to_the_branch(listener: Listener) -> None:
+    for payload in (push(INPUT), push(NONE), gitea(NONE), gitlab(NONE)):
+        assert started(listener, payload, **sender_of(payload)) == ["labels-setup"]
+    for payload in (push(INPUT, ref="refs/heads/main/x"), push(INPUT, repository=OTHER), push(deleted=True)):
+        assert started(listener, payload) == []
+    assert started(listener, BODY, X_Hub_Signature_256=signature(BODY, "another")) == []
+
+
+def test_the_job_of_an_event_has_one_name_when_events_come_fast(rendered: list[Manifest]) -> None:
+    (listener,) = (each for each in rendered if each["kind"] == "EventListener")
+    one, *others = (each["template"] for each in listener["spec"]["triggers"] if "spec" in each["template"])
+    assert others == [one, one]
+    job = fill(one, {"cron-job": "labels-pull"})
+    assert job["metadata"] == {"name": "start-labels-pull", "namespace": "flywheel-labels"}
+    assert job["spec"]["ttlSecondsAfterFinished"] == 0
+    environment = job["spec"]["template"]["spec"]["containers"][0]["env"]
+    assert {"name": "CRON_JOB", "value": "labels-pull"} in environment

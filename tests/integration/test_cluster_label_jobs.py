@@ -1,10 +1,12 @@
-"""The CronJob labels-setup, run by hand on Kubernetes' own API server; the test writes what controllers would."""
+"""CronJobs of Label Studio, run by hand or by an event; Kubernetes' own API server, the test for controllers."""
 
 from typing import Any
 
 import pytest
 
-from runner.cluster.labels_setup import message_of_last_pod, set_up_labels
+from runner.cluster.api import Cluster
+from runner.cluster.label_jobs import message_of_last_pod, run_soon, set_up_labels
+from runner.cluster.start import fill
 from runner.errors import ClusterError
 from tests.support import gitops
 from tests.support.apiserver import ApiServer
@@ -61,3 +63,38 @@ def test_the_cron_job_runs_now_and_its_refusal_is_told(api_server: ApiServer, mo
     with meanwhile(lambda: end(api_server, "Complete")):
         assert set_up_labels(said.append, patience_s=60, pause_s=0.2)
     assert message_of_last_pod() is None
+
+
+def test_an_event_starts_a_cron_job_once_no_other_run_is_at_work(
+    api_server: ApiServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the rights of the Job that the EventListener makes, which the API server takes."""
+    api_server.make_namespaces(NAMESPACE, "flywheel-pipelines")
+
+    def pulls() -> list[str]:
+        names = [str(each["metadata"]["name"]) for each in api_server.items(JOBS)]
+        return [name for name in names if name.startswith("labels-pull-")]
+
+    leaf = gitops.leaf("label-studio/overlays/kubernetes")
+    names = ("starter", "labels-pull")
+    api_server.apply([each for each in leaf.objects if each["metadata"]["name"] in names])
+    (listener,) = gitops.leaf("pipelines/overlays/kubernetes").of_kind("EventListener")
+    (template,) = (each["template"] for each in listener["spec"]["triggers"] if each["name"] == "annotation")
+    api_server.apply([fill(template, {"cron-job": "labels-pull"})], "--dry-run=server")
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(api_server.port))
+    cluster = Cluster(api_server.write_account(NAMESPACE, "starter"))
+    said: list[str] = []
+    run_soon(cluster, "labels-pull", after_s=0, say=said.append)
+    (first,) = pulls()
+    with meanwhile(lambda: end(api_server, "Complete")):
+        run_soon(cluster, "labels-pull", after_s=0, say=said.append)
+    assert first in said[1]  # what it waited for
+    assert len(pulls()) == 2
+    path = f"/apis/batch/v1/namespaces/{NAMESPACE}/cronjobs/labels-pull"
+    api_server.ask("PATCH", path, {"spec": {"suspend": True}})
+    with meanwhile(lambda: end(api_server, "Complete")):
+        run_soon(cluster, "labels-pull", after_s=0, say=said.append)
+    assert len(pulls()) == 2
+    with pytest.raises(ClusterError, match="captures-push"):
+        run_soon(cluster, "captures-push", after_s=0, say=said.append)
