@@ -12,6 +12,7 @@ from pydantic.json_schema import SkipJsonSchema
 from serving.batching import Batcher
 from serving.decoding.pool import Elsewhere
 from serving.decoding.program import Reply, read_picture
+from serving.drawing import encode
 from serving.errors import Refused
 from serving.prediction import Prediction
 from serving.responses import Result, Timings
@@ -23,6 +24,7 @@ from serving.vision.detector import Detections, Options
 from serving.vision.picture import Picture, PictureError, TooLargeError, UnreadableError, UnsupportedError
 
 T = TypeVar("T")
+_FRAME_QUALITY = 95  # of the JPEG of a captured frame
 _STATUS = {UnreadableError: 400, TooLargeError: 413, UnsupportedError: 415}
 
 
@@ -142,11 +144,22 @@ async def decoded(
         raise Refused(_STATUS[type(error)], str(error)) from error
 
 
-def predict_frame(state: State, image: Image.Image, query: Query) -> list[Detection]:
-    """Detect objects in one upright frame on the calling thread, and count it."""
+def predict_frame(state: State, request_id: str | None, image: Image.Image, query: Query) -> list[Detection]:
+    """Detect objects in one upright frame on the calling thread, count it, and offer it for capture as a picture.
+
+    `request_id`: of the capture; None: it must not be captured.
+    """
     detections = query.batcher.detect(Picture(image, image.width, image.height, "VIDEO", 1, False), query.options)
-    shown, _ = _split(detections, query)
+    shown, almost = _split(detections, query)
     state.metrics.answered(shown, detections.timings._asdict())
+    selected = _selected(state, shown, almost, query) if request_id else []
+    if request_id and selected and state.captures.wants(image):
+        timings = Timings(waiting=0, total=0, **detections.timings._asdict())
+        size = {"width": detections.width, "height": detections.height}
+        result = Result(**size, detections=shown, counts=counts_of(shown), timings_ms=timings)
+        thresholds = dict(zip(query.model.detector.classes, query.thresholds, strict=True))
+        jpeg = encode(image, "image/jpeg", _FRAME_QUALITY)
+        state.captures.offer(Prediction(request_id, jpeg, query.model.name, result, almost, thresholds), selected)
     return shown
 
 
@@ -176,9 +189,15 @@ def remember(state: State, prediction: Prediction, query: Query) -> None:
     if not state.captures.on:
         return
     state.recent.add(prediction)
-    if query.default:
-        detections = [*prediction.result.detections, *prediction.almost]
-        confidences = [detection.confidence for detection in detections]
-        thresholds = [query.thresholds[detection.class_id] for detection in detections]
-        if selected := reasons(state.settings.capture_strategies, confidences, thresholds):
-            state.captures.offer(prediction, selected)
+    if selected := _selected(state, prediction.result.detections, prediction.almost, query):
+        state.captures.offer(prediction, selected)
+
+
+def _selected(state: State, shown: Sequence[Detection], almost: Sequence[Detection], query: Query) -> list[str]:
+    """Return the capture strategies that select a prediction; none, where nothing is captured."""
+    if not (state.captures.on and query.default):
+        return []
+    detections = [*shown, *almost]
+    confidences = [detection.confidence for detection in detections]
+    thresholds = [query.thresholds[detection.class_id] for detection in detections]
+    return reasons(state.settings.capture_strategies, confidences, thresholds)

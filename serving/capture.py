@@ -11,26 +11,31 @@ import re
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from queue import SimpleQueue
 from time import monotonic
 from typing import Any
 
+from PIL import Image
+
+from serving.capture_memory import CaptureMemory
 from serving.decoding.pool import Decoding
 from serving.errors import Refused
 from serving.monitoring import Metrics
 from serving.prediction import Prediction
 from serving.privacy import without_metadata
+from serving.redaction import RedactionError, redacted
 from serving.settings import Settings
 from serving.storage.detections import ModelName
 from serving.storage.endpoint import endpoint_of_environment
 from serving.storage.objects import StorageError, check_writable, write
 from serving.upload import Budget
 from serving.vision.picture import PictureError
-from serving.vision.similarity import RecentHashes
+from serving.vision.similarity import difference_hash
 
 log = logging.getLogger(__name__)
 _LAST_DELAY_SECONDS = 60.0
+_LOOKS = 10  # pictures that are looked at, for each that may be captured in a minute
 _PERIODS = {"minute": 60, "hour": 3_600, "day": 86_400}
 
 
@@ -45,10 +50,20 @@ class CaptureWriter:
         self._decoding = decoding
         self._budget = Budget(settings.capture_queue_bytes)
         self._queue: SimpleQueue[tuple[Prediction, list[str]] | None] = SimpleQueue()
-        self._written = RecentHashes(settings.capture_similar_bits)
-        limits = (settings.capture_per_minute, settings.capture_per_hour, settings.capture_per_day)
+        self._redact = settings.capture_redact
+        hour_and_day = {"per_hour": settings.capture_per_hour, "per_day": settings.capture_per_day}
+        self._memory = CaptureMemory(
+            settings.capture_uri or "",
+            settings.environment,
+            self._endpoint,
+            similar_bits=settings.capture_similar_bits,
+            **hour_and_day,
+        )
+        self._limits = RateLimits(settings.capture_per_minute)
+        # To look whether a picture is new costs a few milliseconds, for each of a fixed camera's too.
+        self._looks = RateLimits(_LOOKS * settings.capture_per_minute)
         # People's reports have limits of their own, or a day's captures would leave no room for them.
-        self._limits, self._feedback_limits = RateLimits(*limits), RateLimits(*limits)
+        self._feedback_limits = RateLimits(settings.capture_per_minute, *hour_and_day.values())
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="capture", daemon=True)
         metrics.capture_queue_length.set_function(self._queue.qsize)
@@ -78,6 +93,10 @@ class CaptureWriter:
             self._queue.put((prediction, reasons))
         else:
             self._drop("queue_full")
+
+    def wants(self, image: Image.Image) -> bool:
+        """Whether a frame of a video may become a capture, before it is encoded: it is new, and no limit is reached."""
+        return self.on and not self._limits.full() and not self._memory.knows(difference_hash(image))
 
     def keep(self, prediction: Prediction, reasons: Sequence[str]) -> None:
         """Write a capture now, or raise StorageError, or Refused if its picture cannot be read now."""
@@ -115,8 +134,8 @@ class CaptureWriter:
             prediction, reasons = item
             try:
                 self._consider(prediction, reasons)
-            except Refused:
-                self._drop("busy")
+            except Refused as error:
+                self._drop("redaction" if error.reason == "redaction" else "busy")
             except Exception:
                 log.exception("capture failed", extra={"request_id": prediction.request_id})
                 self._drop("error")
@@ -126,7 +145,12 @@ class CaptureWriter:
     def _jpeg(self, prediction: Prediction) -> bytes:
         """Return the picture as an upright JPEG without metadata, or raise Refused."""
         try:
-            reply = self._decoding.run("upright_jpeg", prediction.data)
+            reply = self._decoding.run("upright_jpeg", prediction.data, anew=self._redact is not None)
+            if self._redact:
+                return redacted(reply.data, self._redact)
+        except RedactionError as error:
+            log.error("a picture is not kept, since CAPTURE_REDACT failed: %s", error)
+            raise Refused(503, "the picture cannot be kept: its redaction failed", "redaction") from error
         except PictureError as error:  # it was read once, but this takes more memory
             raise Refused(413, f"the picture cannot be kept: {error}") from error
         try:
@@ -141,36 +165,44 @@ class CaptureWriter:
         if self._stop.is_set():
             self._drop("shutdown")
             return
+        if self._limits.full() or self._looks.reached():
+            self._drop("per_minute")
+            return
         hashed = self._decoding.run("hashed", prediction.data).facts["hash"]
-        if self._written.has_similar(hashed):
-            self._drop("similar")
-        elif period := self._limits.reached():
-            self._drop(f"per_{period}")
-        elif self._write_with_retries(prediction, reasons):
-            self._written.add(hashed)
-            for reason in reasons:
-                self._metrics.captures.labels(reason.partition(":")[0]).inc()
-        else:
-            self._drop("shutdown")
+        refusal = self._memory.refusal(hashed, datetime.now(UTC)) or self._write_with_retries(
+            prediction, reasons, hashed
+        )
+        if refusal:
+            self._drop(refusal)
+            return
+        self._limits.reached()
+        for reason in reasons:
+            self._metrics.captures.labels(reason.partition(":")[0]).inc()
 
-    def _write_with_retries(self, prediction: Prediction, reasons: list[str]) -> bool:
-        """Write, and retry until it works or the server stops; meanwhile the queue fills, and then drops captures."""
+    def _write_with_retries(self, prediction: Prediction, reasons: list[str], hashed: int) -> str | None:
+        """Write, and retry until it works or the server stops; meanwhile the queue fills, and then drops captures.
+
+        Return why it was not written, else None.
+        """
         jpeg = self._jpeg(prediction)
-        delay, problem, began = 0.5, "", monotonic()
+        delay, problem, began, noted = 0.5, "", monotonic(), False
         while True:
             try:
+                if not noted and (refusal := self._memory.take(hashed, prediction.request_id, datetime.now(UTC))):
+                    return refusal
+                noted = True
                 self._write(prediction, reasons, jpeg)
             except StorageError as error:
                 if str(error) != problem:  # log each new problem once
                     problem = str(error)
                     log.warning("capture waits: %s", problem, extra={"request_id": prediction.request_id})
                 if self._stop.wait(delay):
-                    return False
+                    return "shutdown"
                 delay = min(2 * delay, _LAST_DELAY_SECONDS)
             else:
                 if problem:
                     log.info("captures are written again", extra={"seconds": round(monotonic() - began)})
-                return True
+                return None
 
     def _write(self, prediction: Prediction, reasons: Sequence[str], jpeg: bytes) -> None:
         result = prediction.result
@@ -206,10 +238,10 @@ class CaptureWriter:
 
 
 class RateLimits:
-    """Rate limits per minute, hour and day, of a clock that nobody can set; thread-safe."""
+    """Rate limits per minute, and hour and day if given, of a clock that nobody can set; thread-safe."""
 
     def __init__(self, *most: int, clock: Callable[[], float] = monotonic) -> None:
-        self._most = dict(zip(_PERIODS, most, strict=True))
+        self._most = dict(zip(_PERIODS, most, strict=False))
         self._clock = clock
         self._counts: Counter[tuple[str, int]] = Counter()
         self._lock = threading.Lock()
@@ -217,8 +249,9 @@ class RateLimits:
     def full(self) -> tuple[str, int] | None:
         """Return the period whose limit is reached, and the seconds until it ends."""
         now = self._clock()
-        for period, seconds in _PERIODS.items():
-            if self._counts[period, int(now // seconds)] >= self._most[period]:
+        for period, most in self._most.items():
+            seconds = _PERIODS[period]
+            if self._counts[period, int(now // seconds)] >= most:
                 return period, int(seconds - now % seconds) + 1
         return None
 

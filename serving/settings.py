@@ -6,6 +6,7 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from serving.redaction import Redaction, parse_redaction
 from serving.strategies import Strategy, parse_strategies
 
 MEGABYTE = 1_000_000
@@ -13,6 +14,7 @@ _Positive = Annotated[int, Field(ge=1)]
 _Limit = Annotated[int, Field(ge=0)]
 _Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 _Strategies = Annotated[tuple[Strategy, ...], NoDecode, BeforeValidator(parse_strategies)]
+_Redaction = Annotated[Redaction | None, NoDecode, BeforeValidator(parse_redaction)]
 
 
 class Settings(BaseSettings):
@@ -105,11 +107,22 @@ class Settings(BaseSettings):
         validate_default=True,
         description="pictures to capture: nothing_found | below:C | near_threshold:E | random:F, comma-separated",
     )
-    capture_per_minute: _Limit = Field(default=10, description="most captures per minute, and as many by /feedback")
-    capture_per_hour: _Limit = Field(default=100, description="most captures per hour, and as many by /feedback")
-    capture_per_day: _Limit = Field(default=500, description="most captures per day, and as many by /feedback")
+    capture_per_minute: _Limit = Field(
+        default=10, description="most captures of a server per minute, and as many by /feedback"
+    )
+    capture_per_hour: _Limit = Field(
+        default=100, description="most captures of an environment per hour (UTC), and as many of a server by /feedback"
+    )
+    capture_per_day: _Limit = Field(
+        default=500, description="most captures of an environment per day (UTC), and as many of a server by /feedback"
+    )
     capture_similar_bits: int = Field(
         default=4, ge=-1, le=64, description="drop a capture within this Hamming distance of a kept one; -1: keep all"
+    )
+    capture_redact: _Redaction = Field(
+        default=None,
+        description="taken out of captures before they are stored: x1 y1 x2 y2 in parts of the picture, "
+        "comma-separated, or module:function",
     )
     max_feedback_boxes: _Positive = Field(default=1_000, description="boxes in one /feedback")
     capture_queue_bytes: _Positive = Field(default=32 * MEGABYTE, description="captures that may wait for the store")

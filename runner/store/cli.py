@@ -1,7 +1,10 @@
 """`python -m runner store …`; the code of an action is imported when it runs."""
 
 import argparse
+import re
 from pathlib import Path
+
+from runner.errors import StoreError
 
 
 def add_parsers(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -10,7 +13,13 @@ def add_parsers(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     store.set_defaults(run=run)
     actions = store.add_subparsers(dest="action", required=True)
     init = actions.add_parser("init", help="make bucket, expiry and users, find out what the endpoint can do")
-    init.add_argument("--captures-days", type=int, default=90, metavar="N", help="captures expire (default: 90)")
+    init.add_argument(
+        "--captures-days",
+        action="append",
+        default=[],
+        metavar="[ENVIRONMENT=]N",
+        help="captures expire (default: 90), those of an environment earlier; may be given several times",
+    )
     init.add_argument("--versions-days", type=int, default=30, metavar="N", help="replaced ones expire (default: 30)")
     actions.add_parser("use", help="let DVC's remote be in the store")
     verify = actions.add_parser("verify", help="hash everything whose digest is known")
@@ -21,6 +30,14 @@ def add_parsers(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     policy.add_argument("user", help="runner | trainer | publisher | labels | labels-pull | server-dev | …")
 
 
+def parse_days(given: list[str]) -> dict[str, int]:
+    """Return environment → days, "" for all others, of `N` and `ENVIRONMENT=N`; StoreError: neither."""
+    found = [re.fullmatch(r"(?:([a-z0-9][a-z0-9-]*)=)?(\d{1,5})", text) for text in given]
+    if None in found:
+        raise StoreError(f"--captures-days {given[found.index(None)]}: expected days, such as 90, or prod=30")
+    return {each[1] or "": int(each[2]) for each in found if each}
+
+
 def run(given: argparse.Namespace) -> int:
     """Run an action; return its exit status."""
     from runner.store import open_store
@@ -28,7 +45,8 @@ def run(given: argparse.Namespace) -> int:
     if given.action == "init":
         from runner.store.init import init_store
 
-        print(init_store(Path.cwd(), captures_days=given.captures_days, versions_days=given.versions_days))
+        days = parse_days(given.captures_days)
+        print(init_store(Path.cwd(), captures_days=days, versions_days=given.versions_days))
     elif given.action == "use":
         from runner.store.use import use_store
 

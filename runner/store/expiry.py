@@ -1,5 +1,7 @@
 """Expiry of objects in a bucket: S3 lifecycle rules."""
 
+from collections.abc import Mapping
+
 from minio.commonconfig import ENABLED, Filter
 from minio.lifecycleconfig import (
     AbortIncompleteMultipartUpload,
@@ -17,16 +19,17 @@ _PIPELINE_DAYS = 30  # files that the tasks of a PipelineRun pass on
 _UPLOAD_DAYS = 7  # unfinished multipart uploads
 
 
-def set_expiry(bucket: Bucket, captures_days: int, versions_days: int, minio: bool) -> str:
+def set_expiry(bucket: Bucket, captures_days: Mapping[str, int], versions_days: int, minio: bool) -> str:
     """Set our lifecycle rules, keeping those of others; return them as text.
 
-    The days are those after which captures, and earlier versions of replaced and removed objects, expire. Earlier
+    The days are those after which captures of an environment ("" for all others), and earlier versions of replaced and
+    removed objects, expire; of two rules for a key the shorter holds, so no environment may have more than "". Earlier
     versions of what was published do not: `store verify --restore` brings them back. MinIO removes unfinished uploads
     itself, and rejects a rule for them.
     """
     earlier = {"noncurrent_version_expiration": NoncurrentVersionExpiration(noncurrent_days=versions_days)}
     rules = [
-        _rule("captures", "captures/", expiration=Expiration(days=captures_days), **earlier),
+        *(_rule(*_captures(name), expiration=Expiration(days=days), **earlier) for name, days in captures_days.items()),
         _rule("pipeline", "pipeline/", expiration=Expiration(days=_PIPELINE_DAYS), **earlier),
         _rule("dvc", "dvc/", **earlier),
         _rule("markers", expiration=Expiration(expired_object_delete_marker=True)),
@@ -34,13 +37,19 @@ def set_expiry(bucket: Bucket, captures_days: int, versions_days: int, minio: bo
     if not minio:
         unfinished = AbortIncompleteMultipartUpload(days_after_initiation=_UPLOAD_DAYS)
         rules.append(_rule("uploads", abort_incomplete_multipart_upload=unfinished))
-    said = f"captures after {captures_days} days, earlier versions after {versions_days}"
+    own = "".join(f" ({name}: {days})" for name, days in captures_days.items() if name)
+    said = f"captures after {captures_days['']} days{own}, earlier versions after {versions_days}"
     ours, others = _current(bucket)
     if _as_xml(ours) == _as_xml(rules):
         return f"{said}, as before"
     bucket.client.set_bucket_lifecycle(bucket.name, LifecycleConfig(others + rules))
     kept = _as_xml(_current(bucket)[0]).keys() == _as_xml(rules).keys()
     return said if kept else "this endpoint keeps no such rules; nothing expires"
+
+
+def _captures(environment: str) -> tuple[str, str]:
+    """Return name and prefix of the rule for an environment's captures, or for all."""
+    return (f"captures-{environment}", f"captures/{environment}/") if environment else ("captures", "captures/")
 
 
 def _rule(name: str, prefix: str = "", **what: object) -> Rule:

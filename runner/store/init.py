@@ -4,7 +4,7 @@ import io
 import json
 import os
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -25,16 +25,24 @@ from runner.store.s3 import CAPABILITIES, Capabilities
 from runner.store.users import is_minio, set_users
 from serving.storage.endpoint import code_of, is_passing
 
+CAPTURES_DAYS = 90
 _UNSUPPORTED = ("NotImplemented", "MethodNotAllowed", "501", "405", "BucketAlreadyExists", "InvalidArgument")
 
 
-def init_store(project: Path, *, captures_days: int = 90, versions_days: int = 30) -> str:
+def init_store(project: Path, *, captures_days: Mapping[str, int] | None = None, versions_days: int = 30) -> str:
     """Prepare the store of STORE_URI; return a line for each thing that was changed or left.
 
-    The days are those after which captures, and earlier versions of replaced and removed objects, expire.
+    The days are those after which captures of an environment ("" for all others), and earlier versions of replaced and
+    removed objects, expire.
     """
-    if min(captures_days, versions_days) < 1:
+    captures_days = {"": CAPTURES_DAYS, **(captures_days or {})}
+    if min(*captures_days.values(), versions_days) < 1:
         raise StoreError("--captures-days and --versions-days: expected 1 or more")
+    if max(captures_days.values()) > captures_days[""]:
+        raise StoreError(
+            f"--captures-days: no environment may keep captures longer than the others do ({captures_days['']} days), "
+            "since the shorter of two S3 rules holds; raise that, and name fewer days for the other environments"
+        )
     store = open_store(project)
     if isinstance(store, FolderStore):
         there = store.folder.is_dir()

@@ -31,7 +31,7 @@ ACCESS = {
     "runner": Access((), ("datasets", "dvc", "pipeline", "weights")),
     "trainer": Access(_OF_TRAININGS, ("dvc", "pipeline")),
     "publisher": Access(_OF_TRAININGS, ("models", "pipeline", "runs")),
-    "labels": Access(("captures", "datasets"), ()),
+    "labels": Access(("captures", "datasets", "feedback"), ("feedback",)),
     "labels-pull": Access(("captures", "datasets"), ("datasets",)),
 }
 USERS = tuple(ACCESS)
@@ -144,7 +144,7 @@ def _said(error: MinioAdminException) -> str:
 def policy_of(user: str, bucket: str) -> dict[str, Any]:
     """Return the S3 policy document of one of USERS, or of `server-<environment>`.
 
-    A server reads models and writes its captures. Nobody removes anything.
+    A server reads models, writes its captures, and reads which it has. Nobody removes anything.
     """
     whole = f"arn:aws:s3:::{bucket}"
 
@@ -170,8 +170,10 @@ def policy_of(user: str, bucket: str) -> dict[str, Any]:
             statements += [allow("PutObjectRetention", on=locked)]  # lengthens a lock; to lift it takes another right
     elif re.fullmatch(rf"{SERVER}[a-z0-9]([a-z0-9-]*[a-z0-9])?", user):
         environment = user.removeprefix(SERVER)
+        # Of captures their numbers and hashes, of reports their states: no picture, no comment.
+        notes = [f"{whole}/captures/{environment}/memory/*", f"{whole}/feedback/*"]
         statements += [
-            allow("GetObject", on=[f"{whole}/models/*"]),
+            allow("GetObject", on=[f"{whole}/models/*", *notes]),
             allow("PutObject", "AbortMultipartUpload", on=[f"{whole}/captures/{environment}/*"]),
         ]
     else:

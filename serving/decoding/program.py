@@ -49,10 +49,13 @@ def hashed(data: bytes) -> int:
     return difference_hash(decode(data, fit=64, checked=True).image)
 
 
-def upright_jpeg(data: bytes) -> bytes:
-    """Return a picture as an upright JPEG: the same bytes if they are one, because boxes are in its pixels."""
+def upright_jpeg(data: bytes, *, anew: bool = False) -> bytes:
+    """Return a picture as an upright JPEG: the same bytes if they are one, because boxes are in its pixels.
+
+    With `anew` it is encoded in any case, so that the result can be decoded without these limits.
+    """
     picture = decode(data, checked=True)
-    if picture.format == "JPEG" and picture.plain:
+    if picture.format == "JPEG" and picture.plain and not anew:
         return data
     return encode(picture.image, "image/jpeg", _JPEG_QUALITY)
 
@@ -69,12 +72,16 @@ def read_picture(reply: Reply) -> Picture:
     return Picture(image=Image.frombytes("RGB", tuple(facts.pop("size")), reply.data), **facts)
 
 
+def _upright(data: bytes, jpeg: bytes) -> Reply:
+    return Reply({"same": jpeg is data}, b"" if jpeg is data else jpeg)
+
+
 # By the names of the functions above.
 TASKS: dict[str, Callable[..., Reply]] = {
     "fitted": _fitted,
     "drawn": lambda data, **arguments: Reply({}, drawn(data, **arguments)),
     "hashed": lambda data: Reply({"hash": hashed(data)}, b""),
-    "upright_jpeg": lambda data: Reply({"same": (jpeg := upright_jpeg(data)) is data}, b"" if jpeg is data else jpeg),
+    "upright_jpeg": lambda data, **arguments: _upright(data, upright_jpeg(data, **arguments)),
 }
 
 

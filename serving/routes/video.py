@@ -6,6 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator
 from fractions import Fraction
+from itertools import count
 from time import monotonic
 from typing import Annotated, Any, TypeVar
 
@@ -25,6 +26,7 @@ from serving.drawing import annotate
 from serving.errors import Refused
 from serving.openapi import FILE, REFUSALS, VIDEO, form_body
 from serving.responses import Frame, VideoAnswer, VideoResult
+from serving.routes.detect import MayKeep
 from serving.settings import Settings
 from serving.state import Shared
 from serving.storage.detections import Detection
@@ -60,7 +62,7 @@ class VideoParameters(Parameters):
     summary="Find objects in a video",
 )
 async def detect_video(
-    request: Request, state: Shared, parameters: Annotated[VideoParameters, fastapi.Query()]
+    request: Request, state: Shared, parameters: Annotated[VideoParameters, fastapi.Query()], may_keep: MayKeep
 ) -> Response:
     """Send a video; get the detections in every n-th frame, or the video with boxes drawn (`Accept: video/mp4`).
 
@@ -78,10 +80,11 @@ async def detect_video(
         _check_turn()  # the turn is taken by work, never by waiting for a body
         async with _turn:
             stop = threading.Event()
+            frame_ids = (f"{request.state.request_id}-{number}" for number in count())
             work = asyncio.to_thread(
                 analyse,
                 data,
-                lambda image: predict_frame(state, image, query),
+                lambda image: predict_frame(state, next(frame_ids) if may_keep else None, image, query),
                 parameters.every,
                 settings,
                 drawn,

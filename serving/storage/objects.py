@@ -3,10 +3,11 @@
 import io
 import uuid
 from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from serving.storage.endpoint import Endpoint, connect, explain, is_missing
+from serving.storage.endpoint import Endpoint, connect, explain, is_missing, pool_of
 
 _MAX_BYTES = 2_000_000_000
 
@@ -67,6 +68,41 @@ def write(base: str, key: str, data: bytes, content_type: str, endpoint: Endpoin
         connect(endpoint).put_object(bucket, whole, io.BytesIO(data), len(data), content_type=content_type)
     except Exception as error:  # as above
         raise StorageError(f"{base}: {key} cannot be written: {_said(error, endpoint)}") from error
+
+
+def create(base: str, key: str, data: bytes, endpoint: Endpoint) -> bool:
+    """Write data under a key that is free, and return True, or False if it is taken; base as of `write`.
+
+    An endpoint that knows no conditional PUT overwrites, or refuses the request, which returns True too.
+    """
+    try:
+        if not base.startswith("s3://"):
+            target = Path(base.removeprefix("file://")) / key
+            if target.exists():
+                return False
+            temporary = f"{key}.{uuid.uuid4().hex}"
+            write(base, temporary, data, "", endpoint)
+            written = target.parent / Path(temporary).name
+            try:
+                target.hardlink_to(written)
+            except FileExistsError:
+                return False
+            finally:
+                written.unlink()
+            return True
+        bucket, prefix = _parts(base)
+        whole = f"{prefix.rstrip('/')}/{key}" if prefix else key
+        # Through a presigned URL, since the client's put_object cannot send the header.
+        url = connect(endpoint).get_presigned_url("PUT", bucket, whole, expires=timedelta(hours=1))
+        answer = pool_of(endpoint).request("PUT", url, body=data, headers={"If-None-Match": "*"}, retries=False)
+    except StorageError:
+        raise
+    except Exception as error:  # as above
+        raise StorageError(f"{base}: {key} cannot be written: {_said(error, endpoint)}") from error
+    if answer.status in (408, 409, 429) or (answer.status >= 500 and answer.status != 501):
+        text = " ".join(answer.data[:300].decode(errors="replace").split())
+        raise StorageError(f"{base}: {key} cannot be written: {answer.status} {text}")
+    return bool(answer.status != 412)
 
 
 def check_writable(base: str, prefix: str, endpoint: Endpoint) -> None:

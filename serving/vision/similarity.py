@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
+from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,17 +62,20 @@ def near_duplicates(looks: Sequence[str]) -> Iterator[NDArray[np.intp]]:
 
 
 class RecentHashes:
-    """Hashes of the last pictures."""
+    """Hashes of the last pictures; thread-safe."""
 
     def __init__(self, bits: int, remember: int = 1_000) -> None:
         """Take the largest Hamming distance, of 64 bits, of near-duplicates (-1: none are), and how many to hold."""
         self._bits = bits
         self._hashes: deque[int] = deque(maxlen=remember)
+        self._lock = Lock()
 
     def has_similar(self, hashed: int) -> bool:
         """Whether one of the pictures is a near-duplicate."""
-        return any((hashed ^ other).bit_count() <= self._bits for other in self._hashes)
+        with self._lock:
+            return any((hashed ^ other).bit_count() <= self._bits for other in self._hashes)
 
     def add(self, hashed: int) -> None:
         """Add a hash."""
-        self._hashes.append(hashed)
+        with self._lock:
+            self._hashes.append(hashed)

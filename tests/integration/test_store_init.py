@@ -1,9 +1,13 @@
 import io
 import json
+import random
 import re
 import secrets
 import shutil
+from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -17,6 +21,7 @@ from runner.store import open_store
 from runner.store.init import init_store
 from runner.store.s3 import S3Store
 from runner.store.users import USERS, policy_of, policy_text
+from serving.capture_memory import CaptureMemory
 from serving.storage.endpoint import connect, endpoint_of_environment
 from tests.support.s3 import S3, Use
 from tests.support.trees import write_tree
@@ -33,12 +38,14 @@ RIGHTS = {
     },
     "runs/planes/1/best.pt": OF_TRAININGS | {"publisher": "rwl"},
     "captures/dev/planes/1/a.jpg": {"runner": "rl", "server-dev": "w", "labels": "rl", "labels-pull": "rl"},
+    "captures/dev/memory/2026-11-30/00000": {"runner": "rl", "server-dev": "rw", "labels": "rl", "labels-pull": "rl"},
     "captures/prod/planes/1/a.jpg": {"runner": "rl", "server-prod": "w", "labels": "rl", "labels-pull": "rl"},
     "pipeline/retrain-1/dvc.lock": dict.fromkeys(OF_TRAININGS, "rwl"),
     "dvc/files/md5/ab/cd": OF_TRAININGS | {"runner": "rwl", "trainer": "rwl"},
     "store.json": {"runner": "rl"} | dict.fromkeys(("trainer", "publisher", "labels", "labels-pull"), "r"),
     "others/secret.txt": {"runner": "rl"},
 }
+KEY_FILES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 GIVEN = (*USERS, "server-dev", "server-prod", "server-staging")
 
 
@@ -59,9 +66,7 @@ def bucket(minio: S3, use: Use) -> str:
 
 
 def client_of(users: Path, user: str) -> Minio:
-    name, password = (
-        (users / user / file).read_text().strip() for file in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
-    )
+    name, password = ((users / user / file).read_text().strip() for file in KEY_FILES)
     return connect(endpoint_of_environment()._replace(access_key=name, secret_key=password))
 
 
@@ -146,14 +151,15 @@ def test_rules_of_others_stay_when_ours_are_set(bucket: str, minio: S3, tmp_path
     other = Rule(ENABLED, rule_id="mine", rule_filter=Filter(prefix="other/"), expiration=Expiration(days=3))
     client = minio.client()
     client.set_bucket_lifecycle(bucket, LifecycleConfig([other]))
-    assert "expiry: captures after 10 days, earlier versions after 5\n" in init_store(
-        tmp_path, captures_days=10, versions_days=5
+    assert "expiry: captures after 10 days (prod: 3), earlier versions after 5\n" in init_store(
+        tmp_path, captures_days={"": 10, "prod": 3}, versions_days=5
     )
     kept = client.get_bucket_lifecycle(bucket)
     assert kept is not None
     assert {rule.rule_id: rule.expiration and rule.expiration.days for rule in kept.rules} == {
         "mine": 3,
         "flywheel-captures": 10,
+        "flywheel-captures-prod": 3,
         "flywheel-pipeline": 30,
         "flywheel-dvc": None,
         "flywheel-markers": None,
@@ -186,8 +192,8 @@ def test_refused_when_credentials_are_not_usable(
 
 
 def test_refused_when_days_or_folder_are_wrong(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for days in ({"captures_days": 0}, {"versions_days": 0}):
-        with pytest.raises(StoreError, match="1 or more"):
+    for days in ({"captures_days": {"": 0}}, {"captures_days": {"prod": 91}}, {"versions_days": 0}):
+        with pytest.raises(StoreError, match="-days"):
             init_store(tmp_path, **days)
     monkeypatch.setenv("STORE_USERS", str(tmp_path / "gone"))
     with pytest.raises(StoreError, match=r"^STORE_USERS .*gone"):
@@ -251,3 +257,23 @@ def test_a_bucket_of_before_has_no_lock(minio: S3, use: Use, tmp_path: Path) -> 
     assert "bucket: there already" in (text := init_store(tmp_path)) and "object lock: not honoured" in text
     (tmp_path / "file").write_bytes(CONTENT)
     assert store.put_file("models/planes/1/model.onnx", tmp_path / "file")
+
+
+def test_servers_take_one_place_each_when_they_capture_at_once(bucket: str, users: Path, tmp_path: Path) -> None:
+    """With the rights of a model server: the caps of the day hold, and of near-duplicates one is captured."""
+    init_store(tmp_path)
+    key, password = ((users / "server-dev" / name).read_text().strip() for name in KEY_FILES)
+    endpoint = endpoint_of_environment()._replace(access_key=key, secret_key=password)
+    limits = {"per_hour": 20, "per_day": 20, "similar_bits": 4}
+    servers = [CaptureMemory(f"s3://{bucket}", "dev", endpoint, **limits) for _ in range(4)]
+    now = datetime(2026, 11, 30, 12, tzinfo=UTC)
+
+    def capture(number: int) -> list[str]:
+        hashes = random.Random(number)
+        own = [hashes.getrandbits(64) for _ in range(10)]
+        taken = [servers[number].take(each, f"{number}-{each}", now) for each in [0b1 << number, *own]]
+        return [reason or f"taken {index == 0}" for index, reason in enumerate(taken)]
+
+    with ThreadPoolExecutor(4) as pool:
+        found = Counter(reason for reasons in pool.map(capture, range(4)) for reason in reasons)
+    assert found == {"taken True": 1, "similar": 3, "taken False": 19, "per_hour": 21}

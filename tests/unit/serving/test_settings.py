@@ -29,6 +29,8 @@ def test_every_variable_documented_in_the_readme(project: Path) -> None:
         ("WORKERS", "many", "integer"),
         ("CAPTURE_STRATEGIES", "often", "'often' .*nothing_found"),
         ("ENVIRONMENT", "../prod", "pattern"),
+        ("CAPTURE_REDACT", "0 0 1 2", "'0 0 1 2': expected x1 y1 x2 y2"),
+        ("CAPTURE_REDACT", "no_such_module:hide", "cannot be imported"),
     ],
 )
 def test_said_in_a_line_when_wrong(name: str, value: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
