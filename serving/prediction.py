@@ -66,6 +66,11 @@ class RecentPredictions:
                 self._verdicts[request_id] = verdict
             return earlier
 
+    def has_verdict(self, request_id: str) -> bool:
+        """Whether a prediction that is remembered has a verdict."""
+        with self._lock:
+            return request_id in self._verdicts
+
     def unclaim(self, request_id: str) -> None:
         """Forget the verdict on a prediction, which could not be stored."""
         with self._lock:

@@ -97,6 +97,19 @@ class FeedbackAnswer(BaseModel):
     )
 
 
+class FeedbackState(BaseModel):
+    """What became of a report."""
+
+    request_id: str
+    state: Literal["received", "open", "labelled", "skipped", "in_dataset", "in_model"] = Field(
+        description="received: annotators get it within the hour; open: it waits for an annotator; labelled: an "
+        "annotator drew it; skipped: an annotator found it useless; in_dataset: the next model learns from it; "
+        "in_model: the model that answers here learned from it"
+    )
+    dataset: str | None = Field(default=None, description="version of the dataset that has it first, its sha256")
+    model: ModelName | None = Field(default=None, description="the model that learned from it")
+
+
 class ServedVariant(BaseModel):
     """The file of the version that this server runs."""
 

@@ -13,6 +13,7 @@ from serving.label_studio import TaskPictures
 from serving.loading import Loader
 from serving.monitoring import Metrics
 from serving.prediction import RecentPredictions
+from serving.reports import Reports
 from serving.settings import Settings
 from serving.storage.model import Model
 from serving.upload import Uploads
@@ -36,6 +37,7 @@ class State:
         self.decoding = Decoding(settings, self.metrics)
         self.captures = CaptureWriter(settings, self.metrics, self.decoding)
         self.task_pictures = TaskPictures(settings)
+        self.reports = Reports(settings)
         self.loader = Loader(settings, self.use, self.decoding.budget, self.metrics)
         self.current: tuple[Model, Batcher] | None = None  # until a model is loaded; the next one replaces it
         self.draining = False  # whether the server was told to stop

@@ -134,6 +134,10 @@ class CaptureStore:
         """Return an object's content."""
         return self._store.read(self._prefix + key)
 
+    def write(self, key: str, content: bytes) -> None:
+        """Write a small object, in place of an earlier one."""
+        self._store.replace(self._prefix + key, content)
+
     def uri_of(self, key: str) -> str:
         """Return an object's address in a task."""
         return self._store.uri_of(self._prefix + key)

@@ -8,21 +8,24 @@ from pathlib import Path
 from runner.config.compose import compose
 from runner.dataset.check import listed
 from runner.label_studio.captures import PERSON, Capture, CaptureStore, read_captures
+from runner.label_studio.feedback_states import note_feedback
 from runner.label_studio.labelled_dataset import dataset_name
 from runner.label_studio.labelling_tasks import NewPicture, Task, add_pictures, by_digest, identify, list_tasks
 from runner.label_studio.reported import add_to_tasks, has, order_tasks, requests_in, task_data, usable_boxes
 from runner.label_studio.server import Project, connected
 from runner.label_studio.task_images import TaskImages
+from runner.label_studio.task_states import read_states
 from runner.stages.parallel import threads
-from runner.store import open_store
+from runner.store import key_of_url, open_store
 from runner.workspace import scratch
 
 
 def push_captures(project: Path, source: str | None = None) -> str:
     """Create tasks of captures, with the feedback's boxes as prediction, else the model's; return the counts.
 
-    What was captured of a picture that has a task, and feedback on it, is added to that task. `source` is the folder or
-    s3://bucket[/prefix] that has captures/ (the server's CAPTURE_URI); None: the store.
+    What was captured of a picture that has a task, and feedback on it, is added to that task. The model servers get
+    what became of each report. `source` is the folder or s3://bucket[/prefix] that has captures/ (the server's
+    CAPTURE_URI); None: the store.
     """
     config, _ = compose(project)
     store, captured = open_store(project), CaptureStore(project, source)
@@ -46,6 +49,10 @@ def push_captures(project: Path, source: str | None = None) -> str:
             labels_project, {each.request: (task, each) for task, each in again + found}.values(), now
         )
         order_tasks(labels_project, list_tasks(labels_project) if reported else tasks)
+        if any(task.data.get("reported") for task in (*tasks, *reported)):
+            url, classes = config.dataset.url, labels_project.labels
+            states = read_states(store, key_of_url(url), classes, config.labels.rotated) if url != "sample" else None
+            note_feedback(captured, store, url, config.dataset.sha256, list_tasks(labels_project), states)
     lines = [
         f"{len(new)} captures without a task: {added.created} tasks created, at most {room - added.created} more today"
     ]

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from time import perf_counter
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Path, Request
 from pydantic import BaseModel, FailFast, Field, TypeAdapter, ValidationError
 from pydantic_core import from_json
 
@@ -14,7 +14,7 @@ from serving.errors import Refused
 from serving.multipart import Part
 from serving.openapi import FILE, REFUSALS, form_body, refusal
 from serving.prediction import Prediction
-from serving.responses import FeedbackAnswer, Verdict
+from serving.responses import FeedbackAnswer, FeedbackState, Verdict
 from serving.state import Shared
 from serving.storage.detections import Box, RightBox
 from serving.storage.objects import StorageError
@@ -29,13 +29,14 @@ _FILE = {"file": {**FILE["file"], "description": "The picture; only if an earlie
 _EMPTY: dict[str, Any] = {"example": ""}  # otherwise Swagger UI prefills the field with "string", and Execute sends it
 _RIGHT_BOXES = TypeAdapter(Annotated[list[RightBox], FailFast()])  # one error, not one for each of a million elements
 _SMALLEST_PX = 1.0
+_REQUEST_ID = "^[0-9a-f]{32}(-[0-9]{1,4})?$"
 
 
 class Feedback(BaseModel):
     """Fields of the form, apart from the boxes."""
 
     request_id: str = Field(
-        pattern="^[0-9a-f]{32}(-[0-9]{1,4})?$",
+        pattern=_REQUEST_ID,
         description="Of the answer in question; of a drawn picture, the response header `x-request-id`",
         json_schema_extra=_EMPTY,
     )
@@ -131,6 +132,45 @@ async def feedback(request: Request, state: Shared) -> FeedbackAnswer:
         raise
     state.metrics.feedback.labels(sent.verdict).inc()
     return answer
+
+
+@router.get(
+    "/feedback/{request_id}",
+    responses={
+        **{code: REFUSALS[code] for code in (401, 422, 503)},
+        404: refusal(
+            "Nobody reported on this answer, or the server was restarted and annotators do not have the report yet",
+            "there is no report on this answer; annotators get a new one within the hour",
+        ),
+    },
+    response_model_exclude_none=True,
+    summary="What became of a report",
+)
+async def feedback_state(
+    request_id: Annotated[str, Path(pattern=_REQUEST_ID, description="As in the answer, or its `kept_as`")],
+    state: Shared,
+) -> FeedbackState:
+    """Whether an annotator has drawn what you reported, and whether the model learned from it.
+
+    What you reported reaches the annotators within the hour, and comes back with the next versions of the dataset and
+    of the model.
+    """
+    model = state.model()[0]
+    trained_on = str(model.manifest.dataset.get("sha256") or "") if model.manifest else ""
+    found = await asyncio.to_thread(state.reports.get, request_id, trained_on)
+    if found is None:
+        if state.recent.has_verdict(request_id):
+            return FeedbackState(request_id=request_id, state="received")
+        raise Refused(404, "there is no report on this answer; annotators get a new one within the hour", "unknown")
+    try:
+        return FeedbackState(
+            request_id=request_id,
+            state=found.state,  # type: ignore[arg-type]
+            dataset=found.dataset,
+            model=model.name if found.state == "in_model" else None,
+        )
+    except ValidationError as error:
+        raise Refused(503, "the states of reports cannot be read; ask the server's operator") from error
 
 
 def _parse(parts: list[Part], most_boxes: int) -> tuple[Feedback, list[RightBox] | None]:

@@ -39,6 +39,10 @@ RIGHTS = {
     "runs/planes/1/best.pt": OF_TRAININGS | {"publisher": "rwl"},
     "captures/dev/planes/1/a.jpg": {"runner": "rl", "server-dev": "w", "labels": "rl", "labels-pull": "rl"},
     "captures/dev/memory/2026-11-30/00000": {"runner": "rl", "server-dev": "rw", "labels": "rl", "labels-pull": "rl"},
+    "feedback/reports.json": {
+        **{"runner": "rl", "labels": "rwl"},
+        **dict.fromkeys(("server-dev", "server-staging", "server-prod"), "r"),
+    },
     "captures/prod/planes/1/a.jpg": {"runner": "rl", "server-prod": "w", "labels": "rl", "labels-pull": "rl"},
     "pipeline/retrain-1/dvc.lock": dict.fromkeys(OF_TRAININGS, "rwl"),
     "dvc/files/md5/ab/cd": OF_TRAININGS | {"runner": "rwl", "trainer": "rwl"},

@@ -1,5 +1,6 @@
 import hashlib
 import io
+import json
 import re
 import uuid
 from collections.abc import Callable
@@ -10,7 +11,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from runner.config.edit import get_param
+from runner.label_studio.feedback_states import KEY
 from runner.label_studio.import_pictures import import_pictures
+from runner.label_studio.pull import pull
 from runner.label_studio.push import push_captures
 from runner.label_studio.setup import set_up
 from tests.support.annotating import AIRPLANE, HELICOPTER, SIZE, Bench, labelled, picture, pictures
@@ -247,3 +251,22 @@ def test_unusable_boxes_and_captures_are_left_out_when_pushed(bench: Bench, keep
     assert ": 1 tasks created" in text and f"{damaged}.json" in text
     (task,) = bench.tasks()
     assert [each["result"] for each in task["predictions"]] == [[]]
+
+
+def test_a_report_is_followed_until_it_is_in_a_version(bench: Bench, keep: Keep) -> None:
+    set_up(bench.project)
+    request_id = keep(bench.store.uri, 0.9, feedback=MISSED)
+
+    def state() -> tuple[str, str | None]:
+        push_captures(bench.project)
+        report = json.loads(bench.store.read(KEY))["reports"][request_id]
+        return report["state"], report["version"]
+
+    assert state() == ("open", None)
+    (task,) = bench.tasks()
+    bench.draw(task["id"], HELICOPTER)
+    assert state() == ("labelled", None)
+    pull(bench.project)
+    version = get_param(bench.project / "params.yaml", ("dataset", "sha256"))
+    assert state() == ("in_dataset", version)
+    assert state() == ("in_dataset", version)
