@@ -62,6 +62,9 @@ def add_parsers(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     text = "report captured, annotated and added pictures, and the metrics, for each version of the dataset"
     flywheel = commands.add_parser("flywheel", help=text, description=text)
     flywheel.add_argument("--markdown", action="store_true", help="as Markdown")
+    flywheel.add_argument(
+        "--rescore", action="store_true", help="measure each round's model on the present test part too, with intervals"
+    )
     for parser in (push, flywheel):
         parser.add_argument(
             "--source",
@@ -117,4 +120,4 @@ def _run(given: argparse.Namespace, project: Path) -> str:
             return push_captures(project, given.source)
     from runner.label_studio.flywheel import report
 
-    return report(project, markdown=given.markdown, source=given.source)
+    return report(project, markdown=given.markdown, source=given.source, rescored=given.rescore)

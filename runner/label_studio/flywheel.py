@@ -48,10 +48,11 @@ class Round:
         return float(value) if isinstance(value, int | float) else None
 
 
-def report(project: Path, *, markdown: bool = False, source: str | None = None) -> str:
+def report(project: Path, *, markdown: bool = False, source: str | None = None, rescored: bool = False) -> str:
     """Return the rounds as tables and the next step, and draw the rounds; StageError when no model was published yet.
 
-    `source` is where captures/ is (the server's CAPTURE_URI); None: the store.
+    `source` is where captures/ is (the server's CAPTURE_URI); None: the store. `rescored`: measure each round's model
+    on the present test part.
     """
     config, _ = compose(project)
     store = open_store(project)
@@ -71,6 +72,10 @@ def report(project: Path, *, markdown: bool = False, source: str | None = None) 
     table = _rounds(rounds)
     table.rows.append(("next", untrained, str(captured), str(feedback), *pulled, *([""] * 4)))
     tables = [table.as_text(markdown=markdown), _classes(rounds).as_text(markdown=markdown)]
+    if rescored:
+        from runner.label_studio.rescored import rescore
+
+        tables.append(rescore(project, config, store, [each.model for each in rounds], markdown=markdown))
     returned = sum(bool(each.pulled and each.pulled["returned"]) for each in rounds)
     lines = [
         f"{returned} of {len(rounds)} rounds added or relabelled captured pictures; {captured} captures and {feedback} "

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import astuple
 from pathlib import Path
 from time import perf_counter
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,11 +75,8 @@ def _judge(
     work: Path,
 ) -> Verdict:
     config, folder = candidate.config, candidate.folder
-    names = (folder / "dataset/classes.txt").read_text(encoding="utf-8").splitlines()
-    index = {entry["image"]: entry for entry in read_entries(folder / "dataset")}
-    files = PictureFiles.of(config, folder.parent, work)
-    test = read_part("test", folder / "dataset", folder / "split", files)
-    entries = [index[example.image] for example in test]
+    part = read_test_part(folder, config, work)
+    names, test, entries = part.names, part.examples, part.entries
     detector = load(candidate.onnx)
     class_ids(detector.classes, names)  # raises for classes other than the dataset's
     shown = _shown(detector, names, test, config)._replace(metrics=candidate.metrics)
@@ -92,12 +90,12 @@ def _judge(
         sizes.append(deployed.size)
         own = _shown(deployed.detector, names, test, config)
         compared.append((DEPLOYED, deployed.store, deployed.version, own))
-    if champion := _champion(others, compared, names, test, entries, config, left_out, work):
+    if champion := _champion(others, compared, part, config, left_out, work):
         compared.append(champion)
-    has_parts = config.split.mode != "hash" and any(entry.get("part") for entry in index.values())
+    has_parts = config.split.mode != "hash" and part.has_parts
     for against, store, version, own in compared:
         if (known := trained_on(store, version)) is not None:
-            unseen = _unseen(entries, known, near=config.split.near != "ignore")
+            unseen = unseen_pictures(entries, known, near=config.split.near != "ignore")
         elif reason := incomparable_split(version.manifest, config, has_parts):
             left_out.append(f"comparison of classes with {against}: {reason}")
             continue
@@ -151,28 +149,17 @@ def _variant(
 def _champion(
     others: Sequence[tuple[Store, Version]],
     compared: Sequence[tuple[str, Store, Version, ClassDetections]],
-    names: list[str],
-    test: Sequence[Example],
-    entries: Sequence[Entry],
+    part: "TestPart",
     config: Config,
     left_out: list[str],
     work: Path,
 ) -> tuple[str, Store, Version, ClassDetections] | None:
-    """Return the version with the best mAP50 on the test part; None where it is the deployed one, or there is none.
-
-    Its detections are kept in `work` by model, test part, settings and the detector's code.
-    """
-    code = [file.read_text(encoding="utf-8") for file in sorted(Path(picture.__file__).parent.glob("*.py"))]
-    labels = [
-        [entry["sha256"], each.labelled.xyxy_px.tolist(), each.labelled.class_ids.tolist()]
-        for entry, each in zip(entries, test, strict=True)
-    ]
-    part = hashlib.sha256(json.dumps([names, labels, config.evaluate.model_dump(), code]).encode()).hexdigest()
+    """Return the version with the best mAP50 on the test part; None where it is the deployed one, or there is none."""
     best: tuple[float, tuple[str, Store, Version, ClassDetections]] | None = None
     for store, version in others:
         same = [own for _, _, other, own in compared if other.sha256 == version.sha256]
         try:
-            own = same[0] if same else _kept(store, version, work / "gate" / part, names, test, config, work)
+            own = same[0] if same else detections_of(store, version, part, config, work)
         except (ObjectError, ModelError) as error:
             left_out.append(f"champion: {version.model} {version.number} cannot be used: {error}")
             continue
@@ -201,7 +188,7 @@ def incomparable_split(manifest: Manifest, config: Config, has_parts: bool) -> s
     return ""
 
 
-def _unseen(entries: Sequence[Entry], known: Mapping[str, str], *, near: bool) -> NDArray[np.bool_]:
+def unseen_pictures(entries: Sequence[Entry], known: Mapping[str, str], *, near: bool) -> NDArray[np.bool_]:
     """Return (P,): whether a test picture, and if `near` every near-duplicate, is missing in `known`, sha256 → look."""
     unseen = np.array([entry["sha256"] not in known for entry in entries], np.bool_)
     places = [place for place, entry in enumerate(entries) if near and entry.get("look")]
@@ -243,10 +230,35 @@ def _found(detector: Detector, names: list[str], test: Sequence[Example], config
     return [each.take(np.flatnonzero(each.class_ids >= 0)) for each in found]
 
 
-def _kept(
-    store: Store, version: Version, folder: Path, names: list[str], test: Sequence[Example], config: Config, work: Path
-) -> ClassDetections:
-    """Return a version's detections from `folder`, or run it and keep them there."""
+class TestPart(NamedTuple):
+    """The pictures of test, with their labels."""
+
+    names: list[str]  # of the dataset's classes, in id order
+    examples: list[Example]
+    entries: list[Entry]  # of the same pictures, in the dataset's index
+    has_parts: bool  # whether the dataset came with parts of its own
+
+
+def read_test_part(artifacts: Path, config: Config, work: Path) -> TestPart:
+    """Return the test part in artifacts/."""
+    names = (artifacts / "dataset/classes.txt").read_text(encoding="utf-8").splitlines()
+    index = {entry["image"]: entry for entry in read_entries(artifacts / "dataset")}
+    files = PictureFiles.of(config, artifacts.parent, work)
+    test = read_part("test", artifacts / "dataset", artifacts / "split", files)
+    has_parts = any(entry.get("part") for entry in index.values())
+    return TestPart(names, test, [index[example.image] for example in test], has_parts)
+
+
+def detections_of(store: Store, version: Version, part: TestPart, config: Config, work: Path) -> ClassDetections:
+    """Return a version's detections on the test part, kept in `work` by all that decides them."""
+    names, test = part.names, part.examples
+    code = [file.read_text(encoding="utf-8") for file in sorted(Path(picture.__file__).parent.glob("*.py"))]
+    labels = [
+        [entry["sha256"], each.labelled.xyxy_px.tolist(), each.labelled.class_ids.tolist()]
+        for entry, each in zip(part.entries, test, strict=True)
+    ]
+    digest = hashlib.sha256(json.dumps([names, labels, config.evaluate.model_dump(), code]).encode()).hexdigest()
+    folder = work / "gate" / digest
     file = folder / f"{version.manifest.onnx_sha256}.json"
     if not file.is_file():
         remove_stale(folder)
