@@ -65,6 +65,9 @@ def add_parsers(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     flywheel.add_argument(
         "--rescore", action="store_true", help="measure each round's model on the present test part too, with intervals"
     )
+    flywheel.add_argument(
+        "--agreement", action="store_true", help="compare what several people drew of one picture, from Label Studio"
+    )
     for parser in (push, flywheel):
         parser.add_argument(
             "--source",
@@ -120,4 +123,4 @@ def _run(given: argparse.Namespace, project: Path) -> str:
             return push_captures(project, given.source)
     from runner.label_studio.flywheel import report
 
-    return report(project, markdown=given.markdown, source=given.source, rescored=given.rescore)
+    return report(project, markdown=given.markdown, source=given.source, rescored=given.rescore, agreed=given.agreement)

@@ -17,6 +17,7 @@ from runner.errors import StageError
 from runner.label_studio.captures import CAPTURED, FEEDBACK, CaptureStore, count_captures
 from runner.label_studio.labelled_dataset import PULL
 from runner.label_studio.next_step import next_step, read_record
+from runner.label_studio.server import connected
 from runner.store import SCHEME, Store, open_store
 from runner.store.published import Version, model_names, numbers, read_version
 from runner.tables import Row, Table, figure
@@ -48,11 +49,13 @@ class Round:
         return float(value) if isinstance(value, int | float) else None
 
 
-def report(project: Path, *, markdown: bool = False, source: str | None = None, rescored: bool = False) -> str:
+def report(
+    project: Path, *, markdown: bool = False, source: str | None = None, rescored: bool = False, agreed: bool = False
+) -> str:
     """Return the rounds as tables and the next step, and draw the rounds; StageError when no model was published yet.
 
     `source` is where captures/ is (the server's CAPTURE_URI); None: the store. `rescored`: measure each round's model
-    on the present test part.
+    on the present test part. `agreed`: add the agreement of annotators, from Label Studio.
     """
     config, _ = compose(project)
     store = open_store(project)
@@ -76,6 +79,11 @@ def report(project: Path, *, markdown: bool = False, source: str | None = None, 
         from runner.label_studio.rescored import rescore
 
         tables.append(rescore(project, config, store, [each.model for each in rounds], markdown=markdown))
+    if agreed:
+        from runner.label_studio.agreement import agreement
+
+        with connected() as server:
+            tables.append(agreement(server.project(config.labels.title)).as_text(markdown=markdown))
     returned = sum(bool(each.pulled and each.pulled["returned"]) for each in rounds)
     lines = [
         f"{returned} of {len(rounds)} rounds added or relabelled captured pictures; {captured} captures and {feedback} "
