@@ -4,11 +4,14 @@
     import_pictures.py   labels import    pictures become tasks         labelling_tasks.py    list and create tasks
     push.py              captures push    captures become tasks         captures.py           captures in the store
                                                                         reported.py           feedback on existing tasks
+                                                                        feedback_states.py    what became of feedback
     pull.py              labels pull      annotations become a version  annotations.py, merge.py
                                                                         label_changes.py      the tasks that changed
                                                                         task_states.py        the tasks of a version
     review.py            labels suspects  suspicious pictures become tasks (the list: runner/suspects)
     flywheel.py          flywheel         report of all rounds          next_step.py          the step that is missing
+                                                                        rescored.py           models on one test part
+                                                                        agreement.py          what two people drew
 
     server.py   API client of Label Studio       task_images.py        storage of the tasks' pictures
     regions.py  boxes in Label Studio's form     labelled_dataset.py   pictures with digests and boxes
