@@ -299,6 +299,7 @@ class LabelsConfig(Section):
     )
     captures_per_day: int = Field(ge=1, le=10_000, description="[tasks] maximum per day from `captures push`")
     captures_days: int = Field(ge=1, description="[days] maximum age of captures that are pushed")
+    sheet: bool = Field(description="[-] true | false; show the changed pictures in the pull request")
     near: int = Field(ge=-1, le=32, description="[bits of 64] near-duplicates: at most this many hash bits differ")
 
 

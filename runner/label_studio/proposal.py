@@ -15,17 +15,21 @@ from runner.forge.pull_request import propose
 from runner.workspace import PARAMS
 
 BRANCH = "labels"
+_JPEG = b"\xff\xd8\xff"
 _MAY_CHANGE = {("dataset", "name"), ("dataset", "url"), ("dataset", "sha256"), ("presets", "dataset")}
 
 
 class Proposal(BaseModel):
-    """A pull request: params.yaml as it would be, a title of one line, and a text in Markdown."""
+    """A pull request: params.yaml as it would be, a title of one line, a text in Markdown, and a JPEG to show in it."""
 
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+    model_config = ConfigDict(
+        frozen=True, strict=True, extra="forbid", ser_json_bytes="base64", val_json_bytes="base64"
+    )
 
     params: str = Field(max_length=1 << 20)
     title: str = Field(max_length=500, pattern=r"^[^\r\n]+$")
     body: str = Field(max_length=1 << 20)
+    picture: bytes | None = Field(default=None, max_length=1 << 23)
 
 
 def propose_labels(project: Path, file: Path) -> str:
@@ -40,6 +44,8 @@ def propose_labels(project: Path, file: Path) -> str:
     except (ValidationError, OSError) as error:
         reason = " ".join(str(error).split())[:300]
         raise LabelStudioError(f"{file}: expected what `labels pull --proposal` writes, found {reason}") from error
+    if proposal.picture is not None and not proposal.picture.startswith(_JPEG):
+        raise LabelStudioError(f"{file}: its picture is no JPEG; nothing is proposed")
     before, after = _values((project / PARAMS).read_text(encoding="utf-8")), _values(proposal.params)
     if before is None or before != after:
         raise LabelStudioError(f"{file}: would change more of {PARAMS} than its dataset; nothing is proposed")
@@ -49,8 +55,8 @@ def propose_labels(project: Path, file: Path) -> str:
 def open_pull_request(project: Path, proposal: Proposal, *, as_bot: bool = False) -> str:
     """Push the branch `labels` and open its pull request; BRANCH, set in the cluster's pods, is the base."""
     base, files = os.environ.get("BRANCH"), {str(PARAMS): proposal.params}
-    title, body = proposal.title, proposal.body
-    return propose(project, files, branch=BRANCH, title=title, body=body, base=base, as_bot=as_bot)
+    title, body, picture = proposal.title, proposal.body, proposal.picture
+    return propose(project, files, branch=BRANCH, title=title, body=body, base=base, picture=picture, as_bot=as_bot)
 
 
 def _values(text: str) -> dict[tuple[Any, ...], object] | None:

@@ -10,11 +10,12 @@ from runner.config.compose import compose
 from runner.config.edit import get_param
 from runner.config.schema import Config
 from runner.dataset.check import listed
-from runner.dataset.diff import count_table
+from runner.dataset.diff import OpenedVersion, count_table
 from runner.dataset.index import Index
 from runner.dataset.versions import name_version, store_version
 from runner.errors import GitError
 from runner.forge.pull_request import changed_files
+from runner.label_studio.changes_report import changes_table, draw_sheet, origins_text, suspects_text
 from runner.label_studio.label_changes import LabelChanges, LabelReader, read_changes
 from runner.label_studio.labelled_dataset import PULL, class_list, current_dataset, dataset_name
 from runner.label_studio.merge import MergedDataset, assign_parts, check_merged, merge
@@ -79,7 +80,7 @@ def describe(result: PullResult, *, markdown: bool = False) -> str:
         f"{counts['tasks']} tasks in Label Studio: {counts['finished']} finished, {counts['skipped']} skipped"
         + (f"; {counts['doubles']} with the picture of another task" if counts["doubles"] else "")
         + (f" ({result.changes.read} read, the others did not change)" if result.changes.read is not None else ""),
-        count_table(result.before, merged.index).as_text(markdown=markdown),
+        (changes_table if markdown else count_table)(result.before, merged.index).as_text(markdown=markdown),
     ]
     for title, names in (
         ("added", merged.added),
@@ -189,10 +190,22 @@ def _proposal(project: Path, config: Config, store: Store, result: PullResult, f
     """Add the version; return the pull request with the new params.yaml. The one of the checkout stays as it is."""
     params = Path(shutil.copyfile(project / PARAMS, folder / PARAMS.name))
     _add_version(params, config, store, result, folder)
-    version = get_param(params, ("dataset", "sha256")) or ""
+    url, version = (get_param(params, ("dataset", key)) or "" for key in ("url", "sha256"))
     title = f"Labels: {', '.join(f'{count} {change}' for change, count in result.merged.counts.items() if count)}"
-    body = describe(result, markdown=True)
-    if config.dataset.sha256:  # a request's text holds no picture of ours
+    parts = [
+        describe(result, markdown=True),
+        origins_text(result.merged, result.changes.newest),
+        suspects_text(project, config, result.merged),
+    ]
+    if config.dataset.sha256:
         sides = f"{config.dataset.sha256[:12]} {version[:12]}"
-        body += f"\n\nThe changed pictures, drawn: `python -m runner dataset diff {sides} --sheet changes.jpg`"
-    return Proposal(params=params.read_text(encoding="utf-8"), title=title, body=body)
+        parts.append(f"The changed pictures, drawn: `python -m runner dataset diff {sides} --sheet changes.jpg`")
+    picture = None
+    if config.labels.sheet:
+        before = OpenedVersion(
+            result.before, result.files, key_of_url(config.dataset.url) if result.before.rows else ""
+        )
+        after = OpenedVersion(result.merged.index, {}, key_of_url(url))
+        picture = draw_sheet(before, after, store, project)
+    body = "\n\n".join(filter(None, parts))
+    return Proposal(params=params.read_text(encoding="utf-8"), title=title, body=body, picture=picture)

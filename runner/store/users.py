@@ -32,7 +32,7 @@ ACCESS = {
     "trainer": Access(_OF_TRAININGS, ("dvc", "pipeline")),
     "publisher": Access(_OF_TRAININGS, ("models", "pipeline", "runs")),
     "labels": Access(("captures", "datasets", "feedback"), ("feedback",)),
-    "labels-pull": Access(("captures", "datasets"), ("datasets",)),
+    "labels-pull": Access(("captures", "datasets", "models"), ("datasets",)),
 }
 USERS = tuple(ACCESS)
 _FILES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")

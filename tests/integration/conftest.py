@@ -17,6 +17,7 @@ from selenium.webdriver.chrome.service import Service
 from runner.store import Store, open_store
 from runner.store.s3 import S3Store
 from tests.support.apiserver import ApiServer
+from tests.support.gitea import Gitea, serving_gitea
 from tests.support.processes import unavailable
 from tests.support.s3 import Use
 from tests.support.servers import Server, running
@@ -100,6 +101,12 @@ def api_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
     """A Kubernetes API server that files share: each applies what it needs, and removes what another may have left."""
     with closing(ApiServer(tmp_path_factory.mktemp("apiserver"))) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def gitea(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gitea]:
+    with serving_gitea(tmp_path_factory.mktemp("gitea")) as made:
+        yield made
 
 
 OFFLINE = """

@@ -16,7 +16,7 @@ from runner.forge.forges import BOT, bot_of, forge_of, kind_of, set_status
 from runner.forge.protocol import Forge
 from runner.forge.pull_request import propose
 from tests.support.forge import IDENTITIES, REPOSITORY, serving_forge
-from tests.support.gitea import Gitea, serving_gitea
+from tests.support.gitea import Gitea
 from tests.support.projects import git
 
 Pull = tuple[str, str, str, str]  # branch, base, title, text
@@ -53,17 +53,9 @@ def without_settings(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name)
 
 
-@pytest.fixture(scope="session")
-def gitea(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gitea]:
-    with serving_gitea(tmp_path_factory.mktemp("gitea")) as made:
-        yield made
-
-
 @contextmanager
 def on_gitea(made: Gitea) -> Iterator[Hosted]:
     path = f"/repos/{REPOSITORY}"
-    made.ask("POST", "/orgs/aviation/repos", {"name": "flyingthings", "default_branch": "main", "private": True})
-    made.ask("PUT", f"{path}/collaborators/flywheel-bot", {"permission": "write"})
 
     def pulls() -> list[Pull]:
         found = made.ask("GET", f"{path}/pulls?state=open")
@@ -79,12 +71,9 @@ def on_gitea(made: Gitea) -> Iterator[Hosted]:
             "POST", f"{path}/hooks", {"type": "gitea", "config": config, "events": ["push"], "active": True} | faults
         )
 
-    write = made.token("flywheel-bot", "write:repository", "read:user")
     read = made.token("flywheel-bot", "read:repository")
-    try:
-        yield Hosted("gitea", f"{made.site}/{REPOSITORY}.git", write, read, pulls, statuses, hook, basic)
-    finally:
-        made.ask("DELETE", path)
+    with made.repository() as (url, write):
+        yield Hosted("gitea", url, write, read, pulls, statuses, hook, basic)
 
 
 @contextmanager

@@ -34,7 +34,7 @@ RIGHTS = {
     "weights/0123456789ab-yolo11n.pt": OF_TRAININGS | {"runner": "rwl"},
     "models/planes/1/manifest.json": {
         **OF_TRAININGS,
-        **{"publisher": "rwl", "server-dev": "r", "server-staging": "r", "server-prod": "r"},
+        **{"publisher": "rwl", "labels-pull": "rl", "server-dev": "r", "server-staging": "r", "server-prod": "r"},
     },
     "runs/planes/1/best.pt": OF_TRAININGS | {"publisher": "rwl"},
     "captures/dev/planes/1/a.jpg": {"runner": "rl", "server-dev": "w", "labels": "rl", "labels-pull": "rl"},

@@ -17,7 +17,8 @@ from typing import Any
 from tests.cluster.places import BIN
 from tests.support.processes import free_port, program, start, stop
 
-OWNER, REPOSITORY = "aviation", "aviation/flyingthings"
+OWNER, NAME = "aviation", "flyingthings"
+REPOSITORY = f"{OWNER}/{NAME}"
 PERSON = "somebody"
 SETTINGS = """
 APP_NAME = Gitea
@@ -82,10 +83,26 @@ class Gitea:
             raise AssertionError(f"{method} {path}: {error.code} {error.read()[:500]!r}") from error
         return json.loads(said) if said else None
 
+    def fetch(self, address: str, token: str) -> bytes:
+        """Read an address as somebody with a token."""
+        known = "Basic " + b64encode(f"x:{token}".encode()).decode()
+        with urllib.request.urlopen(urllib.request.Request(address, headers={"Authorization": known})) as answer:
+            return bytes(answer.read())
+
     def token(self, user: str, *scopes: str) -> str:
         """Make a token of a person, with scopes such as write:repository."""
         asked = {"name": secrets.token_hex(4), "scopes": list(scopes)}
         return str(self.ask("POST", f"/users/{user}/tokens", asked, user=user)["sha1"])
+
+    @contextmanager
+    def repository(self) -> Iterator[tuple[str, str]]:
+        """Give the URL of an empty private repository, and a token by which the bot may write to it."""
+        self.ask("POST", f"/orgs/{OWNER}/repos", {"name": NAME, "default_branch": "main", "private": True})
+        self.ask("PUT", f"/repos/{REPOSITORY}/collaborators/flywheel-bot", {"permission": "write"})
+        try:
+            yield f"{self.site}/{REPOSITORY}.git", self.token("flywheel-bot", "write:repository", "read:user")
+        finally:
+            self.ask("DELETE", f"/repos/{REPOSITORY}")
 
     def add_user(self, name: str, *options: str) -> None:
         command = [gitea(), "--config", str(self.folder / "app.ini"), "admin", "user", "create", "--username", name]

@@ -1,3 +1,4 @@
+import io
 import re
 import uuid
 from functools import partial
@@ -5,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
+from PIL import Image
 
 from runner.__main__ import main
 from runner.config.edit import get_param
@@ -17,6 +19,7 @@ from runner.label_studio.setup import set_up
 from tests.support import projects
 from tests.support.annotating import AIRPLANE, HELICOPTER, Bench, labelled, picture, pictures
 from tests.support.cutting import cutting
+from tests.support.gitea import REPOSITORY, Gitea
 from tests.support.pictures import turned
 
 
@@ -328,10 +331,50 @@ def test_a_pull_request_proposes_the_version_when_enough_is_new(
     assert main(["labels", "pull", "--pull-request"]) == 0
     assert "branch labels is pushed" in capsys.readouterr().out and started.params == before
     message = git("--git-dir", str(origin), "show", "-s", "--format=%B", "labels")
-    assert message.startswith("Labels: 2 added\n") and "| boxes of helicopter | 0 | 1 | +1 |" in message
+    assert message.startswith("Labels: 2 added\n") and "| boxes of helicopter | 0 | +1 |  |  | 1 |" in message
     assert "\n\n### Added (2)\n\n- 0000.jpg\n- 0001.jpg" in message
     (key,) = [key for key in started.store.list("datasets/") if key.endswith(".jsonl")]
     assert f"url: store:{key}" in git("--git-dir", str(origin), "show", "labels:params.yaml")
     (started.project / "params.yaml").write_text(before + "\n# mine\n")
     assert main(["labels", "pull", "--pull-request"]) == 1
     assert "params.yaml has uncommitted changes" in capsys.readouterr().err
+
+
+def test_a_person_judges_the_pull_request_by_its_picture(
+    started: Bench, tmp_path: Path, gitea: Gitea, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Label Studio and Gitea themselves; by way of the file that one container of the CronJob writes for the other."""
+    started.set(labels={"min_new": 1})
+    (started.project / ".gitignore").write_text(".work/\n")
+    git = partial(projects.git, started.project)
+    with gitea.repository() as (url, token):
+        git("init", "-q", "-b", "main")
+        git("config", "user.name", "Tests")
+        git("config", "user.email", "tests@example.invalid")
+        git("remote", "add", "origin", url)
+        git("add", "-A")
+        git("commit", "-qm", "begin")
+        git("push", "-q", url.replace("//", f"//x:{token}@"), "main")
+        for name in ("BRANCH", "GITHUB_API_URL", "GITHUB_REPOSITORY"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv("FORGE", "gitea")
+        monkeypatch.setenv("FORGE_TOKEN", token)
+        started.draw(started.task("0000.jpg")["id"], AIRPLANE)
+        started.draw(started.task("0001.jpg")["id"], HELICOPTER)
+        assert main(["labels", "pull", "--proposal", str(tmp_path / "proposal.json")]) == 0
+        assert main(["labels", "propose", str(tmp_path / "proposal.json")]) == 0
+        assert "opened: http" in capsys.readouterr().out
+        (pull_request,) = gitea.ask("GET", f"/repos/{REPOSITORY}/pulls")
+        text = pull_request["body"]
+        assert "| boxes of helicopter | 0 | +1 |  |  | 1 |" in text and "| import | 2 | 0 |" in text
+        assert "dev has no model yet" in text
+        shown = re.search(r"!\[[^]]*\]\((.*?)\)", text)
+        assert shown
+        sheet = Image.open(io.BytesIO(gitea.fetch(shown[1], token)))
+        assert sheet.format == "JPEG" and sheet.width > 2 * 220
+        (changed,) = gitea.ask("GET", f"/repos/{REPOSITORY}/pulls/{pull_request['number']}/files")
+        assert changed["filename"] == "params.yaml"
+        (commit,) = gitea.ask("GET", f"/repos/{REPOSITORY}/pulls/{pull_request['number']}/commits")
+        assert commit["author"]["login"] == "flywheel-bot"
+        gitea.ask("POST", f"/repos/{REPOSITORY}/pulls/{pull_request['number']}/merge", {"Do": "merge"})
+        assert "changes.jpg" not in {each["path"] for each in gitea.ask("GET", f"/repos/{REPOSITORY}/contents")}

@@ -25,7 +25,10 @@ def test_the_files_pull_request_is_opened_when_it_names_another_dataset(project:
     assert "nothing to propose" in propose_labels(project, file)
     file.write_text(json.dumps({"params": NEXT, **TEXTS}))
     files, named = json.loads(propose_labels(project, file))
-    assert (files, named) == ({"params.yaml": NEXT}, {"branch": "labels", "base": "trunk", "as_bot": True, **TEXTS})
+    assert (files, named) == (
+        {"params.yaml": NEXT},
+        {"branch": "labels", "base": "trunk", "picture": None, "as_bot": True, **TEXTS},
+    )
 
 
 @pytest.mark.parametrize(
@@ -35,6 +38,7 @@ def test_the_files_pull_request_is_opened_when_it_names_another_dataset(project:
         *({"params": text} for text in (f"{NEXT}gate: {{deploy: true}}\n", "a: [", "", "- 1", "x", None)),
         *({"title": text} for text in ("", "two\nlines", "x" * 501)),
         {"files": {"CODEOWNERS": ""}},
+        *({"picture": text} for text in ("", "PGh0bWw-", "no base64!", 1)),
     ],
 )
 def test_refused_when_it_would_change_anything_else(project: Path, content: dict[str, object]) -> None:
