@@ -5,12 +5,13 @@ MINIO := $(shell sed -n "s/^ARG VERSION=//p" gitops/minio/Containerfile)
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/flywheel
 PROGRAMS := $(CACHE)/bin
 LABEL_STUDIO := $(CACHE)/label-studio
+LIBREYOLO := $(CACHE)/libreyolo
 WORKSHOP := DATASET_ZIP MODEL_BASE MODEL_NAME NUM_EPOCHS BATCH_SIZE MAX_WIDTH IMG_RESIZE GPU GPU_TIMEOUT DEPLOY
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve plan retrain minio label-studio tekton openshift apiserver manifests cluster cluster-down cluster-status cluster-test cluster-journey cluster-upgrade bootstrap first-run test check lint format lock bench clean
+.PHONY: help setup demo serve plan retrain minio label-studio libreyolo tekton openshift apiserver manifests cluster cluster-down cluster-status cluster-test cluster-journey cluster-upgrade bootstrap first-run test check lint format lock bench clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 17
@@ -85,6 +86,13 @@ $(LABEL_STUDIO)/.ready: constraints-label-studio.txt
 	uv venv --quiet --clear --python "$$(realpath .venv/bin/python)" "$(LABEL_STUDIO)/venv"
 	uv pip install --quiet --python "$(LABEL_STUDIO)/venv/bin/python" --requirement constraints-label-studio.txt
 	@touch "$(LABEL_STUDIO)/.ready"
+
+libreyolo: setup $(LIBREYOLO)/models/.ready  ## make models of other families for the tests, by LibreYOLO in an environment of its own
+
+$(LIBREYOLO)/models/.ready: constraints-libreyolo.txt tests/support/libreyolo_models.py
+	uv venv --quiet --clear --python "$$(realpath .venv/bin/python)" "$(LIBREYOLO)/venv"
+	uv pip install --quiet --python "$(LIBREYOLO)/venv/bin/python" --requirement constraints-libreyolo.txt
+	cd "$(LIBREYOLO)" && venv/bin/python "$(CURDIR)/tests/support/libreyolo_models.py" models && touch models/.ready
 
 test: setup  ## run the tests, on all cores
 	python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder

@@ -66,6 +66,11 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="only print our figures of model.onnx beside those of Ultralytics' own val",
     )
+    commands.choices["evaluate"].add_argument(
+        "--manifest",
+        metavar="URI",
+        help="only print the figures of this published version on the test part; `publish` prints the URI",
+    )
     plan = commands.add_parser("plan", help="which stages would run, and because of which keys")
     plan.add_argument("--json", action="store_true", help="for programs")
     plan.add_argument("--remote", action="store_true", help="look into the store's run cache too")
@@ -85,6 +90,10 @@ def _run(given: argparse.Namespace) -> int:
         from runner.pipeline.ultralytics_val import beside_ultralytics
 
         print(beside_ultralytics(project))
+    elif given.command == "evaluate" and given.manifest:
+        from runner.release.measured import measure
+
+        print(measure(project, given.manifest))
     elif given.command in STAGES:
         from runner.stages.registry import run_stage
 

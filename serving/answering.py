@@ -87,7 +87,8 @@ async def predict(state: State, request_id: str, data: bytes, query: Query, sinc
     `since` is perf_counter() when the request was complete.
     """
     detector = query.model.detector
-    form = {"input_hw": detector.input_hw, "stride": detector.stride, **vars(detector.form)}
+    shape, decoding = detector.form.shape, detector.form.decoding
+    form = {"input_hw": detector.input_hw, "stride": detector.stride, "shape": shape, "decoding": decoding}
 
     def detect(picture: bytes | Reply) -> Detections:
         found = read_picture(picture) if isinstance(picture, Reply) else picture

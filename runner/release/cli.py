@@ -15,7 +15,16 @@ def add_parsers(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     gate.add_argument("--markdown", action="store_true", help="as Markdown")
     publish = commands.add_parser("publish", help="bring the model that the gate judged into the store, as a version")
     publish.add_argument(
-        "--baseline", type=Path, metavar="FILE.pt", help="a stock pretrained model, under its own name"
+        "--baseline",
+        type=Path,
+        metavar="FILE",
+        help="a stock pretrained model, under its own name: a .pt of Ultralytics or an .onnx",
+    )
+    publish.add_argument(
+        "--declaration",
+        type=Path,
+        metavar="FILE.yaml",
+        help="preprocessing and output of the --baseline's .onnx of another family, as docs/releases.md describes",
     )
     shape = publish.add_mutually_exclusive_group()
     shape.add_argument("--uri", action="store_true", help="print the manifest's URI alone, as MODEL_URI wants it")
@@ -50,11 +59,14 @@ def _gate(given: argparse.Namespace) -> int:
 
 
 def _publish(given: argparse.Namespace) -> None:
+    from runner.errors import StageError
     from runner.release.contents import releasing
     from runner.release.publish import publish
     from runner.store import open_store
 
-    with releasing(Path.cwd(), given.baseline) as release:
+    if given.declaration and not given.baseline:
+        raise StageError("--declaration describes the file of --baseline, which is missing")
+    with releasing(Path.cwd(), given.baseline, given.declaration) as release:
         published = publish(open_store(Path.cwd()), release)
     print(published.uri if given.uri else published.as_json() if given.json else published.as_text())
 

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
+from pydantic import ValidationError
 
 from runner.config.compose import compose, stage_text
 from runner.config.override import trial_note
 from runner.config.schema import MODEL_NAME, STAGE_KEYS, Config
+from runner.dataset.data_yaml import load_mapping
 from runner.dataset.weights import check_weights
 from runner.errors import GitError, StageError
 from runner.forge.git import git
@@ -22,7 +24,9 @@ from runner.pipeline.sources import sources
 from runner.release.verdict import criteria_of, read_verdict
 from runner.stages.evaluate.examples import load
 from runner.workspace import ARTIFACTS, scratch, sha256_of, work_folder
-from serving.storage.manifest import Manifest, Preprocessing, Thresholds, Variant
+from serving.storage.manifest import Declaration, Manifest, Preprocessing, Thresholds, Variant
+from serving.vision.detector import Detector
+from serving.vision.metadata import ModelError
 from serving.vision.variants import variant_file
 
 LIBRARIES = ("ultralytics", "torch", "torchvision", "onnx", "onnxruntime", "numpy", "pillow", "faster-coco-eval")
@@ -31,6 +35,7 @@ RUN_FILES = (
     *("config.yaml", "params.yaml", "dvc.lock", "report.json", "metrics.json", "results.csv", "best.pt"),
     TRAINED,
 )
+DECLARATION = "declaration.yaml"  # file of the run of a stock model of another family
 UNNUMBERED = 0  # version in the manifest of a release, until `claims` numbers it
 
 
@@ -77,14 +82,22 @@ def load_candidate(project: Path) -> Candidate:
 
 
 @contextmanager
-def releasing(project: Path, baseline: Path | None = None) -> Iterator[Release]:
+def releasing(project: Path, baseline: Path | None = None, declaration: Path | None = None) -> Iterator[Release]:
     """Give a release until the block ends.
 
-    A `baseline` is an Ultralytics .pt file of a stock detector, and gives the name; None: the candidate. StageError:
+    A `baseline` is a stock detector, and gives the name: an Ultralytics .pt file, or an .onnx, of another family with a
+    `declaration` (a file of YAML or JSON, see `serving.storage.manifest.Declaration`); None: the candidate. StageError:
     there is no candidate, the gate has not judged it, or the baseline is no detector; StoreError: it is no weights.
     """
     with scratch("publish-") as work:
-        yield _of_baseline(baseline, project, work) if baseline else _of_run(project, work)
+        if baseline is None:
+            yield _of_run(project, work)
+        elif baseline.suffix.lower() == ".onnx":
+            yield _of_onnx(baseline, declaration)
+        elif declaration:
+            raise StageError(f"{baseline}: a declaration is for an .onnx; expected one, or a .pt without a declaration")
+        else:
+            yield _of_baseline(baseline, project, work)
 
 
 def _of_run(project: Path, work: Path) -> Release:
@@ -145,11 +158,7 @@ def same_of(manifest: Manifest, files: Mapping[str, Path]) -> dict[str, Any]:
 def _of_baseline(file: Path, project: Path, work: Path) -> Release:
     check_weights(file)
     config, _ = compose(project)
-    name = file.stem.lower()
-    if not re.fullmatch(MODEL_NAME, name):
-        raise StageError(
-            f"{file}: {name!r} is no name for a model, expected small letters, digits, '.', '_', '-': rename"
-        )
+    name = _name_of(file)
     onnx, sha256 = work / "model.onnx", sha256_of(file)
     with redirect_stdout(sys.stderr):  # Ultralytics prints; stdout is for our output
         from runner.stages.offline import ultralytics_offline
@@ -175,9 +184,62 @@ def _of_baseline(file: Path, project: Path, work: Path) -> Release:
     return Release(onnx, {file.name: file}, manifest, {"weights": sha256})
 
 
+def _of_onnx(file: Path, declaration: Path | None) -> Release:
+    """Return a release of an .onnx as it is: its bytes are those of the file."""
+    name, declared, files = _name_of(file), None, {}
+    if declaration is not None:
+        if (content := load_mapping(declaration)) is None:
+            raise StageError(f"{declaration}: cannot be read; expected a mapping as YAML or JSON")
+        try:
+            declared = Declaration.model_validate(content)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"]) or "content"
+            raise StageError(f"{declaration}: {where}: {first['msg']}; docs/releases.md describes the keys") from error
+        files = {DECLARATION: declaration}
+    try:
+        detector = (
+            Detector(file, form=declared.preprocessing.form, known=declared.known) if declared else Detector(file)
+        )
+    except ModelError as error:
+        raise StageError(f"{file}: {error}") from error
+    facts = _facts(detector)
+    if declared:
+        facts |= {"preprocessing": declared.preprocessing, "output": declared.output}
+        facts |= {"license": declared.license} if declared.license else {}
+    same = {"weights": sha256_of(file), **{each: sha256_of(path) for each, path in files.items()}}
+    manifest = Manifest(
+        name=name,
+        version=UNNUMBERED,
+        onnx_sha256=same["weights"],
+        **facts,
+        thresholds=Thresholds(overall=0.25, classes={}),
+        metrics={},
+        verdict=None,
+        commit=None,
+        work_tree=f"a stock model: {file.name}",
+        dataset={},
+        params={},
+        libraries={},
+    )
+    return Release(file, files, manifest, same)
+
+
+def _name_of(file: Path) -> str:
+    name = file.stem.lower()
+    if not re.fullmatch(MODEL_NAME, name):
+        raise StageError(
+            f"{file}: {name!r} is no name for a model, expected small letters, digits, '.', '_', '-': rename"
+        )
+    return name
+
+
 def _onnx_facts(onnx: Path) -> dict[str, Any]:
     """Return what a model file says of itself, as the manifest has it."""
-    detector = load(onnx)
+    return _facts(load(onnx))
+
+
+def _facts(detector: Detector) -> dict[str, Any]:
     height, width = detector.input_hw
     return {
         "classes": detector.classes,

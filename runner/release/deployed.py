@@ -51,7 +51,7 @@ def load_version(store: Store, version: Version, work: Path) -> Deployed:
     onnx = work / "models" / sha256 / "model.onnx"
     if not onnx.is_file() or sha256_of(onnx) != sha256:
         store.fetch(version_key(version.model, version.number, "model.onnx"), onnx, sha256)
-    detector = Detector(onnx, form=version.manifest.preprocessing.form)
+    detector = Detector(onnx, form=version.manifest.preprocessing.form, known=version.manifest.known)
     return Deployed(store, version, detector, onnx.stat().st_size)
 
 

@@ -36,7 +36,7 @@ def fitted(data: bytes, *, input_hw: tuple[int, int], stride: int, shape: str, d
     form = InputForm(shape, decoding)
     picture = decode(data, **form.decode_options(input_hw), checked=True)
     place = letterbox(picture.width, picture.height, input_hw, stride=stride, shape=shape)
-    return replace(picture, image=scaled(picture.image, place, averaged=decoding == "averaged"))
+    return replace(picture, image=scaled(picture.image, place, decoding))
 
 
 def drawn(data: bytes, *, styles: list[Style], kind: str) -> bytes:

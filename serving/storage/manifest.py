@@ -4,14 +4,23 @@ The fields stand in the order of manifest.json, so a manifest that was read and 
 """
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from serving.vision.letterbox import FORMER_FORM, InputForm
+from serving.vision.letterbox import DECODINGS, FORMER_FORM, OTHER_DECODINGS, OTHER_SHAPES, SHAPES, InputForm
+from serving.vision.metadata import ACTIVATIONS, OUTPUT_FORMS, Known, OutputForm
 from serving.vision.variants import FLOAT, variant_file
 
 _SHA256 = "^[0-9a-f]{64}$"
+_Side = Annotated[int, Field(ge=1, le=8192)]
+_Sides = _Side | Annotated[list[_Side], Field(min_length=2, max_length=2)]
+_Finite = Annotated[float, Field(allow_inf_nan=False)]
+_Above0 = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+def _one_of(*texts: str) -> str:
+    return f"^({'|'.join(texts)})$"
 
 
 class _Part(BaseModel):
@@ -32,15 +41,66 @@ class Thresholds(_Part):
 
 
 class Preprocessing(_Part):
-    """Way from a picture to the model's input; that of versions which name none stands here."""
+    """Way from a picture to the model's input; that of versions which name none stands here. See `InputForm`."""
 
-    input_shape: str = FORMER_FORM.shape
-    decoding: str = FORMER_FORM.decoding
+    input_shape: str = Field(default=FORMER_FORM.shape, pattern=_one_of(*SHAPES, *OTHER_SHAPES))
+    decoding: str = Field(default=FORMER_FORM.decoding, pattern=_one_of(*DECODINGS, *OTHER_DECODINGS))
+    scale: _Above0 = 1 / 255
+    mean: tuple[_Finite, _Finite, _Finite] = (0.0, 0.0, 0.0)
+    std: tuple[_Above0, _Above0, _Above0] = (1.0, 1.0, 1.0)
+    channels: str = Field(default="RGB", pattern=_one_of("RGB", "BGR"))
 
     @property
     def form(self) -> InputForm:
         """As the detector takes it."""
-        return InputForm(self.input_shape, self.decoding)
+        return InputForm(self.input_shape, self.decoding, self.scale, self.mean, self.std, self.channels)
+
+
+class Output(_Part):
+    """Form of the model's output, where it is no YOLO detector's that is recognised. See `OutputForm`."""
+
+    form: str = Field(pattern=_one_of(*OUTPUT_FORMS))
+    boxes: str = ""
+    scores: str = ""
+    activation: str = Field(default="sigmoid", pattern=_one_of(*ACTIVATIONS))
+    columns: list[Annotated[int, Field(ge=0)]] | None = None
+
+    @model_validator(mode="after")
+    def _named(self) -> Self:
+        if self.form == "queries" and not (self.boxes and self.scores):
+            raise ValueError("queries come in two outputs; expected their names in `boxes` and `scores`")
+        return self
+
+
+class Declaration(BaseModel):
+    """What is declared of a model of another family; the keys are those of the manifest."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    preprocessing: Preprocessing
+    output: Output
+    classes: list[str] | None = None  # in the order of the scores; None: as the file names them
+    imgsz: _Sides | None = None  # None: as the file says
+    license: str | None = None
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if missing := {"input_shape", "decoding"} - self.preprocessing.model_fields_set:
+            raise ValueError(f"preprocessing has no {' and '.join(sorted(missing))}; expected all that is not as usual")
+        if unknown := [*(self.preprocessing.model_extra or {}), *(self.output.model_extra or {})]:
+            raise ValueError(f"unknown key {unknown[0][:100]!r} in preprocessing or output")
+        return self
+
+    @property
+    def known(self) -> Known:
+        """As the detector takes it."""
+        return _known(self.classes, self.imgsz, self.output)
+
+
+def _known(classes: list[str] | None, imgsz: int | list[int] | None, output: Output | None) -> Known:
+    sides = [imgsz] * 2 if isinstance(imgsz, int) else imgsz or []
+    form = OutputForm(output.form, output.boxes, output.scores, output.activation, output.columns) if output else None
+    return Known(classes or None, (sides[0], sides[1]) if len(sides) == 2 else None, form)
 
 
 class Finding(_Part):
@@ -116,6 +176,7 @@ class Manifest(_Part):
     classes: list[str]
     imgsz: int | list[int] | None = None  # side of a square input in pixels, or height and width
     preprocessing: Preprocessing = Preprocessing()
+    output: Output | None = None  # None: recognised
     head: str | None = None  # one_to_many or one_to_one; None in versions that do not name it
     license: str | None = None  # as the exporter wrote it
     thresholds: Thresholds = Thresholds()
@@ -137,3 +198,8 @@ class Manifest(_Part):
         """Name → sha256 of each model file beside the manifest."""
         files = {variant_file(FLOAT): self.onnx_sha256}
         return files | ({variant_file(self.variant.kind): self.variant.sha256} if self.variant else {})
+
+    @property
+    def known(self) -> Known:
+        """What it says of the model file, as the detector takes it."""
+        return _known(self.classes, self.imgsz, self.output)

@@ -14,7 +14,7 @@ from serving.storage.manifest import Latest, Manifest, Thresholds
 from serving.storage.objects import StorageError, read, size_of
 from serving.storage.signature import MANIFEST, SIGNATURE, SignatureError, Signatures
 from serving.vision.detector import Detector, on_gpu
-from serving.vision.metadata import Known, ModelError
+from serving.vision.metadata import ModelError
 from serving.vision.variants import FLOAT, int8_instructions, suits, variant_file
 
 LATEST = "latest.json"
@@ -116,9 +116,7 @@ def load_model(
         beside, field = f"{folder}{served.file}", "onnx_sha256" if served.kind == FLOAT else "variant"
         admit(size_of(beside, endpoint))
         content = _checked(beside, endpoint, served.sha256, f"{field} of {uri}")
-        sides = [manifest.imgsz] * 2 if isinstance(manifest.imgsz, int) else manifest.imgsz or []
-        known = Known(manifest.classes or None, (sides[0], sides[1]) if len(sides) == 2 else None)
-        detector = Detector(content, form=manifest.preprocessing.form, known=known)
+        detector = Detector(content, form=manifest.preprocessing.form, known=manifest.known)
     except (StorageError, ModelError, SignatureError) as error:
         raise LoadingError(str(error) if isinstance(error, StorageError) else f"{uri}: {error}") from error
     except ValidationError as error:

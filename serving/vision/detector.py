@@ -6,7 +6,7 @@
         print(detector.classes[class_id], confidence, box)
 
 Runs Ultralytics' ONNX exports of YOLOv5u to YOLO26: boxes that need suppression, (N, 4 + classes, A), and end-to-end
-lists, (N, 300, 6).
+lists, (N, 300, 6). Models of other families, such as RF-DETR, D-FINE and YOLOX, run where their form is declared.
 """
 
 from collections.abc import Collection, Sequence
@@ -20,10 +20,10 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from serving.vision.letterbox import DEFAULT_FORM, InputForm, Letterbox, fill, letterbox, to_picture
-from serving.vision.metadata import Known, ModelError, read
-from serving.vision.outputs import check_grid, check_list
+from serving.vision.metadata import Known, ModelError, OutputForm, read
+from serving.vision.outputs import check_grid, check_list, check_output, read_output
 from serving.vision.picture import MAX_PIXELS, Picture, decode
-from serving.vision.suppression import from_grid, from_list, suppress
+from serving.vision.suppression import Rows, from_grid, from_list, suppress
 
 # New proportions bring new input shapes; the default would benchmark every algorithm for each.
 _CUDA = ("CUDAExecutionProvider", {"cudnn_conv_algo_search": "HEURISTIC"})
@@ -103,9 +103,10 @@ class Detector:
             threads: cores per call. 1, with as many calling threads as cores, gives the highest throughput; more cores
                 shorten a single call but cost more CPU time.
             form: input form of a model whose metadata name none.
-            known: classes and input size of a model whose metadata do not say them.
+            known: classes and input size of a model whose metadata do not say them; the form of the output of a model
+                of another family, which is checked against what the model answers.
         Raises:
-            ModelError: not readable, not a detector, or its metadata and its graph disagree.
+            ModelError: not readable, not a detector, or its graph disagrees with its metadata or its declaration.
         """
         self._session = _session(model, threads)
         self.provider: str = self._session.get_providers()[0]  # CPUExecutionProvider, CUDAExecutionProvider, …
@@ -127,11 +128,12 @@ class Detector:
         self._input, self._dtype = entry.name, _DTYPES[entry.type]
         # Pictures per inference; None: any number. Fewer are padded with empty ones.
         self.batch: int | None = entry.shape[0] if isinstance(entry.shape[0], int) else None
-        self.end2end = self._check_output(written.end2end)  # the output is final detections; `iou` has no effect
         self.form = written.form or form  # may be set to another one, for comparisons
+        self.output, self._names = self._checked_output(known.output, written.end2end)
+        self.end2end = self.output.final  # the output is final detections; `iou` has no effect
         # Whether height and width may be others than those of `input_hw`.
         self.free = not any(isinstance(side, int) for side in entry.shape[2:]) and self._runs_when_small()
-        if not self.free:
+        if not self.free and not self.form.whole:
             self.form = replace(self.form, shape="square")
 
     def detect(self, picture: bytes | Picture, options: Options = DEFAULTS) -> Detections:
@@ -172,25 +174,41 @@ class Detector:
     def prepare(
         self, picture: bytes | Picture, *, max_pixels: int = MAX_PIXELS
     ) -> tuple[NDArray[np.float32], Letterbox]:
-        """Return the input for one picture, (1, 3, H, W) float32, 0 to 1, RGB, and the picture's position in it."""
+        """Return the input for one picture, (1, 3, H, W) float32, and the picture's position in it.
+
+        Its values are those of the input form: 0 to 1, RGB, unless the model's declaration says otherwise.
+        """
         picture = self.decode(picture, max_pixels)
         place = letterbox(picture.width, picture.height, self.input_hw, stride=self.stride, shape=self.form.shape)
         inputs = np.empty((1, 3, place.input_height, place.input_width), np.float32)
-        fill(picture, place, inputs[0], averaged=self.form.decoding == "averaged")
+        fill(picture, place, inputs[0], self.form)
         return inputs, place
 
     def select(self, inferred: Inference, options: Options = DEFAULTS) -> Detections:
         """Extract detections from the model's output; `max_pixels` has no effect here."""
         start = perf_counter()
         thresholds, place = self._thresholds(options), inferred.place
-        if self.end2end:
-            rows = from_list(inferred.output, thresholds).best(options.max_detections)
-        else:
-            candidates = from_grid(inferred.output, thresholds, multi_label=options.multi_label)
-            rows = suppress(candidates, iou=options.iou, limit=options.max_detections)
-        boxes = to_picture(rows.boxes_xyxy_px, place, clip=options.clip)
+        limit = options.max_detections
+
+        def placed(rows: Rows) -> Rows:
+            boxes = to_picture(rows.boxes_xyxy_px, place, clip=options.clip, shape=self.form.shape)
+            return replace(rows, boxes_xyxy_px=boxes)
+
+        match self.output.form:
+            case "list":
+                rows = placed(from_list(inferred.output, thresholds).best(limit))
+            case "queries":  # each pair of a query and a class is a detection
+                rows = placed(from_grid(inferred.output, thresholds, multi_label=True).best(limit))
+            case "grid":
+                candidates = from_grid(inferred.output, thresholds, multi_label=options.multi_label)
+                rows = placed(suppress(candidates, iou=options.iou, limit=limit))
+            case _:  # as LibreYOLO: boxes are compared by what of them is in the picture
+                candidates = placed(from_grid(inferred.output, thresholds, multi_label=options.multi_label))
+                sides = candidates.boxes_xyxy_px[:, 2:] - candidates.boxes_xyxy_px[:, :2]
+                candidates = candidates.take(np.flatnonzero((sides > 0).all(axis=1)))
+                rows = suppress(candidates, iou=options.iou, limit=limit)
         timings = Phases(inferred.decode_ms, inferred.inference_ms, (perf_counter() - start) * 1e3)
-        return Detections(boxes, rows.confidences, rows.class_ids, place.width, place.height, timings)
+        return Detections(rows.boxes_xyxy_px, rows.confidences, rows.class_ids, place.width, place.height, timings)
 
     def _run_all(self, inputs: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
         """Return the output for each input; inputs of one shape share an inference, up to the model's batch."""
@@ -206,8 +224,12 @@ class Detector:
         return [outputs[i] for i in range(len(inputs))]
 
     def _run(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
-        output = self._session.run(None, {self._input: inputs.astype(self._dtype, copy=False)})[0]
-        return np.asarray(output, np.float32)
+        height, width = inputs.shape[2:]
+        return read_output(self.output, self._raw(self._names, inputs), len(self.classes), (height, width))
+
+    def _raw(self, names: Sequence[str], inputs: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        outputs = self._session.run(names, {self._input: inputs.astype(self._dtype, copy=False)})
+        return [np.asarray(output, np.float32) for output in outputs]
 
     def _thresholds(self, options: Options) -> NDArray[np.float32]:
         """Return (classes,) float32 from `confidence` and `classes`, inf for an unwanted class."""
@@ -225,38 +247,50 @@ class Detector:
     def _runs_when_small(self) -> bool:
         """Whether the model runs on the smallest input; a fixed-length end-to-end list may be longer than its grid."""
         place = letterbox(self.input_hw[1], 1, self.input_hw, stride=self.stride, shape=self.form.shape)
+        return self._runs(self._names, np.zeros((1, 3, place.input_height, place.input_width), np.float32))
+
+    def _runs(self, names: Sequence[str], inputs: NDArray[np.float32]) -> bool:
+        """Whether the model runs on an input; an axis may be free by name alone, as the batch of a D-FINE."""
         quiet = ort.RunOptions()
         quiet.log_severity_level = 4
-        empty = np.zeros((1, 3, place.input_height, place.input_width), self._dtype)
         try:
-            self._session.run(None, {self._input: empty}, quiet)
+            self._session.run(names, {self._input: inputs.astype(self._dtype, copy=False)}, quiet)
         except Exception:  # noqa: BLE001 - as below
             return False
         return True
 
-    def _check_output(self, end2end: bool) -> bool:
-        """Run the model on an empty picture and on noise; return whether its output is an end-to-end list.
+    def _checked_output(self, declared: OutputForm | None, end2end: bool) -> tuple[OutputForm, list[str]]:
+        """Run the model on an empty picture and on noise; return the form of its output, and the outputs' names.
 
         Other detectors have outputs of the same shape: what is in them tells.
         """
-        count = self.batch or 1
+        form = declared or OutputForm("grid")
+        names = form.names([each.name for each in self._session.get_outputs()])
+        count, classes = self.batch or 1, len(self.classes)
         noise = np.random.default_rng(0).random((count, 3, *self.input_hw), np.float32)
+        noise = (noise * np.float32(255 * self.form.scale) - self.form.mean[0]) / np.float32(self.form.std[0])
         try:
-            empty, noisy = self._run(np.zeros_like(noise)), self._run(noise)
+            empty, noisy = self._raw(names, np.zeros_like(noise)), self._raw(names, noise)
         except Exception as error:  # ONNX Runtime's errors have no common base
             raise ModelError(f"the model does not run on an empty picture: {error}") from error
-        shape = empty.shape
-        grid = (count, 4 + len(self.classes))
-        if len(shape) == 3 and shape[:2] == grid and not end2end:
-            check_grid(empty[0])
-            return False
-        if len(shape) == 3 and shape[0] == count and shape[2] == 6:
-            check_list(np.concatenate([empty[0], noisy[0]]))
-            return True
-        raise ModelError(
-            f"output is {shape}; expected (N, {grid[1]}, boxes) for the {len(self.classes)} classes of its metadata, "
-            "or (N, boxes, 6) of an end-to-end model"
-        )
+        shape = empty[0].shape
+        if declared is None and (end2end or len(shape) != 3 or shape[:2] != (count, 4 + classes)):
+            form = OutputForm("list")
+        if declared is None and form.form == "list" and not (len(shape) == 3 and shape[0] == count and shape[2] == 6):
+            raise ModelError(
+                f"output is {shape}; expected (N, {4 + classes}, boxes) for the {classes} classes of its metadata, or "
+                "(N, boxes, 6) of an end-to-end model; of another family, a manifest that declares the `output`"
+            )
+        for outputs in (empty, noisy):
+            read_output(form, outputs, classes, self.input_hw)  # raises for other shapes
+        if form.form == "grid":
+            check_grid(empty[0][0])
+        elif form.form == "list":
+            check_list(np.concatenate([empty[0][0], noisy[0][0]]))
+        else:
+            check_output(form, [np.concatenate(both) for both in zip(empty, noisy, strict=True)], classes)
+            self.batch = self.batch or (None if self._runs(names, noise.repeat(2, axis=0)) else 1)
+        return form, names
 
 
 def on_gpu() -> bool:

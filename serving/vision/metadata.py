@@ -1,4 +1,4 @@
-"""Metadata of an Ultralytics export, parsed as untrusted text."""
+"""Metadata of an Ultralytics export, parsed as untrusted text; and what a manifest says of other models."""
 
 import ast
 from collections.abc import Sequence
@@ -7,12 +7,14 @@ from dataclasses import dataclass
 
 from serving.vision.letterbox import DECODINGS, SHAPES, InputForm
 
+OUTPUT_FORMS = ("grid", "list", "objectness", "offsets", "queries")
+ACTIVATIONS = ("sigmoid", "softmax", "none")
 _MAX_LENGTH = 1_000_000  # characters
 _SAFE_STRIDE = 64  # a multiple of every detector's own, for files that name none
 
 
 class ModelError(Exception):
-    """The model cannot be loaded, or is not a detector exported by Ultralytics."""
+    """The model cannot be loaded, or is no detector that this program can run."""
 
 
 @dataclass(frozen=True)
@@ -28,31 +30,67 @@ class Metadata:
 
 
 @dataclass(frozen=True)
+class OutputForm:
+    """Form of a model's output, as its manifest declares it; of N pictures, C classes."""
+
+    # grid: (N, 4 + C, A): cx cy w h in pixels, a score per class. list: (N, K, 6): x1 y1 x2 y2 in pixels, confidence,
+    # class id; final. objectness: (N, A, 5 + C): cx cy w h in pixels, an objectness and a score per class, which are
+    # multiplied (YOLOX, YOLOv5). offsets: the same, with boxes as offsets in cells of strides 8, 16 and 32, as YOLOX
+    # without --decode_in_inference. queries: (N, Q, 4 …): cx cy w h as shares of the input, and (N, Q, columns), scores
+    # of classes; final (RF-DETR, D-FINE, RT-DETR).
+    form: str
+    boxes: str = ""  # name of the output with the boxes; empty: the first
+    scores: str = ""  # queries: name of the output with the scores, which may be the same
+    activation: str = "sigmoid"  # queries: from the scores of the file to those of 0 to 1; none: they are so already
+    columns: Sequence[int] | None = None  # queries: column of each class in `scores`; None: the first C
+
+    @property
+    def final(self) -> bool:
+        """Whether the model has removed duplicates itself."""
+        return self.form in ("list", "queries")
+
+    def names(self, found: Sequence[str]) -> list[str]:
+        """Return the outputs to ask a model for; ModelError: it has no such output."""
+        named = [self.boxes or found[0], *([self.scores] if self.form == "queries" else [])]
+        if missing := [name for name in named if name not in found]:
+            raise ModelError(f"the declared output {missing[0]!r} is not in the model; expected one of {list(found)}")
+        return named
+
+
+@dataclass(frozen=True)
 class Known:
     """What is known of a model without its metadata: from its manifest and its graph."""
 
     classes: Sequence[str] | None = None  # names in id order; None: unknown
     input_hw: tuple[int, int] | None = None  # pixels; None: unknown
+    output: OutputForm | None = None  # as declared; None: recognised, and only YOLO detectors without objectness are
 
 
 def read(metadata: dict[str, str], known: Known = Known()) -> Metadata:
     """Parse the metadata of a detector; ModelError: a key is missing or invalid, or the model is not a detector.
 
     The values come from ONNX Runtime: `names`, `imgsz` and `stride` hold Python literals. What they do not say is
-    taken from what is known otherwise; a file without `task` needs its classes there.
+    taken from what is known otherwise; a file without `task` needs its classes there. Where the output is declared, the
+    declared classes count.
     """
+    declared = known.output is not None
     task, head = metadata.get("task"), metadata.get("head", "")
     written_by = head or metadata.get("description", "")  # exports before 8.4 name no head
-    if "rtdetr" in written_by.lower().replace("-", ""):
-        raise _wrong("head", written_by, "that of a YOLO detector; RT-DETR is not supported")
+    if not declared and "rtdetr" in written_by.lower().replace("-", ""):
+        raise _wrong(
+            "head",
+            written_by,
+            "that of a YOLO detector; RT-DETR is not supported unless a manifest declares its `output`",
+        )
     if task != "detect" and (task is not None or known.classes is None):
         raise _wrong("task", task, "'detect', as Ultralytics' export writes")
     if "imgsz" in metadata or known.input_hw is None:
         height, width = _positive(metadata, "imgsz", 2)
     else:
         height, width = known.input_hw
-    stride = _positive(metadata, "stride", 1)[0] if "stride" in metadata or task else _SAFE_STRIDE
-    classes = _classes(metadata) if "names" in metadata or known.classes is None else tuple(known.classes)
+    stride = _positive(metadata, "stride", 1)[0] if "stride" in metadata or (task and not declared) else _SAFE_STRIDE
+    own = "names" in metadata and not (declared and known.classes)
+    classes = _classes(metadata) if own or known.classes is None else tuple(known.classes)
     end2end = metadata.get("end2end") == "True"
     return Metadata(classes, (height, width), stride, end2end, _form(metadata), _lowest(metadata))
 

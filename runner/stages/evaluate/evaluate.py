@@ -33,13 +33,14 @@ from runner.stages.evaluate.resampling import ap50, draw, interval, rank
 from runner.stages.picture_files import PictureFiles
 from runner.tables import METRICS, measured_figure
 from runner.workspace import write_text
+from serving.vision.detector import Detector
 
 DRAWS = 500  # resamples of the test pictures behind an interval
 LOWEST_PREDICTION = 0.01  # lowest confidence of boxes in predictions.json
 
 
 def evaluate(
-    onnx: Path, dataset: Path, split: Path, settings: EvaluateConfig, out: Path, *, files: PictureFiles
+    model: Path | Detector, dataset: Path, split: Path, settings: EvaluateConfig, out: Path, *, files: PictureFiles
 ) -> str:
     """Fill `out` with metrics.json, curves, the confusion of classes, predictions and the worst misses.
 
@@ -54,7 +55,7 @@ def evaluate(
 
     Returns a line with the figures, and a line for each note.
     """
-    detector = load(onnx)
+    detector = model if isinstance(model, Detector) else load(model)
     names = (dataset / "classes.txt").read_text(encoding="utf-8").splitlines()
     ids = class_ids(detector.classes, names)
     val, test = (read_part(part, dataset, split, files) for part in ("val", "test"))

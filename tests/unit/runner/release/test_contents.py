@@ -1,13 +1,21 @@
+import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+import yaml
 
 from runner.errors import StageError, StoreError
 from runner.release.contents import releasing
+from runner.release.measured import measure
+from runner.release.pin import pin_file
+from runner.release.publish import publish
 from runner.release.verdict import verdict_file
+from runner.store import open_store
 from serving.storage.manifest import Manifest
 from tests.support.projects import IDENTITY, git
 from tests.support.trained import Trained, blind
+from tests.unit.conftest import model
 
 
 @pytest.fixture
@@ -71,4 +79,68 @@ def test_commit_and_changes_are_said_when_there_are_any(trained: Trained) -> Non
 def test_a_baseline_is_refused_when_it_is_not_weights(trained: Trained, tmp_path: Path) -> None:
     (tmp_path / "yolo.pt").write_bytes(b"<html>")
     with pytest.raises(StoreError, match=r"yolo\.pt"), releasing(trained.folder, tmp_path / "yolo.pt"):
+        pass
+
+
+# As `seeing`: cx cy w h as shares, then logits of both classes; the helicopter's grows with the picture's brightness.
+QUERIES = np.array([[0.25, 0.5, 0.25, 0.25, 2, -9], [0.75, 0.5, 0.25, 0.25, -9, 0.5]], np.float32)
+DECLARATION = """\
+classes: [airplane, helicopter]
+preprocessing: {input_shape: stretch, decoding: full}
+output: {form: queries, boxes: output0, scores: output0, columns: [4, 5]}
+"""
+
+
+@pytest.fixture
+def foreign(trained: Trained) -> tuple[Path, Path]:
+    """A model of another family, and its declaration."""
+    onnx, declaration = trained.folder / "detr.onnx", trained.folder / "detr.yaml"
+    onnx.write_bytes(model(QUERIES, bright=(1, 5), names="{0: 'a', 1: 'b'}"))
+    declaration.write_text(DECLARATION)
+    return onnx, declaration
+
+
+def test_a_model_of_another_family_is_published_measured_and_compared(
+    trained: Trained, foreign: tuple[Path, Path]
+) -> None:
+    store = open_store(trained.folder)
+    with releasing(trained.folder, *foreign) as release:
+        first, second = publish(store, release), publish(store, release)
+    assert (first.version, first.is_new, second.is_new) == (second.version, True, False)
+    kept = trained.folder / "store/models/detr/1"
+    assert (kept / "model.onnx").read_bytes() == foreign[0].read_bytes()
+    written = json.loads((kept / "manifest.json").read_text())
+    assert written["classes"] == ["airplane", "helicopter"]
+    assert {key: written[key] for key in ("preprocessing", "output")} == {
+        key: yaml.safe_load(DECLARATION)[key] for key in ("preprocessing", "output")
+    }
+    assert "mAP50 1.000" in measure(trained.folder, first.uri)
+    pin = trained.folder / pin_file("dev")
+    pin.parent.mkdir(parents=True)
+    pin.write_text(
+        f"MODEL_URI={first.uri}\nMODEL_SHA256={first.version.sha256}\nMODEL_VERSION=1\nMODEL_COMMIT=\nMODEL_MAP50=\n"
+    )
+    verdict = trained.judge()
+    assert verdict.deployed is not None and verdict.deployed.model == "detr"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("stretch", "strech", "preprocessing.input_shape"),
+        (", decoding: full", "", "no decoding"),
+        ("form: queries", "form: queries, scale: 1", "unknown key 'scale'"),
+        ("columns: [4, 5]", "columns: [4, 7]", "8 or more"),
+        (", scores: output0", "", "output: .*expected their names"),
+        ("output: {", "outputs: {", "output: Field required"),
+        (DECLARATION, "[", "cannot be read"),
+    ],
+)
+def test_refused_when_a_declaration_is_wrong(
+    old: str, new: str, message: str, trained: Trained, foreign: tuple[Path, Path]
+) -> None:
+    foreign[1].write_text(DECLARATION.replace(old, new))
+    with pytest.raises(StageError, match=message), releasing(trained.folder, *foreign):
+        pass
+    with pytest.raises(StageError), releasing(trained.folder, foreign[0]):
         pass

@@ -10,7 +10,7 @@ from PIL import Image
 
 from serving.vision.detector import Detector, Options
 from serving.vision.letterbox import DEFAULT_FORM, FORMER_FORM, InputForm
-from serving.vision.metadata import Known, ModelError, form_metadata
+from serving.vision.metadata import Known, ModelError, OutputForm, form_metadata
 from serving.vision.picture import decode
 from tests.support.pictures import encoded
 from tests.support.shades import shade
@@ -216,3 +216,73 @@ def test_refused_when_no_model(tmp_path: Path, tiny_model: Model) -> None:
 def test_refused_when_metadata_and_graph_disagree(change: dict[str, Any], message: str, tiny_model: Model) -> None:
     with pytest.raises(ModelError, match=message):
         Detector(tiny_model(GRID, **change))
+
+
+# Two classes; the input is 32x32. Boxes as shares of it, then logits; in pixels, then objectness and scores.
+QUERIES = np.array([[0.5, 0.5, 0.25, 0.25, 3, -1], [0.25, 0.5, 0.5, 0.5, -4, 1], [0, 0, 0, 0, -9, -9]], np.float32)
+OBJECTNESS = np.array([[16, 16, 8, 8, 0.9, 1, 0], [17, 16, 8, 8, 0.9, 0.8, 0], [8, 8, 8, 8, 0.5, 0.1, 0.9]], np.float32)
+ONE_OUTPUT = OutputForm("queries", "output0", "output0", columns=[4, 5])
+
+
+@pytest.mark.parametrize(
+    ("output", "form", "shape", "boxes", "confidences"),
+    [
+        (QUERIES, ONE_OUTPUT, "stretch", [[24, 12, 40, 20], [0, 8, 32, 24], [24, 12, 40, 20]], [0.953, 0.731, 0.269]),
+        (OBJECTNESS, OutputForm("objectness"), "corner", [[24, 24, 40, 32], [8, 8, 24, 24]], [0.9, 0.45]),
+    ],
+)
+def test_boxes_of_another_family_when_its_form_is_declared(
+    output: Any, form: OutputForm, shape: str, boxes: Any, confidences: list[float], tiny_model: Model
+) -> None:
+    known = Known(["a", "b"], output=form)  # the declared names count
+    for batch in (1, 2, "batch"):
+        model = tiny_model(output, batch=batch, head="RTDETRDecoder")
+        detector = Detector(model, known=known, form=InputForm(shape, "full"))
+        assert (detector.classes, detector.end2end) == (["a", "b"], form.form == "queries")
+        found = detector.detect(shade(0, 64, 32))  # twice the input in width, stretched to as much in height
+        assert found.boxes_xyxy_px.tolist() == boxes
+        assert found.confidences.tolist() == pytest.approx(confidences, abs=1e-3)
+    with pytest.raises(ModelError):
+        Detector(model, form=InputForm(shape, "full"))
+
+
+def test_offsets_are_decoded_as_the_cells_of_three_grids(tiny_model: Model) -> None:
+    offsets = np.zeros((16 + 4 + 1, 7), np.float32)
+    offsets[6] = [0.5, 0.25, np.log(2), 0, 0.9, 1, 0]  # the cell in column 2 and row 1, of 8 px
+    offsets[20] = [0.5, 0.5, 0, np.log(0.5), 0.8, 0, 1]  # the only one of 32 px
+    found = Detector(tiny_model(offsets), known=Known(output=OutputForm("offsets"))).detect(shade(0, 32, 32))
+    assert found.boxes_xyxy_px.tolist() == [[12, 6, 28, 14], [0, 8, 32, 24]]
+    assert found.class_ids.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("output", "form", "message"),
+    [
+        (QUERIES, OutputForm("queries", "boxes", "output0"), "'boxes' is not in the model"),
+        (QUERIES, OutputForm("queries", "output0", "output0", columns=[4, 6]), r"7 or more"),
+        (QUERIES, OutputForm("queries", "output0", "output0", columns=[4]), "a column, 0 or more, for each"),
+        (QUERIES, OutputForm("queries", "output0", "output0", "none", [4, 5]), "0 to 1 with the activation none"),
+        (QUERIES, OutputForm("queries", "output0", "output0", columns=[0, 1]), "scores are .*expected logits"),
+        (QUERIES * 32, ONE_OUTPUT, "expected cx cy w h as shares"),
+        (OBJECTNESS, ONE_OUTPUT, "expected cx cy w h as shares"),
+        (QUERIES, OutputForm("objectness"), r"expected \(N, boxes, 7\)"),
+        (OBJECTNESS, OutputForm("offsets"), "expected 21"),
+        (np.repeat(OBJECTNESS, 7, 0) * 2, OutputForm("objectness"), "objectness and scores are"),
+        (np.repeat(OBJECTNESS, 7, 0) * 2, OutputForm("offsets"), "objectness and scores are"),
+        (np.full((21, 7), 0.5, np.float32), OutputForm("objectness"), "not shares"),
+        (GRID, OutputForm("list"), r"expected \(N, boxes, 6\)"),
+    ],
+)
+def test_refused_when_the_output_is_not_as_declared(
+    output: Any, form: OutputForm, message: str, tiny_model: Model
+) -> None:
+    with pytest.raises(ModelError, match=message):
+        Detector(tiny_model(output), known=Known(output=form))
+
+
+def test_values_of_the_input_are_as_declared(tiny_model: Model) -> None:
+    form = InputForm("corner", "antialiased", 1.0, (1.0, 2.0, 3.0), (2.0, 4.0, 8.0), "BGR")
+    detector = Detector(tiny_model(GRID), form=form)
+    inputs, _ = detector.prepare(encoded(Image.new("RGB", (8, 16), (10, 20, 33)), "PNG"))
+    assert inputs[0, :, 31, 15].tolist() == [(33 - 1) / 2, (20 - 2) / 4, (10 - 3) / 8]
+    assert inputs[0, :, 0, 16].tolist() == [(114 - 1) / 2, (114 - 2) / 4, (114 - 3) / 8]

@@ -105,7 +105,7 @@ def test_pixels_are_averaged_when_asked_for(already: int) -> None:
     stripes[:, ::4] = 200
     image = Image.fromarray(stripes).reduce(already)
     place = letterbox(128, 8, (32, 32))
-    assert {value for _, value in scaled(image, place, averaged=True).getcolors()} == {(50, 50, 50)}  # type: ignore[union-attr]
+    assert {value for _, value in scaled(image, place, "averaged").getcolors()} == {(50, 50, 50)}  # type: ignore[union-attr]
     smaller = letterbox(40, 8, (32, 32))  # fewer than two pixels for one of the input: interpolated alone
     picture = Image.fromarray(stripes[:, :40])
-    assert scaled(picture, smaller, averaged=True) == scaled(picture, smaller, averaged=False)
+    assert scaled(picture, smaller, "averaged") == scaled(picture, smaller, "full")
