@@ -2,6 +2,8 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from operator import le
 from time import perf_counter
 from typing import Annotated, Any, NamedTuple, TypeVar
 
@@ -58,7 +60,8 @@ class Query(NamedTuple):
     batcher: Batcher
     options: Options
     thresholds: Sequence[float]  # confidence per class; a detection must be above it to be shown
-    default: bool  # the model's own thresholds and all classes: the answer tells how well the model does
+    complete: bool  # all classes, down to the model's own thresholds or lower: the answer tells how well the model does
+    margin: float  # confidence below the model's own thresholds that captures look at
 
 
 def resolve(state: State, parameters: Parameters) -> Query:
@@ -67,18 +70,19 @@ def resolve(state: State, parameters: Parameters) -> Query:
     known = model.detector.classes
     if unknown := [name for name in parameters.classes if name not in known]:
         raise Refused(422, f"classes: the model has no class {unknown[0][:100]!r}; expected {known}")
-    default = parameters.confidence is None and not parameters.classes
-    confidence = parameters.confidence
-    thresholds = list(model.thresholds) if confidence is None else [confidence] * len(known)
-    below = margin(state.settings.capture_strategies) if default and state.captures.on else 0.0
+    own, confidence = model.thresholds, parameters.confidence
+    thresholds = list(own) if confidence is None else [confidence] * len(known)
+    complete = not parameters.classes and all(map(le, thresholds, own))
+    below = margin(state.settings.capture_strategies) if complete and state.captures.on else 0.0
+    lowest = [max(0.0, min(asked, kept - below)) for asked, kept in zip(thresholds, own, strict=True)]
     options = Options(
-        confidence=[max(0.0, threshold - below) for threshold in thresholds],
+        confidence=lowest if complete else thresholds,
         iou=parameters.iou,
         max_detections=parameters.max_detections,
         classes=[known.index(name) for name in parameters.classes] or None,
         max_pixels=state.settings.max_picture_pixels,
     )
-    return Query(model, batcher, options, thresholds, default)
+    return Query(model, batcher, options, thresholds, complete, below)
 
 
 async def predict(state: State, request_id: str, data: bytes, query: Query, since: float) -> Prediction:
@@ -98,7 +102,7 @@ async def predict(state: State, request_id: str, data: bytes, query: Query, sinc
     shown, almost = _split(detections, query)
     phases = {"waiting": waited_ms, **detections.timings._asdict()}
     phases["decode"] += decode_ms
-    state.metrics.answered(shown, phases)
+    state.metrics.answered(_by_own_thresholds(shown, almost, query)[0], phases)
     rounded = {phase: round(milliseconds, 2) for phase, milliseconds in phases.items()}
     result = Result(
         width=detections.width,
@@ -152,15 +156,16 @@ def predict_frame(state: State, request_id: str | None, image: Image.Image, quer
     """
     detections = query.batcher.detect(Picture(image, image.width, image.height, "VIDEO", 1, False), query.options)
     shown, almost = _split(detections, query)
-    state.metrics.answered(shown, detections.timings._asdict())
-    selected = _selected(state, shown, almost, query) if request_id else []
+    usual, near = _by_own_thresholds(shown, almost, query)
+    state.metrics.answered(usual, detections.timings._asdict())
+    selected = _selected(state, usual, near, query) if request_id else []
     if request_id and selected and state.captures.wants(image):
         timings = Timings(waiting=0, total=0, **detections.timings._asdict())
         size = {"width": detections.width, "height": detections.height}
-        result = Result(**size, detections=shown, counts=counts_of(shown), timings_ms=timings)
-        thresholds = dict(zip(query.model.detector.classes, query.thresholds, strict=True))
+        result = Result(**size, detections=usual, counts=counts_of(usual), timings_ms=timings)
+        thresholds = dict(zip(query.model.detector.classes, query.model.thresholds, strict=True))
         jpeg = encode(image, "image/jpeg", _FRAME_QUALITY)
-        state.captures.offer(Prediction(request_id, jpeg, query.model.name, result, almost, thresholds), selected)
+        state.captures.offer(Prediction(request_id, jpeg, query.model.name, result, near, thresholds), selected)
     return shown
 
 
@@ -180,6 +185,18 @@ def _split(found: Detections, query: Query) -> tuple[list[Detection], list[Detec
     return shown, almost
 
 
+def _by_own_thresholds(
+    shown: list[Detection], almost: Sequence[Detection], query: Query
+) -> tuple[list[Detection], Sequence[Detection]]:
+    """Return what the model's own thresholds show, and what is just below, where a complete request asked for lower."""
+    own = query.model.thresholds
+    if not query.complete or list(query.thresholds) == list(own):
+        return shown, almost
+    every = [*shown, *almost]
+    usual = [each for each in every if each.confidence > own[each.class_id]]
+    return usual, [each for each in every if 0 <= own[each.class_id] - each.confidence < query.margin]
+
+
 def counts_of(detections: Sequence[Detection]) -> dict[str, int]:
     """Return the number of detections of each class, the most frequent first."""
     return dict(Counter(detection.label for detection in detections).most_common())
@@ -189,6 +206,11 @@ def remember(state: State, prediction: Prediction, query: Query) -> None:
     """Keep a prediction for feedback, and offer it for capture if a strategy selects it; never blocks, never raises."""
     if not state.captures.on:
         return
+    shown, almost = _by_own_thresholds(prediction.result.detections, prediction.almost, query)
+    if shown is not prediction.result.detections:
+        result = prediction.result.model_copy(update={"detections": shown, "counts": counts_of(shown)})
+        own = dict(zip(query.model.detector.classes, query.model.thresholds, strict=True))
+        prediction = replace(prediction, result=result, almost=almost, thresholds=own)
     state.recent.add(prediction)
     if selected := _selected(state, prediction.result.detections, prediction.almost, query):
         state.captures.offer(prediction, selected)
@@ -196,9 +218,9 @@ def remember(state: State, prediction: Prediction, query: Query) -> None:
 
 def _selected(state: State, shown: Sequence[Detection], almost: Sequence[Detection], query: Query) -> list[str]:
     """Return the capture strategies that select a prediction; none, where nothing is captured."""
-    if not (state.captures.on and query.default):
+    if not (state.captures.on and query.complete):
         return []
     detections = [*shown, *almost]
     confidences = [detection.confidence for detection in detections]
-    thresholds = [query.thresholds[detection.class_id] for detection in detections]
+    thresholds = [query.model.thresholds[detection.class_id] for detection in detections]
     return reasons(state.settings.capture_strategies, confidences, thresholds)

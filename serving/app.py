@@ -5,6 +5,7 @@ from typing import Any
 
 from fastapi import Depends
 from fastapi_offline import FastAPIOffline
+from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 from serving import errors, logs
@@ -13,7 +14,7 @@ from serving.connections import GuardedApplication
 from serving.lifespan import lifespan
 from serving.middleware import RequestMiddleware
 from serving.openapi import DESCRIPTION, PAGE, STATIC, TAGS, with_classes
-from serving.routes import detect, feedback, operations
+from serving.routes import detect, feedback, operations, page
 from serving.settings import read_settings
 from serving.state import State
 
@@ -26,7 +27,7 @@ def create_app() -> ASGIApp:
     guard = [Depends(with_key)] if state.keys.on else []
     other = guard if settings.api_key_for == "all" else []
     routers = [(detect.router, other), (feedback.router, guard), (operations.router, other)]
-    routers += [(operations.guarded, guard), (operations.probes, [])]
+    routers += [(operations.guarded, guard), (operations.probes, []), (page.router, [])]
     if settings.ml_backend:
         from serving.routes import ml_backend
 
@@ -60,5 +61,13 @@ def create_app() -> ASGIApp:
     app.openapi = openapi  # type: ignore[method-assign]
     errors.add_handlers(app)
     app.add_exception_handler(405, wrong_method)
-    app.add_middleware(RequestMiddleware, state=state)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["X-API-Key", "X-No-Capture"],
+            expose_headers=["Retry-After", "X-Request-ID"],
+        )
+    app.add_middleware(RequestMiddleware, state=state)  # the last one added is the first to see a request
     return GuardedApplication(app, settings, state.metrics)

@@ -10,9 +10,9 @@ from typing import Any
 from serving.responses import Error
 from serving.vision.picture import EXPECTED
 
-DESCRIPTION = """Detects objects in pictures. **To try it**: open `POST /detect/image`, choose a file, press *Execute*:
-the picture comes back with boxes. `POST /detect` returns the same as numbers. Did the model miss something? Report it
-with `POST /feedback` and the answer's `request_id`."""
+DESCRIPTION = """Detects objects in pictures. **To try it**: drop a picture on [the page for people](try), or open
+`POST /detect/image`, choose a file, press *Execute*: the picture comes back with boxes. `POST /detect` returns the same
+as numbers. Did the model miss something? Report it with `POST /feedback` and the answer's `request_id`."""
 TAGS = [
     {"name": "Detect", "description": "find objects"},
     {"name": "Feedback", "description": "report mistakes of the model"},

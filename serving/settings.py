@@ -6,6 +6,7 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from serving.origins import parse_origins, parse_urls
 from serving.redaction import Redaction, parse_redaction
 from serving.strategies import Strategy, parse_strategies
 
@@ -15,6 +16,8 @@ _Limit = Annotated[int, Field(ge=0)]
 _Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 _Strategies = Annotated[tuple[Strategy, ...], NoDecode, BeforeValidator(parse_strategies)]
 _Redaction = Annotated[Redaction | None, NoDecode, BeforeValidator(parse_redaction)]
+_Urls = Annotated[tuple[str, ...], NoDecode, BeforeValidator(parse_urls)]
+_Origins = Annotated[tuple[str, ...], NoDecode, BeforeValidator(parse_origins)]
 
 
 class Settings(BaseSettings):
@@ -57,6 +60,16 @@ class Settings(BaseSettings):
         default="all",
         pattern="^(all|feedback)$",
         description="all | feedback: routes that need the key; /metrics always",
+    )
+
+    # The page /try
+    compare_urls: _Urls = Field(
+        default=None, validate_default=True, description="other servers that /try may compare with, comma-separated"
+    )
+    cors_origins: _Origins = Field(
+        default=None,
+        validate_default=True,
+        description="origins whose pages may call this server, comma-separated, such as https://dev.example.org",
     )
 
     # Concurrency

@@ -1,8 +1,7 @@
-"""Routes for operators: /model, /healthz, /readyz, /metrics; and / to the API page."""
+"""Routes for operators: /model, /healthz, /readyz, /metrics."""
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST
-from starlette.responses import RedirectResponse
 
 from serving.openapi import REFUSALS, TEXT
 from serving.responses import Health, ModelInfo, ServedVariant
@@ -11,12 +10,6 @@ from serving.state import Shared
 router = APIRouter(tags=["Operate"])
 guarded = APIRouter(tags=["Operate"])  # needs the key even where /detect does not
 probes = APIRouter(tags=["Operate"])  # never needs it
-
-
-@probes.get("/", include_in_schema=False)
-async def home(request: Request) -> Response:
-    """Redirect to the page."""
-    return RedirectResponse(f"{request.scope.get('root_path', '')}/docs")
 
 
 @router.get("/model", responses={code: REFUSALS[code] for code in (401, 503)}, summary="The loaded model")

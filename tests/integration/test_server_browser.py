@@ -1,4 +1,4 @@
-"""A person's first minute: headless Chromium opens the page with the network cut off, and tries it out.
+"""A person's first minute with the API's page: headless Chromium opens it with the network cut off, and tries it out.
 
 SCREENSHOTS=docs/images keeps what it saw.
 """
@@ -31,8 +31,7 @@ def try_out(browser: webdriver.Chrome, operation: str, file: Path, done: str) ->
 def test_boxes_seen_when_tried_without_a_network(browser: webdriver.Chrome, shared_data: Path, tmp_path: Path) -> None:
     picture = shared_data / "same-picture" / "base.jpg"
     with running(tmp_path, MODEL_URI=str(shared_data / "planes-helis.onnx")) as server:
-        browser.get(f"http://127.0.0.1:{server.port}/")
-        assert browser.current_url.endswith("/docs")
+        browser.get(f"http://127.0.0.1:{server.port}/docs")
         WebDriverWait(browser, 30).until(lambda driver: driver.find_elements(By.CSS_SELECTOR, ".opblock"))
         shot(browser, "docs.png")
         drawn = try_out(browser, "operations-Detect-detect_image", picture, "img")

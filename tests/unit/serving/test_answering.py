@@ -32,8 +32,9 @@ def state(tmp_path: Path, tiny_model: Callable[..., bytes]) -> Iterator[State]:
     ("parameters", "searched", "shown", "almost", "captured"),
     [
         ({}, [0.2, 0.2], ["airplane"], ["helicopter"], True),
-        ({"confidence": 0.1}, [0.1, 0.1], ["airplane", "helicopter"], [], False),
-        ({"confidence": 0.25}, [0.25, 0.25], ["airplane"], [], False),
+        ({"confidence": 0.1}, [0.1, 0.1], ["airplane", "helicopter"], [], True),
+        ({"confidence": 0.25}, [0.2, 0.2], ["airplane"], ["helicopter"], True),
+        ({"confidence": 0.3}, [0.3, 0.3], ["airplane"], [], False),
         ({"classes": ["helicopter"]}, [0.25, 0.25], [], [], False),
     ],
 )
@@ -52,5 +53,12 @@ def test_shown_remembered_and_offered(
     assert [each.label for each in prediction.almost] == almost
     assert prediction.thresholds == dict.fromkeys(("airplane", "helicopter"), parameters.get("confidence", 0.25))
     remember(state, prediction, query)
-    assert state.recent.get("1") is prediction
+    kept = state.recent.get("1")
+    assert kept is not None
+    if captured:  # by the model's own thresholds, also where the request asked for lower ones
+        assert [each.label for each in kept.result.detections] == ["airplane"] and kept.result.counts == {"airplane": 1}
+        assert [each.label for each in kept.almost] == ["helicopter"]
+        assert kept.thresholds == dict.fromkeys(("airplane", "helicopter"), 0.25)
+    else:
+        assert kept is prediction
     assert f"flywheel_capture_queue_length {float(captured)}" in state.metrics.text().decode()

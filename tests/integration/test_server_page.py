@@ -1,0 +1,464 @@
+"""The page /try in headless Chromium, with the network cut off, before real servers.
+
+SCREENSHOTS=docs/images keeps what it saw.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+from selenium import webdriver
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.ui import Select, WebDriverWait
+
+from tests.integration.conftest import GRID
+from tests.support.browsers import shot
+from tests.support.processes import free_port
+from tests.support.servers import Server, running
+from tests.support.shades import shade
+from tests.unit.conftest import model
+
+EVIL = "<img src=x onerror=document.title=1>"
+
+
+class Page:
+    """The page, as a person uses it."""
+
+    def __init__(self, browser: webdriver.Chrome) -> None:
+        self.browser = browser
+
+    def open(self, server: Server, path: str = "/") -> "Page":
+        self.browser.get(f"http://127.0.0.1:{server.port}{path}")
+        self.wait(lambda: self.part("#choose").is_displayed())
+        return self
+
+    def part(self, place: str) -> WebElement:
+        return self.browser.find_element(By.CSS_SELECTOR, place)
+
+    def texts(self, place: str) -> list[str]:
+        return [each.text for each in self.browser.find_elements(By.CSS_SELECTOR, place)]
+
+    def wait(self, condition: Callable[[], Any]) -> None:
+        WebDriverWait(self.browser, 30).until(lambda _: condition())
+
+    def run(self, script: str, *arguments: object) -> Any:
+        return self.browser.execute_script(script, *arguments)
+
+    def press(self, place: str) -> None:
+        self.part(place).click()
+
+    def give(self, *files: Path) -> None:
+        """Choose files, and wait for the answers."""
+        self.part("#files").send_keys("\n".join(map(str, files)))
+        self.answered()
+
+    def answered(self) -> None:
+        self.wait(lambda: (said := self.texts(".state")) and "…" not in said)
+
+    def slide(self, value: float) -> None:
+        script = "arguments[0].value = arguments[1]; arguments[0].dispatchEvent(new Event('input'))"
+        self.run(script, self.part("#confidence"), value)
+
+    def boxes(self) -> list[tuple[str, list[float]]]:
+        """What is drawn over the picture: the text of each box, and its corners as shares of the picture's sides."""
+        script = """
+            const whole = document.querySelector(".canvas img").getBoundingClientRect();
+            return [...document.querySelectorAll(".canvas .box")].map((box) => {
+              const { left, top, right, bottom } = box.getBoundingClientRect();
+              const corners = [(left - whole.left) / whole.width, (top - whole.top) / whole.height,
+                               (right - whole.left) / whole.width, (bottom - whole.top) / whole.height];
+              return [box.querySelector(".label").textContent, corners];
+            });"""
+        return [(text, corners) for text, corners in self.run(script)]
+
+    def requests(self) -> list[dict[str, Any]]:
+        """What the browser has requested since the last call: url, method and headers of each."""
+        messages = [json.loads(entry["message"])["message"] for entry in self.browser.get_log("performance")]  # type: ignore[no-untyped-call]
+        return [each["params"]["request"] for each in messages if each["method"] == "Network.requestWillBeSent"]
+
+    def problems(self) -> list[str]:
+        """What the console says of scripts and policies; refused requests are no problem of the page."""
+        entries = self.browser.get_log("browser")  # type: ignore[no-untyped-call]
+        return [entry["message"] for entry in entries if entry["source"] != "network"]
+
+
+@pytest.fixture
+def page(browser: webdriver.Chrome) -> Page:
+    return Page(browser)
+
+
+def saved(folder: Path, name: str, image: Image.Image, **options: Any) -> Path:
+    image.save(folder / name, **options)
+    return folder / name
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    """A large bright picture: an airplane of confidence 0.55 is found in its middle, a helicopter of 0.6 beside it."""
+    return saved(tmp_path, "photo.jpg", Image.new("RGB", (4000, 3000), (140, 140, 140)))
+
+
+def test_boxes_follow_slider_and_classes_without_a_request_when_a_picture_was_given(
+    page: Page, shared_data: Path, tmp_path: Path
+) -> None:
+    picture = shared_data / "same-picture" / "base.jpg"
+    with running(tmp_path, MODEL_URI=str(shared_data / "planes-helis.onnx"), CAPTURE_URI=str(tmp_path)) as server:
+        page.open(server).give(picture)
+        assert page.browser.current_url.endswith("/try")
+        answer = server.post("/detect", picture.read_bytes()).json()
+        expected = {f"{each['label']} {each['confidence']:.2f}": each["box"] for each in answer["detections"]}
+        page.wait(lambda: dict(page.boxes()).keys() == expected.keys())
+        for text, corners in page.boxes():
+            x1, y1, x2, y2 = (expected[text][side] for side in ("x1", "y1", "x2", "y2"))
+            sides = [x1 / answer["width"], y1 / answer["height"], x2 / answer["width"], y2 / answer["height"]]
+            assert corners == pytest.approx(sides, abs=0.01)
+        page.requests()
+        for confidence in (0.06, 0.3, 0.9):
+            page.slide(confidence)
+            counts = server.post(f"/detect?confidence={confidence}", picture.read_bytes()).json()["counts"]
+            assert len(page.boxes()) == sum(counts.values())
+        page.slide(0.06)
+        shown = page.boxes()
+        page.press("#class-list li:first-child input")
+        assert page.boxes() == [each for each in shown if not each[0].startswith("airplane")] != shown
+        page.press("#own")
+        page.press("#class-list li:first-child input")
+        assert dict(page.boxes()).keys() == expected.keys()
+        assert page.requests() == []
+        assert page.part("a[href=docs]").is_displayed()
+        page.press("a[href=docs]")
+        page.wait(lambda: page.texts(".opblock"))
+        assert "try" in page.texts(".info a")[-1] or any("page for people" in text for text in page.texts(".info a"))
+        assert page.problems() == []
+
+
+def turned(folder: Path, name: str, orientation: int, **options: Any) -> Path:
+    """A picture whose four quarters differ, with an EXIF orientation."""
+    quarters = np.zeros((60, 80, 3), np.uint8)
+    quarters[:30, :40], quarters[:30, 40:], quarters[30:, :40] = (250, 20, 20), (20, 250, 20), (20, 20, 250)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return saved(folder, name, Image.fromarray(quarters), exif=exif, **options)
+
+
+def test_picture_upright_below_its_boxes_when_a_file_is_turned_or_no_browser_shows_it(
+    page: Page, server: Server, tmp_path: Path
+) -> None:
+    files = [turned(tmp_path, f"{turn}.jpg", turn) for turn in range(1, 9)]
+    files += [turned(tmp_path, f"{turn}.png", turn) for turn in (1, 3, 6)]
+    files += [
+        turned(tmp_path, "3.webp", 3, lossless=True),
+        turned(tmp_path, "8.tiff", 8),
+        turned(tmp_path, "2.avif", 2),
+    ]
+    files += [saved(tmp_path, "plain.jp2", Image.open(files[0]))]
+    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><d tiff:Orientation="3"/></x:xmpmeta>'
+    files += [saved(tmp_path, "xmp.jpg", Image.open(files[0]), xmp=xmp)]
+    page.open(server).give(*files)
+    for number, file in enumerate(files, 1):
+        page.press(f".strip li:nth-child({number}) button")
+        page.wait(
+            lambda: page.run("const it = document.querySelector('.canvas img'); return it.complete && it.naturalWidth")
+        )
+        script = """
+            const canvas = document.createElement("canvas");
+            [canvas.width, canvas.height] = [2, 2];
+            const context = canvas.getContext("2d");
+            context.imageSmoothingQuality = "high";
+            context.drawImage(document.querySelector(".canvas img"), 0, 0, 2, 2);
+            return [...context.getImageData(0, 0, 2, 2).data];"""
+        seen = np.array(page.run(script)).reshape(2, 2, 4)[..., :3]
+        upright = ImageOps.exif_transpose(Image.open(file)).convert("RGB").resize((2, 2), Image.Resampling.BOX)
+        assert np.abs(seen - np.asarray(upright, int)).max() < 60, file.name
+        width, height = page.run(
+            "const {width, height} = document.querySelector('.canvas').getBoundingClientRect(); return [width, height]"
+        )
+        answer = server.post("/detect", file.read_bytes()).json()
+        assert width / height == pytest.approx(answer["width"] / answer["height"], rel=0.02), file.name
+    assert page.problems() == []
+
+
+def by_mouse(page: Page, corners: list[float]) -> None:
+    """Draw a box, given as shares of the picture's sides."""
+    layer = page.part(".layer")
+    x1, y1, x2, y2 = (
+        share * side for share, side in zip(corners, (layer.size["width"], layer.size["height"]) * 2, strict=True)
+    )
+    half_x, half_y = layer.size["width"] // 2, layer.size["height"] // 2
+    actions = ActionChains(page.browser)
+    actions.move_to_element_with_offset(layer, round(x1) - half_x, round(y1) - half_y).click_and_hold()
+    actions.move_to_element_with_offset(layer, round((x1 + x2) / 2) - half_x, round((y1 + y2) / 2) - half_y)
+    actions.move_to_element_with_offset(layer, round(x2) - half_x, round(y2) - half_y).release().perform()
+
+
+def by_finger(page: Page, corners: list[float]) -> None:
+    page.run("document.querySelector('.layer').scrollIntoView({block: 'center'})")
+    script = "const {x, y, width, height} = document.querySelector('.layer').getBoundingClientRect()"
+    left, top, width, height = page.run(f"{script}; return [x, y, width, height]")
+    x1, y1, x2, y2 = corners
+    for kind, x, y in (
+        ("Start", x1, y1),
+        ("Move", (x1 + x2) / 2, (y1 + y2) / 2),
+        ("Move", x2, y2),
+        ("End", None, None),
+    ):
+        points = [] if x is None or y is None else [{"x": left + x * width, "y": top + y * height}]
+        page.browser.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": f"touch{kind}", "touchPoints": points})
+
+
+def by_keyboard(page: Page, corners: list[float]) -> None:
+    """Add a box and bring it there, by the keyboard alone: with arrows to its place, then by its numbers."""
+    page.wait(lambda: page.run("return document.activeElement.id") == "add")
+    focused = lambda: page.browser.switch_to.active_element  # noqa: E731
+    focused().send_keys(Keys.ENTER)
+    assert focused().get_attribute("aria-label").startswith("Box 3, ")
+    before = page.boxes()[-1][1]
+    focused().send_keys(Keys.ARROW_RIGHT * 3 + Keys.ARROW_UP)
+    focused().send_keys(Keys.SHIFT + Keys.ARROW_LEFT * 2)
+    after = page.boxes()[-1][1]
+    assert after[0] > before[0] and after[1] < before[1] and after[2] - after[0] < before[2] - before[0]
+    place = "#boxes li:last-child details"
+    summary = page.part(f"{place} summary")
+    for _ in range(60):
+        if focused() == summary:
+            break
+        ActionChains(page.browser).send_keys(Keys.TAB).perform()
+    focused().send_keys(Keys.ENTER)
+    for number in range(4):
+        field = page.part(f"{place} label:nth-child({number + 1}) input")
+        field.send_keys(Keys.CONTROL + "a")
+        field.send_keys(f"{corners[number] * (4000, 3000)[number % 2]:.1f}", Keys.TAB)
+
+
+@pytest.mark.parametrize("draw", [by_mouse, by_finger, by_keyboard])
+def test_missed_box_kept_in_pixels_of_the_original_when_it_is_drawn(
+    draw: Callable[[Page, list[float]], None], page: Page, bright_model: Path, photo: Path, tmp_path: Path
+) -> None:
+    store = tmp_path / "store"
+    if draw is by_finger:
+        metrics = {"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": True}
+        page.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+        page.browser.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": True})
+    with running(tmp_path, MODEL_URI=str(bright_model), CAPTURE_URI=str(store)) as server:
+        page.open(server).give(photo)
+        page.press("#report")
+        assert page.part("#verdict").text.startswith("Verdict: correct")
+        draw(page, [0.7, 0.1, 0.9, 0.3])
+        page.part("#boxes li:last-child input").clear()
+        page.part("#boxes li:last-child input").send_keys("hot-air balloon")
+        page.part("#comment").send_keys("above <the> hill")
+        assert page.part("#verdict").text.startswith("Verdict: missed (1 missed)")
+        page.press("#send")
+        page.wait(lambda: page.part("#report-note").text.startswith("Reported as missed"))
+        said = json.loads(next(store.rglob("*.feedback.json")).read_text())
+        capture = json.loads(Path(str(next(store.rglob("*.feedback.json"))).replace(".feedback", "")).read_text())
+    assert (said["verdict"], said["comment"], said["unknown_classes"]) == (
+        "missed",
+        "above <the> hill",
+        ["hot-air balloon"],
+    )
+    assert {each["label"] for each in said["boxes"]} == {"airplane", "helicopter", "hot-air balloon"}
+    drawn = next(each["box"] for each in said["boxes"] if each["label"] == "hot-air balloon")
+    screen_px = 4000 / 300  # on a phone
+    assert [drawn[side] for side in ("x1", "y1", "x2", "y2")] == pytest.approx(
+        [2800, 300, 3600, 900], abs=2 * screen_px
+    )
+    # What the server keeps is its answer by the model's own thresholds, though the page asked for more.
+    assert [each["label"] for each in capture["detections"]] == ["helicopter", "airplane"]
+    assert page.problems() == []
+
+
+def test_wrong_boxes_reported_and_corrected_when_the_server_has_forgotten_the_picture(
+    page: Page, bright_model: Path, photo: Path, tmp_path: Path
+) -> None:
+    store = tmp_path / "store"
+    settings = {
+        "MODEL_URI": str(bright_model),
+        "CAPTURE_URI": str(store),
+        "RECENT_BYTES": "0",
+        "CAPTURE_STRATEGIES": "",
+    }
+    with running(tmp_path, **settings) as server:
+        page.open(server).give(photo)
+        for verdict in ("wrong", "missed"):
+            page.press("#report")
+            page.press("#boxes li:first-child button")
+            if verdict == "missed":
+                page.press("#add")
+            ActionChains(page.browser).send_keys(Keys.ARROW_LEFT).perform()
+            page.press("#send")
+            page.wait(lambda verdict=verdict: page.part("#report-note").text.startswith(f"Reported as {verdict}"))
+        said = [json.loads(path.read_text()) for path in store.rglob("*.feedback.json")]
+    assert sorted((each["verdict"], len(each["boxes"])) for each in said) == [("missed", 2), ("wrong", 1)]
+    assert len({each["about"] for each in said}) == 2
+
+
+@contextmanager
+def two_servers(folder: Path, here: dict[str, str], other: dict[str, str]) -> Iterator[tuple[Server, Server]]:
+    """The page's server, and another that lets its page compare."""
+    (folder / "here").mkdir()
+    (folder / "other").mkdir()
+    ports = free_port(), free_port()
+    here = {"COMPARE_URLS": f"http://127.0.0.1:{ports[1]}"} | here
+    other = {"CORS_ORIGINS": f"http://127.0.0.1:{ports[0]}"} | other
+    with (
+        running(folder / "here", port=ports[0], **here) as first,
+        running(folder / "other", port=ports[1], **other) as second,
+    ):
+        yield first, second
+
+
+def test_key_asked_for_once_and_sent_to_its_server_alone_when_two_servers_want_one(
+    page: Page, bright_model: Path, photo: Path, tmp_path: Path
+) -> None:
+    enter = lambda key: page.part("#key-input").send_keys(key, Keys.ENTER)  # noqa: E731
+    dialog = lambda: page.part("#key-dialog")  # noqa: E731
+    here, other = ({"MODEL_URI": str(bright_model), "API_KEY": key} for key in ("of-here", "of-other"))
+    with two_servers(tmp_path, here, other) as (server, second):
+        page.open(server)
+        page.wait(lambda: f"127.0.0.1:{server.port}" in dialog().text)
+        enter("wrong")
+        page.wait(lambda: "refused" in dialog().text)
+        enter("of-here")
+        page.give(photo)
+        assert not dialog().is_displayed()
+        Select(page.part("#compare")).select_by_index(1)
+        page.wait(lambda: f"127.0.0.1:{second.port}" in dialog().text)
+        page.press("#key-cancel")
+        page.wait(lambda: "wants a key" in page.part("#found").text)
+        page.press("#compare-key")
+        enter("of-other")
+        page.wait(lambda: len(page.boxes()) == 4)
+        page.browser.refresh()
+        page.wait(lambda: page.part("#model").text.startswith("local · "))
+        page.give(photo)
+        assert not dialog().is_displayed()
+        sent = page.requests()
+        for each, keys in ((server, {"wrong", "of-here"}), (second, {"of-other"})):
+            about = [request for request in sent if f":{each.port}/" in request["url"]]
+            assert {it["headers"]["X-API-Key"] for it in about if "X-API-Key" in it["headers"]} == keys
+        assert {urlsplit(request["url"]).port for request in sent} == {server.port, second.port}
+        assert page.run("return localStorage.length + document.cookie.length") == 0
+        page.browser.switch_to.new_window("tab")
+        page.open(server)
+        page.wait(lambda: dialog().is_displayed())  # a tab has its own keys
+    assert page.problems() == []
+
+
+def test_differences_shown_when_two_servers_are_compared(
+    page: Page, bright_model: Path, photo: Path, tmp_path: Path
+) -> None:
+    half = tmp_path / "half.onnx"
+    half.write_bytes(model(GRID[:, 1:]))  # finds the helicopter alone
+    other = {"MODEL_URI": str(half), "CAPTURE_URI": str(tmp_path / "store"), "CAPTURE_STRATEGIES": "random:1"}
+    with two_servers(tmp_path, {"MODEL_URI": str(bright_model)}, other) as (server, second):
+        page.open(server).give(photo)
+        Select(page.part("#compare")).select_by_index(1)
+        page.wait(lambda: page.texts("#found h2") == ["Found here", f"Found by 127.0.0.1:{second.port}"])
+        page.wait(lambda: len(page.texts("#found li")) == 3)
+        assert [text.split() for text in page.texts("#found ul:first-of-type li")][1][-2:] == ["only", "here"]
+        assert sum("only here" in text for text in page.texts("#found li")) == 1
+        shot(page.browser, "try-compare.png")
+        assert not list((tmp_path / "store").rglob("*.jpg"))  # the picture was sent to be compared, not to be kept
+    assert page.problems() == []
+
+
+def test_remedy_named_when_the_other_server_does_not_know_the_page(
+    page: Page, bright_model: Path, photo: Path, tmp_path: Path
+) -> None:
+    settings = {"MODEL_URI": str(bright_model)}
+    for origins in ("", "https://elsewhere.example.org"):
+        folder = tmp_path / (origins[:5] or "none")
+        folder.mkdir()
+        with two_servers(folder, settings, settings | {"CORS_ORIGINS": origins}) as (server, second):
+            origin = f"http://127.0.0.1:{server.port}"
+            page.open(server).give(photo)
+            Select(page.part("#compare")).select_by_index(1)
+            page.wait(lambda origin=origin: f"CORS_ORIGINS has to name {origin}" in page.part("#found").text)
+            for asked in (
+                second.get("/model", Origin=origin),
+                second.ask("OPTIONS", "/detect", None, {"Origin": origin}),
+            ):
+                assert "access-control-allow-origin" not in asked.headers
+
+
+def test_names_are_text_and_policy_holds_when_they_are_hostile(page: Page, tmp_path: Path) -> None:
+    evil = tmp_path / "evil.onnx"
+    evil.write_bytes(model(GRID, bright=(4, 0), names=str({0: EVIL, 1: "\u202egnp.x"})))
+    with running(tmp_path, MODEL_URI=str(evil), CAPTURE_URI=str(tmp_path / "store")) as server:
+        page.open(server)
+        script = """
+            const transfer = new DataTransfer();
+            const bytes = Uint8Array.from(arguments[0]);
+            transfer.items.add(new File([bytes], arguments[1], { type: "image/png" }));
+            transfer.items.add(new File(["<script>alert(1)</script>"], "x.html", { type: "text/html" }));
+            document.body.dispatchEvent(new DragEvent("drop", { dataTransfer: transfer, bubbles: true }));"""
+        page.run(script, list(shade(140)), f"{EVIL}.png")
+        page.answered()
+        page.wait(lambda: len(page.boxes()) == 2)
+        assert page.texts(".strip bdi") == [f"{EVIL}.png", "x.html"]
+        assert page.texts(".strip .state") == ["2 boxes", "not answered"]
+        assert EVIL in page.texts("#class-list li label") and any(text.startswith(EVIL) for text, _ in page.boxes())
+        page.press("#report")
+        page.press("#send")
+        page.wait(lambda: page.part("#report-note").text.startswith("Reported as correct"))
+        page.press(".strip li:nth-child(2) button")
+        page.wait(lambda: "picture" in page.part("figcaption").text)
+        assert page.browser.title == "Try the model" and page.problems() == []
+        # Were there a hole in the page, its policy would still be there.
+        assert page.run("try { document.body.innerHTML = '<b>'; } catch (error) { return error.name; }") == "TypeError"
+        attempts = """
+            const done = arguments[0];
+            const seen = [];
+            document.addEventListener("securitypolicyviolation", (event) => seen.push(event.effectiveDirective));
+            document.body.setAttribute("style", "color: red");
+            document.body.append(Object.assign(new Image(), { src: "http://127.0.0.1:9/x.png" }));
+            const tries = ["http://127.0.0.1:9/", "https://example.org/"].map((url) => fetch(url));
+            Promise.allSettled(tries).then(() => setTimeout(() => done(seen), 500));"""
+        assert set(page.browser.execute_async_script(attempts)) == {"connect-src", "img-src", "style-src-attr"}
+
+
+def test_answered_or_told_why_when_a_file_is_too_large_or_the_camera_gives_it(
+    page: Page, bright_model: Path, photo: Path, tmp_path: Path
+) -> None:
+    with running(tmp_path, MODEL_URI=str(bright_model), MAX_PICTURE_BYTES="200000") as server:
+        (tmp_path / "large.jpg").write_bytes(photo.read_bytes() + bytes(200_000))
+        page.open(server).give(tmp_path / "large.jpg")
+        assert "expected at most 0.2 MB" in page.part("figcaption").text
+        page.press("#camera")
+        page.wait(lambda: page.run("return document.querySelector('#video').videoWidth"))
+        page.press("#shoot")
+        page.wait(lambda: len(page.texts(".strip li")) == 2)
+        page.answered()
+        assert page.texts(".state")[1].endswith(("box", "boxes"))
+        assert page.part("#report-note").text.startswith("This server keeps no pictures")
+        assert not page.part("#report").is_enabled()
+    assert page.problems() == []
+
+
+def test_every_control_named_and_nothing_wider_than_the_screen_when_a_phone_or_a_screen_reader_reads(
+    page: Page, server: Server, photo: Path
+) -> None:
+    controls = {"button", "textbox", "slider", "checkbox", "combobox", "spinbutton", "link", "image", "figure"}
+    for width in (1280, 320):
+        metrics = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 600}
+        page.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+        page.open(server).give(photo)
+        for press in ("#zoom-in", "#report", "#draw"):
+            page.press(press)
+            nodes = page.browser.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
+            named = [
+                (each["role"]["value"], each.get("name", {}).get("value")) for each in nodes if not each["ignored"]
+            ]
+            assert {role for role, _ in named} > {"button", "textbox", "link", "image"}
+            assert [role for role, name in named if role in controls - {"figure"} and not name] == []
+            assert page.run("return document.documentElement.scrollWidth <= innerWidth"), (width, press)
