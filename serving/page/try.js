@@ -112,7 +112,8 @@ class Server {
     }
   }
 
-  load() {
+  load(again = false) {
+    if (again) this.loading = null;
     this.loading ??= this.#load().catch((error) => {
       this.loading = null;
       throw error;
@@ -122,6 +123,7 @@ class Server {
 
   async #load() {
     const known = await (await this.ask("model")).json();
+    this.sha256 = known.model.sha256;
     this.classes = known.classes.map(String);
     this.thresholds = new Map(Object.entries(known.thresholds).map(([label, value]) => [label, Number(value)]));
     this.lowest = Math.min(LOWEST, ...this.thresholds.values());
@@ -208,7 +210,9 @@ async function answer(entry, server) {
     await server.load();
     const headers = server === page.here && el("keep").checked ? {} : { "X-No-Capture": "1" };
     const path = `detect?confidence=${server.lowest}&max_detections=${MOST}`;
-    found = read(await (await server.ask(path, { method: "POST", body: formOf(entry.file), headers })).json());
+    const said = await (await server.ask(path, { method: "POST", body: formOf(entry.file), headers })).json();
+    if (said.model.sha256 !== server.sha256) await server.load(true); // a new model, with thresholds of its own
+    found = read(said);
   } catch (error) {
     found = { error: sentence(error) };
   }
@@ -504,8 +508,10 @@ function listOf({ server, answer, boxes }, other) {
   const whose = server === page.here ? " here" : ` by ${server.name}`;
   const text = answer?.error ?? (!answer || answer.waiting ? "Asking…" : "Nothing.");
   const none = make("p", { className: "note", textContent: text });
-  const list = rows.length ? make("ul", { className: "plain" }, ...rows) : none;
-  return [make("h2", { textContent: `Found${other ? whose : ""}` }), list];
+  const list = [rows.length ? make("ul", { className: "plain" }, ...rows) : none];
+  const again = () => queue(page.current, server);
+  if (answer?.error) list.push(make("button", { type: "button", textContent: "Try again", onclick: again }));
+  return [make("h2", { textContent: `Found${other ? whose : ""}` }), ...list];
 }
 
 function swatchOf(label) {

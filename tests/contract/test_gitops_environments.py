@@ -28,6 +28,9 @@ def add(root: Path) -> None:
         shutil.copytree(folder / LIKE, folder / NEW)
         path = folder / NEW / "kustomization.yaml"
         path.write_text(path.read_text().replace(LIKE, NEW))
+    compared = root / "serving/components/compared/kustomization.yaml"
+    (line,) = re.findall(rf"^.*flywheel-{LIKE}.*\n", compared.read_text(), re.MULTILINE)
+    compared.write_text(compared.read_text().replace(line, line + line.replace(LIKE, NEW)))
     for name in naming(root, LIKE):
         path = root / name
         if name == LISTS:

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from serving.origins import parse_origins, parse_urls
 from tests.contract.test_gitops_references import PLATFORMS
 from tests.support.gitops import GITOPS, Leaf, Manifest, environments, leaf, render, template
 
@@ -73,6 +74,24 @@ def test_reachable_at_its_namespace_and_with_its_key(environment: str) -> None:
     _, values = container(environment)
     assert values["API_KEY"]["valueFrom"] == {"secretKeyRef": {"name": "model-api", "key": "key"}}
     assert values["API_KEY_FOR"]["value"] == ("all" if environment in ("staging", "prod") else "feedback")
+
+
+def test_pages_compare_with_the_servers_that_know_them() -> None:
+    """A page may ask another environment just where that environment names the page's origin."""
+    asks, answers = set(), set()
+    for environment in ENVIRONMENTS:
+        (route,) = leaf(f"serving/overlays/openshift/{environment}").of_kind("Route")
+        origin = f"https://{route['spec']['host']}".lower()  # as browsers write it
+        _, values = container(environment)
+        given = {name: entry["value"] for name, entry in values.items() if "value" in entry}
+        places = [
+            list(values).index(name) for name in ("APPS_DOMAIN", "COMPARE_URLS", "CORS_ORIGINS") if name in values
+        ]
+        assert min(places) == places[0]  # a variable refers to those before it
+        said = {name: value.replace("$(APPS_DOMAIN)", given["APPS_DOMAIN"]) for name, value in given.items()}
+        asks |= {(origin, f"{url.rstrip('/')}") for url in parse_urls(said.get("COMPARE_URLS"))}
+        answers |= {(other, origin) for other in parse_origins(said.get("CORS_ORIGINS"))}
+    assert asks == answers != set()
 
 
 def test_time_to_finish_when_a_pod_is_told_to_stop(project: Path) -> None:

@@ -80,18 +80,18 @@ def running(
     until: str = "/readyz",
     flags: Sequence[str] = (),
     files: str = "",
-    port: int = 0,
+    port: str = "",
     **environment: str,
 ) -> Iterator[Server]:
     """A server with these settings and flags, which answers at `until`; its log and scratch are in the folder.
 
-    `files`: how many it may have open; empty: as many as this process. `port`: 0: a free one.
+    `files`: how many it may have open; empty: as many as this process. `port`: empty: a free one.
     """
     log, temporary = folder / "server.log", folder / "tmp"
     temporary.mkdir(exist_ok=True)
     log.unlink(missing_ok=True)
     settings = {"DRAIN_SECONDS": "0.2", "WORKERS": "2", "TMPDIR": str(temporary)} | environment
-    server = Server(port or free_port(), log)
+    server = Server(int(port or free_port()), log)
     command = (
         sys.executable,
         "-m",
