@@ -178,7 +178,7 @@ function askKey(server, why) {
 }
 
 async function changeKey(server) {
-  await askKey(server, server.key ? "A key is kept in this tab. An empty one forgets it." : "None is kept in this tab.");
+  await askKey(server, server.key ? "This tab keeps one. An empty one forgets it." : "This tab keeps none.");
   if (server === page.here && !server.classes) await begin();
   for (const entry of page.entries) if (entry.answers.get(server)?.error) queue(entry, server);
 }
@@ -250,22 +250,29 @@ function read(answer) {
 async function look(entry, found) {
   if (entry.picture) return;
   try {
-    entry.picture = (await isPlain(entry.file)) ? entry.file : null;
-    const size = entry.picture && (await sizeOf(entry.picture));
-    if (found.width && (!size || size[0] !== found.width || size[1] !== found.height)) {
-      const headers = { "X-No-Capture": "1" };
-      const options = { method: "POST", body: formOf(entry.file), headers };
-      entry.picture = await (await page.here.ask("detect/image?confidence=1", options)).blob();
+    let blob = (await isPlain(entry.file)) ? entry.file : null;
+    let image = blob && (await decoded(blob));
+    if (found.width && (image?.naturalWidth !== found.width || image.naturalHeight !== found.height)) {
+      const options = { method: "POST", body: formOf(entry.file), headers: { "X-No-Capture": "1" } };
+      blob = await (await page.here.ask("detect/image?confidence=1", options)).blob();
+      image = await decoded(blob);
+      const difference = image.naturalWidth * found.height - image.naturalHeight * found.width;
+      if (Math.abs(difference) > found.width + found.height) throw new Refusal("it is too thin"); // it got a margin
     }
-    if (!entry.picture) return;
-    const bitmap = await createImageBitmap(entry.picture, { resizeHeight: 96, resizeQuality: "medium" });
-    entry.thumbnail = make("canvas", { width: Math.min(bitmap.width, 192), height: bitmap.height });
-    entry.thumbnail.getContext("2d").drawImage(bitmap, 0, 0);
-    bitmap.close();
+    if (!image) return; // no picture, and the server said so
+    entry.picture = blob;
+    entry.thumbnail = thumbnailOf(image);
   } catch (error) {
-    if (found.error) entry.picture = null; // no picture: the server said so
-    else found.note = `the picture cannot be shown: ${sentence(error)}`;
+    found.note = `the picture cannot be shown: ${sentence(error)}`;
   }
+}
+
+function thumbnailOf(image) {
+  const height = 96; // pixels
+  const width = Math.min(Math.max((height * image.naturalWidth) / image.naturalHeight, 24), 192);
+  const canvas = make("canvas", { width, height });
+  canvas.getContext("2d").drawImage(image, 0, 0, width, height);
+  return canvas;
 }
 
 // Whether every browser shows a file as the server reads it: a JPEG, or a PNG or WebP that is neither turned nor moves.
@@ -277,12 +284,12 @@ async function isPlain(file) {
   return !/eXIf|EXIF|acTL|ANIM|Raw profile type|tiff:Orientation/.test(await text(file));
 }
 
-async function sizeOf(blob) {
+async function decoded(blob) {
   const url = URL.createObjectURL(blob);
+  const image = make("img", { src: url });
   try {
-    const image = make("img", { src: url });
     await image.decode();
-    return [image.naturalWidth, image.naturalHeight];
+    return image;
   } catch {
     return null;
   } finally {
@@ -553,7 +560,10 @@ function setDrawing(on) {
 function mount(box) {
   const { draft } = page;
   const { layer } = page.views.figures[0];
-  box.node = make("button", { type: "button", className: "box" }, make("span", { className: "label" }));
+  // No button, whose parts get no events in Firefox; an application, which gets arrow keys from screen readers.
+  box.node = make("div", { className: "box", tabIndex: 0 }, make("span", { className: "label" }));
+  box.node.setAttribute("role", "application");
+  box.node.setAttribute("aria-describedby", "editor-help");
   for (const corner of ["x1y1", "x2y1", "x1y2", "x2y2"]) {
     box.node.append(Object.assign(make("span", { className: `corner ${corner}` }), { corner }));
   }
@@ -564,7 +574,6 @@ function mount(box) {
   box.input.setAttribute("list", "labels");
   box.input.oninput = () => {
     box.label = draft.label = box.input.value;
-    if (box.label && !labels.includes(box.label) && page.here.classes.includes(box.label)) labels.push(box.label);
     update(box);
   };
   box.numbers = SIDES.map((side) => {
@@ -579,7 +588,7 @@ function mount(box) {
   const summary = make("summary", { textContent: "Place, in pixels" });
   const place = make("details", {}, summary, make("div", { className: "sides" }, ...sides));
   box.row = make("li", {}, make("div", { className: "row" }, box.input, box.remove), place);
-  box.row.onfocusin = () => select(box);
+  box.row.addEventListener("focusin", () => select(box));
   draft.boxes.push(box);
   layer.append(box.node);
   el("boxes").append(box.row);

@@ -118,9 +118,11 @@ def photo(tmp_path: Path) -> Path:
 def test_boxes_follow_slider_and_classes_without_a_request_when_a_picture_was_given(
     page: Page, shared_data: Path, tmp_path: Path
 ) -> None:
-    picture = shared_data / "same-picture" / "base.jpg"
-    with running(tmp_path, MODEL_URI=str(shared_data / "planes-helis.onnx"), CAPTURE_URI=str(tmp_path)) as server:
-        page.open(server).give(picture)
+    picture, *more = (shared_data / "same-picture" / name for name in ("base.jpg", "pic.tiff", "exif6.jpg"))
+    other = {"ENVIRONMENT": "dev", "COMPARE_URLS": "https://flywheel-baseline.apps.example.org"}
+    settings = {"MODEL_URI": str(shared_data / "planes-helis.onnx"), "CAPTURE_URI": str(tmp_path / "store"), **other}
+    with running(tmp_path, **settings) as server:
+        page.open(server).give(picture, *more)
         assert page.browser.current_url.endswith("/try")
         answer = server.post("/detect", picture.read_bytes()).json()
         expected = {f"{each['label']} {each['confidence']:.2f}": each["box"] for each in answer["detections"]}
@@ -142,6 +144,13 @@ def test_boxes_follow_slider_and_classes_without_a_request_when_a_picture_was_gi
         page.press("#class-list li:first-child input")
         assert dict(page.boxes()).keys() == expected.keys()
         assert page.requests() == []
+        page.browser.set_window_size(1280, 1000)
+        shot(page.browser, "try.png")
+        page.press("#report")
+        by_mouse(page, [0.6, 0.6, 0.8, 0.75])
+        shot(page.browser, "try-report.png")
+        page.press("#cancel")
+        assert dict(page.boxes()).keys() == expected.keys()
         assert page.part("a[href=docs]").is_displayed()
         page.press("a[href=docs]")
         page.wait(lambda: page.texts(".opblock"))
