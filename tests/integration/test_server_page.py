@@ -111,7 +111,7 @@ def saved(folder: Path, name: str, image: Image.Image, **options: Any) -> Path:
 
 @pytest.fixture
 def photo(tmp_path: Path) -> Path:
-    """A large bright picture: an airplane of confidence 0.55 is found in its middle, a helicopter of 0.6 beside it."""
+    """A large bright picture: an airplane of confidence 0.5 is found in its middle, a helicopter of 0.6 beside it."""
     return saved(tmp_path, "photo.jpg", Image.new("RGB", (4000, 3000), (140, 140, 140)))
 
 
