@@ -11,17 +11,17 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve plan retrain minio label-studio libreyolo tekton openshift apiserver manifests cluster cluster-down cluster-status cluster-test cluster-journey cluster-upgrade bootstrap first-run test check lint format lock bench clean
+.PHONY: help setup demo serve plan retrain minio label-studio libreyolo tekton openshift apiserver manifests cluster cluster-down cluster-status cluster-test cluster-journey cluster-upgrade bootstrap first-run test check lint format lock hashes digests bench clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 17
 
 setup: $(READY)  ## make .venv with the tested packages (PYTHON=python3.12 chooses another Python)
 
-$(READY): pyproject.toml constraints.txt constraints-train.txt
+$(READY): pyproject.toml constraints.txt constraints-train.txt constraints-uv.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14) and "Python 3.11 to 3.13 is needed, this is " + sys.version.split()[0] + "; try: make setup PYTHON=python3.12")'
 	$(PYTHON) -m venv .venv
-	.venv/bin/python -m pip install --quiet --disable-pip-version-check uv==0.13.9  # as runner/Containerfile
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement constraints-uv.txt
 	.venv/bin/uv pip install --quiet --compile-bytecode --python .venv/bin/python --editable '.[runner,train,serve,dask,labels,dev]' --constraint constraints.txt --constraint constraints-train.txt
 	@touch $(READY)
 
@@ -103,7 +103,7 @@ lint: setup  ## format, types, direction of imports, YAML, shell and Containerfi
 	mypy
 	lint-imports --no-logo
 	yamllint --strict .
-	shellcheck -x .ci/run .ci/lock .ci/manifests .ci/set-image $$(git grep -lE "^#!.*sh$$" -- tests/cluster)
+	shellcheck -x .ci/run .ci/lock .ci/hashes .ci/digests .ci/manifests .ci/set-image $$(git grep -lE "^#!.*sh$$" -- tests/cluster)
 	hadolint $$(git ls-files '*Containerfile')
 
 check: lint  ## lint, and hold the repository to its own rules
@@ -115,6 +115,12 @@ format: setup  ## let ruff format and mend what it can
 
 lock: setup  ## find new versions for constraints.txt and constraints-train.txt
 	.ci/lock
+
+hashes: setup  ## write the digests of the pinned packages into constraints-hashes.txt and constraints-uv.txt, by which images install
+	.ci/hashes
+
+digests:  ## write the digest of each base image into the Containerfiles (needs skopeo and the images' registries)
+	.ci/digests
 
 bench: setup  ## measure speed beside peers, in one run
 	python -m benchmarks

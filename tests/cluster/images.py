@@ -78,8 +78,9 @@ def project_images() -> Iterator[Image]:
     """Return the project's own, of their Containerfiles."""
     wanted = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))
     files = [PROJECT / name for name in ("constraints.txt", "constraints-train.txt")]
+    packages = [PROJECT / name for name in ("constraints-hashes.txt", "constraints-uv.txt", ".ci/install_packages.py")]
     constraints = hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
-    pins: list[Path | str] = [json.dumps([wanted["project"], wanted["tool"]["uv"]]), *files]
+    pins: list[Path | str] = [json.dumps([wanted["project"], wanted["tool"]["uv"]]), *files, *packages]
     serving = containerfile("serving")
 
     def make_serving(tag: str) -> None:
