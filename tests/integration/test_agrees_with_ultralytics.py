@@ -4,7 +4,7 @@ import json
 import shutil
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -76,23 +76,26 @@ def test_figures_agree_when_input_decoding_and_clipping_are_alike(
     assert not (planes / "artifacts/evaluation").exists()
 
 
-def test_boxes_agree_when_both_predict(planes: Path, shared_data: Path, ultralytics: Any) -> None:
+@pytest.mark.parametrize("decoding", ["averaged", "full"])
+def test_boxes_agree_when_both_predict(
+    decoding: Literal["averaged", "full"], planes: Path, shared_data: Path, ultralytics: Any
+) -> None:
     onnx = shared_data / "planes-helis.onnx"
     paths = [str(path) for path in sorted((planes / "raw/images").iterdir())[::12]]
     paths += [str(shared_data / f"same-picture/{name}.jpg") for name in ("base", "big_4x", "small_div4")]
     theirs = ultralytics(PREDICT, onnx, 320, 0.25, *paths)
     detector = Detector(onnx)
-    detector.form = InputForm("square", "averaged")  # at half the size the same as OpenCV's interpolation
-    compared = 0
+    detector.form = InputForm("square", decoding)
+    differences = []
     for path in paths:
         ours = detector.detect(Path(path).read_bytes(), Options(confidence=0.1))
         for *box, confidence, class_id in theirs[path]:
             same = np.flatnonzero(ours.class_ids == class_id)
             close = overlaps(np.array([box]), ours.boxes_xyxy_px[same].astype(np.float64))[0]
             assert close.max() > 0.9, path
-            assert ours.confidences[same[close.argmax()]] == pytest.approx(confidence, abs=0.05), path
-            compared += 1
-    assert compared > 20
+            differences.append(abs(float(ours.confidences[same[close.argmax()]]) - confidence))
+    # Pillow's interpolation rounds down, OpenCV's to the nearest; with the latter, `full` gives their confidences.
+    assert len(differences) > 20 and max(differences) < 0.1 and np.mean(differences) < 0.01
 
 
 @pytest.mark.parametrize(("base", "nms", "end2end"), [("yolo11n", "null", False), ("yolo26n", "false", True)])
