@@ -69,6 +69,7 @@ def main(arguments: list[str] | None = None) -> None:
     dataset(folder / "source", options.pictures, 1920, 1280)
     fetched(folder / "source", folder)
     composed = {"dataset": {"classes": []}, "prepare": settings()}
+    shutil.copy(PROJECT / "params.yaml", folder)  # without which no stage runs
     (folder / "artifacts/config/prepare.yaml").write_text(yaml.safe_dump(composed))
     contestants = {"`python -m runner prepare`": partial(ours, folder)}
     for name, title in PEERS.items():

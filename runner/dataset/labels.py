@@ -26,6 +26,7 @@ LARGEST = 3.0  # [fraction] a larger number is most likely in pixels
 
 _ANY = 10**9  # [classes] more than any dataset has
 _CLIPPED = "clipped to the picture"
+_LINE_END = re.compile(r"\r\n|\n|\r")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[+-]?(nan|inf(inity)?)", re.ASCII | re.IGNORECASE)
 
 
@@ -72,7 +73,7 @@ def parse_labels(text: bytes, *, where: str, classes: int, keypoints: int = 0) -
         except _LineError as bad:
             problems.append(f"{where}:{number}: {bad}")
             continue
-        key = format_labels([class_id], [box])
+        key = _line(class_id, *box)
         if key in first_seen:
             notes.append(f"{where}:{number}: the same box as in line {first_seen[key]}, kept once")
             continue
@@ -96,10 +97,7 @@ def format_labels(class_ids: ArrayLike, boxes_xywhn: ArrayLike) -> str:
     """Return N label lines with six decimals, from (N,) ids and (N, 4) centres and sizes, 0-1; N may be 0."""
     ids = np.asarray(class_ids, dtype=np.int64).reshape(-1)
     boxes = np.asarray(boxes_xywhn, dtype=np.float64).reshape(-1, 4)
-    return "".join(
-        f"{class_id} {x:.6f} {y:.6f} {w:.6f} {h:.6f}\n"
-        for class_id, (x, y, w, h) in zip(ids.tolist(), boxes.tolist(), strict=True)
-    )
+    return "".join(_line(class_id, *box) for class_id, box in zip(ids.tolist(), boxes.tolist(), strict=True))
 
 
 def label_text(labels: Labels) -> str:
@@ -149,7 +147,11 @@ def turn_boxes(boxes_xywhn: ArrayLike, orientation: int) -> Boxes:
 def decode_lines(text: bytes, errors: str = "strict") -> list[str]:
     """Return the lines of a UTF-8 text, or of a UTF-16 one with a BOM, with any line ends; `errors` as in `decode`."""
     utf16 = text.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    return re.split(r"\r\n|\n|\r", text.decode("utf-16" if utf16 else "utf-8-sig", errors))
+    return _LINE_END.split(text.decode("utf-16" if utf16 else "utf-8-sig", errors))
+
+
+def _line(class_id: int, x: float, y: float, w: float, h: float) -> str:
+    return f"{class_id} {x:.6f} {y:.6f} {w:.6f} {h:.6f}\n"
 
 
 def _canonical(labels: Labels) -> str:

@@ -10,7 +10,7 @@ from runner.config.schema import PARTS, PrepareConfig
 from runner.dataset.duplicates import SHOWN_PAIRS, Copy, describe_pairs, sort_copies
 from runner.dataset.entries import Entry, write_entries
 from runner.dataset.index import Index, PictureRow
-from runner.dataset.labels import Labels, format_labels, parse_labels
+from runner.dataset.labels import ClassIds, Labels, format_labels, parse_labels
 from runner.errors import DatasetError
 from runner.stages.prepare.findings import Findings
 from runner.stages.prepare.pictures import Bring, Prepared, prepare_pictures
@@ -116,7 +116,7 @@ def prepare(
     )
 
 
-def _match_classes(own: list[str], configured: Classes) -> tuple[list[str], list[int]]:
+def _match_classes(own: list[str], configured: Classes) -> tuple[list[str], ClassIds]:
     """Return the class names, and the id among them for each of the dataset's class ids; -1: it is left out."""
     if isinstance(configured, dict):
         if unknown := [name for name in configured if name not in own]:
@@ -127,18 +127,18 @@ def _match_classes(own: list[str], configured: Classes) -> tuple[list[str], list
         targets = [*configured.values(), *(name for name in own if name not in configured)]
         names = [name for name in dict.fromkeys(targets) if name is not None]
         new = [configured.get(name, name) for name in own]
-        return names, [-1 if name is None else names.index(name) for name in new]
+        return names, np.array([-1 if name is None else names.index(name) for name in new], np.int64)
     if not configured:
-        return own, list(range(len(own)))
+        return own, np.arange(len(own))
     if missing := [name for name in own if name not in configured]:
         raise DatasetError(
             f"classes.txt lists {', '.join(missing)}, which dataset.classes ({', '.join(configured)}) does not; "
             "add them there, leave dataset.classes empty, or map the names: {car: vehicle, truck: vehicle, person: }"
         )
-    return configured, [configured.index(name) for name in own]
+    return configured, np.array([configured.index(name) for name in own], np.int64)
 
 
-def _read_labels(row: PictureRow, class_ids: list[int], findings: Findings) -> Labels:
+def _read_labels(row: PictureRow, class_ids: ClassIds, findings: Findings) -> Labels:
     """Read a picture's labels, with ids of the class list; their boxes are of the upright picture."""
     labels = parse_labels(row.labels.encode(), where=f"labels/{_stem(row)}.txt", classes=len(class_ids))
     for problem in labels.problems:
@@ -148,10 +148,11 @@ def _read_labels(row: PictureRow, class_ids: list[int], findings: Findings) -> L
     findings.label_lines += len(labels.class_ids) + len(labels.problems)
     findings.unusable_lines += len(labels.problems)
     findings.clipped += labels.clipped
-    ids = np.array([class_ids[number] for number in labels.class_ids], dtype=np.int64)
-    kept = ids >= 0
-    findings.unwanted.update(labels.class_ids[~kept].tolist())
-    return Labels(ids[kept], labels.boxes_xywhn[kept], labels.problems, labels.notes)
+    ids = class_ids[labels.class_ids]
+    if not (kept := ids >= 0).all():
+        findings.unwanted.update(labels.class_ids[~kept].tolist())
+        return Labels(ids[kept], labels.boxes_xywhn[kept], labels.problems, labels.notes)
+    return Labels(ids, labels.boxes_xywhn, labels.problems, labels.notes)
 
 
 def _stem(row: PictureRow) -> str:
