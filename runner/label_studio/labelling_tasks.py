@@ -34,7 +34,7 @@ from urllib.parse import urlencode
 from runner.dataset.names import shown
 from runner.errors import LabelStudioError
 from runner.label_studio.regions import LabelledBox, ScoredBox, region
-from runner.label_studio.server import OF_ALL_TASKS, ONCE, Project
+from runner.label_studio.server import OF_ALL_TASKS, ONCE, Project, all_pages
 from runner.label_studio.task_images import TaskImages
 from runner.label_studio.task_states import Stamp, microseconds
 from runner.stages.parallel import threads
@@ -159,8 +159,8 @@ def query_tasks(project: Project, include: str, *, page_size: int, ids: Collecti
         **options,
     )
     total = int(listed.response.total) if listed.response else 0
-    found = list(listed)
-    if len(found) < total:  # the client takes a missing page (404) for the end
+    found: list[Any] = all_pages(islice(listed, total))  # asks for no page after the last
+    if len(found) < total:
         raise LabelStudioError(f"{project.address}: got {len(found)} of {total} tasks; run this command again")
     return found
 

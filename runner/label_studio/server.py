@@ -2,14 +2,15 @@
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from http import HTTPStatus
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import httpx
-from label_studio_sdk.client import LabelStudio
+from label_studio_sdk.base_client import LabelStudioBase  # the other one imports pandas, for seconds
 from label_studio_sdk.core.api_error import ApiError
 from label_studio_sdk.core.request_options import RequestOptions
 
@@ -17,6 +18,7 @@ from runner.errors import LabelStudioError, NotSetUpError
 from runner.label_studio.regions import FROM_NAME
 from serving.storage.endpoint import tls_context
 
+Item = TypeVar("Item")
 #: For calls that create something: the client would retry after a lost answer, and create it twice.
 ONCE: RequestOptions = {"max_retries": 0}
 #: Switched on: submit a picture without a box, show the model's boxes, skip a picture, reported pictures first.
@@ -32,12 +34,12 @@ class Server:
     """A connected Label Studio."""
 
     url: str  # without a slash at the end
-    client: LabelStudio
+    client: LabelStudioBase
     http: httpx.Client  # the connection under the client
 
     def find_project(self, title: str) -> "Project | None":
         """Return the project with this title; None: there is none. LabelStudioError: there are several."""
-        listed: Any = self.client.projects.list(title=title)
+        listed: Any = all_pages(self.client.projects.list(title=title))
         found = [each for each in listed if each.title == title]
         if len(found) > 1:
             raise LabelStudioError(f"{self.url}: {len(found)} projects have the title {title!r}; rename all but one")
@@ -104,6 +106,18 @@ class Project:
         return f"{self.address}?task={task}"
 
 
+def all_pages(listed: Iterable[Item]) -> list[Item]:
+    """Return what all pages of a list hold; the page after the last one is missing (404)."""
+    found: list[Item] = []
+    try:
+        for item in listed:
+            found.append(item)
+    except ApiError as error:
+        if error.status_code != HTTPStatus.NOT_FOUND:
+            raise
+    return found
+
+
 @contextmanager
 def connected() -> Iterator[Server]:
     """Connect to LABEL_STUDIO_URL as the user of LABEL_STUDIO_API_KEY (of either kind of token).
@@ -121,7 +135,7 @@ def connected() -> Iterator[Server]:
         )
     try:
         with httpx.Client(timeout=TIMEOUT_SECONDS, verify=tls_context()) as http:
-            client = LabelStudio(base_url=url, api_key=key, httpx_client=http)  # type: ignore[no-untyped-call]
+            client = LabelStudioBase(base_url=url, api_key=key, httpx_client=http)
             yield Server(url, client, http)
     except ApiError as error:
         raise LabelStudioError(f"{url}: {_explain(error)}") from error
