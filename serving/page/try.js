@@ -407,7 +407,8 @@ function renderViews() {
     canvas.style.setProperty("--ratio", found.width / found.height);
     image.alt = page.draft ? entry.name : `${entry.name}: ${summary(boxes)}`;
     if (page.draft) continue; // the editor's boxes stay
-    const others = servers.length > 1 ? shown(entry.answers.get(servers[1 - place]), servers[1 - place]) : null;
+    const opposite = servers[1 - place];
+    const others = entry.answers.get(opposite)?.detections && shown(entry.answers.get(opposite), opposite);
     // The least sure first, so that the surest lie on top.
     const marks = boxes.toReversed().map((each) => ({ each, alone: Boolean(others && isAlone(each, others)) }));
     fill(layer, marks, () => marks.map(({ each, alone }) => boxOf(each, found, alone)));
@@ -505,7 +506,7 @@ function listOf({ server, answer, boxes }, other) {
     const row = make("button", { type: "button", className: "found", title: `${where} pixels` });
     const sure = make("span", { className: "count", textContent: each.confidence.toFixed(2) });
     row.append(swatchOf(each.label), make("bdi", { textContent: each.label }), sure);
-    if (other && isAlone(each, other.boxes)) row.append(make("em", { textContent: "only here" }));
+    if (other?.answer?.detections && isAlone(each, other.boxes)) row.append(make("em", { textContent: "only here" }));
     row.append(make("span", { className: "hidden-text", textContent: `, ${where}` }));
     const mark = (on) => () => marked.get(each)?.classList.toggle("marked", on);
     row.onmouseenter = row.onfocus = mark(true);
