@@ -17,10 +17,12 @@ from pathlib import Path
 from runner.errors import GitError
 from runner.forge.forges import bot_of, forge_of, kind_of
 from runner.forge.git import credentials, git, paths_of, shown
+from runner.forge.github import shortened
 from runner.forge.protocol import Forge, Identity
 
 PICTURE = "changes.jpg"
 _LONGEST_BODY = 65_000  # characters; GitHub takes 65,536
+_LONGEST_TITLE = 250  # characters; GitLab takes 255
 
 
 def propose(
@@ -46,6 +48,7 @@ def propose(
     url = git(project, "config", "remote.origin.url")  # as configured, before Git's url.insteadOf
     forge = forge_of(url, kind=kind_of(project))
     author = bot_of(url) if as_bot else None
+    title = shortened(title, _LONGEST_TITLE)
     if len(body) > _LONGEST_BODY:
         body = f"{body[:_LONGEST_BODY].rpartition(chr(10))[0]}\n\n…"
     if picture and forge:

@@ -149,9 +149,11 @@ def test_the_picture_is_in_the_text_and_stays_out_of_the_branch(hosted: Hosted, 
     assert git(clone, "rev-parse", "FETCH_HEAD") == before
 
 
-def test_a_text_is_cut_when_the_forge_takes_no_longer_one(hosted: Hosted, clone: Path) -> None:
-    propose(clone, {"params.yaml": "a: 2\n"}, branch="labels", title="Labels", body="- a line of many\n" * 5000)
-    ((_, _, _, text),) = hosted.pulls()
+def test_title_and_text_are_cut_when_the_forge_takes_no_longer_ones(hosted: Hosted, clone: Path) -> None:
+    title, body = "Retrain: " + "train.epochs=50, " * 20, "- a line of many\n" * 5000
+    propose(clone, {"params.yaml": "a: 2\n"}, branch="labels", title=title, body=body)
+    ((_, _, shown, text),) = hosted.pulls()
+    assert title.startswith(shown[:-1]) and shown.endswith("…")
     assert text.endswith("- a line of many\n\n…")
 
 
