@@ -10,6 +10,7 @@ from runner.cluster import cli as cluster
 from runner.dataset import cli as dataset
 from runner.errors import RunnerError
 from runner.label_studio import cli as label_studio
+from runner.predict import cli as predict
 from runner.release import cli as release
 from runner.retrain import cli as retrain
 from runner.store import cli as store
@@ -24,7 +25,7 @@ STAGES = {
     "export": "export model.onnx and compare it with the weights",
     "evaluate": "evaluate model.onnx with the server's detector",
 }
-COMMANDS = (dataset, release, store, label_studio, cluster, retrain)  # their modules add them
+COMMANDS = (dataset, release, store, label_studio, predict, cluster, retrain)  # their modules add them
 
 
 def main(arguments: list[str] | None = None) -> int:

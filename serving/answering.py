@@ -19,7 +19,7 @@ from serving.errors import Refused
 from serving.prediction import Prediction
 from serving.responses import Result, Timings
 from serving.state import State
-from serving.storage.detections import Box, Detection
+from serving.storage.detections import Detection, named
 from serving.storage.model import Model
 from serving.strategies import margin, reasons
 from serving.vision.detector import Detections, Options
@@ -173,15 +173,9 @@ def _split(found: Detections, query: Query) -> tuple[list[Detection], list[Detec
     """Return the detections above their class's threshold, and the rest."""
     shown: list[Detection] = []
     almost: list[Detection] = []
-    rows = zip(found.boxes_xyxy_px.tolist(), found.confidences.tolist(), found.class_ids.tolist(), strict=True)
-    for (x1, y1, x2, y2), confidence, class_id in rows:
-        detection = Detection(
-            label=query.model.detector.classes[class_id],
-            class_id=class_id,
-            confidence=round(confidence, 4),
-            box=Box(x1=round(x1, 2), y1=round(y1, 2), x2=round(x2, 2), y2=round(y2, 2)),
-        )
-        (shown if confidence > query.thresholds[class_id] else almost).append(detection)
+    detections = named(found, query.model.detector.classes)
+    for detection, confidence in zip(detections, found.confidences.tolist(), strict=True):
+        (shown if confidence > query.thresholds[detection.class_id] else almost).append(detection)
     return shown, almost
 
 

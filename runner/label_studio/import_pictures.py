@@ -1,6 +1,5 @@
 """`labels import`: pictures become tasks, a dataset's boxes become finished annotations; each picture once."""
 
-import os
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -18,12 +17,10 @@ from runner.label_studio.labelling_tasks import NewPicture, add_pictures, identi
 from runner.label_studio.regions import LabelledBox, ScoredBox, one_each
 from runner.label_studio.server import Project, connected
 from runner.label_studio.task_images import TaskImages
-from runner.release.pin import DEV, read_pin
-from runner.release.signing import signatures_of
+from runner.release.served import load_served, served_source
 from runner.store import open_store
 from runner.workspace import scratch
-from serving.storage.endpoint import endpoint_of_environment
-from serving.storage.model import LoadingError, Model, load_model
+from serving.storage.model import Model
 from serving.vision.detector import Options
 
 _CLASS_LISTS = ("classes.txt", "data.yaml", "data.yml")
@@ -37,7 +34,7 @@ def import_pictures(source: str, *, project: Path, predict: bool = False, frame:
     """
     config, _ = compose(project)
     store = open_store(project)
-    predictor = partial(_predict, _deployed_model(project)) if predict else None
+    predictor = partial(_predict, load_served(project, served_source(project))) if predict else None
     with scratch("labels-", project) as folder, connected() as server:
         pictures, lost = _read(source, folder, frame)
         labels_project = server.project(config.labels.title)
@@ -80,27 +77,6 @@ def _read(source: str, folder: Path, frame: Frame) -> tuple[list[NewPicture], li
     if not pictures:
         raise DatasetError(f"{source}: no pictures, expected files such as .jpg and .png")
     return pictures, []
-
-
-def _deployed_model(project: Path) -> Model:
-    """Load the model of MODEL_URI, else of dev's pin; LabelStudioError when there is none, or it cannot be loaded."""
-    uri, sha256 = os.environ.get("MODEL_URI"), os.environ.get("MODEL_SHA256")
-    if not uri:
-        pin = read_pin(project, DEV)
-        if pin is None:
-            raise LabelStudioError(
-                f"--predict: {DEV} has no model yet; leave --predict away until one passed the gate, or set "
-                "MODEL_URI to a manifest.json or an .onnx"
-            )
-        uri, sha256 = pin.uri, pin.sha256
-    if not uri.startswith("s3://"):
-        uri = str(project / uri)
-    version = os.environ.get("MODEL_VERSION") or None
-    try:
-        signatures = signatures_of(project)
-        return load_model(uri, endpoint_of_environment(), sha256=sha256 or None, version=version, signatures=signatures)
-    except LoadingError as error:
-        raise LabelStudioError(f"--predict: {error}") from error
 
 
 def _predict(model: Model, data: bytes) -> dict[str, list[ScoredBox]]:

@@ -1,8 +1,12 @@
 """Types of detections and of the model's name, shared by answers and captures."""
 
-from typing import Annotated
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
+
+if TYPE_CHECKING:
+    from serving.vision.detector import Detections
 
 _Pixels = Annotated[
     float,
@@ -49,3 +53,17 @@ class RightBox(BaseModel):
 
     label: str = Field(min_length=1, max_length=200, examples=["helicopter"])
     box: Box
+
+
+def named(found: "Detections", classes: Sequence[str]) -> list[Detection]:
+    """Return the detections of a picture with the names of their classes, in the detector's order and rounded."""
+    rows = zip(found.boxes_xyxy_px.tolist(), found.confidences.tolist(), found.class_ids.tolist(), strict=True)
+    return [
+        Detection(
+            label=classes[class_id],
+            class_id=class_id,
+            confidence=round(confidence, 4),
+            box=Box(x1=round(x1, 2), y1=round(y1, 2), x2=round(x2, 2), y2=round(y2, 2)),
+        )
+        for (x1, y1, x2, y2), confidence, class_id in rows
+    ]

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from runner.dataset.archive import write_zip
-from runner.errors import DatasetError, LabelStudioError
+from runner.errors import ConfigError, DatasetError, LabelStudioError
 from runner.label_studio.import_pictures import import_pictures
 from runner.label_studio.setup import set_up
 from runner.release.pin import DEV, Pin, pin_file, write_pin
@@ -68,7 +68,7 @@ def test_unusable_and_similar_pictures_are_listed_when_imported(bench: Bench, tm
 def test_the_pinned_model_draws_first_when_asked_to(bench: Bench, tmp_path: Path, bright_model: Path) -> None:
     """The tiny model finds a helicopter everywhere, and an airplane where the picture is bright."""
     set_up(bench.project)
-    with pytest.raises(LabelStudioError, match="dev has no model yet"):
+    with pytest.raises(ConfigError, match="dev has no model yet"):
         import_pictures(str(tmp_path), project=bench.project, predict=True)
     (tmp_path / "model.onnx").write_bytes(bright_model.read_bytes())
     weights = {"onnx_sha256": sha256_of(bright_model), "classes": ["airplane", "helicopter"]}

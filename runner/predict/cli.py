@@ -1,0 +1,33 @@
+"""Command line of predict; its modules are imported when it is called."""
+
+import argparse
+from pathlib import Path
+
+
+def add_parsers(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add `predict` to the commands of `python -m runner`."""
+    text = "detect objects in every picture of a bucket's prefix or a folder; run it again to go on after a kill"
+    predict = commands.add_parser("predict", help=text, description=text)
+    predict.add_argument("source", help="s3://bucket/prefix, or a folder")
+    predict.add_argument("--to", type=Path, required=True, metavar="FILE", help=".parquet | .csv | .jsonl; a row each")
+    predict.add_argument(
+        "--model",
+        metavar="M",
+        help="an environment, whose pin counts, or a manifest.json, latest.json or .onnx, by path or s3://bucket/key "
+        "(default: MODEL_URI, else dev)",
+    )
+    predict.add_argument(
+        "--review", type=int, default=0, metavar="N", help="make Label Studio tasks of the N most doubtful pictures"
+    )
+    predict.set_defaults(run=_predict)
+
+
+def _predict(given: argparse.Namespace) -> None:
+    from runner.predict.predict import predict
+
+    scores = predict(Path.cwd(), given.source, given.to, given.model)
+    print(scores.as_text())
+    if given.review:
+        from runner.predict.doubtful import send_doubtful
+
+        print(send_doubtful(Path.cwd(), scores, given.review))
