@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from runner.label_studio.setup import set_up
 from tests.integration.label_studio.test_pull import start
 from tests.support import projects
 from tests.support.annotating import AIRPLANE, HELICOPTER, Bench
@@ -28,7 +27,7 @@ def containers(name: str) -> list[dict[str, Any]]:
     return [*pod["initContainers"], *pod["containers"]]
 
 
-def run(name: str, folder: Path, repository: Path, branch: str) -> str:
+def run(name: str, folder: Path, repository: Path, branch: str, **changes: str) -> str:
     """Run a CronJob's containers, each with what it has, its volumes in a folder; return what they print."""
     folder.mkdir()
     said = ""
@@ -49,6 +48,7 @@ def run(name: str, folder: Path, repository: Path, branch: str) -> str:
                 for what in ("NAME", "EMAIL")
             },
         }
+        environment |= changes
         command = [in_folder(text, folder) for text in [*each["command"], *each["args"]]]
         where = in_folder(each["workingDir"], folder)
         for mount in each["volumeMounts"]:
@@ -96,7 +96,10 @@ def test_reviewed_code_works_on_the_branch_when_the_clock_strikes(
     (copy / "params.yaml").write_text(bucket_bench.params)
     git("commit", "-qam", "the branch")
     git("clone", "-q", "--bare", str(copy), str(origin))
-    set_up(bucket_bench.project)
+    hook = {"LABEL_STUDIO_WEBHOOK_URL": "http://127.0.0.1:9/labels"}  # Label Studio resolves the name at once
+    made = run("labels-setup", tmp_path / "zero", origin, "trunk", **hook)
+    assert f"+ project {bucket_bench.title}" in made and "+ storage" in made and "+ webhook http://127.0.0.1:9" in made
+    assert "nothing to change" in run("labels-setup", tmp_path / "again", origin, "trunk", **hook)
     pulled = run("labels-pull", tmp_path / "one", origin, "trunk")
     assert "no pull request: 0 pictures changed, labels.min_new is 20" in pulled
     assert "nothing to propose" in pulled
