@@ -16,7 +16,7 @@ from runner.tables import Row, Table, figure
 GOLDEN, OTHERS = "golden tasks", "other people"
 
 
-class Pair(NamedTuple):
+class ComparedAnnotations(NamedTuple):
     """Two annotations of one task, of which one is judged by the other."""
 
     person: str
@@ -25,7 +25,7 @@ class Pair(NamedTuple):
     reference: Sequence[LabelledBox]
 
 
-class Counts(NamedTuple):
+class ClassAgreement(NamedTuple):
     """Boxes of one class, of one person."""
 
     drawn: int
@@ -46,7 +46,7 @@ def agreement(project: Project) -> Table:
     return as_table(pairs, project.labels)
 
 
-def pairs_of(task: Mapping[str, Any], classes: Collection[str], users: Mapping[int, str]) -> list[Pair]:
+def pairs_of(task: Mapping[str, Any], classes: Collection[str], users: Mapping[int, str]) -> list[ComparedAnnotations]:
     """Return the comparisons that a task of an export allows, of each person's newest annotation; without skips."""
     newest = sorted(task["annotations"], key=lambda each: str(each["updated_at"]))
     people = {each["completed_by"]: each for each in newest if not each["was_cancelled"]}
@@ -54,7 +54,7 @@ def pairs_of(task: Mapping[str, Any], classes: Collection[str], users: Mapping[i
     boxes = {person: read_regions(each["result"], classes, "box").boxes for person, each in people.items()}
     against = GOLDEN if golden else OTHERS
     return [
-        Pair(users.get(person, f"user {person}"), against, boxes[person], boxes[other])
+        ComparedAnnotations(users.get(person, f"user {person}"), against, boxes[person], boxes[other])
         for person in people.keys() - golden.keys()
         for other in golden or people
         if person != other
@@ -82,7 +82,7 @@ def match(drawn: Sequence[LabelledBox], reference: Sequence[LabelledBox]) -> Cou
     return matched
 
 
-def as_table(pairs: Sequence[Pair], classes: Sequence[str]) -> Table:
+def as_table(pairs: Sequence[ComparedAnnotations], classes: Sequence[str]) -> Table:
     """Return the agreement of each person with golden tasks and with other people, by class."""
     rows: list[Row] = [("person", "against", "tasks", "class", "drawn", "reference", "matched", "agreement")]
     for person, against in sorted({(pair.person, pair.against) for pair in pairs}):
@@ -91,7 +91,7 @@ def as_table(pairs: Sequence[Pair], classes: Sequence[str]) -> Table:
         for name in classes:
             drawn = sum(box.label == name for pair in own for box in pair.drawn)
             reference = sum(box.label == name for pair in own for box in pair.reference)
-            counts = Counts(drawn, reference, matched[name])
+            counts = ClassAgreement(drawn, reference, matched[name])
             if drawn + reference:
                 rows.append((person, against, str(len(own)), name, *map(str, counts), figure(counts.agreement)))
     return Table(f"Agreement of annotators: boxes of one class that overlap by {AGREED:g} at least", rows)

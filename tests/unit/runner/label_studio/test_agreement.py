@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from runner.label_studio.agreement import GOLDEN, OTHERS, Counts, as_table, match, pairs_of
+from runner.label_studio.agreement import GOLDEN, OTHERS, ClassAgreement, as_table, match, pairs_of
 from runner.label_studio.regions import LabelledBox, region
 
 CLASSES, USERS = ["airplane", "helicopter"], {1: "ann@example.com", 2: "bob@example.com"}
@@ -57,4 +57,4 @@ def test_a_row_for_each_person_and_class() -> None:
         ("bob@example.com", GOLDEN, "1", "helicopter", "0", "1", "0"),
     ]
     assert [float(row[7]) for row in rows] == [1.0, 0.0]
-    assert Counts(2, 2, 1).agreement == 0.5 and Counts(0, 0, 0).agreement is None
+    assert ClassAgreement(2, 2, 1).agreement == 0.5 and ClassAgreement(0, 0, 0).agreement is None
