@@ -46,7 +46,8 @@ def bill_of_materials(manifest: Manifest) -> str:
 def _card(manifest: Manifest) -> Part:
     base = (manifest.params.get("model") or {}).get("base")
     parameters: Part = {
-        **{"task": "object detection", "architectureFamily": "YOLO"},
+        "task": "object detection",
+        **({} if manifest.output else {"architectureFamily": "YOLO"}),  # one that declares its output may be of any
         **({"modelArchitecture": base} if base else {}),
         **{"inputs": [{"format": "image"}], "outputs": [{"format": "boxes with class and confidence"}]},
         **({"datasets": [{"ref": "dataset"}]} if manifest.dataset else {}),

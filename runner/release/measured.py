@@ -7,6 +7,7 @@ import yaml
 from runner.config.schema import EvaluateConfig
 from runner.errors import ObjectError, StageError
 from runner.release.deployed import load_version
+from runner.release.signing import check_signature
 from runner.stages.evaluate.evaluate import evaluate
 from runner.stages.registry import picture_files
 from runner.store.published import locate, parse_version
@@ -18,11 +19,13 @@ def measure(project: Path, uri: str) -> str:
     """Return the figures of the version of a manifest, measured as `evaluate` does; nothing in artifacts/ changes.
 
     Curves, confusion and misses are written to `.work/measured/`. StageError: the stages up to split have not run, or
-    the classes are others than the dataset's; ObjectError: the version is missing, damaged or no detector.
+    the classes are others than the dataset's; ObjectError: the version is missing, damaged or no detector, or
+    not signed where signatures are required.
     """
     folder, work = project / ARTIFACTS, work_folder()
     store, key = locate(project, uri)
     version = parse_version(store.read(key), uri)
+    check_signature(project, store, version)
     try:
         detector = load_version(store, version, work).detector
     except ModelError as error:

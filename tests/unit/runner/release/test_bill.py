@@ -57,6 +57,9 @@ def test_names_all_that_the_model_was_made_from() -> None:
     metrics = model["modelCard"]["quantitativeAnalysis"]["performanceMetrics"]
     assert {each["slice"] for each in metrics} == {"all", "kite", "bird"}
     told = {each["name"]: each["value"] for each in model["properties"]}
+    assert model["modelCard"]["modelParameters"]["architectureFamily"] == "YOLO"
+    other = checked(manifest(output={"form": "queries", "boxes": "boxes", "scores": "scores"}))
+    assert "architectureFamily" not in other["metadata"]["component"]["modelCard"]["modelParameters"]
     assert told["flywheel:gated_by"] == "PipelineRun retrain-1" and told["flywheel:verdict"] == "did not pass"
 
 
