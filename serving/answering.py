@@ -198,15 +198,17 @@ def counts_of(detections: Sequence[Detection]) -> dict[str, int]:
 
 def remember(state: State, prediction: Prediction, query: Query) -> None:
     """Keep a prediction for feedback, and offer it for capture if a strategy selects it; never blocks, never raises."""
-    if not state.captures.on:
-        return
     shown, almost = _by_own_thresholds(prediction.result.detections, prediction.almost, query)
     if shown is not prediction.result.detections:
         result = prediction.result.model_copy(update={"detections": shown, "counts": counts_of(shown)})
         own = dict(zip(query.model.detector.classes, query.model.thresholds, strict=True))
         prediction = replace(prediction, result=result, almost=almost, thresholds=own)
-    state.recent.add(prediction)
-    if selected := _selected(state, prediction.result.detections, prediction.almost, query):
+    if state.captures.on:
+        state.recent.add(prediction)
+    selected = _selected(state, prediction.result.detections, prediction.almost, query)
+    if query.complete and state.shadow.offer(prediction, query.options, selected):
+        return  # it is captured when the challenger has seen it
+    if selected:
         state.captures.offer(prediction, selected)
 
 

@@ -1,7 +1,8 @@
 """Captures: predictions stored for labelling, written by a background thread, so that no answer waits.
 
 A capture is `<CAPTURE_URI>/captures/<environment>/<model>/<version>/<date>/<request id>.jpg` and `.json`; feedback
-about the request is beside them, `<request id>.feedback.json`.
+about the request is beside them, `<request id>.feedback.json`, and what a challenger in the shadow found otherwise,
+`<request id>.shadow.json`.
 """
 
 import hashlib
@@ -34,6 +35,7 @@ from serving.vision.picture import PictureError
 from serving.vision.similarity import difference_hash
 
 log = logging.getLogger(__name__)
+Disagreement = Mapping[str, Any] | None  # what a challenger found otherwise than the model, see `serving.shadow`
 _LAST_DELAY_SECONDS = 60.0
 _LOOKS = 10  # pictures that are looked at, for each that may be captured in a minute
 _PERIODS = {"minute": 60, "hour": 3_600, "day": 86_400}
@@ -49,7 +51,7 @@ class CaptureWriter:
         self._metrics = metrics
         self._decoding = decoding
         self._budget = Budget(settings.capture_queue_bytes)
-        self._queue: SimpleQueue[tuple[Prediction, list[str]] | None] = SimpleQueue()
+        self._queue: SimpleQueue[tuple[Prediction, list[str], Disagreement] | None] = SimpleQueue()
         self._redact = settings.capture_redact
         hour_and_day = {"per_hour": settings.capture_per_hour, "per_day": settings.capture_per_day}
         self._memory = CaptureMemory(
@@ -87,10 +89,10 @@ class CaptureWriter:
         self._stop.set()
         self._thread.join(1)
 
-    def offer(self, prediction: Prediction, reasons: list[str]) -> None:
-        """Queue a prediction for capture without waiting; a full queue drops it."""
+    def offer(self, prediction: Prediction, reasons: list[str], disagreement: Disagreement = None) -> None:
+        """Queue a prediction for capture without waiting, with what a challenger found; a full queue drops it."""
         if self._budget.take(prediction.size):
-            self._queue.put((prediction, reasons))
+            self._queue.put((prediction, reasons, disagreement))
         else:
             self._drop("queue_full")
 
@@ -131,9 +133,9 @@ class CaptureWriter:
             log.error("captures and feedback cannot be kept; expected a CAPTURE_URI that can be written: %s", error)
             self._metrics.captures_writable.set(0)
         while (item := self._queue.get()) is not None:
-            prediction, reasons = item
+            prediction, reasons, disagreement = item
             try:
-                self._consider(prediction, reasons)
+                self._consider(prediction, reasons, disagreement)
             except Refused as error:
                 self._drop("redaction" if error.reason == "redaction" else "busy")
             except Exception:
@@ -161,7 +163,7 @@ class CaptureWriter:
     def _drop(self, reason: str) -> None:
         self._metrics.captures_dropped.labels(reason).inc()
 
-    def _consider(self, prediction: Prediction, reasons: list[str]) -> None:
+    def _consider(self, prediction: Prediction, reasons: list[str], disagreement: Disagreement) -> None:
         if self._stop.is_set():
             self._drop("shutdown")
             return
@@ -170,7 +172,7 @@ class CaptureWriter:
             return
         hashed = self._decoding.run("hashed", prediction.data).facts["hash"]
         refusal = self._memory.refusal(hashed, datetime.now(UTC)) or self._write_with_retries(
-            prediction, reasons, hashed
+            prediction, reasons, hashed, disagreement
         )
         if refusal:
             self._drop(refusal)
@@ -179,7 +181,9 @@ class CaptureWriter:
         for reason in reasons:
             self._metrics.captures.labels(reason.partition(":")[0]).inc()
 
-    def _write_with_retries(self, prediction: Prediction, reasons: list[str], hashed: int) -> str | None:
+    def _write_with_retries(
+        self, prediction: Prediction, reasons: list[str], hashed: int, disagreement: Disagreement
+    ) -> str | None:
         """Write, and retry until it works or the server stops; meanwhile the queue fills, and then drops captures.
 
         Return why it was not written, else None.
@@ -191,7 +195,7 @@ class CaptureWriter:
                 if not noted and (refusal := self._memory.take(hashed, prediction.request_id, datetime.now(UTC))):
                     return refusal
                 noted = True
-                self._write(prediction, reasons, jpeg)
+                self._write(prediction, reasons, jpeg, disagreement)
             except StorageError as error:
                 if str(error) != problem:  # log each new problem once
                     problem = str(error)
@@ -204,7 +208,9 @@ class CaptureWriter:
                     log.info("captures are written again", extra={"seconds": round(monotonic() - began)})
                 return None
 
-    def _write(self, prediction: Prediction, reasons: Sequence[str], jpeg: bytes) -> None:
+    def _write(
+        self, prediction: Prediction, reasons: Sequence[str], jpeg: bytes, disagreement: Disagreement = None
+    ) -> None:
         result = prediction.result
         content = {
             "request_id": prediction.request_id,
@@ -219,6 +225,9 @@ class CaptureWriter:
         }
         name = f"{self._folder(prediction.model, prediction.time)}/{prediction.request_id}"
         self._put(f"{name}.jpg", jpeg)
+        if disagreement:
+            same = {key: content[key] for key in ("request_id", "time", "environment", "model")}
+            self._put(f"{name}.shadow.json", same | dict(disagreement))
         self._put(f"{name}.json", content)  # last: it marks the capture as complete
 
     def _folder(self, model: ModelName, time: datetime) -> str:

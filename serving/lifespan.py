@@ -20,6 +20,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     state.loader.start()
     state.decoding.start()
     state.captures.start()
+    state.shadow.start()
     restore = _drain_at_sigterm(state)
     try:
         yield
@@ -28,6 +29,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         state.draining = True
         state.loader.stop()
         await asyncio.to_thread(state.workers.stop)
+        await asyncio.to_thread(state.shadow.stop)
         await asyncio.to_thread(state.captures.stop)
         await asyncio.to_thread(state.decoding.stop)
 

@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 _FIRST_DELAY_SECONDS, _LAST_DELAY_SECONDS = 1.0, 60.0
 _MEMORY_SECONDS = 10.0  # that a second model waits for memory
 _LOOK_SECONDS = 0.1  # between two looks whether the old model is gone
-_MODEL_BYTES, _PER_BYTE = 64_000_000, 5  # of memory that a session takes, and for each byte of its file; measured
+MODEL_BYTES, PER_BYTE = 64_000_000, 5  # of memory that a session takes, and for each byte of its file; measured
 
 
 def find(settings: Settings) -> Source:
@@ -95,7 +95,7 @@ class Loader:
 
         def admit(size: int) -> None:
             nonlocal charged
-            need = _MODEL_BYTES + _PER_BYTE * size
+            need = MODEL_BYTES + PER_BYTE * size
             if old is None:
                 return
             if need > self._budget.limit or not self._budget.take(need, monotonic() + _MEMORY_SECONDS):

@@ -156,6 +156,13 @@ class Settings(BaseSettings):
         description="s3://bucket[/prefix] of pictures that tasks may name; empty: none",
     )
 
+    # Shadow
+    shadow_uri: str | None = Field(default=None, description="the challenger, as MODEL_URI; empty: none")
+    shadow_sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$", description="digest of SHADOW_URI's file")
+    shadow_share: float = Field(
+        default=0.05, ge=0, le=1, description="share of the pictures, 0 to 1, that the challenger sees"
+    )
+
     # Log
     log_level: Annotated[str, BeforeValidator(lambda text: text.upper() if isinstance(text, str) else text)] = Field(
         default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="DEBUG | INFO | WARNING | ERROR"

@@ -15,6 +15,7 @@ from serving.monitoring import Metrics
 from serving.prediction import RecentPredictions
 from serving.reports import Reports
 from serving.settings import Settings
+from serving.shadow import Shadow
 from serving.storage.model import Model
 from serving.upload import Uploads
 from serving.vision.cores import available_cores
@@ -36,6 +37,7 @@ class State:
         self.recent = RecentPredictions(settings.recent_bytes)
         self.decoding = Decoding(settings, self.metrics)
         self.captures = CaptureWriter(settings, self.metrics, self.decoding)
+        self.shadow = Shadow(settings, self.metrics, self.workers, self.decoding, self.captures, lambda: self.ready)
         self.task_pictures = TaskPictures(settings)
         self.reports = Reports(settings)
         self.loader = Loader(settings, self.use, self.decoding.budget, self.metrics)

@@ -30,6 +30,11 @@ class Workers:
         """Number of tasks in the queue."""
         return max(0, self._pending - self.count)
 
+    @property
+    def idle(self) -> bool:
+        """Whether no task is at work or in the queue."""
+        return self._pending == 0
+
     def check(self) -> None:
         """Raise Refused if the queue is full, before the body is read."""
         if self._pending >= self._limit:

@@ -39,6 +39,7 @@ def add_parsers(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     promote.add_argument("--markdown", action="store_true", help="--diff as Markdown")
     models = commands.add_parser("models", help="the versions in the store, and which environment runs which")
     models.add_argument("--model", metavar="NAME", help="only of this one")
+    models.add_argument("--shadow", action="store_true", help="captured disagreements with challengers instead")
     sign = models.add_subparsers(metavar="sign").add_parser("sign", help="sign versions that are in the store")
     sign.add_argument("--model", default=argparse.SUPPRESS, metavar="NAME", help="only of this one")
     sign.add_argument("--version", type=int, metavar="N", help="default: all that are not signed")
@@ -84,11 +85,18 @@ def _promote(given: argparse.Namespace) -> None:
 
 
 def _models(given: argparse.Namespace) -> None:
+    from runner.release.disagreements import disagreements_text, list_disagreements
     from runner.release.models import list_models, models_text
     from runner.store import open_store
 
-    entries = list_models(Path.cwd(), open_store(Path.cwd()), given.model)
-    print(json.dumps(entries, indent=2, ensure_ascii=False) if given.json else models_text(entries, given.markdown))
+    store = open_store(Path.cwd())
+    if given.shadow:
+        entries = list_disagreements(store, given.model)
+        text = disagreements_text(entries, given.markdown)
+    else:
+        entries = list_models(Path.cwd(), store, given.model)
+        text = models_text(entries, given.markdown)
+    print(json.dumps(entries, indent=2, ensure_ascii=False) if given.json else text)
 
 
 def _sign(given: argparse.Namespace) -> None:

@@ -13,6 +13,7 @@ from tests.support import gitops
 from tests.support.trees import swap
 
 STORED = [leaf for leaf in gitops.variants() if leaf.path.endswith(", external-store")]
+SHADOWED = [leaf for leaf in gitops.variants() if leaf.path.endswith(", shadow")]
 ON_GPU = [leaf for leaf in gitops.variants() if leaf.path.endswith(", gpu")]
 Name = tuple[str, str]
 
@@ -41,6 +42,19 @@ def test_only_the_way_to_the_store_changes_when_it_is_outside(leaf: gitops.Leaf)
     assert way == {"ports": [{"protocol": "TCP", "port": 443}]}
     others = [obj for name, obj in of(leaf).items() if name != ("ConfigMap", "store")]
     assert [text for text in gitops.strings(others) if "minio" in text] == []
+
+
+@pytest.mark.parametrize("leaf", SHADOWED, ids=lambda leaf: leaf.path)
+def test_only_the_server_gets_a_challenger(leaf: gitops.Leaf) -> None:
+    before, after = of(gitops.leaf(leaf.path.partition(",")[0])), of(leaf)
+    ((kind, name),) = after.keys() - before.keys()
+    assert (kind, name.rpartition("-")[0]) == ("ConfigMap", "shadow")
+    assert {name for name in before if before[name] != after[name]} == {("Deployment", "model")}
+    (container,) = after["Deployment", "model"]["spec"]["template"]["spec"]["containers"]
+    (old,) = before["Deployment", "model"]["spec"]["template"]["spec"]["containers"]
+    added = [each for each in container["env"] if each not in old["env"]]
+    assert {each["valueFrom"]["configMapKeyRef"]["name"] for each in added} == {name}
+    assert {each["name"] for each in added} == after[kind, name]["data"].keys()
 
 
 IMAGE = "registry.redhat.io/openshift4/ose-node-feature-discovery-rhel9:v4.16"

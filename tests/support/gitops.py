@@ -226,19 +226,21 @@ def variants() -> tuple[Leaf, ...]:
 
 def _variants() -> list[Leaf]:
     with tempfile.TemporaryDirectory() as folder:
-        external, gpu = (template(Path(folder, name)) for name in ("external-store", "gpu"))
+        external, gpu, shadow = (template(Path(folder, name)) for name in ("external-store", "gpu", "shadow"))
         for part in ("serving", "label-studio", "pipelines"):
             swap(external / part / "base/kustomization.yaml", "components/store", "components/external-store")
         line = "- ../../components/monitoring\n"
         for environment in ("dev", "prod"):
-            features = gpu / "serving/environments" / environment / "kustomization.yaml"
-            swap(features, line, line + line.replace("monitoring", "gpu"))
+            for root, name in ((gpu, "gpu"), (shadow, "shadow")):
+                features = root / "serving/environments" / environment / "kustomization.yaml"
+                swap(features, line, line + line.replace("monitoring", name))
         swap(
             gpu / "images/kustomization.yaml", "images:\n", f"images:\n- {{name: flywheel-serving-gpu, {GPU_IMAGE}}}\n"
         )
         stored = [path for path in leaf_paths(external) if path.startswith(("serving/", "label-studio/", "pipelines/"))]
         found = {external: [path for path in stored if path not in ALONE]}
-        found[gpu] = [path for path in stored if path.startswith("serving/") and path.endswith(("/dev", "/prod"))]
+        served = [path for path in stored if path.startswith("serving/") and path.endswith(("/dev", "/prod"))]
+        found |= {gpu: served, shadow: served}
         return [
             render(path, root)._replace(path=f"{path}, {root.parent.name}")
             for root, paths in found.items()
