@@ -11,7 +11,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve plan retrain minio label-studio libreyolo tekton openshift apiserver manifests cluster cluster-down cluster-status cluster-test cluster-journey cluster-upgrade bootstrap first-run test check lint format lock hashes digests bench clean
+.PHONY: help setup demo serve plan retrain minio label-studio libreyolo tekton openshift apiserver manifests cluster cluster-down cluster-status cluster-test cluster-journey cluster-upgrade bootstrap first-run test check lint format lock hashes digests bench gpu-check clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 17
@@ -124,6 +124,9 @@ digests:  ## write the digest of each base image into the Containerfiles (needs 
 
 bench: setup  ## measure speed beside peers, in one run
 	python -m benchmarks
+
+gpu-check: setup  ## training, batch -1, AMP, resume and throughput on a GPU, in at most 6 minutes; it says what it did not do
+	@python -m benchmarks.gpu_check
 
 clean:  ## remove what can be made again; the store and .venv stay
 	rm -rf artifacts .work .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis dvc_plots
