@@ -6,12 +6,13 @@ CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/flywheel
 PROGRAMS := $(CACHE)/bin
 LABEL_STUDIO := $(CACHE)/label-studio
 LIBREYOLO := $(CACHE)/libreyolo
+MLSERVER := $(CACHE)/mlserver
 WORKSHOP := DATASET_ZIP MODEL_BASE MODEL_NAME NUM_EPOCHS BATCH_SIZE MAX_WIDTH IMG_RESIZE GPU GPU_TIMEOUT DEPLOY
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve plan retrain minio label-studio libreyolo tekton openshift apiserver manifests cluster cluster-down cluster-status cluster-test cluster-journey cluster-upgrade bootstrap first-run test check lint format lock hashes digests bench gpu-check clean
+.PHONY: help setup demo serve plan retrain minio label-studio libreyolo mlserver tekton openshift apiserver manifests cluster cluster-down cluster-status cluster-test cluster-journey cluster-upgrade bootstrap first-run test check lint format lock hashes digests bench gpu-check clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 17
@@ -93,6 +94,12 @@ $(LIBREYOLO)/models/.ready: constraints-libreyolo.txt tests/support/libreyolo_mo
 	uv venv --quiet --clear --python "$$(realpath .venv/bin/python)" "$(LIBREYOLO)/venv"
 	uv pip install --quiet --python "$(LIBREYOLO)/venv/bin/python" --requirement constraints-libreyolo.txt
 	cd "$(LIBREYOLO)" && venv/bin/python "$(CURDIR)/tests/support/libreyolo_models.py" models && touch models/.ready
+mlserver: setup $(MLSERVER)/.ready  ## install MLServer in an environment of its own, for the test of docs/model-servers.md
+
+$(MLSERVER)/.ready: constraints-train.txt
+	uv venv --quiet --clear --python "$$(realpath .venv/bin/python)" "$(MLSERVER)/venv"
+	uv pip install --quiet --python "$(MLSERVER)/venv/bin/python" mlserver==1.7.1 "$$(grep ^onnxruntime== constraints-train.txt)"
+	@touch "$(MLSERVER)/.ready"
 
 test: setup  ## run the tests, on all cores
 	python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
