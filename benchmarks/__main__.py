@@ -3,7 +3,7 @@
 import argparse
 import importlib
 
-NAMES = ("prepare", "growth", "training", "evaluate", "quantize", "server", "senders", "store", "labels")
+NAMES = ("prepare", "growth", "training", "evaluate", "quantize", "server", "traces", "senders", "store", "labels")
 ON_THE_CLUSTER = ("retrain",)  # run only when named
 OF_TRAININGS = ("suspects",)  # run only when named: it measures how good a list is, and trains for that
 

@@ -19,9 +19,10 @@ from serving.errors import Refused
 from serving.prediction import Prediction
 from serving.responses import Result, Timings
 from serving.state import State
-from serving.storage.detections import Detection, named
+from serving.storage.detections import Detection, Tracked, named
 from serving.storage.model import Model
 from serving.strategies import margin, reasons
+from serving.tracking import Tracker
 from serving.vision.detector import Detections, Options
 from serving.vision.picture import Picture, PictureError, TooLargeError, UnreadableError, UnsupportedError
 
@@ -64,8 +65,11 @@ class Query(NamedTuple):
     margin: float  # confidence below the model's own thresholds that captures look at
 
 
-def resolve(state: State, parameters: Parameters) -> Query:
-    """Resolve the parameters for the loaded model; raise Refused for an unknown class, or if no model is loaded."""
+def resolve(state: State, parameters: Parameters, unsure: float = 1.0) -> Query:
+    """Resolve the parameters for the loaded model; raise Refused for an unknown class, or if no model is loaded.
+
+    Detections down to a confidence of `unsure` are looked for, if not shown.
+    """
     model, batcher = state.model()
     known = model.detector.classes
     if unknown := [name for name in parameters.classes if name not in known]:
@@ -76,7 +80,7 @@ def resolve(state: State, parameters: Parameters) -> Query:
     below = margin(state.settings.capture_strategies) if complete and state.captures.on else 0.0
     lowest = [max(0.0, min(asked, kept - below)) for asked, kept in zip(thresholds, own, strict=True)]
     options = Options(
-        confidence=lowest if complete else thresholds,
+        confidence=[min(each, unsure) for each in (lowest if complete else thresholds)],
         iou=parameters.iou,
         max_detections=parameters.max_detections,
         classes=[known.index(name) for name in parameters.classes] or None,
@@ -103,6 +107,8 @@ async def predict(state: State, request_id: str, data: bytes, query: Query, sinc
     phases = {"waiting": waited_ms, **detections.timings._asdict()}
     phases["decode"] += decode_ms
     state.metrics.answered(_by_own_thresholds(shown, almost, query)[0], phases)
+    if state.traces:
+        state.traces.picture(phases)
     rounded = {phase: round(milliseconds, 2) for phase, milliseconds in phases.items()}
     result = Result(
         width=detections.width,
@@ -149,13 +155,16 @@ async def decoded(
         raise Refused(_STATUS[type(error)], str(error)) from error
 
 
-def predict_frame(state: State, request_id: str | None, image: Image.Image, query: Query) -> list[Detection]:
+def predict_frame(
+    state: State, request_id: str | None, image: Image.Image, query: Query, tracker: Tracker | None = None
+) -> list[Tracked]:
     """Detect objects in one upright frame on the calling thread, count it, and offer it for capture as a picture.
 
-    `request_id`: of the capture; None: it must not be captured.
+    `request_id`: of the capture; None: it must not be captured. A tracker numbers the detections.
     """
     detections = query.batcher.detect(Picture(image, image.width, image.height, "VIDEO", 1, False), query.options)
-    shown, almost = _split(detections, query)
+    shown, unsure = _split(detections, query)
+    almost = [each for each in unsure if query.thresholds[each.class_id] - each.confidence < query.margin]
     usual, near = _by_own_thresholds(shown, almost, query)
     state.metrics.answered(usual, detections.timings._asdict())
     selected = _selected(state, usual, near, query) if request_id else []
@@ -166,7 +175,7 @@ def predict_frame(state: State, request_id: str | None, image: Image.Image, quer
         thresholds = dict(zip(query.model.detector.classes, query.model.thresholds, strict=True))
         jpeg = encode(image, "image/jpeg", _FRAME_QUALITY)
         state.captures.offer(Prediction(request_id, jpeg, query.model.name, result, near, thresholds), selected)
-    return shown
+    return tracker.update(shown, unsure) if tracker else [Tracked(**dict(each)) for each in shown]
 
 
 def _split(found: Detections, query: Query) -> tuple[list[Detection], list[Detection]]:

@@ -12,11 +12,12 @@ from serving import errors, logs
 from serving.access import with_key, wrong_method
 from serving.connections import GuardedApplication
 from serving.lifespan import lifespan
-from serving.middleware import RequestMiddleware
+from serving.middleware import QUIET, RequestMiddleware
 from serving.openapi import DESCRIPTION, PAGE, STATIC, TAGS, with_classes
 from serving.routes import detect, feedback, operations, page
 from serving.settings import read_settings
 from serving.state import State
+from serving.tracing import OFF
 
 
 def create_app() -> ASGIApp:
@@ -45,6 +46,7 @@ def create_app() -> ASGIApp:
         swagger_ui_parameters=PAGE,
         openapi_tags=TAGS,
         lifespan=lifespan,
+        telemetry=state.traces.telemetry(QUIET) if state.traces else OFF,
         generate_unique_id_function=lambda route: route.name,  # names of a generated client's functions
         redirect_slashes=False,  # a redirect would name http:// behind TLS; RequestMiddleware drops the slash
     )

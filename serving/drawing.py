@@ -34,11 +34,16 @@ def styles_of(detections: "Sequence[Detection]") -> list[Style]:
     return [
         (
             (each.box.x1, each.box.y1, each.box.x2, each.box.y2),
-            f"{each.label} {each.confidence:.2f}",
+            f"{each.label}{_number_of(each)} {each.confidence:.2f}",
             _COLOURS[each.class_id % len(_COLOURS)],
         )
         for each in detections
     ]
+
+
+def _number_of(detection: "Detection") -> str:
+    track = getattr(detection, "track", None)  # in a video
+    return "" if track is None else f" #{track}"
 
 
 def draw(image: Image.Image, styles: Sequence[Style]) -> Image.Image:

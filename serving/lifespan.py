@@ -32,6 +32,8 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         await asyncio.to_thread(state.shadow.stop)
         await asyncio.to_thread(state.captures.stop)
         await asyncio.to_thread(state.decoding.stop)
+        if state.traces:
+            await asyncio.to_thread(state.traces.stop)
 
 
 def _drain_at_sigterm(state: State) -> Callable[[], object]:

@@ -14,7 +14,7 @@ from serving.state import State
 from serving.storage.detections import ModelName
 
 log = logging.getLogger(__name__)
-_QUIET = frozenset(("/healthz", "/readyz", "/metrics"))  # not logged: probes would fill the log
+QUIET = frozenset(("/healthz", "/readyz", "/metrics"))  # not logged: probes would fill the log
 
 
 class RequestMiddleware:
@@ -32,6 +32,8 @@ class RequestMiddleware:
         method = scope["method"]
         scope = _routed(scope)
         scope.setdefault("state", {})["request_id"] = request_id
+        if self._state.traces:
+            scope["state"]["traced"] = {"trace_id": self._state.traces.request(request_id)}
         start = perf_counter()
         status = 0
         headers = Headers(scope=scope)
@@ -73,7 +75,7 @@ class RequestMiddleware:
         self._state.metrics.requests.labels(route, str(status)).inc()
         self._state.metrics.seconds.labels(route).observe(seconds)
         log.log(
-            logging.DEBUG if route in _QUIET else logging.INFO,
+            logging.DEBUG if route in QUIET else logging.INFO,
             "request",
             extra={
                 "request_id": request_id,
@@ -81,6 +83,7 @@ class RequestMiddleware:
                 "route": route,
                 "status": status,
                 "milliseconds": round(seconds * 1e3, 1),
+                **scope["state"].get("traced", {}),
                 **scope["state"].get("notes", {}),
             },
         )

@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-from serving.storage.detections import Detection, ModelName
+from serving.storage.detections import Detection, ModelName, Tracked
 
 Verdict = Literal["missed", "wrong", "correct"]
 
@@ -59,7 +59,7 @@ class Frame(BaseModel):
 
     index: int = Field(description="0 is the first frame", examples=[30])
     time_seconds: float = Field(examples=[1.0])
-    detections: list[Detection]
+    detections: list[Tracked]
     counts: dict[str, int]
 
 
@@ -82,6 +82,9 @@ class VideoAnswer(VideoResult):
     model: ModelName
     complete: bool = Field(description="false if a limit was reached before the end of the video")
     most: dict[str, int] = Field(description="for each class, the most detections in one frame")
+    tracks: dict[str, int] | None = Field(
+        default=None, description="for each class, the number of tracks, where they were asked for"
+    )
 
 
 class FeedbackAnswer(BaseModel):

@@ -163,6 +163,13 @@ class Settings(BaseSettings):
         default=0.05, ge=0, le=1, description="share of the pictures, 0 to 1, that the challenger sees"
     )
 
+    # Traces
+    otel_exporter_otlp_endpoint: str | None = Field(
+        default=None,
+        pattern="^https?://",
+        description="collector of traces (OTLP over HTTP), like http://otel:4318; empty: none",
+    )
+
     # Log
     log_level: Annotated[str, BeforeValidator(lambda text: text.upper() if isinstance(text, str) else text)] = Field(
         default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="DEBUG | INFO | WARNING | ERROR"

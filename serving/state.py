@@ -17,6 +17,7 @@ from serving.reports import Reports
 from serving.settings import Settings
 from serving.shadow import Shadow
 from serving.storage.model import Model
+from serving.tracing import Traces
 from serving.upload import Uploads
 from serving.vision.cores import available_cores
 from serving.workers import Workers
@@ -31,6 +32,8 @@ class State:
         self.settings = settings
         self.keys = Keys(settings)
         self.metrics = Metrics()
+        collector = settings.otel_exporter_otlp_endpoint
+        self.traces = Traces(collector) if collector else None
         threads = settings.workers or available_cores()
         self.workers = Workers(threads, waiting=settings.max_waiting, seconds=settings.request_seconds)
         self.uploads = Uploads(settings.max_held_bytes)

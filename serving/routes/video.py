@@ -29,7 +29,8 @@ from serving.responses import Frame, VideoAnswer, VideoResult
 from serving.routes.detect import MayKeep
 from serving.settings import Settings
 from serving.state import Shared
-from serving.storage.detections import Detection
+from serving.storage.detections import Tracked
+from serving.tracking import LOWEST, Tracker
 from serving.upload import form, only_file
 
 T = TypeVar("T")
@@ -52,6 +53,11 @@ class VideoParameters(Parameters):
     """Parameters of a request for detections in a video."""
 
     every: int = Field(default=10, ge=1, le=1000, description="Analyse one frame out of this many.")
+    tracks: bool = Field(
+        default=False,
+        description="Follow things from frame to frame, and number them. What moves far between two analysed frames "
+        "gets a new number: choose a small `every`.",
+    )
 
 
 @router.post(
@@ -71,7 +77,8 @@ async def detect_video(
     *Media type* under *Responses*.
     """
     settings = state.settings
-    query = resolve(state, parameters)
+    query = resolve(state, parameters, LOWEST if parameters.tracks else 1.0)
+    tracker = Tracker() if parameters.tracks else None
     request.state.model = query.model.name
     _check_turn()
     drawn = request.headers.get("accept", "").split(",")[0].strip().startswith("video/")
@@ -84,7 +91,7 @@ async def detect_video(
             work = asyncio.to_thread(
                 analyse,
                 data,
-                lambda image: predict_frame(state, next(frame_ids) if may_keep else None, image, query),
+                lambda image: predict_frame(state, next(frame_ids) if may_keep else None, image, query, tracker),
                 parameters.every,
                 settings,
                 drawn,
@@ -98,8 +105,14 @@ async def detect_video(
     most: Counter[str] = Counter()
     for frame in result.frames:
         most |= Counter(frame.counts)
+    things = {(each.track, each.label) for frame in result.frames for each in frame.detections}
     answer = VideoAnswer(
-        request_id=request.state.request_id, model=query.model.name, complete=complete, most=most, **dict(result)
+        request_id=request.state.request_id,
+        model=query.model.name,
+        complete=complete,
+        most=most,
+        tracks=Counter(label for _, label in sorted(things)) if tracker else None,
+        **dict(result),
     )
     return Response(answer.model_dump_json(), media_type="application/json")
 
@@ -131,7 +144,7 @@ async def _unless_gone(request: Request, work: Coroutine[Any, Any, T], stop: thr
 
 def analyse(
     data: bytes,
-    predict: Callable[[Image.Image], list[Detection]],
+    predict: Callable[[Image.Image], list[Tracked]],
     every: int,
     settings: Settings,
     drawn: bool,
@@ -202,14 +215,14 @@ def _decoded(source: InputContainer, stream: VideoStream) -> Iterator[tuple[Vide
 
 def _analysed(
     frames: Iterator[tuple[VideoFrame, float]],
-    predict: Callable[[Image.Image], list[Detection]],
+    predict: Callable[[Image.Image], list[Tracked]],
     settings: Settings,
     result: VideoResult,
     stopped: Callable[[], bool],
-) -> Iterator[tuple[VideoFrame, list[Detection]]]:
+) -> Iterator[tuple[VideoFrame, list[Tracked]]]:
     """Fill the result; yield each frame with the latest detections."""
     end = monotonic() + settings.video_work_seconds
-    detections: list[Detection] = []
+    detections: list[Tracked] = []
     for index, (frame, seconds) in enumerate(frames):
         due = index % result.every == 0
         if seconds > settings.max_video_seconds:
@@ -238,7 +251,7 @@ def _upright(frame: VideoFrame) -> Image.Image:
     return image if turn is None else image.transpose(turn)
 
 
-def _record(frames: Iterator[tuple[VideoFrame, list[Detection]]], out: io.BytesIO, rate: Fraction) -> None:
+def _record(frames: Iterator[tuple[VideoFrame, list[Tracked]]], out: io.BytesIO, rate: Fraction) -> None:
     """Write the frames with their boxes as an mp4 that browsers play."""
     with av.open(out, "w", format="mp4") as target:
         stream: VideoStream | None = None

@@ -48,6 +48,12 @@ class Detection(BaseModel):
     box: Box
 
 
+class Tracked(Detection):
+    """One thing that was found in a frame of a video."""
+
+    track: int | None = Field(default=None, description="its number in all frames, where tracks were asked for")
+
+
 class RightBox(BaseModel):
     """A box as it should have been."""
 

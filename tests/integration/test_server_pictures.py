@@ -152,6 +152,12 @@ def test_detections_or_film_with_boxes_when_asked(server: Server) -> None:
     drawn = server.post("/detect/video?every=5", video, Accept="video/mp4")
     assert (drawn.status, drawn.headers["content-type"], drawn.headers["x-complete"]) == (200, "video/mp4", "true")
     assert drawn.body[4:8] == b"ftyp"
+    followed = server.post("/detect/video?every=1&tracks=true", video).json()
+    assert followed["tracks"] == both
+    assert {(each["label"], each["track"]) for frame in followed["frames"] for each in frame["detections"]} == {
+        ("helicopter", 1),
+        ("airplane", 2),
+    }
     assert server.post("/detect/video", shade(1)).status == 415
     assert server.post("/detect/video?every=0", b"").status == 422
 

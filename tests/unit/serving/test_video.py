@@ -11,17 +11,17 @@ from serving.errors import Refused
 from serving.monitoring import Metrics
 from serving.routes.video import analyse
 from serving.settings import Settings
-from serving.storage.detections import Box, Detection
+from serving.storage.detections import Box, Tracked
 from tests.support.shades import film
 
 FILM = film(range(0, 250, 10), (64, 48))  # each frame brighter than the one before
 
 
-def predict(image: Image.Image) -> list[Detection]:
+def predict(image: Image.Image) -> list[Tracked]:
     """A detection whose confidence is the frame's brightness."""
     value = image.convert("L").getpixel((0, 0))
     assert isinstance(value, int)
-    return [Detection(label="a", class_id=0, confidence=value / 255, box=Box(x1=1, y1=1, x2=9, y2=9))]
+    return [Tracked(label="a", class_id=0, confidence=value / 255, box=Box(x1=1, y1=1, x2=9, y2=9))]
 
 
 def analysed(data: bytes, every: int = 10, drawn: bool = False, **limits: Any) -> tuple[Any, bytes]:
