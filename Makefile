@@ -90,9 +90,10 @@ $(LABEL_STUDIO)/.ready: constraints-label-studio.txt
 
 libreyolo: setup $(LIBREYOLO)/models/.ready  ## make models of other families for the tests, by LibreYOLO in an environment of its own
 
+# In its own folder: uv would take pyproject.toml's overrides, which leave out a package that LibreYOLO needs.
 $(LIBREYOLO)/models/.ready: constraints-libreyolo.txt tests/support/libreyolo_models.py
 	uv venv --quiet --clear --python "$$(realpath .venv/bin/python)" "$(LIBREYOLO)/venv"
-	uv pip install --quiet --python "$(LIBREYOLO)/venv/bin/python" --requirement constraints-libreyolo.txt
+	cd "$(LIBREYOLO)" && uv pip install --quiet --python venv/bin/python --requirement "$(CURDIR)/constraints-libreyolo.txt"
 	cd "$(LIBREYOLO)" && venv/bin/python "$(CURDIR)/tests/support/libreyolo_models.py" models && touch models/.ready
 mlserver: setup $(MLSERVER)/.ready  ## install MLServer in an environment of its own, for the test of docs/model-servers.md
 
