@@ -95,6 +95,7 @@ $(LIBREYOLO)/models/.ready: constraints-libreyolo.txt tests/support/libreyolo_mo
 	uv venv --quiet --clear --python "$$(realpath .venv/bin/python)" "$(LIBREYOLO)/venv"
 	cd "$(LIBREYOLO)" && uv pip install --quiet --python venv/bin/python --requirement "$(CURDIR)/constraints-libreyolo.txt"
 	cd "$(LIBREYOLO)" && venv/bin/python "$(CURDIR)/tests/support/libreyolo_models.py" models && touch models/.ready
+
 mlserver: setup $(MLSERVER)/.ready  ## install MLServer in an environment of its own, for the test of docs/model-servers.md
 
 $(MLSERVER)/.ready: constraints-train.txt
