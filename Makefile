@@ -98,9 +98,9 @@ $(LIBREYOLO)/models/.ready: constraints-libreyolo.txt tests/support/libreyolo_mo
 
 mlserver: setup $(MLSERVER)/.ready  ## install MLServer in an environment of its own, for the test of docs/model-servers.md
 
-$(MLSERVER)/.ready: constraints-train.txt
+$(MLSERVER)/.ready: constraints-mlserver.txt
 	uv venv --quiet --clear --python "$$(realpath .venv/bin/python)" "$(MLSERVER)/venv"
-	uv pip install --quiet --python "$(MLSERVER)/venv/bin/python" mlserver==1.7.1 "$$(grep ^onnxruntime== constraints-train.txt)"
+	uv pip install --quiet --python "$(MLSERVER)/venv/bin/python" --requirement constraints-mlserver.txt
 	@touch "$(MLSERVER)/.ready"
 
 test: setup  ## run the tests, on all cores
