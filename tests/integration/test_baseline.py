@@ -37,7 +37,7 @@ def test_it_is_one_version_that_never_becomes_the_latest_when_published_twice(
     files = {path.relative_to(store).as_posix() for path in store.rglob("*") if path.is_file()}
     assert files == {
         *("models/yolo11n/1/model.onnx", "models/yolo11n/1/manifest.json"),
-        *("runs/yolo11n/1/claim.json", "runs/yolo11n/1/README.md", "runs/yolo11n/1/yolo11n.pt"),
+        *(f"runs/yolo11n/1/{name}" for name in ("claim.json", "README.md", "bom.json", "yolo11n.pt")),
     }
     assert len(Detector(store / "models/yolo11n/1/model.onnx").classes) == 80
     promote = ("promote", "--to", "baseline", "--model", "yolo11n", "--allow-local")

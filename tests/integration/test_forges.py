@@ -116,7 +116,8 @@ def clone(hosted: Hosted, tmp_path: Path) -> Path:
     (folder / "params.yaml").write_text("a: 1\n")
     git(folder, "add", "-A")
     git(folder, "commit", "-qm", "begin")
-    git(folder, "-c", f"http.extraHeader=Authorization: {basic(hosted.write_token)}", "push", "-q", "origin", "main")
+    known = f"http.extraHeader=Authorization: {basic(hosted.write_token)}"
+    git(folder, "-c", known, "push", "-q", "--force", "origin", "main")
     return folder
 
 

@@ -96,8 +96,12 @@ class Gitea:
 
     @contextmanager
     def repository(self) -> Iterator[tuple[str, str]]:
-        """Give the URL of an empty private repository, and a token by which the bot may write to it."""
-        self.ask("POST", f"/orgs/{OWNER}/repos", {"name": NAME, "default_branch": "main", "private": True})
+        """Give the URL of a private repository with a commit of its own, and a token by which the bot may write to it.
+
+        Push with --force. It is not empty: Gitea notices only later that somebody pushed to one that was.
+        """
+        asked = {"name": NAME, "default_branch": "main", "private": True, "auto_init": True}
+        self.ask("POST", f"/orgs/{OWNER}/repos", asked)
         self.ask("PUT", f"/repos/{REPOSITORY}/collaborators/flywheel-bot", {"permission": "write"})
         try:
             yield f"{self.site}/{REPOSITORY}.git", self.token("flywheel-bot", "write:repository", "read:user")

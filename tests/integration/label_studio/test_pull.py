@@ -354,7 +354,7 @@ def test_a_person_judges_the_pull_request_by_its_picture(
         git("remote", "add", "origin", url)
         git("add", "-A")
         git("commit", "-qm", "begin")
-        git("push", "-q", url.replace("//", f"//x:{token}@"), "main")
+        git("push", "-q", "--force", url.replace("//", f"//x:{token}@"), "main")
         for name in ("BRANCH", "GITHUB_API_URL", "GITHUB_REPOSITORY"):
             monkeypatch.delenv(name, raising=False)
         monkeypatch.setenv("FORGE", "gitea")
