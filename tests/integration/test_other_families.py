@@ -15,11 +15,17 @@ from serving.vision.detector import Detector, Inference, Options
 from serving.vision.picture import decode
 from tests.support.families import DECLARATIONS, MODELS
 from tests.support.pictures import encoded
+from tests.support.processes import unavailable
 from tests.support.servers import running
 
-pytestmark = pytest.mark.skipif(not (MODELS / ".ready").is_file(), reason="`make libreyolo` makes the models")
 PICTURES = ("wide", "tall", "odd")
 CLASSES = ["ant", "bee", "cat"]  # other names than the file's, as many as make shapes collide
+
+
+@pytest.fixture(scope="module", autouse=True)
+def models() -> None:
+    if not (MODELS / ".ready").is_file():
+        unavailable("the tests of other families need models of LibreYOLO: run `make libreyolo`")
 
 
 @pytest.fixture(scope="module", params=DECLARATIONS)
