@@ -11,12 +11,12 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.json_schema import SkipJsonSchema
 
-from serving.batching import Batcher
 from serving.decoding.pool import Elsewhere
 from serving.decoding.program import Reply, read_picture
 from serving.drawing import encode
 from serving.errors import Refused
-from serving.prediction import Prediction
+from serving.inference.batching import Batcher
+from serving.inference.prediction import Prediction
 from serving.responses import Result, Timings
 from serving.state import State
 from serving.storage.detections import Detection, Tracked, named

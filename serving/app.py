@@ -9,8 +9,8 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 from serving import errors, logs
-from serving.access import with_key, wrong_method
-from serving.connections import GuardedApplication
+from serving.intake.access import with_key, wrong_method
+from serving.intake.connections import GuardedApplication
 from serving.lifespan import lifespan
 from serving.middleware import QUIET, RequestMiddleware
 from serving.openapi import DESCRIPTION, PAGE, STATIC, TAGS, with_classes

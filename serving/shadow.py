@@ -14,17 +14,17 @@ from queue import Empty, Full, Queue
 from time import monotonic
 from typing import Any, NamedTuple
 
-from serving.capture import CaptureWriter
+from serving.captures.writer import CaptureWriter
 from serving.decoding.pool import Decoding
 from serving.decoding.program import read_picture
-from serving.loading import MODEL_BYTES, PER_BYTE, load
+from serving.inference.loading import MODEL_BYTES, PER_BYTE, load
+from serving.inference.prediction import Prediction
+from serving.inference.workers import Workers
 from serving.monitoring import Metrics
-from serving.prediction import Prediction
 from serving.settings import Settings
 from serving.storage.detections import Box, Detection
 from serving.storage.model import LoadingError, Model
 from serving.vision.detector import Options
-from serving.workers import Workers
 
 log = logging.getLogger(__name__)
 SAME = 0.5  # intersection over union from which two boxes of a class are the same thing

@@ -4,23 +4,23 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from serving.access import Keys
-from serving.batching import Batcher
-from serving.capture import CaptureWriter
+from serving.captures.reports import Reports
+from serving.captures.writer import CaptureWriter
 from serving.decoding.pool import Decoding
 from serving.errors import Refused
+from serving.inference.batching import Batcher
+from serving.inference.loading import Loader
+from serving.inference.prediction import RecentPredictions
+from serving.inference.workers import Workers
+from serving.intake.access import Keys
+from serving.intake.upload import Uploads
 from serving.label_studio import TaskPictures
-from serving.loading import Loader
 from serving.monitoring import Metrics
-from serving.prediction import RecentPredictions
-from serving.reports import Reports
 from serving.settings import Settings
 from serving.shadow import Shadow
 from serving.storage.model import Model
 from serving.tracing import Traces
-from serving.upload import Uploads
 from serving.vision.cores import available_cores
-from serving.workers import Workers
 
 _GPU_BATCH = 8
 

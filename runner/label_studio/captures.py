@@ -1,6 +1,6 @@
 """Captures of the model server in the store, with people's feedback.
 
-Written by serving/capture.py and serving/routes/feedback.py:
+Written by serving/captures/writer.py and serving/routes/feedback.py:
 
     captures/<environment>/<model>/<version>/<date>/<request id>.jpg  .json  .feedback.json
 """

@@ -14,12 +14,12 @@ from serving.answering import Parameters, decoded, predict, remember, resolve
 from serving.decoding.program import Reply, drawn
 from serving.drawing import styles_of
 from serving.errors import Refused
-from serving.multipart import Part
+from serving.inference.prediction import Prediction
+from serving.intake.multipart import Part
+from serving.intake.upload import files_of, form, only_file
 from serving.openapi import FILE, FILES, PICTURE, REFUSALS, form_body
-from serving.prediction import Prediction
 from serving.responses import Answer, BatchAnswer, FileResult
 from serving.state import Shared, State
-from serving.upload import files_of, form, only_file
 
 router = APIRouter(tags=["Detect"], responses=REFUSALS)
 Asked = Annotated[Parameters, fastapi.Query()]

@@ -11,14 +11,14 @@ from pydantic_core import from_json
 
 from serving.answering import Parameters, predict, resolve
 from serving.errors import Refused
-from serving.multipart import Part
+from serving.inference.prediction import Prediction
+from serving.intake.multipart import Part
+from serving.intake.upload import form
 from serving.openapi import FILE, REFUSALS, form_body, refusal
-from serving.prediction import Prediction
 from serving.responses import FeedbackAnswer, FeedbackState, Verdict
 from serving.state import Shared
 from serving.storage.detections import Box, RightBox
 from serving.storage.objects import StorageError
-from serving.upload import form
 
 _EXAMPLE = '[{"label": "helicopter", "box": {"x1": 120, "y1": 40, "x2": 380, "y2": 210}}]'
 _BOXES = (

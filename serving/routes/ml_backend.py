@@ -13,10 +13,10 @@ from pydantic_core import from_json
 
 from serving.answering import Parameters, Query, predict, resolve
 from serving.errors import Refused
+from serving.intake.upload import form, only_file
 from serving.label_studio import Tags, read_tags, regions, score_of
 from serving.openapi import REFUSALS
 from serving.state import Shared, State
-from serving.upload import form, only_file
 
 _MOST_BYTES = 4_000_000  # of a request: tasks come with their annotations
 _PER_BYTE = 40  # bytes of memory that JSON takes, at worst

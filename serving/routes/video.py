@@ -24,6 +24,7 @@ from serving.answering import Parameters, counts_of, predict_frame, resolve
 from serving.decoding.pool import Decoding
 from serving.drawing import annotate
 from serving.errors import Refused
+from serving.intake.upload import form, only_file
 from serving.openapi import FILE, REFUSALS, VIDEO, form_body
 from serving.responses import Frame, VideoAnswer, VideoResult
 from serving.routes.detect import MayKeep
@@ -31,7 +32,6 @@ from serving.settings import Settings
 from serving.state import Shared
 from serving.storage.detections import Tracked
 from serving.tracking import LOWEST, Tracker
-from serving.upload import form, only_file
 
 T = TypeVar("T")
 # A fixed demuxer, so that a file cannot select one that opens other files or addresses.

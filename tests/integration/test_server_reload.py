@@ -69,6 +69,6 @@ def test_no_request_lost_when_versions_come_and_go(tmp_path: Path) -> None:
         for each in clients:
             each.join()
         assert {(status, named == header) for status, named, header, _ in seen} == {(200, True)}
-        until(lambda: b"\nflywheel_decode_memory_bytes 0.0" in server.get("/metrics").body)  # once the old model is gone
+        until(lambda: b"\nflywheel_decode_memory_bytes 0.0" in server.get("/metrics").body)
         assert {labels for _, version, _, labels in seen if version == "2"} <= {"cd", "dc"}
         assert server.resident_mb() < resting + 25

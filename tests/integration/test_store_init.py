@@ -21,7 +21,7 @@ from runner.store import open_store
 from runner.store.init import init_store
 from runner.store.s3 import S3Store
 from runner.store.users import USERS, policy_of, policy_text
-from serving.capture_memory import CaptureMemory
+from serving.captures.memory import CaptureMemory
 from serving.storage.endpoint import connect, endpoint_of_environment
 from tests.support.s3 import S3, Use
 from tests.support.trees import write_tree

@@ -2,10 +2,10 @@ from datetime import UTC, datetime
 from itertools import count
 from typing import Any
 
-from serving.capture import CaptureWriter
+from serving.captures.writer import CaptureWriter
 from serving.decoding.pool import Decoding
+from serving.inference.prediction import Prediction
 from serving.monitoring import Metrics
-from serving.prediction import Prediction
 from serving.responses import Result, Timings
 from serving.settings import Settings
 from serving.storage.detections import Box, Detection, ModelName

@@ -13,7 +13,7 @@ import pytest
 from runner.release.disagreements import list_disagreements
 from runner.store import open_store
 from serving.answering import Query, remember
-from serving.prediction import Prediction
+from serving.inference.prediction import Prediction
 from serving.responses import Result, Timings
 from serving.settings import Settings
 from serving.shadow import differences

@@ -20,7 +20,7 @@ from runner.release.signing import FOLDER, check_signature, sign_version, signat
 from runner.retrain.bot_commit import Run, pin
 from runner.store import open_store
 from runner.store.published import read_version
-from serving.loading import load
+from serving.inference.loading import load
 from serving.settings import Settings
 from serving.storage.model import LoadingError
 from tests.support.trained import Trained

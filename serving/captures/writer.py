@@ -19,18 +19,18 @@ from typing import Any
 
 from PIL import Image
 
-from serving.capture_memory import CaptureMemory
+from serving.captures.memory import CaptureMemory
+from serving.captures.privacy import without_metadata
 from serving.decoding.pool import Decoding
 from serving.errors import Refused
+from serving.inference.prediction import Prediction
+from serving.intake.upload import Budget
 from serving.monitoring import Metrics
-from serving.prediction import Prediction
-from serving.privacy import without_metadata
 from serving.redaction import RedactionError, redacted
 from serving.settings import Settings
 from serving.storage.detections import ModelName
 from serving.storage.endpoint import endpoint_of_environment
 from serving.storage.objects import StorageError, check_writable, write
-from serving.upload import Budget
 from serving.vision.picture import PictureError
 from serving.vision.similarity import difference_hash
 

@@ -6,9 +6,9 @@ import pytest
 from starlette.requests import Request
 
 from serving.errors import Refused
-from serving.multipart import Part
+from serving.intake.multipart import Part
+from serving.intake.upload import Budget, Uploads, form, only_file
 from serving.settings import Settings
-from serving.upload import Budget, Uploads, form, only_file
 
 KIND = "multipart/form-data; boundary=abc"
 BODY = (

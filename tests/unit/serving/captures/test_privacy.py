@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from serving.privacy import without_metadata
+from serving.captures.privacy import without_metadata
 
 NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8))
 SECRETS = (b"Jane Doe", b"52.5200", b"a comment", b"http://ns.adobe.com/xap", b"Photoshop", b"preview", b"MPF")

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from serving.capture import CaptureWriter, RateLimits
+from serving.captures.writer import CaptureWriter, RateLimits
 from serving.decoding.pool import Decoding
+from serving.inference.prediction import Prediction, RecentPredictions
 from serving.monitoring import Metrics
-from serving.prediction import Prediction, RecentPredictions
 from serving.responses import Result, Timings
 from serving.settings import Settings
 from serving.storage.detections import Box, Detection, ModelName

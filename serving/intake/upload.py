@@ -11,7 +11,7 @@ from python_multipart.multipart import parse_options_header
 from starlette.requests import Request
 
 from serving.errors import Refused
-from serving.multipart import FormReader, Part
+from serving.intake.multipart import FormReader, Part
 from serving.settings import Settings
 
 _ENVELOPE_BYTES = 65_536  # allowance for boundaries and part headers

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from serving.errors import Refused
-from serving.workers import Workers
+from serving.inference.workers import Workers
 
 
 @pytest.fixture

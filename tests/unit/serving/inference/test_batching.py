@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from serving.batching import Batcher
+from serving.inference.batching import Batcher
 from serving.vision.detector import Detections, Detector, Options
 from serving.vision.picture import PictureError, TooLargeError
 from tests.support.shades import shade

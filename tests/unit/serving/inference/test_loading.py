@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from serving.decoding.budget import MemoryBudget
-from serving.loading import Loader, load
+from serving.inference.loading import Loader, load
 from serving.monitoring import Metrics
 from serving.settings import Settings
 from serving.storage.model import LoadingError, Model
@@ -84,8 +84,8 @@ def test_refused_when_the_manifest_disagrees(
 def test_loaded_later_when_it_comes_later(
     tmp_path: Path, tiny_model: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("serving.loading._FIRST_DELAY_SECONDS", 0.01)
-    monkeypatch.setattr("serving.loading._LAST_DELAY_SECONDS", 0.05)
+    monkeypatch.setattr("serving.inference.loading._FIRST_DELAY_SECONDS", 0.01)
+    monkeypatch.setattr("serving.inference.loading._LAST_DELAY_SECONDS", 0.05)
     caplog.set_level(logging.INFO)
     path = tmp_path / "a.onnx"
     loaded: list[Model] = []

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from serving.capture_memory import CaptureMemory
+from serving.captures.memory import CaptureMemory
 from serving.storage.endpoint import endpoint_of_environment
 
 NOON = datetime(2026, 11, 30, 12, tzinfo=UTC)

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from starlette.datastructures import Headers
 
-from serving.access import Keys
+from serving.intake.access import Keys
 from serving.settings import Settings
 
 

@@ -1,0 +1,1 @@
+"""Captures: uncertain answers and reports with their pictures, written to the store beside the answers."""

@@ -1,0 +1,1 @@
+"""From pictures to answers: the model is loaded, worker threads run it in batches."""

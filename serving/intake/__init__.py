@@ -1,0 +1,1 @@
+"""What comes in: keys, connections, forms and uploads, each within its limit."""
