@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.processes import until
 from tests.support.servers import BOUNDARY, Server, form, running
 from tests.support.shades import shade
 
@@ -141,14 +142,13 @@ def test_503_with_retry_after_when_the_queue_is_full(tmp_path: Path, bright_mode
 def test_answer_comes_when_told_to_stop(tmp_path: Path, bright_model: Path) -> None:
     large = shade(128, 5000, 5000)
     with (
-        running(tmp_path, MODEL_URI=str(bright_model), DRAIN_SECONDS="0.5", WORKERS="1") as server,
+        running(tmp_path, MODEL_URI=str(bright_model), DRAIN_SECONDS="4", WORKERS="1") as server,
         ThreadPoolExecutor(3) as pool,
     ):
         answers = [pool.submit(server.post, "/detect", large) for _ in range(3)]
         time.sleep(0.2)
         server.process.send_signal(signal.SIGTERM)
-        time.sleep(0.2)
-        assert server.get("/readyz").status == 503
+        until(lambda: server.get("/readyz").status == 503)
         assert server.post("/detect", shade(1)).status == 200  # still answers, until it is out of the cluster's list
         assert [answer.result().status for answer in answers] == [200] * 3
         assert server.process.wait(20) in (0, -signal.SIGTERM)
