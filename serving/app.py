@@ -9,7 +9,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 from serving import errors, logs
-from serving.intake.access import with_key, wrong_method
+from serving.intake.access import from_own_page, with_key, wrong_method
 from serving.intake.connections import GuardedApplication
 from serving.lifespan import lifespan
 from serving.middleware import QUIET, RequestMiddleware
@@ -46,6 +46,7 @@ def create_app() -> ASGIApp:
         swagger_ui_parameters=PAGE,
         openapi_tags=TAGS,
         lifespan=lifespan,
+        dependencies=[Depends(from_own_page)],
         telemetry=state.traces.telemetry(QUIET) if state.traces else OFF,
         generate_unique_id_function=lambda route: route.name,  # names of a generated client's functions
         redirect_slashes=False,  # a redirect would name http:// behind TLS; RequestMiddleware drops the slash

@@ -12,6 +12,7 @@ _CLIENT_CLOSED = 499  # nginx's status for a closed connection, only for the log
 _HEADERS = {401: {"WWW-Authenticate": "Bearer"}, 503: {"Retry-After": "1"}}  # seconds
 _REASONS = {
     400: "unreadable",
+    403: "cross_site",
     408: "slow",
     409: "invalid",
     413: "too_large",

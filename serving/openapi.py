@@ -68,6 +68,10 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
         "damaged or truncated JPEG picture (image file is truncated); expected one that opens in a picture viewer",
     ),
     401: refusal("The key is missing or wrong", "the X-API-Key header is missing or wrong; expected the key"),
+    403: refusal(
+        "A page of another server sent this, whose origin is not in CORS_ORIGINS",
+        "a page of another server sent this (https://a.org); expected this server's own, or one of CORS_ORIGINS",
+    ),
     408: refusal("The file did not arrive in time", "the body did not arrive within 30 s; try again"),
     413: refusal("Too many bytes, pixels or files", "the picture has 31,457,280 bytes; expected at most 20,000,000"),
     415: refusal("Not a picture, or an unsupported format", f"not a picture of a known kind; {EXPECTED}"),

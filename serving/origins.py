@@ -1,6 +1,7 @@
 """URLs of other servers: those that /try compares with, and the origins whose pages may call this server."""
 
 import re
+from collections.abc import Collection, Mapping
 
 # Nothing that has a meaning in a Content-Security-Policy, such as a space, a comma or a semicolon.
 _URL = re.compile(r"(https?)://([a-z0-9][a-z0-9.-]*)(?::(\d{1,5}))?((?:/[\w.~-]*)*)", re.IGNORECASE | re.ASCII)
@@ -19,6 +20,21 @@ def parse_origins(text: str | None) -> tuple[str, ...]:
         if path:
             raise ValueError(f"{origin}{path} has a path; expected the origin alone, {origin}")
     return tuple(origin for origin, _ in parts)
+
+
+def is_foreign(headers: Mapping[str, str], allowed: Collection[str]) -> bool:
+    """Whether a browser sent a request for a page of another server, whose origin is not among those allowed.
+
+    A browser says where a request comes from, and no page can change that; a program says nothing, and is no page.
+    Header names are in lower case.
+    """
+    site, origin = headers.get("sec-fetch-site", ""), headers.get("origin", "")
+    if origin in allowed or site in ("same-origin", "none"):
+        return False
+    if site or origin == "null":  # `same-site` too: a cluster's other applications share its domain
+        return True
+    hosts = (headers.get("host"), headers.get("x-forwarded-host"))
+    return bool(origin) and origin.partition("://")[2] not in hosts  # plain http://, to which browsers say no site
 
 
 def _parts(text: str | None) -> list[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""API keys: API_KEY, and those of API_KEY_FILE, which may change while the server runs."""
+"""Who may ask: API keys (API_KEY, and those of API_KEY_FILE, which may change), and pages of other servers."""
 
 import base64
 import binascii
@@ -14,6 +14,7 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 
 from serving.errors import Refused, http_error
+from serving.origins import is_foreign
 from serving.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -72,6 +73,18 @@ async def with_key(
     keys: Keys = request.app.state.server.keys
     if not keys.fit(request.headers):
         raise _without_key()
+
+
+async def from_own_page(request: Request) -> None:
+    """Refuse what a page of another server makes a browser send: a form needs no permission to be sent anywhere."""
+    if request.method == "GET":
+        return
+    allowed = request.app.state.server.settings.cors_origins
+    if is_foreign(request.headers, allowed):
+        origin = request.headers.get("origin", "unknown")[:100]
+        raise Refused(
+            403, f"a page of another server sent this ({origin}); expected this server's own, or one of CORS_ORIGINS"
+        )
 
 
 async def wrong_method(request: Request, error: Exception) -> Response:

@@ -440,6 +440,20 @@ def test_remedy_named_when_the_other_server_does_not_know_the_page(
                 assert "access-control-allow-origin" not in asked.headers
 
 
+def test_nothing_reported_when_a_form_of_another_page_is_sent(page: Page, server: Server) -> None:
+    found = server.post("/detect", shade(140)).json()
+    fields = {"request_id": found["request_id"], "verdict": "wrong"}
+    inputs = "".join(f"<input name={name} value={value}>" for name, value in fields.items())
+    form = f"<form method=post enctype=multipart/form-data action=http://127.0.0.1:{server.port}/feedback>{inputs}"
+    page.browser.get(f"data:text/html,{form}<button>")
+    page.press("button")
+    page.wait(lambda: "page of another server" in page.part("body").text)
+    assert server.get(f"/feedback/{fields['request_id']}").status == 404
+    assert b'flywheel_rejects_total{reason="cross_site"}' in server.get("/metrics").body
+    parts = [(name, None, value.encode()) for name, value in fields.items()]
+    assert server.post_form("/feedback", parts).status == 200  # a program
+
+
 def test_names_are_text_and_policy_holds_when_they_are_hostile(page: Page, tmp_path: Path) -> None:
     evil = tmp_path / "evil.onnx"
     evil.write_bytes(model(GRID, bright=(4, 0), names=str({0: EVIL, 1: "&lt;b>'"})))

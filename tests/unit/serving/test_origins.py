@@ -1,6 +1,6 @@
 import pytest
 
-from serving.origins import parse_origins, parse_urls
+from serving.origins import is_foreign, parse_origins, parse_urls
 
 
 @pytest.mark.parametrize("text", [None, "", " , ,"])
@@ -34,3 +34,26 @@ def test_refused_when_it_is_no_address_of_one_server(text: str) -> None:
 def test_refused_when_an_origin_has_a_path() -> None:
     with pytest.raises(ValueError, match=r"a\.example\.org/x"):
         parse_origins("https://a.example.org/x")
+
+
+@pytest.mark.parametrize(
+    ("foreign", "headers"),
+    [
+        (False, {}),  # curl
+        (False, {"sec-fetch-site": "same-origin", "origin": "https://dev.example.org"}),
+        (False, {"sec-fetch-site": "same-origin", "origin": "https://dev.example.org", "host": "model:8080"}),
+        (False, {"sec-fetch-site": "none"}),  # typed by a person
+        (False, {"sec-fetch-site": "same-site", "origin": "https://known.example.org"}),
+        (False, {"origin": "http://model:8080", "host": "model:8080"}),
+        (False, {"origin": "http://public", "host": "model:8080", "x-forwarded-host": "public"}),
+        (True, {"sec-fetch-site": "cross-site", "origin": "https://a.org"}),
+        (True, {"sec-fetch-site": "cross-site"}),
+        (True, {"sec-fetch-site": "same-site", "origin": "https://known.example.org.evil.org"}),
+        (True, {"sec-fetch-site": "cross-site", "origin": "null"}),
+        (True, {"origin": "null", "host": "null"}),
+        (True, {"origin": "http://model:8081", "host": "model:8080"}),
+        (True, {"origin": "http://a.org"}),
+    ],
+)
+def test_foreign_when_a_browser_says_so_and_the_origin_is_not_allowed(foreign: bool, headers: dict[str, str]) -> None:
+    assert is_foreign(headers, ("https://known.example.org",)) is foreign
