@@ -6,6 +6,7 @@ no-op, other bytes under a taken key are an error. Only pointers, such as `model
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import unquote, urlsplit
@@ -65,9 +66,11 @@ class Store(Protocol):
         return f"{self.uri}/{check_key(key)}"
 
 
-def open_store(project: Path, uri: str | None = None) -> "FolderStore | S3Store":
+def open_store(
+    project: Path, uri: str | None = None, environment: Mapping[str, str] = os.environ
+) -> "FolderStore | S3Store":
     """Return the store at `uri`, else at STORE_URI: a folder, relative to the project, or s3://bucket; else `store`."""
-    uri = uri or os.environ.get("STORE_URI") or "store"
+    uri = uri or environment.get("STORE_URI") or "store"
     if uri.startswith("file://"):
         uri = unquote(urlsplit(uri).path)
     if uri.startswith("s3://"):
@@ -75,8 +78,9 @@ def open_store(project: Path, uri: str | None = None) -> "FolderStore | S3Store"
         if not is_bucket(bucket):
             raise StoreError(f"STORE_URI {uri} names no bucket, expected s3://NAME of 3 to 63 a-z, 0-9, . and -")
         from runner.store.s3 import S3Store
+        from serving.storage.endpoint import endpoint_of_environment
 
-        return S3Store(bucket)
+        return S3Store(bucket, endpoint_of_environment(environment))
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:", uri):
         raise StoreError(
             f"STORE_URI {uri} is not supported, expected a folder or s3://bucket; "

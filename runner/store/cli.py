@@ -1,6 +1,7 @@
 """`python -m runner store …`; the code of an action is imported when it runs."""
 
 import argparse
+import os
 import re
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from runner.errors import StoreError
 
 def add_parsers(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command to `python -m runner`."""
-    store = commands.add_parser("store", help="`store init|use|verify|purge|policy`: the store that STORE_URI names")
+    store = commands.add_parser("store", help="`store init|use|verify|backup|…`: the store that STORE_URI names")
     store.set_defaults(run=run)
     actions = store.add_subparsers(dest="action", required=True)
     init = actions.add_parser("init", help="make bucket, expiry and users, find out what the endpoint can do")
@@ -26,8 +27,17 @@ def add_parsers(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     verify.add_argument("--restore", action="store_true", help="bring back earlier versions of what was overwritten")
     purge = actions.add_parser("purge", help="empty DVC's run cache, so that no result of a bad commit is reused")
     purge.add_argument("--since", metavar="TIME", help="only what was pushed since, as 2026-11-30T12:00+00:00")
+    backup = actions.add_parser("backup", help="copy what changed to the second store, BACKUP_STORE_URI")
+    backup.add_argument("--check", action="store_true", help="hash the newest backup instead")
+    restore = actions.add_parser("restore", help="bring back what the store lacks of a backup")
+    restore.add_argument(
+        "--from", dest="begins", metavar="TIME", help="as 2026-11-30T02 (default: RESTORE_FROM, newest)"
+    )
+    for action in (backup, restore):
+        action.add_argument("--name", default="store", help="of the backup (default: store)")
+        action.add_argument("--folder", type=Path, help="its files, instead of the store's objects")
     policy = actions.add_parser("policy", help="print what a user may do, for endpoints that are not MinIO")
-    policy.add_argument("user", help="runner | trainer | publisher | labels | labels-pull | server-dev | …")
+    policy.add_argument("user", help="runner | trainer | publisher | backup | server-dev | …")
 
 
 def parse_days(given: list[str]) -> dict[str, int]:
@@ -59,6 +69,16 @@ def run(given: argparse.Namespace) -> int:
         from runner.store.purge import purge_run_cache
 
         print(purge_run_cache(open_store(Path.cwd()), given.since))
+    elif given.action in ("backup", "restore"):
+        from runner.store.backup import NEWEST, back_up, check_backup, open_backup, restore
+
+        store = open_store(Path.cwd(), given.folder and str(given.folder.resolve()))
+        second = open_backup(Path.cwd())
+        if given.action == "restore":
+            begins = given.begins or os.environ.get("RESTORE_FROM") or NEWEST
+            print(restore(second, store, given.name, begins))
+        else:
+            print(check_backup(second, given.name) if given.check else back_up(store, second, given.name))
     else:
         from runner.store.verify import verify_store
 

@@ -23,7 +23,7 @@ from runner.workspace import sha256_of
 from serving.storage.endpoint import Endpoint, endpoint_of_environment
 
 CAPABILITIES = "store.json"
-PUBLISHED = ("datasets/", "models/", "runs/", "weights/")  # never replaced; locked where the endpoint can
+PUBLISHED = ("backups/", "datasets/", "models/", "runs/", "weights/")  # never replaced; locked where the endpoint can
 _SETTLE_SECONDS = 1.0
 
 

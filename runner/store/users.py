@@ -33,6 +33,8 @@ ACCESS = {
     "publisher": Access(_OF_TRAININGS, ("models", "pipeline", "runs")),
     "labels": Access(("captures", "datasets", "feedback"), ("feedback",)),
     "labels-pull": Access(("captures", "datasets", "models"), ("datasets",)),
+    "backup": Access(("datasets", "dvc", "feedback", "models", "runs", "weights"), ()),
+    "backup-writer": Access(("backups",), ("backups",)),  # of the second store
 }
 USERS = tuple(ACCESS)
 _FILES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")

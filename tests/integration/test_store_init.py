@@ -29,24 +29,26 @@ from tests.support.trees import write_tree
 CONTENT = b"content"
 # Objects that are there, and what each user may do with them: r(ead), w(rite), l(ist).
 OF_TRAININGS = {"runner": "rl", "trainer": "rl", "publisher": "rl"}
+KEPT = OF_TRAININGS | {"backup": "rl"}
 RIGHTS = {
-    "datasets/planes/0123456789ab.zip": OF_TRAININGS | {"runner": "rwl", "labels": "rl", "labels-pull": "rwl"},
-    "weights/0123456789ab-yolo11n.pt": OF_TRAININGS | {"runner": "rwl"},
+    "datasets/planes/0123456789ab.zip": KEPT | {"runner": "rwl", "labels": "rl", "labels-pull": "rwl"},
+    "weights/0123456789ab-yolo11n.pt": KEPT | {"runner": "rwl"},
     "models/planes/1/manifest.json": {
-        **OF_TRAININGS,
+        **KEPT,
         **{"publisher": "rwl", "labels-pull": "rl", "server-dev": "r", "server-staging": "r", "server-prod": "r"},
     },
-    "runs/planes/1/best.pt": OF_TRAININGS | {"publisher": "rwl"},
+    "runs/planes/1/best.pt": KEPT | {"publisher": "rwl"},
     "captures/dev/planes/1/a.jpg": {"runner": "rl", "server-dev": "w", "labels": "rl", "labels-pull": "rl"},
     "captures/dev/memory/2026-11-30/00000": {"runner": "rl", "server-dev": "rw", "labels": "rl", "labels-pull": "rl"},
     "feedback/reports.json": {
-        **{"runner": "rl", "labels": "rwl"},
+        **{"runner": "rl", "labels": "rwl", "backup": "rl"},
         **dict.fromkeys(("server-dev", "server-staging", "server-prod"), "r"),
     },
     "captures/prod/planes/1/a.jpg": {"runner": "rl", "server-prod": "w", "labels": "rl", "labels-pull": "rl"},
     "pipeline/retrain-1/dvc.lock": dict.fromkeys(OF_TRAININGS, "rwl"),
-    "dvc/files/md5/ab/cd": OF_TRAININGS | {"runner": "rwl", "trainer": "rwl"},
-    "store.json": {"runner": "rl"} | dict.fromkeys(("trainer", "publisher", "labels", "labels-pull"), "r"),
+    "dvc/files/md5/ab/cd": KEPT | {"runner": "rwl", "trainer": "rwl"},
+    "backups/objects/0123": {"runner": "rl", "backup-writer": "rwl"},
+    "store.json": {"runner": "rl"} | {user: "r" for user in USERS if user != "runner"},
     "others/secret.txt": {"runner": "rl"},
 }
 KEY_FILES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
