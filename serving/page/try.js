@@ -10,6 +10,7 @@ const SAME = 0.5; // intersection over union from which two boxes are of one obj
 const TRIES = 5; // of a request that a busy server refuses
 const PATIENCE_SECONDS = 10; // longest Retry-After that is waited for
 const FEW = 12; // classes that are listed all
+const MOST_REPORTS = 20; // whose states are asked for
 const SIDES = ["x1", "y1", "x2", "y2"];
 const SMALLEST_PX = 4; // of the screen: less was a click, not a drawn box
 // Okabe and Ito's palette for any colour vision, as drawn pictures have it: of the box, and of the text on it.
@@ -34,6 +35,16 @@ const marked = new WeakMap(); // of a detection, its box; the list of what was f
 const labels = []; // all classes that were met; a class's place gives its colour
 
 class Refusal extends Error {}
+
+// What became of a report, by the state that the server gives it.
+const FATES = {
+  received: "received; annotators get it within the hour",
+  open: "waits for an annotator",
+  labelled: "an annotator has drawn it",
+  skipped: "an annotator could not use it",
+  in_dataset: "in the data of the next training",
+  in_model: "the model that answers here has learned from it",
+};
 
 const el = (id) => document.getElementById(id);
 const plural = (count, word) => `${count} ${word}${count === 1 ? "" : word.endsWith("x") ? "es" : "s"}`;
@@ -743,17 +754,59 @@ async function send(event) {
     const { id, error } = entry.answers.get(page.here);
     if (error) throw new Refusal(error);
     const fields = { request_id: id, verdict, boxes: JSON.stringify(right), comment: el("comment").value };
-    const say = async (body) => (await (await page.here.ask("feedback", { method: "POST", body })).json()).picture;
-    const kept = (await say(formOf(null, fields))) === "kept" || (await say(formOf(entry.file, fields))) === "kept";
-    if (!kept) throw new Refusal("the server did not keep it");
+    const say = async (body) => (await page.here.ask("feedback", { method: "POST", body })).json();
+    let said = await say(formOf(null, fields));
+    if (said.picture !== "kept") said = await say(formOf(entry.file, fields));
+    if (said.picture !== "kept") throw new Refusal("the server did not keep it");
     entry.report = verdict;
+    entry.reportId = String(said.kept_as ?? id);
+    keepReport(entry.reportId);
     endDraft();
     announce(`Reported as ${verdict}. Thank you!`);
+    lookAtReports();
   } catch (error) {
     warn(`Not reported: ${sentence(error)}`);
   } finally {
     el("send").disabled = false;
   }
+}
+
+// ---- What became of reports
+
+const REPORTS = `reports to ${HERE}`; // in the tab's storage: ids and nothing else, the newest first
+const fates = new Map(); // of a report, in words
+
+const reportIds = () => JSON.parse(sessionStorage.getItem(REPORTS) ?? "[]");
+
+function keepReport(id) {
+  const others = reportIds().filter((each) => each !== id);
+  sessionStorage.setItem(REPORTS, JSON.stringify([id, ...others].slice(0, MOST_REPORTS)));
+}
+
+async function lookAtReports() {
+  for (const id of reportIds()) {
+    renderReports();
+    fates.set(id, await fateOf(id));
+  }
+  renderReports();
+}
+
+async function fateOf(id) {
+  try {
+    const { state } = await (await page.here.ask(`feedback/${encodeURIComponent(id)}`)).json();
+    return FATES[state] ?? String(state);
+  } catch (error) {
+    return sentence(error);
+  }
+}
+
+function renderReports() {
+  const name = (id) => page.entries.find((each) => each.reportId === id)?.name ?? `Report ${id.slice(0, 8)}`;
+  const rows = reportIds().map((id) => [name(id), fates.get(id) ?? "asking…"]);
+  el("reports").hidden = !rows.length;
+  fill(el("report-list"), rows, () =>
+    rows.map(([about, fate]) => make("li", {}, make("bdi", { textContent: about }), `: ${fate}`)),
+  );
 }
 
 // ---- The camera
@@ -824,6 +877,10 @@ function listen() {
   };
   el("own").onchange = render;
   el("report").onclick = beginDraft;
+  el("look").onclick = async () => {
+    await lookAtReports();
+    announce("Your reports are up to date");
+  };
   el("add").onclick = addBox;
   el("draw").onclick = () => setDrawing(el("draw").getAttribute("aria-pressed") !== "true");
   el("editor").onsubmit = send;
@@ -868,3 +925,4 @@ for (const url of page.settings.compare_urls) {
 listen();
 el("main").hidden = false;
 await begin();
+lookAtReports();

@@ -342,6 +342,38 @@ def test_wrong_boxes_reported_and_corrected_when_the_server_has_forgotten_the_pi
     assert len({each["about"] for each in said}) == 2
 
 
+def test_states_of_reports_shown_when_the_tab_is_opened_again(
+    page: Page, bright_model: Path, photo: Path, tmp_path: Path
+) -> None:
+    store, port = tmp_path / "store", str(free_port())
+    settings = {
+        "MODEL_URI": str(bright_model),
+        "CAPTURE_URI": str(store),
+        "CAPTURE_STRATEGIES": "",
+        "API_KEY": "geheim",
+    }
+    with running(tmp_path, port=port, **settings) as server:
+        page.open(server)
+        page.wait(lambda: page.part("#key-dialog").is_displayed())
+        page.part("#key-input").send_keys("geheim", Keys.ENTER)
+        page.give(photo)
+        assert not page.part("#reports").is_displayed()
+        page.press("#report")
+        page.press("#send")
+        page.says("#report-list li", "photo.jpg: received")
+        (report,) = page.run(f"return JSON.parse(sessionStorage['reports to http://127.0.0.1:{port}/'])")
+        assert page.run("return localStorage.length") == 0
+    reports = {"reports": {report: {"state": "open"}}, "versions": []}
+    (store / "feedback").mkdir()
+    (store / "feedback/reports.json").write_text(json.dumps(reports))
+    with running(tmp_path, port=port, **settings) as server:
+        page.open(server)
+        page.says("#report-list li", f"Report {report[:8]}: waits for an annotator")
+        page.press("#look")
+        page.says("#status", "up to date")
+    assert page.problems() == []
+
+
 @contextmanager
 def two_servers(folder: Path, here: dict[str, str], other: dict[str, str]) -> Iterator[tuple[Server, Server]]:
     """The page's server, and another that lets its page compare."""
