@@ -10,14 +10,14 @@ import pytest
 import yaml
 
 from serving.monitoring import Metrics
-from tests.support.gitops import leaves
+from tests.support.gitops import leaves, variants
 from tests.support.processes import program
 
 
 @pytest.fixture(scope="module")
 def groups() -> list[dict[str, Any]]:
     """Every group of every leaf, once."""
-    rules = [obj for leaf in leaves() for obj in leaf.of_kind("PrometheusRule")]
+    rules = [obj for leaf in (*leaves(), *variants()) for obj in leaf.of_kind("PrometheusRule")]
     found = {group["name"]: group for rule in rules for group in rule["spec"]["groups"]}
     return list(found.values())
 

@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 
+from tests.contract.test_gitops_references import made, named
 from tests.support import gitops
 from tests.support.trees import swap
 
 STORED = [leaf for leaf in gitops.variants() if leaf.path.endswith(", external-store")]
 SHADOWED = [leaf for leaf in gitops.variants() if leaf.path.endswith(", shadow")]
+BACKED_UP = [leaf for leaf in gitops.variants() if leaf.path.endswith(", backup")]
 ON_GPU = [leaf for leaf in gitops.variants() if leaf.path.endswith(", gpu")]
 Name = tuple[str, str]
 
@@ -55,6 +57,17 @@ def test_only_the_server_gets_a_challenger(leaf: gitops.Leaf) -> None:
     added = [each for each in container["env"] if each not in old["env"]]
     assert {each["valueFrom"]["configMapKeyRef"]["name"] for each in added} == {name}
     assert {each["name"] for each in added} == after[kind, name]["data"].keys()
+
+
+@pytest.mark.parametrize("leaf", BACKED_UP, ids=lambda leaf: leaf.path)
+def test_backups_change_nothing_else_and_all_that_they_name_is_there(leaf: gitops.Leaf) -> None:
+    path, after = leaf.path.partition(",")[0], of(leaf)
+    before = of(gitops.leaf(path))
+    assert {name: after[name] for name in before} == before
+    assert {name for kind, name in after.keys() - before.keys() if kind == "CronJob"} == {"backup", "restore"}
+    there = made(path.rpartition("/")[2])
+    there |= {(obj["kind"], obj["metadata"]["namespace"], obj["metadata"]["name"]) for obj in leaf.objects}
+    assert [name for obj in leaf.objects for name in named(obj) if name not in there] == []
 
 
 IMAGE = "registry.redhat.io/openshift4/ose-node-feature-discovery-rhel9:v4.16"

@@ -51,7 +51,8 @@ def test_a_fault_is_seen_when_a_script_has_one(tmp_path: Path) -> None:
 
 
 def test_a_script_is_sound_and_short_when_it_stands_in_a_manifest(tmp_path: Path) -> None:
-    objects = [(f"{obj['kind']}/{obj['metadata']['name']}", obj) for leaf in gitops.leaves() for obj in leaf.objects]
+    leaves = (*gitops.leaves(), *gitops.variants())
+    objects = [(f"{obj['kind']}/{obj['metadata']['name']}", obj) for leaf in leaves for obj in leaf.objects]
     found = sorted({script for name, obj in objects for script in scripts(obj, name)})
     assert found
     assert check(tmp_path, *found) == ""

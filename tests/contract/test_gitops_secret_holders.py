@@ -35,7 +35,8 @@ def secrets_in(value: Any) -> Iterator[str]:
 def held(platform: str) -> Held:
     found: Held = {}
     clone = next(obj for obj in objects(platform) if obj["kind"] == "StepAction")
-    for obj in objects(platform):
+    backups = (obj for leaf in gitops.variants() if leaf.path.endswith(f"/{platform}, backup") for obj in leaf.objects)
+    for obj in (*objects(platform), *backups):
         name, namespace, kind = obj["metadata"]["name"], obj["metadata"].get("namespace", ""), obj["kind"]
         if kind in TEMPLATES:
             parts: Any = pod(obj, platform).spec

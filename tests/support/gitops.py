@@ -226,7 +226,8 @@ def variants() -> tuple[Leaf, ...]:
 
 def _variants() -> list[Leaf]:
     with tempfile.TemporaryDirectory() as folder:
-        external, gpu, shadow = (template(Path(folder, name)) for name in ("external-store", "gpu", "shadow"))
+        names = ("external-store", "gpu", "shadow", "backup")
+        external, gpu, shadow, backup = (template(Path(folder, name)) for name in names)
         for part in ("serving", "label-studio", "pipelines"):
             swap(external / part / "base/kustomization.yaml", "components/store", "components/external-store")
         line = "- ../../components/monitoring\n"
@@ -241,6 +242,10 @@ def _variants() -> list[Leaf]:
         found = {external: [path for path in stored if path not in ALONE]}
         served = [path for path in stored if path.startswith("serving/") and path.endswith(("/dev", "/prod"))]
         found |= {gpu: served, shadow: served}
+        found[backup] = [path for path in leaf_paths(backup) if path.startswith(("minio/", "label-studio/"))]
+        for path in found[backup]:
+            line = "- ../../components/backup "
+            swap(backup / path / "kustomization.yaml", f"# {line}", line)
         return [
             render(path, root)._replace(path=f"{path}, {root.parent.name}")
             for root, paths in found.items()

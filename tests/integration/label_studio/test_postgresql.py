@@ -1,4 +1,4 @@
-"""Label Studio on PostgreSQL, with the environment that the cluster gives it, and the backup of gitops/README.md."""
+"""Label Studio on PostgreSQL, with the environment that the cluster gives it; the backup by hand of docs/backups.md."""
 
 import os
 import re
@@ -18,7 +18,7 @@ from tests.support.label_studio import HOME, PROGRAM, LabelStudio, migrate, vers
 from tests.support.processes import free_port, start, stop, unavailable
 
 pytestmark = pytest.mark.slow
-README = (gitops.GITOPS / "README.md").read_text(encoding="utf-8")
+PAGE = (gitops.PROJECT / "docs/backups.md").read_text(encoding="utf-8")
 
 
 class PostgreSQL:
@@ -93,8 +93,8 @@ def environment_of(
 
 
 def shown(program: str) -> list[str]:
-    """Return the arguments that gitops/README.md gives a program."""
-    found = re.search(rf"exec .*-- {program} ([^<>]+) [<>]", README)
+    """Return the arguments that docs/backups.md gives a program."""
+    found = re.search(rf"exec .*-- {program} ([^<>]+) [<>]", PAGE)
     assert found, program
     return shlex.split(found[1])
 
