@@ -34,9 +34,9 @@ def create_app() -> ASGIApp:
 
         routers += [(ml_backend.router, guard), (ml_backend.webhook, [])]
     if importlib.util.find_spec("av"):
-        from serving.routes import video
+        from serving.routes import video, video_jobs
 
-        routers.insert(1, (video.router, other))
+        routers[1:1] = [(video.router, other), (video_jobs.router, other)]
     app = FastAPIOffline(
         title="Flywheel model server",
         description=DESCRIPTION,
@@ -68,9 +68,9 @@ def create_app() -> ASGIApp:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=settings.cors_origins,
-            allow_methods=["GET", "POST"],
+            allow_methods=["GET", "POST", "DELETE"],
             allow_headers=["X-API-Key", "X-No-Capture"],
-            expose_headers=["Retry-After", "X-Request-ID"],
+            expose_headers=["Location", "Retry-After", "X-Request-ID"],
         )
     app.add_middleware(RequestMiddleware, state=state)  # the last one added is the first to see a request
     return GuardedApplication(app, settings, state.metrics)

@@ -28,6 +28,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         restore()
         state.draining = True
         state.loader.stop()
+        await state.jobs.stop()
         await asyncio.to_thread(state.workers.stop)
         await asyncio.to_thread(state.shadow.stop)
         await asyncio.to_thread(state.captures.stop)
@@ -49,6 +50,7 @@ def _drain_at_sigterm(state: State) -> Callable[[], object]:
 
     def begin() -> None:
         state.draining = True
+        state.jobs.close()
         loop.call_later(state.settings.drain_seconds, stop, signal.SIGTERM, None)
         # What decodes for so long is no usual picture, and must not delay the end.
         loop.call_later(state.settings.drain_seconds + _DECODING_SECONDS, state.decoding.refuse)

@@ -79,7 +79,7 @@ class RequestMiddleware:
             "request",
             extra={
                 "request_id": request_id,
-                "method": method if method in ("GET", "POST", "HEAD") else "other",
+                "method": method if method in ("GET", "POST", "DELETE", "HEAD") else "other",
                 "route": route,
                 "status": status,
                 "milliseconds": round(seconds * 1e3, 1),

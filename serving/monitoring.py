@@ -40,6 +40,8 @@ class Metrics:
         self.capture_queue_length = gauge("capture_queue_length", "captures waiting to be written")
         self.captures_writable = gauge("captures_writable", "0 after a capture that could not be written")
         self.captures_writable.set(1)
+        self.jobs = counter("jobs", "videos of /jobs/video by how they ended", ["state"])
+        self.jobs_at_work = gauge("jobs_at_work", "videos of /jobs/video that wait or are analysed")
         self.shadow_ready = gauge("shadow_ready", "1 once the challenger is loaded")
         self.shadow_pictures = counter("shadow_pictures", "pictures that the challenger saw too")
         self.shadow_disagreements = counter("shadow_disagreements", "pictures in which one finds what the other lacks")

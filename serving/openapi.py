@@ -38,6 +38,7 @@ FILES = {
         "description": "the pictures; on this page, *Add string item* for each",
     }
 }
+FILM = {"file": {**_BINARY, "description": "the video: mp4, mov or m4v"}}
 _TEXT = {"schema": {"type": "string"}}
 # Generated clients know no image/jpeg, but bytes: the picture as a JPEG, by another name.
 PICTURE: dict[str, Any] = {

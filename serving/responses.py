@@ -1,5 +1,6 @@
 """Response types of the server, shown on its OpenAPI page."""
 
+from datetime import datetime
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field
@@ -7,6 +8,7 @@ from pydantic import BaseModel, Field
 from serving.storage.detections import Detection, ModelName, Tracked
 
 Verdict = Literal["missed", "wrong", "correct"]
+StoppedBy = Literal["seconds", "frames", "detections", "bytes", "time"] | None
 
 
 class Timings(BaseModel):
@@ -69,9 +71,7 @@ class VideoResult(BaseModel):
     width: int
     height: int
     every: int = Field(description="n: one frame out of this many is analysed", examples=[10])
-    stopped_by: Literal["seconds", "frames", "time"] | None = Field(
-        default=None, description="the limit that was reached before the end of the video"
-    )
+    stopped_by: StoppedBy = Field(default=None, description="the limit that was reached before the end of the video")
     frames: list[Frame]
 
 
@@ -85,6 +85,20 @@ class VideoAnswer(VideoResult):
     tracks: dict[str, int] | None = Field(
         default=None, description="for each class, the number of tracks, where they were asked for"
     )
+
+
+class VideoJob(BaseModel):
+    """A video that is analysed while nobody waits for the answer."""
+
+    id: str = Field(examples=["0d1f6c3b6a3b4c8f9d0e7a6b5c4d3e2f"])
+    state: Literal["waiting", "running", "done", "failed", "cancelled"] = Field(
+        description="waiting: for other videos; done: its result can be read; failed: `error` is the reason"
+    )
+    progress: float = Field(ge=0, le=1, description="share of the video that is analysed, 0 to 1", examples=[0.4])
+    frames: int = Field(description="frames that were analysed so far", examples=[120])
+    created: datetime
+    updated: datetime = Field(description="when this was true")
+    error: str | None = None
 
 
 class FeedbackAnswer(BaseModel):

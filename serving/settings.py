@@ -111,7 +111,24 @@ class Settings(BaseSettings):
     max_video_bytes: _Positive = Field(default=200 * MEGABYTE, description="size of a video file")
     max_video_seconds: _Seconds = Field(default=60, description="length of a video's beginning that is analysed")
     max_video_frames: _Positive = Field(default=300, description="frames of a video that are analysed")
+    max_video_detections: _Positive = Field(default=50_000, description="detections in all frames of a video together")
+    max_drawn_bytes: _Positive = Field(default=50 * MEGABYTE, description="size of a video with boxes")
     video_work_seconds: _Seconds = Field(default=120, description="time limit of the analysis of a video")
+
+    # Video jobs
+    max_jobs: _Positive = Field(default=4, description="videos of /jobs/video that wait or are analysed before 429")
+    max_job_bytes: _Positive = Field(
+        default=100 * MEGABYTE,
+        description="their files, and results in memory, together; a part of MAX_HELD_BYTES",
+    )
+    max_jobs_per_hour: _Positive = Field(default=60, description="jobs that a server takes per hour before 429")
+    max_job_seconds: _Seconds = Field(default=600, description="length of a video's beginning that a job analyses")
+    max_job_frames: _Positive = Field(default=3_000, description="frames of a video that a job analyses")
+    job_work_seconds: _Seconds = Field(default=600, description="time limit of a job's analysis")
+    job_keep_seconds: _Seconds = Field(default=3_600, description="time until an ended job and its result are gone")
+    replicas: _Positive = Field(
+        default=1, description="servers that answer side by side; above 1 jobs need CAPTURE_URI, where all find them"
+    )
 
     # Capture for labelling
     capture_uri: str | None = Field(default=None, description="folder or s3://bucket[/prefix] of captures; empty: none")

@@ -14,6 +14,7 @@ from serving.inference.prediction import RecentPredictions
 from serving.inference.workers import Workers
 from serving.intake.access import Keys
 from serving.intake.upload import Uploads
+from serving.jobs import Jobs
 from serving.label_studio import TaskPictures
 from serving.monitoring import Metrics
 from serving.settings import Settings
@@ -43,6 +44,7 @@ class State:
         self.shadow = Shadow(settings, self.metrics, self.workers, self.decoding, self.captures, lambda: self.ready)
         self.task_pictures = TaskPictures(settings)
         self.reports = Reports(settings)
+        self.jobs = Jobs(settings, self.metrics, self.uploads.budget)
         self.loader = Loader(settings, self.use, self.decoding.budget, self.metrics)
         self.current: tuple[Model, Batcher] | None = None  # until a model is loaded; the next one replaces it
         self.draining = False  # whether the server was told to stop

@@ -1,6 +1,6 @@
 """Expiry of objects in a bucket: S3 lifecycle rules."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from minio.commonconfig import ENABLED, Filter
 from minio.lifecycleconfig import (
@@ -17,19 +17,23 @@ from runner.store.bucket import Bucket
 _OURS = "flywheel-"  # prefix of our rules' names; other rules stay
 _PIPELINE_DAYS = 30  # files that the tasks of a PipelineRun pass on
 _UPLOAD_DAYS = 7  # unfinished multipart uploads
+_JOB_DAYS = 1  # results of videos, which the servers call gone after JOB_KEEP_SECONDS
 
 
-def set_expiry(bucket: Bucket, captures_days: Mapping[str, int], versions_days: int, minio: bool) -> str:
+def set_expiry(
+    bucket: Bucket, captures_days: Mapping[str, int], versions_days: int, environments: Collection[str], minio: bool
+) -> str:
     """Set our lifecycle rules, keeping those of others; return them as text.
 
     The days are those after which captures of an environment ("" for all others), and earlier versions of replaced and
-    removed objects, expire; of two rules for a key the shorter holds, so no environment may have more than "". Earlier
-    versions of what was published do not: `store verify --restore` brings them back. MinIO removes unfinished uploads
-    itself, and rejects a rule for them.
+    removed objects, expire; of two rules for a key the shorter holds, so no environment may have more than "". Results
+    of videos of `environments` expire after a day. Earlier versions of what was published do not: `store verify
+    --restore` brings them back. MinIO removes unfinished uploads itself, and rejects a rule for them.
     """
     earlier = {"noncurrent_version_expiration": NoncurrentVersionExpiration(noncurrent_days=versions_days)}
     rules = [
         *(_rule(*_captures(name), expiration=Expiration(days=days), **earlier) for name, days in captures_days.items()),
+        *(_jobs(name) for name in sorted(environments)),
         _rule("pipeline", "pipeline/", expiration=Expiration(days=_PIPELINE_DAYS), **earlier),
         _rule("dvc", "dvc/", **earlier),
         _rule("markers", expiration=Expiration(expired_object_delete_marker=True)),
@@ -50,6 +54,13 @@ def set_expiry(bucket: Bucket, captures_days: Mapping[str, int], versions_days: 
 def _captures(environment: str) -> tuple[str, str]:
     """Return name and prefix of the rule for an environment's captures, or for all."""
     return (f"captures-{environment}", f"captures/{environment}/") if environment else ("captures", "captures/")
+
+
+def _jobs(environment: str) -> Rule:
+    earlier = NoncurrentVersionExpiration(noncurrent_days=_JOB_DAYS)
+    days = Expiration(days=_JOB_DAYS)
+    name, prefix = f"jobs-{environment}", f"captures/{environment}/jobs/"
+    return _rule(name, prefix, expiration=days, noncurrent_version_expiration=earlier)
 
 
 def _rule(name: str, prefix: str = "", **what: object) -> Rule:

@@ -22,7 +22,7 @@ from runner.store.bucket import Bucket
 from runner.store.expiry import set_expiry
 from runner.store.folder import FolderStore
 from runner.store.s3 import CAPABILITIES, Capabilities
-from runner.store.users import is_minio, set_users
+from runner.store.users import environments_of, is_minio, set_users
 from serving.storage.endpoint import code_of, is_passing
 
 CAPTURES_DAYS = 90
@@ -51,8 +51,9 @@ def init_store(project: Path, *, captures_days: Mapping[str, int] | None = None,
     bucket, minio = store.bucket, is_minio(store.bucket.endpoint)
     made = bucket.with_retries("the bucket cannot be made", _make, bucket)
     versions = _if_supported(bucket, "versions cannot be switched on", "what is replaced is gone", _keep_versions)
-    days = (captures_days, versions_days)
-    expiry = _if_supported(bucket, "expiry cannot be set", "nothing expires", set_expiry, *days, minio)
+    users = os.environ.get("STORE_USERS")
+    given = (captures_days, versions_days, {*filter(None, captures_days), *environments_of(users)}, minio)
+    expiry = _if_supported(bucket, "expiry cannot be set", "nothing expires", set_expiry, *given)
     capabilities = probe(bucket, versioning=versions.startswith("kept"))
     conditional_put = "honoured" if capabilities.conditional_put else "not honoured; one publisher at a time"
     tags = "honoured" if capabilities.tags else "not honoured; objects stay untagged"
@@ -63,7 +64,7 @@ def init_store(project: Path, *, captures_days: Mapping[str, int] | None = None,
     if bucket.get(CAPABILITIES) != content:
         bucket.put(CAPABILITIES, content)
         lines.append(f"{CAPABILITIES}: written")
-    lines += set_users(bucket, os.environ.get("STORE_USERS"), minio=minio)
+    lines += set_users(bucket, users, minio=minio)
     return "\n  ".join([f"{store.uri} at {bucket.endpoint.url}", *lines])
 
 

@@ -49,6 +49,11 @@ def is_minio(endpoint: Endpoint) -> bool:
     return answer.status == 200
 
 
+def environments_of(folder: str | None) -> list[str]:
+    """Return the environments whose servers have credentials in the folder of `set_users`."""
+    return sorted(path.name.removeprefix(SERVER) for path in Path(folder).glob(f"{SERVER}*")) if folder else []
+
+
 def set_users(bucket: Bucket, folder: str | None, *, minio: bool) -> list[str]:
     """Create or update the users with given credentials, and their policies; return a line for each user.
 
@@ -68,7 +73,7 @@ def set_users(bucket: Bucket, folder: str | None, *, minio: bool) -> list[str]:
     root = StaticProvider(bucket.endpoint.access_key or "", bucket.endpoint.secret_key or "")
     admin = MinioAdmin(endpoint=address, credentials=root, secure=secure, http_client=pool_of(bucket.endpoint))
     lines, seen = [], {bucket.endpoint.access_key: "the user of this command"}
-    servers = sorted(path.name for path in Path(folder).glob(f"{SERVER}*"))
+    servers = [f"{SERVER}{environment}" for environment in environments_of(folder)]
     for user in (*USERS, *servers):
         if not Path(folder, user).is_dir():
             lines.append(f"user {user}: left out, {Path(folder, user)} is not there")
@@ -146,7 +151,7 @@ def _said(error: MinioAdminException) -> str:
 def policy_of(user: str, bucket: str) -> dict[str, Any]:
     """Return the S3 policy document of one of USERS, or of `server-<environment>`.
 
-    A server reads models, writes its captures, and reads which it has. Nobody removes anything.
+    A server reads models, writes its captures, and reads which it has, and its jobs. Nobody removes anything.
     """
     whole = f"arn:aws:s3:::{bucket}"
 
@@ -172,11 +177,12 @@ def policy_of(user: str, bucket: str) -> dict[str, Any]:
             statements += [allow("PutObjectRetention", on=locked)]  # lengthens a lock; to lift it takes another right
     elif re.fullmatch(rf"{SERVER}[a-z0-9]([a-z0-9-]*[a-z0-9])?", user):
         environment = user.removeprefix(SERVER)
-        # Of captures their numbers and hashes, of reports their states: no picture, no comment.
-        notes = [f"{whole}/captures/{environment}/memory/*", f"{whole}/feedback/*"]
+        # Of captures their numbers and hashes, of reports their states: no picture, no comment. Of jobs all.
+        own = f"{whole}/captures/{environment}"
+        notes = [f"{own}/memory/*", f"{own}/jobs/*", f"{whole}/feedback/*"]
         statements += [
             allow("GetObject", on=[f"{whole}/models/*", *notes]),
-            allow("PutObject", "AbortMultipartUpload", on=[f"{whole}/captures/{environment}/*"]),
+            allow("PutObject", "AbortMultipartUpload", on=[f"{own}/*"]),
         ]
     else:
         raise StoreError(f"{user}: no user of the store, expected {', '.join(USERS)} or {SERVER}<environment>")

@@ -7,17 +7,25 @@ from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from serving.storage.endpoint import Endpoint, connect, explain, is_missing, pool_of
+from serving.storage.endpoint import Endpoint, code_of, connect, explain, is_missing, pool_of
 
 _MAX_BYTES = 2_000_000_000
+_ABSENT = ("NoSuchKey", "404", "AccessDenied", "403")
 
 
 class StorageError(Exception):
     """Something could not be read or written; the text has the object and the cause, and no secret."""
 
 
+class AbsentError(StorageError):
+    """There is no such object, or none that this user may know of: without the right to list, S3 denies access."""
+
+
 def read(uri: str, endpoint: Endpoint, most: int = _MAX_BYTES) -> bytes:
-    """Return the content of a URI, or raise StorageError if it is missing, unreachable, or an object of more bytes."""
+    """Return the content of a URI, or raise StorageError if it is unreachable, or an object of more bytes.
+
+    AbsentError: it is missing.
+    """
     try:
         if not uri.startswith("s3://"):
             return Path(uri.removeprefix("file://")).read_bytes()
@@ -33,7 +41,9 @@ def read(uri: str, endpoint: Endpoint, most: int = _MAX_BYTES) -> bytes:
     except StorageError:
         raise
     except Exception as error:  # errors of the client, urllib3 and the system have no common base
-        raise StorageError(f"{uri}: cannot be read: {_said(error, endpoint)}") from error
+        absent = isinstance(error, FileNotFoundError) if isinstance(error, OSError) else code_of(error) in _ABSENT
+        kind = AbsentError if absent else StorageError
+        raise kind(f"{uri}: cannot be read: {_said(error, endpoint)}") from error
 
 
 def size_of(uri: str, endpoint: Endpoint) -> int:

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from serving.origins import parse_origins, parse_urls
+from serving.settings import Settings
 from tests.contract.test_gitops_references import PLATFORMS
 from tests.support.gitops import GITOPS, Leaf, Manifest, environments, leaf, render, template
 
@@ -54,6 +55,17 @@ def test_no_replicas_when_nothing_is_pinned(copy: Path, environment: str) -> Non
     # prod leaves the number to its autoscaler
     assert served["spec"].get("replicas") == {"prod": None, "staging": 2}.get(environment, 1)
     assert served["metadata"]["annotations"]["flywheel/model"] == PIN["MODEL_URI"].format(n=1)
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_servers_know_how_many_they_are(copy: Path, environment: str) -> None:
+    pinned(copy, environment, 1)
+    served = render(f"serving/overlays/kubernetes/{environment}", copy)
+    counts = [it["spec"]["maxReplicas"] for it in served.of_kind("HorizontalPodAutoscaler")]
+    counts += [deployment(served)["spec"].get("replicas", 1)]
+    variables = deployment(served)["spec"]["template"]["spec"]["containers"][0]["env"]
+    said = next((int(each["value"]) for each in variables if each["name"] == "REPLICAS"), Settings().replicas)
+    assert said == max(counts)
 
 
 def test_pods_replaced_when_the_pin_changes(copy: Path) -> None:

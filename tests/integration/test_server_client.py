@@ -14,13 +14,16 @@ from tests.support.servers import Server, running
 from tests.support.shades import film, shade
 
 CALLS = """
-import io, json, sys
+import io, json, sys, time
 from client import AuthenticatedClient
-from client.api.detect import detect, detect_batch, detect_image, detect_video
+from client.api.detect import (
+    cancel_job, detect, detect_batch, detect_image, detect_video, job_result, job_status, video_job
+)
 from client.api.feedback import feedback
 from client.api.operate import healthz, metrics, model, readyz
 from client.models import (
-    DetectBatchBody, DetectBody, DetectImageBody, DetectVideoBody, FeedbackBody, FeedbackBodyVerdict
+    DetectBatchBody, DetectBody, DetectImageBody, DetectVideoBody, FeedbackBody, FeedbackBodyVerdict, VideoJobState,
+    VideoJobBody
 )
 from client.types import File
 
@@ -33,6 +36,12 @@ found = detect.sync(client=client, body=DetectBody(file(picture)), confidence=0.
 drawn = detect_image.sync(client=client, body=DetectImageBody(file(picture)))
 batch = detect_batch.sync(client=client, body=DetectBatchBody([file(picture), file(video)]))
 frames = detect_video.sync(client=client, body=DetectVideoBody(file(video)))
+job = video_job.sync(client=client, body=VideoJobBody(file(video)))
+while job.state in (VideoJobState.WAITING, VideoJobState.RUNNING):
+    time.sleep(0.1)
+    job = job_status.sync(job.id, client=client)
+later_frames = job_result.sync(job.id, client=client)
+cancelled = cancel_job.sync_detailed(job.id, client=client)
 plain = detect.sync(client=client, body=DetectBody(file(picture)))
 said = feedback.sync(client=client, body=FeedbackBody(plain.request_id, FeedbackBodyVerdict.MISSED))
 later = feedback.sync(client=client, body=FeedbackBody("0" * 32, FeedbackBodyVerdict.WRONG, comment="x"))
@@ -41,6 +50,7 @@ print(json.dumps({
     "image": drawn.payload.read()[:2].hex(),
     "batch": [each.status for each in batch.results],
     "video": len(frames.frames),
+    "job": [job.state, later_frames.frames == frames.frames, cancelled.status_code],
     "feedback": [said.picture, later.picture],
     "model": model.sync(client=client).classes,
     "ready": [readyz.sync(client=client).status, healthz.sync(client=client).status],
@@ -95,6 +105,7 @@ def call(server: Server, folder: Path) -> dict[str, Any]:
         ("image", "ffd8"),
         ("batch", [200, 415]),
         ("video", 2),
+        ("job", ["done", True, 204]),
         ("feedback", ["kept", "needed"]),
         ("model", ["airplane", "helicopter"]),
         ("ready", ["ready", "alive"]),

@@ -11,7 +11,7 @@ from serving.storage.objects import StorageError, read, size_of, write
 from tests.support.processes import until
 from tests.support.s3 import NAMES, S3, Use, serving_s3
 from tests.support.servers import Server, running
-from tests.support.shades import shade
+from tests.support.shades import film, shade
 from tests.support.trees import write_tree
 
 
@@ -68,6 +68,25 @@ def captured(server: S3) -> list[str]:
 
 def post(server: Server, count: int) -> set[int]:
     return {server.post("/detect", shade(100 + number)).status for number in range(count)}
+
+
+def test_jobs_found_by_another_server_when_they_are_in_a_bucket(
+    store: tuple[S3, dict[str, str]], tmp_path: Path
+) -> None:
+    _, settings = store
+    folders = [tmp_path / name for name in "ab"]
+    for folder in folders:
+        folder.mkdir()
+    with (
+        running(folders[0], **settings, REPLICAS="2") as first,
+        running(folders[1], **settings, REPLICAS="2") as second,
+    ):
+        job = first.post("/jobs/video", film([0] * 25)).headers["location"]
+        until(lambda: second.get(job).json()["state"] == "done")
+        assert len(second.get(f"{job}/result").json()["frames"]) == 3
+        assert second.ask("DELETE", job, None, {}).status == 204
+        assert first.get(f"{job}/result").status == 409
+        assert second.get(f"/jobs/{'0' * 32}").status == 404
 
 
 def test_requests_notice_nothing_when_the_store_is_away(store: tuple[S3, dict[str, str]], tmp_path: Path) -> None:

@@ -40,6 +40,7 @@ RIGHTS = {
     "runs/planes/1/best.pt": KEPT | {"publisher": "rwl"},
     "captures/dev/planes/1/a.jpg": {"runner": "rl", "server-dev": "w", "labels": "rl", "labels-pull": "rl"},
     "captures/dev/memory/2026-11-30/00000": {"runner": "rl", "server-dev": "rw", "labels": "rl", "labels-pull": "rl"},
+    "captures/dev/jobs/0f/result": {"runner": "rl", "server-dev": "rw", "labels": "rl", "labels-pull": "rl"},
     "feedback/reports.json": {
         **{"runner": "rl", "labels": "rwl", "backup": "rl"},
         **dict.fromkeys(("server-dev", "server-staging", "server-prod"), "r"),
@@ -152,7 +153,7 @@ def test_user_is_mended_when_secret_state_or_policy_differ(bucket: str, users: P
     assert may(listed, client_of(users, "runner"), bucket, "")
 
 
-def test_rules_of_others_stay_when_ours_are_set(bucket: str, minio: S3, tmp_path: Path) -> None:
+def test_rules_of_others_stay_when_ours_are_set(bucket: str, users: Path, minio: S3, tmp_path: Path) -> None:
     init_store(tmp_path)
     other = Rule(ENABLED, rule_id="mine", rule_filter=Filter(prefix="other/"), expiration=Expiration(days=3))
     client = minio.client()
@@ -166,6 +167,7 @@ def test_rules_of_others_stay_when_ours_are_set(bucket: str, minio: S3, tmp_path
         "mine": 3,
         "flywheel-captures": 10,
         "flywheel-captures-prod": 3,
+        **{f"flywheel-jobs-{environment}": 1 for environment in ("dev", "prod", "staging")},
         "flywheel-pipeline": 30,
         "flywheel-dvc": None,
         "flywheel-markers": None,

@@ -1,5 +1,4 @@
 import io
-import threading
 from typing import Any
 
 import av
@@ -8,8 +7,9 @@ from PIL import Image
 
 from serving.decoding.pool import Decoding
 from serving.errors import Refused
+from serving.frames import VideoLimits, analyse
+from serving.jobs import Progress
 from serving.monitoring import Metrics
-from serving.routes.video import analyse
 from serving.settings import Settings
 from serving.storage.detections import Box, Tracked
 from tests.support.shades import film
@@ -24,9 +24,12 @@ def predict(image: Image.Image) -> list[Tracked]:
     return [Tracked(label="a", class_id=0, confidence=value / 255, box=Box(x1=1, y1=1, x2=9, y2=9))]
 
 
-def analysed(data: bytes, every: int = 10, drawn: bool = False, **limits: Any) -> tuple[Any, bytes]:
+def analysed(
+    data: bytes, every: int = 10, drawn: bool = False, decoding: Decoding | None = None, **limits: Any
+) -> tuple[Any, bytes]:
     settings = Settings(**limits)
-    return analyse(data, predict, every, settings, drawn, threading.Event(), Decoding(settings, Metrics()))
+    decoding = decoding or Decoding(settings, Metrics())
+    return analyse(data, predict, every, VideoLimits.of_request(settings), drawn, Progress(), decoding)
 
 
 @pytest.mark.parametrize("kind", ["mp4", "mov"])
@@ -44,6 +47,7 @@ def test_every_tenth_frame_when_asked(kind: str) -> None:
         ({"max_video_seconds": 1}, "seconds", 11),
         ({"max_video_frames": 3}, "frames", 3),
         ({"video_work_seconds": 1e-9}, "time", 0),
+        ({"max_video_detections": 4}, "detections", 4),
     ],
 )
 def test_stopped_and_said_when_at_a_limit(limits: dict[str, Any], by: str, frames: int) -> None:
@@ -52,19 +56,41 @@ def test_stopped_and_said_when_at_a_limit(limits: dict[str, Any], by: str, frame
 
 
 def test_memory_is_given_back_and_more_is_taken_when_drawn() -> None:
-    settings = Settings(decode_memory_bytes=200_000)
-    decoding = Decoding(settings, Metrics())
-    result, _ = analyse(FILM, predict, 10, settings, False, threading.Event(), decoding)
+    decoding = Decoding(Settings(decode_memory_bytes=200_000), Metrics())
+    result, _ = analysed(FILM, decoding=decoding)
     assert (len(result.frames), decoding.budget.held) == (3, 0)
     with pytest.raises(Refused, match="to be drawn"):
-        analyse(FILM, predict, 10, settings, True, threading.Event(), decoding)
+        analysed(FILM, drawn=True, decoding=decoding)
 
 
 def test_ends_at_the_next_frame_when_the_server_has_stopped() -> None:
     decoding = Decoding(Settings(), Metrics())
     decoding.stop()
-    result, _ = analyse(FILM, predict, 10, Settings(), False, threading.Event(), decoding)
+    result, _ = analysed(FILM, decoding=decoding)
     assert (result.stopped_by, result.frames) == ("time", [])
+
+
+@pytest.mark.parametrize(
+    ("limits", "shares"),
+    [({}, [0, 0.4, 0.8]), ({"max_job_seconds": 2}, [0, 0.5, 1]), ({"max_job_frames": 2}, [0, 0.5])],
+)
+def test_progress_told_while_it_works(limits: dict[str, Any], shares: list[float]) -> None:
+    progress, seen, settings = Progress(), [], Settings(**limits)
+
+    def noting(image: Image.Image) -> list[Tracked]:
+        seen.append((progress.frames, progress.share))
+        return predict(image)
+
+    analyse(FILM, noting, 10, VideoLimits.of_job(settings), False, progress, Decoding(settings, Metrics()))
+    assert [frames for frames, _ in seen] == list(range(len(shares)))
+    assert [share for _, share in seen] == pytest.approx(shares)
+
+
+def test_ended_and_playable_when_the_drawn_video_becomes_too_large() -> None:
+    result, video = analysed(film(range(0, 250, 2), (640, 480)), drawn=True, max_drawn_bytes=1_000)
+    assert result.stopped_by == "bytes" and len(video) < 20_000
+    with av.open(io.BytesIO(video), "r") as source:
+        assert 0 < len(list(source.decode(video=0))) < 125
 
 
 def test_played_with_boxes_when_drawn() -> None:
