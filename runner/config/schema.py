@@ -274,6 +274,9 @@ class GateConfig(Section):
     champion: ChampionConfig
     variant: VariantConfig
     deploy: bool = Field(description="[-] propose a passing model for staging")
+    disagreements: int = Field(
+        ge=0, description="[pictures] minimum number of disagreements looked at before `promote --to prod`"
+    )
 
 
 class PinConfig(Section):

@@ -2,31 +2,33 @@
 
 Written by serving/captures/writer.py and serving/routes/feedback.py:
 
-    captures/<environment>/<model>/<version>/<date>/<request id>.jpg  .json  .feedback.json
+    captures/<environment>/<model>/<version>/<date>/<request id>.jpg  .json  .feedback.json  .shadow.json
 """
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError
 
 from runner.errors import StoreError
 from runner.label_studio.regions import LabelledBox, ScoredBox, one_each
+from runner.release.disagreements import Disagreement
 from runner.stages.parallel import threads
 from runner.store import open_store
 from serving.storage.detections import Box, Detection, ModelName, RightBox
 
+_Parsed = TypeVar("_Parsed", bound=BaseModel)
 PERSON = "a person"  # model version of the boxes in a person's feedback
 CAPTURED, FEEDBACK = "captured", "feedback"  # what is counted
 REPORTED = "1 reported"  # priority of a picture on which an answer was reported as wrong
 _KEY = re.compile(
     r"(?P<stem>captures/[^/]+/(?P<model>[^/]+)/(?P<version>[^/]+)/(?P<date>\d{4}-\d\d-\d\d)/"
-    r"(?P<request_id>[0-9a-f]{32}(?:-\d{1,4})?))(?P<suffix>\.jpg|\.json|\.feedback\.json)"
+    r"(?P<request_id>[0-9a-f]{32}(?:-\d{1,4})?))(?P<suffix>\.jpg|\.json|\.feedback\.json|\.shadow\.json)"
 )
 
 
@@ -61,6 +63,7 @@ class Capture:
     stem: str  # its key in the store, without a suffix
     answer: CapturedAnswer
     feedback: CapturedFeedback | None
+    disagreement: Disagreement | None = None
 
     @property
     def origin(self) -> Literal["capture", "feedback"]:
@@ -86,7 +89,7 @@ class Capture:
             case 0, _:
                 return REPORTED
             case 1, _:
-                return "2 nothing found"
+                return "2 models disagree" if self.disagreement else "2 nothing found"
             case 2, confidence:
                 return f"3 unsure {confidence:.2f}"
         return ""
@@ -96,22 +99,34 @@ class Capture:
         """Whether a person sent the correct boxes."""
         return self.feedback is not None and self.feedback.boxes is not None
 
-    def boxes(self) -> list[ScoredBox]:
-        """Return the person's boxes if any were sent, else the model's, those just below its thresholds too."""
-        size = self.answer.width, self.answer.height
+    def boxes(self) -> dict[str, list[ScoredBox]]:
+        """Return who found them → boxes: a person's alone if any were sent, else the model's.
+
+        Of a disagreement these are what each of the two models answers; otherwise those just below the model's
+        thresholds are among them.
+        """
+        answer = self.answer
+        size = answer.width, answer.height
 
         def boxed(label: str, at: Box) -> LabelledBox:
             return LabelledBox.from_corners(label, (at.x1, at.y1, at.x2, at.y2), size)
 
+        def scored(found: Sequence[Detection]) -> list[ScoredBox]:
+            return one_each([(boxed(each.label, each.box), each.confidence) for each in found])
+
         if self.feedback and self.feedback.boxes is not None:
-            return [(boxed(each.label, each.box), 1.0) for each in self.feedback.boxes]
-        found = self.answer.detections + self.answer.almost
-        return one_each([(boxed(each.label, each.box), each.confidence) for each in found])
+            return {PERSON: [(boxed(each.label, each.box), 1.0) for each in self.feedback.boxes]}
+        if other := self.disagreement:
+            return {answer.model.title: scored(answer.detections), other.challenger.title: scored(other.detections)}
+        return {answer.model.title: scored(answer.detections + answer.almost)}
 
     def rank(self) -> tuple[int, float]:
-        """Return the sort key, most useful first: feedback, nothing found, low confidence; last, confirmed answers."""
+        """Return the sort key, the most useful first: feedback; nothing found, or models that disagree; low confidence;
+        last, confirmed answers."""
         if self.feedback:
             return (0, 0.0) if self.feedback.verdict != "correct" else (3, 0.0)
+        if self.disagreement:
+            return (1, 0.0)
         confidences = [each.confidence for each in self.answer.detections]
         return (2, min(confidences)) if confidences else (1, 0.0)
 
@@ -162,19 +177,26 @@ def read_captures(store: CaptureStore, since: date, known: Collection[str] = ())
         try:
             if ".jpg" not in files[stem]:
                 return f"{stem}.feedback.json: its picture was not captured"
-            answer = CapturedAnswer.model_validate_json(store.read(f"{stem}.json"))
-            feedback = None
+            answer = _parsed(CapturedAnswer, store, f"{stem}.json")
+            feedback = disagreement = None
             if ".feedback.json" in files[stem]:
-                feedback = CapturedFeedback.model_validate_json(store.read(f"{stem}.feedback.json"))
-        except ValidationError as error:
-            first = error.errors()[0]
-            return f"{stem}.json: {'.'.join(map(str, first['loc']))}: {first['msg']}"
+                feedback = _parsed(CapturedFeedback, store, f"{stem}.feedback.json")
+            if ".shadow.json" in files[stem]:
+                disagreement = _parsed(Disagreement, store, f"{stem}.shadow.json")
         except StoreError as error:
             return str(error)
-        return Capture(stem, answer, feedback)
+        return Capture(stem, answer, feedback, disagreement)
 
     found = list(threads(read, stems, "captures"))
     return [each for each in found if isinstance(each, Capture)], [each for each in found if isinstance(each, str)]
+
+
+def _parsed(kind: type[_Parsed], store: CaptureStore, key: str) -> _Parsed:
+    try:
+        return kind.model_validate_json(store.read(key))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise StoreError(f"{key}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
 
 
 class CaptureCounts(NamedTuple):

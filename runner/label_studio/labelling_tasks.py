@@ -7,7 +7,8 @@ A task's `data` identifies its picture for later runs:
     name        of its file, for people and for the dataset
     dhash       16 hex digits; near-duplicates share most bits
     origin      dataset | import | capture | feedback | review
-    priority    1 reported | 2 nothing found | 3 unsure 0.31; tasks without one come last; see `reported.py`
+    priority    1 reported | 2 nothing found | 2 models disagree | 3 unsure 0.31; tasks without one come last; see
+                `reported.py`
     note        shown above the picture
     reviewed    digest of the boxes for which the picture was sent for review; see `review.py`
 
@@ -17,6 +18,7 @@ and of captures, and pictures with feedback:
     sent_sha256 of the file that the server got, where the capture is another one (a PNG, a turned JPEG)
     requests    requests whose capture or feedback the task has; request_id is the newest of them
     verdict, comment, reported (the time when the task got them)
+    challengers, disagreement: which models find otherwise than the served one, and what each alone finds
 """
 
 import hashlib

@@ -7,14 +7,23 @@ from pathlib import Path
 
 from runner.config.compose import compose
 from runner.dataset.check import listed
-from runner.label_studio.captures import PERSON, Capture, CaptureStore, read_captures
+from runner.label_studio.captures import Capture, CaptureStore, read_captures
 from runner.label_studio.feedback_states import note_feedback
 from runner.label_studio.labelled_dataset import dataset_name
 from runner.label_studio.labelling_tasks import NewPicture, Task, add_pictures, by_digest, identify, list_tasks
-from runner.label_studio.reported import add_to_tasks, has, order_tasks, requests_in, task_data, usable_boxes
+from runner.label_studio.reported import (
+    add_to_tasks,
+    challengers_in,
+    has,
+    order_tasks,
+    requests_in,
+    task_data,
+    usable_boxes,
+)
 from runner.label_studio.server import Project, connected
 from runner.label_studio.task_images import TaskImages
 from runner.label_studio.task_states import read_states
+from runner.release.disagreements import LookedAt, note_looked_at
 from runner.stages.parallel import threads
 from runner.store import key_of_url, open_store
 from runner.workspace import scratch
@@ -45,14 +54,16 @@ def push_captures(project: Path, source: str | None = None) -> str:
         known = by_digest(tasks)
         again = [(known[sha256], new[picture.data["requests"][0]]) for sha256, picture in added.existing]
         found = [(task, each) for task, each in _match(captured, captures, tasks) if task and not has(task, each)]
-        reported = add_to_tasks(
-            labels_project, {each.request: (task, each) for task, each in again + found}.values(), now
-        )
+        of_tasks = {each.request: (task, each) for task, each in again + found}.values()
+        reported = add_to_tasks(labels_project, of_tasks, now)
         order_tasks(labels_project, list_tasks(labels_project) if reported else tasks)
-        if any(task.data.get("reported") for task in (*tasks, *reported)):
+        if of_tasks or any(task.data.get("reported") for task in tasks):
+            tasks = list_tasks(labels_project)
+        if any(task.data.get("reported") for task in tasks):
             url, classes = config.dataset.url, labels_project.labels
             states = read_states(store, key_of_url(url), classes, config.labels.rotated) if url != "sample" else None
-            note_feedback(captured, store, url, config.dataset.sha256, list_tasks(labels_project), states)
+            note_feedback(captured, store, url, config.dataset.sha256, tasks, states)
+        note_looked_at(store, labels_project.address, _looked_at(tasks), now)
     lines = [
         f"{len(new)} captures without a task: {added.created} tasks created, at most {room - added.created} more today"
     ]
@@ -67,6 +78,17 @@ def push_captures(project: Path, source: str | None = None) -> str:
 def _by_request(tasks: Sequence[Task]) -> dict[str, Task]:
     """Return request id → the task that has its capture."""
     return {request.partition(" ")[0]: task for task in tasks for request in requests_in(task.data)}
+
+
+def _looked_at(tasks: Iterable[Task]) -> dict[str, LookedAt]:
+    """Return challenger → tasks in which it disagrees with the served model, and how many of them people finished."""
+    found: dict[str, LookedAt] = {}
+    for task in tasks:
+        for challenger in challengers_in(task.data):
+            counts = found.setdefault(challenger, LookedAt())
+            counts.tasks += 1
+            counts.looked_at += task.labelled
+    return found
 
 
 def _match(
@@ -107,5 +129,4 @@ def _pictures(
             data["sent_sha256"] = capture.answer.sent_sha256
         address = captured.uri_of(key)
         image = address if images.key_of(address) else None  # Label Studio reads only the store's bucket
-        model = PERSON if capture.is_corrected else data["model"]
-        yield NewPicture(path, data, image, predictions={model: usable_boxes(capture, labels)})
+        yield NewPicture(path, data, image, predictions=usable_boxes(capture, labels))

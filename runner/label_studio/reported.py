@@ -7,14 +7,15 @@ Label Studio's flag fflag_fix_back_lsdv_4523_show_overlap_first_order_27022023_s
 taken go on with other tasks.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from runner.label_studio.captures import PERSON, REPORTED, Capture
-from runner.label_studio.labelling_tasks import Task, model_version, prediction
-from runner.label_studio.regions import ScoredBox
+from runner.label_studio.labelling_tasks import Predictions, Task, model_version, prediction
 from runner.label_studio.server import ONCE, Project
+from runner.release.disagreements import Disagreement
 
 MOST_COMMENTS = 10  # of a task; older ones are dropped
 
@@ -22,13 +23,16 @@ MOST_COMMENTS = 10  # of a task; older ones are dropped
 def task_data(capture: Capture, before: Mapping[str, Any], labels: Sequence[str], now: str) -> dict[str, Any]:
     """Return what a capture adds to a task's data; `before` is the task's, empty for a new one, `now` an ISO time.
 
-    A capture without feedback adds to an existing task that the task has it, and nothing else. Comments of several
-    reports are kept, a line each; the newest verdict counts.
+    A capture without feedback adds to an existing task that the task has it, and how a challenger disagrees. Comments
+    of several reports are kept, a line each; the newest verdict counts.
     """
-    answer, feedback = capture.answer, capture.feedback
+    answer, feedback, other = capture.answer, capture.feedback, capture.disagreement
     data: dict[str, Any] = {"requests": [*requests_in(before), capture.request]}
+    if other:
+        names = dict.fromkeys([*challengers_in(before), other.challenger.title])
+        data |= {"challengers": ", ".join(names), "disagreement": _disagreement(other)}
     if before and not feedback:
-        return data
+        return data | ({"note": _note({**before, **data})} if other else {})
     model, reason = model_version(answer.model), ", ".join(answer.reasons)
     data |= {"origin": capture.origin, "request_id": answer.request_id, "environment": answer.environment}
     data |= {"model": model, "reason": str(before.get("reason") or reason)}
@@ -54,6 +58,11 @@ def requests_in(data: Mapping[str, Any]) -> list[str]:
     return [each for each in found if isinstance(each, str)] if isinstance(found, list) else []
 
 
+def challengers_in(data: Mapping[str, Any]) -> list[str]:
+    """Return the challengers that disagree about a task's picture, from its unchecked data."""
+    return [each for each in str(data.get("challengers") or "").split(", ") if each]
+
+
 def has(task: Task, capture: Capture) -> bool:
     """Whether a task has a capture of its request already, with the same feedback."""
     if "requests" not in task.data and capture.feedback:  # an older version wrote the task
@@ -61,9 +70,12 @@ def has(task: Task, capture: Capture) -> bool:
     return capture.request in requests_in(task.data)
 
 
-def usable_boxes(capture: Capture, labels: Sequence[str]) -> list[ScoredBox]:
+def usable_boxes(capture: Capture, labels: Sequence[str]) -> Predictions:
     """Return the boxes, without empty ones and without those of classes that the project lacks."""
-    return [(box, score) for box, score in capture.boxes() if box.label in labels and min(box.xywhn[2:]) > 0]
+    return {
+        who: [(box, score) for box, score in boxes if box.label in labels and min(box.xywhn[2:]) > 0]
+        for who, boxes in capture.boxes().items()
+    }
 
 
 def add_to_tasks(project: Project, captures: Iterable[tuple[Task, Capture]], now: datetime) -> list[Task]:
@@ -77,19 +89,19 @@ def add_to_tasks(project: Project, captures: Iterable[tuple[Task, Capture]], now
 
 
 def _add(project: Project, task: Task, captures: Sequence[Capture], now: datetime) -> None:
-    """Add captures to a task. A person's boxes become its only prediction, the model's only where it has none."""
+    """Add captures to a task. A person's boxes become its only prediction; those of two models that disagree replace
+    a model's; a model's are added only where it has none."""
     client, data = project.server.client, dict(task.data)
     for capture in captures:
         data |= task_data(capture, data, project.labels, now.isoformat())
-    with_feedback = [each for each in captures if each.feedback]
-    if with_feedback:
-        best = next((each for each in reversed(with_feedback) if each.is_corrected), with_feedback[-1])
+    if useful := [each for each in captures if each.feedback or each.disagreement]:
+        best = max(useful, key=lambda each: (each.is_corrected, each.disagreement is not None, useful.index(each)))
         there = client.predictions.list(task=task.id)
-        if best.is_corrected or not there:
-            model = PERSON if best.is_corrected else model_version(best.answer.model)
-            size = best.answer.width, best.answer.height
-            request = prediction(model, usable_boxes(best, project.labels), size)
-            client.predictions.create(task=task.id, **request, request_options=ONCE)
+        by_a_person = any(each.model_version == PERSON for each in there)
+        if best.is_corrected or not there or (best.disagreement and not by_a_person):
+            for model, boxes in usable_boxes(best, project.labels).items():
+                request = prediction(model, boxes, (best.answer.width, best.answer.height))
+                client.predictions.create(task=task.id, **request, request_options=ONCE)
             for each in there:  # of several predictions, Label Studio would show an arbitrary one
                 if each.id is not None:
                     client.predictions.delete(each.id)
@@ -127,4 +139,12 @@ def _note(data: Mapping[str, Any]) -> str:
     said.append(
         f"Captured because of {reason}{by}" if reason and reason != "feedback" else f"Answered{by}" if by else ""
     )
+    said.append(str(data.get("disagreement") or ""))
     return " · ".join(filter(None, said))
+
+
+def _disagreement(found: Disagreement) -> str:
+    """Return in words what each model alone found."""
+    sides = ((found.model, found.only_model), (found.challenger, found.only_challenger))
+    counts = ((who.title, Counter(each.label for each in boxes)) for who, boxes in sides if boxes)
+    return " · ".join(f"{who} alone: {', '.join(f'{n} {label}' for label, n in of.items())}" for who, of in counts)

@@ -10,7 +10,8 @@ from typing import Any
 from runner.config.compose import compose
 from runner.errors import ObjectError, RunnerError, StageError, StoreError
 from runner.release.deployed import pinned_version
-from runner.release.pin import Pin, pin_file, read_pin, write_pin
+from runner.release.disagreements import missing_looks
+from runner.release.pin import PROD, Pin, pin_file, read_pin, write_pin
 from runner.release.signing import check_signature
 from runner.release.verdict import OUTCOMES
 from runner.store import Store
@@ -23,11 +24,12 @@ BASELINE = "baseline"  # environment of a stock model, which the gate does not j
 def promote(project: Path, store: Store, environment: str, version: Version, *, force: bool, allow_local: bool) -> str:
     """Write an environment's model.env; return the result, to print.
 
-    `force`: also when the gate rejected it or has not judged it, with a note in the pin; `allow_local`: also when the
-    store is a folder, which no cluster can read. ObjectError: it has no valid signature, and SIGNATURES is require.
+    `force`: also when the gate rejected it or has not judged it, or too few of its disagreements were looked at, with a
+    note in the pin; `allow_local`: also when the store is a folder, which no cluster can read. ObjectError: it has no
+    valid signature, and SIGNATURES is require.
     """
     name = f"{version.model} {version.number}"
-    reason = _objection(version, environment)
+    reason = _objection(version, environment) or _unseen(project, store, version, environment)
     if reason and not force:
         raise StageError(f"{name}: {reason}; --force puts it into {environment} all the same, and the pin will say so")
     uri = store.uri_of(version_key(version.model, version.number))
@@ -112,6 +114,12 @@ def _objection(version: Version, environment: str) -> str:
         return ""
     failed = version.manifest.verdict.failed if version.manifest.verdict else []
     return f"the gate did not let it pass: {'; '.join(f'{each.criterion} {each.said}' for each in failed)}"
+
+
+def _unseen(project: Path, store: Store, version: Version, environment: str) -> str:
+    """Return why too few disagreements of the version with the served model were looked at; empty: enough were."""
+    wanted = compose(project)[0].gate.disagreements if environment == PROD else 0
+    return missing_looks(store, f"{version.model} {version.number}", wanted) if wanted else ""
 
 
 def _facts(version: Version) -> dict[str, str]:

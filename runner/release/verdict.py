@@ -45,8 +45,8 @@ def verdict_text(verdict: Verdict, *, markdown: bool = False) -> str:
 
 
 def criteria_of(rules: GateConfig) -> dict[str, Any]:
-    """Return the criteria of a verdict: the section `gate` without `deploy`, which is no criterion."""
-    return rules.model_dump(exclude={"deploy"})
+    """Return the criteria of a verdict: the section `gate` without `deploy` and `disagreements`, which come later."""
+    return rules.model_dump(exclude={"deploy", "disagreements"})
 
 
 def verdict_file(work: Path) -> Path:

@@ -100,9 +100,9 @@ class CaptureWriter:
         """Whether a frame of a video may become a capture, before it is encoded: it is new, and no limit is reached."""
         return self.on and not self._limits.full() and not self._memory.knows(difference_hash(image))
 
-    def keep(self, prediction: Prediction, reasons: Sequence[str]) -> None:
+    def keep(self, prediction: Prediction, reasons: Sequence[str], disagreement: Disagreement = None) -> None:
         """Write a capture now, or raise StorageError, or Refused if its picture cannot be read now."""
-        self._write(prediction, reasons, self._jpeg(prediction))
+        self._write(prediction, reasons, self._jpeg(prediction), disagreement)
 
     def check_feedback(self) -> None:
         """Raise Refused if the limits of CAPTURE_PER_* are reached by feedback."""

@@ -17,6 +17,7 @@ from runner.label_studio.import_pictures import import_pictures
 from runner.label_studio.pull import pull
 from runner.label_studio.push import push_captures
 from runner.label_studio.setup import set_up
+from runner.release.disagreements import missing_looks
 from tests.support.annotating import AIRPLANE, HELICOPTER, SIZE, Bench, labelled, picture, pictures
 from tests.support.captures import keep_capture
 from tests.support.pictures import turned
@@ -108,6 +109,32 @@ def test_a_persons_boxes_are_on_the_task_when_sent_at_once_or_later(bench: Bench
     assert len(tasks) == 3
     for request_id in (at_once, later, done):
         check_reported(tasks[request_id])
+
+
+def test_both_models_boxes_are_on_the_task_and_looks_are_counted(either_bench: Bench, keep: Keep) -> None:
+    bench = either_bench
+    set_up(bench.project)
+    again = keep(bench.store.uri, 0.9, seed=1)
+    push_captures(bench.project)
+    keep(bench.store.uri, 0.9, seed=1, challenger=[0.4, 0.3])  # of the same picture, which has a task
+    keep(bench.store.uri, challenger=[0.6])
+    keep(bench.store.uri, 0.8)
+    push_captures(bench.project)
+    first, second, other = sorted(bench.tasks(), key=lambda task: str(task["data"].get("disagreement", "~")))
+    assert first["data"]["request_id"] == again and "challengers" not in other["data"]
+    expected = {"planes 3": [0.9], "planes 4": [0.4, 0.3]}, {"planes 3": [], "planes 4": [0.6]}
+    for task, scores in zip((first, second), expected, strict=True):
+        found = {each["model_version"]: [box["score"] for box in each["result"]] for each in task["predictions"]}
+        assert (found, task["data"]["challengers"]) == (scores, "planes 4")
+    assert first["data"]["note"].endswith(" by planes 3 · planes 3 alone: 1 airplane · planes 4 alone: 2 airplane")
+    assert second["data"]["note"].endswith(" by planes 3 · planes 4 alone: 1 airplane")
+    assert "looked at 0 " in missing_looks(bench.store, "planes 4", 2)
+    bench.draw(first["id"], AIRPLANE)
+    bench.draw(second["id"], cancelled=True)
+    push_captures(bench.project)
+    assert missing_looks(bench.store, "planes 4", 2) == ""
+    said = missing_looks(bench.store, "planes 4", 3)
+    assert "looked at 2 " in said and "1 are missing; a server captures more" in said
 
 
 def check_reported(task: dict[str, Any]) -> None:

@@ -36,7 +36,8 @@ def test_the_models_boxes_are_fractions_when_nobody_corrected_them(tmp_path: Pat
     keep(0.9, 0.25, almost=1)
     (capture,) = captures(tmp_path)
     box = LabelledBox("airplane", (0.375, 0.375, 0.25, 0.25))
-    assert [(each, round(score, 2)) for each, score in capture.boxes()] == [(box, 0.9), (box, 0.25)]
+    ((who, boxes),) = capture.boxes().items()
+    assert (who, [(each, round(score, 2)) for each, score in boxes]) == ("planes 3", [(box, 0.9), (box, 0.25)])
     assert (capture.origin, capture.is_corrected, len(capture.answer.detections)) == ("capture", False, 1)
 
 
@@ -44,19 +45,36 @@ def test_a_persons_boxes_take_their_place_when_they_were_sent(tmp_path: Path, ke
     right = {"label": "helicopter", "box": {"x1": -5, "y1": 0, "x2": 20, "y2": 60}}
     keep(0.9, feedback={"verdict": "wrong", "boxes": [right], "comment": "no airplane"})
     (capture,) = captures(tmp_path)
-    assert capture.boxes() == [(LabelledBox("helicopter", (0.25, 0.5, 0.5, 1.0)), 1.0)]
+    assert capture.boxes() == {"a person": [(LabelledBox("helicopter", (0.25, 0.5, 0.5, 1.0)), 1.0)]}
     assert (capture.origin, capture.is_corrected) == ("feedback", True)
     assert capture.feedback and capture.feedback.comment == "no airplane"
+
+
+def test_both_models_answers_are_there_when_a_challenger_disagrees(tmp_path: Path, keep: Keep) -> None:
+    keep(0.9, 0.25, almost=1, challenger=[])
+    keep(0.9, challenger=[0.4], feedback={"verdict": "missed", "boxes": []})
+    found = captures(tmp_path)
+    scores = [{who: [round(score, 2) for _, score in boxes] for who, boxes in each.boxes().items()} for each in found]
+    assert scores == [{"planes 3": [0.9], "planes 4": []}, {"a person": []}]
+    assert [each.priority for each in found] == ["2 models disagree", "1 reported"]
+
+
+def test_the_file_is_named_when_a_disagreement_is_damaged(tmp_path: Path, keep: Keep) -> None:
+    keep(challenger=[0.4])
+    next(tmp_path.rglob("*.shadow.json")).write_text('{"model": 1}')
+    found, (unusable,) = read_captures(CaptureStore(tmp_path, str(tmp_path)), LONG_AGO)
+    assert not found and ".shadow.json: model: " in unusable
 
 
 def test_the_most_useful_come_first_when_sorted(tmp_path: Path, keep: Keep) -> None:
     confirmed = keep(0.9, feedback={"verdict": "correct"})
     sure = keep(0.9)
     low = keep(0.8, 0.31)
+    disagreed = keep(0.9, challenger=[0.4])
     nothing = keep(0.29, almost=1)
     missed = keep(feedback={"verdict": "missed", "boxes": None})
     found = sorted(captures(tmp_path), key=lambda each: (each.rank(), each.stem))
-    assert request_ids(found) == [missed, nothing, low, sure, confirmed]
+    assert request_ids(found) == [missed, disagreed, nothing, low, sure, confirmed]
 
 
 def test_old_and_known_captures_are_left_out_unless_they_have_feedback(tmp_path: Path, keep: Keep) -> None:

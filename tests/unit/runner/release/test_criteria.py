@@ -22,6 +22,7 @@ RULES = GateConfig(
     champion=ChampionConfig(since=1, reason=None),
     variant=VariantConfig(required=False, max_drop=0.02, min_speedup=1.1),
     deploy=False,
+    disagreements=0,
 )
 
 

@@ -1,15 +1,18 @@
 import hashlib
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from runner.errors import ObjectError, StageError, StoreError
+from runner.release.disagreements import KEY, LookedAt, note_looked_at
 from runner.release.models import list_models, models_text
 from runner.release.pin import read_pin
 from runner.release.promote import choose, difference, promote
 from runner.store import open_store
+from tests.support.projects import set_params
 
 ONNX = b"a model"
 FIGURES = {"map50": 0.9, "map50_95": 0.5, "precision": 0.8, "recall": 0.7, "threshold": 0.4, "boxes": 30}
@@ -138,7 +141,43 @@ def test_old_and_new_stand_side_by_side_when_asked(shelf: Shelf) -> None:
     assert "which cannot be read: " in difference(shelf.folder, "dev", version, markdown=False)
 
 
-def test_all_are_listed_with_where_they_run_when_published(shelf: Shelf) -> None:
+@pytest.mark.parametrize(
+    ("tasks", "looked_at", "said"),
+    [
+        (0, 0, "looked at 0 .* at least 2 .*: 2 are missing; a server captures more while SHADOW_URI names it"),
+        (5, 1, "looked at 1 .*: 1 are missing; 4 wait at http://labels/7, .* last at 2026-11-30 10:00 UTC; --force"),
+        (1, 0, "looked at 0 .*; 1 wait at http://labels/7, .*SHADOW_URI"),
+        (2, 2, ""),
+    ],
+)
+def test_disagreements_are_looked_at_before_prod(configured: Path, tasks: int, looked_at: int, said: str) -> None:
+    shelf = Shelf(configured)
+    shelf.put(1)
+    set_params(configured, {"gate": {"disagreements": 2}})
+    other = {"things 2": LookedAt(tasks=9, looked_at=9)}
+    counts = {"things 1": LookedAt(tasks=tasks, looked_at=looked_at)} if tasks else {}
+    note_looked_at(shelf.store, "http://labels/7", counts | other, datetime(2026, 11, 30, 10, tzinfo=UTC))
+    shelf.promote("dev")
+    if said:
+        with pytest.raises(StageError, match=f"things 1: people {said}"):
+            shelf.promote("prod")
+        assert shelf.pinned("prod") == ""
+    assert ("forced: people looked at" in shelf.promote("prod", force=True)) == bool(said)
+
+
+def test_it_is_said_when_nobody_counted_or_the_counts_are_damaged(configured: Path) -> None:
+    shelf = Shelf(configured)
+    shelf.put(1)
+    set_params(configured, {"gate": {"disagreements": 2}})
+    with pytest.raises(StageError, match=r"2 are missing; .*counts anew; --force"):
+        shelf.promote("prod")
+    shelf.store.replace(KEY, b"{}")
+    with pytest.raises(ObjectError, match=f"{KEY} is damaged"):
+        shelf.promote("prod")
+
+
+def test_all_are_listed_with_where_they_run_when_published(configured: Path) -> None:
+    shelf = Shelf(configured)
     shelf.put(1)
     shelf.put(2)
     shelf.put(3, False)
