@@ -145,7 +145,8 @@ def connected() -> Iterator[Server]:
 
 
 def _explain(error: ApiError) -> str:
-    detail = error.body.get("detail") or error.body if isinstance(error.body, Mapping) else error.body
+    body = error.body if isinstance(error.body, Mapping) else {}
+    detail = body.get("validation_errors") or body.get("detail") or error.body
     answer = f"answered {error.status_code}: {' '.join(str(detail).split())[:300]}"
     match error.status_code:
         case 301 | 302 | 307 | 308:

@@ -27,8 +27,9 @@ WEBHOOK_ACTIONS = ("ANNOTATIONS_DELETED", "ANNOTATION_CREATED", "ANNOTATION_UPDA
 TAB = "To do"  # title of the tab with the waiting tasks in the order of their `priority`
 _HIDDEN = (  # columns of the tab, so that reason, priority, verdict and comment are on the first screen
     *(f"data.{key}" for key in ("name", "sha256", "sent_sha256", "dhash", "note", "requests", "request_id", "pushed")),
-    *("data.environment", "data.model", "data.reported", "data.reviewed", "inner_id", "annotators", "annotations_ids"),
-    *("annotations_results", "cancelled_annotations", "predictions_results", "predictions_score", "total_predictions"),
+    *("data.environment", "data.model", "data.reported", "data.reviewed", "data.disagreement"),
+    *("inner_id", "annotators", "annotations_ids", "annotations_results", "cancelled_annotations"),
+    *("predictions_results", "predictions_score", "total_predictions"),
     *("predictions_model_versions", "file_upload", "storage_filename", "created_at", "updated_at", "updated_by"),
     *("avg_lead_time", "draft_exists", "completed_at"),
 )
@@ -50,6 +51,7 @@ def set_up(project: Path) -> str:
         changes += _tab(labels_project)
         changes += _storage(labels_project, store)
         changes += _webhook(labels_project)
+        changes += _ml_backend(labels_project)
     state = "is set up" if changes else "nothing to change"
     return "\n".join([*changes, f"{labels_project.title}: {state}, {labels_project.address}"])
 
@@ -189,6 +191,26 @@ def _webhook(labels_project: Project) -> list[str]:
     if changed:
         hooks.update(found.id or 0, url=url, **wanted)
     return [f"+ webhook {url}: new {', '.join(changed)}"] if changed else []
+
+
+def _ml_backend(labels_project: Project) -> list[str]:
+    """Connect the model server of LABEL_STUDIO_ML_BACKEND_URL, whose boxes Label Studio shows on tasks without any."""
+    url = os.environ.get("LABEL_STUDIO_ML_BACKEND_URL")
+    if not url:
+        return []
+    wanted: dict[str, Any] = {"url": url, "title": "model server", "auth_method": "NONE"}
+    if key := os.environ.get("LABEL_STUDIO_ML_BACKEND_KEY"):
+        wanted |= {"auth_method": "BASIC_AUTH", "basic_auth_user": "label-studio", "basic_auth_pass": key}
+    client = labels_project.server.client
+    found = next((each for each in client.ml.list(project=labels_project.id) if each.url == url), None)
+    if found and found.id:
+        if client.ml.get(found.id).state == "CO":  # connected: Label Studio asks the server before it answers
+            return []
+        client.ml.update(found.id, project=labels_project.id, **wanted)
+        return [f"+ ML backend {url}: connected again"]
+    client.ml.create(project=labels_project.id, **wanted)
+    client.projects.update(labels_project.id, model_version=wanted["title"])  # whose boxes *Label All Tasks* shows
+    return [f"+ ML backend {url}"]
 
 
 def _setting(name: str) -> str:

@@ -9,13 +9,16 @@ from typing import Any
 
 import pytest
 
+from serving.settings import Settings
 from tests.contract.test_gitops_references import made, named
+from tests.contract.test_gitops_workloads import pod
 from tests.support import gitops
 from tests.support.trees import swap
 
 STORED = [leaf for leaf in gitops.variants() if leaf.path.endswith(", external-store")]
 SHADOWED = [leaf for leaf in gitops.variants() if leaf.path.endswith(", shadow")]
 BACKED_UP = [leaf for leaf in gitops.variants() if leaf.path.endswith(", backup")]
+BACKED = [leaf for leaf in gitops.variants() if leaf.path.endswith(", ml-backend")]
 ON_GPU = [leaf for leaf in gitops.variants() if leaf.path.endswith(", gpu")]
 Name = tuple[str, str]
 
@@ -68,6 +71,44 @@ def test_backups_change_nothing_else_and_all_that_they_name_is_there(leaf: gitop
     there = made(path.rpartition("/")[2])
     there |= {(obj["kind"], obj["metadata"]["namespace"], obj["metadata"]["name"]) for obj in leaf.objects}
     assert [name for obj in leaf.objects for name in named(obj) if name not in there] == []
+
+
+@pytest.mark.parametrize("leaf", BACKED, ids=lambda leaf: leaf.path)
+def test_label_studio_alone_reaches_its_model_server(leaf: gitops.Leaf) -> None:
+    before, after = of(gitops.leaf(leaf.path.partition(",")[0])), of(leaf)
+    policies = {name: obj["spec"] for (kind, name), obj in after.items() if kind == "NetworkPolicy"}
+    added = {(kind, name) for kind, name in after.keys() - before.keys() if not name.startswith("signers-")}
+    assert added == {
+        *((kind, "ml-backend") for kind in ("Deployment", "Service", "ServiceAccount", "NetworkPolicy")),
+        ("NetworkPolicy", "label-studio-with-ml-backend"),
+    }
+    changed = {name for name in before if before[name] != after[name]}
+    assert changed == {("Deployment", "label-studio"), ("CronJob", "labels-setup")}
+    labels = {"app.kubernetes.io/name": "ml-backend"}
+    assert pod(after["Deployment", "ml-backend"], leaf.path).labels.items() >= labels.items()
+    reaching = [
+        policy
+        for policy in policies.values()
+        if policy["podSelector"].get("matchLabels") == labels
+        for rule in policy.get("ingress", ())
+        for peer in rule["from"]
+    ]
+    assert reaching == [policies["ml-backend"]]
+    (peer,) = policies["ml-backend"]["ingress"][0]["from"]
+    assert peer == {"podSelector": {"matchLabels": {"app.kubernetes.io/name": "label-studio"}}}
+
+
+@pytest.mark.parametrize("leaf", BACKED, ids=lambda leaf: leaf.path)
+def test_both_sides_of_the_model_server_have_one_key_and_one_address(leaf: gitops.Leaf) -> None:
+    found = of(leaf)
+    (server,) = pod(found["Deployment", "ml-backend"], leaf.path).spec["containers"]
+    (setup,) = pod(found["CronJob", "labels-setup"], leaf.path).spec["containers"]
+    served, asked = ({each["name"]: each for each in side["env"]} for side in (server, setup))
+    assert served["API_KEY"]["valueFrom"] == asked["LABEL_STUDIO_ML_BACKEND_KEY"]["valueFrom"]
+    port = found["Service", "ml-backend"]["spec"]["ports"][0]["port"]
+    assert asked["LABEL_STUDIO_ML_BACKEND_URL"]["value"] == f"http://ml-backend:{port}/ml"
+    known = {name.upper() for name in Settings.model_fields}
+    assert {each["name"] for each in server["env"]} <= known | {"STORE_URI"}
 
 
 IMAGE = "registry.redhat.io/openshift4/ose-node-feature-discovery-rhel9:v4.16"

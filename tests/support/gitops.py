@@ -226,8 +226,8 @@ def variants() -> tuple[Leaf, ...]:
 
 def _variants() -> list[Leaf]:
     with tempfile.TemporaryDirectory() as folder:
-        names = ("external-store", "gpu", "shadow", "backup")
-        external, gpu, shadow, backup = (template(Path(folder, name)) for name in names)
+        names = ("external-store", "gpu", "shadow", "backup", "ml-backend")
+        external, gpu, shadow, backup, backend = (template(Path(folder, name)) for name in names)
         for part in ("serving", "label-studio", "pipelines"):
             swap(external / part / "base/kustomization.yaml", "components/store", "components/external-store")
         line = "- ../../components/monitoring\n"
@@ -243,9 +243,11 @@ def _variants() -> list[Leaf]:
         served = [path for path in stored if path.startswith("serving/") and path.endswith(("/dev", "/prod"))]
         found |= {gpu: served, shadow: served}
         found[backup] = [path for path in leaf_paths(backup) if path.startswith(("minio/", "label-studio/"))]
-        for path in found[backup]:
-            line = "- ../../components/backup "
-            swap(backup / path / "kustomization.yaml", f"# {line}", line)
+        found[backend] = [path for path in leaf_paths(backend) if path.startswith("label-studio/")]
+        for root in (backup, backend):
+            for path in found[root]:
+                line = f"- ../../components/{root.parent.name} "
+                swap(root / path / "kustomization.yaml", f"# {line}", line)
         return [
             render(path, root)._replace(path=f"{path}, {root.parent.name}")
             for root, paths in found.items()

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from runner.errors import LabelStudioError
 from runner.label_studio.import_pictures import import_pictures
 from runner.label_studio.setup import set_up
 from tests.support.annotating import SIZE, Bench, pictures
@@ -28,6 +29,23 @@ def connect(bench: Bench, server: Server, key: str) -> Any:
     content = {"project": bench.id, "url": f"http://127.0.0.1:{server.port}/ml", "title": "model server"}
     content |= {"auth_method": "BASIC_AUTH", "basic_auth_user": "label-studio", "basic_auth_pass": key}
     return bench.label_studio.ask("POST", "/api/ml/", json=content)
+
+
+def test_label_all_tasks_shows_its_boxes_when_setup_has_connected_it(
+    backend: Server, bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"http://127.0.0.1:{backend.port}/ml"
+    monkeypatch.setenv("LABEL_STUDIO_ML_BACKEND_URL", url)
+    monkeypatch.setenv("LABEL_STUDIO_ML_BACKEND_KEY", "wrong")
+    with pytest.raises(LabelStudioError, match="authentication"):
+        set_up(bench.project)
+    monkeypatch.setenv("LABEL_STUDIO_ML_BACKEND_KEY", KEY)
+    assert f"+ ML backend {url}\n" in set_up(bench.project)
+    assert "nothing to change" in set_up(bench.project)
+    import_pictures(str(pictures(tmp_path / "new", 1)), project=bench.project)
+    options = {"id": "next_task", "project": bench.id}
+    shown = bench.label_studio.ask("POST", "/api/dm/actions/", params=options, json={})
+    assert [each["model_version"].split()[0] for each in shown["predictions"]] == ["bright"]
 
 
 def predict_all(bench: Bench) -> None:
