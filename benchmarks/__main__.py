@@ -3,7 +3,8 @@
 import argparse
 import importlib
 
-NAMES = ("prepare", "growth", "training", "evaluate", "quantize", "server", "traces", "senders", "store", "labels")
+OF_SERVERS = ("server", "traces", "soak")
+NAMES = ("prepare", "growth", "training", "evaluate", "quantize", *OF_SERVERS, "store", "labels")
 ON_THE_CLUSTER = ("retrain",)  # run only when named
 OF_TRAININGS = ("suspects",)  # run only when named: it measures how good a list is, and trains for that
 
