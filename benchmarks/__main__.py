@@ -3,7 +3,7 @@
 import argparse
 import importlib
 
-OF_SERVERS = ("server", "traces", "soak")
+OF_SERVERS = ("server", "traces", "shadow", "soak")
 NAMES = ("prepare", "growth", "training", "evaluate", "quantize", *OF_SERVERS, "store", "labels")
 ON_THE_CLUSTER = ("retrain",)  # run only when named
 OF_TRAININGS = ("suspects",)  # run only when named: it measures how good a list is, and trains for that
