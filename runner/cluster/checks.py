@@ -16,13 +16,14 @@ from runner.cluster.api import PIPELINES
 from runner.cluster.bootstrap import USER_SECRETS
 from runner.cluster.container_images import PATH as IMAGES
 from runner.cluster.container_images import unbuilt_images
-from runner.cluster.facts import GIT_CIDRS
+from runner.cluster.facts import GIT_CIDRS, OWN_CA, PROXY_CIDRS
 from runner.cluster.forge_checks import deliveries, tokens
 from runner.cluster.git_addresses import is_open
 from runner.cluster.label_jobs import LABELS, message_of_last_pod
 from runner.cluster.tunnel import opened
 from runner.errors import ClusterError, ConfigError, RunnerError
 from runner.forge.address import same_repository
+from runner.forge.git import shown
 from runner.pipeline.doctor import Diagnosis
 from runner.release.pin import environments, read_pin
 from runner.release.signing import FOLDER as SIGNERS
@@ -38,6 +39,7 @@ USERS = [
     (LABELS, "store", "datasets/"),
     (LABELS, "store-labels-pull", "datasets/"),
 ]
+STORE = "flywheel-minio"
 INTERCEPTORS = ("tekton-pipelines", "openshift-pipelines")
 BY_HAND = "flywheel-serving-prod"  # synced manually
 _TIMEOUT_S = 10
@@ -233,8 +235,27 @@ def _egress(project: Path, values: Values) -> Iterator[Diagnosis]:
             pods = policy["spec"]["podSelector"].get("matchLabels")
             who = " ".join(f"{key}={value}" for key, value in pods.items()) if pods else "every pod"
             what = f"egress is open in {namespace}: {name} lets {who} reach any address on port {', '.join(ports)}"
-            remedy = f"name the addresses of Git: {GIT_CIDRS} in cluster.env" if name == "to-git" else ""
+            remedy = f"name the addresses: {GIT_CIDRS}, {PROXY_CIDRS} in cluster.env" if name == "to-git" else ""
             yield Diagnosis(what, remedy)
+
+
+def _way_out(project: Path, values: Values) -> Iterator[Diagnosis]:
+    """Yield the proxy and the authorities of pods that reach the forge, and what the cluster has otherwise."""
+    of_cluster = (kubectl.get("/apis/config.openshift.io/v1/proxies/cluster") or {}).get("spec") or {}
+    proxy, theirs = values.get("HTTPS_PROXY", ""), shown(str(of_cluster.get("httpsProxy") or ""))
+    if theirs and not proxy:
+        remedy = "`python -m runner discover --write`, or HTTPS_PROXY in cluster.env; docs/air-gap.md"
+        yield Diagnosis(f"the cluster reaches the internet through {theirs}, but cluster.env names no proxy", remedy)
+    else:
+        yield Diagnosis(f"pods reach the forge {f'through the proxy {proxy}' if proxy else 'without a proxy'}")
+    if values.get("GIT_SSL_CAINFO") != OWN_CA:
+        return
+    for namespace in (PIPELINES, LABELS, STORE):
+        found = kubectl.get(f"/api/v1/namespaces/{namespace}/configmaps/trusted-ca") or {}
+        authorities = str((found.get("data") or {}).get("ca-bundle.crt", "")).count("BEGIN CERTIFICATE")
+        remedy = f"kubectl -n {namespace} create configmap trusted-ca --from-file=ca-bundle.crt; docs/air-gap.md"
+        what = f"ConfigMap trusted-ca in {namespace} has {authorities} authorities"
+        yield Diagnosis(what, "" if authorities else remedy)
 
 
 def _images(project: Path, values: Values) -> Iterator[Diagnosis]:
@@ -252,5 +273,6 @@ CHECKS: dict[str, Callable[[Path, Values], Iterator[Diagnosis]]] = {
     "Label Studio": _label_studio,
     "the store": _store,
     "what pods may reach": _egress,
+    "the way out": _way_out,
     "the images": _images,
 }

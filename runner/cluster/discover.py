@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from runner.cluster import facts as cluster_env
 from runner.cluster import kubectl
-from runner.cluster.facts import GIT_CIDRS, UNSET, UNUSED
+from runner.cluster.facts import GIT_CIDRS, OWN_CA, PROXY_CIDRS, UNSET, UNUSED
 from runner.cluster.git_addresses import PATH as ADDRESSES
 from runner.cluster.git_addresses import addresses_text
 from runner.cluster.gpu_nodes import MACHINE_TYPE, OURS, WORKER, fits, patch, standing, workers
@@ -48,14 +48,15 @@ def discover(project: Path, *, write: bool) -> str:
         if fact and fact.value is not None:
             was = "" if old in (new, UNSET) else f" (was {old})"
             lines.append(f"  {key}={new}{was}  # {fact.why}")
-        elif new != UNSET:
+        elif new not in ("", UNSET):
             lines.append(f"  {key}={new}  # stays as it is" + (f": {fact.why}" if fact else ""))
-    missing = [key for key in cluster_env.KEYS if after.get(key, UNSET) == UNSET]
+    optional = cluster_env.LATER
+    missing = [key for key in cluster_env.KEYS if after.get(key, "" if key in optional else UNSET) == UNSET]
     lines += [f"  {key}={UNSET}  # {facts[key].why if key in facts else 'yours to choose'}" for key in missing]
     if machines:
         same = machines == (project / WORKER).read_text(encoding="utf-8")
         lines.append(f"{WORKER}: " + ("nothing to change" if same else "written" if write else "would be written"))
-    addresses = addresses_text(project, after) if after.get(GIT_CIDRS, UNSET) != UNSET else ""
+    addresses = addresses_text(project, after) if UNSET not in (after.get(GIT_CIDRS), after.get(PROXY_CIDRS)) else ""
     has_others = bool(addresses) and addresses != (project / ADDRESSES).read_text(encoding="utf-8")
     if has_others:
         lines.append(f"{ADDRESSES}: {'written' if write else 'would be written'}")
@@ -156,7 +157,24 @@ def _openshift(notes: list[str]) -> dict[str, Fact]:
         "MONITORING_NAMESPACE": Fact("openshift-user-workload-monitoring", "where OpenShift measures user workloads"),
         "INGRESS_CLASS": Fact(UNUSED, "OpenShift has Routes"),
         "CLUSTER_ISSUER": Fact(UNUSED, "OpenShift has Routes"),
+        **_proxy(notes),
     }
+
+
+def _proxy(notes: list[str]) -> dict[str, Fact]:
+    """Return the cluster-wide proxy, where there is one and its URL has no password."""
+    proxy = (kubectl.get("/apis/config.openshift.io/v1/proxies/cluster") or {}).get("spec") or {}
+    if not (url := str(proxy.get("httpsProxy") or "")):
+        return {}
+    if "@" in url:
+        notes.append("the cluster's proxy has a password, which must not be in Git: see docs/air-gap.md, Proxies")
+        return {}
+    found = {"HTTPS_PROXY": Fact(url.rstrip("/"), "the cluster's Proxy")}
+    if direct := str(proxy.get("noProxy") or ""):
+        found["NO_PROXY"] = Fact(direct, "the cluster's Proxy")
+    if proxy.get("trustedCA", {}).get("name"):
+        found["GIT_SSL_CAINFO"] = Fact(OWN_CA, "the cluster's Proxy names authorities of its own")
+    return found
 
 
 def _kubernetes(current: Values) -> dict[str, Fact]:

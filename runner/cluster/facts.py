@@ -17,10 +17,14 @@ PATH = Path("gitops/cluster/cluster.env")
 UNSET = "REPLACE-ME"
 UNUSED = "unused"
 GIT_CIDRS = "GIT_CIDRS"
-OPEN = "0.0.0.0/0,::/0"  # GIT_CIDRS of a cluster.env that does not name it
+PROXY_CIDRS = "PROXY_CIDRS"
+OPEN = "0.0.0.0/0,::/0"  # of a cluster.env that names no addresses
+PUBLIC_CA = "/etc/ssl/certs/ca-certificates.crt"  # in the runner's image
+OWN_CA = "/etc/trusted-ca/ca-bundle.crt"  # of the ConfigMap trusted-ca
 
 _LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 _REVISION = r"[A-Za-z0-9][A-Za-z0-9._/-]*"
+_CIDRS = r"[0-9a-fA-F.:]+/[0-9]+(,[0-9a-fA-F.:]+/[0-9]+)*"
 
 #: Key → pattern of its value, and an example for the error message.
 KEYS = {
@@ -28,7 +32,11 @@ KEYS = {
     "REPO_URL": (r"https?://[^\s@/'\"#]+/[^\s@'\"#]+", "https://example.com/a/b.git"),
     "PLATFORM_REVISION": (_REVISION, "platform"),
     "DETECTOR_REVISION": (_REVISION, "main"),
-    GIT_CIDRS: (r"[0-9a-fA-F.:]+/[0-9]+(,[0-9a-fA-F.:]+/[0-9]+)*", "140.82.112.0/20,192.30.252.0/22"),
+    GIT_CIDRS: (_CIDRS, "140.82.112.0/20,192.30.252.0/22"),
+    "HTTPS_PROXY": (r"https?://[A-Za-z0-9.-]+:[0-9]{1,5}", "http://proxy.example.com:3128"),
+    "NO_PROXY": (r"[A-Za-z0-9.*:/-]+(,[A-Za-z0-9.*:/-]+)*", ".example.com,10.0.0.0/8"),
+    PROXY_CIDRS: (_CIDRS, "10.1.2.3/32"),
+    "GIT_SSL_CAINFO": (f"{PUBLIC_CA}|{OWN_CA}", PUBLIC_CA),
     "STORE_URI": (r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", "s3://flyingthings"),
     "STORE_ENDPOINT": (r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?", "https://minio.flywheel-minio.svc:9000"),
     "PLATFORM": ("openshift|kubernetes", "openshift"),
@@ -40,7 +48,8 @@ KEYS = {
     "CLUSTER_ISSUER": (rf"{_LABEL}(\.{_LABEL})*", "letsencrypt"),
     "GPU": ("autoscaled|fixed|none", "autoscaled"),
 }
-LATER = (GIT_CIDRS, "FORGE")  # which a cluster.env of an earlier version lacks
+LATER = (GIT_CIDRS, "FORGE", "HTTPS_PROXY", "NO_PROXY", PROXY_CIDRS, "GIT_SSL_CAINFO")  # which an earlier version lacks
+MAY_BE_EMPTY = ("HTTPS_PROXY", "NO_PROXY")
 FOR_KUBERNETES = ("INGRESS_CLASS", "CLUSTER_ISSUER")
 
 
@@ -60,6 +69,8 @@ def faults(values: Mapping[str, str], *, complete: bool) -> Iterator[str]:
         if value is None:
             if key not in LATER:
                 yield f"{key} is missing; add the line {key}={UNSET}"
+        elif key in MAY_BE_EMPTY and not value:
+            continue
         elif value == UNSET:
             if complete:
                 yield f"{key} is still {UNSET}; a value looks like {example}"
@@ -75,12 +86,13 @@ def faults(values: Mapping[str, str], *, complete: bool) -> Iterator[str]:
             yield f"{key} is quoted, and the quotes would be part of the value; write {key}={bare}"
         elif not re.fullmatch(pattern, value):
             yield f"{key} is {value!r}; a value looks like {example}, with nothing behind it"
-    for cidr in values.get(GIT_CIDRS, OPEN).split(","):
-        try:
-            if "/" in cidr:
-                ip_network(cidr)
-        except ValueError as error:
-            yield f"{GIT_CIDRS}: {error}; a block looks like 140.82.112.0/20"
+    for key in (GIT_CIDRS, PROXY_CIDRS):
+        for cidr in values.get(key, OPEN).split(","):
+            try:
+                if "/" in cidr:
+                    ip_network(cidr)
+            except ValueError as error:
+                yield f"{key}: {error}; a block looks like 140.82.112.0/20"
     if values.get("GPU") == "autoscaled" and values.get("PLATFORM") == "kubernetes":
         yield "GPU is autoscaled, which takes OpenShift's machine API; on plain Kubernetes it is fixed or none"
 

@@ -1,6 +1,8 @@
 """HTTP API of a forge: JSON in and out, with a token that goes to no other server."""
 
 import json
+import os
+import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
@@ -37,7 +39,7 @@ class Api(NamedTuple):
         request = urllib.request.Request(url, body, headers, method=method)
         request.add_unredirected_header("Authorization", f"Bearer {self.token}")
         try:
-            with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS, context=tls_context()) as answer:
+            with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS, context=_trusted()) as answer:
                 return json.load(answer)
         except urllib.error.HTTPError as error:
             with error:
@@ -45,4 +47,18 @@ class Api(NamedTuple):
             remedy = "the token needs the right to do this" if error.code in (401, 403, 404) else "look at it there"
             raise ApiError(f"{method} {url} answered {error.code}: {said}; {remedy}", error.code) from error
         except (OSError, ValueError) as error:
-            raise ApiError(f"{method} {url}: {error}; run this again once it answers") from error
+            raise ApiError(f"{method} {url}: {error}; {_remedy(error)}") from error
+
+
+def _trusted() -> ssl.SSLContext:
+    """Return the TLS context of `tls_context` plus what Git trusts by GIT_SSL_CAINFO; OSError: it cannot be read."""
+    trusted = tls_context()
+    if file := os.environ.get("GIT_SSL_CAINFO"):
+        trusted.load_verify_locations(file)
+    return trusted
+
+
+def _remedy(error: Exception) -> str:
+    if "CERTIFICATE_VERIFY_FAILED" in str(error):
+        return "GIT_SSL_CAINFO names the file of certificates to trust, for Git too"
+    return "run this again once it answers, or correct HTTPS_PROXY and NO_PROXY"

@@ -3,15 +3,20 @@
 import importlib.metadata
 import os
 import shutil
+import socket
+import ssl
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import urlsplit
+from urllib.request import getproxies_environment
 
 from runner.errors import RunnerError
 from runner.pipeline.packages import pinned
 from runner.workspace import LOCK, work_folder
+from serving.storage.endpoint import proxy_of
 
 if TYPE_CHECKING:
     from runner.store.folder import FolderStore
@@ -88,6 +93,35 @@ def _repository(project: Path) -> Iterator[Diagnosis]:
     )
 
 
+def _way_out(project: Path) -> Iterator[Diagnosis]:
+    """Yield through which proxy Git's server and the store are reached, and by whose certificates the forge is trusted.
+
+    Nothing where no such thing is set.
+    """
+    origin, proxies = "", set[str]()
+    if git := shutil.which("git"):
+        command = [git, "remote", "get-url", "origin"]
+        origin = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False).stdout.strip()
+    for name, url in (("Git", origin), ("the store", os.environ.get("AWS_ENDPOINT_URL", ""))):
+        if url.startswith("https://") and getproxies_environment().get("https"):
+            proxies.add(proxy := proxy_of(url).rpartition("@")[2])  # without a password
+            way = f"through the proxy {proxy}" if proxy else "without a proxy"
+            yield Diagnosis(f"{name} at {urlsplit(url).hostname} is reached {way}")
+    for proxy in sorted(proxies - {""}):
+        address = urlsplit(f"//{proxy.rpartition('//')[2]}")
+        try:
+            socket.create_connection((address.hostname or "", address.port or 80), timeout=5).close()
+        except OSError as error:
+            yield Diagnosis(f"the proxy {proxy} does not answer ({error})", "correct HTTPS_PROXY, or unset it")
+    if file := os.environ.get("GIT_SSL_CAINFO"):
+        trusted = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        try:
+            trusted.load_verify_locations(file)
+            yield Diagnosis(f"the forge is trusted by {len(trusted.get_ca_certs())} authorities of {file}")
+        except OSError as error:
+            yield Diagnosis(f"GIT_SSL_CAINFO is {file}: {error}", "name a file of PEM certificates, or unset it")
+
+
 def _configuration(project: Path) -> Iterator[Diagnosis]:
     from runner.config.compose import compose
     from runner.pipeline.plan import PIPELINE, read_stages
@@ -158,4 +192,4 @@ def _device(batch: int) -> Iterator[Diagnosis]:
         yield Diagnosis("the device", str(error))
 
 
-CHECKS: tuple[Check, ...] = (_python, _packages, _repository, _configuration)
+CHECKS: tuple[Check, ...] = (_python, _packages, _repository, _way_out, _configuration)

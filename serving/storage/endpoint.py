@@ -3,9 +3,9 @@
 import os
 import re
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
@@ -79,7 +79,9 @@ def pool_of(endpoint: Endpoint) -> "PoolManager":
     if bundle:
         with open(bundle, "rb"):  # noqa: PTH123 - otherwise a missing file shows up as a failed connection
             pass
-    return urllib3.PoolManager(
+    proxy = proxy_of(endpoint.url or "")
+    pool: Callable[..., PoolManager] = partial(urllib3.ProxyManager, proxy) if proxy else urllib3.PoolManager
+    return pool(
         maxsize=CONNECTIONS,
         timeout=urllib3.Timeout(connect=_CONNECT_SECONDS, read=_READ_SECONDS),
         # MinIO sends "retry after 60 s" for a damaged object too; keep the last response, which has the cause.
@@ -93,6 +95,15 @@ def pool_of(endpoint: Endpoint) -> "PoolManager":
         ca_certs=bundle,
         server_hostname=endpoint.server_name,
     )
+
+
+def proxy_of(url: str) -> str:
+    """Return the proxy for a URL by HTTPS_PROXY, HTTP_PROXY and NO_PROXY; empty: none, as for this machine itself."""
+    from urllib.request import getproxies_environment, proxy_bypass
+
+    parts = urlsplit(url)
+    is_direct = parts.hostname in ("127.0.0.1", "::1", "localhost") or proxy_bypass(parts.netloc)
+    return "" if is_direct else getproxies_environment().get(parts.scheme, "")
 
 
 def tls_context() -> ssl.SSLContext:

@@ -10,6 +10,7 @@ import base64
 import json
 import os
 import re
+import ssl
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -134,6 +135,7 @@ class Forge:
     write_token: str = "write-token"  # may do everything
     read_token: str = "read-token"  # may read
     port: int = 0
+    host: str = ""  # in its certificate, where it speaks https; a proxy leads there
     pulls: dict[str, dict[str, Any]] = field(default_factory=dict)  # by branch: title, body, base
     statuses: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # by commit
     hooks: list[dict[str, Any]] = field(default_factory=list)
@@ -142,7 +144,7 @@ class Forge:
 
     @property
     def site(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"https://{self.host}" if self.host else f"http://127.0.0.1:{self.port}"
 
     @property
     def url(self) -> str:
@@ -209,11 +211,13 @@ class Forge:
 
 
 @contextmanager
-def serving_forge(folder: Path, kind: str = "github") -> Iterator[Forge]:
-    forge = Forge(folder, kind)
+def serving_forge(
+    folder: Path, kind: str = "github", host: str = "", tls: ssl.SSLContext | None = None
+) -> Iterator[Forge]:
+    forge = Forge(folder, kind, host=host)
     for key in ("http.receivepack", "uploadpack.allowFilter", "uploadpack.allowAnySHA1InWant"):
         git(folder, "config", key, "true")
-    with answering(_handler(forge)) as forge.port:
+    with answering(_handler(forge), tls) as forge.port:
         yield forge
 
 

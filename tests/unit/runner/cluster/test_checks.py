@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from runner.cluster import checks, forge_checks, kubectl
 from runner.cluster.container_images import PATH as IMAGES
+from runner.cluster.facts import OWN_CA
 from runner.errors import GitError, StoreError
 from runner.forge.rest import Api, ApiError
 from runner.pipeline.doctor import Diagnosis
@@ -125,6 +126,28 @@ def test_open_egress_is_named_as_the_cluster_has_it(cluster: Answers, fork: Path
     found = list(checks._egress(fork, VALUES))
     assert len([each for each in found if each.remedy]) == remedies == len(found) - 1
     assert "to-outside lets flywheel/apis=client reach any address on port 443" in found[-1].what
+
+
+@pytest.mark.parametrize(
+    ("proxy", "settings", "authorities", "named"),
+    [
+        ("", {"HTTPS_PROXY": ""}, "", []),
+        ("http://p:1", {"HTTPS_PROXY": ""}, "", ["names no proxy"]),
+        ("http://me:secret@p:1", {"HTTPS_PROXY": "http://p:1"}, "", []),
+        ("", {"HTTPS_PROXY": "http://p:1", "GIT_SSL_CAINFO": OWN_CA}, "-----BEGIN CERTIFICATE-----", ["minio has 0"]),
+    ],
+)
+def test_the_way_out_is_held_against_the_cluster(
+    cluster: Answers, fork: Path, proxy: str, settings: dict[str, str], authorities: str, named: list[str]
+) -> None:
+    cluster["/apis/config.openshift.io/v1/proxies/cluster"] = {"spec": {"httpsProxy": proxy}}
+    for namespace in ("flywheel-pipelines", "flywheel-labels"):
+        path = f"/api/v1/namespaces/{namespace}/configmaps/trusted-ca"
+        cluster[path] = {"data": {"ca-bundle.crt": authorities}}
+    found = list(checks._way_out(fork, VALUES | {"GIT_SSL_CAINFO": ""} | settings))
+    assert "secret" not in str(found)
+    wrong = [finding.what for finding in found if finding.remedy]
+    assert len(wrong) == len(named) and all(text in what for text, what in zip(named, wrong, strict=True))
 
 
 TOKEN = "response is: {Continue:false Status:{Code:InvalidArgument Message:Invalid X-GitLab-Token}}"

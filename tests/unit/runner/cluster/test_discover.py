@@ -282,6 +282,30 @@ def test_the_cluster_reads_by_https_and_without_a_token_when_the_remote_is_anoth
     assert values(folder)["REPO_URL"] == "https://example.com/a/b.git"
 
 
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        ({}, ("", "", cluster_env.PUBLIC_CA)),
+        ({"httpsProxy": "http://p.example.com:3128/"}, ("http://p.example.com:3128", "", cluster_env.PUBLIC_CA)),
+        (
+            {"httpsProxy": "http://p.example.com:3128", "noProxy": ".example.com", "trustedCA": {"name": "ours"}},
+            ("http://p.example.com:3128", ".example.com", cluster_env.OWN_CA),
+        ),
+        ({"httpsProxy": "http://me:secret@p.example.com:3128"}, ("", "", cluster_env.PUBLIC_CA)),
+    ],
+)
+def test_the_proxy_of_the_cluster_is_taken_without_a_password(
+    folder: Path, cluster: Answers, spec: dict[str, Any], expected: tuple[str, str, str]
+) -> None:
+    cluster |= openshift([]) | {"/apis/config.openshift.io/v1/proxies/cluster": named("cluster") | {"spec": spec}}
+    said = discover(folder, write=True)
+    assert "secret" not in said and ("password" in said) == ("@" in str(spec))
+    found = values(folder)
+    assert (found["HTTPS_PROXY"], found["NO_PROXY"], found["GIT_SSL_CAINFO"]) == expected
+    require_addresses(folder, found)
+    assert ("port: 3128" in (folder / ADDRESSES).read_text(encoding="utf-8")) == bool(expected[0])
+
+
 def test_addresses_of_git_are_written_as_cluster_env_names_them(folder: Path, cluster: Answers) -> None:
     cluster_env.merge(folder / cluster_env.PATH, {"GIT_CIDRS": "192.0.2.0/24,2001:db8::7/128"})
     values = cluster_env.read(folder / cluster_env.PATH)

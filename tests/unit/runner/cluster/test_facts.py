@@ -36,6 +36,26 @@ def test_the_file_that_ships_lacks_only_what_a_cluster_decides(path: Path) -> No
         check(path, complete=True)
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "is_fine"),
+    [
+        ("HTTPS_PROXY", "", True),
+        ("HTTPS_PROXY", "http://proxy:3128", True),
+        ("HTTPS_PROXY", "http://me:secret@proxy:3128", False),
+        ("HTTPS_PROXY", "proxy:3128", False),
+        ("NO_PROXY", "", True),
+        ("NO_PROXY", ".example.com, 10.0.0.0/8", False),
+        ("PROXY_CIDRS", "", False),
+        ("PROXY_CIDRS", "10.0.0.1/8", False),
+        ("GIT_SSL_CAINFO", "", False),
+        ("GIT_SSL_CAINFO", "/etc/ssl/cert.pem", False),
+    ],
+)
+def test_the_way_out_is_checked(key: str, value: str, is_fine: bool) -> None:
+    found = [fault for fault in faults(FILLED | {key: value}, complete=True) if fault.startswith(key)]
+    assert bool(found) is not is_fine
+
+
 @pytest.mark.parametrize("unused", [(), FOR_KUBERNETES])
 def test_nothing_is_wrong_when_values_are_as_their_examples_or_are_not_needed(path: Path, unused: tuple[str]) -> None:
     filled = FILLED | dict.fromkeys(unused, UNUSED)
