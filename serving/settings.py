@@ -54,7 +54,8 @@ class Settings(BaseSettings):
     # Access
     api_key: SecretStr | None = Field(default=None, min_length=1, description="key that callers send as X-API-Key")
     api_key_file: str | None = Field(
-        default=None, description="file of more keys, one a line; it may change while the server runs"
+        default=None,
+        description="file of more keys, one a line; it may change while the server runs, and be missing beside API_KEY",
     )
     api_key_for: str = Field(
         default="all",

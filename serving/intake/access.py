@@ -39,7 +39,10 @@ class Keys:
         return bool(self._given or self._file)
 
     def all(self) -> list[bytes]:
-        """Return all valid keys; the file is read again when it has changed, and kept in mind while it cannot be."""
+        """Return all valid keys; the file is read again when it has changed, and kept in mind while it cannot be.
+
+        Beside API_KEY the file may be missing.
+        """
         if self._file is not None:
             try:
                 state = self._file.stat()
@@ -50,7 +53,10 @@ class Keys:
                     log.info("API keys read", extra={"file": str(self._file), "keys": len(self._read)})
                 problem = "" if self._read else "has no key; expected one a line"
             except OSError as error:
-                problem = f"cannot be read: {type(error).__name__}"
+                if self._given and isinstance(error, FileNotFoundError):  # no more keys than API_KEY
+                    self._read, self._version, problem = [], None, ""
+                else:
+                    problem = f"cannot be read: {type(error).__name__}"
             if problem != self._problem and problem:
                 log.error("API_KEY_FILE %s: %s", self._file, problem)
             self._problem = problem

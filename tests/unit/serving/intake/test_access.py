@@ -45,6 +45,20 @@ def test_last_keys_fit_when_the_file_is_gone(tmp_path: Path) -> None:
     assert fits(keys, "a") and not fits(keys, "b")
 
 
+def test_the_given_key_alone_fits_when_the_file_beside_it_is_gone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As a Secret's optional key is mounted: the former one, while callers change."""
+    file = tmp_path / "former"
+    keys = Keys(Settings(api_key="given", api_key_file=str(file)))  # type: ignore[arg-type]
+    assert [fits(keys, key) for key in ("given", "old")] == [True, False]
+    file.write_text("old")
+    assert [fits(keys, key) for key in ("given", "old")] == [True, True]
+    file.unlink()
+    assert [fits(keys, key) for key in ("given", "old")] == [True, False]
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
 def test_off_when_none_is_set() -> None:
     assert not Keys(Settings()).on
 
