@@ -99,6 +99,12 @@ def shown(program: str) -> list[str]:
     return shlex.split(found[1])
 
 
+@pytest.mark.parametrize("program", ["pg_dump", "pg_restore"])
+def test_an_upgrade_dumps_and_restores_as_the_backup_does(program: str) -> None:
+    upgrades = (gitops.PROJECT / "docs/upgrades.md").read_text(encoding="utf-8")
+    assert f"-- {program} {shlex.join(shown(program))} " in upgrades
+
+
 def test_token_works_and_backup_comes_back_when_on_postgresql(postgresql: PostgreSQL, tmp_path: Path) -> None:
     objects = gitops.leaf("label-studio/overlays/openshift").objects
     keys = {key: secrets.token_hex(20) for key in ("password", "token", "secret-key")}
