@@ -66,6 +66,13 @@ def rclone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.S3]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def seaweedfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.S3]:
+    """A server that may take MinIO's place, with versions, tags, locks and users; shared like `minio`."""
+    with servers.serving_s3("seaweedfs", tmp_path_factory.mktemp("seaweedfs")) as server:
+        yield server
+
+
 @pytest.fixture(params=servers.NAMES)
 def s3(request: pytest.FixtureRequest) -> servers.S3:
     """Each kind of server in turn, shared."""

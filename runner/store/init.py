@@ -18,11 +18,12 @@ from minio.versioningconfig import VersioningConfig
 
 from runner.errors import ObjectError, StoreError
 from runner.store import open_store
+from runner.store.accounts import is_minio
 from runner.store.bucket import Bucket
 from runner.store.expiry import set_expiry
 from runner.store.folder import FolderStore
 from runner.store.s3 import CAPABILITIES, Capabilities
-from runner.store.users import environments_of, is_minio, set_users
+from runner.store.users import environments_of, set_users
 from serving.storage.endpoint import code_of, is_passing
 
 CAPTURES_DAYS = 90
@@ -64,7 +65,7 @@ def init_store(project: Path, *, captures_days: Mapping[str, int] | None = None,
     if bucket.get(CAPABILITIES) != content:
         bucket.put(CAPABILITIES, content)
         lines.append(f"{CAPABILITIES}: written")
-    lines += set_users(bucket, users, minio=minio)
+    lines += set_users(bucket, users)
     return "\n  ".join([f"{store.uri} at {bucket.endpoint.url}", *lines])
 
 

@@ -1,19 +1,18 @@
-"""Users of the store and their S3 policies; on MinIO they are made here, other endpoints have their own tools."""
+"""Users of the store and their S3 policies; made here where the endpoint has an API of `runner.store.accounts`."""
 
 import json
 import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from minio.credentials import StaticProvider
-from minio.error import MinioAdminException, MinioException
-from minio.minioadmin import MinioAdmin
+from minio.error import MinioException
 from urllib3.exceptions import HTTPError
 
 from runner.errors import StoreError
+from runner.store.accounts import Accounts, AccountsError, accounts_of
 from runner.store.bucket import Bucket
 from runner.store.s3 import PUBLISHED
-from serving.storage.endpoint import Endpoint, address_of, code_of, connect, explain, is_passing, pool_of
+from serving.storage.endpoint import code_of, connect, explain, is_passing
 
 SERVER = "server-"  # prefix of a model server's user; its environment follows
 
@@ -40,38 +39,27 @@ USERS = tuple(ACCESS)
 _FILES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 
 
-def is_minio(endpoint: Endpoint) -> bool:
-    """Whether an endpoint is MinIO, and so has its admin API."""
-    try:
-        answer = pool_of(endpoint).request("GET", f"{(endpoint.url or '').rstrip('/')}/minio/health/live")
-    except HTTPError:
-        return False  # the next request reports the cause
-    return answer.status == 200
-
-
 def environments_of(folder: str | None) -> list[str]:
     """Return the environments whose servers have credentials in the folder of `set_users`."""
     return sorted(path.name.removeprefix(SERVER) for path in Path(folder).glob(f"{SERVER}*")) if folder else []
 
 
-def set_users(bucket: Bucket, folder: str | None, *, minio: bool) -> list[str]:
+def set_users(bucket: Bucket, folder: str | None) -> list[str]:
     """Create or update the users with given credentials, and their policies; return a line for each user.
 
     The folder has `<user>/AWS_ACCESS_KEY_ID` and `<user>/AWS_SECRET_ACCESS_KEY`, as mounted Secrets do; None: no user
-    is touched. The user of the bucket's endpoint must be MinIO's root or an administrator.
+    is touched. The user of the bucket's endpoint must be an administrator, as MinIO's root is.
     """
     if not folder:
         return ["users: left as they are; STORE_USERS names the folder of their credentials"]
     if not Path(folder).is_dir():
         raise StoreError(f"STORE_USERS {folder}: there is no such folder, expected <user>/{_FILES[0]} and {_FILES[1]}")
-    if not minio:
+    accounts = accounts_of(bucket.endpoint)
+    if accounts is None:
         return [
-            "users: left as they are; this endpoint is not MinIO: make them with its own tools and the policies that "
-            "`python -m runner store policy USER` prints"
+            "users: left as they are; this endpoint has neither MinIO's admin API nor the IAM API: make them with its "
+            "own tools and the policies that `python -m runner store policy USER` prints"
         ]
-    address, secure = address_of(bucket.endpoint)
-    root = StaticProvider(bucket.endpoint.access_key or "", bucket.endpoint.secret_key or "")
-    admin = MinioAdmin(endpoint=address, credentials=root, secure=secure, http_client=pool_of(bucket.endpoint))
     lines, seen = [], {bucket.endpoint.access_key: "the user of this command"}
     servers = [f"{SERVER}{environment}" for environment in environments_of(folder)]
     for user in (*USERS, *servers):
@@ -83,9 +71,9 @@ def set_users(bucket: Bucket, folder: str | None, *, minio: bool) -> list[str]:
             raise StoreError(f"{Path(folder, user, _FILES[0])}: {name} is {other} too, expected its own name")
         seen[name] = user
         try:
-            lines.append(f"user {user}: {_set_user(admin, bucket, user, name, password)}")
-        except MinioAdminException as error:
-            raise StoreError(f"{bucket.uri}: user {user} cannot be set: {_said(error)}") from error
+            lines.append(f"user {user}: {_set_user(accounts, bucket, user, name, password)}")
+        except AccountsError as error:
+            raise StoreError(f"{bucket.uri}: user {user} cannot be set: {error}") from error
         except (MinioException, HTTPError) as error:
             raise StoreError(f"{bucket.uri}: user {user}: {explain(error, bucket.endpoint)}") from error
     return lines
@@ -101,21 +89,21 @@ def _credentials(folder: Path) -> tuple[str, str]:
     return name, password
 
 
-def _set_user(admin: MinioAdmin, bucket: Bucket, user: str, name: str, password: str) -> str:
+def _set_user(accounts: Accounts, bucket: Bucket, user: str, key: str, password: str) -> str:
     """Create or update one user and its policy; return a line with the changes."""
-    policy, done = f"{bucket.name}-{user}", []
+    name, done = f"{bucket.name}-{user}", []
     wanted = policy_of(user, bucket.name)
-    if _sorted(json.loads(admin.policy_list()).get(policy)) != _sorted(wanted):
-        admin.policy_add(policy, policy=wanted)
+    if _sorted(accounts.policy(name)) != _sorted(wanted):
+        accounts.set_policy(name, wanted)
         done.append("policy set")
-    known = _knows(bucket, name, password)
+    known = _knows(bucket, key, password)
     if known is not True:
-        admin.user_add(name, password)
+        accounts.set_user(name, key, password)
         done.append("made" if known is None else "password changed")
-    if json.loads(admin.user_info(name)).get("policyName") != policy:
-        admin.policy_set(policy, user=name)
+    if not accounts.has_policy(name, key):
+        accounts.give_policy(name, key)
         done.append("policy given")
-    return f"{', '.join(done)} (policy {policy})" if done else f"as before (policy {policy})"
+    return f"{', '.join(done)} (policy {name})" if done else f"as before (policy {name})"
 
 
 def _knows(bucket: Bucket, name: str, password: str) -> bool | None:
@@ -133,19 +121,12 @@ def _knows(bucket: Bucket, name: str, password: str) -> bool | None:
 
 
 def _sorted(policy: Any) -> Any:
-    """Return a policy with its lists sorted, because MinIO changes their order."""
+    """Return a policy with its lists sorted, and a list of one as its word, since servers write them otherwise."""
     if isinstance(policy, dict):
         return {key: _sorted(value) for key, value in policy.items()}
     if isinstance(policy, list):
-        return sorted((_sorted(value) for value in policy), key=json.dumps)
+        return sorted(map(_sorted, policy), key=json.dumps) if len(policy) > 1 else _sorted(policy[0])
     return policy
-
-
-def _said(error: MinioAdminException) -> str:
-    text = str(error)
-    if '"AccessDenied"' in text:
-        return "the user of this command may not do it; run it as MinIO's root user or an administrator"
-    return text.partition("Body: ")[2].strip() or text
 
 
 def policy_of(user: str, bucket: str) -> dict[str, Any]:

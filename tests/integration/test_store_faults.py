@@ -128,6 +128,7 @@ def own(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[S3]:
             time.sleep(0.1)
 
 
+@pytest.mark.parametrize("own", ["minio", "rclone", "seaweedfs"], indirect=True)
 def test_transfers_complete_when_the_server_is_killed(own: S3, use: Use, source: Path, tmp_path: Path) -> None:
     environment = own.bucket()
     with proxying(own.url, after=HALF, then=lambda: restart(own)) as proxy:

@@ -1,4 +1,4 @@
-"""Real S3 servers on loopback: MinIO, which `make minio` installs, and rclone, which comes with the extra `dev`."""
+"""Real S3 servers on loopback: MinIO of `make minio`; rclone and SeaweedFS, which come with the extra `dev`."""
 
 import contextlib
 import io
@@ -22,7 +22,7 @@ from runner.store.s3 import S3Store
 from tests.support.certificates import certificate
 from tests.support.processes import Restartable, free_port, program, start
 
-NAMES = ("minio", "rclone")
+NAMES = ("minio", "rclone", "seaweedfs")
 Use = Callable[[dict[str, str]], S3Store]  # lets the environment name a bucket
 
 
@@ -34,6 +34,7 @@ class S3(Restartable):
     folder: Path
     program: str
     port: int = 0
+    inner_ports: dict[str, int] = field(default_factory=dict)  # of SeaweedFS' parts
     user: str = field(default_factory=lambda: f"root{secrets.token_hex(6)}")
     password: str = field(default_factory=lambda: secrets.token_hex(16), repr=False)
 
@@ -59,12 +60,24 @@ class S3(Restartable):
             command = ["server", "--quiet", "--certs-dir", str(self.folder / "certs"), "--address", address, "data"]
             env = {"MINIO_ROOT_USER": self.user, "MINIO_ROOT_PASSWORD": self.password}
             env |= {"MINIO_BROWSER": "off", "MINIO_UPDATE": "off"}
+        elif self.name == "seaweedfs":
+            command, env = self._seaweedfs(), {"AWS_ACCESS_KEY_ID": self.user, "AWS_SECRET_ACCESS_KEY": self.password}
+            env |= {"WEED_MASTER_VOLUME_GROWTH_COPY_1": "1"}  # a bucket has volumes of its own
         else:
             command = ["serve", "s3", "--config", str(self.folder / "conf"), "--addr", address, str(self.data)]
             env = {"RCLONE_AUTH_KEY": f'"{self.user},{self.password}"', "RCLONE_CACHE_DIR": str(self.folder / "cache")}
         log, env = self.folder / "log", os.environ | env
         self.process = start([self.program, *command], log, self._answers, cwd=self.folder, env=env)
         return self
+
+    def _seaweedfs(self) -> list[str]:
+        for part in ("master", "volume", "filer", "s3"):
+            for name in (f"{part}.port", f"{part}.port.grpc"):
+                self.inner_ports.setdefault(name, free_port())
+        ports = [f"-{name}={port}" for name, port in (self.inner_ports | {"s3.port": self.port}).items()]
+        local = ["-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-dir=data", "-volume.max=0", "-master.volumeSizeLimitMB=64"]
+        off = ["-master.telemetry=false", "-s3.port.iceberg=0", "-s3.port.lance=0"]
+        return ["-logtostderr=true", "server", *local, *ports, *off, "-s3", "-s3.iam.readOnly=false"]
 
     def _answers(self) -> bool:
         try:
@@ -107,8 +120,8 @@ class S3(Restartable):
 @contextlib.contextmanager
 def serving_s3(name: str, folder: Path, tls: Sequence[str] | None = None) -> Iterator[S3]:
     """A server of one of NAMES until the block ends; `tls`: MinIO speaks it, under these names too."""
-    remedy = {"minio": "run `make minio`, which needs Go", "rclone": "run `make setup`"}
-    server = S3(name, folder, program(name, remedy[name]))
+    remedy = "run `make minio`, which needs Go" if name == "minio" else "run `make setup`"
+    server = S3(name, folder, program("weed" if name == "seaweedfs" else name, remedy))
     if tls is not None:
         made, key = certificate(server.certificate.parent, "127.0.0.1", *tls)
         key.rename(server.certificate.with_name("private.key"))
