@@ -26,8 +26,9 @@ from runner.forge.address import same_repository
 from runner.forge.git import shown
 from runner.pipeline.doctor import Diagnosis
 from runner.release.pin import environments, read_pin
-from runner.release.signing import FOLDER as SIGNERS
-from runner.release.signing import key_id, signatures_of
+from runner.release.signing import key_id
+from runner.store.signatures import FOLDER as SIGNERS
+from runner.store.signatures import signatures_of
 from serving.storage.endpoint import tls_context
 
 Values = dict[str, str]

@@ -15,11 +15,9 @@ from pydantic import BaseModel
 from runner.errors import ObjectError
 from runner.release.contents import Release
 from runner.store import Store
-from runner.store.published import to_json
+from runner.store.published import VERDICT, to_json
 from runner.workspace import sha256_of
 from serving.storage.manifest import Manifest, Verdict
-
-VERDICT = "verdict.json"  # follows from the manifest, unlike the other files of a run
 
 
 class Claim(BaseModel):

@@ -8,9 +8,9 @@ from runner.config.schema import Config
 from runner.errors import ObjectError
 from runner.release.contents import TRAINED
 from runner.release.pin import PROD, STAGING, Pin, read_pin
-from runner.release.signing import check_signature
 from runner.store import Store, open_store
 from runner.store.published import Version, locate, numbers, parse_version, read_version, version_key
+from runner.store.signatures import check_signature
 from runner.workspace import sha256_of
 from serving.vision.detector import Detector
 from serving.vision.metadata import ModelError

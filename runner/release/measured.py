@@ -7,10 +7,10 @@ import yaml
 from runner.config.schema import EvaluateConfig
 from runner.errors import ObjectError, StageError
 from runner.release.deployed import load_version
-from runner.release.signing import check_signature
 from runner.stages.evaluate.evaluate import evaluate
 from runner.stages.registry import picture_files
 from runner.store.published import locate, parse_version
+from runner.store.signatures import check_signature
 from runner.workspace import ARTIFACTS, work_folder
 from serving.vision.metadata import ModelError
 

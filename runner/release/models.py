@@ -6,10 +6,10 @@ from typing import Any
 
 from runner.errors import ObjectError
 from runner.release.pin import environments, read_pin
-from runner.release.signing import is_signed, signatures_of
 from runner.release.verdict import OUTCOMES
 from runner.store import Store
 from runner.store.published import latest, model_names, numbers, read_version
+from runner.store.signatures import is_signed, signatures_of
 from runner.tables import Row, Table, figure
 from serving.storage.signature import Signers
 

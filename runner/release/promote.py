@@ -12,10 +12,10 @@ from runner.errors import ObjectError, RunnerError, StageError, StoreError
 from runner.release.deployed import pinned_version
 from runner.release.disagreements import missing_looks
 from runner.release.pin import PROD, Pin, pin_file, read_pin, write_pin
-from runner.release.signing import check_signature
 from runner.release.verdict import OUTCOMES
 from runner.store import Store
 from runner.store.published import Version, latest, model_names, numbers, read_version, version_key
+from runner.store.signatures import check_signature
 from runner.tables import METRICS, Row, Table, measured_figure
 
 BASELINE = "baseline"  # environment of a stock model, which the gate does not judge

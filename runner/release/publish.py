@@ -19,12 +19,13 @@ from typing import NamedTuple
 from runner.errors import ObjectError
 from runner.release.bill import BILL, bill_of_materials
 from runner.release.card import model_card
-from runner.release.claims import VERDICT, claim
+from runner.release.claims import claim
 from runner.release.contents import Release
-from runner.release.signing import check_key, check_signature, sign, signing_key
+from runner.release.signing import check_key, sign, signing_key
 from runner.release.verdict import OUTCOMES
 from runner.store import Store
-from runner.store.published import Version, latest, numbers, parse_version, read_version, to_json, version_key
+from runner.store.published import VERDICT, Version, latest, numbers, parse_version, read_version, to_json, version_key
+from runner.store.signatures import check_signature
 from runner.workspace import project_root
 from serving.storage.manifest import Manifest
 from serving.storage.signature import MANIFEST, SIGNATURE
@@ -93,12 +94,17 @@ def _write(store: Store, release: Release, manifest: Manifest, run: str) -> None
         for name, text in following.items():
             if not store.exists(f"{run}/{name}"):  # keep the first try's: a newer runner may word it differently
                 files[name] = written(name, text(manifest).encode())
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
-            list(pool.map(lambda name: store.put_file(f"{run}/{name}", files[name], manifest.files.get(name)), files))
-        store.put_file(version_key(model, number, "model.onnx"), release.onnx, manifest.onnx_sha256)
+        objects = {f"{run}/{name}": (path, manifest.files.get(name)) for name, path in files.items()}
+        objects[version_key(model, number, "model.onnx")] = (release.onnx, manifest.onnx_sha256)
         if manifest.variant and release.variant:
             key = version_key(model, number, variant_file(manifest.variant.kind))
-            store.put_file(key, release.variant, manifest.variant.sha256)
+            objects[key] = (release.variant, manifest.variant.sha256)
+
+        def put(key: str) -> bool:
+            return store.put_file(key, *objects[key])
+
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            list(pool.map(put, objects))
         last = written(MANIFEST, to_json(manifest))
         if (signing := signing_key()) and not store.exists(version_key(model, number, SIGNATURE)):
             files = {"model.onnx": release.onnx, MANIFEST: last}

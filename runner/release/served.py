@@ -5,7 +5,7 @@ from pathlib import Path
 
 from runner.errors import ConfigError, StageError
 from runner.release.pin import DEV, environments, read_pin
-from runner.release.signing import signatures_of
+from runner.store.signatures import signatures_of
 from serving.storage.endpoint import endpoint_of_environment
 from serving.storage.model import LoadingError, Model, Source, load_model, source_of
 

@@ -1,7 +1,7 @@
 """Signatures of published versions, made by model-signing: models/<model>/<n>/model.sig beside the manifest.
 
-SIGNING_KEY is the file of the private key; in a cluster the Task publish alone has it. Its public half, and whether a
-version must be signed, stand in Git: gitops/components/signers. SIGNATURES and SIGNERS of the environment go before it.
+SIGNING_KEY is the file of the private key; in a cluster the Task publish alone has it. runner/store/signatures.py reads
+them.
 """
 
 import hashlib
@@ -10,84 +10,13 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from runner.errors import ConfigError, MissingObjectError, ObjectError, StageError
-from runner.release.claims import VERDICT
+from runner.errors import ObjectError, StageError
 from runner.release.pin import environments, read_pin
 from runner.store import Store
 from runner.store.published import Version, version_key
-from runner.workspace import link, parse_assignments, scratch
-from serving.storage.signature import (
-    MANIFEST,
-    MODES,
-    SIGNATURE,
-    SignatureError,
-    Signatures,
-    Signers,
-    load_signatures,
-    verify,
-)
-
-FOLDER = Path("gitops/components/signers")
-
-
-def signatures_of(project: Path) -> Signatures:
-    """Return whose signatures count for a project, and whether they are required; ConfigError: its files are wrong."""
-    settings, signers = project / FOLDER / "signatures.env", os.environ.get("SIGNERS")
-    mode = os.environ.get("SIGNATURES", "")
-    if not mode and settings.is_file():
-        lines = settings.read_text(encoding="utf-8").splitlines()
-        mode = parse_assignments(lines, settings, ("SIGNATURES",)).get("SIGNATURES", "")
-    if (mode := mode or "warn") not in MODES:
-        raise ConfigError(f"SIGNATURES is {mode!r}, expected {', '.join(MODES)}; it stands in {settings}")
-    file = Path(signers) if signers else project / FOLDER / "signers.pem"
-    try:
-        return load_signatures(mode, file if signers or file.is_file() else None)
-    except SignatureError as error:
-        raise ConfigError(str(error)) from error
-
-
-def check_signature(project: Path, store: Store, version: Version) -> str:
-    """Return in words what the signature of a version says; its verdict.json is compared with the signed manifest.
-
-    ObjectError: SIGNATURES is require, and the version has no valid signature.
-    """
-    key = version_key(version.model, version.number, SIGNATURE)
-
-    def bundle() -> bytes:
-        _check_verdict(store, version)
-        try:
-            return store.read(key)
-        except MissingObjectError as error:
-            raise SignatureError("not signed; `python -m runner models sign` signs it") from error
-
-    try:
-        return signatures_of(project).check(_files(version), bundle)
-    except SignatureError as error:
-        raise ObjectError(f"{store.uri}: {version.model} {version.number}: {error}") from error
-
-
-def is_signed(signers: Signers, store: Store, version: Version) -> bool:
-    """Whether one of the signers signed a version, its verdict included."""
-    if not signers:
-        return False  # without a look into the store
-    try:
-        _check_verdict(store, version)
-        verify(store.read(version_key(version.model, version.number, SIGNATURE)), _files(version), signers)
-    except (MissingObjectError, SignatureError):
-        return False
-    return True
-
-
-def _check_verdict(store: Store, version: Version) -> None:
-    sha256 = version.manifest.files.get(VERDICT)
-    if sha256 is None:
-        return
-    try:
-        found = store.digest(f"runs/{version.model}/{version.number}/{VERDICT}")
-    except MissingObjectError as error:
-        raise SignatureError(f"{VERDICT} is missing, which the manifest names") from error
-    if found != sha256:
-        raise SignatureError(f"{VERDICT} has sha256 {found}, not {sha256} as the manifest says")
+from runner.store.signatures import FOLDER, check_verdict, is_signed, signatures_of, signed_files
+from runner.workspace import link, scratch
+from serving.storage.signature import SIGNATURE, SignatureError
 
 
 def signing_key() -> Path | None:
@@ -166,18 +95,14 @@ def sign_version(project: Path, store: Store, version: Version) -> str:
     if is_signed(signatures_of(project).signers, store, version):
         return f"{name}: signed already"
     with tempfile.TemporaryDirectory(prefix="flywheel-sign-") as work:
-        files = {file: Path(work, file) for file in _files(version)}
-        for file, sha256 in _files(version).items():
+        files = {file: Path(work, file) for file in signed_files(version)}
+        for file, sha256 in signed_files(version).items():
             store.fetch(version_key(version.model, version.number, file), files[file], sha256)
         try:
-            _check_verdict(store, version)
+            check_verdict(store, version)
         except SignatureError as error:
             raise ObjectError(f"{store.uri}: {name}: {error}, so it is not signed") from error
         bundle = sign(f"{version.model}-{version.number}", files, key)
     store.replace(version_key(version.model, version.number, SIGNATURE), bundle)  # maybe one of a former key
     by = key_id(key.read_bytes(), f"SIGNING_KEY {key}")
     return f"{name}: signed by key {by[:12]}, manifest sha256 {version.sha256}"
-
-
-def _files(version: Version) -> dict[str, str]:
-    return version.manifest.model_files | {MANIFEST: version.sha256}

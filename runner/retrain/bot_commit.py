@@ -17,10 +17,10 @@ from runner.forge.git import credentials, git, retry
 from runner.forge.pull_request import propose
 from runner.release.pin import DEV, STAGING, parse_pin, pin_file, read_pin
 from runner.release.promote import difference, promote
-from runner.release.signing import check_signature
 from runner.retrain.branch import changes, cloned, newer
 from runner.store import Store
 from runner.store.published import Version, read_version
+from runner.store.signatures import check_signature
 
 LOCK, PIN = "dvc.lock", str(pin_file(DEV))
 BOT_FILES = (LOCK, PIN)

@@ -23,7 +23,7 @@ def add_parsers(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     )
     init.add_argument("--versions-days", type=int, default=30, metavar="N", help="replaced ones expire (default: 30)")
     actions.add_parser("use", help="let DVC's remote be in the store")
-    verify = actions.add_parser("verify", help="hash everything whose digest is known")
+    verify = actions.add_parser("verify", help="hash everything whose digest is known, check signatures")
     verify.add_argument("--restore", action="store_true", help="bring back earlier versions of what was overwritten")
     purge = actions.add_parser("purge", help="empty DVC's run cache, so that no result of a bad commit is reused")
     purge.add_argument("--since", metavar="TIME", help="only what was pushed since, as 2026-11-30T12:00+00:00")
@@ -80,9 +80,11 @@ def run(given: argparse.Namespace) -> int:
         else:
             print(check_backup(second, given.name) if given.check else back_up(store, second, given.name))
     else:
+        from runner.store.signatures import signatures_of
         from runner.store.verify import verify_store
 
-        text, well = verify_store(open_store(Path.cwd()), restore=given.restore)
+        signatures = signatures_of(Path.cwd())
+        text, well = verify_store(open_store(Path.cwd()), signatures=signatures, restore=given.restore)
         print(text)
         return 0 if well else 1
     return 0

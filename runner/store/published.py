@@ -14,6 +14,8 @@ from runner.errors import MissingObjectError, ObjectError, StoreError
 from runner.store import Store, open_store
 from serving.storage.manifest import Manifest
 
+VERDICT = "verdict.json"  # of a run: follows from the manifest, unlike its other files
+
 
 class Version(NamedTuple):
     """Published version of a model; `sha256` is its manifest's, in hex."""

@@ -1,7 +1,7 @@
 """Earlier versions of an object in a bucket that keeps them: what `store verify --restore` brings back."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from datetime import datetime
 from typing import NamedTuple
@@ -12,6 +12,7 @@ from runner.store import Store
 from runner.store.bucket import Bucket, retention
 from runner.store.s3 import S3Store
 from runner.store.sink import CHUNK
+from serving.storage.signature import SignatureError, Signers, verify
 
 
 class ObjectVersion(NamedTuple):
@@ -39,13 +40,35 @@ def versions_below(bucket: Bucket, prefix: str) -> dict[str, list[ObjectVersion]
         return found
 
     found = bucket.with_retries(f"versions of {prefix} cannot be listed", listed)
-    return {key: sorted(versions, key=lambda version: version.stored) for key, versions in found.items()}
+    # Newest first in a listing, and SeaweedFS says the second alone.
+    return {key: sorted(reversed(versions), key=lambda version: version.stored) for key, versions in found.items()}
 
 
 def restored(bucket: Bucket, key: str, sha256: str) -> datetime | None:
     """Bring back an object's newest version whose digest begins so; return when it was stored; None: there is none."""
+    return _restored(bucket, key, lambda chunks: _digest(chunks).startswith(sha256))
+
+
+def restored_signature(bucket: Bucket, key: str, files: Mapping[str, str], signers: Signers) -> datetime | None:
+    """Bring back a version's newest signature that is valid for its files, name → sha256; return as `restored`."""
+
+    def is_valid(chunks: Iterator[bytes]) -> bool:
+        try:
+            verify(b"".join(chunks), files, signers)
+        except SignatureError:
+            return False
+        return True
+
+    return _restored(bucket, key, is_valid)
+
+
+def _restored(bucket: Bucket, key: str, fits: Callable[[Iterator[bytes]], bool]) -> datetime | None:
+    def is_right(version: ObjectVersion) -> bool:
+        with closing(bucket.client.get_object(bucket.name, key, version_id=version.id)) as response:
+            return fits(response.stream(CHUNK, decode_content=False))
+
     for version in reversed(versions_below(bucket, key).get(key, [])):
-        if _digest(bucket, key, version).startswith(sha256):
+        if bucket.with_retries(f"a version of {key} cannot be read", is_right, version):
             copy_back(bucket, key, version)
             return version.stored
     return None
@@ -61,15 +84,11 @@ def copy_back(bucket: Bucket, key: str, version: ObjectVersion) -> None:
     )
 
 
-def _digest(bucket: Bucket, key: str, version: ObjectVersion) -> str:
-    def hashed() -> str:
-        digest = hashlib.sha256()
-        with closing(bucket.client.get_object(bucket.name, key, version_id=version.id)) as response:
-            for chunk in response.stream(CHUNK, decode_content=False):
-                digest.update(chunk)
-        return digest.hexdigest()
-
-    return bucket.with_retries(f"a version of {key} cannot be read", hashed)
+def _digest(chunks: Iterator[bytes]) -> str:
+    digest = hashlib.sha256()
+    for chunk in chunks:
+        digest.update(chunk)
+    return digest.hexdigest()
 
 
 def overwritten(store: Store) -> Iterator[tuple[str, ObjectVersion]]:

@@ -1,4 +1,4 @@
-"""`store verify`: check the digest of every object against its name or a manifest."""
+"""`store verify`: check the digest of every object against its name or a manifest, and the signatures of versions."""
 
 import json
 import re
@@ -11,11 +11,13 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from runner.errors import ObjectError, StoreError
+from runner.errors import MissingObjectError, ObjectError, StoreError
 from runner.store import SCHEME, Store
 from runner.store.bucket import Bucket
 from runner.store.published import Version, latest, model_names, numbers, read_version, version_key
-from runner.store.restore import bucket_of, copy_back, overwritten, restored
+from runner.store.restore import bucket_of, copy_back, overwritten, restored, restored_signature
+from runner.store.signatures import signed_files
+from serving.storage.signature import SIGNATURE, SignatureError, Signatures, Signers, verify
 
 _AT_ONCE = 4
 _RESTORE = "`python -m runner store verify --restore` brings back an earlier version of it, where the store keeps them"
@@ -23,7 +25,9 @@ _NAMED_BY_DIGEST = re.compile(
     r"datasets/[^/]+/([0-9a-f]{12})\.(?:jsonl|zip)|weights/([0-9a-f]{12})-[^/]+"
     r"|datasets/[^/]+/pictures/([0-9a-f]{64})(?:\.[a-z0-9]+)?"
 )
-_IN_INDEX = re.compile(r'\["([0-9a-f]{64})",')
+_UNSIGNED = Signatures("off")
+#: Finds the digests in an index of a dataset.
+PICTURE_IN_INDEX = re.compile(r'\["([0-9a-f]{64})",')
 
 
 class ExpectedDigest(NamedTuple):
@@ -34,58 +38,93 @@ class ExpectedDigest(NamedTuple):
     source: str
 
 
-def verify_store(store: Store, *, restore: bool = False) -> tuple[str, bool]:
+class WrongSignature(NamedTuple):
+    """A version whose signature is missing or not valid."""
+
+    version: Version
+    text: str
+    is_missing: bool
+
+
+def verify_store(store: Store, *, signatures: Signatures = _UNSIGNED, restore: bool = False) -> tuple[str, bool]:
     """Hash every object with a known digest; return a line for each finding, and whether there is no error.
 
     A version left by a killed `publish` is a note, not an error: it is invisible, and the next `publish` completes it.
+    A signature that is not valid is an error; a missing one only where `signatures` are required.
     With `restore`, what was overwritten or removed is brought back from an earlier version of it, and checked again;
     StoreError: the store keeps none, or the user is not the endpoint's administrator.
     """
     if restore:
-        lines = [f"restored  {line}" for line in _restore(store)]
-        text, well = verify_store(store)
+        lines = [f"restored  {line}" for line in _restore(store, signatures)]
+        text, well = verify_store(store, signatures=signatures)
         return "\n".join([*lines, text]), well
     keys, notes = store.list(""), list[str]()
     expected, versions, errors = _expected(store, keys)
     errors += [*_wrong_pointers(store, keys), *(text for _, text in _wrong_objects(store, expected))]
     errors += list(dict.fromkeys(text for _, text in _incomplete_datasets(store, keys)))
+    bad = list(_wrong_signatures(store, versions, signatures.signers))
+    required = signatures.mode == "require"
+    errors += [each.text for each in bad if required or not each.is_missing]
+    notes += [each.text for each in bad if each.is_missing and not required]
+    if signatures.mode != "off" and not signatures.signers:
+        (errors if required else notes).append("no signature was checked: no public key is configured")
     try:
         errors += [_overwritten_text(store, key) for key, _ in overwritten(store)]
     except StoreError as error:
         notes.append(f"whether a manifest was overwritten is unknown: {error}")
     lines = [f"FAIL  {error}" for error in errors] + [f"note  {note}" for note in (*notes, *_unfinished(keys))]
-    lines.append(f"{len({each.key for each in expected})} objects of {versions} versions hashed, {len(errors)} errors")
+    valid = f"{len(versions) - len(bad)} valid signatures, " if signatures.signers else ""
+    hashed = f"{len({each.key for each in expected})} objects of {len(versions)} versions hashed"
+    lines.append(f"{hashed}, {valid}{len(errors)} errors")
     return "\n".join(lines), not errors
 
 
-def _expected(store: Store, keys: list[str]) -> tuple[list[ExpectedDigest], int, list[str]]:
-    """Return the known digests, the number of versions with a manifest, and the errors of the others."""
-    errors, versions = list[str](), 0
+def _expected(store: Store, keys: list[str]) -> tuple[list[ExpectedDigest], list[Version], list[str]]:
+    """Return the known digests, the versions with a manifest, and the errors of the others."""
+    errors, versions = list[str](), list[Version]()
     matches = ((key, _NAMED_BY_DIGEST.fullmatch(key)) for key in keys)
     expected = [ExpectedDigest(key, match[match.lastindex or 0], "its name") for key, match in matches if match]
     for model in model_names(store):
         for number in numbers(store, model):
             try:
-                expected += _digests_in(read_version(store, model, number))
-                versions += 1
+                versions.append(read_version(store, model, number))
             except ObjectError as error:
                 errors.append(str(error))
+    expected += [each for version in versions for each in _digests_in(version)]
     return expected, versions, errors
 
 
-def _restore(store: Store) -> Iterator[str]:
+def _wrong_signatures(store: Store, versions: list[Version], signers: Signers) -> Iterator[WrongSignature]:
+    for version in versions if signers else ():
+        name = f"{version.model} {version.number}"
+        key = version_key(version.model, version.number, SIGNATURE)
+        try:
+            verify(store.read(key), signed_files(version), signers)
+        except MissingObjectError:
+            text = f"{name} is not signed; `python -m runner models sign` signs it"
+            yield WrongSignature(version, text, is_missing=True)
+        except (ObjectError, SignatureError) as error:
+            text = f"{store.uri}: {name}: {error}; {_RESTORE}; `python -m runner models sign` signs it anew"
+            yield WrongSignature(version, text, is_missing=False)
+
+
+def _restore(store: Store, signatures: Signatures) -> Iterator[str]:
     """Bring back what was overwritten or removed; yield a line for each object. Manifests first: they have digests."""
     bucket = bucket_of(store)
     if bucket is None:
         raise StoreError(
             f"{store.uri} keeps no earlier versions, so none can be restored; add or publish again what is damaged"
         )
-    for key, version in overwritten(store):
-        copy_back(bucket, key, version)
-        yield f"{key}, as it was published at {version.stored:%Y-%m-%d %H:%M}"
+    for key, first in overwritten(store):
+        copy_back(bucket, key, first)
+        yield f"{key}, as it was published at {first.stored:%Y-%m-%d %H:%M}"
     keys = store.list("")
-    wrong = {each.key: each.sha256 for each, _ in _wrong_objects(store, _expected(store, keys)[0])}
-    yield from _brought_back(bucket, wrong)
+    expected, versions, _ = _expected(store, keys)
+    yield from _brought_back(bucket, {each.key: each.sha256 for each, _ in _wrong_objects(store, expected)})
+    for version, _, _ in _wrong_signatures(store, versions, signatures.signers):
+        key = version_key(version.model, version.number, SIGNATURE)
+        if stored := restored_signature(bucket, key, signed_files(version), signatures.signers):
+            yield f"{key}, as it was stored at {stored:%Y-%m-%d %H:%M}"
     yield from _brought_back(bucket, dict(picture for picture, _ in _incomplete_datasets(store, keys)))  # by its index
 
 
@@ -146,7 +185,7 @@ def _incomplete_datasets(store: Store, keys: list[str]) -> Iterator[tuple[tuple[
                 store.fetch(key, index := Path(folder, "index"))
             except ObjectError:
                 continue  # `_wrong_objects` says so
-            digests = set(_IN_INDEX.findall(index.read_text(encoding="utf-8", errors="replace")))
+            digests = set(PICTURE_IN_INDEX.findall(index.read_text(encoding="utf-8", errors="replace")))
         prefix = f"{key.rpartition('/')[0]}/pictures/"
         missing = sorted(digest for digest in digests if f"{prefix}{digest}" not in pictures)
         for digest in missing:

@@ -7,12 +7,15 @@ from pathlib import Path
 import pytest
 
 from runner.errors import ConfigError, StoreError
+from runner.release.signing import sign
 from runner.store import Store, open_store
 from runner.store.folder import FolderStore
 from runner.store.init import init_store
 from runner.store.purge import purge_run_cache
 from runner.store.s3 import S3Store
 from runner.store.verify import verify_store
+from serving.storage.signature import Signatures, read_signers
+from tests.support.certificates import make_key
 from tests.support.s3 import S3, Use
 
 DATASET, WEIGHTS, ONNX, BEST = b"dataset", b"weights", b"onnx", b"best"
@@ -45,7 +48,7 @@ OBJECTS = {
 }
 
 
-@pytest.fixture(params=["folder", "minio", "rclone"])
+@pytest.fixture(params=["folder", "minio", "rclone", "seaweedfs"])
 def store(request: pytest.FixtureRequest, store_of: Callable[[str], Store]) -> Store:
     """A store with one published version."""
     store = store_of(request.param)
@@ -83,10 +86,47 @@ def test_unfinished_versions_are_notes_when_a_publish_was_killed(store: Store) -
     assert [line.split()[:3] for line in text.splitlines()[:-1]] == [["note", "planes", "2"], ["note", "planes", "3"]]
 
 
-@pytest.fixture
-def kept(minio: S3, use: Use, tmp_path: Path) -> S3Store:
+def signed_by(folder: Path, name: str) -> tuple[bytes, bytes]:
+    """Return the signature of the published version by a new key, and the key's public half."""
+    public, files = make_key(folder, name), {"model.onnx": folder / "model.onnx", "manifest.json": folder / "manifest"}
+    files["model.onnx"].write_bytes(ONNX)
+    files["manifest.json"].write_bytes(CONTENT)
+    return sign("planes-1", files, folder / f"{name}.pem"), public
+
+
+SIGNATURE = "models/planes/1/model.sig"
+
+
+def test_signatures_are_checked_by_the_keys_in_git(store: Store, tmp_path: Path) -> None:
+    bundle, public = signed_by(tmp_path, "ours")
+    other, _ = signed_by(tmp_path, "theirs")
+    warn, require = (Signatures(mode, read_signers(public)) for mode in ("warn", "require"))
+    without = "no signature was checked"
+    for signatures, is_well in ((Signatures("off"), True), (Signatures("warn"), True), (Signatures("require"), False)):
+        text, well = verify_store(store, signatures=signatures)
+        assert well == is_well and (without in text) == (signatures.mode != "off")
+    for signatures, first in ((warn, "note"), (require, "FAIL")):
+        text, _ = verify_store(store, signatures=signatures)
+        assert text.startswith(f"{first}  planes 1 is not signed")
+    store.replace(SIGNATURE, bundle)
+    for signatures in (warn, require):
+        assert verify_store(store, signatures=signatures) == (
+            "4 objects of 1 versions hashed, 1 valid signatures, 0 errors",
+            True,
+        )
+    place = bundle.index(b'"sig"') + 20
+    flipped = bundle[:place] + bytes([bundle[place] ^ 1]) + bundle[place + 1 :]
+    for wrong in (flipped, bundle[:-9], b"", other):
+        store.replace(SIGNATURE, wrong)
+        text, well = verify_store(store, signatures=warn)
+        assert not well and "planes 1: model.sig: " in text and "0 valid signatures, 1 errors" in text
+
+
+@pytest.fixture(params=["minio", "seaweedfs"])
+def kept(request: pytest.FixtureRequest, use: Use, tmp_path: Path) -> S3Store:
     """A bucket that keeps versions, with one published version and a dataset of one picture."""
-    use(minio.environment(f"kept-{secrets.token_hex(4)}"))
+    server: S3 = request.getfixturevalue(request.param)
+    use(server.environment(f"kept-{secrets.token_hex(4)}"))
     init_store(tmp_path)
     store = open_store(tmp_path)
     assert isinstance(store, S3Store)
@@ -116,12 +156,23 @@ def test_what_was_overwritten_or_removed_comes_back(kept: S3Store) -> None:
     assert {key: kept.read(key) for key in kept.list("")} == before
 
 
+def test_the_last_valid_signature_comes_back(kept: S3Store, tmp_path: Path) -> None:
+    (former, _), (bundle, public) = signed_by(tmp_path, "former"), signed_by(tmp_path, "ours")
+    signatures = Signatures("require", read_signers(public))
+    for content in (former, bundle, b"overwritten"):
+        kept.replace(SIGNATURE, content)
+    text, well = verify_store(kept, signatures=signatures, restore=True)
+    assert well and f"restored  {SIGNATURE}, as it was" in text and kept.read(SIGNATURE) == bundle
+    kept.bucket.client.remove_object(kept.bucket.name, SIGNATURE)
+    assert verify_store(kept, signatures=signatures, restore=True)[1] and kept.read(SIGNATURE) == bundle
+
+
 def test_nothing_is_restored_when_no_versions_are_kept(store: Store) -> None:
     with pytest.raises(StoreError, match="keeps no earlier versions"):
         verify_store(store, restore=True)
 
 
-@pytest.mark.parametrize("kind", ["folder", "minio"])
+@pytest.mark.parametrize("kind", ["folder", "minio", "seaweedfs"])
 def test_the_run_cache_is_emptied_and_nothing_else(store_of: Callable[[str], Store], kind: str) -> None:
     store = store_of(kind)
     for key in ("dvc/runs/ab/abcd/ef", "dvc/runs/ab/abcd/12", "dvc/files/md5/ab/cd", "models/runs/1/model.onnx"):

@@ -18,7 +18,7 @@ from runner.cluster.facts import OWN_CA
 from runner.errors import GitError, StoreError
 from runner.forge.rest import Api, ApiError
 from runner.pipeline.doctor import Diagnosis
-from runner.release.signing import FOLDER
+from runner.store.signatures import FOLDER
 from tests.support import gitops
 from tests.unit.runner.cluster.conftest import Answers
 

@@ -8,33 +8,25 @@ from contextlib import chdir
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from runner.config.compose import compose
 from runner.errors import ConfigError, ObjectError, StageError
 from runner.release.deployed import NotDeployedError, champions, load_deployed
 from runner.release.models import list_models
 from runner.release.promote import choose, promote
-from runner.release.signing import FOLDER, check_signature, sign_version, signatures_of
+from runner.release.signing import sign_version
 from runner.retrain.bot_commit import Run, pin
 from runner.store import open_store
 from runner.store.published import read_version
+from runner.store.signatures import FOLDER, check_signature, signatures_of
 from serving.inference.loading import load
 from serving.settings import Settings
 from serving.storage.model import LoadingError
+from tests.support.certificates import make_key
 from tests.support.trained import Trained
 
 VERSION = "models/flyingthings/1"
 Change = Callable[[Trained], None]
-
-
-def make_key(folder: Path, name: str) -> bytes:
-    """Write a private key to NAME.pem; return its public half."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    written = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    (folder / f"{name}.pem").write_bytes(key.private_bytes(*written))
-    return key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
 
 
 @pytest.fixture(scope="module")
