@@ -77,6 +77,13 @@ def store_version(
             made["previous"] = None
         store.create(record_key(key), json.dumps(made, indent=1, ensure_ascii=False).encode())
         is_new = store.put_file(key, version, sha256)
+        # `store gc` removes no picture that an index names; it may have removed some while none did.
+        there = stored_pictures(store, name)
+        lost = {digest: size for digest, size in index.sizes.items() if digest not in there}
+        if gone := [digest for digest in lost if digest not in files]:
+            raise lacks(store, name, gone)
+        if lost:
+            transfer(put, lost, f"{SCHEME}datasets/{name}")
     url = f"{SCHEME}{key}"
     if not is_new:
         return url, sha256, f"in the store already: {url} (store: {store.uri})"

@@ -115,6 +115,8 @@ def _write(store: Store, release: Release, manifest: Manifest, run: str) -> None
                 written(SIGNATURE, sign(f"{model}-{number}", files, signing)),
             )
         store.put_file(version_key(model, number), last)
+        with ThreadPoolExecutor(_AT_ONCE) as pool:  # `store gc` may have removed meanwhile what an earlier try had put
+            list(pool.map(put, objects))
 
 
 def _point(store: Store, version: Version) -> bool:
