@@ -10,15 +10,15 @@ is found, and read from its earlier version where the second store keeps them. T
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
 from runner.errors import MissingObjectError, ObjectError, StoreError
-from runner.store import Store, check_key, is_key, mismatch, open_store
+from runner.store import Store, check_key, mismatch
 from runner.store.restore import bucket_of, restored
-from runner.store.s3 import S3Store
+from runner.store.second import list_states, noted_digest, open_second
 from runner.store.transfer import transfer
 from runner.workspace import scratch, sha256_of
 
@@ -27,7 +27,6 @@ OF_STORE = "store"  # name of the backups of the store itself
 #: What is kept of the store: no captures, which expire, and nothing of a run at work. What names others comes first.
 PREFIXES = ("models/", "runs/", "datasets/", "weights/", "dvc/", "feedback/")
 _FOLDER, _OBJECTS = "backups", "backups/objects"
-_PREFIX = "BACKUP_"
 _TIME = "%Y-%m-%dT%H%M%S-%fZ"
 _POINTER = re.compile(r"models/[^/]+/latest\.json")
 _PUT_ONCE = re.compile(r"models/[^/]+/[0-9]+/.*(?<!\.sig)|(datasets|weights)/.*")
@@ -43,24 +42,8 @@ class CopiedObject(NamedTuple):
 
 
 def open_backup(project: Path, environment: Mapping[str, str] = os.environ) -> Store:
-    """Return the second store: the variables of the store's own, STORE_URI and so on, with BACKUP_ before them.
-
-    StoreError: BACKUP_STORE_URI is missing, or names the store itself. A BACKUP_CA_BUNDLE that is no file is none.
-    """
-    own = {name.removeprefix(_PREFIX): value for name, value in environment.items() if name.startswith(_PREFIX)}
-    if not own.get("STORE_URI"):
-        raise StoreError(
-            "BACKUP_STORE_URI is empty, expected a folder, or s3://bucket with BACKUP_AWS_ENDPOINT_URL, "
-            "BACKUP_AWS_ACCESS_KEY_ID and BACKUP_AWS_SECRET_ACCESS_KEY; docs/backups.md sets it up"
-        )
-    if not Path(own.get("CA_BUNDLE", "")).is_file():
-        own.pop("CA_BUNDLE", None)
-    places = ("STORE_URI", "AWS_ENDPOINT_URL")
-    if all(own.get(name) == environment.get(name) for name in places):
-        raise StoreError(
-            f"BACKUP_STORE_URI {own['STORE_URI']} is the store itself, expected another, on another server"
-        )
-    return open_store(project, environment=own)
+    """Return the second store, of BACKUP_STORE_URI and so on; StoreError: it is missing, or the store itself."""
+    return open_second(project, "BACKUP_", "docs/backups.md sets it up", environment)
 
 
 def back_up(source: Store, second: Store, name: str = OF_STORE) -> str:
@@ -103,8 +86,8 @@ def back_up(source: Store, second: Store, name: str = OF_STORE) -> str:
 
     prefixes = PREFIXES if name == OF_STORE else ("",)
     # Pointers before all else is listed: by then the store has what they name.
-    copy({key: info for prefix in prefixes for key, info in _listed(source, prefix) if _POINTER.fullmatch(key)})
-    copy({key: info for prefix in prefixes for key, info in _listed(source, prefix) if not _POINTER.fullmatch(key)})
+    copy({key: info for prefix in prefixes for key, info in list_states(source, prefix) if _POINTER.fullmatch(key)})
+    copy({key: info for prefix in prefixes for key, info in list_states(source, prefix) if not _POINTER.fullmatch(key)})
     key = _write(second, name, began, objects)
     left = f", {len(gone)} removed meanwhile" if gone else ""
     text = f"{second.uri}: {key}: {len(objects)} objects, {len(new)} of them copied{left}"
@@ -129,7 +112,7 @@ def restore(second: Store, target: Store, name: str = OF_STORE, begins: str = NE
     def bring(key: str) -> None:
         expected = objects[key].sha256
         if target.exists(key):
-            if _digest(target, key) != expected:
+            if noted_digest(target, key) != expected:
                 differing.append(key)
             return
         with scratch("restore-") as folder:
@@ -191,14 +174,6 @@ def _copied(source: Store, key: str, etag: str, second: Store, there: set[str], 
     return CopiedObject(sha256, size, etag)
 
 
-def _listed(source: Store, prefix: str) -> Iterator[tuple[str, tuple[int, str]]]:
-    """Yield key, size and etag of each object below a prefix; files of a folder have no etag."""
-    if isinstance(source, S3Store):
-        yield from ((key, (info.size, info.etag)) for key, info in source.bucket.list(prefix) if is_key(key))
-    else:
-        yield from ((key, (Path(source.uri_of(key)).stat().st_size, "")) for key in source.list(prefix))
-
-
 def _write(second: Store, name: str, began: datetime, objects: Mapping[str, CopiedObject]) -> str:
     with scratch("backup-") as folder:
         with (file := folder / "list").open("w", encoding="utf-8") as stream:
@@ -232,9 +207,3 @@ def _fetch(second: Store, key: str, path: Path, sha256: str) -> None:
         if not mended:
             raise ObjectError(f"{error}; no earlier version of it is there, or this key may not read it") from error
         second.fetch(key, path)
-
-
-def _digest(store: Store, key: str) -> str:
-    """Return an object's digest in hex, as a bucket noted it where it did."""
-    noted = store.bucket.find(key) if isinstance(store, S3Store) else None
-    return noted.sha256 if noted and noted.sha256 else store.digest(key)

@@ -36,6 +36,13 @@ def add_parsers(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     for action in (backup, restore):
         action.add_argument("--name", default="store", help="of the backup (default: store)")
         action.add_argument("--folder", type=Path, help="its files, instead of the store's objects")
+    gc = actions.add_parser(
+        "gc", help="what nothing names any more: of DVC, of killed publishes, pictures of no dataset"
+    )
+    gc.add_argument("--days", type=int, default=30, metavar="N", help="only what is older (default: 30)")
+    gc.add_argument("--remove", action="store_true", help="remove it, as administrator; else it is only counted")
+    move = actions.add_parser("move", help="copy another store, OLD_STORE_URI, into this one; again: what changed")
+    move.add_argument("--check", action="store_true", help="copy nothing; say what differs")
     policy = actions.add_parser("policy", help="print what a user may do, for endpoints that are not MinIO")
     policy.add_argument("user", help="runner | trainer | publisher | backup | server-dev | …")
 
@@ -79,6 +86,16 @@ def run(given: argparse.Namespace) -> int:
             print(restore(second, store, given.name, begins))
         else:
             print(check_backup(second, given.name) if given.check else back_up(store, second, given.name))
+    elif given.action == "gc":
+        from runner.store.gc import collect_garbage
+
+        print(collect_garbage(Path.cwd(), open_store(Path.cwd()), days=given.days, remove=given.remove))
+    elif given.action == "move":
+        from runner.store.move import move_store, open_old
+
+        text, well = move_store(open_old(Path.cwd()), open_store(Path.cwd()), check=given.check)
+        print(text)
+        return 0 if well else 1
     else:
         from runner.store.signatures import signatures_of
         from runner.store.verify import verify_store
