@@ -19,6 +19,7 @@ STORED = [leaf for leaf in gitops.variants() if leaf.path.endswith(", external-s
 SHADOWED = [leaf for leaf in gitops.variants() if leaf.path.endswith(", shadow")]
 BACKED_UP = [leaf for leaf in gitops.variants() if leaf.path.endswith(", backup")]
 BACKED = [leaf for leaf in gitops.variants() if leaf.path.endswith(", ml-backend")]
+ON_SEAWEEDFS = [leaf for leaf in gitops.variants() if leaf.path.endswith(", seaweedfs")]
 ON_GPU = [leaf for leaf in gitops.variants() if leaf.path.endswith(", gpu")]
 Name = tuple[str, str]
 
@@ -109,6 +110,26 @@ def test_both_sides_of_the_model_server_have_one_key_and_one_address(leaf: gitop
     assert asked["LABEL_STUDIO_ML_BACKEND_URL"]["value"] == f"http://ml-backend:{port}/ml"
     known = {name.upper() for name in Settings.model_fields}
     assert {each["name"] for each in server["env"]} <= known | {"STORE_URI"}
+
+
+@pytest.mark.parametrize("leaf", ON_SEAWEEDFS, ids=lambda leaf: leaf.path)
+def test_seaweedfs_is_the_only_store_and_reached_as_minio_is(leaf: gitops.Leaf) -> None:
+    before, after = of(gitops.leaf(leaf.path.partition(",")[0])), of(leaf)
+    assert {name for kind, name in after if kind in ("StatefulSet", "Service")} == {"seaweedfs"}
+    assert {name for name in before.keys() - after.keys() if name[0] != "NetworkPolicy"} == {
+        (kind, "minio")
+        for kind in ("StatefulSet", "Service", "ServiceAccount", "ConfigMap", "PrometheusRule", "ServiceMonitor")
+    }
+    template = after["StatefulSet", "seaweedfs"]["spec"]["template"]
+    selector = after["NetworkPolicy", "from-clients"]["spec"]["podSelector"]["matchLabels"]
+    assert selector.items() <= template["metadata"]["labels"].items()
+    container = template["spec"]["containers"][0]
+    (port,) = after["Service", "seaweedfs"]["spec"]["ports"]
+    assert {"name": port["targetPort"], "containerPort": port["port"]} in container["ports"]
+    secrets = {volume["secret"]["secretName"] for volume in template["spec"]["volumes"] if "secret" in volume}
+    issued = {obj["spec"]["secretName"] for (kind, _), obj in after.items() if kind == "Certificate"}
+    annotations = after["Service", "seaweedfs"]["metadata"].get("annotations", {})
+    assert secrets <= issued | set(annotations.values())
 
 
 IMAGE = "registry.redhat.io/openshift4/ose-node-feature-discovery-rhel9:v4.16"

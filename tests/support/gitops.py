@@ -37,6 +37,7 @@ CLUSTER_WIDE = (
 )
 ALONE = ("serving/dashboard",)  # it uses no store
 GPU_IMAGE = f"newName: registry.example.com/flywheel-serving-gpu, digest: 'sha256:{'9' * 64}'"
+SEAWEEDFS_IMAGE = f"newName: registry.example.com/flywheel-seaweedfs, digest: 'sha256:{'8' * 64}'"
 
 
 # Two sets of values; no value of the first is part of another one, or of what stands in a manifest anyway.
@@ -234,8 +235,8 @@ def variants() -> tuple[Leaf, ...]:
 
 def _variants() -> list[Leaf]:
     with tempfile.TemporaryDirectory() as folder:
-        names = ("external-store", "gpu", "shadow", "backup", "ml-backend")
-        external, gpu, shadow, backup, backend = (template(Path(folder, name)) for name in names)
+        names = ("external-store", "gpu", "shadow", "backup", "ml-backend", "seaweedfs")
+        external, gpu, shadow, backup, backend, seaweedfs = (template(Path(folder, name)) for name in names)
         for part in ("serving", "label-studio", "pipelines"):
             swap(external / part / "base/kustomization.yaml", "components/store", "components/external-store")
         line = "- ../../components/monitoring\n"
@@ -243,13 +244,17 @@ def _variants() -> list[Leaf]:
             for root, name in ((gpu, "gpu"), (shadow, "shadow")):
                 features = root / "serving/environments" / environment / "kustomization.yaml"
                 swap(features, line, line + line.replace("monitoring", name))
-        swap(
-            gpu / "images/kustomization.yaml", "images:\n", f"images:\n- {{name: flywheel-serving-gpu, {GPU_IMAGE}}}\n"
-        )
+        images = {gpu: f"flywheel-serving-gpu, {GPU_IMAGE}", seaweedfs: f"flywheel-seaweedfs, {SEAWEEDFS_IMAGE}"}
+        for root, image in images.items():
+            swap(root / "images/kustomization.yaml", "images:\n", f"images:\n- {{name: {image}}}\n")
+        stores = [path for path in leaf_paths(seaweedfs) if path.startswith("minio/")]
+        for path in stores:
+            for off in ("# - ../../components/seaweedfs ", "# - ../../components/without-minio "):
+                swap(seaweedfs / path / "kustomization.yaml", off, off.removeprefix("# "))
         stored = [path for path in leaf_paths(external) if path.startswith(("serving/", "label-studio/", "pipelines/"))]
         found = {external: [path for path in stored if path not in ALONE]}
         served = [path for path in stored if path.startswith("serving/") and path.endswith(("/dev", "/prod"))]
-        found |= {gpu: served, shadow: served}
+        found |= {gpu: served, shadow: served, seaweedfs: stores}
         found[backup] = [path for path in leaf_paths(backup) if path.startswith(("minio/", "label-studio/"))]
         found[backend] = [path for path in leaf_paths(backend) if path.startswith("label-studio/")]
         for root in (backup, backend):
