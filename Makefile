@@ -1,5 +1,6 @@
 # Everything that people and CI do here; each recipe is a line or two. `make help` lists the targets.
 PYTHON ?= python3
+TRAINER ?= ultralytics
 READY := .venv/.ready
 MINIO := $(shell sed -n "s/^ARG VERSION=//p" gitops/minio/Containerfile)
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/flywheel
@@ -17,13 +18,13 @@ export DVC_NO_ANALYTICS := 1
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 17
 
-setup: $(READY)  ## make .venv with the tested packages (PYTHON=python3.12 chooses another Python)
+setup: $(READY)  ## make .venv with the tested packages (PYTHON=python3.12: another Python; TRAINER=libreyolo: no AGPL)
 
 $(READY): pyproject.toml constraints.txt constraints-train.txt constraints-uv.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14) and "Python 3.11 to 3.13 is needed, this is " + sys.version.split()[0] + "; try: make setup PYTHON=python3.12")'
 	$(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement constraints-uv.txt
-	.venv/bin/uv pip install --quiet --compile-bytecode --python .venv/bin/python --editable '.[runner,train,serve,dask,labels,dev]' --constraint constraints.txt --constraint constraints-train.txt
+	.venv/bin/uv pip install --quiet --compile-bytecode --python .venv/bin/python --editable '.[runner,$(TRAINER:ultralytics=train),serve,dask,labels,dev]' --constraint constraints.txt --constraint constraints-train.txt
 	@touch $(READY)
 
 demo: setup  ## draw a sample dataset, train on it, measure the model, show what came out
@@ -88,12 +89,11 @@ $(LABEL_STUDIO)/.ready: constraints-label-studio.txt
 	uv pip install --quiet --python "$(LABEL_STUDIO)/venv/bin/python" --requirement constraints-label-studio.txt
 	@touch "$(LABEL_STUDIO)/.ready"
 
-libreyolo: setup $(LIBREYOLO)/models/.ready  ## make models of other families for the tests, by LibreYOLO in an environment of its own
+libreyolo: setup $(LIBREYOLO)/models/.ready  ## install what trains without Ultralytics, for the tests, and make models of other families with it
 
-# In its own folder: uv would take pyproject.toml's overrides, which leave out a package that LibreYOLO needs.
-$(LIBREYOLO)/models/.ready: constraints-libreyolo.txt tests/support/libreyolo_models.py
+$(LIBREYOLO)/models/.ready: pyproject.toml constraints.txt constraints-train.txt tests/support/libreyolo_models.py tests/support/libreyolo_models.txt
 	uv venv --quiet --clear --python "$$(realpath .venv/bin/python)" "$(LIBREYOLO)/venv"
-	cd "$(LIBREYOLO)" && uv pip install --quiet --python venv/bin/python --requirement "$(CURDIR)/constraints-libreyolo.txt"
+	uv pip install --quiet --python "$(LIBREYOLO)/venv/bin/python" --requirement pyproject.toml --extra runner --extra libreyolo --requirement tests/support/libreyolo_models.txt --constraint constraints.txt --constraint constraints-train.txt
 	cd "$(LIBREYOLO)" && venv/bin/python "$(CURDIR)/tests/support/libreyolo_models.py" models && touch models/.ready
 
 mlserver: setup $(MLSERVER)/.ready  ## install MLServer in an environment of its own, for the test of docs/model-servers.md

@@ -6,7 +6,7 @@ import importlib
 OF_SERVERS = ("server", "traces", "shadow", "soak")
 NAMES = ("prepare", "growth", "training", "evaluate", "quantize", *OF_SERVERS, "store", "labels")
 ON_THE_CLUSTER = ("retrain",)  # run only when named
-OF_TRAININGS = ("suspects",)  # run only when named: it measures how good a list is, and trains for that
+OF_TRAININGS = ("suspects", "trainers")  # run only when named: they train
 
 
 def main() -> None:
@@ -17,7 +17,7 @@ def main() -> None:
         nargs="*",
         metavar="NAME",
         help=f"{' | '.join(NAMES)}; default: all these; {ON_THE_CLUSTER[0]}: on the test cluster; "
-        f"{OF_TRAININGS[0]}: trains",
+        f"{', '.join(OF_TRAININGS)}: train",
     )
     parser.add_argument("--rounds", type=int, help="of each contestant; default: each benchmark's own")
     options = parser.parse_args()

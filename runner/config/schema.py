@@ -150,9 +150,19 @@ class SplitConfig(Section):
 class ModelConfig(Section):
     """Network and its initial weights: the part of `model` that training reads."""
 
+    trainer: Literal["ultralytics", "libreyolo"] = Field(description="[-] ultralytics | libreyolo")
     base: BaseName = Field(description="[-] NAME.yaml: random weights | NAME.pt: pretrained, added before")
     sha256: Sha256 | None = Field(description="[hex] SHA-256 of NAME.pt; compose looks it up under weights")
     imgsz: int = Field(ge=32, le=4096, multiple_of=32, description="[px] side of the square input")
+
+    @model_validator(mode="after")
+    def _base_is_of_the_trainer(self) -> Self:
+        if self.trainer == "libreyolo" and not re.fullmatch(r"yolox_[ntsmlx]\.(yaml|pt)", self.base):
+            raise ValueError(
+                f"base is {self.base}, expected YOLOX in a size that LibreYOLO has: yolox_n.yaml, or t, s, m, l, x in "
+                "the place of n; pretrained as yolox_n.pt"
+            )
+        return self
 
     @model_validator(mode="after")
     def _weights_are_in_the_store(self) -> Self:
@@ -172,7 +182,7 @@ class NamedModelConfig(ModelConfig):
 
 
 class TrainConfig(Section):
-    """Training arguments of Ultralytics."""
+    """Training arguments, named as Ultralytics names them; LibreYOLO takes those that it has."""
 
     epochs: int = Field(ge=1, description="[epochs] maximum number of epochs")
     patience: int = Field(ge=0, description="[epochs] early stopping after this many without improvement")
@@ -195,7 +205,7 @@ class TrainConfig(Section):
 
 
 class AugmentConfig(Section):
-    """Augmentation arguments of Ultralytics."""
+    """Augmentation arguments, named as Ultralytics names them; LibreYOLO takes those that it has."""
 
     hsv_h: Share = Field(description="[0-1] maximum change of hue")
     hsv_s: Share = Field(description="[0-1] maximum change of saturation")
@@ -331,8 +341,8 @@ STAGE_KEYS: dict[str, tuple[str, ...]] = {
     "fetch": ("dataset.url", "dataset.sha256", "dataset.sample"),
     "prepare": ("dataset.classes", "prepare"),
     "split": ("split",),
-    "train": ("seed", "model.base", "model.sha256", "model.imgsz", "train", "augment"),
-    "export": ("model.imgsz", "export"),
+    "train": ("seed", "model.trainer", "model.base", "model.sha256", "model.imgsz", "train", "augment"),
+    "export": ("model.trainer", "model.imgsz", "export"),
     "evaluate": ("evaluate",),
 }
 #: Composed files: one per stage, and gate.yaml. No stage depends on gate.yaml; dvc.lock records it, so that a retrain

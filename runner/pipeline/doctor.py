@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from runner.store.s3 import S3Store
 
 FREE_GB = 5
-ASKED = ("dvc", "dvc-s3", "hydra-core", "torch", "torchvision", "ultralytics", "onnx", "onnxruntime", "pillow", "numpy")
+ASKED = ("dvc", "dvc-s3", "hydra-core", "torch", "torchvision", "onnx", "onnxruntime", "pillow", "numpy")
 
 
 class Diagnosis(NamedTuple):
@@ -57,17 +57,7 @@ def _python(project: Path) -> Iterator[Diagnosis]:
 
 def _packages(project: Path) -> Iterator[Diagnosis]:
     versions = pinned(project)
-    for name in ASKED:
-        try:
-            version = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            yield Diagnosis(f"{name} is not installed", "run `make setup`")
-            continue
-        wanted = versions.get(name, [version])
-        if version.split("+")[0] in wanted:
-            yield Diagnosis(f"{name} {version}")
-        else:
-            yield Diagnosis(f"{name} {version}, tested with {' or '.join(wanted)}", "run `make setup`")
+    yield from (_package(name, versions, "run `make setup`") for name in ASKED)
     command = [sys.executable, "-c", "import torch, torchvision; torchvision.ops.nms"]
     pair = subprocess.run(command, capture_output=True, text=True, check=False)
     last = (pair.stderr.strip().splitlines() or ["no message"])[-1]
@@ -75,6 +65,17 @@ def _packages(project: Path) -> Iterator[Diagnosis]:
         "torch and torchvision import together" if pair.returncode == 0 else f"torch and torchvision: {last}",
         "" if pair.returncode == 0 else "they must be a pair: run `make setup`, which installs the tested one",
     )
+
+
+def _package(name: str, versions: dict[str, list[str]], remedy: str) -> Diagnosis:
+    try:
+        version = importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return Diagnosis(f"{name} is not installed", remedy)
+    wanted = versions.get(name, [version])
+    if version.split("+")[0] in wanted:
+        return Diagnosis(f"{name} {version}")
+    return Diagnosis(f"{name} {version}, tested with {' or '.join(wanted)}", remedy)
 
 
 def _repository(project: Path) -> Iterator[Diagnosis]:
@@ -137,6 +138,8 @@ def _configuration(project: Path) -> Iterator[Diagnosis]:
         yield Diagnosis("params.yaml and conf/ do not fit together", str(error).replace("\n", "\n      "))
         return
     yield Diagnosis("params.yaml and conf/ compose")
+    trainer = config.model.trainer
+    yield _package(trainer, pinned(project), f"it trains the preset's model: run `make setup TRAINER={trainer}`")
     yield from data(project, config.dataset.url)
     yield from _device(config.train.batch)
 

@@ -104,9 +104,9 @@ def val(onnx: Path, data: Path, run: Path, settings: EvaluateConfig, imgsz: int,
     """
     seen: list[int] = []
     with redirect_stdout(sys.stderr):
-        from runner.stages.offline import ultralytics_offline
+        from runner.stages.offline import set_up
 
-        ultralytics_offline(work_folder())
+        set_up("ultralytics", work_folder())
         from ultralytics import YOLO
 
         model = YOLO(onnx, task="detect")

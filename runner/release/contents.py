@@ -29,7 +29,7 @@ from serving.vision.detector import Detector
 from serving.vision.metadata import ModelError
 from serving.vision.variants import variant_file
 
-LIBRARIES = ("ultralytics", "torch", "torchvision", "onnx", "onnxruntime", "numpy", "pillow", "faster-coco-eval")
+LIBRARIES = ("torch", "torchvision", "onnx", "onnxruntime", "numpy", "pillow", "faster-coco-eval")
 TRAINED = "trained.txt"  # file of a run: the pictures of train and val, by which later comparisons leave them out
 RUN_FILES = (
     *("config.yaml", "params.yaml", "dvc.lock", "report.json", "metrics.json", "results.csv", "best.pt"),
@@ -139,7 +139,7 @@ def _of_run(project: Path, work: Path) -> Release:
             **{"pictures": report["pictures"]["kept"], "boxes": report["boxes"]},
         },
         params=params,
-        libraries=_libraries(),
+        libraries=_libraries(config.model.trainer),
         gated_by="by hand",  # a cluster's Task writes its run instead
         **variant,
         **overridden,
@@ -161,10 +161,7 @@ def _of_baseline(file: Path, project: Path, work: Path) -> Release:
     name = _name_of(file)
     onnx, sha256 = work / "model.onnx", sha256_of(file)
     with redirect_stdout(sys.stderr):  # Ultralytics prints; stdout is for our output
-        from runner.stages.offline import ultralytics_offline
-
-        ultralytics_offline(work_folder())
-        from runner.stages.export import export_stock
+        from runner.stages.export.export import export_stock
 
         export_stock(file, config.export, onnx, work=work)
     manifest = Manifest(
@@ -179,7 +176,7 @@ def _of_baseline(file: Path, project: Path, work: Path) -> Release:
         work_tree=f"a stock model: {file.name}, sha256 {sha256}",
         dataset={},
         params={},
-        libraries=_libraries(),
+        libraries=_libraries("ultralytics"),
     )
     return Release(onnx, {file.name: file}, manifest, {"weights": sha256})
 
@@ -263,10 +260,10 @@ def _commit_of(project: Path) -> dict[str, Any]:
     return {"commit": commit, "work_tree": f"changed since: {', '.join(changed)}" if changed else "as committed"}
 
 
-def _libraries() -> dict[str, str]:
+def _libraries(trainer: str) -> dict[str, str]:
     """Return name → version of Python and the installed libraries that decide a model's bytes and figures."""
     found = {"python": platform.python_version()}
-    for name in LIBRARIES:
+    for name in (trainer, *LIBRARIES):
         with suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)
     return found

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from runner.stages.fetch import Origin
     from runner.stages.picture_files import PictureFiles
 
-CONSTRAINTS = Path("constraints-train.txt")
+_PINS = Path("constraints-train.txt")
+#: Package versions that decide what a program trains, by `model.trainer`.
+PINS = {"ultralytics": (_PINS,), "libreyolo": (_PINS, Path("constraints-libreyolo.txt"))}
 INPUTS = (ARTIFACTS / "dataset", ARTIFACTS / "split")  # of train, export and evaluate
 
 
@@ -108,12 +110,9 @@ def _split(values: dict[str, Any], split: Path) -> str:
 
 
 def _train(values: dict[str, Any], model: Path) -> None:
-    from runner.stages.offline import ultralytics_offline
+    from runner.stages.train.train import train
 
-    ultralytics_offline(work := work_folder())
-    from runner.stages.train import train
-
-    base, weights = schema.ModelConfig.model_validate(values["model"]), None
+    work, base, weights = work_folder(), schema.ModelConfig.model_validate(values["model"]), None
     if base.sha256 is not None:
         from runner.dataset.weights import fetch_weights
         from runner.store import open_store
@@ -127,21 +126,18 @@ def _train(values: dict[str, Any], model: Path) -> None:
         schema.AugmentConfig.model_validate(values["augment"]),
         model,
         work=work,
-        pins=CONSTRAINTS,
+        pins=PINS[base.trainer],
         weights=weights,
         files=picture_files(),
     )
 
 
 def _export(values: dict[str, Any], folder: Path) -> str:
-    from runner.stages.offline import ultralytics_offline
-
-    ultralytics_offline(work := work_folder())
-    from runner.stages.export import export
+    from runner.stages.export.export import export
 
     settings = schema.ExportConfig.model_validate(values["export"])
-    imgsz, files = values["model"]["imgsz"], picture_files()
-    return export(ARTIFACTS / "model", *INPUTS, imgsz, settings, folder, work=work, files=files)
+    trainer, imgsz, files = values["model"]["trainer"], values["model"]["imgsz"], picture_files()
+    return export(ARTIFACTS / "model", *INPUTS, trainer, imgsz, settings, folder, work=work_folder(), files=files)
 
 
 def _evaluate(values: dict[str, Any], evaluation: Path) -> str:

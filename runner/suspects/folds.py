@@ -9,7 +9,7 @@ from runner.dataset.entries import Entry, read_entries
 from runner.errors import StageError
 from runner.stages.evaluate.examples import Example, read_part
 from runner.stages.picture_files import PictureFiles
-from runner.stages.registry import CONSTRAINTS, seconds_file
+from runner.stages.registry import PINS, seconds_file
 from runner.stages.split import families_of
 from runner.workspace import link, remove_stale, work_folder, write_text
 
@@ -55,25 +55,23 @@ def deal_folds(entries: list[Entry], settings: SplitConfig, folds: int) -> list[
 
 
 def _train(config: Config, dataset: Path, split: Path, folder: Path, files: PictureFiles) -> Path:
-    from runner.stages.offline import ultralytics_offline
-
-    ultralytics_offline(work := work_folder())
     from runner.dataset.weights import fetch_weights
-    from runner.stages.export import export
-    from runner.stages.train import train
+    from runner.stages.export.export import export
+    from runner.stages.train.train import train
     from runner.store import open_store
     from runner.workspace import project_root
 
-    model, weights = config.model, None
+    work, model, weights = work_folder(), config.model, None
     if model.sha256 is not None:
         weights = fetch_weights(model.base, model.sha256, open_store(project_root()), work)
     for name in ("model", "export"):
         (folder / name).mkdir(exist_ok=True)
     out = folder / "model"
     settings = (config.seed, model, config.train, config.augment)
-    train(dataset, split, *settings, out, work=work, pins=CONSTRAINTS, weights=weights, files=files)
+    train(dataset, split, *settings, out, work=work, pins=PINS[model.trainer], weights=weights, files=files)
     exported = folder / "export"
-    print(export(out, dataset, split, model.imgsz, config.export, exported, work=work, files=files), flush=True)
+    inputs = (out, dataset, split, model.trainer, model.imgsz, config.export, exported)
+    print(export(*inputs, work=work, files=files), flush=True)
     return exported / "model.onnx"
 
 

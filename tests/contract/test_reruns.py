@@ -132,7 +132,7 @@ PLANNED = [
     Edit("how it is pinned", params(pin={"mode": "pull-request"}), [], gate=('pin.mode: "push" → "pull-request"',)),
     Edit("the CPU's limits", params(fallback={"max_epochs": 3}), []),
     Edit("code of split", append(SPLIT), DEALT, f"{SPLIT} changed"),
-    Edit("code of train", append("runner/stages/train.py"), TRAINED, "runner/stages/train.py changed"),
+    Edit("code of train", append("runner/stages/train/train.py"), TRAINED, "runner/stages/train changed"),
     Edit("code of compose", append("runner/config/schema.py"), []),
     Edit("other pins", append("constraints.txt"), []),
     Edit("a command", replace("dvc.yaml", '"artifacts/split"', "artifacts/split"), DEALT, "its command changed"),

@@ -31,7 +31,7 @@ EXCEPTIONS = {
     "runner/stages/picture_files.py": "as above",
     "runner/stages/device.py": "where a training computes, or that it cannot; part of the machine, not of the result",
     "runner/errors.py": "names of errors",
-    "runner/stages/offline.py": "keeps Ultralytics from the network",
+    "runner/stages/offline.py": "keeps Ultralytics from the network, and names a trainer that is not installed",
     "runner/stages/parallel.py": "how many work; the results come in the same order (a test of it holds that)",
     "runner/store/__init__.py": "brings objects whose digest the composed file names",
     "runner/store/bucket.py": "as above",
@@ -153,6 +153,10 @@ def test_templates_are_dependencies_when_code_reads_them() -> None:
 def test_pins_are_dependencies_when_packages_of_training_decide() -> None:
     depending = {stage for stage, entry in PIPELINE.items() if "constraints-train.txt" in entry["deps"]}
     assert depending == {"train", "export", "evaluate"}
+    assert {stage for stage, entry in PIPELINE.items() if "constraints-libreyolo.txt" in entry["deps"]} == {
+        "train",
+        "export",
+    }
 
 
 def test_ultralytics_is_one_version_on_all_platforms_as_it_decides_the_head() -> None:

@@ -30,6 +30,10 @@ def test_every_pinned_package_has_a_digest_and_no_other_has() -> None:
             )  # no address either
 
 
+def test_libreyolo_is_one_version_as_stages_depend_on_its_file() -> None:
+    assert pins("constraints-libreyolo.txt").items() <= pins("constraints.txt").items()
+
+
 def test_everything_that_pyproject_asks_for_is_pinned() -> None:
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text("utf-8"))["project"]
     asked = [*project["dependencies"], *(each for extra in project["optional-dependencies"].values() for each in extra)]

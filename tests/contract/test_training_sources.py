@@ -22,7 +22,7 @@ def test_the_filter_names_what_the_stages_depend_on(project: Path) -> None:
 
 def test_what_a_stage_makes_is_no_source(project: Path) -> None:
     found = sources(project)
-    assert {"runner/stages/train.py", "runner/dataset", *ALWAYS} <= set(found)
+    assert {"runner/stages/train", "runner/dataset", *ALWAYS} <= set(found)
     assert not [name for name in found if name.startswith("artifacts") or not (project / name).exists()]
     assert not any(name.startswith(("runner/label_studio", "runner/retrain", "runner/release")) for name in found)
 

@@ -113,7 +113,7 @@ def test_dataset_and_baseline_wait_for_a_push_when_they_are_given(
     zip_tree(dataset, files)
     zip_tree(weights, {"archive/data.pkl": b"", "archive/version": b"3"})
     monkeypatch.setattr(
-        "runner.stages.export.export_stock", lambda _, __, out, **___: out.write_bytes(bright_model.read_bytes())
+        "runner.stages.export.export.export_stock", lambda _, __, out, **___: out.write_bytes(bright_model.read_bytes())
     )
     monkeypatch.setattr("runner.stages.offline.ultralytics_offline", lambda _: None)
     said: Said = []

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 EXPORT = """
 from runner.config.schema import ExportConfig
 from runner.errors import StageError
-from runner.stages.export import export_stock
+from runner.stages.export.export import export_stock
 weights, work = Path(sys.argv[2]), Path(sys.argv[3])
 network = YOLO(weights.with_suffix(".yaml").name, task="detect")
 network.overrides["imgsz"] = 64

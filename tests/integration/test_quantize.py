@@ -15,7 +15,7 @@ from serving.vision.detector import Detector, Options
 
 EXPORT = """
 from runner.config.schema import ExportConfig
-from runner.stages.export import export
+from runner.stages.export.export import export
 project = Path(sys.argv[2])
 
 class Files:
@@ -40,7 +40,7 @@ for kind, changed in (("first", None), ("other val and test", ("val", "test")), 
         quantize="int8", calibration=3,
     )
     folders = (project / name for name in ("model", "dataset", "split"))
-    export(*folders, 64, settings, out, work=project / "work", files=Files())
+    export(*folders, "ultralytics", 64, settings, out, work=project / "work", files=Files())
     said[kind] = hashlib.sha256((out / "model.int8.onnx").read_bytes()).hexdigest()
 print(json.dumps(said))
 """

@@ -95,7 +95,7 @@ def test_digest_comes_from_weights_or_the_preset(folder: Path) -> None:
     write_params(folder, presets=PRESETS | {"model": "yolo11n"}, weights={"yolo11n.pt": SHA})
     config, hidden = compose(folder)
     assert (config.model.sha256, hidden) == (SHA, [])
-    (folder / "conf/model/mine.yaml").write_text(f"base: mine.pt\nsha256: {SHA}\nimgsz: 320\n")
+    (folder / "conf/model/mine.yaml").write_text(f"trainer: ultralytics\nbase: mine.pt\nsha256: {SHA}\nimgsz: 320\n")
     write_params(folder, presets=PRESETS | {"model": "mine"})
     assert compose(folder)[0].model.sha256 == SHA
 
@@ -146,6 +146,7 @@ def test_refused_with_the_line_when_params_are_not_yaml(folder: Path, text: str,
         ({"dataset": {"name": "x", "url": "store:datasets/x/0123456789ab.zip"}}, "dataset: .* dataset.sha256"),
         ({"dataset": {"name": "A b"}}, "dataset.name: found 'A b', "),
         ({"model": {"base": "a/b.pt"}}, "model.base: found 'a/b.pt', expected a file name"),
+        ({"model": {"trainer": "libreyolo"}}, r"model: base is yolo11n\.yaml, expected YOLOX .* yolox_n\.yaml"),
         ({"train": {"epochs": "${model.no}"}}, "train.epochs: .*'model.no'"),
         ({"weights": {"x.pt": "abc"}}, r"weights.x.pt: found 'abc', .* weights add x\.pt"),
         ({"weights": [1]}, r"weights: found \[1\], "),

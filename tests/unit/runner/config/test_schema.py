@@ -49,7 +49,8 @@ def test_every_key_reaches_a_stage_when_composed() -> None:
 def test_a_stage_gets_its_own_keys_only_when_values_are_dealt_out(project: Path) -> None:
     config, _ = compose(project)
     values = config.model_dump()
-    assert stage_values(config, "export") == {"model": {"imgsz": values["model"]["imgsz"]}, "export": values["export"]}
+    model = {key: values["model"][key] for key in ("trainer", "imgsz")}
+    assert stage_values(config, "export") == {"model": model, "export": values["export"]}
     assert stage_values(config, "split") == {"split": values["split"]}
     assert not any(each.startswith(("gate", "pin", "model.name")) for keys in STAGE_KEYS.values() for each in keys)
 

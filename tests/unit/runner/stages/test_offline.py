@@ -3,6 +3,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from runner.errors import StageError
+from runner.stages.offline import set_up
+
+
+def test_the_trainer_is_named_when_it_is_not_installed(tmp_path: Path) -> None:
+    with pytest.raises(StageError, match=r"model\.trainer: nonesuch is not installed; `make setup TRAINER=nonesuch`"):
+        set_up("nonesuch", tmp_path)
+
 
 def test_the_users_settings_stay_untouched_when_ultralytics_is_imported(tmp_path: Path, project: Path) -> None:
     home = tmp_path / "home"

@@ -34,7 +34,7 @@ def test_device_is_refused_when_it_is_missing_or_the_batch_does_not_suit_it(
 
 def test_an_unknown_architecture_is_named_when_ultralytics_has_none(tmp_path: Path) -> None:
     ultralytics_offline(tmp_path)
-    from runner.stages.train import check_architecture
+    from runner.stages.train.ultralytics import check_architecture
 
     check_architecture("yolo11n.yaml")
     with pytest.raises(StageError, match=r"model.base: Ultralytics has no nonesuch.yaml; expected one of its"):

@@ -1,28 +1,26 @@
-"""Export of the trained weights to ONNX with Ultralytics, compared with the weights on pictures of val.
+"""Export of the trained weights to ONNX, compared with the weights on pictures of val.
 
 Batch, height and width are dynamic, so that the server can fit the input to each picture (`serving.vision.detector`,
-`rect`). Ultralytics' date in the metadata is removed: equal weights give equal bytes.
+`rect`). No date is in the metadata: equal weights give equal bytes.
 """
 
 import io
 import json
-import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 import numpy as np
 import onnx
 import onnxslim
-import torch
 from numpy.typing import NDArray
 from onnxruntime import InferenceSession
 from PIL import Image
-from ultralytics import YOLO
 
 from runner.config.schema import ExportConfig
 from runner.dataset.entries import read_entries
 from runner.errors import StageError
+from runner.stages.offline import set_up
 from runner.stages.picture_files import PictureFiles
 from runner.stages.quantize import convert_fp16, quantize_int8
 from runner.workspace import write_text, writing
@@ -34,10 +32,23 @@ from serving.vision.variants import FP16, INT8, variant_file
 Batch = NDArray[np.float32]
 
 
+class Weights(Protocol):
+    """Weights as the program that trained them loads them."""
+
+    classes: list[str]  # in the order of their ids
+
+    def to_onnx(self, imgsz: int, settings: ExportConfig) -> onnx.ModelProto:
+        """Return their ONNX, with `names`, `imgsz`, `stride` and `task` in its metadata, and no date."""
+
+    def network(self, *, end2end: bool) -> Callable[[Batch], Batch]:
+        """Return the network itself: from inputs, (N, 3, H, W), RGB, 0 to 1, to the output of the ONNX."""
+
+
 def export(
     model: Path,
     dataset: Path,
     split: Path,
+    trainer: str,
     imgsz: int,
     settings: ExportConfig,
     out: Path,
@@ -48,15 +59,18 @@ def export(
     """Fill `out` with model.onnx and difference.json; return a line with the differences, measured on pictures of val.
 
     Where `settings.quantize` names a variant, `out` has it too, such as model.int8.onnx; the gate judges it.
-    `model` is the folder of best.pt, `imgsz` the side of the square input in pixels, `work` a scratch folder.
+    `model` is the folder of best.pt, `trainer` the program that made it, `imgsz` the side of the square input in
+    pixels, `work` a scratch folder.
     """
-    weights = _open(model / "best.pt", work)
+    weights = _open(trainer, model / "best.pt", work)
     expected = (dataset / "classes.txt").read_text(encoding="utf-8").splitlines()
-    if (classes := list(weights.names.values())) != expected:
-        raise StageError(f"best.pt knows the classes {classes}, the dataset {expected}; run `dvc repro` to train anew")
+    if weights.classes != expected:
+        raise StageError(
+            f"best.pt knows the classes {weights.classes}, the dataset {expected}; run `dvc repro` to train anew"
+        )
     _write_onnx(weights, imgsz, settings, out / "model.onnx")
     pictures = [file.read_bytes() for file in _sources("val", settings.pictures, dataset, split, files)]
-    difference = compare(out / "model.onnx", model / "best.pt", pictures)
+    difference = compare(out / "model.onnx", weights, pictures)
     difference["allowed"] = settings.max_difference
     write_text(out / "difference.json", json.dumps(difference, indent=2) + "\n")
     accepted = _accepted(difference, settings)
@@ -69,37 +83,39 @@ def export(
 
 
 def export_stock(file: Path, settings: ExportConfig, onnx_file: Path, *, work: Path) -> str:
-    """Export a pretrained .pt file at its own input size, compare it on a picture of noise; return the differences."""
-    weights = _open(file, work)
-    if (task := getattr(weights.model, "task", None) or weights.task) != "detect":
-        raise StageError(f"{file}: a model for the task {task}, expected one that finds boxes (detect)")
-    imgsz = int(weights.overrides.get("imgsz", 640))
+    """Export a pretrained .pt file of Ultralytics at its own input size; compare both on a picture of noise.
+
+    Return the differences.
+    """
+    set_up("ultralytics", work)
+    from runner.stages.export.ultralytics_weights import UltralyticsWeights
+
+    weights = UltralyticsWeights(file, work)
+    if weights.task != "detect":
+        raise StageError(f"{file}: a model for the task {weights.task}, expected one that finds boxes (detect)")
+    imgsz = weights.imgsz
     _write_onnx(weights, imgsz, settings, onnx_file)
     noise = io.BytesIO()
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (imgsz, imgsz, 3), np.uint8)).save(noise, "PNG")
-    return _accepted(compare(onnx_file, file, [noise.getvalue()]), settings)
+    return _accepted(compare(onnx_file, weights, [noise.getvalue()]), settings)
 
 
-def _open(file: Path, work: Path) -> Any:
-    """Load weights from a copy in the scratch folder, because Ultralytics writes beside them."""
-    folder = work / "export"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    shutil.copyfile(file, folder / "model.pt")
-    return YOLO(folder / "model.pt", task="detect")
+def _open(trainer: str, file: Path, work: Path) -> Weights:
+    set_up(trainer, work)
+    if trainer == "libreyolo":
+        from runner.stages.export.libreyolo_weights import LibreYoloWeights
+
+        return LibreYoloWeights(file, work)
+    from runner.stages.export.ultralytics_weights import UltralyticsWeights
+
+    return UltralyticsWeights(file, work)
 
 
-def _write_onnx(weights: Any, imgsz: int, settings: ExportConfig, target: Path) -> None:
-    """Export one head, fold constants, name the input form, and remove the date."""
-    single = settings.head == "one_to_one"
-    if single and getattr(weights.model.model[-1], "one2one_cv2", None) is None:
-        raise StageError("export.head is one_to_one, which the model does not have (YOLO26 does); set one_to_many")
-    options = {"imgsz": imgsz, "opset": settings.opset, "dynamic": True, "simplify": False, "device": "cpu"}
-    # Without `nms` the head would be Ultralytics' default, which changed from 8.4.141 to 8.4.142.
-    exported = weights.export(format="onnx", nms=False if single else None, **options)
-    slim = onnxslim.slim(onnx.load(exported))
+def _write_onnx(weights: Weights, imgsz: int, settings: ExportConfig, target: Path) -> None:
+    """Fold constants, and name the input form."""
+    slim = onnxslim.slim(weights.to_onnx(imgsz, settings))
     del slim.graph.value_info[:]  # names of dynamic dimensions, in the random order of a Python set
-    metadata = {entry.key: entry.value for entry in slim.metadata_props if entry.key != "date"}
+    metadata = {entry.key: entry.value for entry in slim.metadata_props}
     metadata |= form_metadata(InputForm(settings.input_shape, settings.decoding))
     del slim.metadata_props[:]
     onnx.helper.set_model_props(slim, dict(sorted(metadata.items())))
@@ -129,8 +145,8 @@ def _sources(
     return files.sources([index[image] for image in images[:count]])
 
 
-def compare(onnx_file: Path, weights: Path, pictures: Sequence[bytes]) -> dict[str, float]:
-    """Return the largest differences between ONNX and the .pt file that it is of, with the server's preprocessing.
+def compare(onnx_file: Path, weights: Weights, pictures: Sequence[bytes]) -> dict[str, float]:
+    """Return the largest differences between ONNX and the weights that it is of, with the server's preprocessing.
 
     The keys are box (fraction of the input's longer side), confidence (0-1), and pictures. The model's output is
     (N, 4 + classes, anchors), cxcywh in input pixels and confidences, or (N, 300, 6). Pictures are encoded; those of
@@ -142,14 +158,11 @@ def compare(onnx_file: Path, weights: Path, pictures: Sequence[bytes]) -> dict[s
         inputs, _ = detector.prepare(picture)
         batches.setdefault(inputs.shape, []).append(inputs)
     session = InferenceSession(onnx_file, providers=["CPUExecutionProvider"])
-    network = YOLO(weights, task="detect").model.float().eval()
-    network.end2end = detector.end2end
+    network = weights.network(end2end=detector.end2end)
     box, confidence = 0.0, 0.0
     for batch in map(np.concatenate, batches.values()):
         found = session.run(None, {session.get_inputs()[0].name: batch})[0]
-        with torch.inference_mode():
-            output = network(torch.from_numpy(batch))
-        reference = (output[0] if isinstance(output, (tuple, list)) else output).numpy()
+        reference = network(batch)
         if found.shape != reference.shape:
             raise StageError(f"model.onnx answers with shape {found.shape}, the weights with {reference.shape}")
         if detector.end2end:

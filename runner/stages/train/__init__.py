@@ -1,0 +1,1 @@
+"""Stage train: a detector by the program that `model.trainer` names, and its checkpoints."""
