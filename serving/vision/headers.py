@@ -267,7 +267,7 @@ def _jpeg2000(data: bytes, limits: Limits) -> _Cost:
     check_pixels(width, height, limits)
     tiles = -(-(right - tile_left) // tile_width) * -(-(bottom - tile_top) // tile_height)
     _check_parts(tiles, limits, "tiles")
-    depth = max((data[at + 46 + 3 * each] & 0x7F) + 1 for each in range(max(1, components)))
+    depth = max((data[at + 42 + 3 * each] & 0x7F) + 1 for each in range(max(1, components)))
     tile = min(tile_width, width) * min(tile_height, height)
     extra = tile * components * (5 if depth <= 8 else 6) + 200 * tiles + 2 * len(data)
     return _Cost(width, height, 4 if components >= 3 else 6, extra=extra)

@@ -86,6 +86,12 @@ def test_unreadable_when_headers_are_damaged(data: bytes) -> None:
         header_of(data, LIMITS)
 
 
+def test_a_byte_more_charged_for_each_sample_when_a_jpeg_2000_is_deep() -> None:
+    shallow = hostile.jpeg2000_of(100, 100, (100, 100), 3)
+    deep = shallow.replace(b"\x07\x01\x01", b"\x0f\x01\x01")  # 16 bits
+    assert header_of(deep, LIMITS).memory - header_of(shallow, LIMITS).memory == 3 * 100 * 100
+
+
 @pytest.mark.parametrize(
     ("data", "bounded"),
     [
