@@ -5,11 +5,13 @@ before. It is read from the store: captures are filed under the model that answe
 record of its pull and names the version before, and a model's manifest names its dataset and metrics.
 """
 
+import math
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from posixpath import dirname
+from typing import Any
 
 from runner.config.compose import compose
 from runner.dataset.versions import record_key
@@ -25,6 +27,7 @@ from runner.workspace import work_folder, writing
 
 MOST_CLASSES = 12  # more are drawn thin and grey, without names
 MOST_NAMED = 5  # models that are not published
+Points = Mapping[str, Sequence[tuple[float, float, float] | None]]  # name → AP50, low, high of each round; None: a gap
 _HEAD = ("round", "dataset", "captured", "feedback", "annotated", "added", "relabelled", "model", "test", "mAP50", "")
 
 
@@ -67,7 +70,6 @@ def report(
     rounds = rounds_of(store, versions)
     captured, feedback = _count(rounds, counts.of_versions)
     file = work_folder(project) / "flywheel.png"
-    draw(rounds, file)
     trained = {each.dataset for each in rounds}
     current = config.dataset.sha256 or ""
     untrained = current[:12] if current not in trained else ""
@@ -75,10 +77,14 @@ def report(
     table = _rounds(rounds)
     table.rows.append(("next", untrained, str(captured), str(feedback), *pulled, *([""] * 4)))
     tables = [table.as_text(markdown=markdown), _classes(rounds).as_text(markdown=markdown)]
+    points: Points | None = None
     if rescored:
         from runner.label_studio.rescored import rescore
 
-        tables.append(rescore(project, config, store, [each.model for each in rounds], markdown=markdown))
+        found = rescore(project, config, store, [each.model for each in rounds], markdown=markdown)
+        tables.append(found.text)
+        points = found.points
+    draw(rounds, file, points)
     if agreed:
         from runner.label_studio.agreement import agreement
 
@@ -141,8 +147,12 @@ def _of_others(counts: Counter[tuple[str, str, str]], model: str, published: Col
     ]
 
 
-def draw(rounds: Sequence[Round], file: Path) -> None:
-    """Draw captures and added pictures beside the metrics, as a PNG."""
+def draw(rounds: Sequence[Round], file: Path, points: Points | None = None) -> None:
+    """Draw captures and added pictures beside the metrics, as a PNG.
+
+    `points` are those of one test part, drawn with their intervals; None: each model's own mAP50.
+    """
+    import numpy as np
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
@@ -157,19 +167,29 @@ def draw(rounds: Sequence[Round], file: Path) -> None:
     for number, (name, counted) in enumerate(bars.items()):
         left.bar([place + 0.27 * (number - 1) for place in places], counted, width=0.25, label=name)
     left.set(title="Captured, annotated and added pictures", xlabel="round", ylabel="pictures")
-    lines = {name: [each.map50(name) for each in rounds] for name in _class_names(rounds)}
-    named = len(lines) <= MOST_CLASSES
-    style = {} if named else {"color": "0.8", "linewidth": 0.7}
-    for name, values in lines.items():
-        label = name.replace("$", r"\$") if named else None
-        right.plot(places, values, marker="o", label=label, **style)  # None: a gap
-    overall = [each.model.map50 for each in rounds]
-    right.plot(places, overall, marker="o", color="black", linewidth=2, label="all classes")
-    right.set(title="mAP50 on test", xlabel="round", ylim=(0, 1.02))
-    for axes in (left, right):
+    own = {name: [each.map50(name) for each in rounds] for name in _class_names(rounds)}
+    own["all classes"] = [each.model.map50 for each in rounds]
+    lines = points or {
+        name: [None if value is None else (value, value, value) for value in values] for name, values in own.items()
+    }
+    *classes, overall = lines
+    for number, name in enumerate(lines):
+        values = np.array([each or (math.nan,) * 3 for each in lines[name]])  # (rounds, 3); nan: a gap
+        style: dict[str, Any] = {"label": name.replace("$", r"\$")}
+        if name == overall:
+            style |= {"color": "black", "linewidth": 2}
+        elif len(classes) > MOST_CLASSES:
+            style = {"color": "0.8", "linewidth": 0.7}
+        errors = abs(values[:, 1:] - values[:, :1]).T if points else None
+        right.errorbar(
+            [place + 0.3 * number / len(lines) for place in places], values[:, 0], errors, marker="o", **style
+        )
+    title = "AP50 on the present test part, with 95 % intervals" if points else "mAP50 on test"
+    right.set(title=title, xlabel="round", ylim=(0, 1.02))
+    for axes, corner in ((left, "upper left"), (right, "lower right")):  # finding the best one may take seconds
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
-        axes.legend()
+        axes.legend(loc=corner)
     with writing(file) as temporary:
         figure_.savefig(temporary, format="png", dpi=110, metadata={"Software": None})
 

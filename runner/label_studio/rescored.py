@@ -35,8 +35,17 @@ class Score(NamedTuple):
     draws: Floats  # (draws,)
 
 
-def rescore(project: Path, config: Config, store: Store, models: Sequence[Version], *, markdown: bool = False) -> str:
-    """Return tables of each round's AP50 with intervals, and of what changed since the round before.
+class Rescored(NamedTuple):
+    """The models of all rounds on one test part."""
+
+    text: str  # tables of each round's AP50 with intervals, and of what changed since the round before
+    points: dict[str, list[tuple[float, float, float] | None]]  # class, then ALL → AP50 and its interval, of each round
+
+
+def rescore(
+    project: Path, config: Config, store: Store, models: Sequence[Version], *, markdown: bool = False
+) -> Rescored:
+    """Measure each round's model on the present test part.
 
     `models` are those of the rounds, oldest first. StageError: there is no test part here, or no picture of it that
     none of them was trained on.
@@ -63,9 +72,12 @@ def rescore(project: Path, config: Config, store: Store, models: Sequence[Versio
     if unknown:
         lines.append(f"of version {', '.join(unknown)} nobody knows what it was trained on")
     tables = [_values(names, boxes, models, scores), _changes(names, models, scores)]
-    return "\n\n".join(
-        [*(table.as_text(markdown=markdown) for table in tables), "\n".join([*lines, *_improved(names, scores)])]
-    )
+    said = "\n".join([*lines, *_improved(names, scores)])
+    points = {
+        name: [(each[name].value, *interval(each[name].draws)) if name in each else None for each in scores]
+        for name in (*part.names, ALL)
+    }
+    return Rescored("\n\n".join([*(table.as_text(markdown=markdown) for table in tables), said]), points)
 
 
 def _scores(

@@ -32,14 +32,15 @@ def test_the_round_that_improved_a_class_is_named(trained: Trained) -> None:
     models = [published(trained, onnx) for onnx in (blind(), seeing(), seeing(padding="x"))]
     config, _ = compose(trained.folder)
     store = open_store(trained.folder)
-    text = rescore(trained.folder, config, store, models)
+    text, points = rescore(trained.folder, config, store, models)
+    assert [value for value, _, _ in filter(None, points["helicopter"])] == [0, 1, 1]
     assert "round 2 improved all classes, helicopter" in text
     assert "round 3 changed nothing" in text
     (changes,) = (line for line in text.split("Change since")[1].splitlines() if line.strip().startswith("helicopter"))
     assert "+1.000 (+1.00 to +1.00)" in changes and "+0.000" in changes
     for file in (trained.folder / ".work/models").rglob("model.onnx"):
         file.unlink()
-    assert rescore(trained.folder, config, store, models) == text
+    assert rescore(trained.folder, config, store, models).text == text
     assert not list((trained.folder / ".work/models").rglob("model.onnx"))  # what each model found is kept
 
 
