@@ -6,9 +6,9 @@ round a yolo11n is trained from scratch on what is labelled, measured on test pi
 names the next pictures by what that model says of them. All in one process, on one core.
 
     random    any pictures
-    unsure    nothing found, or a confidence near 0.5
+    unsure    nothing found, or a confidence near its threshold
     spread    far from what is labelled, by difference hashes (k-centre, greedy)
-    score     the mean of unsure, spread, and how rare the found class is
+    score     all parts of the score by which `captures push` orders, see runner/label_studio/label_next.py
 """
 
 import argparse
@@ -28,13 +28,14 @@ import yaml
 from PIL import Image
 
 from benchmarks.rounds import FOLDER
+from runner.label_studio.label_next import EQUAL, Evidence, Parts, most_useful, parts_of
 from runner.sample import draw_sample
 from runner.stages.offline import ultralytics_offline
 from serving.vision.similarity import difference_hash
 
-STRATEGIES = ("random", "unsure", "spread", "score")
+WEIGHTS = {"unsure": Parts(1, 1, 0, 0, 0), "spread": Parts(0, 0, 0, 0, 1), "score": EQUAL}
+STRATEGIES = ("random", *WEIGHTS)
 LOWEST, FOUND = 0.05, 0.25  # confidences: of boxes that count at all, and of a thing that counts as found
-FAR = 32  # of 64 bits: as far apart as two pictures get by chance
 T_95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}  # Student's t of a 95 % interval, by the number of seeds
 TRAIN = {"batch": 8, "nbs": 8, "cos_lr": False, "warmup_epochs": 1.0, "warmup_bias_lr": 0.1, "val": False}
 SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -104,19 +105,6 @@ def trained(
     return map50, said
 
 
-def unsure(said: Said) -> float:
-    """Return 1 where nothing was found, else how near to 0.5 the least certain box is, 0 to 1."""
-    if not any(confidence >= FOUND for confidence in said.confidences):
-        return 1.0
-    return max(1 - abs(confidence - 0.5) / 0.5 for confidence in said.confidences)
-
-
-def rare(said: Said, counts: Mapping[int, int]) -> float:
-    """Return how rare the rarest class that was found is among the labelled boxes, 0 (the most frequent) to 1."""
-    most = max(counts.values(), default=0)
-    return max((1 - counts.get(each, 0) / most for each in said.classes), default=0.0) if most else 0.0
-
-
 def chosen(
     strategy: str, pool: Pool, labelled: Sequence[Path], said: Mapping[Path, Said], count: int, seed: int
 ) -> list[Path]:
@@ -124,22 +112,17 @@ def chosen(
     rest = list(said)
     if strategy == "random":
         return [rest[place] for place in np.random.default_rng([seed, len(labelled)]).permutation(len(rest))[:count]]
-    counts = Counter(class_id for path in labelled for class_id in classes_of(path))
-    parts = {path: (unsure(each), rare(each, counts)) for path, each in said.items()}
-    near = {path: min((pool.hashes[path] ^ pool.hashes[other]).bit_count() for other in labelled) for path in rest}
-    picked: list[Path] = []
+    counts = Counter(pool.classes[class_id] for path in labelled for class_id in classes_of(path))
+    parts = [parts_of(evidence(said[path], pool.classes), counts) for path in rest]
+    hashes, known = [pool.hashes[path] for path in rest], [pool.hashes[path] for path in labelled]
+    return [rest[place] for place, _ in most_useful(parts, hashes, known, count, WEIGHTS[strategy])]
 
-    def useful(path: Path) -> float:
-        spread = min(near[path] / FAR, 1.0)
-        alone = {"unsure": parts[path][0], "spread": spread}
-        return alone.get(strategy, (parts[path][0] + parts[path][1] + spread) / 3)
 
-    while rest and len(picked) < count:
-        best = max(rest, key=useful)
-        rest.remove(best)
-        picked.append(best)
-        near |= {path: min(near[path], (pool.hashes[path] ^ pool.hashes[best]).bit_count()) for path in rest}
-    return picked
+def evidence(said: Said, classes: Sequence[str]) -> Evidence:
+    """Return what a model says, as `captures push` would have it of a server with the threshold FOUND."""
+    found = sum(confidence >= FOUND for confidence in said.confidences)
+    margin = min((abs(confidence - FOUND) for confidence in said.confidences), default=None)
+    return Evidence([classes[class_id] for class_id in said.classes], found, margin)
 
 
 def classes_of(picture: Path) -> list[int]:

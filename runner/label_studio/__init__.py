@@ -3,6 +3,7 @@
     setup.py             labels setup     settings from Git, and the labels that annotators use
     import_pictures.py   labels import    pictures become tasks         labelling_tasks.py    list and create tasks
     push.py              captures push    captures become tasks         captures.py           captures in the store
+                                                                        label_next.py         which pictures first
                                                                         reported.py           feedback on existing tasks
                                                                         feedback_states.py    what became of feedback
     pull.py              labels pull      annotations become a version  annotations.py, merge.py

@@ -16,6 +16,7 @@ from typing import Literal, NamedTuple, TypeVar
 from pydantic import BaseModel, Field, ValidationError
 
 from runner.errors import StoreError
+from runner.label_studio.label_next import Evidence
 from runner.label_studio.regions import LabelledBox, ScoredBox, one_each
 from runner.release.disagreements import Disagreement
 from runner.stages.parallel import threads
@@ -41,6 +42,7 @@ class CapturedAnswer(BaseModel):
     sent_sha256: str = ""  # of the file that the server got, in hex; empty: an older server
     reasons: list[str]
     model: ModelName
+    thresholds: dict[str, float] = Field(default_factory=dict)  # of each class, 0 to 1; empty: an older server
     width: int = Field(gt=0)
     height: int = Field(gt=0)
     detections: list[Detection]
@@ -83,16 +85,9 @@ class Capture:
         return f"{answer.environment}-{answer.time.astimezone(UTC):%Y%m%d-%H%M%S}-{answer.request_id}.jpg"
 
     @property
-    def priority(self) -> str:
-        """Place in the order of tasks, as text; empty: behind all others."""
-        match self.rank():
-            case 0, _:
-                return REPORTED
-            case 1, _:
-                return "2 models disagree" if self.disagreement else "2 nothing found"
-            case 2, confidence:
-                return f"3 unsure {confidence:.2f}"
-        return ""
+    def is_reported(self) -> bool:
+        """Whether a person said that the answer was wrong."""
+        return self.feedback is not None and self.feedback.verdict != "correct"
 
     @property
     def is_corrected(self) -> bool:
@@ -120,15 +115,17 @@ class Capture:
             return {answer.model.title: scored(answer.detections), other.challenger.title: scored(other.detections)}
         return {answer.model.title: scored(answer.detections + answer.almost)}
 
-    def rank(self) -> tuple[int, float]:
-        """Return the sort key, the most useful first: feedback; nothing found, or models that disagree; low confidence;
-        last, confirmed answers."""
-        if self.feedback:
-            return (0, 0.0) if self.feedback.verdict != "correct" else (3, 0.0)
-        if self.disagreement:
-            return (1, 0.0)
-        confidences = [each.confidence for each in self.answer.detections]
-        return (2, min(confidences)) if confidences else (1, 0.0)
+    def evidence(self) -> Evidence:
+        """Return what the models say of the picture, for its score."""
+        answer, other = self.answer, self.disagreement
+        boxes, thresholds = answer.detections + answer.almost, answer.thresholds
+        margins = (abs(each.confidence - thresholds[each.label]) for each in boxes if each.label in thresholds)
+        labels, shadow = [each.label for each in boxes], 0.0
+        if other:
+            labels += [each.label for each in other.detections]
+            alone = len(other.only_model) + len(other.only_challenger)
+            shadow = alone / max(len(other.only_model) + len(other.detections), 1)
+        return Evidence(labels, len(answer.detections), min(margins, default=None), shadow)
 
 
 class CaptureStore:

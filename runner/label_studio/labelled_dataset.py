@@ -3,6 +3,7 @@
 Boxes of an index and boxes in Label Studio are both of the picture as viewers show it.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,9 +11,10 @@ import numpy as np
 
 from runner.config.schema import Config
 from runner.dataset.add import slug
-from runner.dataset.index import Index
+from runner.dataset.index import Index, read_index
 from runner.dataset.labels import Labels, label_text, parse_labels
 from runner.dataset.versions import open_version
+from runner.errors import MissingObjectError
 from runner.label_studio.regions import LabelledBox
 from runner.sample import CLASSES
 from runner.store import Store
@@ -36,6 +38,23 @@ def read_boxes(labels: str, classes: Sequence[str]) -> list[LabelledBox]:
     found = parse_labels(labels.encode(), where="", classes=len(classes))
     rows = zip(found.class_ids.tolist(), found.boxes_xywhn.tolist(), strict=True)
     return [LabelledBox(classes[number], (x, y, w, h)) for number, (x, y, w, h) in rows]
+
+
+def count_boxes(config: Config, store: Store, project: Path) -> Counter[str]:
+    """Return class → number of its boxes in the version in params.yaml.
+
+    Empty where that is the sample, a whole zip, or not in the store.
+    """
+    url, counts = config.dataset.url, Counter[str]()
+    if url == "sample" or url.endswith(".zip"):
+        return counts
+    try:
+        index = read_index(url, config.dataset.sha256, store, work=work_folder(project))
+    except MissingObjectError:
+        return counts
+    for row in index.rows:
+        counts.update(box.label for box in read_boxes(row.labels, index.classes))
+    return counts
 
 
 def write_boxes(boxes: Sequence[LabelledBox], classes: Sequence[str]) -> str:

@@ -7,8 +7,8 @@ A task's `data` identifies its picture for later runs:
     name        of its file, for people and for the dataset
     dhash       16 hex digits; near-duplicates share most bits
     origin      dataset | import | capture | feedback | review
-    priority    1 reported | 2 nothing found | 2 models disagree | 3 unsure 0.31; tasks without one come last; see
-                `reported.py`
+    priority    1 reported, or the score of `label_next.py`, 0.00 to 0.99; the greatest text comes first, none last
+    uncertainty, nothing_found, shadow, rare_class, diversity: the parts of that score, 0.00 to 1.00
     note        shown above the picture
     reviewed    digest of the boxes for which the picture was sent for review; see `review.py`
 
@@ -199,6 +199,15 @@ def sha256_in(data: Mapping[str, object], key: str = "sha256") -> str:
     return sha256 if isinstance(sha256, str) and _SHA256.fullmatch(sha256) else ""
 
 
+def hashes_in(tasks: Iterable[Task]) -> dict[int, str]:
+    """Return difference hash, 64 bits → the name of its picture."""
+    return {
+        int(dhash, 16): str(task.data.get("name") or f"task {task.id}")
+        for task in tasks
+        if _DHASH.fullmatch(dhash := str(task.data.get("dhash")))
+    }
+
+
 def by_digest(tasks: Iterable[Task]) -> dict[str, Task]:
     """Return digest of a picture → its task; the digests of the captured and of the sent file both lead to one."""
     keys = ("sent_sha256", "sha256")
@@ -223,11 +232,7 @@ def add_pictures(
     """
     added = Added()
     known = set(by_digest(tasks))
-    hashes = {
-        int(dhash, 16): str(task.data.get("name") or f"task {task.id}")
-        for task in tasks
-        if _DHASH.fullmatch(dhash := str(task.data.get("dhash")))
-    }
+    hashes = hashes_in(tasks)
     rest = iter(pictures)
     while batch := list(islice(rest, BATCH if most is None else min(BATCH, most - added.created))):
         new: list[tuple[NewPicture, str, PictureInfo]] = []

@@ -1,16 +1,27 @@
 """`captures push`: the model server's captures become tasks, the most useful first; each picture once."""
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 from runner.config.compose import compose
 from runner.dataset.check import listed
 from runner.label_studio.captures import Capture, CaptureStore, read_captures
 from runner.label_studio.feedback_states import note_feedback
-from runner.label_studio.labelled_dataset import dataset_name
-from runner.label_studio.labelling_tasks import NewPicture, Task, add_pictures, by_digest, identify, list_tasks
+from runner.label_studio.label_next import Parts, most_useful, parts_of, shortlist
+from runner.label_studio.labelled_dataset import count_boxes, dataset_name
+from runner.label_studio.labelling_tasks import (
+    NewPicture,
+    Task,
+    add_pictures,
+    by_digest,
+    hashes_in,
+    identify,
+    inspect_picture,
+    list_tasks,
+)
 from runner.label_studio.reported import (
     add_to_tasks,
     challengers_in,
@@ -48,7 +59,11 @@ def push_captures(project: Path, source: str | None = None) -> str:
         new = {each.request: each for task, each in _match(captured, captures, tasks) if task is None}
         today = sum(task.data.get("pushed") == now.date().isoformat() for task in tasks)
         room = max(config.labels.captures_per_day - today, 0)
-        pictures = _pictures(new.values(), captured, images, folder, labels_project, now)
+        order: Iterable[tuple[Capture, Parts | None]] = ()
+        if new and room:
+            counts = count_boxes(config, store, project)
+            order = _most_useful_first(new.values(), captured, tasks, counts, room)
+        pictures = _pictures(order, captured, images, folder, labels_project, now)
         added = add_pictures(labels_project, images, tasks, pictures, most=room, near_bits=config.labels.near)
         tasks = list_tasks(labels_project) if added.created else tasks
         known = by_digest(tasks)
@@ -94,7 +109,7 @@ def _looked_at(tasks: Iterable[Task]) -> dict[str, LookedAt]:
 def _match(
     captured: CaptureStore, captures: Sequence[Capture], tasks: Sequence[Task]
 ) -> Iterator[tuple[Task | None, Capture]]:
-    """Yield each capture, the most useful first, with the task of its request, or with feedback that of its picture.
+    """Yield each capture with the task of its request, or with feedback that of its picture; None: it has no task.
 
     Pictures without feedback are compared when they are added, or every run would read all that are still to be added.
     """
@@ -106,12 +121,33 @@ def _match(
             task = known.get(hashlib.sha256(captured.read(f"{capture.stem}.jpg")).hexdigest())
         return task
 
-    ranked = sorted(captures, key=lambda each: (each.rank(), each.stem))
-    return zip(threads(find, ranked, "captures"), ranked, strict=True)
+    ordered = sorted(captures, key=lambda each: each.stem)
+    return zip(threads(find, ordered, "captures"), ordered, strict=True)
+
+
+def _most_useful_first(
+    captures: Collection[Capture], captured: CaptureStore, tasks: Sequence[Task], counts: Mapping[str, int], most: int
+) -> Iterator[tuple[Capture, Parts | None]]:
+    """Yield reported captures, then those without feedback by their score, with its parts; last, confirmed answers.
+
+    `counts` are the labelled boxes of each class. `most` will be used.
+    """
+    yield from ((each, None) for each in captures if each.is_reported)
+    others = ((each, parts_of(each.evidence(), counts)) for each in captures if not each.feedback)
+    short = shortlist(others, most)
+    hashes = list(threads(partial(_hash, captured), [capture for capture, _ in short], "captures"))
+    for place, parts in most_useful([its for _, its in short], hashes, hashes_in(tasks), len(short)):
+        yield short[place][0], parts
+    yield from ((each, None) for each in captures if each.feedback and not each.is_reported)
+
+
+def _hash(captured: CaptureStore, capture: Capture) -> int | None:
+    info = inspect_picture(captured.read(f"{capture.stem}.jpg"))
+    return None if isinstance(info, str) else info.dhash
 
 
 def _pictures(
-    captures: Iterable[Capture],
+    captures: Iterable[tuple[Capture, Parts | None]],
     captured: CaptureStore,
     images: TaskImages,
     folder: Path,
@@ -120,10 +156,10 @@ def _pictures(
 ) -> Iterator[NewPicture]:
     """Yield the captures' pictures, downloaded to a folder one by one."""
     labels = labels_project.labels
-    for number, capture in enumerate(captures):
+    for number, (capture, parts) in enumerate(captures):
         key, path = f"{capture.stem}.jpg", folder / f"{number}.jpg"
         path.write_bytes(captured.read(key))
-        data = {"name": capture.name, "pushed": now.date().isoformat()}
+        data = {"name": capture.name, "pushed": now.date().isoformat(), **(parts.task_data() if parts else {})}
         data |= task_data(capture, {}, labels, now.isoformat())
         if capture.answer.sent_sha256:
             data["sent_sha256"] = capture.answer.sent_sha256

@@ -36,8 +36,8 @@ def task_data(capture: Capture, before: Mapping[str, Any], labels: Sequence[str]
     model, reason = model_version(answer.model), ", ".join(answer.reasons)
     data |= {"origin": capture.origin, "request_id": answer.request_id, "environment": answer.environment}
     data |= {"model": model, "reason": str(before.get("reason") or reason)}
-    if priority := capture.priority:
-        data["priority"] = priority
+    if capture.is_reported:
+        data["priority"] = REPORTED
     if feedback:
         unknown = [each for each in feedback.boxes or [] if each.label not in labels]
         said = [feedback.comment or ""]
@@ -106,7 +106,7 @@ def _add(project: Project, task: Task, captures: Sequence[Capture], now: datetim
                 if each.id is not None:
                     client.predictions.delete(each.id)
     wanted: dict[str, Any] = {"data": data}
-    if any(each.priority == REPORTED for each in captures):
+    if any(each.is_reported for each in captures):
         people = {str(each.completed_by) for each in client.annotations.list(task.id)} if task.labelled else set()
         wanted |= {"overlap": max(len(people), 1) + 1, "is_labeled": False}
     client.tasks.update(str(task.id), **wanted)

@@ -24,7 +24,7 @@ from runner.store import Store, open_store
 from runner.workspace import scratch
 
 WEBHOOK_ACTIONS = ("ANNOTATIONS_DELETED", "ANNOTATION_CREATED", "ANNOTATION_UPDATED")  # sorted
-TAB = "To do"  # title of the tab with the waiting tasks in the order of their `priority`
+TAB = "To do"  # title of the tab with the waiting tasks, those of the greatest `priority` first
 _HIDDEN = (  # columns of the tab, so that reason, priority, verdict and comment are on the first screen
     *(f"data.{key}" for key in ("name", "sha256", "sent_sha256", "dhash", "note", "requests", "request_id", "pushed")),
     *("data.environment", "data.model", "data.reported", "data.reviewed", "data.disagreement"),
@@ -101,7 +101,7 @@ def _tab(labels_project: Project) -> list[str]:
     """Create the tab of waiting tasks, the most useful first, or restore its order and filter; its columns stay."""
     waiting = {"filter": "filter:tasks:completed_at", "operator": "empty", "type": "Datetime", "value": True}
     wanted: dict[str, Any] = {
-        "ordering": ["tasks:data.priority"],
+        "ordering": ["-tasks:data.priority"],
         "filters": {"conjunction": "and", "items": [waiting]},
     }
     views = labels_project.server.client.views

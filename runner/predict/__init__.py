@@ -2,5 +2,5 @@
 
 scoring.py    one picture, in any process     pictures.py   list and read the pictures
 predict.py    all of them, in parts that survive a kill     score_files.py   .jsonl, .csv, .parquet
-doubtful.py   the most doubtful become tasks in Label Studio
+doubtful.py   the doubtful ones become tasks in Label Studio, the most useful first
 """

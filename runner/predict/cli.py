@@ -17,7 +17,7 @@ def add_parsers(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         "(default: MODEL_URI, else dev)",
     )
     predict.add_argument(
-        "--review", type=int, default=0, metavar="N", help="make Label Studio tasks of the N most doubtful pictures"
+        "--review", type=int, default=0, metavar="N", help="make Label Studio tasks of N doubtful pictures"
     )
     predict.set_defaults(run=_predict)
 

@@ -1,29 +1,42 @@
-"""`predict --review`: the most doubtful pictures become tasks in Label Studio, each picture once."""
+"""`predict --review`: the doubtful pictures of the greatest score become tasks in Label Studio, each picture once."""
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from posixpath import basename
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from runner.config.compose import compose
 from runner.dataset.check import listed
 from runner.errors import LabelStudioError, ObjectError
-from runner.label_studio.labelled_dataset import dataset_name
-from runner.label_studio.labelling_tasks import NewPicture, add_pictures, identify, list_tasks, model_version
+from runner.label_studio.label_next import Evidence, Parts, most_useful, parts_of, shortlist
+from runner.label_studio.labelled_dataset import count_boxes, dataset_name
+from runner.label_studio.labelling_tasks import (
+    NewPicture,
+    Task,
+    add_pictures,
+    by_digest,
+    hashes_in,
+    identify,
+    inspect_picture,
+    list_tasks,
+    model_version,
+)
 from runner.label_studio.regions import LabelledBox, ScoredBox, one_each
 from runner.label_studio.server import connected
 from runner.label_studio.task_images import TaskImages
 from runner.predict.predict import Scores
 from runner.predict.scoring import Row
 from runner.predict.source_pictures import read_picture
+from runner.stages.parallel import threads
 from runner.store import open_store
 from runner.workspace import scratch
 
 
 def send_doubtful(project: Path, scores: Scores, most: int) -> str:
-    """Create tasks of at most `most` doubtful pictures, those nearest to a threshold first; return the counts.
+    """Create tasks of at most `most` doubtful pictures, those of the greatest score first; return the counts.
 
     A task shows the model's boxes, those just below the thresholds too. A picture that has a task already is left out.
     """
@@ -38,12 +51,13 @@ def send_doubtful(project: Path, scores: Scores, most: int) -> str:
             )
         images = TaskImages(labels_project, store, dataset_name(config))
         tasks = identify(images, list_tasks(labels_project), folder)
-        pictures = _pictures(scores, lines, images, folder)
+        rows, has_task = _shortlist(lines, by_digest(tasks), count_boxes(config, store, project), most)
+        pictures = _pictures(scores, rows, tasks, images, folder)
         added = add_pictures(labels_project, images, tasks, pictures, most=most, near_bits=config.labels.near)
     return "\n".join(
         [
             f"{scores.doubtful:,} doubtful pictures: {added.created} new tasks"
-            + (f", {len(added.existing)} have a task already" if added.existing else "")
+            + (f", {has_task + len(added.existing)} have a task already" if has_task or added.existing else "")
             + f": {labels_project.address}",
             *listed("left out", added.left_out),
             *listed("near-duplicates; keep one of each, or keep them together with split.group", added.similar),
@@ -51,45 +65,62 @@ def send_doubtful(project: Path, scores: Scores, most: int) -> str:
     )
 
 
-def _pictures(scores: Scores, lines: BinaryIO, images: TaskImages, folder: Path) -> Iterator[NewPicture]:
-    """Yield the doubtful pictures, each read again to a folder; one that is gone or has changed is left out."""
-    for number, place in enumerate(_most_doubtful_first(lines)):
-        lines.seek(place)
-        row: Row = json.loads(lines.readline())
-        address, path = row["picture"], folder / str(number)
-        key = address.removeprefix(f"s3://{address.split('/')[2]}/") if scores.source.startswith("s3://") else address
-        try:
-            data = read_picture(scores.source, key)
-        except ObjectError:
-            continue
-        if hashlib.sha256(data).hexdigest() != row["sha256"]:
+def _shortlist(
+    lines: BinaryIO, known: Collection[str], counts: Mapping[str, int], most: int
+) -> tuple[list[tuple[Row, Parts]], int]:
+    """Return the doubtful rows to choose `most` of, with the parts of their scores, and how many have a task already.
+
+    `known` are the digests of pictures with a task, `counts` the labelled boxes of each class.
+    """
+    has_task = 0
+
+    def waiting() -> Iterator[tuple[Row, Parts]]:
+        nonlocal has_task
+        for row in map(json.loads, lines):
+            if row["margin"] is not None and row["sha256"] in known:
+                has_task += 1
+            elif row["margin"] is not None:
+                labels = [each["label"] for each in row["detections"] + row["almost"]]
+                yield row, parts_of(Evidence(labels, len(row["detections"]), row["margin"]), counts)
+
+    return shortlist(waiting(), most), has_task
+
+
+def _pictures(
+    scores: Scores, rows: Sequence[tuple[Row, Parts]], tasks: Sequence[Task], images: TaskImages, folder: Path
+) -> Iterator[NewPicture]:
+    """Yield the pictures of rows, the most useful first; one that is gone or has changed is left out."""
+    hashes = list(threads(partial(_hash, scores.source), [row for row, _ in rows], "pictures"))
+    for place, parts in most_useful([its for _, its in rows], hashes, hashes_in(tasks), len(rows)):
+        row, path = rows[place][0], folder / str(place)
+        if (data := _read(scores.source, row)) is None:
             continue
         path.write_bytes(data)
+        address, model = row["picture"], model_version(scores.model)
+        note = f"Unsure: a confidence is {row['margin']:.2f} from its threshold · Answered by {model}"
         yield NewPicture(
             path,
-            _task_data(row, model_version(scores.model)),
+            {"name": basename(address), "origin": "import", "model": model, "note": note, **parts.task_data()},
             address if images.key_of(address) else None,  # Label Studio reads only the store's bucket
-            predictions={model_version(scores.model): _boxes(row)},
+            predictions={model: _boxes(row)},
         )
 
 
-def _most_doubtful_first(lines: BinaryIO) -> list[int]:
-    """Return the place in bytes of each row with a margin, the smallest margin first."""
-    found: list[tuple[float, int]] = []
-    place = 0
-    for line in lines:
-        margin = json.loads(line)["margin"]
-        if margin is not None:
-            found.append((margin, place))
-        place += len(line)
-    return [place for _, place in sorted(found)]
+def _hash(source: str, row: Row) -> int | None:
+    data = _read(source, row)
+    info = inspect_picture(data) if data is not None else ""
+    return None if isinstance(info, str) else info.dhash
 
 
-def _task_data(row: Row, model: str) -> dict[str, Any]:
-    confidences = [each["confidence"] for each in row["detections"]]
-    priority = f"3 unsure {min(confidences):.2f}" if confidences else "2 nothing found"
-    note = f"Unsure: a confidence is {row['margin']:.2f} from its threshold · Answered by {model}"
-    return {"name": basename(row["picture"]), "origin": "import", "model": model, "priority": priority, "note": note}
+def _read(source: str, row: Row) -> bytes | None:
+    """Return the picture of a row; None: it is gone or has changed."""
+    address: str = row["picture"]
+    key = address.removeprefix(f"s3://{address.split('/')[2]}/") if source.startswith("s3://") else address
+    try:
+        data = read_picture(source, key)
+    except ObjectError:
+        return None
+    return data if hashlib.sha256(data).hexdigest() == row["sha256"] else None
 
 
 def _boxes(row: Row) -> list[ScoredBox]:

@@ -52,7 +52,7 @@ def test_the_models_boxes_are_on_the_task_when_pushed(either_bench: Bench, keep:
     (task,) = either_bench.tasks()
     data = task["data"]
     expected = {"origin": "capture", "reason": "below:0.5", "model": "planes 3", "environment": "dev"}
-    expected |= {"request_id": request_id, "priority": "3 unsure 0.35"}
+    expected |= {"request_id": request_id, "priority": "0.38", "uncertainty": "0.90", "diversity": "1.00"}
     assert data | expected == data and data["requests"] == [request_id]
     # The hour's pictures can be kept in one part by `split.group`.
     assert re.fullmatch(rf"dev-{datetime.now(UTC):%Y%m%d}-\d{{6}}-{request_id}\.jpg", data["name"])
@@ -90,6 +90,27 @@ def test_the_most_useful_come_first_when_only_some_may(bench: Bench, keep: Keep)
     assert push_captures(bench.project).startswith(text)
     assert request_ids(bench) == [missed, nothing, low]
     assert ": 0 tasks created" in push_captures(bench.project)
+
+
+def test_the_score_and_its_parts_are_columns_and_order_the_tab(bench: Bench, keep: Keep, tmp_path: Path) -> None:
+    """*Label All Tasks* begins with the report, and takes the others of the push in the same order."""
+    set_up(bench.project)
+    import_pictures(str(pictures(tmp_path / "new", 1)), project=bench.project)
+    sure, low, nothing = (keep(bench.store.uri, *confidences) for confidences in ((0.95,), (0.4,), ()))
+    missed = keep(bench.store.uri, 0.9, feedback=MISSED)
+    push_captures(bench.project)
+    columns = bench.label_studio.ask("GET", "/api/dm/columns/", params={"project": bench.id})["columns"]
+    parts = {"uncertainty", "nothing_found", "shadow", "rare_class", "diversity"}
+    assert parts | {"priority"} <= {each["id"] for each in columns if each.get("parent") == "data"}
+    tab = bench.label_studio.ask("GET", "/api/dm/views/", params={"project": bench.id})[0]
+    assert not [name for name in tab["data"]["hiddenColumns"]["explore"] if name.removeprefix("tasks:data.") in parts]
+    shown = bench.label_studio.ask("GET", "/api/tasks/", params={"view": tab["id"], "project": bench.id})["tasks"]
+    order = [missed, nothing, low, sure]
+    assert [task["data"].get("request_id") for task in shown] == [*order, None]
+    scores = [task["data"]["priority"] for task in shown[1:4]]
+    assert scores == sorted(scores, reverse=True) and len(set(scores)) == len(scores)
+    assert [task["data"]["request_id"] for task in bench.tasks()[1:]] == order
+    assert bench.next_task() == shown[0]["id"]
 
 
 def test_a_persons_boxes_are_on_the_task_when_sent_at_once_or_later(bench: Bench, keep: Keep) -> None:

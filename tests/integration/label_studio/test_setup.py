@@ -66,10 +66,10 @@ def test_the_project_is_updated_when_git_says_otherwise(bench: Bench) -> None:
 def test_the_tab_has_the_waiting_tasks_in_order_when_set_up(bench: Bench, tmp_path: Path) -> None:
     """Its order is restored, and the columns that people chose stay; beside it is a tab of all tasks."""
     set_up(bench.project)
-    import_pictures(str(pictures(tmp_path / "new", 4)), project=bench.project)
-    first, done, second, third = bench.tasks()
+    import_pictures(str(pictures(tmp_path / "new", 5)), project=bench.project)
+    first, done, second, third, fourth = bench.tasks()
     bench.draw(done["id"], AIRPLANE)
-    for task, priority in ((first, "3 unsure 0.31"), (third, "1 reported")):
+    for task, priority in ((first, "0.31"), (third, "1 reported"), (fourth, "0.63")):
         bench.label_studio.ask(
             "PATCH", f"/api/tasks/{task['id']}/", json={"data": {**task["data"], "priority": priority}}
         )
@@ -83,12 +83,12 @@ def test_the_tab_has_the_waiting_tasks_in_order_when_set_up(bench: Bench, tmp_pa
         shown = bench.label_studio.ask("GET", "/api/tasks/", params={"view": tab()["id"], "project": bench.id})
         return [task["id"] for task in shown["tasks"]]
 
-    assert listed() == [third["id"], first["id"], second["id"]]
+    assert listed() == [third["id"], fourth["id"], first["id"], second["id"]]
     changed = {**tab()["data"], "ordering": ["tasks:id"], "hiddenColumns": {"explore": [], "labeling": []}}
     bench.label_studio.ask("PATCH", f"/api/dm/views/{tab()['id']}/", json={"data": changed, "project": bench.id})
-    assert listed() == [first["id"], second["id"], third["id"]]
+    assert listed() == [first["id"], second["id"], third["id"], fourth["id"]]
     assert f"+ tab {TAB}" in set_up(bench.project) and "nothing to change" in set_up(bench.project)
-    assert listed() == [third["id"], first["id"], second["id"]]
+    assert listed() == [third["id"], fourth["id"], first["id"], second["id"]]
     assert tab()["data"]["hiddenColumns"] == {"explore": [], "labeling": []}
 
 

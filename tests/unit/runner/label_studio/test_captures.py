@@ -56,7 +56,6 @@ def test_both_models_answers_are_there_when_a_challenger_disagrees(tmp_path: Pat
     found = captures(tmp_path)
     scores = [{who: [round(score, 2) for _, score in boxes] for who, boxes in each.boxes().items()} for each in found]
     assert scores == [{"planes 3": [0.9], "planes 4": []}, {"a person": []}]
-    assert [each.priority for each in found] == ["2 models disagree", "1 reported"]
 
 
 def test_the_file_is_named_when_a_disagreement_is_damaged(tmp_path: Path, keep: Keep) -> None:
@@ -66,15 +65,24 @@ def test_the_file_is_named_when_a_disagreement_is_damaged(tmp_path: Path, keep: 
     assert not found and ".shadow.json: model: " in unusable
 
 
-def test_the_most_useful_come_first_when_sorted(tmp_path: Path, keep: Keep) -> None:
-    confirmed = keep(0.9, feedback={"verdict": "correct"})
-    sure = keep(0.9)
-    low = keep(0.8, 0.31)
-    disagreed = keep(0.9, challenger=[0.4])
-    nothing = keep(0.29, almost=1)
-    missed = keep(feedback={"verdict": "missed", "boxes": None})
-    found = sorted(captures(tmp_path), key=lambda each: (each.rank(), each.stem))
-    assert request_ids(found) == [missed, disagreed, nothing, low, sure, confirmed]
+def test_what_the_model_says_is_known_for_the_score(tmp_path: Path, keep: Keep) -> None:
+    """The threshold is 0.3."""
+    keep(0.8, 0.35), keep(0.25, almost=1), keep(), keep(0.9, label="drone")
+    low, below, nothing, drone = (each.evidence() for each in captures(tmp_path))
+    assert [each.labels for each in (low, below, nothing, drone)] == [["airplane"] * 2, ["airplane"], [], ["drone"]]
+    assert [each.found for each in (low, below, nothing, drone)] == [2, 0, 0, 1]
+    assert [low.margin, below.margin, drone.margin] == pytest.approx([0.05, 0.05, 0.6]) and nothing.margin is None
+    keep(0.9, challenger=[0.4, 0.8])
+    disagreed = captures(tmp_path)[-1].evidence()
+    assert (disagreed.shadow, low.shadow, len(disagreed.labels)) == (1, 0, 3)
+    first = min(tmp_path.rglob("*.json"))
+    first.write_text(first.read_text().replace("thresholds", "x"))
+    assert captures(tmp_path)[0].evidence().margin is None  # of an older server
+
+
+def test_an_answer_is_reported_unless_it_was_confirmed(tmp_path: Path, keep: Keep) -> None:
+    keep(0.9, feedback={"verdict": "correct"}), keep(0.9), keep(feedback={"verdict": "missed", "boxes": None})
+    assert [each.is_reported for each in captures(tmp_path)] == [False, False, True]
 
 
 def test_old_and_known_captures_are_left_out_unless_they_have_feedback(tmp_path: Path, keep: Keep) -> None:
