@@ -312,6 +312,7 @@ class LabelsConfig(Section):
     )
     captures_per_day: int = Field(ge=1, le=10_000, description="[tasks] maximum per day from `captures push`")
     captures_days: int = Field(ge=1, description="[days] maximum age of captures that are pushed")
+    double_share: float = Field(ge=0, le=1, description="[0-1] fraction of pictures that a second person annotates too")
     sheet: bool = Field(description="[-] true | false; show the changed pictures in the pull request")
     near: int = Field(ge=-1, le=32, description="[bits of 64] near-duplicates: at most this many hash bits differ")
 

@@ -5,6 +5,7 @@
     push.py              captures push    captures become tasks         captures.py           captures in the store
                                                                         label_next.py         which pictures first
                                                                         reported.py           feedback on existing tasks
+                                                                        second_annotations.py two people, one picture
                                                                         feedback_states.py    what became of feedback
     pull.py              labels pull      annotations become a version  annotations.py, merge.py
                                                                         label_changes.py      the tasks that changed

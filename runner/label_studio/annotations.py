@@ -26,7 +26,7 @@ from runner.workspace import sha256_of
 from serving.vision.picture import PictureError, decode
 
 _TRIES = 3  # people may annotate while the export is made
-_READ = "result,updated_at,was_cancelled,completed_by"  # of annotations; Label Studio filters their fields too
+_READ = "result,updated_at,was_cancelled,completed_by,ground_truth"  # of annotations; other fields are filtered out
 _UPLOADED = re.compile("^[0-9a-f]{8}-")  # Label Studio's prefix of an upload's name
 
 

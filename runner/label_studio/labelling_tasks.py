@@ -11,6 +11,7 @@ A task's `data` identifies its picture for later runs:
     uncertainty, nothing_found, shadow, rare_class, diversity: the parts of that score, 0.00 to 1.00
     note        shown above the picture
     reviewed    digest of the boxes for which the picture was sent for review; see `review.py`
+    second, agreement: of tasks that two people annotate; see `second_annotations.py`
 
 and of captures, and pictures with feedback:
 
@@ -65,6 +66,7 @@ class Task:
     labelled: bool  # an annotation was finished, or the task skipped
     finished: bool = False  # an annotation was finished
     overlap: int = 1  # number of people who are asked for an annotation
+    annotations: int = 0  # finished ones, and skips
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,7 @@ def list_tasks(project: Project) -> list[Task]:
             bool((task.total_annotations or 0) + (task.cancelled_annotations or 0)),
             bool(task.total_annotations),
             task.overlap or 1,
+            (task.total_annotations or 0) + (task.cancelled_annotations or 0),
         )
         for task in found
     ]

@@ -31,6 +31,7 @@ from runner.label_studio.reported import (
     task_data,
     usable_boxes,
 )
+from runner.label_studio.second_annotations import ask_second_people
 from runner.label_studio.server import Project, connected
 from runner.label_studio.task_images import TaskImages
 from runner.label_studio.task_states import read_states
@@ -71,10 +72,11 @@ def push_captures(project: Path, source: str | None = None) -> str:
         found = [(task, each) for task, each in _match(captured, captures, tasks) if task and not has(task, each)]
         of_tasks = {each.request: (task, each) for task, each in again + found}.values()
         reported = add_to_tasks(labels_project, of_tasks, now)
-        order_tasks(labels_project, list_tasks(labels_project) if reported else tasks)
-        if of_tasks or any(task.data.get("reported") for task in tasks):
-            tasks = list_tasks(labels_project)
+        tasks = list_tasks(labels_project) if of_tasks else tasks
+        order_tasks(labels_project, tasks)
+        second = ask_second_people(labels_project, tasks, config.labels.double_share)
         if any(task.data.get("reported") for task in tasks):
+            tasks = list_tasks(labels_project)
             url, classes = config.dataset.url, labels_project.labels
             states = read_states(store, key_of_url(url), classes, config.labels.rotated) if url != "sample" else None
             note_feedback(captured, store, url, config.dataset.sha256, tasks, states)
@@ -86,6 +88,8 @@ def push_captures(project: Path, source: str | None = None) -> str:
         done = sum(task.labelled for task in reported)
         opened = f", {done} of them annotated before and open again" if done else ""
         lines.append(f"{len(reported)} tasks got feedback{opened}: {labels_project.address}")
+    if second:
+        lines.append(f"{second} tasks wait for a second person: {labels_project.address}")
     near = listed("near-duplicates; keep one of each, or keep them together with split.group", added.similar)
     return "\n".join([*lines, *near, *listed("unusable captures", [*unusable, *added.left_out])])
 
