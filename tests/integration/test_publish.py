@@ -67,7 +67,7 @@ def test_one_version_comes_of_it_when_killed_at_any_point(prepared: Prepare, kin
     assert well(trained)
 
 
-@pytest.mark.parametrize("kind", ["folder", "minio"])
+@pytest.mark.parametrize("kind", ["folder", "minio", "seaweedfs"])
 def test_each_model_gets_a_number_when_several_publish_at_once(prepared: Prepare, kind: str, other: Trained) -> None:
     trained = prepared(kind)
     for each in drive("race", "5", trained.folder, trained.folder, other.folder):

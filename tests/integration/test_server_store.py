@@ -38,9 +38,9 @@ def test_read_back_or_refused_when_in_a_bucket(endpoint: tuple[str, Endpoint]) -
 def store(
     request: pytest.FixtureRequest, tmp_path: Path, bright_model: Path, use: Use
 ) -> Iterator[tuple[S3, dict[str, str]]]:
-    """A store with a published model, and the server's settings: on MinIO as the store's user server-dev."""
+    """A store with a published model, and the server's settings: where there are users, as server-dev."""
     with serving_s3(request.param, tmp_path / "s3") as server:
-        user = {"AWS_ACCESS_KEY_ID": "server-dev", "AWS_SECRET_ACCESS_KEY": "nur-ein-versuch"}
+        user = {"AWS_ACCESS_KEY_ID": "serverdev", "AWS_SECRET_ACCESS_KEY": "nur-ein-versuch"}
         write_tree(tmp_path / "users/server-dev", user)
         environment = server.environment("planes")
         named = use(environment | {"STORE_USERS": str(tmp_path / "users")})
@@ -58,7 +58,7 @@ def store(
             "CAPTURE_SIMILAR_BITS": "-1",
             "ENVIRONMENT": "dev",
         }
-        yield server, environment | settings | (user if server.name == "minio" else {})
+        yield server, environment | settings | ({} if server.name == "rclone" else user)
 
 
 def captured(server: S3) -> list[str]:
