@@ -1,5 +1,6 @@
 import contextlib
 import json
+import re
 import signal
 import time
 from collections.abc import Iterator
@@ -8,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.hostile import jpeg2000_of
 from tests.support.processes import until
 from tests.support.servers import BOUNDARY, Server, form, running
-from tests.support.shades import shade
+from tests.support.shades import film, shade
 
 HEAD = f"POST /detect HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary={BOUNDARY}\r\n"
 KEY = {"X-API-Key": "geheim"}
@@ -73,6 +75,22 @@ def test_413_when_the_picture_is_a_bomb(small: Server) -> None:
     assert answer.status == 413
     assert "5000x5000 pixels" in answer.json()["error"]
     assert small.resident_mb() - before < 30
+
+
+def test_413_from_the_headers_when_there_is_never_memory_for_it(tmp_path: Path, bright_model: Path) -> None:
+    jpeg2000 = jpeg2000_of(7_000, 7_000, (7_000, 7_000), 3)  # 49 megapixels
+    video = film([0], (7_680, 4_320), codec="mpeg4")  # 8K
+    with running(tmp_path, MODEL_URI=str(bright_model), DECODE_MEMORY_BYTES="600000000") as server:
+        server.post("/detect/video", film([0]))
+        before = server.resident_mb()
+        for path, data in (("/detect", jpeg2000), ("/detect/image", jpeg2000), ("/detect/video", video)):
+            answer = server.post(path, data)
+            assert answer.status == 413 and "retry-after" not in answer.headers, (path, answer.body)
+            assert re.search(r"need.* [\d,]+ MB.* expected at most 600 MB, so send a smaller", answer.json()["error"])
+        job = server.post("/jobs/video", video).headers["location"]
+        failed = until(lambda: (it := server.get(job).json())["state"] == "failed" and it)
+        assert "expected at most 600 MB" in failed["error"]
+        assert server.resident_mb() - before < 60
 
 
 @pytest.mark.parametrize("headers", [{}, {"X-API-Key": "x"}, {"X-API-Key": "geheim2"}, {"Authorization": "Basic a"}])

@@ -14,13 +14,15 @@ def shade(value: int, width: int = 64, height: int = 64) -> bytes:
     return out.getvalue()
 
 
-def film(values: Iterable[int], size: tuple[int, int] = (64, 64), kind: str = "mp4") -> bytes:
+def film(
+    values: Iterable[int], size: tuple[int, int] = (64, 64), kind: str = "mp4", codec: str = "libx264"
+) -> bytes:
     """A video with a frame of each brightness, 10 a second."""
     import av
 
     out = io.BytesIO()
     with av.open(out, "w", format=kind) as target:
-        stream = target.add_stream("libx264", rate=Fraction(10))
+        stream = target.add_stream(codec, rate=Fraction(10))
         stream.width, stream.height = size
         stream.pix_fmt = "yuv420p"
         for value in values:
