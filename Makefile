@@ -13,7 +13,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve plan retrain minio label-studio libreyolo mlserver tekton openshift apiserver manifests cluster cluster-down cluster-status cluster-test cluster-journey cluster-upgrade bootstrap first-run test check lint format lock hashes digests bench gpu-check clean
+.PHONY: help setup demo serve plan retrain sweep minio label-studio libreyolo mlserver tekton openshift apiserver manifests cluster cluster-down cluster-status cluster-test cluster-journey cluster-upgrade bootstrap first-run test check lint format lock hashes digests bench gpu-check clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 17
@@ -24,7 +24,7 @@ $(READY): pyproject.toml constraints.txt constraints-train.txt constraints-uv.tx
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14) and "Python 3.11 to 3.13 is needed, this is " + sys.version.split()[0] + "; try: make setup PYTHON=python3.12")'
 	$(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement constraints-uv.txt
-	.venv/bin/uv pip install --quiet --compile-bytecode --python .venv/bin/python --editable '.[runner,$(TRAINER:ultralytics=train),serve,dask,labels,dev]' --constraint constraints.txt --constraint constraints-train.txt
+	.venv/bin/uv pip install --quiet --compile-bytecode --python .venv/bin/python --editable '.[runner,$(TRAINER:ultralytics=train),serve,search,dask,labels,dev]' --constraint constraints.txt --constraint constraints-train.txt
 	@touch $(READY)
 
 demo: setup  ## draw a sample dataset, train on it, measure the model, show what came out
@@ -39,8 +39,11 @@ serve: setup  ## serve the trained model with its Swagger page at http://127.0.0
 plan: setup  ## say which stages would run, and because of which keys
 	@python -m runner plan
 
-retrain: setup  ## train in the cluster, with other values for one run: make retrain NUM_EPOCHS=50 GPU=N, or SET="train.epochs=50"
-	@python -m runner retrain $(SET) $(foreach name,$(WORKSHOP),$(if $(filter command line,$(origin $(name))),$(name)=$($(name)))) $(ARGS)
+retrain: setup  ## train in the cluster, with other values for one run: make retrain NUM_EPOCHS=50 GPU=N, or SET="train.epochs=50", or SWEEP="…" of several
+	@python -m runner $(if $(SWEEP),sweep "$(SWEEP)" $(if $(SEARCH),--search $(SEARCH)),retrain) $(SET) $(foreach name,$(WORKSHOP),$(if $(filter command line,$(origin $(name))),$(name)=$($(name)))) $(ARGS)
+
+sweep: setup  ## the trials of SWEEP="train.epochs=50,100" on this machine, one after another; SEARCH=12 draws so many from intervals
+	@python -m runner sweep --here "$(SWEEP)" $(if $(SEARCH),--search $(SEARCH)) $(ARGS)
 
 minio:  ## build the MinIO server for the S3 tests, where it is not on PATH (needs Go; takes minutes)
 	@command -v minio >/dev/null || test -x "$(PROGRAMS)/minio" || GOBIN="$(PROGRAMS)" CGO_ENABLED=0 go install -trimpath -ldflags="-s -w" github.com/minio/minio@$(MINIO)

@@ -2,6 +2,7 @@
 
 import argparse
 import errno
+import json
 import os
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from runner.predict import cli as predict
 from runner.release import cli as release
 from runner.retrain import cli as retrain
 from runner.store import cli as store
+from runner.sweep import cli as sweep
 
 # Nothing heavy is imported before a command is chosen, so that --help answers at once.
 STAGES = {
@@ -25,7 +27,7 @@ STAGES = {
     "export": "export model.onnx and compare it with the weights",
     "evaluate": "evaluate model.onnx with the server's detector",
 }
-COMMANDS = (dataset, release, store, label_studio, predict, cluster, retrain)  # their modules add them
+COMMANDS = (dataset, release, store, label_studio, predict, cluster, sweep, retrain)  # their modules add them
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -72,6 +74,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar="URI",
         help="only print the figures of this published version on the test part; `publish` prints the URI",
     )
+    commands.choices["evaluate"].add_argument(
+        "--val", action="store_true", help="only print figures of model.onnx on val, as JSON; a sweep compares by them"
+    )
     plan = commands.add_parser("plan", help="which stages would run, and because of which keys")
     plan.add_argument("--json", action="store_true", help="for programs")
     plan.add_argument("--remote", action="store_true", help="look into the store's run cache too")
@@ -91,6 +96,10 @@ def _run(given: argparse.Namespace) -> int:
         from runner.pipeline.ultralytics_val import beside_ultralytics
 
         print(beside_ultralytics(project))
+    elif given.command == "evaluate" and given.val:
+        from runner.pipeline.validation import measure_val
+
+        print(json.dumps(measure_val(project)))
     elif given.command == "evaluate" and given.manifest:
         from runner.release.measured import measure
 

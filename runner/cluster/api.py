@@ -14,7 +14,7 @@ from pathlib import Path
 from urllib.parse import urlencode
 
 from runner.cluster import kubectl
-from runner.cluster.kubectl import MissingError, Object
+from runner.cluster.kubectl import ConflictError, MissingError, Object
 from runner.cluster.waiting import AWAY_S, say, while_away
 from runner.errors import ClusterError, UnreachableError
 
@@ -24,8 +24,9 @@ PODS = f"/api/v1/namespaces/{PIPELINES}/pods"
 POD_TEMPLATES = f"/api/v1/namespaces/{PIPELINES}/podtemplates"
 RUNS = f"/apis/tekton.dev/v1/namespaces/{PIPELINES}/pipelineruns"
 TASK_RUNS = f"/apis/tekton.dev/v1/namespaces/{PIPELINES}/taskruns"
+GPU_QUOTA = f"/api/v1/namespaces/{PIPELINES}/resourcequotas/gpu"
 TRIGGER_TEMPLATES = f"/apis/triggers.tekton.dev/v1beta1/namespaces/{PIPELINES}/triggertemplates"
-_VERBS = {"GET": "get", "POST": "create", "DELETE": "delete"}
+_VERBS = {"GET": "get", "POST": "create", "DELETE": "delete", "PATCH": "replace"}
 _TIMEOUT_SECONDS = 30
 
 
@@ -55,7 +56,7 @@ class Cluster:
         return self._call("GET", path + (f"?{urlencode(query)}" if query else ""))
 
     def create(self, path: str, content: Object) -> Object:
-        """Create an object and return it."""
+        """Create an object and return it; ConflictError when there is one of its name."""
         return self._call("POST", path, content)
 
     def delete(self, path: str) -> None:
@@ -64,11 +65,16 @@ class Cluster:
             self._call("DELETE", path, {"kind": "DeleteOptions", "apiVersion": "v1", "gracePeriodSeconds": 0})
 
     def patch(self, path: str, content: Object) -> Object:
-        """Merge content into an object and return it; from a Pod only."""
+        """Merge content into an object and return it; None removes a key.
+
+        ConflictError: the content has a resourceVersion, and the object was changed since.
+        """
         return self._call("PATCH", path, content)
 
     def _call(self, method: str, path: str, content: Object | None = None) -> Object:
         if self.account is None:
+            if method == "PATCH":  # kubectl sends no raw PATCH
+                content = _merged(kubectl.request("get", path), content)
             found: Object = kubectl.request(_VERBS[method], path, content)
             return found
         call = partial(self._by_https, self.account, method, path, content)
@@ -99,9 +105,22 @@ def _direct(trusted: ssl.SSLContext) -> urllib.request.OpenerDirector:
     return urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=trusted))
 
 
+def _merged(found: Object, content: Object | None) -> Object:
+    """Return an object with content merged into it, as a JSON merge patch (RFC 7396) does."""
+    merged = {key: value for key, value in found.items() if key not in (content or {})}
+    for key, value in (content or {}).items():
+        if isinstance(value, dict):
+            merged[key] = _merged(found.get(key) or {}, value)
+        elif value is not None:
+            merged[key] = value
+    return merged
+
+
 def _refusal(message: str, code: int) -> ClusterError:
     if code == 404:
         return MissingError(message)
+    if code == 409:
+        return ConflictError(message)
     if code >= 500 or code == 429:
         return UnreachableError(message)
     if code == 403 and "exceeded quota" in message:

@@ -22,6 +22,10 @@ class MissingError(ClusterError):
     """The object, or its kind, does not exist."""
 
 
+class ConflictError(ClusterError):
+    """An object of this name exists, or it was changed meanwhile."""
+
+
 def command() -> str:
     """Return the client's path: `oc`, else `kubectl`; ClusterError when neither is installed."""
     found = shutil.which("oc") or shutil.which("kubectl")
@@ -51,9 +55,9 @@ def secret(namespace: str, name: str) -> dict[str, str]:
 
 
 def request(verb: str, path: str, content: Object | None = None) -> Any:
-    """Call the cluster's API (get, create or delete a path with its query) and return its JSON.
+    """Call the cluster's API (get, create, replace or delete a path with its query) and return its JSON.
 
-    MissingError, UnreachableError or ClusterError, as the API server says.
+    MissingError, ConflictError, UnreachableError or ClusterError, as the API server says.
     """
     body = None if content is None else json.dumps(content)
     done = run(verb, "--raw", path, *(("-f", "-") if body else ()), stdin=body)
@@ -106,6 +110,8 @@ def _refusal(call: str, done: subprocess.CompletedProcess[str]) -> ClusterError:
     said = " ".join(done.stderr.split()) or f"exit status {done.returncode}"
     if "(NotFound)" in said or "could not find the requested resource" in said:
         return MissingError(f"{call}: {said}")
+    if "(AlreadyExists)" in said or "(Conflict)" in said:
+        return ConflictError(f"{call}: {said}")
     if "(Forbidden)" in said:
         return ClusterError(f"{call} is not allowed; log in as a user who may (a cluster administrator): {said}")
     if "(Unauthorized)" in said or "must be logged in" in said:

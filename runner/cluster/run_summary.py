@@ -74,6 +74,8 @@ def _outcome(
         return SUCCESS, f"nothing trained: {newer}"
     if "plan" not in results:
         return ERROR, "cancelled before it began, by a newer push or by hand"
+    if figures := results.get("validate", {}).get("figures"):
+        return SUCCESS, f"a trial of a sweep, on val: {figures}"
     if results["plan"].get("answer") == "nothing":
         return SUCCESS, "nothing to train: this commit changes no input of a stage"
     if "publish" not in results:

@@ -13,7 +13,9 @@ from runner.cluster.kubectl import Object
 PIPELINE = "retrain"
 OF_PIPELINE = f"flywheel/pipeline={PIPELINE}"  # set by the TriggerTemplate
 CANCEL = "CancelledRunFinally"
-SUMMARY = "summary"  # the Task that tells the run's outcome
+PENDING = "PipelineRunPending"
+SWEEP_STEP = "sweep"  # the Task that ends a trial of a sweep
+FINAL = ("summary", SWEEP_STEP)  # Tasks that tell the run's outcome
 
 
 class TaskOutcome(NamedTuple):
@@ -49,8 +51,18 @@ def param_of(run: Object, name: str) -> str:
 
 
 def is_trial(run: Object) -> bool:
-    """Whether a run has values of its own; such a model is published, never pinned."""
+    """Whether a run has values of its own; its model is never pinned, and in a sweep not published either."""
     return param_of(run, "overrides") not in ("", "[]")
+
+
+def is_pending(run: Object) -> bool:
+    """Whether a run waits in the queue of sweeps, and was not cancelled there."""
+    return bool(run["spec"].get("status") == PENDING)
+
+
+def begun(run: Object) -> set[str]:
+    """Return the Tasks of the Pipeline that a run has started."""
+    return {str(child.get("pipelineTaskName")) for child in (run.get("status") or {}).get("childReferences", [])}
 
 
 def condition(run: Object) -> dict[str, str]:
@@ -65,10 +77,10 @@ def has_ended(run: Object) -> bool:
 
 
 def outcomes_of(cluster: Cluster, run: str) -> list[TaskOutcome]:
-    """Return the outcomes of a run's Tasks that have begun, but for the summary, by start time."""
+    """Return the outcomes of a run's Tasks that have begun, but for the final ones, by start time."""
     found: list[Object] = cluster.get(TASK_RUNS, labelSelector=f"tekton.dev/pipelineRun={run}")["items"]
     found.sort(key=lambda each: each.get("status", {}).get("startTime") or "~")
-    return [task for each in found if (task := _outcome(each)).name != SUMMARY]
+    return [task for each in found if (task := _outcome(each)).name not in FINAL]
 
 
 def _outcome(task_run: Object) -> TaskOutcome:

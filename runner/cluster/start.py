@@ -12,7 +12,7 @@ from pathlib import Path
 from runner.cluster import facts as cluster_env
 from runner.cluster.api import RUNS, TRIGGER_TEMPLATES, Cluster
 from runner.cluster.kubectl import Object
-from runner.cluster.runs import PIPELINE, has_ended, is_trial, name_of, runs
+from runner.cluster.runs import PIPELINE, has_ended, is_pending, is_trial, name_of, runs
 from runner.config.compose import compose
 from runner.config.override import override, set_values
 from runner.errors import ClusterError, ConfigError
@@ -26,7 +26,7 @@ def start(cluster: Cluster, revision: str, values: list[str], params: dict[str, 
     beside others. Without, it replaces another one, and trials do not count as active. `params` of the Pipeline replace
     the template's defaults: gpu, gpu-timeout.
     """
-    at_work = [run for run in runs(cluster) if not has_ended(run)]
+    at_work = [run for run in runs(cluster) if not has_ended(run) and not is_pending(run)]
     disturbed = [name_of(run) for run in at_work if values or not is_trial(run)]
     if disturbed and not now:
         then = "give --now to run beside it" if values else "give --now, which cancels it unless it publishes already"
@@ -60,8 +60,13 @@ def fill(template: Object, given: dict[str, str]) -> Object:
     return filled
 
 
-def commit_values(project: Path, values: list[str]) -> str:
-    """Open a pull request with other values in params.yaml, which stays unchanged here; return the result, to print."""
+def commit_values(
+    project: Path, values: list[str], *, topic: str = "Retrain", body: str = "", base: str | None = None
+) -> str:
+    """Open a pull request with other values in params.yaml, which stays unchanged here; return the result, to print.
+
+    `topic` begins its title and its branch, `base` is the branch to merge into; None: the remote's default branch.
+    """
     from runner.forge.pull_request import propose
 
     with _copy(project) as copy:
@@ -70,8 +75,9 @@ def commit_values(project: Path, values: list[str]) -> str:
         after = (copy / PARAMS).read_bytes()
     if after == (project / PARAMS).read_bytes():
         raise ConfigError(f"{PARAMS} has {' '.join(values) or 'these values'} already: there is nothing to propose")
-    branch = f"retrain/{re.sub(r'[^A-Za-z0-9.]+', '-', '-'.join(values)).strip('-.')[:60]}"
-    return propose(project, {str(PARAMS): after}, branch=branch, title=f"Retrain: {', '.join(values)}")
+    branch = f"{topic.lower()}/{re.sub(r'[^A-Za-z0-9.]+', '-', '-'.join(values)).strip('-.')[:60]}"
+    title = f"{topic}: {', '.join(value.lstrip('+') for value in values)}"
+    return propose(project, {str(PARAMS): after}, branch=branch, title=title, body=body, base=base)
 
 
 def check_values(project: Path, values: list[str]) -> None:

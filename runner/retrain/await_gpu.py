@@ -1,6 +1,7 @@
 """Wait for a GPU with a probe Pod that requests one; meanwhile the autoscaler adds a node and the image is pulled.
 
-The Pod comes from the PodTemplate `gpu-probe`. Time while another of our runs holds a GPU does not count.
+The Pod comes from the PodTemplate `gpu-probe`. Time while another of our runs holds a GPU does not count. A trial lets
+a run of a commit go first.
 """
 
 import re
@@ -10,11 +11,13 @@ from typing import NamedTuple
 
 from runner.cluster.api import POD_TEMPLATES, PODS, Cluster, QuotaError
 from runner.cluster.kubectl import MissingError, Object
+from runner.cluster.runs import begun, has_ended, is_trial, name_of, runs
 from runner.cluster.waiting import say
 from runner.errors import ClusterError, ConfigError, UnreachableError
 
 PROBE = "gpu-probe"
 GPU = "nvidia.com/gpu"
+TRAINED = {"train-gpu", "train-cpu", "gate", "summary"}  # after any of these a run waits for no GPU
 MODES = ("auto", "require", "off")
 
 
@@ -45,7 +48,7 @@ def await_gpu(cluster: Cluster, run: str, *, mode: str, kind: str, timeout_s: fl
     try:
         with suppress(QuotaError, UnreachableError):  # _wait creates it then
             cluster.create(PODS, probe)
-        came = _wait(cluster, probe, timeout_s=timeout_s, pause_s=pause_s)
+        came = _wait(cluster, probe, run, timeout_s=timeout_s, pause_s=pause_s)
     finally:
         cluster.delete(f"{PODS}/{name}")
     if not came and mode == "require":
@@ -55,17 +58,24 @@ def await_gpu(cluster: Cluster, run: str, *, mode: str, kind: str, timeout_s: fl
     return Device("gpu") if came else Device("cpu", is_fallback=True)
 
 
-def _wait(cluster: Cluster, probe: Object, *, timeout_s: float, pause_s: float) -> bool:
-    """Whether the probe ran within the timeout; the time while another Pod holds the GPU does not count."""
+def _wait(cluster: Cluster, probe: Object, run: str, *, timeout_s: float, pause_s: float) -> bool:
+    """Whether the probe ran within the timeout; the time while another Pod holds the GPU does not count.
+
+    Nor does the time while a run of a commit waits for one, if `run` is a trial: it asks for none meanwhile.
+    """
     waited, since, told = 0.0, time.monotonic(), ""
     while True:
         try:
-            pod = _pod(cluster, probe)
-            if pod.get("status", {}).get("phase") in ("Running", "Succeeded"):
-                say(f"a GPU came after {waited:.0f} s, on node {pod['spec'].get('nodeName', '-')}")
-                return True
-            holder = _holder(cluster, probe["metadata"]["name"])
-            why = f"{holder} holds the GPU" if holder else _why(pod)
+            if holder := _ahead(cluster, run):
+                cluster.delete(f"{PODS}/{probe['metadata']['name']}")
+                why = f"{holder} is of a commit and goes first"
+            else:
+                pod = _pod(cluster, probe)
+                if pod.get("status", {}).get("phase") in ("Running", "Succeeded"):
+                    say(f"a GPU came after {waited:.0f} s, on node {pod['spec'].get('nodeName', '-')}")
+                    return True
+                holder = _holder(cluster, probe["metadata"]["name"])
+                why = f"{holder} holds the GPU" if holder else _why(pod)
         except QuotaError as error:  # exceeded quota: gpu, requested: …=1, used: requests.nvidia.com/gpu=1, limited: …
             why = str(error)
             is_used = re.search(rf"used: [^:]*{re.escape(GPU)}=[1-9]", why)  # so one will become free
@@ -81,6 +91,17 @@ def _wait(cluster: Cluster, probe: Object, *, timeout_s: float, pause_s: float) 
             say(f"no GPU after {waited:.0f} s: {why}")
             return False
         time.sleep(min(pause_s, timeout_s - waited))
+
+
+def _ahead(cluster: Cluster, run: str) -> str:
+    """Return the run of a commit that waits for a GPU, if `run` is a trial; else an empty text."""
+    known = [each for each in runs(cluster) if not has_ended(each)]
+    if not any(name_of(each) == run and is_trial(each) for each in known):
+        return ""
+    waiting = (
+        each for each in known if not is_trial(each) and "await-gpu" in begun(each) and not TRAINED & begun(each)
+    )
+    return next(map(name_of, waiting), "")
 
 
 def _pod(cluster: Cluster, probe: Object) -> Object:

@@ -19,9 +19,11 @@ TASKS = {
     "await-gpu": "wait for a GPU; tell where to train",
     "train": "train; without the GPU that was wanted, within the CPU's limits",
     "gate": "export, measure and judge the model",
+    "validate": "export the model of a trial, and measure it on val",
     "publish": "publish the model, unless a newer commit supersedes it",
     "pin": "commit dvc.lock, and dev's pin, to the branch",
     "summary": "tell the run's outcome, also after a failure",
+    "sweep": "record a trial of a sweep, start the next one; after the last, the table and its pull request",
 }
 _WITHOUT_STORE = ("supersede", "await-gpu")
 
@@ -55,12 +57,16 @@ def _run(given: argparse.Namespace) -> None:
             tasks.train(run, cache=Path(_env("CACHE")), fallback=_env("FALLBACK") == "true")
         case "gate":
             tasks.gate(run)
+        case "validate":
+            _write_results(figures=tasks.validate(run))
         case "publish":
             _publish(run)
         case "pin":
             _pin(run)
         case "summary":
             _summary(run)
+        case "sweep":
+            _sweep(run)
 
 
 def _supersede(run: str) -> None:
@@ -135,6 +141,31 @@ def _summary(run: str) -> None:
     context = "flywheel/try" if overrides else "flywheel/retrain"  # a trial's result is not the commit's
     if not set_status(_env("REPO_URL"), revision, summary.state, summary.line, context):
         print("\nno status on the commit: it needs a repository on a forge, and the key status-token of the Secret git")
+
+
+def _sweep(run: str) -> None:
+    from runner.cluster.api import Cluster
+    from runner.cluster.runs import outcomes_of
+    from runner.cluster.start import commit_values
+    from runner.retrain.branch import cloned
+    from runner.store import open_store
+    from runner.sweep.record import end_trial
+    from runner.sweep.trials import best, summary_of
+
+    cluster, branch = Cluster(), _env("BRANCH")
+    sweep, trials = end_trial(cluster, open_store(Path.cwd()), run, outcomes_of(cluster, run))
+    found = best(trials)
+    if not trials:
+        print("other trials are left", flush=True)
+        return
+    print(summary_of(sweep, trials), flush=True)
+    if found:
+        with cloned(_env("REPO_URL"), branch, commits=True) as clone:
+            try:
+                text = summary_of(sweep, trials, markdown=True)
+                print(commit_values(clone, found.values, topic="Sweep", body=text, base=branch), flush=True)
+            except ConfigError as error:  # the branch has them already, or has changed so that it takes them no more
+                print(f"no pull request: {error}", flush=True)
 
 
 def _newer_commit() -> str:

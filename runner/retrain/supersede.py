@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from runner.cluster.api import RUNS, Cluster
 from runner.cluster.kubectl import MissingError
-from runner.cluster.runs import CANCEL, is_trial, name_of, older, runs
+from runner.cluster.runs import CANCEL, begun, is_trial, name_of, older, runs
 from runner.cluster.waiting import say, wait_until
 
 PUBLISH = "publish"
@@ -29,8 +29,7 @@ def supersede(
         """Cancel older runs that have not begun to publish; return those that are active, as text."""
         found = []
         for run in (run for run in older(runs(cluster), name) if not is_trial(run)):
-            begun = run.get("status", {}).get("childReferences", [])
-            publishes = any(child.get("pipelineTaskName") == PUBLISH for child in begun)
+            publishes = PUBLISH in begun(run)
             if not publishes and run["spec"].get("status") != CANCEL:
                 try:
                     cluster.patch(f"{RUNS}/{name_of(run)}", {"spec": {"status": CANCEL}})

@@ -141,6 +141,22 @@ def gate(run: str) -> None:
             stage(store, release, run)
 
 
+def validate(run: str) -> str:
+    """Export the model of a trial and measure it on val; return its figures as JSON. Test is left alone."""
+    from runner.pipeline.validation import measure_val
+
+    with _handing_on(run):
+        lock = Path(LOCK)
+        before = lock.read_bytes() if lock.is_file() else b""
+        _dvc("repro", "--pull", "export")
+        if lock.read_bytes() != before:
+            _dvc("push", "--run-cache", "export")
+        _dvc("pull", *(str(ARTIFACTS / name) for name in ("dataset", "split", "export")))
+        figures = json.dumps(measure_val(Path.cwd()))
+    print(f"on val: {figures}", flush=True)
+    return figures
+
+
 def publish(run: str, revision: str, *, is_trial: bool) -> dict[str, str]:
     """Publish as a version what `gate` staged, after checking it; no code and no file of the commit is used.
 

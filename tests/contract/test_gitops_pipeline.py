@@ -15,6 +15,7 @@ RESULT = re.compile(r"\$\(tasks\.([\w-]+)\.results\.([\w-]+)\)")
 #: Accounts whose Tasks run the code of PLATFORM_REVISION, because of what they may do.
 TRUSTED = {
     "supervisor": "makes Pods, cancels runs",
+    "sweeper": "makes and starts runs, has the Git token that writes",
     "pinner": "has the Git token that writes",
     "publisher": "writes models",
 }
@@ -95,14 +96,14 @@ def test_no_disk_is_shared_between_tasks_but_that_of_the_training() -> None:
 
 def test_a_secret_is_given_to_the_task_that_uses_it_alone() -> None:
     texts = {name: str(task) for name, task in TASKS.items()}
-    assert {name for name, text in texts.items() if "'key': 'token', 'name': 'git'" in text} == {"pin"}
-    assert {name for name, text in texts.items() if "store-publisher" in text} == {"publish", "pin", "summary"}
+    assert {name for name, text in texts.items() if "'key': 'token', 'name': 'git'" in text} == {"pin", "sweep"}
+    assert {name for name, text in texts.items() if "store-publisher" in text} == {"publish", "pin", "summary", "sweep"}
     assert {name for name, text in texts.items() if "'key': 'status-token'" in text} == {"summary"}
     # The token of the cluster's API.
     mounts = {each["pipelineTaskName"]: each.get("podTemplate", {}) for each in RUN["taskRunSpecs"]}
     assert RUN["taskRunTemplate"]["podTemplate"]["automountServiceAccountToken"] is False
     mounted = {name for name, pod in mounts.items() if pod.get("automountServiceAccountToken")}
-    assert mounted == {step["name"] for step in STEPS if account(step["name"]) == "supervisor"}
+    assert mounted == {step["name"] for step in STEPS if account(step["name"]) in ("supervisor", "sweeper")}
 
 
 def test_a_gpu_is_taken_on_any_node_when_one_offers_it() -> None:

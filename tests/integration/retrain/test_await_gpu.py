@@ -27,12 +27,12 @@ def a_pod(name: str, **limits: str) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": {"containers": [container]}}
 
 
-def probe(namespace: Namespace, but: str = "") -> str:
+def probe(namespace: Namespace, but: str = "", *, name: str = PROBE) -> str:
     """Wait until the Pod that asks for a GPU is there, another than `but`; return its uid."""
 
     def found() -> list[str]:
         pods = [each["metadata"] for each in namespace.list("pods")]
-        return [str(each["uid"]) for each in pods if each["name"] == PROBE and each["uid"] != but]
+        return [str(each["uid"]) for each in pods if each["name"] == name and each["uid"] != but]
 
     return until(found)[0]
 

@@ -25,7 +25,7 @@ def test_values_reach_the_run_as_they_are_when_given(namespace: Namespace, login
     params = params_of(run)
     assert json.loads(params.pop("overrides").replace("$$(", "$(")) == values
     assert run["metadata"]["name"] == name
-    assert params == {"revision": SHA, "gpu": "off", "gpu-timeout": "20m"}
+    assert params == {"revision": SHA, "gpu": "off", "gpu-timeout": "20m", "sweep": ""}
 
 
 def test_refused_when_another_run_is_at_work(namespace: Namespace, login: Login) -> None:
@@ -57,7 +57,7 @@ def test_the_branchs_head_is_trained_when_nothing_else_is_said(
     monkeypatch.setenv("KUBECONFIG", str(kubeconfig))
     assert main(["retrain", "NUM_EPOCHS=3", "GPU_TIMEOUT=5m", "GPU=N"]) == 0
     (trial,) = namespace.list("pipelineruns")
-    asked = {"overrides": '["train.epochs=3"]', "gpu": "off", "gpu-timeout": "5m"}
+    asked = {"overrides": '["train.epochs=3"]', "gpu": "off", "gpu-timeout": "5m", "sweep": ""}
     assert params_of(trial) == {"revision": git(fork, "rev-parse", "HEAD")} | asked
     assert "train.epochs=3: published, never pinned" in capsys.readouterr().out
     assert main(["retrain"]) == 0

@@ -161,7 +161,7 @@ GITLAB = {"X_GitHub_Event": None, "X_Hub_Signature_256": None, "X_Gitlab_Event":
 def test_a_push_starts_one_run_when_it_changes_a_training(listener: Listener, payload: Payload) -> None:
     (run,) = listener.deliver(payload, **sender_of(payload))
     params = {param["name"]: param["value"] for param in run["spec"]["params"]}
-    assert params == {"revision": AFTER, "overrides": "[]", "gpu": "auto", "gpu-timeout": "20m"}
+    assert params == {"revision": AFTER, "overrides": "[]", "gpu": "auto", "gpu-timeout": "20m", "sweep": ""}
 
 
 @pytest.mark.parametrize("payload", IGNORED.values(), ids=IGNORED.keys())

@@ -45,6 +45,7 @@ def put(store: Store, number: int, *, passed: bool = True, **changes: Any) -> No
         ([step("plan", "failed")], "error", "plan: failed"),
         ([step("plan", "failed", error="params.yaml: x")], "error", "plan: params.yaml: x"),
         ([step("plan", answer="nothing")], "success", "nothing to train: this commit changes no input of a stage"),
+        ([PLAN, step("validate", figures='{"map50": 0.9}')], "success", 'a trial of a sweep, on val: {"map50": 0.9}'),
         ([PLAN, step("train-gpu", "cancelled")], "error", "cancelled, by a newer push or by hand"),
         ([PLAN, step("train-gpu", "timed out")], "error", "train-gpu: timed out"),
         ([PLAN, step("prepare")], "error", "cancelled before it published, by a newer push or by hand"),

@@ -26,6 +26,8 @@ OUTCOMES: dict[str, Any] = {
     "retrain.tasks.prepare": None,
     "retrain.tasks.train": None,
     "retrain.tasks.gate": None,
+    "retrain.tasks.validate": "{}",
+    "sweep.record.end_trial": (None, []),
     "retrain.tasks.publish": {"model": "things", "version": "2", "pin_mode": "push"},
 }
 Task = Callable[..., tuple[int, dict[str, str]]]
@@ -52,7 +54,7 @@ def task(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Task
         for key, value in (known | own | changes).items():
             monkeypatch.setenv(key, value)
         status = main(["task", name])
-        assert list(tmp_path.iterdir()) == [results] or name == "summary"
+        assert list(tmp_path.iterdir()) == [results] or name in ("summary", "sweep")
         return status, {file.name: file.read_text() for file in results.iterdir()}
 
     return run
@@ -67,9 +69,11 @@ def task(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Task
         "await-gpu": {"device": "cpu", "fallback": "true"},
         "train": {},
         "gate": {},
+        "validate": {"figures": "{}"},
         "publish": {"superseded": "", "model": "things", "version": "2", "pin-mode": "push"},
         "pin": {"said": "dev runs it", "staging": "opened"},
         "summary": {},
+        "sweep": {},
     }.items(),
 )
 def test_the_results_are_the_declared_ones_when_a_task_succeeds(

@@ -1,0 +1,96 @@
+"""Trials on this machine: DVC's queued experiments, one after another, up to the exported model."""
+
+import csv
+import os
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+from runner.cluster.waiting import Say
+from runner.errors import StageError
+from runner.forge.git import git
+from runner.sweep.search import suggest
+from runner.sweep.space import grid
+from runner.sweep.trials import DONE, FAILED, Sweep, Trial, ValFigures, told
+from runner.workspace import ARTIFACTS, scratch, work_folder, write_text
+
+MEASURED = ("config", "dataset", "split", "export")
+
+
+def run_here(project: Path, sweep: Sweep, say: Say) -> list[Trial]:
+    """Run the trials that are missing; return all. Their records are in `.work/sweeps/<sweep>/`, so a kill loses one.
+
+    A trial is the experiment of its name (`dvc exp show`). StageError: DVC cannot queue or run.
+    """
+    folder = work_folder(project) / "sweeps" / sweep.name
+    while True:
+        trials = [Trial.model_validate_json(file.read_bytes()) for file in sorted(folder.glob("*.json"))]
+        missing = [number for number in range(sweep.size) if number not in {each.number for each in trials}]
+        if not missing:
+            return trials
+        if sweep.search:
+            values = {missing[0]: suggest(sweep.axes, told(trials), missing[0])}
+        else:
+            combinations = grid(sweep.axes)
+            values = {number: combinations[number] for number in missing}
+        _run_queued(project, {sweep.trial_name(number): each for number, each in values.items()}, say)
+        for number, each in values.items():
+            trial = _measured(project, sweep.trial_name(number), number, each)
+            write_text(folder / f"{number:03}.json", trial.model_dump_json())
+
+
+def _run_queued(project: Path, trials: dict[str, list[str]], say: Say) -> None:
+    """Queue the experiments that were not run or queued before, and run the queue."""
+    from dvc.repo import Repo
+
+    with Repo(str(project)) as repo:
+        queued = {entry.name for entry in repo.experiments.celery_queue.iter_queued()}
+    for name, values in trials.items():
+        if name not in queued and not _commit_of(project, name):
+            say(f"{name}: {' '.join(value.removeprefix('++') for value in values)}")
+            _dvc(
+                project,
+                "queue",
+                "--queue",
+                "--name",
+                name,
+                *(word for each in values for word in ("-S", each)),
+                "export",
+            )
+    if not all(_commit_of(project, name) for name in trials):
+        _dvc(project, "run", "--run-all", "--jobs", "1")
+
+
+def _dvc(project: Path, what: str, *arguments: str) -> None:
+    command = [sys.executable, "-m", "dvc", "exp", "run", *arguments]
+    if subprocess.run(command, cwd=project, check=False).returncode and what == "queue":
+        raise StageError(f"dvc exp run {' '.join(arguments)} failed; its output above has the reason")
+
+
+def _commit_of(project: Path, name: str) -> str:
+    """Return the commit of an experiment that has run; empty when there is none."""
+    rows = git(project, "for-each-ref", "--format=%(refname) %(objectname)", "refs/exps").splitlines()
+    return next((row.split()[1] for row in rows if row.split()[0].rpartition("/")[2] == name), "")
+
+
+def _measured(project: Path, name: str, number: int, values: list[str]) -> Trial:
+    """Measure an experiment's model on val, in a folder with its outputs; a failed experiment has no commit."""
+    from dvc.api import DVCFileSystem
+
+    commit, ended = _commit_of(project, name), partial(Trial, number=number, values=values)
+    if not commit:
+        return ended(state=FAILED, said=f"`dvc queue logs {name}` has the reason")
+    files = DVCFileSystem(str(project), rev=commit)
+    with scratch("sweep-", project) as view:
+        for output in MEASURED:
+            files.get((ARTIFACTS / output).as_posix(), str(view / ARTIFACTS / output), recursive=True)
+        command = [sys.executable, "-m", "runner", "evaluate", "--val"]
+        environment = os.environ | {"DVC_ROOT": str(project), "PYTHONPATH": str(project)}
+        done = subprocess.run(command, cwd=view, env=environment, text=True, stdout=subprocess.PIPE, check=False)
+    if done.returncode:
+        return ended(state=FAILED, said="it could not be measured on val")
+    epochs = csv.DictReader(files.read_text((ARTIFACTS / "model/results.csv").as_posix()).splitlines())
+    seconds = float(list(epochs)[-1].get("time") or 0)  # since the training began, where the trainer writes it
+    figures = ValFigures.model_validate_json(done.stdout.splitlines()[-1])
+    return ended(state=DONE, figures=figures, seconds=seconds)
