@@ -4,10 +4,13 @@ The rules for pods (test_gitops_workloads.py) hold for these renderings too.
 """
 
 import copy
+import json
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
+import yaml
 
 from serving.settings import Settings
 from tests.contract.test_gitops_references import made, named
@@ -21,6 +24,7 @@ BACKED_UP = [leaf for leaf in gitops.variants() if leaf.path.endswith(", backup"
 BACKED = [leaf for leaf in gitops.variants() if leaf.path.endswith(", ml-backend")]
 ON_SEAWEEDFS = [leaf for leaf in gitops.variants() if leaf.path.endswith(", seaweedfs")]
 ON_GPU = [leaf for leaf in gitops.variants() if leaf.path.endswith(", gpu")]
+SCHEMAS = gitops.PROJECT.parent / "shared/manifests/schemas"  # of upstream, where they are beside the checkout
 Name = tuple[str, str]
 
 
@@ -152,6 +156,34 @@ def test_nothing_else_changes_when_a_component_is_no_comment_any_more(
             obj["spec"][field] |= value
     swap(root / path / "kustomization.yaml", f"# {line}", line)  # as gitops/README.md says
     assert gitops.render(path, root).objects == expected
+
+
+@pytest.mark.parametrize("platform", ["openshift", "kubernetes"])
+def test_the_pod_of_the_gpu_alone_is_in_a_queue_when_kueue_is_there(platform: str, tmp_path: Path) -> None:
+    path = f"pipelines/overlays/{platform}"
+    before = gitops.leaf(path).objects
+    root = gitops.template(tmp_path)
+    swap(root / path / "kustomization.yaml", "# - ../../components/kueue", "- ../../components/kueue")
+    after = gitops.render(path, root).objects
+    (queue,) = (obj for obj in after if obj["kind"] == "LocalQueue")
+    after.remove(queue)
+    template = next(obj for obj in after if obj["kind"] == "TriggerTemplate")
+    specs = template["spec"]["resourcetemplates"][0]["spec"]["taskRunSpecs"]
+    labelled = {each["pipelineTaskName"]: each.pop("metadata") for each in specs if "metadata" in each}
+    name = queue["metadata"]["name"]
+    assert labelled == {"train-gpu": {"labels": {"kueue.x-k8s.io/queue-name": name}}}
+    assert after == before
+
+    text = (gitops.GITOPS / "pipelines/README.md").read_text(encoding="utf-8")
+    by_hand = list(yaml.safe_load_all(text.partition("kind: ResourceFlavor")[2].partition("```")[0]))
+    (of_cluster,) = (obj for obj in by_hand if obj.get("kind") == "ClusterQueue")
+    assert queue["spec"]["clusterQueue"] == of_cluster["metadata"]["name"]
+    namespace = {"kubernetes.io/metadata.name": queue["metadata"]["namespace"]}
+    assert of_cluster["spec"]["namespaceSelector"]["matchLabels"] == namespace
+    for obj in (queue, of_cluster):
+        file = SCHEMAS / f"kueue.x-k8s.io/{obj['kind'].lower()}_v1beta1.json"
+        if file.is_file():
+            jsonschema.Draft202012Validator(json.loads(file.read_text(encoding="utf-8"))).validate(obj)
 
 
 @pytest.mark.parametrize("leaf", ON_GPU, ids=lambda leaf: leaf.path)
