@@ -122,7 +122,7 @@ def test_the_export_has_the_usual_form_so_all_that_follows_takes_it(trained: tup
 
 def test_what_is_published_names_the_program_that_trained_it_and_is_served(trained: tuple[Project, str, str]) -> None:
     made, _, uri = trained
-    model = load_model(str(made.folder / uri.strip()), endpoint_of_environment())
+    model = load_model(str(made.folder / uri.splitlines()[-1]), endpoint_of_environment())
     assert model.manifest and model.manifest.libraries["libreyolo"] and "ultralytics" not in model.manifest.libraries
     assert model.manifest.license is None
 
