@@ -2,7 +2,7 @@ from email.message import Message
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
-from urllib.request import urlopen
+from urllib.request import OpenerDirector
 
 import pytest
 
@@ -69,14 +69,14 @@ def test_a_look_succeeds_when_the_api_was_away_for_a_while(
 ) -> None:
     account = login("supervisor").account
     assert account
-    cluster, calls = Cluster(account, patience_s=10, pause_s=0), iter([failure, failure])
+    cluster, calls, ask = Cluster(account, patience_s=10, pause_s=0), iter([failure, failure]), OpenerDirector.open
 
     def flaky(*given: Any, **named: Any) -> Any:
         if failed := next(calls, None):
             raise failed
-        return urlopen(*given, **named)
+        return ask(*given, **named)
 
-    monkeypatch.setattr("urllib.request.urlopen", flaky)
+    monkeypatch.setattr(OpenerDirector, "open", flaky)
     assert cluster.get(RUNS)["items"] == []
     away, back = capsys.readouterr().out.splitlines()
     assert "does not answer" in away
