@@ -32,6 +32,7 @@ from tests.support.pictures import encoded
 from tests.support.servers import Server
 
 ENOUGH = 0.995  # of honest requests
+WARM = 100  # requests before; then the server remembers as many answered pictures as RECENT_BYTES allows
 TRIES = 3  # of an honest request that is told to come again
 BACK_BYTES = 50_000_000  # above what was held at rest
 SETTLE_SECONDS = 60.0  # the server's own limits end what hangs in 30
@@ -192,8 +193,10 @@ def soak(server: Server, group: MemoryGroup, seconds: float, files: Path | None)
         return work
 
     warm, end = threading.Event(), threading.Event()
-    threads = run(Honest(port).work, 4, warm)  # as a server rests that has answered
-    time.sleep(min(20.0, seconds / 4))
+    honest = Honest(port)
+    threads = run(honest.work, 4, warm)
+    while honest.statuses.total() < WARM:
+        time.sleep(0.1)
     warm.set()
     for thread in threads:
         thread.join()
