@@ -74,7 +74,8 @@ def answers(name: str, labels: Mapping[str, str]) -> dict[str, str]:
     container: Object = {key: template[key] for key in ("securityContext", "env", "volumeMounts")}
     container |= {"name": "train", "image": step["image"], "envFrom": step["envFrom"], "workingDir": "/source"}
     container["command"] = ["python", "-c", ATTACK, FORGE_IP, OUTSIDE_IP]
-    volumes = [each for each in task["spec"]["volumes"] if each["name"] in ("source", "store-ca")]
+    mounted = {each["name"] for each in container["volumeMounts"]}
+    volumes = [each for each in task["spec"]["volumes"] if each["name"] in mounted]
     pod = {
         "apiVersion": "v1",
         "kind": "Pod",
