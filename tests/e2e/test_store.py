@@ -63,9 +63,9 @@ def test_nothing_that_was_pushed_runs_again_when_a_clone_repeats_it(
 def test_every_object_comes_back_when_a_backup_is_restored(
     server: S3, pushed: tuple[Path, dict[str, str]], project: Path, environment: dict[str, str], tmp_path: Path
 ) -> None:
-    """The commands are those of gitops/README.md; a bucket of its own stands for the fresh installation."""
-    text = (project / "gitops/README.md").read_text(encoding="utf-8").partition("**The store.**")[2]
-    lines = [line.strip() for line in text.partition("snapshots")[0].splitlines() if line.startswith("    ")]
+    """The commands are those of docs/backups.md; a bucket of its own stands for the fresh installation."""
+    text = (project / "docs/backups.md").read_text(encoding="utf-8").partition("## By hand")[2]
+    lines = [line.strip() for line in text.partition("database")[0].splitlines() if line.startswith("    ")]
     saving, restoring = (
         next(number for number, line in enumerate(lines) if line.startswith(f"rclone copy --metadata {source}"))
         for source in ("store:", "backup/")
