@@ -14,9 +14,7 @@ def shade(value: int, width: int = 64, height: int = 64) -> bytes:
     return out.getvalue()
 
 
-def film(
-    values: Iterable[int], size: tuple[int, int] = (64, 64), kind: str = "mp4", codec: str = "libx264"
-) -> bytes:
+def film(values: Iterable[int], size: tuple[int, int] = (64, 64), kind: str = "mp4", codec: str = "libx264") -> bytes:
     """A video with a frame of each brightness, 10 a second."""
     import av
 
