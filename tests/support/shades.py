@@ -3,6 +3,7 @@
 import io
 from collections.abc import Iterable
 from fractions import Fraction
+from typing import Any
 
 from PIL import Image
 
@@ -20,7 +21,7 @@ def film(values: Iterable[int], size: tuple[int, int] = (64, 64), kind: str = "m
 
     out = io.BytesIO()
     with av.open(out, "w", format=kind) as target:
-        stream = target.add_stream(codec, rate=Fraction(10))
+        stream: Any = target.add_stream(codec, rate=Fraction(10))
         stream.width, stream.height = size
         stream.pix_fmt = "yuv420p"
         for value in values:
