@@ -9,7 +9,7 @@ import yaml
 from tests.cluster.modules import downloaded
 from tests.support import gitops
 from tests.support.apiserver import ApiServer
-from tests.support.processes import until
+from tests.support.processes import unavailable, until
 
 CLIENT = "github.com/kubernetes-csi/external-snapshotter/client/v8@v8.2.0"
 DEFINITION = "config/crd/snapshot.storage.k8s.io_volumesnapshots.yaml"
@@ -18,11 +18,11 @@ DEFINITION = "config/crd/snapshot.storage.k8s.io_volumesnapshots.yaml"
 @pytest.mark.slow
 def test_snapshots_are_taken_by_their_definition_and_are_of_claims_that_are_there(api_server: ApiServer) -> None:
     if not shutil.which("go"):
-        pytest.skip("Go fetches the definition")
+        unavailable("Go fetches the definition")
     try:
         definition = yaml.safe_load((downloaded(CLIENT) / DEFINITION).read_text(encoding="utf-8"))
     except subprocess.CalledProcessError as error:
-        pytest.skip(f"the definition cannot be fetched: {error.stdout}")
+        unavailable(f"the definition cannot be fetched: {error.stdout}")
     page = (gitops.PROJECT / "docs/backups.md").read_text(encoding="utf-8")
     snapshots = list(yaml.safe_load_all(page.partition("```yaml\n")[2].partition("```")[0]))
     claims = set()

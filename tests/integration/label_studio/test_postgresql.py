@@ -1,12 +1,8 @@
 """Label Studio on PostgreSQL, with the environment that the cluster gives it; the backup by hand of docs/backups.md."""
 
-import os
 import re
 import secrets
 import shlex
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,51 +11,19 @@ import pytest
 from runner.workspace import writing
 from tests.support import gitops
 from tests.support.label_studio import HOME, PROGRAM, LabelStudio, migrate, version
-from tests.support.processes import free_port, start, stop, unavailable
+from tests.support.postgresql import PostgreSQL, serving_postgresql
+from tests.support.processes import unavailable
 
 pytestmark = pytest.mark.slow
 PAGE = (gitops.PROJECT / "docs/backups.md").read_text(encoding="utf-8")
 
 
-class PostgreSQL:
-    """A server of Debian's package `postgresql` on loopback; its socket is in `folder`."""
-
-    def __init__(self, folder: Path, programs: Path) -> None:
-        self.folder, self.programs, self.port = folder, programs, free_port()
-
-    def run(self, program: str, *arguments: str, stdin: bytes = b"", **environment: str) -> bytes:
-        """Run one of its programs: by default as the administrator, over the socket, where no password is asked for."""
-        environment = {"PGHOST": str(self.folder), "PGPORT": str(self.port), "PGUSER": "postgres"} | environment
-        command = [str(self.programs / program), *arguments]
-        done = subprocess.run(command, env=os.environ | environment, input=stdin, capture_output=True, check=False)
-        assert done.returncode == 0, done.stderr.decode()
-        return done.stdout
-
-
 @pytest.fixture
 def postgresql() -> Iterator[PostgreSQL]:
-    programs = max(Path("/usr/lib/postgresql").glob("*/bin"), default=None)
-    if programs is None or not PROGRAM.exists():
-        unavailable("the test needs Debian's package postgresql, and Label Studio: `make label-studio`")
-    # It refuses to run as root, and pytest's own folders are open to their owner alone.
-    user = "postgres" if os.geteuid() == 0 else None
-    with tempfile.TemporaryDirectory(prefix="postgresql-") as name:
-        folder = Path(name)
-        if user:
-            shutil.chown(folder, user)
-        how = ["--auth-local=trust", "--auth-host=scram-sha-256", "--username=postgres", "--no-sync"]
-        command = [str(programs / "initdb"), "--encoding=UTF8", "--locale=C", *how, f"--pgdata={name}/data"]
-        subprocess.run(command, user=user, cwd=folder, capture_output=True, check=True)
-        server = PostgreSQL(folder, programs)
-        settings = {"listen_addresses": "127.0.0.1", "unix_socket_directories": name, "fsync": "off"}
-        command = [str(programs / "postgres"), "-D", f"{name}/data", "-p", str(server.port)]
-        command += [f"--{key}={value}" for key, value in settings.items()]
-        ready = [str(programs / "pg_isready"), "-q", "-h", name, "-p", str(server.port)]
-        process = start(command, folder / "log", lambda: not subprocess.call(ready), user=user, cwd=folder)
-        try:
-            yield server
-        finally:
-            stop(process)
+    if not PROGRAM.exists():
+        unavailable("the test needs Label Studio: `make label-studio`")
+    with serving_postgresql() as server:
+        yield server
 
 
 def environment_of(
