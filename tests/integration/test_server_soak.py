@@ -18,7 +18,8 @@ from tests.support.shades import shade
 
 REQUESTS = int(os.environ.get("SOAK", "600"))
 CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
-GROWTH_MB = 25  # what the allocator keeps, not what leaks: the same after 5,000 requests
+GROWTH_MB = 15  # of one round; what the allocator keeps comes once, in a first or second one, what leaks in each
+ROUNDS = 4
 
 
 def test_no_error_and_no_growth_when_clients_are_good_and_bad(server: Server) -> None:
@@ -69,19 +70,20 @@ def test_no_error_and_no_growth_when_clients_are_good_and_bad(server: Server) ->
             list(pool.map(one, range(count)))
 
     many(150)
-    before = server.resident_mb()
-    many(REQUESTS)
-    grown = server.resident_mb() - before
+    resident = [server.resident_mb()]
+    while len(resident) == 1 or resident[-1] - resident[-2] >= GROWTH_MB:
+        assert len(resident) <= ROUNDS, f"resident MB after each {REQUESTS} requests: {resident}"
+        many(REQUESTS)
+        resident.append(server.resident_mb())
     assert set(statuses) <= {200, 400, 503}
     assert statuses[200] > REQUESTS / 3
-    assert grown < GROWTH_MB
     time.sleep(0.5)
     metrics = server.get("/metrics").body.decode()
     assert 'status="500"' not in metrics
     assert "flywheel_held_bytes 0.0" in metrics
     assert "flywheel_queue_length 0.0" in metrics
     assert not [line for line in server.lines() if line["level"] == "ERROR"]
-    print(f"{REQUESTS} requests: {dict(statuses)}, {grown:.1f} MB more of {before:.0f} MB")
+    print(f"{dict(statuses)}; resident MB after each {REQUESTS} requests: {resident}")
 
 
 def test_no_500_when_requests_are_made_up(server: Server, tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ def test_kinds_are_known_when_only_anothers_server_is_away(
         ("error: the server could not find the requested resource", kubectl.MissingError),
         ("Error from server (Forbidden): pods is forbidden", ClusterError),
         ("error: You must be logged in to the server (Unauthorized)", ClusterError),
-        ("Error from server (AlreadyExists): pods p already exists", ClusterError),
+        ("Error from server (AlreadyExists): pods p already exists", kubectl.ConflictError),
     ],
 )
 def test_a_call_fails_as_kubectl_says(
