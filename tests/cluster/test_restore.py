@@ -144,7 +144,7 @@ def sync(name: str) -> None:
         if last.get("startedAt", "") < began or last["operation"].get("initiatedBy", {}).get("automated"):
             kubectl("patch", "application", name, f"--namespace={ARGO_CD}", "--type=merge", f"--patch={patch}")
             return False
-        return last["phase"] == "Succeeded"
+        return bool(last["phase"] == "Succeeded")
 
     until(ended_well, 600, f"a sync of {name}", every=2)
 
