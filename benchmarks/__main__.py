@@ -4,7 +4,7 @@ import argparse
 import importlib
 
 OF_SERVERS = ("server", "traces", "shadow", "soak")
-NAMES = ("prepare", "growth", "training", "evaluate", "quantize", *OF_SERVERS, "store", "labels")
+NAMES = ("prepare", "growth", "training", "evaluate", "quantize", *OF_SERVERS, "store", "run_cache", "labels")
 ON_THE_CLUSTER = ("retrain",)  # run only when named
 OF_TRAININGS = ("suspects", "trainers")  # run only when named: they train
 

@@ -23,7 +23,7 @@ from runner.config.compose import compose, leaves, stage_text
 from runner.config.explain import not_yaml
 from runner.config.schema import Config
 from runner.errors import ConfigError, StageError
-from runner.pipeline.run_cache import COMPOSE, cached_stages, fetch_run_cache, lacks_outputs
+from runner.pipeline.run_cache import COMPOSE, ask_remote, cached_stages, lacks_outputs
 from runner.pipeline.sources import paths
 from runner.workspace import ARTIFACTS, LOCK
 
@@ -72,7 +72,7 @@ class Plan(NamedTuple):
 def make_plan(project: Path, *, remote: bool = False) -> Plan:
     """Return the plan of `dvc repro` in a project, whose data need not be here; StageError if DVC refuses.
 
-    `remote`: fetch the run cache from the DVC remote first, and count a training, or a stage after it, whose result is
+    `remote`: look into the run cache of the DVC remote too, and count a training, or a stage after it, whose result is
     not there as one that would run. An unreachable remote is reported and ignored.
     """
     from dvc.exceptions import DvcException
@@ -84,7 +84,7 @@ def make_plan(project: Path, *, remote: bool = False) -> Plan:
     reasons: dict[str, list[str]] = {}
     try:
         with chdir(project), Repo() as repo:  # DVC's paths are relative to the current folder
-            why_not = fetch_run_cache(repo) if remote else ""
+            why_not = ask_remote(repo) if remote else ""
             if why_not:
                 print(f"the run cache of the store was not asked: {why_not}", flush=True)
             status = _by_stage(repo.status())

@@ -17,8 +17,11 @@ COMPOSE = "compose"  # runs in an instant, needs no cache
 Outputs = Mapping[str, str]  # path of an output → md5 of its content
 
 
-def fetch_run_cache(repo: "Repo") -> str:
-    """Fetch the run cache's entries, small files without data, from the DVC remote; return the error, else ""."""
+def ask_remote(repo: "Repo") -> str:
+    """Look for entries of the run cache in the DVC remote too, from now on; return the error, else ""."""
+    from runner.pipeline.stage_cache import KeyedStageCache
+
+    repo.stage_cache = KeyedStageCache(repo)
     try:
         repo.stage_cache.pull(None)
     except _remote_errors() as error:
@@ -52,7 +55,7 @@ def cached_stages(
                 dep.hash_info, dep.meta = HashInfo("md5", digests.get(dep.def_path)), Meta()
         if not all(dep.hash_info for dep in stage.deps if dep.def_path in made):
             continue  # it depends on a stage that must run first, with unknown outputs
-        entry = _entry(repo, stage, made)
+        entry = _entry(repo, stage, made, remote=remote)
         if entry is None:
             continue
         digests |= {out["path"]: out["md5"] for out in entry["outs"]}
@@ -77,7 +80,7 @@ def lacks_outputs(repo: "Repo", name: str) -> bool:
         return False
 
 
-def _entry(repo: "Repo", stage: "PipelineStage", made: set[str]) -> dict[str, Any] | None:
+def _entry(repo: "Repo", stage: "PipelineStage", made: set[str], *, remote: bool) -> dict[str, Any] | None:
     """Return DVC's cache entry for a stage with these inputs; DVC's own look-up needs them all to be here."""
     from dvc.exceptions import DvcException
     from dvc.stage.cache import _get_cache_hash
@@ -90,6 +93,8 @@ def _entry(repo: "Repo", stage: "PipelineStage", made: set[str]) -> dict[str, An
     except DvcException:  # a dependency is missing
         return None
     key = _get_cache_hash(to_single_stage_lockfile(stage), key=True)
+    if remote:
+        repo.stage_cache.fetch(key)
     folder = Path(repo.stage_cache._get_cache_dir(key))
     files = sorted(folder.iterdir(), key=lambda file: file.stat().st_mtime) if folder.is_dir() else []
     entry: dict[str, Any] | None = repo.stage_cache._load_cache(key, files[-1].name) if files else None

@@ -205,7 +205,11 @@ def _dvc(*arguments: str) -> None:
     """Run a DVC command in this process; StageError when it fails, with its output in the log."""
     from dvc.cli import main
 
+    from runner.pipeline.stage_cache import keyed_run_cache
+
     command = f"dvc {' '.join(arguments)}"
     print(f"$ {command}", flush=True)
-    if status := main(list(arguments)):
+    with keyed_run_cache():
+        status = main(list(arguments))
+    if status:
         raise StageError(f"{command} failed with exit status {status}; its output above has the reason")
