@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from runner.errors import MissingObjectError, ObjectError, StoreError
 from runner.store import Store, check_key, mismatch
@@ -22,12 +22,16 @@ from runner.store.second import list_states, noted_digest, open_second
 from runner.store.transfer import transfer
 from runner.workspace import scratch, sha256_of
 
+if TYPE_CHECKING:
+    from runner.store.folder import FolderStore
+    from runner.store.s3 import S3Store
+
 NEWEST = "newest"
 OF_STORE = "store"  # name of the backups of the store itself
 #: What is kept of the store: no captures, which expire, and nothing of a run at work. What names others comes first.
 PREFIXES = ("models/", "runs/", "datasets/", "weights/", "dvc/", "feedback/")
-_FOLDER, _OBJECTS = "backups", "backups/objects"
-_TIME = "%Y-%m-%dT%H%M%S-%fZ"
+FOLDER, OBJECTS = "backups", "backups/objects"
+TIME = "%Y-%m-%dT%H%M%S-%fZ"
 _POINTER = re.compile(r"models/[^/]+/latest\.json")
 _PUT_ONCE = re.compile(r"models/[^/]+/[0-9]+/.*(?<!\.sig)|(datasets|weights)/.*")
 _NAMES_OTHERS = re.compile(r"models/[^/]+/(latest|[0-9]+/manifest)\.json|datasets/[^/]+/[0-9a-f]{12}\.jsonl")
@@ -41,7 +45,7 @@ class CopiedObject(NamedTuple):
     etag: str
 
 
-def open_backup(project: Path, environment: Mapping[str, str] = os.environ) -> Store:
+def open_backup(project: Path, environment: Mapping[str, str] = os.environ) -> "FolderStore | S3Store":
     """Return the second store, of BACKUP_STORE_URI and so on; StoreError: it is missing, or the store itself."""
     return open_second(project, "BACKUP_", "docs/backups.md sets it up", environment)
 
@@ -60,7 +64,7 @@ def back_up(source: Store, second: Store, name: str = OF_STORE) -> str:
             before = _read(second, last)
         except ObjectError as error:
             damaged[last] = str(error)
-    there = {key.rpartition("/")[2] for key in second.list(f"{_OBJECTS}/")}
+    there = {key.rpartition("/")[2] for key in second.list(f"{OBJECTS}/")}
     objects: dict[str, CopiedObject] = {}
 
     def copy(listed: Mapping[str, tuple[int, str]]) -> None:
@@ -116,7 +120,7 @@ def restore(second: Store, target: Store, name: str = OF_STORE, begins: str = NE
                 differing.append(key)
             return
         with scratch("restore-") as folder:
-            _fetch(second, f"{_OBJECTS}/{expected}", file := folder / "object", expected)
+            _fetch(second, f"{OBJECTS}/{expected}", file := folder / "object", expected)
             target.put_file(key, file, expected)
         new.append(key)
 
@@ -135,8 +139,8 @@ def check_backup(second: Store, name: str = OF_STORE, begins: str = NEWEST) -> s
 
     def check(sha256: str) -> None:
         try:
-            if (found := second.digest(f"{_OBJECTS}/{sha256}")) != sha256:
-                faults.append(f"{_OBJECTS}/{sha256}: its sha256 is {found}: it was replaced")
+            if (found := second.digest(f"{OBJECTS}/{sha256}")) != sha256:
+                faults.append(f"{OBJECTS}/{sha256}: its sha256 is {found}: it was replaced")
         except ObjectError as error:
             faults.append(str(error))
 
@@ -146,9 +150,14 @@ def check_backup(second: Store, name: str = OF_STORE, begins: str = NEWEST) -> s
     return f"{second.uri}: {chosen}: {len(sizes)} objects hashed, no errors"
 
 
+def named_in(second: Store, key: str) -> set[str]:
+    """Return the sha256 of every object that a backup names; ObjectError: its list is missing or damaged."""
+    return {each.sha256 for each in _read(second, key).values()}
+
+
 def _backups(second: Store, name: str) -> list[str]:
     """Return the keys of the backups of this name, oldest first."""
-    folder = check_key(f"{_FOLDER}/{name}")
+    folder = check_key(f"{FOLDER}/{name}")
     pattern = re.compile(rf"{re.escape(folder)}/[0-9-]+T[0-9-]+Z\.[0-9a-f]{{12}}\.jsonl")
     return [key for key in second.list(f"{folder}/") if pattern.fullmatch(key)]
 
@@ -168,7 +177,7 @@ def _copied(source: Store, key: str, etag: str, second: Store, there: set[str], 
         source.fetch(key, file := folder / "object")
         sha256, size = sha256_of(file), file.stat().st_size
         if sha256 not in there:
-            second.put_file(f"{_OBJECTS}/{sha256}", file, sha256)
+            second.put_file(f"{OBJECTS}/{sha256}", file, sha256)
             there.add(sha256)
             new.append(key)
     return CopiedObject(sha256, size, etag)
@@ -179,7 +188,7 @@ def _write(second: Store, name: str, began: datetime, objects: Mapping[str, Copi
         with (file := folder / "list").open("w", encoding="utf-8") as stream:
             stream.writelines(f"{json.dumps([key, *objects[key]])}\n" for key in sorted(objects))
         sha256 = sha256_of(file)
-        key = f"{_FOLDER}/{name}/{began.strftime(_TIME)}.{sha256[:12]}.jsonl"
+        key = f"{FOLDER}/{name}/{began.strftime(TIME)}.{sha256[:12]}.jsonl"
         second.put_file(key, file, sha256)
     return key
 

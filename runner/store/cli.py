@@ -41,6 +41,9 @@ def add_parsers(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     )
     gc.add_argument("--days", type=int, default=30, metavar="N", help="only what is older (default: 30)")
     gc.add_argument("--remove", action="store_true", help="remove it, as administrator; else it is only counted")
+    prune = actions.add_parser("prune", help="old backups of the second store, but for the last of each month")
+    prune.add_argument("--days", type=int, default=30, metavar="N", help="only what is older (default: 30)")
+    prune.add_argument("--remove", action="store_true", help="remove them, as its administrator; else they are counted")
     move = actions.add_parser("move", help="copy another store, OLD_STORE_URI, into this one; again: what changed")
     move.add_argument("--check", action="store_true", help="copy nothing; say what differs")
     policy = actions.add_parser("policy", help="print what a user may do, for endpoints that are not MinIO")
@@ -90,6 +93,11 @@ def run(given: argparse.Namespace) -> int:
         from runner.store.gc import collect_garbage
 
         print(collect_garbage(Path.cwd(), open_store(Path.cwd()), days=given.days, remove=given.remove))
+    elif given.action == "prune":
+        from runner.store.backup import open_backup
+        from runner.store.prune import prune_backups
+
+        print(prune_backups(open_backup(Path.cwd()), days=given.days, remove=given.remove))
     elif given.action == "move":
         from runner.store.move import move_store, open_old
 

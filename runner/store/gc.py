@@ -67,7 +67,7 @@ def collect_garbage(
         raise StoreError(f"{store.uri} keeps no earlier versions, so what an upload needs could not be brought back")
     before = (now or datetime.now(UTC)) - timedelta(days=days)
     names = _Names(store, _locks_in_git(project))
-    objects = list(_objects(store))
+    objects = list(stored_objects(store))
     named = names.read(objects, before)
     unnamed = [each for each in objects if each.stored < before and _kind(each.key) and each.key not in named]
     listing = work_folder(project) / "store-gc.txt"
@@ -76,8 +76,8 @@ def collect_garbage(
     if not remove:
         return "\n".join([*lines, "nothing was removed; --remove does it"])
     lines.append(_delete_hidden(store, before, named))
-    _hide(store, [each.key for each in unnamed])
-    named = names.read(list(_objects(store)), before)
+    hide(store, [each.key for each in unnamed])
+    named = names.read(list(stored_objects(store)), before)
     back = [each.key for each in unnamed if each.key in named]
     for key in back:
         _bring_back(store, key)
@@ -183,7 +183,8 @@ def _git(project: Path, *arguments: str) -> str:
     return done.stdout
 
 
-def _objects(store: FolderStore | S3Store) -> Iterator[StoredObject]:
+def stored_objects(store: FolderStore | S3Store) -> Iterator[StoredObject]:
+    """Yield every object of a store."""
     if isinstance(store, FolderStore):
         for key in store.list(""):
             found = (store.folder / key).stat()
@@ -198,7 +199,8 @@ def _objects(store: FolderStore | S3Store) -> Iterator[StoredObject]:
             yield StoredObject(item.object_name, item.size or 0, item.last_modified)
 
 
-def _hide(store: FolderStore | S3Store, keys: list[str]) -> None:
+def hide(store: FolderStore | S3Store, keys: list[str]) -> None:
+    """Remove objects so that they can be brought back: StoreError when the user may not."""
     if isinstance(store, S3Store):
         _remove(store.bucket, [DeleteObject(key) for key in keys])
         return

@@ -5,6 +5,7 @@ import secrets
 import shutil
 import threading
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from runner.store import Store
 from runner.store.backup import back_up, check_backup, open_backup, restore
 from runner.store.folder import FolderStore
 from runner.store.init import init_store
+from runner.store.prune import prune_backups
 from runner.store.s3 import S3Store
 from runner.store.verify import verify_store
 from tests.integration.test_store_verify import BEST, MANIFEST, OBJECTS, ONNX, sha256
@@ -176,6 +178,41 @@ def test_nothing_is_lost_when_the_key_of_the_backup_is_stolen(
     assert content(target) == OBJECTS | HALF
     assert check_backup(second)
     assert ", 0 of them copied" in back_up(store, second)
+
+
+@pytest.mark.parametrize("kind", ["folder", "minio"])
+def test_old_backups_go_but_for_the_last_of_a_month(
+    kind: str, store_of: Callable[[str], Store], tmp_path: Path
+) -> None:
+    source, second = FolderStore(tmp_path / "source"), store_of(kind)
+    assert isinstance(second, FolderStore | S3Store)
+    for value in (b"first", b"second"):
+        fill(source, {"feedback/a": value, "feedback/b": b"both"})
+        back_up(source, second)
+    back_up(source, second, "another")
+    before, later = content(second), datetime.now(UTC) + timedelta(days=31)
+    assert ": 0 of 3 backups, 0 objects" in prune_backups(second, remove=True)
+    assert ": 1 of 3 backups, 1 objects of them alone" in prune_backups(second, now=later)
+    assert content(second) == before
+    prune_backups(second, remove=True, now=later)
+    assert len(before) - len(content(second)) == 2
+    for name in ("store", "another"):
+        check_backup(second, name)
+    assert ": 0 of 2 backups, 0 objects" in prune_backups(second, remove=True, now=later)
+    assert ", 0 of them copied" in back_up(source, second)
+
+
+def test_nothing_goes_when_a_list_is_damaged(second: FolderStore, tmp_path: Path) -> None:
+    source = FolderStore(tmp_path / "source")
+    for value in (b"first", b"second"):
+        fill(source, {"feedback/a": value})
+        back_up(source, second)
+    before = content(second)
+    newest = max(key for key in before if key.endswith(".jsonl"))
+    second.replace(newest, b"[]")
+    with pytest.raises(ObjectError, match=newest):
+        prune_backups(second, remove=True, now=datetime.now(UTC) + timedelta(days=31))
+    assert content(second) == before | {newest: b"[]"}
 
 
 @pytest.mark.parametrize(

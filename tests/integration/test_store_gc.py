@@ -7,6 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -161,14 +162,14 @@ def test_a_picture_is_kept_when_a_version_names_it_meanwhile(
     store: FolderStore | S3Store, clone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     digest, content = picture(0)
-    hide = gc._hide
+    hide = gc.hide
 
-    def hide_late(*arguments: object) -> None:
+    def hide_late(*arguments: Any) -> None:
         add(store, tmp_path / "work", 0)  # it finds the picture in the store, and sends none
-        hide(*arguments)  # type: ignore[arg-type]
+        hide(*arguments)
 
     store.replace(f"datasets/planes/pictures/{digest}", content)
-    monkeypatch.setattr(gc, "_hide", hide_late)
+    monkeypatch.setattr(gc, "hide", hide_late)
     assert f"{len(UNNAMED)} removed, 1 kept" in collect_garbage(clone, store, now=LATER, remove=True)
     assert store.read(f"datasets/planes/pictures/{digest}") == content
     collect_garbage(clone, store, now=LATER, remove=True)
