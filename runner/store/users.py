@@ -30,7 +30,7 @@ ACCESS = {
     "runner": Access((), ("datasets", "dvc", "pipeline", "weights")),
     "trainer": Access(_OF_TRAININGS, ("dvc", "pipeline")),
     "publisher": Access(_OF_TRAININGS, ("models", "pipeline", "runs")),
-    "labels": Access(("captures", "datasets", "feedback"), ("feedback",)),
+    "labels": Access(("captures", "datasets", "feedback", "models"), ("feedback",)),
     "labels-pull": Access(("captures", "datasets", "models"), ("datasets",)),
     "backup": Access(("datasets", "dvc", "feedback", "models", "runs", "weights"), ()),
     "backup-writer": Access(("backups",), ("backups",)),  # of the second store

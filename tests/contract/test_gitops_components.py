@@ -12,6 +12,7 @@ import jsonschema
 import pytest
 import yaml
 
+from runner.store.users import ACCESS
 from serving.settings import Settings
 from tests.contract.test_gitops_references import made, named
 from tests.contract.test_gitops_workloads import pod
@@ -114,6 +115,16 @@ def test_both_sides_of_the_model_server_have_one_key_and_one_address(leaf: gitop
     assert asked["LABEL_STUDIO_ML_BACKEND_URL"]["value"] == f"http://ml-backend:{port}/ml"
     known = {name.upper() for name in Settings.model_fields}
     assert {each["name"] for each in server["env"]} <= known | {"STORE_URI"}
+
+
+@pytest.mark.parametrize("leaf", BACKED, ids=lambda leaf: leaf.path)
+def test_what_decodes_for_the_annotators_writes_no_dataset(leaf: gitops.Leaf) -> None:
+    (server,) = pod(of(leaf)["Deployment", "ml-backend"], leaf.path).spec["containers"]
+    (secret,) = (each["secretRef"]["name"] for each in server["envFrom"] if "secretRef" in each)
+    table = (gitops.PROJECT / "gitops/credentials/tables/store.txt").read_text(encoding="utf-8")
+    copies = dict(line.split(" from flywheel-minio/store-user-") for line in table.splitlines() if " from " in line)
+    access = ACCESS[{name.strip(): user for name, user in copies.items()}[f"flywheel-labels/{secret}"]]
+    assert {"captures", "datasets", "models"} <= set(access.reads) and access.writes == ("feedback",)
 
 
 @pytest.mark.parametrize("leaf", ON_SEAWEEDFS, ids=lambda leaf: leaf.path)

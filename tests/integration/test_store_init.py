@@ -36,7 +36,8 @@ RIGHTS = {
     "weights/0123456789ab-yolo11n.pt": KEPT | {"runner": "rwl"},
     "models/planes/1/manifest.json": {
         **KEPT,
-        **{"publisher": "rwl", "labels-pull": "rl", "server-dev": "r", "server-staging": "r", "server-prod": "r"},
+        **{"publisher": "rwl", "labels": "rl", "labels-pull": "rl"},
+        **dict.fromkeys(("server-dev", "server-staging", "server-prod"), "r"),
     },
     "runs/planes/1/best.pt": KEPT | {"publisher": "rwl"},
     "captures/dev/planes/1/a.jpg": {"runner": "rl", "server-dev": "w", "labels": "rl", "labels-pull": "rl"},
