@@ -18,7 +18,7 @@ def add_parsers(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         "values", nargs="+", metavar="KEY=VALUE,VALUE", help="in Hydra's syntax; several in one word too"
     )
     sweep.add_argument("--search", type=int, default=0, metavar="TRIALS", help="so many trials by Optuna, not a grid")
-    sweep.add_argument("--here", action="store_true", help="as DVC's queued experiments on this machine")
+    sweep.add_argument("--here", action="store_true", help="as DVC's experiments on this machine")
     sweep.set_defaults(run=_run)
 
 
@@ -60,7 +60,11 @@ def _here(project: Path, sweep: "Sweep") -> None:
     write_text(file, summary_of(sweep, trials, markdown=True))
     print(summary_of(sweep, trials))
     if found := best(trials):
-        print(f"the table is in {file}; `dvc exp apply {sweep.trial_name(found.number)}` takes the best trial's values")
+        print(f"The table is in {file}.")
+        print(
+            f"`dvc exp apply {sweep.trial_name(found.number)}; dvc repro` takes the best trial; in between, DVC misses"
+        )
+        print("artifacts/evaluation: no trial meets test.")
 
 
 def _in_cluster(project: Path, sweep: "Sweep") -> None:

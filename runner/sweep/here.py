@@ -1,4 +1,4 @@
-"""Trials on this machine: DVC's queued experiments, one after another, up to the exported model."""
+"""Trials on this machine: DVC's experiments in folders of their own, one after another, up to the exported model."""
 
 import csv
 import os
@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 
 from runner.cluster.waiting import Say
-from runner.errors import StageError
 from runner.forge.git import git
 from runner.sweep.search import suggest
 from runner.sweep.space import grid
@@ -21,7 +20,7 @@ MEASURED = ("config", "dataset", "split", "export")
 def run_here(project: Path, sweep: Sweep, say: Say) -> list[Trial]:
     """Run the trials that are missing; return all. Their records are in `.work/sweeps/<sweep>/`, so a kill loses one.
 
-    A trial is the experiment of its name (`dvc exp show`). StageError: DVC cannot queue or run.
+    A trial is the experiment of its name (`dvc exp show`).
     """
     folder = work_folder(project) / "sweeps" / sweep.name
     while True:
@@ -34,38 +33,16 @@ def run_here(project: Path, sweep: Sweep, say: Say) -> list[Trial]:
         else:
             combinations = grid(sweep.axes)
             values = {number: combinations[number] for number in missing}
-        _run_queued(project, {sweep.trial_name(number): each for number, each in values.items()}, say)
         for number, each in values.items():
-            trial = _measured(project, sweep.trial_name(number), number, each)
+            name = sweep.trial_name(number)
+            if not _commit_of(project, name):
+                say(f"{name}: {' '.join(value.removeprefix('++') for value in each)}")
+                changes = (word for value in each for word in ("-S", value))
+                # Not in DVC's queue: its worker outlives a killed sweep, and nothing tells it from a dead one.
+                command = [sys.executable, "-m", "dvc", "exp", "run", "--temp", "--name", name, *changes, "export"]
+                subprocess.run(command, cwd=project, check=False)
+            trial = _measured(project, name, number, each)
             write_text(folder / f"{number:03}.json", trial.model_dump_json())
-
-
-def _run_queued(project: Path, trials: dict[str, list[str]], say: Say) -> None:
-    """Queue the experiments that were not run or queued before, and run the queue."""
-    from dvc.repo import Repo
-
-    with Repo(str(project)) as repo:
-        queued = {entry.name for entry in repo.experiments.celery_queue.iter_queued()}
-    for name, values in trials.items():
-        if name not in queued and not _commit_of(project, name):
-            say(f"{name}: {' '.join(value.removeprefix('++') for value in values)}")
-            _dvc(
-                project,
-                "queue",
-                "--queue",
-                "--name",
-                name,
-                *(word for each in values for word in ("-S", each)),
-                "export",
-            )
-    if not all(_commit_of(project, name) for name in trials):
-        _dvc(project, "run", "--run-all", "--jobs", "1")
-
-
-def _dvc(project: Path, what: str, *arguments: str) -> None:
-    command = [sys.executable, "-m", "dvc", "exp", "run", *arguments]
-    if subprocess.run(command, cwd=project, check=False).returncode and what == "queue":
-        raise StageError(f"dvc exp run {' '.join(arguments)} failed; its output above has the reason")
 
 
 def _commit_of(project: Path, name: str) -> str:
@@ -80,7 +57,7 @@ def _measured(project: Path, name: str, number: int, values: list[str]) -> Trial
 
     commit, ended = _commit_of(project, name), partial(Trial, number=number, values=values)
     if not commit:
-        return ended(state=FAILED, said=f"`dvc queue logs {name}` has the reason")
+        return ended(state=FAILED, said="its output has the reason")
     files = DVCFileSystem(str(project), rev=commit)
     with scratch("sweep-", project) as view:
         for output in MEASURED:
