@@ -14,9 +14,11 @@ if TYPE_CHECKING:
 def add_parsers(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add `sweep` to `python -m runner`."""
     sweep = commands.add_parser("sweep", help="try several values, in the cluster or here, and compare them on val")
-    sweep.add_argument(
-        "values", nargs="+", metavar="KEY=VALUE,VALUE", help="in Hydra's syntax; several in one word too"
+    what = sweep.add_mutually_exclusive_group(required=True)
+    what.add_argument(
+        "values", nargs="*", default=[], metavar="KEY=VALUE,VALUE", help="in Hydra's syntax; several in one word too"
     )
+    what.add_argument("--go-on", action="store_true", help="start trials that are pending, as many as GPUs are free")
     sweep.add_argument("--search", type=int, default=0, metavar="TRIALS", help="so many trials by Optuna, not a grid")
     sweep.add_argument("--here", action="store_true", help="as DVC's experiments on this machine")
     sweep.set_defaults(run=_run)
@@ -28,6 +30,12 @@ def _run(given: argparse.Namespace) -> None:
     from runner.sweep.space import corners, parse_axes
     from runner.sweep.trials import MOST, Sweep
 
+    if given.go_on:
+        from runner.cluster.api import Cluster
+        from runner.sweep.queue import start_next
+
+        print(f"trials started: {', '.join(start_next(Cluster())) or 'none'}")
+        return
     project, words = Path.cwd(), [word for each in given.values for word in each.split()]
     axes, params = parse_axes(words)
     if not 0 <= given.search <= MOST:

@@ -141,6 +141,21 @@ def test_a_sweep_goes_on_when_its_command_is_run_again(
     assert f"1 of them new; started: {second}" in capsys.readouterr().out
 
 
+def test_the_night_starts_what_a_killed_task_left_pending(
+    namespace: Namespace, login: Login, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    set_gpus(namespace, 1)
+    cluster, at_night = login("sweeper"), login("starter")
+    first, second, third, fourth = add_missing(cluster, GRID)
+    assert (start_next(cluster), start_next(at_night)) == ([first], [])
+    tell(namespace, first, "plan", "sweep", ended="False")
+    assert (start_next(at_night), pending(namespace)) == ([second], [third, fourth])
+    tell(namespace, second, "plan", ended="False")
+    monkeypatch.setenv("KUBECONFIG", str(namespace.server.kubeconfig))
+    assert main(["sweep", "--go-on"]) == 0
+    assert (pending(namespace), capsys.readouterr().out) == ([fourth], f"trials started: {third}\n")
+
+
 def test_a_run_of_a_commit_gets_the_next_gpu_when_a_trial_waits_too(
     namespace: Namespace, login: Login, capsys: pytest.CaptureFixture[str]
 ) -> None:
