@@ -19,6 +19,11 @@ settings.register_profile("flywheel", deadline=None)  # machines that are busy a
 settings.load_profile("flywheel")
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """Two workers more than cores: while a test waits for its server to start, another has the core."""
+    return (os.cpu_count() or 1) + 2
+
+
 @pytest.fixture(scope="session")
 def project() -> Path:
     """The root of the repository."""
