@@ -16,8 +16,8 @@ FORGE_IP = "172.30.0.2"
 
 def outside(*command: str | Path) -> None:
     """Run a command with the mounts of the machine, also from a desk, which has its own."""
-    desk = os.environ.get("DESK_OUTSIDE")
-    enter = ["nsenter", f"--mount=/proc/{desk}/ns/mnt"] if desk else []
+    mounts = os.environ.get("DESK_OUTSIDE")
+    enter = ["nsenter", f"--mount={mounts}"] if mounts else []
     subprocess.run([*enter, *command], check=True, capture_output=True)
 
 
