@@ -24,7 +24,7 @@ from runner.store import open_store
 from serving.storage.detections import Box, Detection, ModelName, RightBox
 
 _Parsed = TypeVar("_Parsed", bound=BaseModel)
-PERSON = "a person"  # model version of the boxes in a person's feedback
+PERSON = "a person"  # who drew the boxes in a person's feedback
 CAPTURED, FEEDBACK = "captured", "feedback"  # what is counted
 REPORTED = "1 reported"  # priority of a picture on which an answer was reported as wrong
 _KEY = re.compile(

@@ -19,6 +19,7 @@ and of captures, and pictures with feedback:
     sent_sha256 of the file that the server got, where the capture is another one (a PNG, a turned JPEG)
     requests    requests whose capture or feedback the task has; request_id is the newest of them
     verdict, comment, reported (the time when the task got them)
+    boxes_by    `a person`, where one drew the proposed boxes
     challengers, disagreement: which models find otherwise than the served one, and what each alone finds
 """
 
@@ -45,6 +46,7 @@ from serving.storage.detections import ModelName
 from serving.vision.picture import PictureError, decode
 from serving.vision.similarity import difference_hash
 
+SHOWN = "proposal"  # model version of the boxes that *Label All Tasks* shows: it takes those of one name alone
 PAGE = 200  # [tasks] per request
 STAMPS_PAGE = 100_000  # [tasks] per request of their states alone; one page: between pages, a deletion shifts tasks
 BATCH = 50  # [tasks] created per request: all or none
@@ -280,8 +282,15 @@ def model_version(model: ModelName) -> str:
     return model.title
 
 
-def prediction(model: str, boxes: Sequence[ScoredBox], size_px: tuple[int, int]) -> dict[str, Any]:
-    """Return a prediction in Label Studio's form; its score is the lowest confidence, so uncertain ones sort first."""
+def predictions_of(found: Predictions, size_px: tuple[int, int]) -> list[dict[str, Any]]:
+    """Return predictions in Label Studio's form: the first is SHOWN, others have their names."""
+    return [
+        _prediction(name if number else SHOWN, boxes, size_px) for number, (name, boxes) in enumerate(found.items())
+    ]
+
+
+def _prediction(model: str, boxes: Sequence[ScoredBox], size_px: tuple[int, int]) -> dict[str, Any]:
+    """Return a prediction; its score is the lowest confidence, so uncertain ones sort first."""
     return {
         "model_version": model,
         "score": min((confidence for _, confidence in boxes), default=0.0),
@@ -315,7 +324,7 @@ def _create(
         elif predict:
             predictions = predict(picture.path.read_bytes())
         if predictions:
-            request["predictions"] = [prediction(model, boxes, info.size_px) for model, boxes in predictions.items()]
+            request["predictions"] = predictions_of(predictions, info.size_px)
         requests.append(request)
     made = project.server.client.projects.import_tasks(project.id, request=requests, request_options=ONCE)
     if made.task_count != len(requests):

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from runner.label_studio.captures import PERSON, REPORTED, Capture
-from runner.label_studio.labelling_tasks import Predictions, Task, model_version, prediction
+from runner.label_studio.labelling_tasks import Predictions, Task, model_version, predictions_of
 from runner.label_studio.server import ONCE, Project
 from runner.release.disagreements import Disagreement
 
@@ -38,6 +38,8 @@ def task_data(capture: Capture, before: Mapping[str, Any], labels: Sequence[str]
     data |= {"model": model, "reason": str(before.get("reason") or reason)}
     if capture.is_reported:
         data["priority"] = REPORTED
+    if capture.is_corrected:
+        data["boxes_by"] = PERSON
     if feedback:
         unknown = [each for each in feedback.boxes or [] if each.label not in labels]
         said = [feedback.comment or ""]
@@ -97,10 +99,10 @@ def _add(project: Project, task: Task, captures: Sequence[Capture], now: datetim
     if useful := [each for each in captures if each.feedback or each.disagreement]:
         best = max(useful, key=lambda each: (each.is_corrected, each.disagreement is not None, useful.index(each)))
         there = client.predictions.list(task=task.id)
-        by_a_person = any(each.model_version == PERSON for each in there)
+        by_a_person = task.data.get("boxes_by") == PERSON or any(each.model_version == PERSON for each in there)
         if best.is_corrected or not there or (best.disagreement and not by_a_person):
-            for model, boxes in usable_boxes(best, project.labels).items():
-                request = prediction(model, boxes, (best.answer.width, best.answer.height))
+            size = best.answer.width, best.answer.height
+            for request in predictions_of(usable_boxes(best, project.labels), size):
                 client.predictions.create(task=task.id, **request, request_options=ONCE)
             for each in there:  # of several predictions, Label Studio would show an arbitrary one
                 if each.id is not None:

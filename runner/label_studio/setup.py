@@ -16,6 +16,7 @@ from runner.config.schema import Config
 from runner.errors import LabelStudioError, RunnerError
 from runner.label_studio.annotations import labels_used
 from runner.label_studio.labelled_dataset import class_list, current_dataset
+from runner.label_studio.labelling_tasks import SHOWN
 from runner.label_studio.merge import check_classes
 from runner.label_studio.regions import FROM_NAME, TO_NAME
 from runner.label_studio.server import SETTINGS, Project, Server, connected
@@ -24,10 +25,11 @@ from runner.store import Store, open_store
 from runner.workspace import scratch
 
 WEBHOOK_ACTIONS = ("ANNOTATIONS_DELETED", "ANNOTATION_CREATED", "ANNOTATION_UPDATED")  # sorted
+ML_BACKEND = "model server"  # its title in Label Studio
 TAB = "To do"  # title of the tab with the waiting tasks, those of the greatest `priority` first
 _HIDDEN = (  # columns of the tab, so that reason, priority, verdict and comment are on the first screen
     *(f"data.{key}" for key in ("name", "sha256", "sent_sha256", "dhash", "note", "requests", "request_id", "pushed")),
-    *("data.environment", "data.model", "data.reported", "data.reviewed", "data.disagreement"),
+    *("data.environment", "data.model", "data.reported", "data.reviewed", "data.disagreement", "data.boxes_by"),
     *("inner_id", "annotators", "annotations_ids", "annotations_results", "cancelled_annotations"),
     *("predictions_results", "predictions_score", "total_predictions"),
     *("predictions_model_versions", "file_upload", "storage_filename", "created_at", "updated_at", "updated_by"),
@@ -52,6 +54,7 @@ def set_up(project: Path) -> str:
         changes += _storage(labels_project, store)
         changes += _webhook(labels_project)
         changes += _ml_backend(labels_project)
+        changes += _shown_boxes(labels_project)
     state = "is set up" if changes else "nothing to change"
     return "\n".join([*changes, f"{labels_project.title}: {state}, {labels_project.address}"])
 
@@ -82,7 +85,7 @@ def _project(server: Server, config: Config, classes: list[str]) -> tuple[Projec
     on: dict[str, Any] = dict.fromkeys(SETTINGS, True)
     labels_project = server.find_project(title)
     if labels_project is None:
-        server.client.projects.create(title=title, label_config=wanted, **on)
+        server.client.projects.create(title=title, label_config=wanted, model_version=SHOWN, **on)
         return server.project(title), [f"+ project {title}", *difference("<View />", wanted)]
     changes = difference(labels_project.label_config, wanted)
     removed = set(labels_project.labels) - set(classes)
@@ -198,7 +201,7 @@ def _ml_backend(labels_project: Project) -> list[str]:
     url = os.environ.get("LABEL_STUDIO_ML_BACKEND_URL")
     if not url:
         return []
-    wanted: dict[str, Any] = {"url": url, "title": "model server", "auth_method": "NONE"}
+    wanted: dict[str, Any] = {"url": url, "title": ML_BACKEND, "auth_method": "NONE"}
     if key := os.environ.get("LABEL_STUDIO_ML_BACKEND_KEY"):
         wanted |= {"auth_method": "BASIC_AUTH", "basic_auth_user": "label-studio", "basic_auth_pass": key}
     client = labels_project.server.client
@@ -209,8 +212,23 @@ def _ml_backend(labels_project: Project) -> list[str]:
         client.ml.update(found.id, project=labels_project.id, **wanted)
         return [f"+ ML backend {url}: connected again"]
     client.ml.create(project=labels_project.id, **wanted)
-    client.projects.update(labels_project.id, model_version=wanted["title"])  # whose boxes *Label All Tasks* shows
     return [f"+ ML backend {url}"]
+
+
+def _shown_boxes(labels_project: Project) -> list[str]:
+    """Have *Label All Tasks* show the boxes of SHOWN, or those that an ML backend draws: it takes those of one name."""
+    client, wanted = labels_project.server.client, SHOWN
+    if os.environ.get("LABEL_STUDIO_ML_BACKEND_URL"):
+        wanted = ML_BACKEND
+    if client.projects.get(labels_project.id).model_version == wanted:
+        return []
+    try:
+        client.projects.update(labels_project.id, model_version=wanted)
+    except ApiError as error:
+        if error.status_code == 400:  # no task has boxes of that name yet; those of before are shown until then
+            return []
+        raise
+    return [f"+ Label All Tasks shows the boxes of {wanted!r}"]
 
 
 def _setting(name: str) -> str:

@@ -153,7 +153,7 @@ def test_the_report_shows_the_round_when_the_wheel_turned_once(
     (asked,) = [task for task in annotator.waiting() if task["data"]["origin"] == "feedback"]
     assert asked["data"]["request_id"] == answers[0]["request_id"]
     assert asked["data"]["verdict"] == "missed"
-    assert {task["predictions"][0]["model_version"] for task in annotator.waiting()} == {"loop 1"}
+    assert {task["data"]["model"] for task in annotator.waiting()} == {"loop 1"}
     annotator.work()
     assert "pictures             60      80     +20" in me.runner("labels", "pull")
     me.commits("labels: what was missed")

@@ -99,6 +99,7 @@ def test_the_report_stands_above_the_picture_when_an_annotator_labels_all_tasks(
     wait.until(lambda driver: "Reported as wrong · it is larger than that · " in _text(driver))
     wait.until(lambda driver: driver.execute_script(PICTURE) == list(size))
     assert "by planes 3" in _text(browser)
+    wait.until(lambda driver: "0.41" in _text(driver))  # its box is there to be corrected
     shot(browser, "label-studio-reported.png")
     browser.get(f"{bench.label_studio.url}/projects/{bench.id}/data?task={bench.task('0000.jpg')['id']}")
     wait.until(lambda driver: driver.find_elements(By.CSS_SELECTOR, EDITOR) and "Submit" in _text(driver))

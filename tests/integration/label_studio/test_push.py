@@ -14,10 +14,12 @@ from PIL import Image
 from runner.config.edit import get_param
 from runner.label_studio.feedback_states import KEY
 from runner.label_studio.import_pictures import import_pictures
+from runner.label_studio.labelling_tasks import SHOWN
 from runner.label_studio.pull import pull
 from runner.label_studio.push import push_captures
 from runner.label_studio.setup import set_up
 from runner.release.disagreements import missing_looks
+from serving.storage.detections import ModelName
 from tests.support.annotating import AIRPLANE, HELICOPTER, SIZE, Bench, labelled, picture, pictures
 from tests.support.captures import keep_capture
 from tests.support.pictures import turned
@@ -58,7 +60,7 @@ def test_the_models_boxes_are_on_the_task_when_pushed(either_bench: Bench, keep:
     assert re.fullmatch(rf"dev-{datetime.now(UTC):%Y%m%d}-\d{{6}}-{request_id}\.jpg", data["name"])
     assert data["note"] == "Captured because of below:0.5 by planes 3"
     (prediction,) = task["predictions"]
-    assert (prediction["model_version"], prediction["score"]) == ("planes 3", 0.35)
+    assert prediction["score"] == 0.35
     assert [region["score"] for region in prediction["result"]] == [0.9, 0.35]
     value = prediction["result"][0]["value"]
     assert [value[key] for key in ("x", "y", "width", "height")] == pytest.approx([25, 25, 25, 25])
@@ -143,7 +145,7 @@ def test_both_models_boxes_are_on_the_task_and_looks_are_counted(either_bench: B
     push_captures(bench.project)
     first, second, other = sorted(bench.tasks(), key=lambda task: str(task["data"].get("disagreement", "~")))
     assert first["data"]["request_id"] == again and "challengers" not in other["data"]
-    expected = {"planes 3": [0.9], "planes 4": [0.4, 0.3]}, {"planes 3": [], "planes 4": [0.6]}
+    expected = {SHOWN: [0.9], "planes 4": [0.4, 0.3]}, {SHOWN: [], "planes 4": [0.6]}
     for task, scores in zip((first, second), expected, strict=True):
         found = {each["model_version"]: [box["score"] for box in each["result"]] for each in task["predictions"]}
         assert (found, task["data"]["challengers"]) == (scores, "planes 4")
@@ -158,10 +160,41 @@ def test_both_models_boxes_are_on_the_task_and_looks_are_counted(either_bench: B
     assert "looked at 2 " in said and "1 are missing; a server captures more" in said
 
 
+def test_boxes_are_shown_in_label_all_tasks_whoever_drew_them(bench: Bench, keep: Keep) -> None:
+    """Label Studio shows there the boxes of one name alone, and would keep that of the first model."""
+    set_up(bench.project)
+    keep(bench.store.uri, 0.9, seed=1)
+    push_captures(bench.project)
+    keep(bench.store.uri, 0.8, seed=2, model=ModelName(name="planes", version="4", sha256="4" * 64))
+    keep(bench.store.uri, 0.7, seed=3, feedback=MISSED)
+    keep(bench.store.uri, 0.6, seed=4, challenger=[0.4])
+    push_captures(bench.project)
+    assert "nothing to change" in set_up(bench.project)
+    scores = []
+    for _ in range(4):
+        options = {"id": "next_task", "project": bench.id}
+        task = bench.label_studio.ask("POST", "/api/dm/actions/", params=options, json={})
+        scores.append([box["score"] for each in task["predictions"] for box in each["result"]])
+        bench.draw(task["id"], AIRPLANE)
+    assert scores == [[1.0], [0.9], [0.6], [0.8]]  # the reported one, then by age and use
+
+
+def test_boxes_of_an_older_version_of_ours_are_shown_until_there_are_new_ones(bench: Bench, keep: Keep) -> None:
+    set_up(bench.project)
+    old = {"data": {"image": "/a.jpg"}, "predictions": [{"model_version": "planes 2", "score": 0.5, "result": []}]}
+    bench.label_studio.ask("POST", f"/api/projects/{bench.id}/import", json=[old])
+    bench.label_studio.ask("PATCH", f"/api/projects/{bench.id}", json={"model_version": "planes 2"})
+    assert "nothing to change" in set_up(bench.project)
+    keep(bench.store.uri, 0.9)
+    push_captures(bench.project)
+    assert f"+ Label All Tasks shows the boxes of '{SHOWN}'" in set_up(bench.project)
+    assert "nothing to change" in set_up(bench.project)
+
+
 def check_reported(task: dict[str, Any]) -> None:
     """Assert that an annotator sees the report MISSED, and its box; that the task is open, and before others."""
     (prediction,) = task["predictions"]
-    assert prediction["model_version"] == "a person"
+    assert (prediction["model_version"], task["data"]["boxes_by"]) == (SHOWN, "a person")
     assert [each["value"]["rectanglelabels"] for each in prediction["result"]] == [["helicopter"]]
     expected = {"origin": "feedback", "verdict": "missed", "comment": "it hovers", "priority": "1 reported"}
     assert task["data"] | expected == task["data"]
