@@ -131,23 +131,22 @@ def lose() -> None:
 def sync(name: str) -> None:
     """Sync an Application by hand, as gitops/README.md says, and wait until that ended well.
 
-    Asked at the moment at which Argo CD begins to heal something, a sync is lost in that one, which runs no hook: it is
-    asked again. `info` tells ours; Argo CD merges an operation into what it keeps of the one before.
+    Asked at the moment at which Argo CD begins to heal something, a sync is lost in that one, which is of some
+    resources and runs no hook: it is asked again.
     """
-    mark = secrets.token_hex(8)
-    patch = {"operation": {"info": [{"name": "by", "value": mark}], "sync": {}}}
+    patch = '{"operation":{"sync":{}},"status":{"operationState":null}}'
 
     def ended_well() -> bool:
         found = get("application", name, f"--namespace={ARGO_CD}")
         last = found.get("status", {}).get("operationState", {})
-        if "operation" in found:
+        if "operation" in found or last.get("phase") == "Running":
             return False
-        if mark not in json.dumps(last.get("operation")):
-            say = f"--patch={json.dumps(patch)}"
-            kubectl("patch", "application", name, f"--namespace={ARGO_CD}", "--type=merge", say)
+        if not last or "resources" in last["operation"].get("sync", {}):
+            kubectl("patch", "application", name, f"--namespace={ARGO_CD}", "--type=merge", f"--patch={patch}")
             return False
         return bool(last["phase"] == "Succeeded")
 
+    kubectl("patch", "application", name, f"--namespace={ARGO_CD}", "--type=merge", f"--patch={patch}")
     until(ended_well, 600, f"a sync of {name}", every=2)
 
 
