@@ -172,7 +172,7 @@ def test_all_is_as_before_when_volumes_and_secrets_are_lost(desk: Desk, second: 
         kubectl("delete", "pod", "--all", "--namespace=flywheel-dev")  # they have the key of before
         for begin, end in (("### The store", "### Label Studio"), ("### Label Studio", "## Cluster lost")):
             for block in blocks(PAGE, begin, end):
-                desk.shell("\n".join(typed(block)))
+                print(desk.shell("\n".join(typed(block))))
         until(lambda: served() and rolled_out("dev"), 600, "dev serves what the pin names", every=2)
         print(f"restored within {time.monotonic() - began:.0f} s")
 
