@@ -138,6 +138,22 @@ def run_store(name: str, store: dict[str, str], secrets_: dict[str, dict[str, st
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="only root may give a folder to somebody else")
+def test_uploads_come_back_into_a_volume_that_is_somebody_elses(tmp_path: Path) -> None:
+    """As in a pod, whose user may write into the folder of a volume, and not change its mode."""
+    (leaf,) = (each for each in gitops.variants() if each.path == "label-studio/overlays/kubernetes, backup")
+    saved = write_tree(tmp_path / "before", {"media/upload/1/a.jpg": b"a", ".hidden": b"b"})
+    (tmp_path / "files").mkdir()
+    archive = ["tar", "--create", f"--file={tmp_path / 'files/uploads.tar'}", f"--directory={saved}", "."]
+    subprocess.run(archive, check=True)
+    (tmp_path / "data").mkdir()
+    os.chown(tmp_path / "data", 65534, 65534)
+    command = command_of(container_of("CronJob", "restore", leaf.objects, "uploads"), tmp_path)
+    done = subprocess.run(["setpriv", "--bounding-set=-fowner", *command], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert read_tree(tmp_path / "data") == read_tree(saved)
+
+
 def test_all_is_as_before_when_a_cluster_was_lost(
     postgresql: PostgreSQL, use: Use, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
