@@ -139,8 +139,8 @@ def a_full_store() -> Iterator[None]:
     image = folder.with_suffix(".image")
     used = int(subprocess.run(["du", "-sm", folder], capture_output=True, text=True, check=True).stdout.split()[0])
     with image.open("wb") as file:
-        file.truncate((used + 24) << 20)
-    outside("mkfs.ext4", "-q", "-m", "0", image)
+        file.truncate((used + used // 50 + 12) << 20)  # inodes take a fiftieth, the kernel at most 4 MB
+    outside("mkfs.ext4", "-q", "-m", "0", "-b", "1024", "-i", "16384", "-O", "^has_journal,^resize_inode", image)
     small = folder.with_suffix(".small")
     small.mkdir()
     outside("mount", "-o", "loop", image, small)
