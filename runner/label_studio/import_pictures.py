@@ -13,7 +13,7 @@ from runner.dataset.prefix import fetch_uri
 from runner.dataset.versions import read_source
 from runner.errors import DatasetError, LabelStudioError
 from runner.label_studio.labelled_dataset import dataset_name, read_boxes
-from runner.label_studio.labelling_tasks import NewPicture, add_pictures, identify, list_tasks, model_version
+from runner.label_studio.labelling_tasks import NewPicture, add_pictures, identify, list_tasks
 from runner.label_studio.regions import LabelledBox, ScoredBox, one_each
 from runner.label_studio.server import Project, connected
 from runner.label_studio.task_images import TaskImages
@@ -86,7 +86,7 @@ def _predict(model: Model, data: bytes) -> dict[str, list[ScoredBox]]:
     for number, corners, confidence in zip(found.class_ids, found.boxes_xyxy_px, found.confidences, strict=True):
         label, size = model.detector.classes[number], (found.width, found.height)
         boxes.append((LabelledBox.from_corners(label, corners.tolist(), size), round(float(confidence), 4)))
-    return {model_version(model.name): one_each(boxes)}
+    return {model.name.title: one_each(boxes)}
 
 
 def _check_classes(pictures: Sequence[NewPicture], labels_project: Project) -> None:

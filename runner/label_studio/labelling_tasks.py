@@ -42,11 +42,10 @@ from runner.label_studio.server import OF_ALL_TASKS, ONCE, Project, all_pages
 from runner.label_studio.task_images import TaskImages
 from runner.label_studio.task_states import Stamp, microseconds
 from runner.stages.parallel import threads
-from serving.storage.detections import ModelName
 from serving.vision.picture import PictureError, decode
 from serving.vision.similarity import difference_hash
 
-SHOWN = "proposal"  # model version of the boxes that *Label All Tasks* shows: it takes those of one name alone
+PROPOSAL = "proposal"  # model version of the boxes that *Label All Tasks* shows: it takes those of one name alone
 PAGE = 200  # [tasks] per request
 STAMPS_PAGE = 100_000  # [tasks] per request of their states alone; one page: between pages, a deletion shifts tasks
 BATCH = 50  # [tasks] created per request: all or none
@@ -277,15 +276,10 @@ def suffix_of(kind: str) -> str:
     return _SUFFIXES.get(kind, f".{kind.lower()}")
 
 
-def model_version(model: ModelName) -> str:
-    """Return a model's name and version, as predictions have it."""
-    return model.title
-
-
 def predictions_of(found: Predictions, size_px: tuple[int, int]) -> list[dict[str, Any]]:
-    """Return predictions in Label Studio's form: the first is SHOWN, others have their names."""
+    """Return predictions in Label Studio's form: the first is the PROPOSAL, others have their names."""
     return [
-        _prediction(name if number else SHOWN, boxes, size_px) for number, (name, boxes) in enumerate(found.items())
+        _prediction(name if number else PROPOSAL, boxes, size_px) for number, (name, boxes) in enumerate(found.items())
     ]
 
 

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from runner.label_studio.captures import PERSON, REPORTED, Capture
-from runner.label_studio.labelling_tasks import Predictions, Task, model_version, predictions_of
+from runner.label_studio.labelling_tasks import Predictions, Task, predictions_of
 from runner.label_studio.server import ONCE, Project
 from runner.release.disagreements import Disagreement
 
@@ -33,7 +33,7 @@ def task_data(capture: Capture, before: Mapping[str, Any], labels: Sequence[str]
         data |= {"challengers": ", ".join(names), "disagreement": _disagreement(other)}
     if before and not feedback:
         return data | ({"note": _note({**before, **data})} if other else {})
-    model, reason = model_version(answer.model), ", ".join(answer.reasons)
+    model, reason = answer.model.title, ", ".join(answer.reasons)
     data |= {"origin": capture.origin, "request_id": answer.request_id, "environment": answer.environment}
     data |= {"model": model, "reason": str(before.get("reason") or reason)}
     if capture.is_reported:

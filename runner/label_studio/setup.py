@@ -16,7 +16,7 @@ from runner.config.schema import Config
 from runner.errors import LabelStudioError, RunnerError
 from runner.label_studio.annotations import labels_used
 from runner.label_studio.labelled_dataset import class_list, current_dataset
-from runner.label_studio.labelling_tasks import SHOWN
+from runner.label_studio.labelling_tasks import PROPOSAL
 from runner.label_studio.merge import check_classes
 from runner.label_studio.regions import FROM_NAME, TO_NAME
 from runner.label_studio.server import SETTINGS, Project, Server, connected
@@ -85,7 +85,7 @@ def _project(server: Server, config: Config, classes: list[str]) -> tuple[Projec
     on: dict[str, Any] = dict.fromkeys(SETTINGS, True)
     labels_project = server.find_project(title)
     if labels_project is None:
-        server.client.projects.create(title=title, label_config=wanted, model_version=SHOWN, **on)
+        server.client.projects.create(title=title, label_config=wanted, model_version=PROPOSAL, **on)
         return server.project(title), [f"+ project {title}", *difference("<View />", wanted)]
     changes = difference(labels_project.label_config, wanted)
     removed = set(labels_project.labels) - set(classes)
@@ -216,8 +216,8 @@ def _ml_backend(labels_project: Project) -> list[str]:
 
 
 def _shown_boxes(labels_project: Project) -> list[str]:
-    """Have *Label All Tasks* show the boxes of SHOWN, or those that an ML backend draws: it takes those of one name."""
-    client, wanted = labels_project.server.client, SHOWN
+    """Have *Label All Tasks*, which takes boxes of one name, show the proposals, or those that an ML backend draws."""
+    client, wanted = labels_project.server.client, PROPOSAL
     if os.environ.get("LABEL_STUDIO_ML_BACKEND_URL"):
         wanted = ML_BACKEND
     if client.projects.get(labels_project.id).model_version == wanted:

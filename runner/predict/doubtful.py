@@ -22,7 +22,6 @@ from runner.label_studio.labelling_tasks import (
     identify,
     inspect_picture,
     list_tasks,
-    model_version,
 )
 from runner.label_studio.regions import LabelledBox, ScoredBox, one_each
 from runner.label_studio.server import connected
@@ -96,7 +95,7 @@ def _pictures(
         if (data := _read(scores.source, row)) is None:
             continue
         path.write_bytes(data)
-        address, model = row["picture"], model_version(scores.model)
+        address, model = row["picture"], scores.model.title
         note = f"Unsure: a confidence is {row['margin']:.2f} from its threshold · Answered by {model}"
         yield NewPicture(
             path,

@@ -26,7 +26,7 @@ class ModelName(BaseModel):
 
     @property
     def title(self) -> str:
-        """Name and version, as predictions in Label Studio have it."""
+        """Name and version, as people read them."""
         return f"{self.name} {self.version or self.sha256[:12]}"
 
 

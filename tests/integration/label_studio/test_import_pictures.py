@@ -7,7 +7,7 @@ from PIL import Image
 from runner.dataset.archive import write_zip
 from runner.errors import ConfigError, DatasetError, LabelStudioError
 from runner.label_studio.import_pictures import import_pictures
-from runner.label_studio.labelling_tasks import SHOWN
+from runner.label_studio.labelling_tasks import PROPOSAL
 from runner.label_studio.setup import set_up
 from runner.release.pin import DEV, Pin, pin_file, write_pin
 from runner.workspace import sha256_of
@@ -84,7 +84,7 @@ def test_the_pinned_model_draws_first_when_asked_to(bench: Bench, tmp_path: Path
     (prediction,) = bench.task("0000.jpg")["predictions"]
     found = {region["value"]["rectanglelabels"][0]: region for region in prediction["result"]}
     assert found["helicopter"]["score"] == pytest.approx(0.6, abs=1e-3)
-    assert prediction["model_version"] == SHOWN
+    assert prediction["model_version"] == PROPOSAL
     assert prediction["score"] == min(region["score"] for region in prediction["result"])
 
 

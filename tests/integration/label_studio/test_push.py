@@ -14,7 +14,7 @@ from PIL import Image
 from runner.config.edit import get_param
 from runner.label_studio.feedback_states import KEY
 from runner.label_studio.import_pictures import import_pictures
-from runner.label_studio.labelling_tasks import SHOWN
+from runner.label_studio.labelling_tasks import PROPOSAL
 from runner.label_studio.pull import pull
 from runner.label_studio.push import push_captures
 from runner.label_studio.setup import set_up
@@ -145,7 +145,7 @@ def test_both_models_boxes_are_on_the_task_and_looks_are_counted(either_bench: B
     push_captures(bench.project)
     first, second, other = sorted(bench.tasks(), key=lambda task: str(task["data"].get("disagreement", "~")))
     assert first["data"]["request_id"] == again and "challengers" not in other["data"]
-    expected = {SHOWN: [0.9], "planes 4": [0.4, 0.3]}, {SHOWN: [], "planes 4": [0.6]}
+    expected = {PROPOSAL: [0.9], "planes 4": [0.4, 0.3]}, {PROPOSAL: [], "planes 4": [0.6]}
     for task, scores in zip((first, second), expected, strict=True):
         found = {each["model_version"]: [box["score"] for box in each["result"]] for each in task["predictions"]}
         assert (found, task["data"]["challengers"]) == (scores, "planes 4")
@@ -187,14 +187,14 @@ def test_boxes_of_an_older_version_of_ours_are_shown_until_there_are_new_ones(be
     assert "nothing to change" in set_up(bench.project)
     keep(bench.store.uri, 0.9)
     push_captures(bench.project)
-    assert f"+ Label All Tasks shows the boxes of '{SHOWN}'" in set_up(bench.project)
+    assert f"+ Label All Tasks shows the boxes of '{PROPOSAL}'" in set_up(bench.project)
     assert "nothing to change" in set_up(bench.project)
 
 
 def check_reported(task: dict[str, Any]) -> None:
     """Assert that an annotator sees the report MISSED, and its box; that the task is open, and before others."""
     (prediction,) = task["predictions"]
-    assert (prediction["model_version"], task["data"]["boxes_by"]) == (SHOWN, "a person")
+    assert (prediction["model_version"], task["data"]["boxes_by"]) == (PROPOSAL, "a person")
     assert [each["value"]["rectanglelabels"] for each in prediction["result"]] == [["helicopter"]]
     expected = {"origin": "feedback", "verdict": "missed", "comment": "it hovers", "priority": "1 reported"}
     assert task["data"] | expected == task["data"]
