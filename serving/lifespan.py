@@ -20,6 +20,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     state.loader.start()
     state.decoding.start()
     state.captures.start()
+    state.feedback_webhook.start()
     state.shadow.start()
     restore = _drain_at_sigterm(state)
     try:
@@ -32,6 +33,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         await asyncio.to_thread(state.workers.stop)
         await asyncio.to_thread(state.shadow.stop)
         await asyncio.to_thread(state.captures.stop)
+        await asyncio.to_thread(state.feedback_webhook.stop)
         await asyncio.to_thread(state.decoding.stop)
         if state.traces:
             await asyncio.to_thread(state.traces.stop)

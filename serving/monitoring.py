@@ -36,6 +36,7 @@ class Metrics:
             "captures_dropped", "pictures that a strategy selected but that were not kept", ["reason"]
         )
         self.feedback = counter("feedback", "verdicts of people", ["verdict"])
+        self.feedback_webhook = counter("feedback_webhook", "calls that told of feedback, or could not", ["result"])
         self.queue_length = gauge("queue_length", "pictures waiting for a worker")
         self.capture_queue_length = gauge("capture_queue_length", "captures waiting to be written")
         self.captures_writable = gauge("captures_writable", "0 after a capture that could not be written")

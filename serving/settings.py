@@ -157,6 +157,10 @@ class Settings(BaseSettings):
     )
     max_feedback_boxes: _Positive = Field(default=1_000, description="boxes in one /feedback")
     capture_queue_bytes: _Positive = Field(default=32 * MEGABYTE, description="captures that may wait for the store")
+    feedback_webhook_url: str | None = Field(
+        default=None, pattern="^https?://[^/?#@]+(/[^#]*)?$", description="called after feedback was stored; empty: nothing"
+    )
+    feedback_webhook_secret: SecretStr | None = Field(default=None, min_length=1, description="its bearer token")
     recent_bytes: _Limit = Field(default=32 * MEGABYTE, description="answered pictures remembered for feedback")
     environment: str = Field(default="local", pattern="^[a-z0-9][a-z0-9-]{0,62}$", description="folder of captures/")
 

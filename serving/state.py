@@ -5,6 +5,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from serving.captures.reports import Reports
+from serving.captures.webhook import FeedbackWebhook
 from serving.captures.writer import CaptureWriter
 from serving.decoding.pool import Decoding
 from serving.errors import Refused
@@ -41,6 +42,7 @@ class State:
         self.recent = RecentPredictions(settings.recent_bytes)
         self.decoding = Decoding(settings, self.metrics)
         self.captures = CaptureWriter(settings, self.metrics, self.decoding)
+        self.feedback_webhook = FeedbackWebhook(settings, self.metrics)
         self.shadow = Shadow(settings, self.metrics, self.workers, self.decoding, self.captures, lambda: self.ready)
         self.task_pictures = TaskPictures(settings)
         self.reports = Reports(settings)

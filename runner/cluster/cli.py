@@ -29,7 +29,7 @@ def add_parsers(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     cron_job = commands.add_parser(
         "run-cron-job", help="run a CronJob of Label Studio once, when none of it is at work"
     )
-    cron_job.add_argument("name", choices=("labels-pull", "labels-setup"))
+    cron_job.add_argument("name", choices=("labels-pull", "labels-setup", "captures-push"))
     cron_job.add_argument("--after", type=float, default=0, metavar="SECONDS", help="wait so long first (default: 0)")
     for parser in (discover, bootstrap, first_run, images, retrain, cron_job):
         parser.set_defaults(run=_run)

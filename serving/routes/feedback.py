@@ -131,6 +131,7 @@ async def feedback(request: Request, state: Shared) -> FeedbackAnswer:
             ) from error
         raise
     state.metrics.feedback.labels(sent.verdict).inc()
+    state.feedback_webhook.notify()
     return answer
 
 

@@ -19,7 +19,7 @@ BLOCK = re.compile(r"^<!-- ([a-z-]+) -->\n```bash\n(.*?)^```$", re.MULTILINE | r
 HEADING = re.compile(r"^### (.*)$", re.MULTILINE)
 BY_THEMSELVES = (
     *("model-api", "store-users", "store-servers", "minio-root", "postgresql", "label-studio"),
-    *("label-studio-webhook", "argocd-webhook"),
+    *("label-studio-webhook", "feedback-webhook", "argocd-webhook"),
 )
 
 

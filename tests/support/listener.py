@@ -19,6 +19,7 @@ from tests.support.processes import program, stop
 
 SECRET = "what GitHub and we know"
 LABELS_SECRET = "what Label Studio and we know"
+REPORTS_SECRET = "what model servers and we know"
 
 
 def tekton_program() -> str:
@@ -65,12 +66,13 @@ class Listener:
 
 @contextmanager
 def listening(rendered: list[Manifest], folder: Path) -> Iterator[Listener]:
+    known = {"webhook": SECRET, "label-studio-webhook": LABELS_SECRET, "feedback-webhook": REPORTS_SECRET}
     secrets = [
         {
             **{"apiVersion": "v1", "kind": "Secret", "stringData": {"secret": secret}},
             "metadata": {"name": name, "namespace": "flywheel-pipelines"},
         }
-        for name, secret in {"webhook": SECRET, "label-studio-webhook": LABELS_SECRET}.items()
+        for name, secret in known.items()
     ]
     file = folder / "rendered.yaml"
     file.write_text(yaml.safe_dump_all([*rendered, *secrets]), encoding="utf-8")

@@ -17,7 +17,7 @@ from runner.cluster.start import fill
 from runner.pipeline.sources import sources
 from tests.support import gitops
 from tests.support.gitops import Manifest
-from tests.support.listener import LABELS_SECRET, SECRET, Listener, listening, signature
+from tests.support.listener import LABELS_SECRET, REPORTS_SECRET, SECRET, Listener, listening, signature
 
 URL = "https://github.com/aviation/flyingthings.git"
 PAGE = URL.removesuffix(".git")
@@ -229,15 +229,18 @@ def started(listener: Listener, body: Payload | bytes, **headers: str | None) ->
 
 
 ANNOTATED = b'{"action": "ANNOTATION_CREATED"}'  # Label Studio without send_payload
-FROM_LABEL_STUDIO = {"X_GitHub_Event": None, "X_Hub_Signature_256": None}
+WITHOUT_SIGNATURE = {"X_GitHub_Event": None, "X_Hub_Signature_256": None}
 
 
-def test_an_annotation_starts_labels_pull_when_the_secret_is_that_of_label_studio(listener: Listener) -> None:
+@pytest.mark.parametrize(
+    ("secret", "cron_job"), [(LABELS_SECRET, "labels-pull"), (REPORTS_SECRET, "captures-push")]
+)
+def test_a_secret_starts_its_cron_job_and_no_other(listener: Listener, secret: str, cron_job: str) -> None:
     for body in (ANNOTATED, b"{}", json.dumps(push(INPUT)).encode()):
-        assert started(listener, body, **FROM_LABEL_STUDIO, Authorization=f"Bearer {LABELS_SECRET}") == ["labels-pull"]
-    refused = ["", "Bearer ", f"Bearer {SECRET}", LABELS_SECRET, f"Bearer {LABELS_SECRET}x", f"bearer {LABELS_SECRET}"]
+        assert started(listener, body, **WITHOUT_SIGNATURE, Authorization=f"Bearer {secret}") == [cron_job]
+    refused = ["", "Bearer ", f"Bearer {SECRET}", secret, f"Bearer {secret}x", f"bearer {secret}"]
     for authorization in (*refused, None):
-        assert started(listener, ANNOTATED, **FROM_LABEL_STUDIO, Authorization=authorization) == []
+        assert started(listener, ANNOTATED, **WITHOUT_SIGNATURE, Authorization=authorization) == []
 
 
 def test_a_push_starts_labels_setup_when_it_is_to_the_branch(listener: Listener) -> None:
