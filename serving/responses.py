@@ -112,6 +112,9 @@ class FeedbackAnswer(BaseModel):
     kept_as: str | None = Field(
         default=None, description="name of the capture, where it is not request_id: the picture was sent again"
     )
+    annotator: str | None = Field(
+        default=None, description="whose annotation the boxes are, where the key is an annotator's"
+    )
 
 
 class FeedbackState(BaseModel):

@@ -57,6 +57,10 @@ class Settings(BaseSettings):
         default=None,
         description="file of more keys, one a line; it may change while the server runs, and be missing beside API_KEY",
     )
+    annotator_key_file: str | None = Field(
+        default=None,
+        description="file of annotators, a name and a key a line; boxes that they report are annotations",
+    )
     api_key_for: str = Field(
         default="all",
         pattern="^(all|feedback)$",
@@ -158,7 +162,9 @@ class Settings(BaseSettings):
     max_feedback_boxes: _Positive = Field(default=1_000, description="boxes in one /feedback")
     capture_queue_bytes: _Positive = Field(default=32 * MEGABYTE, description="captures that may wait for the store")
     feedback_webhook_url: str | None = Field(
-        default=None, pattern="^https?://[^/?#@]+(/[^#]*)?$", description="called after feedback was stored; empty: nothing"
+        default=None,
+        pattern="^https?://[^/?#@]+(/[^#]*)?$",
+        description="called after feedback was stored; empty: nothing",
     )
     feedback_webhook_secret: SecretStr | None = Field(default=None, min_length=1, description="its bearer token")
     recent_bytes: _Limit = Field(default=32 * MEGABYTE, description="answered pictures remembered for feedback")

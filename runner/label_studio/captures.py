@@ -55,6 +55,7 @@ class CapturedFeedback(BaseModel):
     time: str = ""
     verdict: Literal["missed", "wrong", "correct"]
     boxes: list[RightBox] | None = None
+    annotator: str | None = Field(default=None, max_length=100)  # whose annotation the boxes are; None: a proposal
     comment: str | None = None
 
 
@@ -88,6 +89,11 @@ class Capture:
     def is_reported(self) -> bool:
         """Whether a person said that the answer was wrong."""
         return self.feedback is not None and self.feedback.verdict != "correct"
+
+    @property
+    def annotator(self) -> str:
+        """Who drew the boxes as an annotation; empty: they are a proposal, or there are none."""
+        return (self.feedback.annotator or "") if self.feedback and self.feedback.boxes is not None else ""
 
     @property
     def is_corrected(self) -> bool:

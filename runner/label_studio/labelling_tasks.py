@@ -19,7 +19,7 @@ and of captures, and pictures with feedback:
     sent_sha256 of the file that the server got, where the capture is another one (a PNG, a turned JPEG)
     requests    requests whose capture or feedback the task has; request_id is the newest of them
     verdict, comment, reported (the time when the task got them)
-    boxes_by    `a person`, where one drew the proposed boxes
+    boxes_by    `a person`, where one drew the proposed boxes, or the annotator whose annotation they are
     challengers, disagreement: which models find otherwise than the served one, and what each alone finds
 """
 

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -24,6 +25,7 @@ from runner.label_studio.labelling_tasks import (
 )
 from runner.label_studio.reported import (
     add_to_tasks,
+    annotation,
     challengers_in,
     has,
     order_tasks,
@@ -44,7 +46,8 @@ from runner.workspace import scratch
 def push_captures(project: Path, source: str | None = None) -> str:
     """Create tasks of captures, with the feedback's boxes as prediction, else the model's; return the counts.
 
-    What was captured of a picture that has a task, and feedback on it, is added to that task. The model servers get
+    What was captured of a picture that has a task, and feedback on it, is added to that task; boxes that an annotator
+    reported are an annotation. The model servers get
     what became of each report. `source` is the folder or s3://bucket[/prefix] that has captures/ (the server's
     CAPTURE_URI); None: the store.
     """
@@ -57,7 +60,7 @@ def push_captures(project: Path, source: str | None = None) -> str:
         tasks = identify(images, list_tasks(labels_project), folder)
         since = (now - timedelta(days=config.labels.captures_days)).date()
         captures, unusable = read_captures(captured, since, _by_request(tasks).keys())
-        new = {each.request: each for task, each in _match(captured, captures, tasks) if task is None}
+        new = {each.answer.request_id: each for task, each in _match(captured, captures, tasks) if task is None}
         today = sum(task.data.get("pushed") == now.date().isoformat() for task in tasks)
         room = max(config.labels.captures_per_day - today, 0)
         order: Iterable[tuple[Capture, Parts | None]] = ()
@@ -68,7 +71,7 @@ def push_captures(project: Path, source: str | None = None) -> str:
         added = add_pictures(labels_project, images, tasks, pictures, most=room, near_bits=config.labels.near)
         tasks = list_tasks(labels_project) if added.created else tasks
         known = by_digest(tasks)
-        again = [(known[sha256], new[picture.data["requests"][0]]) for sha256, picture in added.existing]
+        again = [(known[sha256], new[picture.data["request_id"]]) for sha256, picture in added.existing]
         found = [(task, each) for task, each in _match(captured, captures, tasks) if task and not has(task, each)]
         of_tasks = {each.request: (task, each) for task, each in again + found}.values()
         reported = add_to_tasks(labels_project, of_tasks, now)
@@ -85,9 +88,12 @@ def push_captures(project: Path, source: str | None = None) -> str:
         f"{len(new)} captures without a task: {added.created} tasks created, at most {room - added.created} more today"
     ]
     if reported:
-        done = sum(task.labelled for task in reported)
-        opened = f", {done} of them annotated before and open again" if done else ""
-        lines.append(f"{len(reported)} tasks got feedback{opened}: {labels_project.address}")
+        did = {
+            "annotated by who reported": sum(each.annotated for each in reported),
+            "annotated before and open again": sum(each.opened_again for each in reported),
+        }
+        said = "".join(f", {count} of them {what}" for what, count in did.items() if count)
+        lines.append(f"{len(reported)} tasks got feedback{said}: {labels_project.address}")
     if second:
         lines.append(f"{second} tasks wait for a second person: {labels_project.address}")
     near = listed("near-duplicates; keep one of each, or keep them together with split.group", added.similar)
@@ -164,6 +170,8 @@ def _pictures(
         key, path = f"{capture.stem}.jpg", folder / f"{number}.jpg"
         path.write_bytes(captured.read(key))
         data = {"name": capture.name, "pushed": now.date().isoformat(), **(parts.task_data() if parts else {})}
+        if annotation(capture, labels) is not None:  # `add_to_tasks` makes the annotation once the task is there
+            capture = replace(capture, feedback=None)
         data |= task_data(capture, {}, labels, now.isoformat())
         if capture.answer.sent_sha256:
             data["sent_sha256"] = capture.answer.sent_sha256

@@ -10,14 +10,22 @@ taken go on with other tasks.
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from runner.label_studio.captures import PERSON, REPORTED, Capture
 from runner.label_studio.labelling_tasks import Predictions, Task, predictions_of
+from runner.label_studio.regions import LabelledBox, region
 from runner.label_studio.server import ONCE, Project
 from runner.release.disagreements import Disagreement
 
 MOST_COMMENTS = 10  # of a task; older ones are dropped
+
+
+class Reported(NamedTuple):
+    """What feedback did to a task."""
+
+    annotated: bool  # it is annotated now, with an annotator's boxes
+    opened_again: bool  # it had been annotated before
 
 
 def task_data(capture: Capture, before: Mapping[str, Any], labels: Sequence[str], now: str) -> dict[str, Any]:
@@ -39,7 +47,7 @@ def task_data(capture: Capture, before: Mapping[str, Any], labels: Sequence[str]
     if capture.is_reported:
         data["priority"] = REPORTED
     if capture.is_corrected:
-        data["boxes_by"] = PERSON
+        data["boxes_by"] = capture.annotator or PERSON
     if feedback:
         unknown = [each for each in feedback.boxes or [] if each.label not in labels]
         said = [feedback.comment or ""]
@@ -80,26 +88,48 @@ def usable_boxes(capture: Capture, labels: Sequence[str]) -> Predictions:
     }
 
 
-def add_to_tasks(project: Project, captures: Iterable[tuple[Task, Capture]], now: datetime) -> list[Task]:
-    """Add captures to the tasks of their pictures, earlier feedback first; return the tasks that got feedback."""
+def annotation(capture: Capture, labels: Sequence[str]) -> list[LabelledBox] | None:
+    """Return the boxes that an annotator reported; None: somebody else did, or one of them can be no label."""
+    if not capture.annotator:
+        return None
+    (drawn,), (usable,) = capture.boxes().values(), usable_boxes(capture, labels).values()
+    return [box for box, _ in drawn] if len(usable) == len(drawn) else None
+
+
+def add_to_tasks(project: Project, captures: Iterable[tuple[Task, Capture]], now: datetime) -> list[Reported]:
+    """Add captures to the tasks of their pictures, earlier feedback first; return what feedback did."""
     found: dict[int, tuple[Task, list[Capture]]] = {}
     for task, capture in captures:
         found.setdefault(task.id, (task, []))[1].append(capture)
+    done = []
     for task, its in found.values():
-        _add(project, task, sorted(its, key=lambda each: each.feedback.time if each.feedback else ""), now)
-    return [task for task, its in found.values() if any(each.feedback for each in its)]
+        its.sort(key=lambda each: each.feedback.time if each.feedback else "")
+        annotated = _add(project, task, its, now)
+        if any(each.feedback for each in its):
+            done.append(Reported(annotated, task.labelled and not annotated))
+    return done
 
 
-def _add(project: Project, task: Task, captures: Sequence[Capture], now: datetime) -> None:
-    """Add captures to a task. A person's boxes become its only prediction; those of two models that disagree replace
-    a model's; a model's are added only where it has none."""
+def _add(project: Project, task: Task, captures: Sequence[Capture], now: datetime) -> bool:
+    """Add captures to a task; return whether the last boxes are an annotator's.
+
+    A person's boxes become its only prediction; those of two models that disagree replace a model's; a model's are
+    added only where it has none. An annotator's are an annotation, made before the task says that it has the report:
+    a push that was killed in between makes it again.
+    """
     client, data = project.server.client, dict(task.data)
+    reports = [each for each in captures if each.is_corrected]
+    drawn = annotation(reports[-1], project.labels) if reports else None
+    if drawn is not None:
+        size = reports[-1].answer.width, reports[-1].answer.height
+        result = [region(box, size, number) for number, box in enumerate(drawn)]
+        client.annotations.create(task.id, result=result, was_cancelled=False, request_options=ONCE)
     for capture in captures:
         data |= task_data(capture, data, project.labels, now.isoformat())
     if useful := [each for each in captures if each.feedback or each.disagreement]:
         best = max(useful, key=lambda each: (each.is_corrected, each.disagreement is not None, useful.index(each)))
         there = client.predictions.list(task=task.id)
-        by_a_person = task.data.get("boxes_by") == PERSON or any(each.model_version == PERSON for each in there)
+        by_a_person = bool(task.data.get("boxes_by")) or any(each.model_version == PERSON for each in there)
         if best.is_corrected or not there or (best.disagreement and not by_a_person):
             size = best.answer.width, best.answer.height
             for request in predictions_of(usable_boxes(best, project.labels), size):
@@ -108,10 +138,11 @@ def _add(project: Project, task: Task, captures: Sequence[Capture], now: datetim
                 if each.id is not None:
                     client.predictions.delete(each.id)
     wanted: dict[str, Any] = {"data": data}
-    if any(each.is_reported for each in captures):
+    if drawn is None and any(each.is_reported for each in captures):
         people = {str(each.completed_by) for each in client.annotations.list(task.id)} if task.labelled else set()
         wanted |= {"overlap": max(len(people), 1) + 1, "is_labeled": False}
     client.tasks.update(str(task.id), **wanted)
+    return drawn is not None
 
 
 def order_tasks(project: Project, tasks: Iterable[Task]) -> None:

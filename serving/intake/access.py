@@ -1,4 +1,4 @@
-"""Who may ask: API keys (API_KEY, and those of API_KEY_FILE, which may change), and pages of other servers."""
+"""Who may ask: API keys (API_KEY, those of API_KEY_FILE and ANNOTATOR_KEY_FILE, which may change); other servers' pages."""
 
 import base64
 import binascii
@@ -18,6 +18,7 @@ from serving.origins import is_foreign
 from serving.settings import Settings
 
 log = logging.getLogger(__name__)
+MOST_NAME = 100  # characters of an annotator's name
 
 
 class Keys:
@@ -26,50 +27,78 @@ class Keys:
     def __init__(self, settings: Settings) -> None:
         key = settings.api_key
         self._given = [key.get_secret_value().encode()] if key else []
-        self._file = Path(settings.api_key_file) if settings.api_key_file else None
-        self._read: list[bytes] = []  # keys of the file when it was read last
-        self._version: tuple[int, ...] | None = None  # of the file that was read
-        self._problem = ""
+        self._file = _KeyFile("API_KEY_FILE", settings.api_key_file, named=False, may_be_missing=bool(key))
+        self._annotators = _KeyFile("ANNOTATOR_KEY_FILE", settings.annotator_key_file, named=True, may_be_missing=True)
+        self.on = bool(key or settings.api_key_file)  # whether any route needs a key; an empty file lets nobody in
         self.guarded: set[object] = set()  # endpoints that need a key
-        self.all()
-
-    @property
-    def on(self) -> bool:
-        """Whether any route needs a key; a key file that is missing or empty lets nobody in."""
-        return bool(self._given or self._file)
-
-    def all(self) -> list[bytes]:
-        """Return all valid keys; the file is read again when it has changed, and kept in mind while it cannot be.
-
-        Beside API_KEY the file may be missing.
-        """
-        if self._file is not None:
-            try:
-                state = self._file.stat()
-                version = (state.st_mtime_ns, state.st_ino, state.st_size)
-                if version != self._version:
-                    self._read = self._file.read_bytes().split()
-                    self._version = version
-                    log.info("API keys read", extra={"file": str(self._file), "keys": len(self._read)})
-                problem = "" if self._read else "has no key; expected one a line"
-            except OSError as error:
-                if self._given and isinstance(error, FileNotFoundError):  # no more keys than API_KEY
-                    self._read, self._version, problem = [], None, ""
-                else:
-                    problem = f"cannot be read: {type(error).__name__}"
-            if problem != self._problem and problem:
-                log.error("API_KEY_FILE %s: %s", self._file, problem)
-            self._problem = problem
-        return self._given + self._read
+        self._all()
 
     def fit(self, headers: Headers) -> bool:
         """Whether a request has a valid key, as X-API-Key, bearer token, or password of basic authentication."""
-        scheme, _, token = headers.get("authorization", "").partition(" ")
-        sent = (token.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")).encode("latin-1")
-        if scheme.lower() == "basic":  # Label Studio knows no other
-            with suppress(binascii.Error, ValueError):
-                sent = base64.b64decode(token.strip(), validate=True).partition(b":")[2]
-        return any([hmac.compare_digest(sent, key) for key in self.all()])  # each is compared: no hint by the time
+        sent = _sent(headers)
+        return any([hmac.compare_digest(sent, key) for key in self._all()])  # each is compared: no hint by the time
+
+    def annotator(self, headers: Headers) -> str | None:
+        """Return the name of the annotator whose key a request has; None: it has another one, or none."""
+        sent = _sent(headers)
+        names = [name for name, key in self._annotators.entries() if hmac.compare_digest(sent, key)]
+        return names[0] if names else None
+
+    def _all(self) -> list[bytes]:
+        return self._given + [key for file in (self._file, self._annotators) for _, key in file.entries()]
+
+
+class _KeyFile:
+    """A file of keys, one a line, with or without a name before it.
+
+    It is read again when it has changed, and kept in mind while it cannot be.
+    """
+
+    def __init__(self, setting: str, path: str | None, *, named: bool, may_be_missing: bool) -> None:
+        self._setting, self._path = setting, Path(path) if path else None
+        self._named, self._may_be_missing = named, may_be_missing
+        self._entries: list[tuple[str, bytes]] = []  # name and key, when the file was read last
+        self._version: tuple[int, ...] | None = None  # of the file that was read
+        self._problem = ""
+
+    def entries(self) -> list[tuple[str, bytes]]:
+        """Return name, which may be empty, and key of each line."""
+        if self._path is None:
+            return []
+        try:
+            state = self._path.stat()
+            version = (state.st_mtime_ns, state.st_ino, state.st_size)
+            if version != self._version:
+                self._entries, self._version = self._parsed(self._path.read_bytes()), version
+                log.info("API keys read", extra={"file": str(self._path), "keys": len(self._entries)})
+            problem = "" if self._entries else "has no key; expected one a line"
+        except OSError as error:
+            if self._may_be_missing and isinstance(error, FileNotFoundError):
+                self._entries, self._version, problem = [], None, ""
+            else:
+                problem = f"cannot be read: {type(error).__name__}"
+        if problem != self._problem and problem:
+            log.error("%s %s: %s", self._setting, self._path, problem)
+        self._problem = problem
+        return self._entries
+
+    def _parsed(self, content: bytes) -> list[tuple[str, bytes]]:
+        if not self._named:
+            return [("", word) for word in content.split()]
+        lines = [(number, line.split()) for number, line in enumerate(content.splitlines(), 1) if line.strip()]
+        for number, words in lines:
+            if len(words) != 2:
+                log.error("%s, line %d: %d words; expected a name and a key", self._setting, number, len(words))
+        return [(words[0].decode(errors="replace")[:MOST_NAME], words[1]) for _, words in lines if len(words) == 2]
+
+
+def _sent(headers: Headers) -> bytes:
+    """Return the key that a request has; empty: none."""
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "basic":  # Label Studio knows no other
+        with suppress(binascii.Error, ValueError):
+            return base64.b64decode(token.strip(), validate=True).partition(b":")[2]
+    return (token.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")).encode("latin-1")
 
 
 async def with_key(

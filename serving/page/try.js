@@ -762,7 +762,7 @@ async function send(event) {
     entry.reportId = String(said.kept_as ?? id);
     keepReport(entry.reportId);
     endDraft();
-    announce(`Reported as ${verdict}. Thank you!`);
+    announce(`Reported as ${verdict}${said.annotator ? `, an annotation of ${said.annotator}` : ""}. Thank you!`);
     lookAtReports();
   } catch (error) {
     warn(`Not reported: ${sentence(error)}`);

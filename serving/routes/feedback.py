@@ -75,7 +75,8 @@ async def feedback(request: Request, state: Shared) -> FeedbackAnswer:
     """Your verdict is stored with the picture; annotators see it, and the next model learns from it.
 
     If the answer has `picture: needed`, the server no longer has the picture and has stored nothing: send the same
-    again, with `file`. An answer has one verdict; sending the same again changes nothing.
+    again, with `file`. An answer has one verdict; sending the same again changes nothing. Boxes are a proposal that an
+    annotator looks at first; with an annotator's key they are an annotation.
     """
     state.model()
     captures, settings = state.captures, state.settings
@@ -95,6 +96,7 @@ async def feedback(request: Request, state: Shared) -> FeedbackAnswer:
             )
     right = None if boxes is None else [_within(box, prediction) for box in boxes]
     known = set(prediction.thresholds)
+    annotator = None if right is None else state.keys.annotator(request.headers)
     now = datetime.now(UTC)
     content = {
         "request_id": prediction.request_id,
@@ -102,13 +104,16 @@ async def feedback(request: Request, state: Shared) -> FeedbackAnswer:
         "verdict": sent.verdict,
         "boxes": None if right is None else [box.model_dump() for box in right],
         "unknown_classes": sorted({box.label for box in right or []} - known),
+        "annotator": annotator,
         "comment": sent.comment or None,
         "time": now.isoformat(timespec="milliseconds"),
         "model": prediction.model.model_dump(),
         "picture": "kept",
     }
     kept_as = None if prediction.request_id == sent.request_id else prediction.request_id
-    answer = FeedbackAnswer(request_id=sent.request_id, verdict=sent.verdict, picture="kept", kept_as=kept_as)
+    answer = FeedbackAnswer(
+        request_id=sent.request_id, verdict=sent.verdict, picture="kept", kept_as=kept_as, annotator=annotator
+    )
     claim = (sent.verdict, content["boxes"], content["comment"])
     earlier = state.recent.claim(prediction.request_id, claim)
     if earlier == claim:

@@ -205,10 +205,10 @@ def values_of(desk: Desk) -> dict[str, str]:
     return cluster_env.read(desk.clone / cluster_env.PATH)
 
 
-def versions(desk: Desk) -> list[int]:
-    """Return the versions of the model that the store has, as README's tunnel shows them."""
+def versions(desk: Desk, name: str = "flyingthings") -> list[int]:
+    """Return the versions of a model that the store has, as README's tunnel shows them."""
     with opened(values_of(desk), "store") as store:
-        keys = [key for key in store.list("models/flyingthings/") if key.endswith("/manifest.json")]
+        keys = [key for key in store.list(f"models/{name}/") if key.endswith("/manifest.json")]
     return sorted(int(key.split("/")[2]) for key in keys)
 
 

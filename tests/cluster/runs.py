@@ -141,8 +141,9 @@ def assert_pinned_and_served(desk: Desk, commit: str, run: str, before: list[str
     assert condition(run)["status"] == "True", condition(run)
     after = pins(desk)
     assert after[1:] == before, after
-    number = int(after[0].partition("/")[2])
-    assert versions(desk) == list(range(1, number + 1))
+    name, _, newest = after[0].partition("/")
+    number = int(newest)
+    assert versions(desk, name) == list(range(1, number + 1))
     desk.pull()
     pin = dict(line.split("=", 1) for line in (desk.clone / PIN).read_text().splitlines() if "=" in line)
     assert (pin["MODEL_VERSION"], pin["MODEL_COMMIT"]) == (str(number), commit)

@@ -9,20 +9,25 @@ from tests.cluster.desk import Desk, items, kubectl, until
 
 pytestmark = pytest.mark.slow
 NAMESPACE = "--namespace=flywheel-labels"
-CALL = """
+CALLS = """
 import json, os, sys, urllib.request
-method, path, body = sys.argv[1:]
 headers = {"Authorization": "Token " + os.environ["LABEL_STUDIO_USER_TOKEN"], "Content-Type": "application/json"}
-request = urllib.request.Request("http://localhost:8080" + path, body.encode() or None, headers, method=method)
-print(urllib.request.urlopen(request, timeout=60).read().decode() or "null")
+for method, path, content in json.load(sys.stdin):
+    body = None if content is None else json.dumps(content).encode()
+    request = urllib.request.Request("http://localhost:8080" + path, body, headers, method=method)
+    print(json.dumps(json.loads(urllib.request.urlopen(request, timeout=60).read() or "null")))
 """
 
 
 def label_studio(method: str, path: str, content: Any = None) -> Any:
     """Call Label Studio's API from within its own pod, as its administrator."""
-    body = "" if content is None else json.dumps(content)
-    pod = ("exec", "deployment/label-studio", NAMESPACE, "--")
-    return json.loads(kubectl(*pod, "python", "-c", CALL, method, path, body))
+    return label_studio_all([(method, path, content)])[0]
+
+
+def label_studio_all(calls: list[tuple[str, str, Any]]) -> list[Any]:
+    """Make several calls, each a method, a path and a content or None; return the answers."""
+    pod = ("exec", "--stdin", "deployment/label-studio", NAMESPACE, "--")
+    return [json.loads(line) for line in kubectl(*pod, "python", "-c", CALLS, stdin=json.dumps(calls)).splitlines()]
 
 
 def pulls() -> set[str]:

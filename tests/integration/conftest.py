@@ -1,7 +1,6 @@
 """A model that tells pictures apart by their brightness, a server that runs it, and Kubernetes' own API server."""
 
 import json
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -12,13 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
 
 from runner.store import Store, open_store
 from runner.store.s3 import S3Store
 from tests.support.apiserver import ApiServer
+from tests.support.browsers import headless
 from tests.support.gitea import Gitea, serving_gitea
-from tests.support.processes import unavailable
 from tests.support.s3 import Use
 from tests.support.servers import Server, running
 from tests.unit.conftest import model
@@ -79,29 +77,8 @@ def server(tmp_path_factory: pytest.TempPathFactory, bright_model: Path) -> Iter
 @pytest.fixture
 def browser(tmp_path: Path) -> Iterator[webdriver.Chrome]:
     """Headless Chromium that reaches this machine and nothing else."""
-    chromium, chromedriver = shutil.which("chromium"), shutil.which("chromedriver")
-    if not chromium or not chromedriver:
-        unavailable("chromium and chromedriver are not installed (Debian: apt-get install chromium chromium-driver)")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    local = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
-    camera = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
-    for flag in (
-        "--headless=new",
-        "--no-sandbox",
-        "--disable-dev-shm-usage",
-        "--window-size=1280,1400",
-        local,
-        *camera,
-    ):
-        options.add_argument(flag)
-    options.add_argument(f"--user-data-dir={tmp_path / 'profile'}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(chromedriver))
-    try:
+    with headless(tmp_path / "profile", "127.0.0.1") as driver:
         yield driver
-    finally:
-        driver.quit()
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from tests.support.answering import receiving
 from tests.support.processes import until
 from tests.support.servers import Server, running
 from tests.support.shades import film, shade
@@ -109,3 +110,33 @@ def test_a_person_sees_what_became_of_a_report(bright_model: Path, tmp_path: Pat
         assert server.post_form("/feedback", fields).status == 200
         assert server.get(f"/feedback/{request_id}").json()["state"] == "received"
         assert server.get("/feedback/%2e%2e%2fmodels").status in (404, 422)
+
+
+def test_boxes_are_an_annotation_when_the_key_is_an_annotators_and_the_receiver_is_told(
+    bright_model: Path, tmp_path: Path
+) -> None:
+    store, keys = tmp_path / "store", tmp_path / "keys"
+    keys.write_text("anna a1\n")
+    boxes = json.dumps([{"label": "airplane", "box": {"x1": 1, "y1": 2, "x2": 30, "y2": 40}}]).encode()
+    settings = {"MODEL_URI": str(bright_model), "CAPTURE_URI": str(store), "CAPTURE_STRATEGIES": "below:0"}
+    settings |= {"API_KEY": "any", "API_KEY_FOR": "feedback", "ANNOTATOR_KEY_FILE": str(keys)}
+    with (
+        receiving(202) as (url, calls),
+        running(tmp_path, **settings, FEEDBACK_WEBHOOK_URL=url, FEEDBACK_WEBHOOK_SECRET="s") as server,
+    ):
+
+        def report(key: str, *more: tuple[str, None, bytes]) -> tuple[Any, Any]:
+            """Report on a new answer; return the answer to it, and who is said to have annotated in the store."""
+            request_id = server.post("/detect", shade(100)).json()["request_id"]
+            fields = [("request_id", None, request_id.encode()), ("verdict", None, b"missed"), *more]
+            said = server.post_form("/feedback", fields, X_API_Key=key)
+            (kept,) = store.glob(f"captures/local/*/*/*/{request_id}.feedback.json")
+            return said.json().get("annotator"), json.loads(kept.read_text())["annotator"]
+
+        assert report("a1", ("boxes", None, boxes)) == ("anna", "anna")
+        until(lambda: calls)
+        assert report("any", ("boxes", None, boxes), ("annotator", None, b"anna")) == (None, None)
+        assert report("a1") == (None, None)  # no boxes, no annotation
+        assert server.post_form("/feedback", [("verdict", None, b"missed")], X_API_Key="a2").status == 401
+        until(lambda: len(calls) > 1)
+    assert set(calls) == {("Bearer s", b"{}")}

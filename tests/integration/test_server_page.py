@@ -15,88 +15,19 @@ import pytest
 from PIL import Image, ImageOps
 from selenium import webdriver
 from selenium.webdriver.common.action_chains import ActionChains
-from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
-from selenium.webdriver.support.ui import Select, WebDriverWait
+from selenium.webdriver.support.ui import Select
 
 from tests.integration.conftest import GRID
 from tests.support.browsers import shot
 from tests.support.processes import free_port
 from tests.support.servers import Server, running
 from tests.support.shades import shade
+from tests.support.try_page import Page, by_mouse
 from tests.unit.conftest import model
 
 EVIL = "<img src=x onerror=document.title=1>"
-
-
-class Page:
-    """The page, as a person uses it."""
-
-    def __init__(self, browser: webdriver.Chrome) -> None:
-        self.browser = browser
-
-    def open(self, server: Server, path: str = "/") -> "Page":
-        self.browser.get(f"http://127.0.0.1:{server.port}{path}")
-        self.wait(lambda: self.part("#choose").is_displayed())
-        return self
-
-    def part(self, place: str) -> WebElement:
-        return self.browser.find_element(By.CSS_SELECTOR, place)
-
-    def texts(self, place: str) -> list[str]:
-        script = "return [...document.querySelectorAll(arguments[0])].map((each) => each.innerText.trim())"
-        return [str(text) for text in self.run(script, place)]
-
-    def wait(self, condition: Callable[[], Any]) -> None:
-        WebDriverWait(self.browser, 30).until(lambda _: condition())
-
-    def says(self, place: str, text: str) -> None:
-        self.wait(lambda: any(text in said for said in self.texts(place)))
-
-    def run(self, script: str, *arguments: object) -> Any:
-        return self.browser.execute_script(script, *arguments)
-
-    def focused(self) -> WebElement:
-        return self.browser.switch_to.active_element
-
-    def press(self, place: str) -> None:
-        self.part(place).click()
-
-    def give(self, *files: Path) -> None:
-        """Choose files, and wait for the answers."""
-        self.part("#files").send_keys("\n".join(map(str, files)))
-        self.answered()
-
-    def answered(self) -> None:
-        self.wait(lambda: (said := self.texts(".state")) and "…" not in said)
-
-    def slide(self, value: float) -> None:
-        script = "arguments[0].value = arguments[1]; arguments[0].dispatchEvent(new Event('input'))"
-        self.run(script, self.part("#confidence"), value)
-
-    def boxes(self) -> list[tuple[str, list[float]]]:
-        """What is drawn over the picture: the text of each box, and its corners as shares of the picture's sides."""
-        script = """
-            const whole = document.querySelector(".canvas img").getBoundingClientRect();
-            return [...document.querySelectorAll(".canvas .box")].map((box) => {
-              const { left, top, right, bottom } = box.getBoundingClientRect();
-              const corners = [(left - whole.left) / whole.width, (top - whole.top) / whole.height,
-                               (right - whole.left) / whole.width, (bottom - whole.top) / whole.height];
-              return [box.querySelector(".label").textContent, corners];
-            });"""
-        return [(text, corners) for text, corners in self.run(script)]
-
-    def requests(self) -> list[dict[str, Any]]:
-        """What the browser has requested since the last call: url, method and headers of each."""
-        messages = [json.loads(entry["message"])["message"] for entry in self.browser.get_log("performance")]  # type: ignore[no-untyped-call]
-        sent = [each["params"]["request"] for each in messages if each["method"] == "Network.requestWillBeSent"]
-        return [request for request in sent if request["url"].startswith("http")]  # blob: is no request
-
-    def problems(self) -> list[str]:
-        """What the console says of scripts and policies; refused requests are no problem of the page."""
-        entries = self.browser.get_log("browser")  # type: ignore[no-untyped-call]
-        return [entry["message"] for entry in entries if entry["source"] != "network"]
 
 
 @pytest.fixture
@@ -122,7 +53,7 @@ def test_boxes_follow_slider_and_classes_without_a_request_when_a_picture_was_gi
     other = {"ENVIRONMENT": "dev", "COMPARE_URLS": "https://flywheel-baseline.apps.example.org"}
     settings = {"MODEL_URI": str(shared_data / "planes-helis.onnx"), "CAPTURE_URI": str(tmp_path / "store"), **other}
     with running(tmp_path, **settings) as server:
-        page.open(server).give(picture, *more)
+        page.open(server.url).give(picture, *more)
         assert page.browser.current_url.endswith("/try")
         answer = server.post("/detect", picture.read_bytes()).json()
         expected = {f"{each['label']} {each['confidence']:.2f}": each["box"] for each in answer["detections"]}
@@ -204,7 +135,7 @@ def test_picture_upright_below_its_boxes_when_a_file_is_turned_or_no_browser_sho
     files += [saved(tmp_path, "plain.jp2", Image.open(files[0]))]
     xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><d tiff:Orientation="3"/></x:xmpmeta>'
     files += [saved(tmp_path, "xmp.jpg", Image.open(files[0]), xmp=xmp)]
-    page.open(server).give(*files)
+    page.open(server.url).give(*files)
     for number, file in enumerate(files, 1):
         page.press(f".strip li:nth-child({number}) button")
         page.wait(
@@ -226,19 +157,6 @@ def test_picture_upright_below_its_boxes_when_a_file_is_turned_or_no_browser_sho
         answer = server.post("/detect", file.read_bytes()).json()
         assert width / height == pytest.approx(answer["width"] / answer["height"], rel=0.02), file.name
     assert page.problems() == []
-
-
-def by_mouse(page: Page, corners: list[float]) -> None:
-    """Draw a box, given as shares of the picture's sides."""
-    layer = page.part(".layer")
-    x1, y1, x2, y2 = (
-        share * side for share, side in zip(corners, (layer.size["width"], layer.size["height"]) * 2, strict=True)
-    )
-    half_x, half_y = layer.size["width"] // 2, layer.size["height"] // 2
-    actions = ActionChains(page.browser)
-    actions.move_to_element_with_offset(layer, round(x1) - half_x, round(y1) - half_y).click_and_hold()
-    actions.move_to_element_with_offset(layer, round((x1 + x2) / 2) - half_x, round((y1 + y2) / 2) - half_y)
-    actions.move_to_element_with_offset(layer, round(x2) - half_x, round(y2) - half_y).release().perform()
 
 
 def by_finger(page: Page, corners: list[float]) -> None:
@@ -289,7 +207,7 @@ def test_missed_box_kept_in_pixels_of_the_original_when_it_is_drawn(
         page.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
         page.browser.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": True})
     with running(tmp_path, MODEL_URI=str(bright_model), CAPTURE_URI=str(store)) as server:
-        page.open(server).give(photo)
+        page.open(server.url).give(photo)
         page.press("#report")
         assert page.part("#verdict").text.startswith("Verdict: correct")
         draw(page, [0.7, 0.1, 0.9, 0.3])
@@ -328,7 +246,7 @@ def test_wrong_boxes_reported_and_corrected_when_the_server_has_forgotten_the_pi
         "CAPTURE_STRATEGIES": "",
     }
     with running(tmp_path, **settings) as server:
-        page.open(server).give(photo)
+        page.open(server.url).give(photo)
         for verdict in ("wrong", "missed"):
             page.press("#report")
             page.press("#boxes li:first-child button")
@@ -353,7 +271,7 @@ def test_states_of_reports_shown_when_the_tab_is_opened_again(
         "API_KEY": "geheim",
     }
     with running(tmp_path, port=port, **settings) as server:
-        page.open(server)
+        page.open(server.url)
         page.wait(lambda: page.part("#key-dialog").is_displayed())
         page.part("#key-input").send_keys("geheim", Keys.ENTER)
         page.give(photo)
@@ -367,7 +285,7 @@ def test_states_of_reports_shown_when_the_tab_is_opened_again(
     (store / "feedback").mkdir()
     (store / "feedback/reports.json").write_text(json.dumps(reports))
     with running(tmp_path, port=port, **settings) as server:
-        page.open(server)
+        page.open(server.url)
         page.says("#report-list li", f"Report {report[:8]}: waits for an annotator")
         page.press("#look")
         page.says("#status", "up to date")
@@ -400,7 +318,7 @@ def test_key_asked_for_once_and_sent_to_its_server_alone_when_two_servers_want_o
 
     here, other = ({"MODEL_URI": str(bright_model), "API_KEY": key} for key in ("of-here", "of-other"))
     with two_servers(tmp_path, here, other) as (server, second):
-        page.open(server)
+        page.open(server.url)
         page.says("#key-dialog", f"127.0.0.1:{server.port}")
         enter("wrong")
         page.says("#key-dialog", "refused")
@@ -425,7 +343,7 @@ def test_key_asked_for_once_and_sent_to_its_server_alone_when_two_servers_want_o
         assert {urlsplit(request["url"]).port for request in sent} == {server.port, second.port}
         assert page.run("return localStorage.length + document.cookie.length") == 0
         page.browser.switch_to.new_window("tab")
-        page.open(server)
+        page.open(server.url)
         page.wait(lambda: dialog().is_displayed())  # a tab has its own keys
     assert page.problems() == []
 
@@ -437,7 +355,7 @@ def test_differences_shown_when_two_servers_are_compared(
     half.write_bytes(model(GRID[:, 1:]))  # finds the helicopter alone
     other = {"MODEL_URI": str(half), "CAPTURE_URI": str(tmp_path / "store"), "CAPTURE_STRATEGIES": "random:1"}
     with two_servers(tmp_path, {"MODEL_URI": str(bright_model)}, other) as (server, second):
-        page.open(server).give(photo)
+        page.open(server.url).give(photo)
         Select(page.part("#compare")).select_by_index(1)
         page.wait(lambda: page.texts("#found h2") == ["Found here", f"Found by 127.0.0.1:{second.port}"])
         page.wait(lambda: len(page.texts("#found li")) == 3)
@@ -461,7 +379,7 @@ def test_remedy_named_when_the_other_server_does_not_know_the_page(
         folder.mkdir()
         with two_servers(folder, settings, settings | {"CORS_ORIGINS": origins}) as (server, second):
             origin = f"http://127.0.0.1:{server.port}"
-            page.open(server).give(photo)
+            page.open(server.url).give(photo)
             Select(page.part("#compare")).select_by_index(1)
             page.says("#found", f"CORS_ORIGINS has to name {origin}")
             assert not any("only here" in row for row in page.texts("#found li"))  # nothing was compared
@@ -490,7 +408,7 @@ def test_names_are_text_and_policy_holds_when_they_are_hostile(page: Page, tmp_p
     evil = tmp_path / "evil.onnx"
     evil.write_bytes(model(GRID, bright=(4, 0), names=str({0: EVIL, 1: "&lt;b>'"})))
     with running(tmp_path, MODEL_URI=str(evil), CAPTURE_URI=str(tmp_path / "store")) as server:
-        page.open(server)
+        page.open(server.url)
         script = """
             const transfer = new DataTransfer();
             const bytes = Uint8Array.from(arguments[0]);
@@ -527,7 +445,7 @@ def test_answered_or_told_why_when_a_file_is_too_large_or_the_camera_gives_it(
 ) -> None:
     with running(tmp_path, MODEL_URI=str(bright_model), MAX_PICTURE_BYTES="200000") as server:
         (tmp_path / "large.jpg").write_bytes(photo.read_bytes() + bytes(200_000))
-        page.open(server).give(tmp_path / "large.jpg")
+        page.open(server.url).give(tmp_path / "large.jpg")
         assert "expected at most 0.2 MB" in page.part("figcaption").text
         page.press("#camera")
         page.wait(lambda: page.run("return document.querySelector('#video').videoWidth"))
@@ -547,7 +465,7 @@ def test_every_control_named_and_nothing_wider_than_the_screen_when_a_phone_or_a
     for width in (1280, 320):
         metrics = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 600}
         page.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-        page.open(server).give(photo)
+        page.open(server.url).give(photo)
         for press in ("#zoom-in", "#report", "#draw"):
             page.press(press)
             nodes = page.browser.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]

@@ -39,3 +39,20 @@ def answering(handler: type[Handler], tls: ssl.SSLContext | None = None) -> Iter
         finally:
             server.shutdown()
             thread.join()
+
+
+@contextmanager
+def receiving(*codes: int) -> Iterator[tuple[str, list[tuple[str | None, bytes]]]]:
+    """Give a receiver of webhooks: its address, and the Authorization and body of each call.
+
+    It answers with these codes in turn, the last one from then on.
+    """
+    calls: list[tuple[str | None, bytes]] = []
+
+    class Receiver(Handler):
+        def do_POST(self) -> None:
+            calls.append((self.headers["Authorization"], self.body()))
+            self.answer(codes[min(len(calls), len(codes)) - 1], Location="http://127.0.0.1:1/")
+
+    with answering(Receiver) as port:
+        yield f"http://127.0.0.1:{port}/", calls

@@ -40,6 +40,11 @@ class Server:
     def post(self, path: str, data: bytes, *, filename: str = "a.jpg", **headers: str) -> Answer:
         return self.post_form(path, [("file", filename, data)], **headers)
 
+    @property
+    def url(self) -> str:
+        """Its root, without a slash at the end."""
+        return f"http://127.0.0.1:{self.port}"
+
     def post_form(self, path: str, parts: Sequence[tuple[str, str | None, bytes]], **headers: str) -> Answer:
         kind = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
         return self.ask("POST", path, form(parts), kind | {key.replace("_", "-"): it for key, it in headers.items()})

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from runner.config.edit import get_param
+from runner.label_studio import push
 from runner.label_studio.feedback_states import KEY
 from runner.label_studio.import_pictures import import_pictures
 from runner.label_studio.labelling_tasks import PROPOSAL
@@ -351,3 +352,65 @@ def test_a_report_is_followed_until_it_is_in_a_version(bench: Bench, keep: Keep)
     version = get_param(bench.project / "params.yaml", ("dataset", "sha256"))
     assert state() == ("in_dataset", version)
     assert state() == ("in_dataset", version)
+
+
+BY_ANNA = {**MISSED, "annotator": "anna"}
+
+
+@pytest.mark.parametrize("before", ["no task", "waiting", "annotated", "reported"])
+def test_boxes_are_an_annotation_when_an_annotator_reports_them(bench: Bench, keep: Keep, before: str) -> None:
+    """Nobody has to look at the task again; what a pull finds is her boxes, and the next report opens it as ever."""
+    set_up(bench.project)
+    uri = bench.store.uri
+    if before != "no task":
+        keep(uri, 0.9, seed=1, feedback=MISSED if before == "reported" else None)
+        push_captures(bench.project)
+    if before == "annotated":
+        bench.draw(bench.tasks()[0]["id"], AIRPLANE)
+    later = {**BY_ANNA, "time": "2026-11-30T11:00:00.000+00:00"}
+    request_id = keep(uri, 0.9, seed=1, feedback=later)
+    assert "\n1 tasks got feedback, 1 of them annotated by who reported" in push_captures(bench.project)
+    assert "got feedback" not in push_captures(bench.project)
+    (task,) = bench.tasks()
+    assert (task["is_labeled"], task["overlap"], len(task["annotations"])) == (True, 1, 1 + (before == "annotated"))
+    newest = max(task["annotations"], key=lambda each: each["id"])
+    assert [each["value"]["rectanglelabels"] for each in newest["result"]] == [["helicopter"]]
+    assert (task["data"]["boxes_by"], task["data"]["verdict"], bench.next_task()) == ("anna", "missed", None)
+    assert json.loads(bench.store.read(KEY))["reports"][request_id]["state"] == "labelled"
+    pull(bench.project)
+    assert [box.label for boxes in bench.boxes().values() for box in boxes] == ["helicopter"]
+    last = {**MISSED, "time": "2026-11-30T12:00:00.000+00:00", "comment": "no"}
+    keep(uri, 0.9, seed=1, feedback=last)
+    assert "1 of them annotated before and open again" in push_captures(bench.project)
+    assert bench.next_task() == task["id"]
+
+
+def test_boxes_of_an_annotator_are_a_proposal_when_the_project_lacks_a_class(bench: Bench, keep: Keep) -> None:
+    set_up(bench.project)
+    boxes = [RIGHT, {**RIGHT, "label": "balloon"}]
+    keep(bench.store.uri, 0.9, feedback={**BY_ANNA, "boxes": boxes})
+    push_captures(bench.project)
+    (task,) = bench.tasks()
+    assert not task["annotations"] and not task["is_labeled"] and "balloon at 0 0 32 24" in task["data"]["comment"]
+    assert [each["value"]["rectanglelabels"] for each in task["predictions"][0]["result"]] == [["helicopter"]]
+
+
+def test_the_annotation_is_made_when_a_push_was_killed_after_the_task(
+    bench: Bench, keep: Keep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_up(bench.project)
+    keep(bench.store.uri, 0.9, feedback=BY_ANNA)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(push, "add_to_tasks", raising(KeyboardInterrupt()))
+        push_captures(bench.project)
+    assert [task["annotations"] for task in bench.tasks()] == [[]]
+    push_captures(bench.project)
+    (task,) = bench.tasks()
+    assert len(task["annotations"]) == 1 and task["data"]["boxes_by"] == "anna"
+
+
+def raising(error: BaseException) -> Callable[..., Any]:
+    def fail(*_: Any) -> Any:
+        raise error
+
+    return fail

@@ -232,9 +232,7 @@ ANNOTATED = b'{"action": "ANNOTATION_CREATED"}'  # Label Studio without send_pay
 WITHOUT_SIGNATURE = {"X_GitHub_Event": None, "X_Hub_Signature_256": None}
 
 
-@pytest.mark.parametrize(
-    ("secret", "cron_job"), [(LABELS_SECRET, "labels-pull"), (REPORTS_SECRET, "captures-push")]
-)
+@pytest.mark.parametrize(("secret", "cron_job"), [(LABELS_SECRET, "labels-pull"), (REPORTS_SECRET, "captures-push")])
 def test_a_secret_starts_its_cron_job_and_no_other(listener: Listener, secret: str, cron_job: str) -> None:
     for body in (ANNOTATED, b"{}", json.dumps(push(INPUT)).encode()):
         assert started(listener, body, **WITHOUT_SIGNATURE, Authorization=f"Bearer {secret}") == [cron_job]

@@ -7,34 +7,21 @@ from serving.captures import webhook
 from serving.captures.webhook import FeedbackWebhook
 from serving.monitoring import Metrics
 from serving.settings import Settings
-from tests.support.answering import Handler, answering
+from tests.support.answering import receiving
 from tests.support.processes import until
 
 SECRET = "what the listener and we know"
 
 
-class Receiver(Handler):
-    """Notes what it was sent, and answers with the codes that it was given, the last one from then on."""
-
-    codes = [202]
-    calls: list[tuple[str | None, bytes]] = []
-
-    def do_POST(self) -> None:
-        self.calls.append((self.headers["Authorization"], self.body()))
-        self.answer(self.codes.pop(0) if len(self.codes) > 1 else self.codes[0], Location="http://127.0.0.1:1/")
-
-
 @contextmanager
 def telling(*codes: int) -> Iterator[tuple[FeedbackWebhook, Metrics, list[tuple[str | None, bytes]]]]:
     """Give a webhook at work, its metrics, and the calls that its receiver got."""
-    Receiver.codes, Receiver.calls = list(codes), []
-    with answering(Receiver) as port:
-        settings = Settings(feedback_webhook_url=f"http://127.0.0.1:{port}/", feedback_webhook_secret=SECRET)
-        metrics = Metrics()
+    with receiving(*codes) as (url, calls):
+        settings, metrics = Settings(feedback_webhook_url=url, feedback_webhook_secret=SECRET), Metrics()  # type: ignore[arg-type]
         it = FeedbackWebhook(settings, metrics)
         it.start()
         try:
-            yield it, metrics, Receiver.calls
+            yield it, metrics, calls
         finally:
             it.stop()
 

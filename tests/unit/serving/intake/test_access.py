@@ -68,3 +68,21 @@ def test_off_when_none_is_set() -> None:
 )
 def test_nobody_fits_when_basic_authentication_is_damaged(value: str) -> None:
     assert not Keys(Settings(api_key="given")).fit(Headers({"Authorization": value}))  # type: ignore[arg-type]
+
+
+def test_annotators_have_a_name_and_their_keys_fit_everywhere(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file = tmp_path / "keys"
+    keys = Keys(Settings(api_key="given", annotator_key_file=str(file)))  # type: ignore[arg-type]
+    sent = [Headers({"X-API-Key": key}) for key in ("a1", "b2", "given", "c3", "")]
+    assert [keys.annotator(each) for each in sent] == [None] * 5  # there is no file yet
+    file.write_text("anna a1\r\n\nben  b2\nc3\nd e f\n")
+    assert [keys.annotator(each) for each in sent] == ["anna", "ben", None, None, None]
+    assert [fits(keys, key) for key in ("a1", "b2", "given", "c3", "anna")] == [True, True, True, False, False]
+    wrong = [record.message for record in caplog.records if record.levelname == "ERROR"]
+    assert len(wrong) == 2 and "line 4" in wrong[0] and "line 5" in wrong[1] and "c3" not in "".join(wrong)
+    file.unlink()
+    assert keys.annotator(sent[0]) is None and not fits(keys, "a1")
+
+
+def test_annotators_keys_close_nothing(tmp_path: Path) -> None:
+    assert not Keys(Settings(annotator_key_file=str(tmp_path / "keys"))).on
