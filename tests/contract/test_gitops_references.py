@@ -44,9 +44,10 @@ def objects(platform: str, *projects: str) -> tuple[gitops.Manifest, ...]:
 def supplied() -> set[Name]:
     """The Secrets of the README's table, and those that the cluster makes from the tables of credentials/."""
     found = {
-        ("Secret", namespace, row["name"])
+        ("Secret", namespace.replace("<environment>", environment), row["name"])
         for row in ROW.finditer(README)
-        for namespace in re.findall(r"`([a-z-]+)`", row["namespaces"])
+        for namespace in re.findall(r"`([a-z<>-]+)`", row["namespaces"])
+        for environment in gitops.environments()
     }
     for table in (gitops.GITOPS / "credentials/tables").glob("*.txt"):
         for line in table.read_text(encoding="utf-8").splitlines():
