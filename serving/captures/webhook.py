@@ -2,6 +2,7 @@
 
 import logging
 import threading
+from typing import Any
 
 from serving.monitoring import Metrics
 from serving.settings import Settings
@@ -62,7 +63,9 @@ class FeedbackWebhook:
         from urllib3.exceptions import HTTPError
 
         assert self._url
-        trusted = {"ca_certs": self._ca_bundle} if self._ca_bundle and self._url.startswith("https:") else {}
+        trusted: dict[str, Any] = (
+            {"ca_certs": self._ca_bundle} if self._ca_bundle and self._url.startswith("https:") else {}
+        )
         try:
             with urllib3.PoolManager(timeout=_QUIET_SECONDS, retries=False, **trusted) as pool:
                 answer = pool.request("POST", self._url, body=b"{}", headers=self._headers, redirect=False)

@@ -1,4 +1,4 @@
-"""Who may ask: API keys (API_KEY, those of API_KEY_FILE and ANNOTATOR_KEY_FILE, which may change); other servers' pages."""
+"""Who may ask: keys (API_KEY, API_KEY_FILE, ANNOTATOR_KEY_FILE; files may change), and pages of other servers."""
 
 import base64
 import binascii
