@@ -252,7 +252,7 @@ def test_a_push_starts_labels_setup_when_it_is_to_the_branch(listener: Listener)
 def test_the_job_of_an_event_has_one_name_when_events_come_fast(rendered: list[Manifest]) -> None:
     (listener,) = (each for each in rendered if each["kind"] == "EventListener")
     one, *others = (each["template"] for each in listener["spec"]["triggers"] if "spec" in each["template"])
-    assert others == [one, one]
+    assert others and all(each == one for each in others)
     job = fill(one, {"cron-job": "labels-pull"})
     assert job["metadata"] == {"name": "start-labels-pull", "namespace": "flywheel-labels"}
     assert job["spec"]["ttlSecondsAfterFinished"] == 0
