@@ -220,8 +220,8 @@ def task_of(project: int, reported: str) -> Object:
     return found[0] if found and found[0]["data"].get("verdict") else {}
 
 
-def submit(browser: webdriver.Chrome, project: int, task: int) -> None:
-    """Sign in to Label Studio, and submit the box that is proposed on the first task, as an annotator does."""
+def submit(browser: webdriver.Chrome, project: int, comment: str) -> None:
+    """Sign in to Label Studio, and submit the box that is proposed on the first task, which has the comment."""
     wait = WebDriverWait(browser, 120)
     password = secret("flywheel-labels", "label-studio", "password")
     browser.get(f"{LABELS}/user/login/")
@@ -231,8 +231,7 @@ def submit(browser: webdriver.Chrome, project: int, task: int) -> None:
     wait.until(lambda driver: "/user/login" not in driver.current_url)
     browser.get(f"{LABELS}/projects/{project}/data")
     wait.until(lambda driver: driver.find_element(By.XPATH, "//button[contains(., 'Label All Tasks')]")).click()
-    wait.until(lambda driver: "Reported as missed" in driver.find_element(By.TAG_NAME, "body").text)
-    assert f"task={task}" in browser.current_url, browser.current_url
+    wait.until(lambda driver: f"Reported as missed · {comment}" in driver.find_element(By.TAG_NAME, "body").text)
     wait.until(lambda driver: "helicopter" in driver.find_element(By.TAG_NAME, "body").text)
     shot(browser, "wheel-2-label-studio.png")
     wait.until(lambda driver: driver.find_element(By.XPATH, "//button[contains(., 'Submit')]")).click()
@@ -316,7 +315,7 @@ def test_a_missed_picture_becomes_a_better_served_model_by_two_human_acts(turnin
         task = timeline.until("box to task", since, lambda: task_of(project, reported_too), 120)
         waiting = [each for each in all_tasks(project) if not each["is_labeled"] and each["id"] != task["id"]]
         added = annotate(kept, waiting) + 2
-        submit(browser, project, task["id"])
+        submit(browser, project, "tester saw a helicopter")
         since = time.monotonic()
         proposal = timeline.until("Submit to pull request", since, lambda: proposal_of(desk, added), 300)
         browser.get(proposal["html_url"])
