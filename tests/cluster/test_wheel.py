@@ -318,8 +318,6 @@ def test_a_missed_picture_becomes_a_better_served_model_by_two_human_acts(turnin
         submit(browser, project, "tester saw a helicopter")
         since = time.monotonic()
         proposal = timeline.until("Submit to pull request", since, lambda: proposal_of(desk, added), 300)
-        browser.get(proposal["html_url"])
-        shot(browser, "wheel-3-pull-request.png")
 
     # Second act: somebody merges.
     before = pins(desk)
