@@ -89,6 +89,7 @@ class Timeline:
     def until(self, what: str, since: float, is_so: Callable[[], object], most: float, every: float = 1) -> Any:
         answer = until(is_so, most, what, every=every)
         self.seconds[what] = round(time.monotonic() - since, 1)
+        print(f"{what}: {self.seconds[what]} s", flush=True)
         return answer
 
 
@@ -326,8 +327,9 @@ def test_a_missed_picture_becomes_a_better_served_model_by_two_human_acts(turnin
         )
 
     # Second act: somebody merges.
-    before = pins(desk)
-    desk.forge.ask("POST", f"{REPOSITORY}/pulls/{proposal['number']}/merge", {"Do": "merge"})
+    before, pull = pins(desk), f"{REPOSITORY}/pulls/{proposal['number']}"
+    until(lambda: desk.forge.ask("GET", pull)["mergeable"], 60, "a pull request that can be merged")
+    desk.forge.ask("POST", f"{pull}/merge", {"Do": "merge"})
     run, number = trained(desk, desk.pull(), before, timeline)
     assert finds(told_by_anna) and finds(told_by_tester)
     found = sum(map(finds, held_out))
