@@ -96,8 +96,16 @@ def train(run: str, *, cache: Path, fallback: bool) -> None:
             print(f"no GPU came: {' '.join(limit(Path.cwd()))}", flush=True)
         _dvc("cache", "dir", "--local", str(cache))
         _dvc("repro", "--pull", "compose")
+        _dvc("pull", *_made_before("train"))  # without them `--single-item` takes the stage for unchanged
         _dvc("repro", "--pull", "--single-item", "train")
         _dvc("push", "--run-cache", "compose", "train")
+
+
+def _made_before(name: str) -> list[str]:
+    """Return the dependencies of a stage of dvc.yaml that stages before it make, but for the configuration."""
+    stages = yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    folder = f"{ARTIFACTS / 'config'}/"
+    return [dep for dep in stages[name]["deps"] if dep.startswith(f"{ARTIFACTS}/") and not dep.startswith(folder)]
 
 
 @contextmanager

@@ -52,7 +52,7 @@ def test_files_arrive_as_they_were_when_a_later_task_takes_them(
 class Clones:
     """Tasks of a run, each in a clone of its own, with a store between them and DVC's real commands.
 
-    The stages are those of dvc.yaml, but make files of a word out of each other's alone.
+    The stages are those of dvc.yaml, but make files of a word and of what they depend on, out of each other's alone.
     """
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,14 +60,20 @@ class Clones:
         self.count = 0
         self.stages: dict[str, Any] = yaml.safe_load((PROJECT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
         for name, stage in self.stages.items():
-            outs = [out if isinstance(out, str) else next(iter(out)) for out in stage["outs"]]
-            making = [f"mkdir -p $(dirname {out}) && echo {name} > {out}" for out in outs]
-            stage["cmd"] = [*making, f"echo {name} >> {self.log}"]
             stage["deps"] = [dep for dep in stage["deps"] if dep.startswith("artifacts/")]
+            self.change(name, name)
         settings = {"STORE_URI": str(folder / "store"), "DVC_NO_ANALYTICS": "1", "DVC_SITE_CACHE_DIR": f"{folder}/site"}
         for name, value in settings.items():
             monkeypatch.setenv(name, value)
         (folder / "store").mkdir()
+
+    def change(self, name: str, word: str) -> None:
+        """Let a stage make other files than before."""
+        stage = self.stages[name]
+        outs = [out if isinstance(out, str) else next(iter(out)) for out in stage["outs"]]
+        content = f"(echo {word}; cat {' '.join(stage['deps'])} < /dev/null)"
+        making = [f"mkdir -p $(dirname {out}) && {content} > {out}" for out in outs]
+        stage["cmd"] = [*making, f"echo {name} >> {self.log}"]
 
     def run(self, task: Callable[..., None], **settings: Any) -> list[str]:
         """Run a Task in a fresh clone; return the stages that ran."""
@@ -95,6 +101,12 @@ def test_no_stage_before_it_runs_in_train_when_prepare_has_run(tmp_path: Path, m
     assert clones.run(tasks.gate) == ["evaluate", "export"]
     assert clones.run(tasks.train, cache=tmp_path / "other/dvc", fallback=False) == []
     assert clones.run(tasks.gate) == []
+    clones.change(
+        "fetch", "others"
+    )  # other pictures, and nothing else: it is train that trains on them, where the GPU is
+    assert clones.run(tasks.prepare) == ["fetch", "prepare", "split"]
+    assert clones.run(tasks.train, cache=tmp_path / "volume/dvc", fallback=False) == ["train"]
+    assert clones.run(tasks.gate) == ["evaluate", "export"]
 
 
 def lock(**digests: str) -> bytes:
