@@ -204,6 +204,7 @@ def trained(desk: Desk, commit: str, before: list[str], timeline: Timeline) -> t
     run = run_of(commit)
     timeline.seconds["merge to PipelineRun"] = round(time.monotonic() - since, 1)
     ended(run, TRAINING_S)
+    assert "Running stage 'train'" in log(run, "train-cpu")  # in no other Task, which has no GPU
     pinned = pins(desk)[0]
     assert [pinned, *before] == pins(desk), f"the gate refused the model: {log(run, 'gate')[-2000:]}"
     until(lambda: (found := served()) and f"{found['name']}/{found['version']}" == pinned, 420, "the new version")
