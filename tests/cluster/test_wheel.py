@@ -340,7 +340,7 @@ def test_a_missed_picture_becomes_a_better_served_model_by_two_human_acts(turnin
     print(f"\nversion {number} finds {found} of {HELD_OUT} helicopters that nobody sent")
     print(f"seconds: {timeline.seconds}; of the Tasks: {seconds_of(run)}")
     assert found >= HELD_OUT * 0.7
-    kubectl("create", "job", "captures-now", "--from=cronjob/captures-push", "--namespace=flywheel-labels")
+    kubectl("create", "job", f"captures-{seed}", "--from=cronjob/captures-push", "--namespace=flywheel-labels")
     until(lambda: {state_of(reported), state_of(reported_too)} == {"in_model"}, 180, "the reports are in the model")
     desk.pull()
     with the_store() as environment:
