@@ -65,7 +65,7 @@ WHEEL = {
     "gate": {**SHIPPED, "max_latency": 100.0, "max_class_drop": 1.0},
     "labels": {"captures_per_day": 500},
 }
-AIRPLANES, SENT, HELD_OUT = 300, 90, 20  # pictures
+AIRPLANES, SENT, HELD_OUT = 300, 180, 20  # pictures; with 90 sent, version 2 missed one of the reported ones
 TRAINING_S = 2_400  # at most
 FOUND = 0.5  # overlap of a box and the truth
 
@@ -280,7 +280,9 @@ def test_a_missed_picture_becomes_a_better_served_model_by_two_human_acts(turnin
     before = pins(desk)
     seed = len(before)  # other pictures, and other weights to begin with, where an installation is used again
     sent, held_out = drawn("helicopter", SENT, 3 * seed), drawn("helicopter", HELD_OUT, 3 * seed + 1)
-    *kept, told_by_tester, told_by_anna = sorted(sent, key=lambda each: each.share)
+    sent.sort(key=lambda each: each.share)
+    told_by_tester, told_by_anna = (sent.pop(len(sent) // 2) for _ in range(2))  # of usual size
+    kept = sent
 
     # Version 1: of airplanes alone, and a server that keeps what it is sent.
     literal = '--from-literal=keys="anna $(openssl rand -hex 20)"'
