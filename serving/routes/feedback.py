@@ -114,7 +114,7 @@ async def feedback(request: Request, state: Shared) -> FeedbackAnswer:
     answer = FeedbackAnswer(
         request_id=sent.request_id, verdict=sent.verdict, picture="kept", kept_as=kept_as, annotator=annotator
     )
-    claim = (sent.verdict, content["boxes"], content["comment"])
+    claim = (sent.verdict, content["boxes"], content["comment"], annotator)
     earlier = state.recent.claim(prediction.request_id, claim)
     if earlier == claim:
         return answer

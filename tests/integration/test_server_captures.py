@@ -137,6 +137,10 @@ def test_boxes_are_an_annotation_when_the_key_is_an_annotators_and_the_receiver_
         until(lambda: calls)
         assert report("any", ("boxes", None, boxes), ("annotator", None, b"anna")) == (None, None)
         assert report("a1") == (None, None)  # no boxes, no annotation
+        request_id = server.post("/detect", shade(100)).json()["request_id"]
+        fields = [("request_id", None, request_id.encode()), ("verdict", None, b"missed"), ("boxes", None, boxes)]
+        codes = [server.post_form("/feedback", fields, X_API_Key=key).status for key in ("any", "any", "a1")]
+        assert codes == [200, 200, 409]  # what is stored as a proposal is not called an annotation
         assert server.post_form("/feedback", [("verdict", None, b"missed")], X_API_Key="a2").status == 401
         until(lambda: len(calls) > 1)
     assert set(calls) == {("Bearer s", b"{}")}
