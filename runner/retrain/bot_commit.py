@@ -101,7 +101,11 @@ def _objection(clone: Path, run: Run, params: bytes, version: Version) -> str:
 
 
 def _write(clone: Path, store: Store, lock: bytes, version: Version) -> list[str]:
-    """Write the bot's files; return those that changed."""
+    """Write the bot's files; return those that changed. StageError: another would change, or one is no plain file."""
+    for line in git(clone, "ls-files", "--stage", "--", *BOT_FILES).splitlines():
+        entry, _, file = line.partition("\t")
+        if not entry.startswith("100"):  # the mode of a file in Git
+            raise StageError(f"{file}: is no plain file (mode {entry[:6]}); nothing is pushed")
     (clone / LOCK).write_bytes(lock)
     if version.passed and _was_reverted(clone, version):
         print(f"{DEV} ran this version before, and it was reverted: no new pin until a training input changes")

@@ -15,12 +15,16 @@ LONGEST = 300  # characters of a Task's result; all results share 4 KiB
 
 @contextmanager
 def cloned(url: str, branch: str, *, commits: bool = False) -> Iterator[Path]:
-    """Give a clone of a branch with its history until the block ends; `commits`: for commits by the token's account."""
+    """Give a clone of a branch with its history until the block ends; `commits`: for commits by the token's account.
+
+    Links are files in it, with the path that they lead to: whoever may push a branch must not choose which files of the
+    process are read and written.
+    """
     name, email = bot_of(url) if commits else BOT
     with tempfile.TemporaryDirectory(prefix="flywheel-clone-") as folder:
         clone = Path(folder, "repository")
-        who = ("-c", f"user.name={name}", "-c", f"user.email={email}")
-        options = ("--quiet", "--single-branch", "--branch", branch, *who)
+        settings = ("core.symlinks=false", f"user.name={name}", f"user.email={email}")
+        options = ("--quiet", "--single-branch", "--branch", branch, *(f"--config={each}" for each in settings))
         git(Path(folder), "clone", *options, url, str(clone), environment=credentials(url))
         yield clone
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.errors import GitError, StageError
+from runner.errors import ConfigError, GitError, StageError
 from runner.forge.git import head_of
 from runner.release.pin import read_pin
 from runner.retrain.bot_commit import BOT_FILES, Pinned, Run, pin, propose_for_staging
@@ -181,16 +181,33 @@ def test_it_is_tried_again_when_the_server_is_away(bench: Bench, returns: bool) 
         assert bench.pauses == [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0]
 
 
-def test_refused_when_another_file_would_change(bench: Bench) -> None:
+def test_refused_when_the_environment_is_a_link(bench: Bench) -> None:
     bench.put(1)
     overlay, elsewhere = bench.clone / "gitops/serving/environments/dev", bench.clone / "elsewhere"
     overlay.rename(elsewhere)
     overlay.symlink_to("../../../elsewhere")
-    bench.commit("a link")
-    before = bench.remote("rev-parse", "main")
-    with pytest.raises(StageError, match=r"elsewhere/model\.env would change too"):
+    before = bench.commit("a link")
+    with pytest.raises(ConfigError, match="environments/dev"):
         bench.pin()
     assert bench.remote("rev-parse", "main") == before
+
+
+@pytest.mark.parametrize("file", BOT_FILES)
+def test_no_link_of_the_branch_is_followed_when_its_files_are_written(
+    bench: Bench, file: str
+) -> None:
+    """A lock that is settings of Git too: YAML ends a comment at a carriage return, Git does not."""
+    bench.put(1)
+    trace = bench.folder / "ran"
+    (bench.clone / file).unlink()
+    (bench.clone / file).symlink_to(f"{'../' * file.count('/')}.git/config")
+    bench.revision = bench.commit("a link")
+    config = f"[core]\n\tfsmonitor = touch {trace}; false\n"
+    bench.leave(params=FILES["params.yaml"], lock=f'#\r{{stages: {{}}, x: "\n{config}#"}}\n')
+    with pytest.raises(StageError, match=rf"^{file}: "):
+        bench.pin()
+    assert not trace.exists()
+    assert bench.remote("rev-parse", "main") == bench.revision
 
 
 def test_refused_when_the_lock_is_none(bench: Bench) -> None:
