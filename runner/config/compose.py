@@ -21,7 +21,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from runner.config.explain import Refusals, first_line, not_yaml
-from runner.config.references import EXPECTED, has_resolver, refuse_resolvers_in_presets
+from runner.config.references import EXPECTED, has_resolver, no_resolvers, refuse_resolvers, refuse_resolvers_in_presets
 from runner.config.schema import COMPOSED, Composed, Config, stage_values
 from runner.errors import ConfigError
 from runner.workspace import CONF, PARAMS, write_text
@@ -80,6 +80,7 @@ def stage_text(config: Config, stage: str) -> str:
 
 
 def _read_params(project: Path) -> Values:
+    refuse_resolvers(project / PARAMS, PARAMS)
     try:  # YAML 1.2, as DVC reads it
         return _mapping(YAML(typ="safe", pure=True).load((project / PARAMS).read_text(encoding="utf-8")), str(PARAMS))
     except (YAMLError, UnicodeDecodeError) as error:
@@ -141,7 +142,8 @@ def _compose_presets(presets: Mapping[str, str], project: Path) -> Values:
     try:
         with initialize_config_dir(str((project / CONF).resolve()), version_base="1.3"):
             overrides = [f'{group}="{preset}"' for group, preset in presets.items()]
-            base = OmegaConf.to_container(hydra_compose("config", overrides=overrides))
+            with no_resolvers():
+                base = OmegaConf.to_container(hydra_compose("config", overrides=overrides))
     except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
         _refuse_broken_presets(project)
         raise ConfigError(f"{CONF}/: {first_line(error)}") from error

@@ -58,7 +58,8 @@ class Refusals:
             preset = CONF / group / f"{parents[-1]}.yaml"
 
     def _content(self, file: Path) -> Any:
-        return yaml.safe_load((self.project / file).read_text(encoding="utf-8")) or {}
+        content = yaml.safe_load((self.project / file).read_text(encoding="utf-8"))
+        return content if isinstance(content, dict) else {}
 
 
 def not_yaml(project: Path, file: Path, error: Exception) -> ConfigError:

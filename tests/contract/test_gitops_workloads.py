@@ -101,6 +101,13 @@ def test_no_privilege_is_left_when_a_pod_runs(one: Pod) -> None:
         assert container["securityContext"]["readOnlyRootFilesystem"] is True, container["name"]
 
 
+def test_a_link_of_the_branch_leads_nowhere_when_a_pod_clones_it() -> None:
+    """Whoever may push would choose a file of the pod, such as a token, that is then read as params.yaml."""
+    scripts = [" ".join(each.get("args", ())) for one in ALL.values() for each in containers(one.spec)]
+    cloning = [script for script in scripts if " clone " in script and "$BRANCH" in script]
+    assert cloning and all("core.symlinks=false" in script for script in cloning)
+
+
 @pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
 def test_a_step_is_confined_when_a_task_runs(task: dict[str, Any]) -> None:
     for step in steps(task):

@@ -168,6 +168,7 @@ def test_refused_with_file_and_key_when_a_value_does_not_fit(
         ("train/cpu.yaml", "defaults: [gpu, _self_]\nepocs: 1\n", "conf/train/cpu.yaml: train.epocs: no such key"),
         ("train/gpu.yaml", "epocs: 1\n", "conf/train/(gpu|cpu).yaml: train.(epocs|lrf): "),
         ("train/cpu.yaml", "", "conf/train/cpu.yaml: train.epochs: is missing"),
+        ("train/cpu.yaml", "a text", "conf/train/cpu.yaml: train.epochs: is missing"),
         ("train/cpu.yaml", "epochs: [0\n", "conf/train/cpu.yaml:2: not YAML"),
         ("train/cpu.yaml", "epochs: 1\n  b: 2\n", "conf/train/cpu.yaml:2: not YAML"),
         ("train/cpu.yaml", "defaults: [gpuu]\n", "conf/: .*'train/gpuu'"),

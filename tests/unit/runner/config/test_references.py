@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 from hydra import initialize_config_dir
+from omegaconf import OmegaConf
 from omegaconf.basecontainer import BaseContainer
 
 from runner.config.compose import compose
-from runner.config.references import has_resolver
+from runner.config.references import RESOLVERS, has_resolver
 from runner.errors import ConfigError
 from tests.unit.runner.config.test_compose import PRESETS, write_params
 
@@ -100,6 +101,56 @@ def test_a_resolver_is_refused_wherever_it_stands(
     with pytest.raises(ConfigError, match=r"^(params|conf/[\w/]+)\.yaml:") as error:
         compose(folder)
     assert "s3cr3t" not in str(error.value)
+
+
+def _hide(folder: Path, file: str, default: str) -> None:
+    path = folder / file
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("defaults: ['${oc.env:SECRET}']\n")
+    _edit(folder, "train/cpu.yaml", "  - gpu\n", f"  - {json.dumps(default)}\n")
+
+
+# Files that Hydra reads and a list of conf/**/*.yaml lacks: the file, and its name in `defaults`.
+UNLISTED = [
+    ("conf/train/.hidden.yaml", ".hidden"),
+    ("elsewhere/of.yaml", "../../elsewhere/of"),
+    ("elsewhere/of.yaml", "/../elsewhere/of"),
+    ("elsewhere/of.yaml", "linked/of"),
+]
+
+
+@pytest.mark.parametrize(("file", "default"), UNLISTED)
+def test_nothing_is_resolved_in_a_file_that_was_not_looked_at(
+    folder: Path, file: str, default: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECRET", "s3cr3t")
+    (folder / "conf/train/linked").symlink_to("../../elsewhere")
+    _hide(folder, file, default)
+    with pytest.raises(ConfigError) as error:
+        compose(folder)
+    assert "s3cr3t" not in str(error.value)
+
+
+def test_every_resolver_is_taken_away_and_comes_back() -> None:
+    assert set(RESOLVERS) == set(resolvers())
+
+
+def test_the_resolvers_of_others_work_after_composing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET", "s3cr3t")
+    compose(folder)
+    assert OmegaConf.create({"a": "${oc.env:SECRET}"}).a == "s3cr3t"
+
+
+BOMB = "".join(f"a{level}: &a{level} [{', '.join([f'*a{level - 1}'] * 10)}]\n" for level in range(1, 10))
+
+
+@pytest.mark.parametrize("text", [f"a0: &a0 [x]\n{BOMB}", f"a0: &a0 {{x: 1}}\n{BOMB}", "a: &a [*a]\n"])
+@pytest.mark.parametrize("file", ["params.yaml", "conf/train/gpu.yaml"])
+def test_refused_when_aliases_repeat_too_much(folder: Path, file: str, text: str) -> None:
+    with (folder / file).open("a", encoding="utf-8") as stream:
+        stream.write(text)
+    with pytest.raises(ConfigError, match=rf"^{file}: .*100,000"):
+        compose(folder)
 
 
 def test_hydra_is_not_set_up_by_a_preset(folder: Path) -> None:
