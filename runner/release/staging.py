@@ -12,13 +12,14 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from runner.config.schema import MODEL_NAME, PinConfig
 from runner.errors import MissingObjectError, StageError
 from runner.release.contents import RUN_FILES, UNNUMBERED, Release, same_of
-from runner.store import Store
+from runner.store import SCHEME, Store, is_key
 from runner.store.published import to_json
 from runner.workspace import scratch, sha256_of
 from serving.storage.manifest import Manifest
@@ -26,6 +27,46 @@ from serving.vision.variants import variant_file
 
 _ONNX = "model.onnx"
 _SHA256 = re.compile("[0-9a-f]{64}")
+
+
+def _key(text: str) -> str:
+    if not is_key(text.removeprefix(SCHEME)):
+        raise ValueError("names no object")
+    return text
+
+
+_Key = Annotated[str, AfterValidator(_key)]
+_Digest = Annotated[str, Field(pattern=_SHA256.pattern, min_length=64, max_length=64)]
+
+
+class _Figures(BaseModel):
+    """Metrics of all classes, or of one, as far as the model card and the comparisons print them."""
+
+    map50: float | None
+    map50_95: float | None
+    precision: float | None
+    recall: float | None
+    threshold: float | None
+    map50_low: float | None = None
+    map50_high: float | None = None
+    classes: dict[str, "_Figures"] = {}
+
+
+class _Dataset(BaseModel):
+    url: _Key
+    sha256: _Digest | None
+
+
+class _Base(BaseModel):
+    base: _Key
+    sha256: _Digest | None
+
+
+class _Params(BaseModel):
+    """Sections of the configuration that later commands read in a manifest."""
+
+    model: _Base
+    pin: PinConfig
 
 
 class StagedRelease(BaseModel):
@@ -98,12 +139,21 @@ def _fault(found: StagedRelease, commit: str, is_trial: bool) -> str:
     for name, sha256 in variant.items():
         if files[name] != sha256:
             return f"has another {name} ({files[name][:12]}…) than its manifest says"
-    try:
-        PinConfig.model_validate(manifest.params.get("pin"))
-    except ValidationError:
-        return "has params without the section pin"
+    for part, kind, content in (
+        ("params", _Params, manifest.params),
+        ("dataset", _Dataset, manifest.dataset),
+        ("metrics", _Figures, manifest.metrics),
+    ):
+        try:
+            kind.model_validate(content)
+        except ValidationError as error:
+            first = error.errors()[0]
+            return f"has other {part} than a run: {'.'.join(map(str, first['loc']))}: {first['msg']}"
     if verdict is None or verdict.onnx_sha256 != manifest.onnx_sha256:
         return "has no verdict on its model.onnx"
+    rules = manifest.params.get("gate")
+    if not isinstance(rules, dict) or not verdict.criteria.items() <= rules.items():
+        return "has a verdict by other criteria than the section gate of its params"
     if variant and not (verdict.variant and verdict.variant.passed and verdict.variant.sha256 in variant.values()):
         return f"has no verdict that takes its {next(iter(variant))}"
     if verdict.passed and verdict.failed:

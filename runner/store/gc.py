@@ -134,10 +134,16 @@ class _Names:
         return self._read[key]
 
     def _outputs(self, key: str) -> set[str]:
-        """Return the MD5s of an entry's outputs; it has those of the stage's inputs too."""
+        """Return the MD5s of an entry's outputs; it has those of the stage's inputs too.
+
+        Whoever may push writes entries: one that is none counts as of an output that nothing names.
+        """
         if key not in self._read:
-            entry = yaml.safe_load(self._store.read(key))
-            self._read[key] = {str(out.get("md5")) for out in entry.get("outs", ())}
+            try:
+                entry = yaml.safe_load(self._store.read(key))
+                self._read[key] = {str(out.get("md5")) for out in entry.get("outs", ())}
+            except (yaml.YAMLError, UnicodeDecodeError, AttributeError, TypeError, RecursionError):
+                self._read[key] = {""}
         return self._read[key]
 
     def _parts(self, key: str) -> set[str]:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from tqdm import tqdm
 
 from runner.errors import MissingObjectError, ObjectError, StoreError
-from runner.store import SCHEME, Store
+from runner.store import SCHEME, Store, is_key
 from runner.store.bucket import Bucket
 from runner.store.published import Version, latest, model_names, numbers, read_version, version_key
 from runner.store.restore import bucket_of, copy_back, overwritten, restored, restored_signature
@@ -90,7 +90,11 @@ def _expected(store: Store, keys: list[str]) -> tuple[list[ExpectedDigest], list
                 versions.append(read_version(store, model, number))
             except ObjectError as error:
                 errors.append(str(error))
-    expected += [each for version in versions for each in _digests_in(version)]
+    for each in (each for version in versions for each in _digests_in(version)):
+        if is_key(each.key):
+            expected.append(each)
+        else:
+            errors.append(f"{store.uri}: {each.source}: names {each.key[:80]!r}, expected a key of the store")
     return expected, versions, errors
 
 
@@ -145,12 +149,13 @@ def _digests_in(version: Version) -> Iterator[ExpectedDigest]:
         yield ExpectedDigest(version_key(model, number, file), sha256, source)
     for name, sha256 in manifest.files.items():
         yield ExpectedDigest(f"runs/{model}/{number}/{name}", sha256, source)
-    dataset = manifest.dataset
+    # A commit's own code wrote what follows.
+    dataset, base = manifest.dataset, manifest.params.get("model")
     if dataset.get("sha256") and str(dataset.get("url")).startswith(SCHEME):
-        yield ExpectedDigest(dataset["url"].removeprefix(SCHEME), dataset["sha256"], source)
-    base = manifest.params.get("model") or {}
-    if base.get("sha256"):
-        yield ExpectedDigest(f"weights/{base['sha256'][:12]}-{base['base']}", base["sha256"], source)
+        yield ExpectedDigest(str(dataset["url"]).removeprefix(SCHEME), str(dataset["sha256"]), source)
+    if isinstance(base, dict) and base.get("sha256"):
+        sha256 = str(base["sha256"])
+        yield ExpectedDigest(f"weights/{sha256[:12]}-{base.get('base')}", sha256, source)
 
 
 def _wrong_objects(store: Store, expected: list[ExpectedDigest]) -> Iterator[tuple[ExpectedDigest, str]]:

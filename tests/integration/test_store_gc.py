@@ -70,7 +70,9 @@ NAMED = {
     f"datasets/birds/pictures/{sha256('b')}.jpg": "of a task",
     f"captures/dev/planes/{sha256('b')}.jpg": "a capture",
 }
+NO_ENTRIES = ("just text", "- 1", "outs: [1]", "outs: 1", "[" * 3000, "a: !!python/none x", "\0")  # of a hostile commit
 UNNAMED = {
+    **{f"{ENTRY}/{sha256(text)}": text for text in NO_ENTRIES},
     file_key(md5("nobody's")): "",
     f"{ENTRY}/{sha256('unnamed')}": entry(md5("of main"), md5("nobody's")),
     "runs/planes/2/best.pt": "half",

@@ -78,6 +78,26 @@ def test_object_is_named_when_it_was_replaced_or_removed(store: Store, key: str)
         assert not well and (key.rpartition("/")[0] in text or "there is no version 1 of planes" in text)
 
 
+ODD: list[dict[str, object]] = [
+    {"dataset": {"url": "store:../models/planes/1/model.onnx", "sha256": sha256(ONNX)}},
+    {"dataset": {"url": "store:datasets/planes/x.zip", "sha256": 7}},
+    {"params": {"model": {"base": "../../best.pt", "sha256": sha256(WEIGHTS)}}},
+    {"params": {"model": {"base": None, "sha256": [1]}}},
+]
+
+
+@pytest.mark.parametrize("lie", ODD)
+def test_the_rest_is_checked_when_a_manifest_names_what_is_no_object(lie: dict[str, object], tmp_path: Path) -> None:
+    store = FolderStore(tmp_path)
+    for key, content in OBJECTS.items():
+        store.replace(key, content)
+    store.replace("models/planes/2/manifest.json", json.dumps(MANIFEST | lie | {"version": 2}).encode())
+    store.replace("models/planes/1/model.onnx", b"something else")
+    text, well = verify_store(store)
+    assert not well and text.count("FAIL  ") > 1
+    assert "models/planes/1/model.onnx: its sha256 is" in text
+
+
 def test_unfinished_versions_are_notes_when_a_publish_was_killed(store: Store) -> None:
     store.replace("runs/planes/2/claim.json", b"{}")
     store.replace("models/planes/3/model.onnx", b"half")
