@@ -13,7 +13,9 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
+
+from pydantic import Field, TypeAdapter, ValidationError
 
 from runner.errors import MissingObjectError, ObjectError, StoreError
 from runner.store import Store, check_key, mismatch
@@ -34,6 +36,9 @@ FOLDER, OBJECTS = "backups", "backups/objects"
 TIME = "%Y-%m-%dT%H%M%S-%fZ"
 _POINTER = re.compile(r"models/[^/]+/latest\.json")
 _PUT_ONCE = re.compile(r"models/[^/]+/[0-9]+/.*(?<!\.sig)|(datasets|weights)/.*")
+_ROW: TypeAdapter[tuple[str, str, int, str]] = TypeAdapter(
+    tuple[str, Annotated[str, Field(pattern="^[0-9a-f]{64}$")], Annotated[int, Field(ge=0)], str]
+)
 _NAMES_OTHERS = re.compile(r"models/[^/]+/(latest|[0-9]+/manifest)\.json|datasets/[^/]+/[0-9a-f]{12}\.jsonl")
 
 
@@ -107,10 +112,13 @@ def restore(second: Store, target: Store, name: str = OF_STORE, begins: str = NE
     """Bring back what the target lacks of a backup; return a line about it, and one for each object that differs.
 
     `begins`: the newest backup whose time begins so, as 2026-11-30T02. An object that is there with other content
-    stays. What names others comes last. StoreError: there is no such backup, or it is damaged.
+    stays. What names others comes last. StoreError: there is no such backup, it is damaged, or, as the store's, it names
+    what `back_up` never copies: whoever may add a backup chooses no setting of the store and no run at work.
     """
     chosen = _chosen(second, name, begins)
     objects = _read(second, chosen)
+    if name == OF_STORE and (odd := next((key for key in objects if not key.startswith(PREFIXES)), None)):
+        raise ObjectError(f"{second.uri}: {chosen}: names {odd}, expected keys that begin with {', '.join(PREFIXES)}")
     differing, new = list[str](), list[str]()
 
     def bring(key: str) -> None:
@@ -197,8 +205,12 @@ def _read(second: Store, key: str) -> dict[str, CopiedObject]:
     with scratch("backup-") as folder:
         _fetch(second, key, file := folder / "list", key.split(".")[-2])
         with file.open(encoding="utf-8") as stream:
-            rows = (json.loads(line) for line in stream)
-            return {check_key(row[0]): CopiedObject(*row[1:]) for row in rows}
+            try:
+                rows = (_ROW.validate_json(line) for line in stream)
+                return {check_key(row[0]): CopiedObject(*row[1:]) for row in rows}
+            except (ValidationError, UnicodeDecodeError, StoreError) as error:
+                reason = " ".join(str(error).split())[:200]
+                raise ObjectError(f"{second.uri}: {key}: is no list of a backup ({reason})") from error
 
 
 def _fetch(second: Store, key: str, path: Path, sha256: str) -> None:

@@ -12,7 +12,7 @@ from serving.storage.detections import ModelName
 from serving.storage.endpoint import Endpoint
 from serving.storage.manifest import Latest, Manifest, Thresholds
 from serving.storage.objects import StorageError, read, size_of
-from serving.storage.signature import MANIFEST, SIGNATURE, SignatureError, Signatures
+from serving.storage.signature import MANIFEST, MAX_BYTES, SIGNATURE, SignatureError, Signatures
 from serving.vision.detector import Detector, on_gpu
 from serving.vision.metadata import ModelError
 from serving.vision.variants import FLOAT, int8_instructions, suits, variant_file
@@ -91,7 +91,7 @@ def load_model(
 
     def bundle() -> bytes:
         try:
-            return read(f"{folder}{SIGNATURE}", endpoint)
+            return read(f"{folder}{SIGNATURE}", endpoint, MAX_BYTES)
         except StorageError as error:
             raise SignatureError(f"not signed, or its signature cannot be read: {error}") from error
 

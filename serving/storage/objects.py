@@ -1,6 +1,7 @@
 """Files and objects by URI: a path, or s3://bucket/key on any S3 endpoint."""
 
 import io
+import os
 import uuid
 from contextlib import closing
 from datetime import timedelta
@@ -28,7 +29,10 @@ def read(uri: str, endpoint: Endpoint, most: int = _MAX_BYTES) -> bytes:
     """
     try:
         if not uri.startswith("s3://"):
-            return Path(uri.removeprefix("file://")).read_bytes()
+            with Path(uri.removeprefix("file://")).open("rb") as file:
+                if (size := os.fstat(file.fileno()).st_size) > most:
+                    raise StorageError(f"{uri}: has {size:,} bytes; expected at most {most:,}")
+                return file.read()
         bucket, key = _parts(uri)
         with closing(connect(endpoint).get_object(bucket, key)) as response:
             size = int(response.headers.get("Content-Length", -1))

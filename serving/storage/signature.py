@@ -24,6 +24,7 @@ Signers = Mapping[str, "EllipticCurvePublicKey"]  # public keys by key id
 log = logging.getLogger(__name__)
 MANIFEST, SIGNATURE = "manifest.json", "model.sig"  # beside each other
 MODES = ("off", "warn", "require")
+MAX_BYTES = 1 << 20  # of model.sig, which has some 2 kB
 _CURVES = ("secp256r1", "secp384r1", "secp521r1")
 _PEM = re.compile(rb"-----BEGIN PUBLIC KEY-----\s.+?-----END PUBLIC KEY-----", re.DOTALL)
 
@@ -179,6 +180,8 @@ def verify(bundle: bytes, files: Mapping[str, str], signers: "Signers") -> str:
     from cryptography.hazmat.primitives import hashes
     from cryptography.hazmat.primitives.asymmetric import ec
 
+    if len(bundle) > MAX_BYTES:
+        raise SignatureError(f"{SIGNATURE}: has {len(bundle):,} bytes, expected at most {MAX_BYTES:,}")
     try:
         parsed = _Bundle.model_validate_json(bundle)
     except ValidationError as error:

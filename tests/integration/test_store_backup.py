@@ -82,6 +82,33 @@ def test_a_restore_adds_and_never_replaces(second: FolderStore, tmp_path: Path) 
     assert content(store) == OBJECTS | {"models/planes/latest.json": b"newer"}
 
 
+ROWS = {
+    "a setting": ["store.json", sha256(BEST), 4, ""],
+    "a run": ["pipeline/retrain-1/release.json", sha256(BEST), 4, ""],
+    "a path": ["models/../../etc/x", sha256(BEST), 4, ""],
+    "no digest": ["models/planes/9/model.onnx", "ab", 4, ""],
+    "a path for a digest": ["models/planes/9/model.onnx", "../../store.json", 4, ""],
+    "too few": ["models/planes/9/model.onnx", sha256(BEST)],
+    "a size": ["models/planes/9/model.onnx", sha256(BEST), -1, ""],
+    "no row": {"key": "models/planes/9/model.onnx"},
+    "a deep one": None,
+}
+
+
+@pytest.mark.parametrize("kind", ROWS)
+def test_nothing_is_restored_from_a_list_that_no_backup_wrote(kind: str, second: FolderStore, tmp_path: Path) -> None:
+    """Whoever has the key that only adds may add one under a name that fits."""
+    good = ["runs/planes/1/best.pt", sha256(BEST), len(BEST), ""]
+    bad = "[" * 5000 if ROWS[kind] is None else json.dumps(ROWS[kind])
+    content = f"{json.dumps(good)}\n{bad}\n".encode()
+    second.replace(f"backups/objects/{sha256(BEST)}", BEST)
+    second.replace(f"backups/store/2099-01-01T000000-000000Z.{sha256(content)[:12]}.jsonl", content)
+    target = FolderStore(tmp_path / "target")
+    with pytest.raises(ObjectError, match="backups/store/2099"):
+        restore(second, target)
+    assert target.list("") == []
+
+
 def test_a_backup_that_was_cut_off_is_none_and_the_next_one_completes_it(second: FolderStore, tmp_path: Path) -> None:
     store = FolderStore(tmp_path / "store")
     fill(store, OBJECTS)

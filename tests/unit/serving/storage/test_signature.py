@@ -15,7 +15,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from model_signing import hashing, signing
 
-from serving.storage.signature import SignatureError, Signatures, load_signatures, read_signers, verify
+from serving.storage.endpoint import endpoint_of_environment
+from serving.storage.objects import StorageError, read
+from serving.storage.signature import MAX_BYTES, SignatureError, Signatures, load_signatures, read_signers, verify
 
 CONTENT = {"manifest.json": b'{"name": "things"}', "model.onnx": b"weights", "model.int8.onnx": b"small weights"}
 FILES = {name: hashlib.sha256(data).hexdigest() for name, data in CONTENT.items()}
@@ -108,6 +110,16 @@ def test_refused_when_a_field_of_the_bundle_is_altered(bundle: bytes, key: ec.El
     for other in altered(parsed):
         with pytest.raises(SignatureError):
             verify(json.dumps(other).encode(), FILES, signers)
+
+
+def test_refused_when_the_signature_is_huge(bundle: bytes, key: ec.EllipticCurvePrivateKey, tmp_path: Path) -> None:
+    """It is read before anything is checked, into the memory of a server."""
+    with pytest.raises(SignatureError, match=f"{MAX_BYTES:,}"):
+        verify(bundle + b" " * MAX_BYTES, FILES, read_signers(public_pem(key)))
+    with (file := tmp_path / "model.sig").open("wb") as stream:
+        stream.truncate(MAX_BYTES + 1)
+    with pytest.raises(StorageError, match=f"{MAX_BYTES:,}"):
+        read(str(file), endpoint_of_environment({}), MAX_BYTES)
 
 
 def resigned(bundle: bytes, key: ec.EllipticCurvePrivateKey, change: Callable[[dict[str, Any]], Any]) -> bytes:
