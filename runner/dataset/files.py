@@ -43,6 +43,7 @@ class DatasetFiles:
     )  # picture → its labels in YOLO's format, if in another on disk
     sources: dict[str, str] = field(default_factory=dict)  # picture → the file of these labels
     lost: dict[str, int] = field(default_factory=dict)  # message → labels that belong to no picture, at least one
+    missing_places: list[str] = field(default_factory=list)  # `part: folder or list` of data.yaml that is not there
 
     def __post_init__(self) -> None:
         self.known = set(self.files)

@@ -25,6 +25,7 @@ from runner.dataset.foreign import read_foreign
 from runner.dataset.labels import Labels, format_labels, parse_labels
 from runner.dataset.names import fold, name_pictures, reason_for, shown
 from runner.dataset.pose import keypoint_columns
+from runner.dataset.unread import refuse_path
 from runner.errors import DatasetError
 
 EXPECTED = (
@@ -70,10 +71,10 @@ def read_layout(folder: Path) -> Layout:
     if (notes_json := files.at_root("notes.json")) in files.known:
         check_notes(files.read(notes_json), shown(notes_json), classes)
     labels, spare = match_labels(files)
-    about = _take_about(files)
+    about = _take_about(files, {label for label in labels.values() if label})
     _ignore_the_rest(files, {label for label in labels.values() if label}, spare)
     if not labels:
-        raise DatasetError(f"no pictures: {_some(files.notes + files.ignored)}; {EXPECTED}")
+        raise DatasetError(f"no pictures: {_some([*files.lost, *files.notes, *files.ignored])}; {EXPECTED}")
     if not any(labels.values()):
         raise DatasetError(
             f"no labels: none of the {len(labels)} pictures has a label file, not even an empty one; expected "
@@ -155,6 +156,8 @@ def _read_classes(files: DatasetFiles) -> tuple[list[str], int | None]:
     every = [*yamls.values(), *lists.values()]
     depth = min(_depth(root) for root in every)
     roots = sorted({root for root in every if _depth(root) == depth})
+    if len(roots) > 1 and not yamls and (classes := _read_lists_of_parts(files, lists, roots)):
+        return classes, None
     if len(roots) > 1:
         raise DatasetError(f"several datasets: {', '.join(map(shown, roots))}; expected one: add them one at a time")
     files.root = roots[0]
@@ -170,9 +173,24 @@ def _read_classes(files: DatasetFiles) -> tuple[list[str], int | None]:
     return _read_listed(files, next(file for file, root in lists.items() if root == files.root)), None
 
 
+def _read_lists_of_parts(files: DatasetFiles, lists: dict[str, str], roots: list[str]) -> list[str] | None:
+    """Read a dataset whose parts have a folder each, with the same class list in each; None if it is none.
+
+    labelImg writes a list for each folder, and so does Roboflow as YOLO Darknet.
+    """
+    parts = {root: PART_KEYS.get(_name(root).lower()) for root in roots}
+    found = [parse_classes(files.read(file), shown(file)) for file, root in lists.items() if root in parts]
+    if None in parts.values() or len(set(map(dirname, roots))) > 1 or any(each != found[0] for each in found):
+        return None
+    files.root = dirname(roots[0])
+    for root, part in parts.items():
+        files.put(files.pictures_below(root), str(part))
+    return found[0]
+
+
 def _root_of_list(files: DatasetFiles, file: str) -> str | None:
     """Return the root of a dataset whose class list is beside its pictures, or in labels/; None for other files."""
-    if not _is_class_list(file) and not file.lower().endswith(".names"):
+    if not _is_class_list(file) and not file.lower().endswith((".names", "_darknet.labels")):
         return None
     folder = dirname(file)
     around = dirname(folder)
@@ -197,6 +215,13 @@ def _explain_unknown(files: DatasetFiles) -> str:
     if alone := next(filter(_is_class_list, files.files), None):
         files.ignored.insert(0, f"there is no picture in images/ beside {shown(alone)}")
         return f"no pictures: {_some(files.ignored)}; {EXPECTED}"
+    texts = [file for file in files.files if file.lower().endswith(".txt") and label_lines(files, file)]
+    refuse_path(texts or files.files)
+    if texts and any(map(is_picture, files.files)):
+        return (
+            f"no class list: the lines of {shown(texts[0])} have ids of classes, and nothing names these; write "
+            "classes.txt beside the pictures, or beside images/, with a class name a line, in the order of the ids"
+        )
     if any(map(is_picture, files.files)):
         return f"no class list: there is neither classes.txt nor data.yaml ({_some(files.files)}); {EXPECTED}"
     return f"no pictures: {_some(files.files or files.ignored)}; {EXPECTED}"
@@ -229,6 +254,7 @@ def _read_ultralytics(files: DatasetFiles, data_yaml: str) -> tuple[list[str], i
         for written in data.places.get(part, []):
             place = files.find_place(written, bases)
             if place is None:
+                files.missing_places.append(f"{part}: {shown(written)}")
                 files.notes.append(f"{shown(data_yaml)}: {part}: there is no {shown(written)}")
             elif (files.folder / place).is_dir():
                 files.put(files.pictures_below(place), part)
@@ -244,12 +270,16 @@ def _read_ultralytics(files: DatasetFiles, data_yaml: str) -> tuple[list[str], i
     return data.classes, data.keypoints
 
 
-def _take_about(files: DatasetFiles) -> dict[str, Path]:
-    """Return the licence, source and read-me files, one of those whose names collide on some file systems."""
+def _take_about(files: DatasetFiles, labels: set[str]) -> dict[str, Path]:
+    """Return the licence, source and read-me files, one of those whose names collide on some file systems.
+
+    A label file is none, whatever its name.
+    """
+    taken = labels | files.described
     papers = {
         fold(_name(file)): file
         for file in reversed(files.files)
-        if dirname(file) == files.root and _ABOUT.fullmatch(_name(file)) and not is_picture(file)
+        if dirname(file) == files.root and _ABOUT.fullmatch(_name(file)) and not is_picture(file) and file not in taken
     }
     files.described.update(papers.values())
     return {_name(file): files.folder / file for file in sorted(papers.values())}
@@ -263,6 +293,13 @@ def _ignore_the_rest(files: DatasetFiles, labels: set[str], spare: dict[str, str
     for file in rest:
         if is_picture(file):
             reason = "a picture that no part of the dataset names"
+        elif file in without and files.missing_places:
+            named = " and ".join(files.missing_places)
+            reason = (
+                f"no part names {shown(without[file])}, its picture, and data.yaml names what is not there ({named})"
+            )
+            files.lose(f"{shown(file)}: {reason}", label_lines(files, file))
+            continue
         elif file in without:
             reason = f"its picture, {shown(without[file])}, is left out"
         elif file in spare:

@@ -196,8 +196,18 @@ def test_links_out_of_the_dataset_are_named_when_no_picture_is_left(tmp_path: Pa
             {"cfg/d.names": "plane", "cfg/valid.txt": "/home/me/cfg/x/a.jpg", "cfg/x/a.jpg": "", "cfg/x/a.txt": LINE},
             {"a.jpg": "val"},
         ),
+        (
+            {f"x/{part}/_darknet.labels": "plane" for part in ("train", "valid")}
+            | {"x/train/a.jpg": "", "x/train/a.txt": LINE, "x/valid/b.jpg": ""},
+            {"a.jpg": "train", "b.jpg": "val"},
+        ),
+        (
+            {f"{part}/labels/classes.txt": "plane" for part in ("train", "test")}
+            | {"train/images/a.jpg": "", "train/labels/a.txt": LINE, "test/images/b.jpg": ""},
+            {"a.jpg": "train", "b.jpg": "test"},
+        ),
     ],
-    ids=["labelImg", "labelImg in parts", "list in labels", "CVAT's YOLO 1.1", "Darknet"],
+    ids=["labelImg", "labelImg in parts", "list in labels", "CVAT's YOLO 1.1", "Darknet", "Roboflow's", "labelImg's"],
 )
 def test_class_list_beside_pictures_and_labels_is_read(
     tmp_path: Path, files: dict[str, str], expected: dict[str, str | None]
@@ -334,3 +344,31 @@ def test_every_file_that_is_left_out_has_a_reason(tmp_path: Path) -> None:
     found = dict(reason.split(": ", 1) for reason in layout.ignored)
     assert found.keys() == ignored.keys()
     assert [name for name, reason in ignored.items() if not found[name].startswith(reason)] == []
+
+
+def test_labels_are_lost_when_data_yaml_names_what_is_not_there(tmp_path: Path) -> None:
+    files = {"data.yaml": "names: [a]\ntrain: ../train/images\nval: ../val/images\n", "train/images/a.jpg": ""}
+    files |= {"train/labels/a.txt": LINE, "held-out/images/b.jpg": "", "held-out/labels/b.txt": LINE * 2}
+    layout = read_layout(write_tree(tmp_path, files))
+    ((message, lines),) = layout.lost.items()
+    assert lines == 2 and message.startswith("held-out/labels/b.txt: ") and "val: ../val/images" in message
+    files["data.yaml"] = "names: [a]\ntrain: ../train/images\n"
+    assert read_layout(write_tree(tmp_path, files)).lost == {}  # it does not want more
+
+
+def test_labels_are_no_papers_whatever_their_names(tmp_path: Path) -> None:
+    files = {"classes.txt": "a", "source_1.jpg": "", "source_1.txt": LINE, "LICENSE.txt": "free"}
+    layout = read_layout(write_tree(tmp_path, files))
+    assert list(layout.about) == ["LICENSE.txt"]
+    assert [each.label for each in layout.pictures] == [tmp_path / "source_1.txt"]
+
+
+def test_several_datasets_stay_several_when_their_lists_differ(tmp_path: Path) -> None:
+    files = {"train/classes.txt": "a", "val/classes.txt": "b", "train/x.jpg": "", "val/y.jpg": "", "val/y.txt": LINE}
+    with pytest.raises(DatasetError, match=r"^several datasets: train, val;"):
+        read_layout(write_tree(tmp_path, files))
+
+
+def test_class_list_is_asked_for_when_label_files_have_ids_alone(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r"^no class list: .*a\.txt .*classes\.txt"):
+        read_layout(write_tree(tmp_path, {"a.jpg": "", "a.txt": LINE, "notes.csv": "x"}))
