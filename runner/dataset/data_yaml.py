@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from runner.dataset.classes import check_classes
+from runner.dataset.labels import decode_lines
 from runner.errors import DatasetError
 
 MAX_BYTES = 1_000_000
@@ -76,7 +77,7 @@ def load_mapping(path: Path) -> dict[str, object] | None:
 def _load(path: Path) -> dict[str, object]:
     if path.stat().st_size > MAX_BYTES:
         raise ValueError(f"more than {MAX_BYTES:,} bytes")
-    content = yaml.load(path.read_text(encoding="utf-8-sig"), Loader=_Loader)
+    content = yaml.load("\n".join(decode_lines(path.read_bytes())), Loader=_Loader)
     if not isinstance(content, dict):
         raise ValueError("no mapping")
     return content

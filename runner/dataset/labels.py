@@ -163,7 +163,8 @@ def _read_line(columns: list[str], classes: int, keypoints: int) -> tuple[int, _
     """Parse the columns of a line into class id, box inside the frame, and repairs."""
     count = len(columns)
     if count < 5:
-        raise _LineError(f"{count} column{'s' * (count > 1)}, expected 5: class x y w h")
+        found = f" ({columns[0][:40]})" if count == 1 else "s"
+        raise _LineError(f"{count} column{found}, expected 5: class x y w h, with blanks between them")
     if keypoints:
         if count not in (5, 5 + keypoints):
             raise _LineError(f"{count} columns, expected 5 (class x y w h) or {5 + keypoints}, with the keypoints")
@@ -182,6 +183,11 @@ def _read_line(columns: list[str], classes: int, keypoints: int) -> tuple[int, _
     _check_fractions([x, y, w, h])
     box, repairs = _clip((x, y, w, h))
     if count == 6:
+        if not numbers[5].is_integer() and not 0 <= numbers[5] <= 1:
+            raise _LineError(
+                f"sixth column {columns[5][:40]}, neither a confidence (0-1) nor a number of a track; expected boxes "
+                "that are not turned (is it an angle?)"
+            )
         repairs.append(f"sixth column {columns[5][:40]} ignored (a confidence?), expected 5: class x y w h")
     return class_id, box, repairs
 

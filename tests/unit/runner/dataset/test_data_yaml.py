@@ -35,6 +35,11 @@ def test_yaml_is_refused_with_the_line(tmp_path: Path, text: str, message: str) 
         read(tmp_path, text)
 
 
+def test_yaml_is_read_in_utf16_with_any_line_ends(tmp_path: Path) -> None:
+    text = "names: [größe]\r\ntrain: t\r\n"
+    assert read(tmp_path, text.encode("utf-16")) == read(tmp_path, text) == (["größe"], "", {"train": ["t"]})
+
+
 def test_names_may_be_a_list_or_numbered(tmp_path: Path) -> None:
     expected = ["light aircraft", "no", "1", "null"]
     assert read(tmp_path, "names: [light aircraft, no, 1, null]\nnc: 4\n")[0] == expected

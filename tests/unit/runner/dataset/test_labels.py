@@ -48,10 +48,10 @@ def test_parse_reads_every_line_when_the_writing_is_odd(text: bytes | str) -> No
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
-        ("1", "1 column,"),
+        ("1", "1 column (1),"),
         ("1 0.5 0.5 0.2", "4 columns,"),
         ("1 0.1 0.1 0.5 0.5 0.2 0.2 0.3", "8 columns,"),
-        ("1,0.5,0.5,0.2,0.1", "1 column,"),
+        ("1,0.5,0.5,0.2,0.1", "1 column (1,0.5,0.5,0.2,0.1),"),
         ("1 0,5 0,5 0,2 0,1", "'0,5' is not a number"),
         ("cat 0.5 0.5 0.2 0.1", "'cat' is not a number"),
         ("1 0.5 0.5 0.2 0_1", "'0_1' is not a number"),
@@ -69,6 +69,9 @@ def test_parse_reads_every_line_when_the_writing_is_odd(text: bytes | str) -> No
         ("1 0.1 0.2 0.5 0.2 0.9 0.2", "width 0.8, height 0,"),
         ("1 1.5 0.5 0.2 0.1", "outside of the picture"),
         ("1 0.5 -0.5 0.2 1.0", "outside of the picture"),
+        ("1 0.5 0.5 0.4 0.1 1.57", "sixth column 1.57,"),
+        ("1 0.5 0.5 0.4 0.1 -0.3", "sixth column -0.3,"),
+        ("1 0.5 0.5 0.4 0.1 nan", "sixth column nan,"),
     ],
 )
 def test_parse_leaves_a_line_out_and_names_it_when_it_is_wrong(line: str, problem: str) -> None:
@@ -94,6 +97,7 @@ def test_parse_names_the_only_class_when_there_is_one() -> None:
         ("0 0.1 0.2 0.5 0.2 0.3 0.6", [0.3, 0.4, 0.4, 0.4], ["polygon of 3 points turned into its box"]),
         ("0 0.1 0.2 0.5 0.2 0.5 0.6 0.1 0.6", [0.3, 0.4, 0.4, 0.4], ["polygon of 4 points turned into its box"]),
         ("0 -0.1 0.2 0.5 0.2 0.3 0.6", [0.25, 0.4, 0.5, 0.4], ["polygon of 3 points", "x -0.1 to 0.5"]),
+        ("0 0.5 0.5 0.2 0.2 31", [0.5, 0.5, 0.2, 0.2], ["sixth column 31 ignored"]),
         ("0 0.5 0.5 0.2 0.2 0.97", [0.5, 0.5, 0.2, 0.2], ["sixth column 0.97 ignored (a confidence?), expected 5"]),
     ],
 )
