@@ -126,6 +126,10 @@ def _match_classes(own: list[str], configured: Classes) -> tuple[list[str], Clas
             )
         targets = [*configured.values(), *(name for name in own if name not in configured)]
         names = [name for name in dict.fromkeys(targets) if name is not None]
+        if not names:
+            raise DatasetError(
+                "dataset.classes leaves out every class of the dataset, expected at least one that stays"
+            )
         new = [configured.get(name, name) for name in own]
         return names, np.array([-1 if name is None else names.index(name) for name in new], np.int64)
     if not configured:
@@ -149,10 +153,15 @@ def _read_labels(row: PictureRow, class_ids: ClassIds, findings: Findings) -> La
     findings.unusable_lines += len(labels.problems)
     findings.clipped += labels.clipped
     ids = class_ids[labels.class_ids]
-    if not (kept := ids >= 0).all():
-        findings.unwanted.update(labels.class_ids[~kept].tolist())
-        return Labels(ids[kept], labels.boxes_xywhn[kept], labels.problems, labels.notes)
-    return Labels(ids, labels.boxes_xywhn, labels.problems, labels.notes)
+    kept = ids >= 0
+    findings.unwanted.update(labels.class_ids[~kept].tolist())
+    seen = set()
+    for place, box in enumerate(zip(ids.tolist(), map(tuple, labels.boxes_xywhn.tolist()), strict=True)):
+        if box in seen and kept[place]:  # of two classes that dataset.classes makes one
+            kept[place] = False
+            findings.notes.append(f"labels/{_stem(row)}.txt: two boxes are equal by dataset.classes, kept once")
+        seen.add(box)
+    return Labels(ids[kept], labels.boxes_xywhn[kept], labels.problems, labels.notes)
 
 
 def _stem(row: PictureRow) -> str:

@@ -136,6 +136,21 @@ def test_ids_follow_the_names_when_the_configuration_lists_the_classes(data: Raw
     assert data.report["boxes"] == {"直升机": 0, "helicopter": 1, "a.b c": 0, "airplane": 1}
 
 
+def test_equal_boxes_of_classes_that_become_one_are_kept_once(data: RawDataset) -> None:
+    data.classes("car", "truck", "person")
+    data.put("a.jpg", "".join(f"{number} 0.5 0.5 0.5 0.5\n" for number in range(3)) + "1 0.5 0.5 0.1 0.1\n")
+    data.prepare({"car": "vehicle", "truck": "vehicle"})
+    assert [line.split()[0] for line in data.labels("a").splitlines()] == ["0", "1", "0"]
+    assert [note.partition(":")[0] for note in data.report["notes"]] == ["labels/a.txt"]
+
+
+def test_classes_are_refused_when_none_is_left(data: RawDataset) -> None:
+    data.classes("car", "truck")
+    data.put("a.jpg")
+    with pytest.raises(DatasetError, match=r"dataset\.classes leaves out every class"):
+        data.prepare(dict.fromkeys(("car", "truck")))
+
+
 def test_classes_are_renamed_merged_and_left_out_when_the_configuration_maps_them(data: RawDataset) -> None:
     data.classes("person", "car", "bicycle", "truck")
     data.put("a.jpg", "".join(f"{number} 0.5 0.5 0.{number + 1} 0.5\n" for number in range(4)))
