@@ -14,12 +14,14 @@ from runner.dataset.index import Index, PictureRow
 from runner.dataset.labels import Labels, parse_labels
 from runner.dataset.picture_cache import fetch_pictures
 from runner.dataset.versions import find_version, open_version
+from runner.errors import DatasetError
 from runner.store import Store, key_of_url, open_store
 from runner.tables import Row, Table
-from runner.workspace import scratch, work_folder
+from runner.workspace import scratch, work_folder, writing
 
 MOST_DRAWN = 48  # pictures of a sheet
 SHEET_COLUMNS = 6
+_SHEETS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG"}
 
 
 class Changes(NamedTuple):
@@ -43,8 +45,10 @@ def diff_versions(project: Path, before: str, after: str, sheet: Path | None = N
     """Return a table of the counts of two versions, and the names of the changed pictures.
 
     A version is named by store:datasets/<name>/<sha12>.jsonl, or its 12 digits for one of the dataset in params.yaml.
-    `sheet` is a JPEG or PNG to write, with the first changed pictures and their boxes.
+    `sheet` is a JPEG or PNG to write, with the first changed pictures and their boxes. DatasetError: it is neither.
     """
+    if sheet and sheet.suffix.lower() not in _SHEETS:
+        raise DatasetError(f"--sheet {sheet}: expected a name that ends with {', '.join(_SHEETS)}")
     config, _ = compose(project)
     store, work, versions = open_store(project), work_folder(project), list[OpenedVersion]()
     with scratch("dataset-diff-", project) as folder:
@@ -55,7 +59,9 @@ def diff_versions(project: Path, before: str, after: str, sheet: Path | None = N
         old, new = (version.index for version in versions)
         changes = compare(old, new)
         if sheet:
-            draw_changes(versions, changes, store, work).save(sheet, quality=88)
+            with writing(sheet) as temporary:
+                drawn = draw_changes(versions, changes, store, work)
+                drawn.save(temporary, _SHEETS[sheet.suffix.lower()], quality=88)
     lines = [count_table(old, new).as_text()]
     for title, rows in zip(Changes._fields, changes, strict=True):
         lines += listed(title, [row.name for row in rows])

@@ -22,6 +22,8 @@ def export_dataset(project: Path, out: Path, layout: ExportLayout) -> str:
 
     ultralytics: pictures of no part go to train. Returns a line to print.
     """
+    if out.is_dir():
+        raise DatasetError(f"{out}: is a folder, expected the name of a zip to write, such as {out / 'dataset.zip'}")
     config, _ = compose(project)
     url, store, work = config.dataset.url, open_store(project), work_folder(project)
     if url == "sample":

@@ -46,6 +46,7 @@ class DatasetFiles:
     missing_places: list[str] = field(default_factory=list)  # `part: folder or list` of data.yaml that is not there
 
     def __post_init__(self) -> None:
+        self.plain = frozenset(self.files)
         self.known = set(self.files)
         for file in self.files:
             while (file := dirname(file)) not in self.known:
@@ -167,7 +168,7 @@ def match_labels(files: DatasetFiles) -> tuple[dict[str, str | None], dict[str, 
     label file have it. Every such match is noted.
     """
     labels = {
-        path: files.sources.get(path) or next((file for file in label_places(path) if file in files.known), None)
+        path: files.sources.get(path) or next((file for file in label_places(path) if file in files.plain), None)
         for path in files.parts
     }
     taken = files.described.union(filter(None, labels.values()))

@@ -163,7 +163,7 @@ def _read_line(columns: list[str], classes: int, keypoints: int) -> tuple[int, _
     """Parse the columns of a line into class id, box inside the frame, and repairs."""
     count = len(columns)
     if count < 5:
-        found = f" ({columns[0][:40]})" if count == 1 else "s"
+        found = f" ({columns[0][:40]!r})" if count == 1 else "s"
         raise _LineError(f"{count} column{found}, expected 5: class x y w h, with blanks between them")
     if keypoints:
         if count not in (5, 5 + keypoints):

@@ -68,7 +68,7 @@ def read_layout(folder: Path) -> Layout:
     """
     files = list_files(folder)
     classes, keypoints = _read_classes(files)
-    if (notes_json := files.at_root("notes.json")) in files.known:
+    if (notes_json := files.at_root("notes.json")) in files.plain:
         check_notes(files.read(notes_json), shown(notes_json), classes)
     labels, spare = match_labels(files)
     about = _take_about(files, {label for label in labels.values() if label})
@@ -236,7 +236,7 @@ def _read_listed(files: DatasetFiles, class_list: str) -> list[str]:
         first = re.sub("^obj_(.*)_data$", r"\1", first.lower())  # of CVAT's YOLO 1.1
         files.parts[picture] = PART_KEYS.get(first) if inner else None
     for key, part in PART_KEYS.items():
-        if (listing := files.at_root(f"{key}.txt")) in files.known:
+        if (listing := files.at_root(f"{key}.txt")) in files.plain:
             files.put(files.pictures_listed(listing, [files.root]), part)
     return parse_classes(files.read(class_list), shown(class_list))
 
@@ -260,7 +260,7 @@ def _read_ultralytics(files: DatasetFiles, data_yaml: str) -> tuple[list[str], i
                 files.put(files.pictures_below(place), part)
             else:
                 files.put(files.pictures_listed(place, bases), part)
-    if (classes_txt := files.at_root("classes.txt")) in files.known:
+    if (classes_txt := files.at_root("classes.txt")) in files.plain:
         own = parse_classes(files.read(classes_txt), shown(classes_txt))
         if own != data.classes:
             raise DatasetError(

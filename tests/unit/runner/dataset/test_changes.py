@@ -270,6 +270,11 @@ def test_export_is_refused_when_there_is_no_index(project: Path, tmp_path: Path)
         export_dataset(project, tmp_path / "out.zip", "workshop")
 
 
+def test_export_is_refused_when_its_place_is_a_folder(project: Path, tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=f"^{tmp_path}: is a folder"):
+        export_dataset(project, tmp_path, "workshop")
+
+
 def test_diff_counts_and_names_what_changed(project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     add(project, dataset(4), tmp_path / "a")
     first = named(project)["sha256"][:12]
@@ -302,5 +307,10 @@ removed (1):
     with Image.open(tmp_path / "sheet.png") as sheet:
         cells = np.asarray(sheet.convert("L"), dtype=int).reshape(2, CELL_PX, 6, CELL_PX).swapaxes(1, 2)
     assert [(cell < 250).any() for row in cells for cell in row] == [True] * 7 + [False] * 5
+    diff_versions(project, first, second, tmp_path / "new folder/sheet.JPEG")
+    with Image.open(tmp_path / "new folder/sheet.JPEG") as sheet:
+        assert sheet.format == "JPEG"
+    with pytest.raises(DatasetError, match=r"sheet\.txt: .*\.png"):
+        diff_versions(project, first, second, tmp_path / "sheet.txt")
     with pytest.raises(StoreError, match=r"0000 is no version, expected store:datasets/planes/<sha12>"):
         find_version(open_store(project), "planes", "0000")

@@ -48,10 +48,10 @@ def test_parse_reads_every_line_when_the_writing_is_odd(text: bytes | str) -> No
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
-        ("1", "1 column (1),"),
+        ("1", "1 column ('1'),"),
         ("1 0.5 0.5 0.2", "4 columns,"),
         ("1 0.1 0.1 0.5 0.5 0.2 0.2 0.3", "8 columns,"),
-        ("1,0.5,0.5,0.2,0.1", "1 column (1,0.5,0.5,0.2,0.1),"),
+        ("1,0.5,0.5,0.2,0.1", "1 column ('1,0.5,0.5,0.2,0.1'),"),
         ("1 0,5 0,5 0,2 0,1", "'0,5' is not a number"),
         ("cat 0.5 0.5 0.2 0.1", "'cat' is not a number"),
         ("1 0.5 0.5 0.2 0_1", "'0_1' is not a number"),

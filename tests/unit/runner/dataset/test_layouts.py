@@ -372,3 +372,13 @@ def test_several_datasets_stay_several_when_their_lists_differ(tmp_path: Path) -
 def test_class_list_is_asked_for_when_label_files_have_ids_alone(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"^no class list: .*a\.txt .*classes\.txt"):
         read_layout(write_tree(tmp_path, {"a.jpg": "", "a.txt": LINE, "notes.csv": "x"}))
+
+
+def test_folders_are_no_label_files_and_no_lists_whatever_their_names(tmp_path: Path) -> None:
+    files = {"data.yaml": "names: [a]\ntrain: images\n", "images/a.jpg": "", "images/b.jpg": "", "labels/b.txt": LINE}
+    files |= {f"{name}/x": "" for name in ("labels/a.txt", "classes.txt", "notes.json", "train.txt")}
+    layout = read_layout(write_tree(tmp_path, files))
+    assert [each.label for each in layout.pictures] == [None, tmp_path / "labels/b.txt"]
+    (tmp_path / "data.yaml").unlink()
+    with pytest.raises(DatasetError, match=r"^no class list"):
+        read_layout(tmp_path)
