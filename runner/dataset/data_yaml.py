@@ -21,6 +21,18 @@ from runner.errors import DatasetError
 
 MAX_BYTES = 1_000_000
 _UNREADABLE = (yaml.YAMLError, ValueError, RecursionError)
+_OTHER_KEYS = {
+    "path",
+    "names",
+    "nc",
+    "kpt_shape",
+    "flip_idx",
+    "kpt_names",
+    "channels",
+    "download",
+    "yaml_file",
+    "minival",
+}
 PART_KEYS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
 
@@ -31,6 +43,7 @@ class DataYaml:
     classes: list[str]  # in id order
     base: str  # folder that places are relative to, as written; empty: the folder of data.yaml
     places: dict[str, list[str]]  # part (train, val or test) → folders or lists of pictures, as written
+    others: dict[str, str]  # key that is no part → text, which may be such a folder or list all the same
     keypoints: int | None  # columns of a label line that are keypoints; None: it does not say
 
 
@@ -63,7 +76,9 @@ def read_data_yaml(path: Path, where: str) -> DataYaml:
             places.setdefault(part, []).extend(filter(None, texts))
     base = content.get("path")
     keypoints = _keypoints(content.get("kpt_shape"), where)
-    return DataYaml(classes, base if isinstance(base, str) else "", places, keypoints)
+    known = PART_KEYS.keys() | _OTHER_KEYS
+    others = {key: text for key, text in content.items() if isinstance(text, str) and key.lower() not in known}
+    return DataYaml(classes, base if isinstance(base, str) else "", places, others, keypoints)
 
 
 def load_mapping(path: Path) -> dict[str, object] | None:

@@ -43,7 +43,7 @@ class DatasetFiles:
     )  # picture → its labels in YOLO's format, if in another on disk
     sources: dict[str, str] = field(default_factory=dict)  # picture → the file of these labels
     lost: dict[str, int] = field(default_factory=dict)  # message → labels that belong to no picture, at least one
-    missing_places: list[str] = field(default_factory=list)  # `part: folder or list` of data.yaml that is not there
+    unnamed_places: list[str] = field(default_factory=list)  # keys of data.yaml whose pictures get no part, and why
 
     def __post_init__(self) -> None:
         self.plain = frozenset(self.files)

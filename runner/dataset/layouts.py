@@ -254,12 +254,16 @@ def _read_ultralytics(files: DatasetFiles, data_yaml: str) -> tuple[list[str], i
         for written in data.places.get(part, []):
             place = files.find_place(written, bases)
             if place is None:
-                files.missing_places.append(f"{part}: {shown(written)}")
+                files.unnamed_places.append(f"{part}: there is no {shown(written)}")
                 files.notes.append(f"{shown(data_yaml)}: {part}: there is no {shown(written)}")
             elif (files.folder / place).is_dir():
                 files.put(files.pictures_below(place), part)
             else:
                 files.put(files.pictures_listed(place, bases), part)
+    for key, written in data.others.items():
+        place = files.find_place(written, bases)
+        if place and (files.pictures_below(place) or place.lower().endswith(".txt")):
+            files.unnamed_places.append(f"{shown(key)} is none of train, val and test")
     if (classes_txt := files.at_root("classes.txt")) in files.plain:
         own = parse_classes(files.read(classes_txt), shown(classes_txt))
         if own != data.classes:
@@ -293,11 +297,9 @@ def _ignore_the_rest(files: DatasetFiles, labels: set[str], spare: dict[str, str
     for file in rest:
         if is_picture(file):
             reason = "a picture that no part of the dataset names"
-        elif file in without and files.missing_places:
-            named = " and ".join(files.missing_places)
-            reason = (
-                f"no part names {shown(without[file])}, its picture, and data.yaml names what is not there ({named})"
-            )
+        elif file in without and files.unnamed_places:
+            named = " and ".join(files.unnamed_places)
+            reason = f"no part names {shown(without[file])}, its picture; in data.yaml, {named}"
             files.lose(f"{shown(file)}: {reason}", label_lines(files, file))
             continue
         elif file in without:

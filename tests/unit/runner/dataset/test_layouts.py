@@ -346,12 +346,16 @@ def test_every_file_that_is_left_out_has_a_reason(tmp_path: Path) -> None:
     assert [name for name, reason in ignored.items() if not found[name].startswith(reason)] == []
 
 
-def test_labels_are_lost_when_data_yaml_names_what_is_not_there(tmp_path: Path) -> None:
-    files = {"data.yaml": "names: [a]\ntrain: ../train/images\nval: ../val/images\n", "train/images/a.jpg": ""}
+@pytest.mark.parametrize(
+    ("place", "reason"),
+    [("val: ../val/images", "val: there is no ../val/images"), ("backup: held-out", "backup is none of")],
+)
+def test_labels_are_lost_when_no_part_has_what_data_yaml_names(tmp_path: Path, place: str, reason: str) -> None:
+    files = {"data.yaml": f"names: [a]\ntrain: ../train/images\n{place}\n", "train/images/a.jpg": ""}
     files |= {"train/labels/a.txt": LINE, "held-out/images/b.jpg": "", "held-out/labels/b.txt": LINE * 2}
     layout = read_layout(write_tree(tmp_path, files))
     ((message, lines),) = layout.lost.items()
-    assert lines == 2 and message.startswith("held-out/labels/b.txt: ") and "val: ../val/images" in message
+    assert lines == 2 and message.startswith("held-out/labels/b.txt: ") and reason in message
     files["data.yaml"] = "names: [a]\ntrain: ../train/images\n"
     assert read_layout(write_tree(tmp_path, files)).lost == {}  # it does not want more
 
