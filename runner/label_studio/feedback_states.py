@@ -10,14 +10,13 @@ annotation made after the report.
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import datetime
 from typing import Any
 
 from runner.dataset.versions import record_key
 from runner.errors import MissingObjectError
 from runner.label_studio.captures import CaptureStore
 from runner.label_studio.labelling_tasks import Task
-from runner.label_studio.reported import requests_in
+from runner.label_studio.reported import reported_at, requests_in
 from runner.label_studio.task_states import TaskState, TaskStates, microseconds
 from runner.store import SCHEME, Store
 
@@ -36,7 +35,7 @@ def note_feedback(
         states: the tasks as that version has them; None: unknown, or no version of a pull.
     """
     before = _read(captured)
-    reports: dict[str, dict[str, Any]] = {}
+    reports = {key: known for key, known in before.items() if known.get("state") == IN_DATASET}  # its task may be gone
     for task in tasks:
         state = _state(task, (states or {}).get(task.id))
         for request in requests_in(task.data):
@@ -58,8 +57,8 @@ def note_feedback(
 
 def _state(task: Task, pulled: TaskState | None) -> str:
     """Return the state of a task's newest report."""
-    reported = task.data.get("reported")
-    time_us = microseconds(datetime.fromisoformat(reported)) if isinstance(reported, str) else 0
+    reported = reported_at(task.data)
+    time_us = microseconds(reported) if reported else 0
     if pulled and pulled.time_us is not None and pulled.time_us >= time_us:
         return IN_DATASET if pulled.finished else SKIPPED
     if not task.labelled or task.overlap > 1:  # `order_tasks` asks for one person more until somebody has annotated it
@@ -80,6 +79,6 @@ def _versions(store: Store, url: str, sha256: str | None) -> Iterator[str]:
 def _read(captured: CaptureStore) -> Mapping[str, dict[str, Any]]:
     try:
         found = json.loads(captured.read(KEY))["reports"]
-    except (MissingObjectError, ValueError, LookupError, TypeError):
+        return {key: each for key, each in found.items() if isinstance(each, dict)}
+    except (MissingObjectError, ValueError, LookupError, TypeError, AttributeError):
         return {}
-    return found if isinstance(found, dict) else {}

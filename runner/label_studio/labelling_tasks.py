@@ -27,7 +27,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from functools import partial
 from itertools import count, islice
@@ -90,6 +90,10 @@ class Added:
     existing: list[tuple[str, NewPicture]] = field(default_factory=list)  # sha256 and picture, which has a task already
     left_out: list[str] = field(default_factory=list)  # `name: reason` for each picture that browsers do not show
     similar: list[str] = field(default_factory=list)  # `name and name` for each near-duplicate of an earlier picture
+
+    def __add__(self, other: "Added") -> "Added":
+        """Return what both did."""
+        return Added(*(getattr(self, each.name) + getattr(other, each.name) for each in fields(self)))
 
 
 class PictureInfo(NamedTuple):

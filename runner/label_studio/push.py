@@ -1,6 +1,7 @@
 """`captures push`: the model server's captures become tasks, the most useful first; each picture once."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -9,11 +10,12 @@ from pathlib import Path
 
 from runner.config.compose import compose
 from runner.dataset.check import listed
-from runner.label_studio.captures import Capture, CaptureStore, read_captures
+from runner.label_studio.captures import REPORTED, Capture, CaptureStore, read_captures
 from runner.label_studio.feedback_states import note_feedback
 from runner.label_studio.label_next import Parts, most_useful, parts_of, shortlist
 from runner.label_studio.labelled_dataset import count_boxes, dataset_name
 from runner.label_studio.labelling_tasks import (
+    Added,
     NewPicture,
     Task,
     add_pictures,
@@ -47,9 +49,8 @@ def push_captures(project: Path, source: str | None = None) -> str:
     """Create tasks of captures, with the feedback's boxes as prediction, else the model's; return the counts.
 
     What was captured of a picture that has a task, and feedback on it, is added to that task; boxes that an annotator
-    reported are an annotation. The model servers get
-    what became of each report. `source` is the folder or s3://bucket[/prefix] that has captures/ (the server's
-    CAPTURE_URI); None: the store.
+    reported are an annotation. The model servers get what became of each report. `source` is the folder or
+    s3://bucket[/prefix] that has captures/ (the server's CAPTURE_URI); None: the store.
     """
     config, _ = compose(project)
     store, captured = open_store(project), CaptureStore(project, source)
@@ -61,31 +62,39 @@ def push_captures(project: Path, source: str | None = None) -> str:
         since = (now - timedelta(days=config.labels.captures_days)).date()
         captures, unusable = read_captures(captured, since, _by_request(tasks).keys())
         new = {each.answer.request_id: each for task, each in _match(captured, captures, tasks) if task is None}
-        today = sum(task.data.get("pushed") == now.date().isoformat() for task in tasks)
-        room = max(config.labels.captures_per_day - today, 0)
-        order: Iterable[tuple[Capture, Parts | None]] = ()
-        if new and room:
-            counts = count_boxes(config, store, project)
-            order = _most_useful_first(new.values(), captured, tasks, counts, room)
-        pictures = _pictures(order, captured, images, folder, labels_project, now)
-        added = add_pictures(labels_project, images, tasks, pictures, most=room, near_bits=config.labels.near)
-        tasks = list_tasks(labels_project) if added.created else tasks
+        left = _left(tasks, config.labels.captures_per_day, now)
+        added = Added()
+        for is_report in (True, False):  # other captures leave room for what people report
+            its = [each for each in new.values() if each.is_reported == is_report]
+            if not its or not left[is_report]:
+                continue
+            order: Iterable[tuple[Capture, Parts | None]] = ((each, None) for each in its)
+            if not is_report:
+                counts = count_boxes(config, store, project)
+                order = _most_useful_first(its, captured, tasks, counts, left[is_report])
+            pictures = _pictures(order, captured, images, folder, labels_project, now)
+            most, near_bits = left[is_report], config.labels.near
+            made = add_pictures(labels_project, images, tasks, pictures, most=most, near_bits=near_bits)
+            left[is_report] -= made.created
+            added += made
+            tasks = list_tasks(labels_project) if made.created else tasks
         known = by_digest(tasks)
-        again = [(known[sha256], new[picture.data["request_id"]]) for sha256, picture in added.existing]
+        again = [(known[key], new[picture.data["request_id"]]) for key, picture in added.existing if key in known]
         found = [(task, each) for task, each in _match(captured, captures, tasks) if task and not has(task, each)]
         of_tasks = {each.request: (task, each) for task, each in again + found}.values()
         reported = add_to_tasks(labels_project, of_tasks, now)
         tasks = list_tasks(labels_project) if of_tasks else tasks
         order_tasks(labels_project, tasks)
         second = ask_second_people(labels_project, tasks, config.labels.double_share)
-        if any(task.data.get("reported") for task in tasks):
+        if any(" " in request for task in tasks for request in requests_in(task.data)):  # feedback has a time
             tasks = list_tasks(labels_project)
             url, classes = config.dataset.url, labels_project.labels
             states = read_states(store, key_of_url(url), classes, config.labels.rotated) if url != "sample" else None
             note_feedback(captured, store, url, config.dataset.sha256, tasks, states)
         note_looked_at(store, labels_project.address, _looked_at(tasks), now)
     lines = [
-        f"{len(new)} captures without a task: {added.created} tasks created, at most {room - added.created} more today"
+        f"{len(new)} captures without a task: {added.created} tasks created, at most {left[False]} more today, and "
+        f"{left[True]} of reports"
     ]
     if reported:
         did = {
@@ -103,6 +112,13 @@ def push_captures(project: Path, source: str | None = None) -> str:
 def _by_request(tasks: Sequence[Task]) -> dict[str, Task]:
     """Return request id → the task that has its capture."""
     return {request.partition(" ")[0]: task for task in tasks for request in requests_in(task.data)}
+
+
+def _left(tasks: Sequence[Task], per_day: int, now: datetime) -> dict[bool, int]:
+    """Return the tasks that may still be created today, of reports (True) and of other captures: as many of each."""
+    today = [task for task in tasks if task.data.get("pushed") == now.date().isoformat()]
+    made = Counter(task.data.get("priority") == REPORTED for task in today)
+    return {is_report: max(per_day - made[is_report], 0) for is_report in (True, False)}
 
 
 def _looked_at(tasks: Iterable[Task]) -> dict[str, LookedAt]:
@@ -138,17 +154,16 @@ def _match(
 def _most_useful_first(
     captures: Collection[Capture], captured: CaptureStore, tasks: Sequence[Task], counts: Mapping[str, int], most: int
 ) -> Iterator[tuple[Capture, Parts | None]]:
-    """Yield reported captures, then those without feedback by their score, with its parts; last, confirmed answers.
+    """Yield captures without feedback by their score, with its parts; then confirmed answers.
 
     `counts` are the labelled boxes of each class. `most` will be used.
     """
-    yield from ((each, None) for each in captures if each.is_reported)
     others = ((each, parts_of(each.evidence(), counts)) for each in captures if not each.feedback)
     short = shortlist(others, most)
     hashes = list(threads(partial(_hash, captured), [capture for capture, _ in short], "captures"))
     for place, parts in most_useful([its for _, its in short], hashes, hashes_in(tasks), len(short)):
         yield short[place][0], parts
-    yield from ((each, None) for each in captures if each.feedback and not each.is_reported)
+    yield from ((each, None) for each in captures if each.feedback)
 
 
 def _hash(captured: CaptureStore, capture: Capture) -> int | None:

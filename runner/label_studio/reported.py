@@ -7,6 +7,7 @@ Label Studio's flag fflag_fix_back_lsdv_4523_show_overlap_first_order_27022023_s
 taken go on with other tasks.
 """
 
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -19,6 +20,7 @@ from runner.label_studio.server import ONCE, Project
 from runner.release.disagreements import Disagreement
 
 MOST_COMMENTS = 10  # of a task; older ones are dropped
+MOST_SHOWN = 300  # characters of a comment above the picture, where a page of text would leave no room for it
 
 
 class Reported(NamedTuple):
@@ -32,7 +34,7 @@ def task_data(capture: Capture, before: Mapping[str, Any], labels: Sequence[str]
     """Return what a capture adds to a task's data; `before` is the task's, empty for a new one, `now` an ISO time.
 
     A capture without feedback adds to an existing task that the task has it, and how a challenger disagrees. Comments
-    of several reports are kept, a line each; the newest verdict counts.
+    of several reports are kept, a line each; the newest verdict counts. A confirmed answer opens no task again.
     """
     answer, feedback, other = capture.answer, capture.feedback, capture.disagreement
     data: dict[str, Any] = {"requests": [*requests_in(before), capture.request]}
@@ -45,7 +47,7 @@ def task_data(capture: Capture, before: Mapping[str, Any], labels: Sequence[str]
     data |= {"origin": capture.origin, "request_id": answer.request_id, "environment": answer.environment}
     data |= {"model": model, "reason": str(before.get("reason") or reason)}
     if capture.is_reported:
-        data["priority"] = REPORTED
+        data |= {"priority": REPORTED, "reported": now}
     if capture.is_corrected:
         data["boxes_by"] = capture.annotator or PERSON
     if feedback:
@@ -54,8 +56,8 @@ def task_data(capture: Capture, before: Mapping[str, Any], labels: Sequence[str]
         for each in unknown:
             said.append(f"{each.label} at {each.box.x1:.0f} {each.box.y1:.0f} {each.box.x2:.0f} {each.box.y2:.0f}")
         earlier = str(before.get("comment") or "").splitlines()
-        comments = [*earlier, *(line for text in said for line in text.splitlines() if line.strip())]
-        data |= {"verdict": feedback.verdict, "reported": now}
+        comments = [*earlier, *filter(None, map(_one_line, said))]
+        data["verdict"] = feedback.verdict
         data["comment"] = "\n".join(list(dict.fromkeys(comments))[-MOST_COMMENTS:])
     return data | {"note": _note({**before, **data})}
 
@@ -71,6 +73,15 @@ def requests_in(data: Mapping[str, Any]) -> list[str]:
 def challengers_in(data: Mapping[str, Any]) -> list[str]:
     """Return the challengers that disagree about a task's picture, from its unchecked data."""
     return [each for each in str(data.get("challengers") or "").split(", ") if each]
+
+
+def reported_at(data: Mapping[str, Any]) -> datetime | None:
+    """Return when a task got its newest report, from its unchecked data; None: it has none, or nobody can tell."""
+    try:
+        found = datetime.fromisoformat(str(data.get("reported")))
+    except ValueError:
+        return None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def has(task: Task, capture: Capture) -> bool:
@@ -104,26 +115,31 @@ def add_to_tasks(project: Project, captures: Iterable[tuple[Task, Capture]], now
     done = []
     for task, its in found.values():
         its.sort(key=lambda each: each.feedback.time if each.feedback else "")
-        annotated = _add(project, task, its, now)
+        done_to_it = _add(project, task, its, now)
         if any(each.feedback for each in its):
-            done.append(Reported(annotated, task.labelled and not annotated))
+            done.append(done_to_it)
     return done
 
 
-def _add(project: Project, task: Task, captures: Sequence[Capture], now: datetime) -> bool:
-    """Add captures to a task; return whether the last boxes are an annotator's.
+def _add(project: Project, task: Task, captures: Sequence[Capture], now: datetime) -> Reported:
+    """Add captures to a task, earlier feedback first.
 
     A person's boxes become its only prediction; those of two models that disagree replace a model's; a model's are
-    added only where it has none. An annotator's are an annotation, made before the task says that it has the report:
-    a push that was killed in between makes it again.
+    added only where it has none. Boxes of the last annotator are an annotation, made before the task says that it has
+    the report: a push that was killed in between makes it again. What others reported after it opens the task again.
     """
     client, data = project.server.client, dict(task.data)
-    reports = [each for each in captures if each.is_corrected]
-    drawn = annotation(reports[-1], project.labels) if reports else None
-    if drawn is not None:
-        size = reports[-1].answer.width, reports[-1].answer.height
-        result = [region(box, size, number) for number, box in enumerate(drawn)]
-        client.annotations.create(task.id, result=result, was_cancelled=False, request_options=ONCE)
+    later = captures
+    for place, capture in reversed(list(enumerate(captures))):
+        if (drawn := annotation(capture, project.labels)) is not None:
+            size = capture.answer.width, capture.answer.height
+            result = [region(box, size, number) for number, box in enumerate(drawn)]
+            made = client.annotations.create(task.id, result=result, was_cancelled=False, request_options=ONCE)
+            later = captures[place + 1 :]
+            break
+    annotated, is_open = later is not captures, any(each.is_reported for each in later)
+    if annotated and is_open:
+        now = max(now, made.updated_at or now)  # that annotation is no answer to it
     for capture in captures:
         data |= task_data(capture, data, project.labels, now.isoformat())
     if useful := [each for each in captures if each.feedback or each.disagreement]:
@@ -138,11 +154,11 @@ def _add(project: Project, task: Task, captures: Sequence[Capture], now: datetim
                 if each.id is not None:
                     client.predictions.delete(each.id)
     wanted: dict[str, Any] = {"data": data}
-    if drawn is None and any(each.is_reported for each in captures):
-        people = {str(each.completed_by) for each in client.annotations.list(task.id)} if task.labelled else set()
-        wanted |= {"overlap": max(len(people), 1) + 1, "is_labeled": False}
+    if is_open:
+        before = client.annotations.list(task.id) if task.labelled or annotated else []
+        wanted |= {"overlap": max(len({str(each.completed_by) for each in before}), 1) + 1, "is_labeled": False}
     client.tasks.update(str(task.id), **wanted)
-    return drawn is not None
+    return Reported(annotated and not is_open, is_open and (task.labelled or annotated))
 
 
 def order_tasks(project: Project, tasks: Iterable[Task]) -> None:
@@ -155,7 +171,7 @@ def order_tasks(project: Project, tasks: Iterable[Task]) -> None:
             client.tasks.update(str(task.id), overlap=2)
         elif task.overlap > 1 and task.labelled:
             there = client.annotations.list(task.id)
-            reported = datetime.fromisoformat(str(task.data.get("reported") or datetime.min.replace(tzinfo=UTC)))
+            reported = reported_at(task.data) or datetime.min.replace(tzinfo=UTC)
             if any(each.updated_at and each.updated_at > reported for each in there):
                 finished = any(not each.was_cancelled for each in there)
                 client.tasks.update(str(task.id), overlap=1, is_labeled=finished)
@@ -163,10 +179,9 @@ def order_tasks(project: Project, tasks: Iterable[Task]) -> None:
 
 def _note(data: Mapping[str, Any]) -> str:
     """Return the line above the picture; Label Studio shows no line breaks there."""
-    said = [
-        f"Reported as {data['verdict']}" if data.get("verdict") else "",
-        *str(data.get("comment") or "").splitlines(),
-    ]
+    said = [f"Reported as {data['verdict']}" if data.get("verdict") else ""]
+    for line in str(data.get("comment") or "").splitlines():
+        said.append(line if len(line) <= MOST_SHOWN else f"{line[: MOST_SHOWN - 1]}…")
     by = f" by {data['model']}" if data.get("model") else ""
     reason = data.get("reason")
     said.append(
@@ -174,6 +189,12 @@ def _note(data: Mapping[str, Any]) -> str:
     )
     said.append(str(data.get("disagreement") or ""))
     return " · ".join(filter(None, said))
+
+
+def _one_line(text: str) -> str:
+    """Return a text in one line, without control characters: Label Studio's PostgreSQL refuses a task with NUL."""
+    kept = ("\n" if unicodedata.category(each) in ("Cc", "Cs") else each for each in text)
+    return " ".join("".join(kept).split())
 
 
 def _disagreement(found: Disagreement) -> str:

@@ -60,3 +60,15 @@ def test_the_first_version_stays_when_there_are_later_ones(tmp_path: Path, monke
     assert (content["reports"]["b"]["version"], content["versions"]) == (ONE, [ONE, TWO])
     again = Task(7, {**done.data, "requests": ["b 2026-11-30T11:00:00.000+00:00"]}, True, True, 2)  # reported anew
     assert noted(tmp_path, again, None, TWO)["reports"]["b"]["state"] == "open"
+
+
+def test_a_report_stays_in_its_version_when_its_task_was_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STORE_URI", str(tmp_path / "store"))
+    noted(tmp_path, task(labelled=True, finished=True), TaskState(STAMP, ONE, PUSHED_US, True))
+    other = Task(8, {"requests": [f"c {TIME}"], "reported": PUSHED}, False)
+    assert {key: each["state"] for key, each in noted(tmp_path, other)["reports"].items()} == {
+        "b": "in_dataset",
+        "c": "open",
+    }
