@@ -39,6 +39,9 @@ class NotSetUpError(LabelStudioError):
 class GitError(RunnerError):
     """Git or the forge refuses."""
 
+    is_final = False  # the same again would be refused again
+    retry_after_s = 0.0  # that the forge asks to wait before the same again
+
 
 class StageError(RunnerError):
     """A stage cannot run here, or its result is unreliable."""

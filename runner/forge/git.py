@@ -44,13 +44,16 @@ def paths_of(listed: str) -> list[str]:
 def retry(do: Callable[[], Result], *, tries: int = 8, pause: Callable[[float], None] = time.sleep) -> Result:
     """Return the result of `do`, which must be idempotent; retry while Git or its server refuses, then raise the error.
 
-    Eight tries take two minutes; `pause` sleeps for some seconds between them.
+    Eight tries take two minutes; `pause` sleeps for some seconds between them, as long as the server asks for, up to a
+    minute. A refusal that is final is raised at once.
     """
     for attempt in range(1, tries):
-        seconds = min(2.0 ** (attempt - 1), _LONGEST_PAUSE_S)
         try:
             return do()
         except GitError as error:
+            if error.is_final:
+                raise
+            seconds = min(max(2.0 ** (attempt - 1), error.retry_after_s), _LONGEST_PAUSE_S)
             print(f"try {attempt} of {tries}: {error}; again in {seconds:.0f} s", flush=True)
         pause(seconds)
     return do()

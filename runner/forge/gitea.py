@@ -7,7 +7,7 @@ from itertools import count
 from typing import ClassVar
 from urllib.parse import quote
 
-from runner.forge.github import GitHub
+from runner.forge.github import GitHub, declined
 from runner.forge.protocol import NO_COMMIT, Identity
 from runner.forge.rest import ApiError
 
@@ -46,6 +46,11 @@ class Gitea(GitHub):
             if not pulls:
                 break
         return ""
+
+    def declined_pull(self, branch: str, base: str, commit: str) -> str:
+        """Return the page of a pull request that was closed at this commit without a merge, of the newest fifty."""
+        query = f"state=closed&sort=recentupdate&limit={_PAGE}"
+        return declined(self.api.ask("GET", f"{self.repository}/pulls?{query}"), commit)
 
     def pull_link(self, branch: str, base: str) -> str:
         """Return the page on which a person opens the pull request."""

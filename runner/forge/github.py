@@ -3,7 +3,7 @@
 API: https://docs.github.com/en/rest
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar
 from urllib.parse import quote, urlsplit
 
@@ -45,9 +45,16 @@ class GitHub:
 
     def find_pull(self, branch: str, base: str) -> str:
         """Return the path in the API of the open pull request; https://docs.github.com/en/rest/pulls/pulls."""
-        head = quote(f"{self.address.path.partition('/')[0]}:{branch}", safe="")
-        found = self.api.ask("GET", f"{self.repository}/pulls?state=open&head={head}&base={quote(base, safe='')}")
+        found = self._pulls("open", branch, base)
         return f"{self.repository}/pulls/{found[0]['number']}" if found else ""
+
+    def _pulls(self, state: str, branch: str, base: str) -> Any:
+        head = quote(f"{self.address.path.partition('/')[0]}:{branch}", safe="")
+        return self.api.ask("GET", f"{self.repository}/pulls?state={state}&head={head}&base={quote(base, safe='')}")
+
+    def declined_pull(self, branch: str, base: str, commit: str) -> str:
+        """Return the page of a pull request that was closed at this commit without a merge; empty for none."""
+        return declined(self._pulls("closed", branch, base), commit)
 
     def open_pull(self, branch: str, base: str, title: str, body: str) -> str:
         """Open a pull request; return its page."""
@@ -76,6 +83,11 @@ class GitHub:
         user = self.api.ask("GET", "/user")
         host = urlsplit(self.address.site).hostname
         return Identity(user["login"], f"{user['id']}+{user['login']}@users.noreply.{host}")
+
+
+def declined(pulls: Iterable[Mapping[str, Any]], commit: str) -> str:
+    """Return the page of the first of these closed pull requests that had this commit and was not merged."""
+    return next((str(it["html_url"]) for it in pulls if it["head"]["sha"] == commit and not it["merged_at"]), "")
 
 
 def shortened(text: str, limit: int) -> str:

@@ -55,6 +55,12 @@ class GitLab:
                 return f"{self.project}/merge_requests/{found['iid']}"
         return ""
 
+    def declined_pull(self, branch: str, base: str, commit: str) -> str:
+        """Return the page of a merge request that was closed at this commit without a merge; empty for none."""
+        query = {"state": "closed", "source_branch": branch, "target_branch": base}
+        found = self.api.ask("GET", f"{self.project}/merge_requests?{urlencode(query)}")
+        return next((str(each["web_url"]) for each in found if each["sha"] == commit), "")
+
     def open_pull(self, branch: str, base: str, title: str, body: str) -> str:
         """Open a merge request; return its page."""
         content = {"source_branch": branch, "target_branch": base, "title": title, "description": body}

@@ -49,6 +49,9 @@ class Forge(Protocol):
     def find_pull(self, branch: str, base: str) -> str:
         """Return the path in the API of the open pull request from a branch of this repository; empty for none."""
 
+    def declined_pull(self, branch: str, base: str, commit: str) -> str:
+        """Return the page of a pull request that was closed at this commit without a merge; empty for none."""
+
     def open_pull(self, branch: str, base: str, title: str, body: str) -> str:
         """Open a pull request; return its page."""
 

@@ -6,6 +6,8 @@ import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
+from http import HTTPStatus
+from http.client import HTTPException
 from typing import Any, NamedTuple
 
 from runner.errors import GitError
@@ -15,12 +17,27 @@ from serving.storage.endpoint import tls_context
 _TIMEOUT_SECONDS = 60
 
 
-class ApiError(GitError):
-    """The API refuses, or does not answer; `code` is the HTTP status, 0 where there is none."""
+_TRANSIENT = (0, 408, 409, 425, 429)  # and all from 500 on
 
-    def __init__(self, message: str, code: int = 0) -> None:
+
+class ApiError(GitError):
+    """The API refuses, or does not answer; `code` is the HTTP status, 0 where there is none.
+
+    `retry_after_s`: the server takes the same again after so many seconds; None: it does not say so.
+    """
+
+    def __init__(self, message: str, code: int = 0, retry_after_s: float | None = None) -> None:
         super().__init__(message)
         self.code = code
+        self.is_final = code < 500 and code not in _TRANSIENT and retry_after_s is None
+        self.retry_after_s = retry_after_s or 0.0
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """Makes a redirect an error: followed, a POST would become a GET, without its token."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
 
 
 class Api(NamedTuple):
@@ -39,15 +56,29 @@ class Api(NamedTuple):
         request = urllib.request.Request(url, body, headers, method=method)
         request.add_unredirected_header("Authorization", f"Bearer {self.token}")
         try:
-            with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS, context=_trusted()) as answer:
+            opener = urllib.request.build_opener(_NoRedirects, urllib.request.HTTPSHandler(context=_trusted()))
+            with opener.open(request, timeout=_TIMEOUT_SECONDS) as answer:
                 return json.load(answer)
         except urllib.error.HTTPError as error:
             with error:
                 said = " ".join(error.read(2000).decode(errors="replace").split())[:300]
-            remedy = "the token needs the right to do this" if error.code in (401, 403, 404) else "look at it there"
-            raise ApiError(f"{method} {url} answered {error.code}: {said}; {remedy}", error.code) from error
-        except (OSError, ValueError) as error:
+            if place := error.headers.get("Location"):
+                said, remedy = f"it is at {place}", "the repository was moved: correct the address of the remote"
+            else:
+                remedy = "the token needs the right to do this" if error.code in (401, 403, 404) else "look at it there"
+            message = f"{method} {url} answered {error.code}: {said}; {remedy}"
+            raise ApiError(message, error.code, _retry_after(error.headers)) from error
+        except (OSError, HTTPException) as error:
             raise ApiError(f"{method} {url}: {error}; {_remedy(error)}") from error
+        except ValueError as error:
+            message = f"{method} {url} answered no JSON; correct FORGE_API_URL, or whatever stands before the forge"
+            raise ApiError(message, HTTPStatus.OK) from error
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """Return the seconds of Retry-After; None: there is none. GitHub refuses with 403 who asks too fast."""
+    said = headers.get("Retry-After", "")
+    return float(said) if said.isdecimal() and said.isascii() else None
 
 
 def _trusted() -> ssl.SSLContext:

@@ -33,6 +33,7 @@ class Hosted:
     pulls: Callable[[], list[Pull]]  # the open ones
     statuses: Callable[[str], list[tuple[str, str, str]]]  # of a commit, oldest first: state, context, text
     hook: Callable[..., None]
+    close: Callable[[str], None]  # the pull request of a branch, without a merge
     login: Callable[[str], str]  # token → header by which a person's browser is known
 
     def forge(self, token: str | None = None) -> Forge:
@@ -71,9 +72,13 @@ def on_gitea(made: Gitea) -> Iterator[Hosted]:
             "POST", f"{path}/hooks", {"type": "gitea", "config": config, "events": ["push"], "active": True} | faults
         )
 
+    def close(branch: str) -> None:
+        (number,) = (it["number"] for it in made.ask("GET", f"{path}/pulls?state=open") if it["head"]["ref"] == branch)
+        made.ask("PATCH", f"{path}/pulls/{number}", {"state": "closed"})
+
     read = made.token("flywheel-bot", "read:repository")
     with made.repository() as (url, write):
-        yield Hosted("gitea", url, write, read, pulls, statuses, hook, basic)
+        yield Hosted("gitea", url, write, read, pulls, statuses, hook, close, basic)
 
 
 @contextmanager
@@ -88,7 +93,7 @@ def on_server(kind: str, folder: Path) -> Iterator[Hosted]:
             key = "context" if kind == "github" else "name"
             return [(each["state"], each[key], each["description"]) for each in made.statuses.get(commit, [])]
 
-        yield Hosted(kind, made.url, made.write_token, made.read_token, pulls, statuses, made.hook, basic)
+        yield Hosted(kind, made.url, made.write_token, made.read_token, pulls, statuses, made.hook, made.close, basic)
 
 
 def basic(token: str) -> str:
@@ -148,6 +153,19 @@ def test_the_picture_is_in_the_text_and_stays_out_of_the_branch(hosted: Hosted, 
     propose(clone, {"params.yaml": "a: 2\n"}, branch="labels", title="Labels", body="| a |", picture=picture)
     git(clone, *login, "fetch", "-q", "origin", "labels")
     assert git(clone, "rev-parse", "FETCH_HEAD") == before
+
+
+def test_a_pull_request_that_a_person_closed_stays_closed(hosted: Hosted, clone: Path) -> None:
+    """The nightly run proposes the same again, also after main moved; new labels open a new one."""
+    page = propose(clone, {"params.yaml": "a: 2\n"}, branch="labels", title="One").removeprefix("opened: ")
+    hosted.close("labels")
+    (clone / "other").write_text("main moves\n")
+    git(clone, "add", "other")
+    git(clone, "commit", "-qm", "main moves")
+    said = propose(clone, {"params.yaml": "a: 2\n"}, branch="labels", title="One")
+    assert said.endswith(page) and hosted.pulls() == []
+    assert propose(clone, {"params.yaml": "a: 3\n"}, branch="labels", title="Two").startswith("opened: ")
+    assert [title for *_, title, _ in hosted.pulls()] == ["Two"]
 
 
 def test_title_and_text_are_cut_when_the_forge_takes_no_longer_ones(hosted: Hosted, clone: Path) -> None:

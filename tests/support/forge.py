@@ -137,9 +137,11 @@ class Forge:
     port: int = 0
     host: str = ""  # in its certificate, where it speaks https; a proxy leads there
     pulls: dict[str, dict[str, Any]] = field(default_factory=dict)  # by branch: title, body, base
+    closed: list[tuple[str, str, str, bool]] = field(default_factory=list)  # pulls: branch, base, commit, merged
     statuses: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # by commit
     hooks: list[dict[str, Any]] = field(default_factory=list)
     refusal: tuple[int, Any] | None = None  # answers each call of the API: a status with a JSON, or 302 and an address
+    busy: list[tuple[int, dict[str, str]]] = field(default_factory=list)  # answers one call each: status, headers
     asked: list[tuple[str, str, str]] = field(default_factory=list)  # calls of the API: method, path with query, token
 
     @property
@@ -157,6 +159,11 @@ class Forge:
         (made["config"] if self.kind == "github" else made)["url"] = url
         self.hooks.append(made | faults)
 
+    def close(self, branch: str, *, merged: bool = False) -> None:
+        """Close a pull request as a person does."""
+        pull = self.pulls.pop(branch)
+        self.closed.append((branch, pull["base"], git(self.folder, "rev-parse", branch), merged))
+
     def answer(self, name: str, of: str, sent: dict[str, Any], token: str) -> tuple[int, Any]:
         """Return what the API answers to a valid call."""
         if token != self.write_token and (name != "pulls" or token != self.read_token):
@@ -167,6 +174,12 @@ class Forge:
             case "pulls":
                 branch = sent["head"].partition(":")[2] if self.kind == "github" else sent["source_branch"]
                 base = sent["base" if self.kind == "github" else "target_branch"]
+                if sent["state"] == "closed":
+                    return 200, [
+                        self._closed(*each)
+                        for each in self.closed
+                        if each[:2] == (branch, base) and not (self.kind == "gitlab" and each[3])
+                    ]
                 pull = self.pulls.get(branch)
                 return 200, [self._shown(branch)] if pull and pull["base"] == base else []
             case "open":
@@ -200,6 +213,13 @@ class Forge:
 
     def _texts(self, sent: dict[str, Any]) -> dict[str, str]:
         return {"title": sent["title"], "body": sent["body" if self.kind == "github" else "description"]}
+
+    def _closed(self, branch: str, base: str, commit: str, merged: bool) -> dict[str, Any]:
+        page = self.url.removesuffix(".git")
+        if self.kind == "github":
+            merged_at = "2026-11-30T10:00:00Z" if merged else None
+            return {"html_url": f"{page}/pull/1", "head": {"ref": branch, "sha": commit}, "merged_at": merged_at}
+        return {"web_url": f"{page}/-/merge_requests/1", "sha": commit, "state": "closed"}
 
     def _shown(self, branch: str) -> dict[str, Any]:
         pull = self.pulls[branch]
@@ -270,6 +290,9 @@ def _handler(forge: Forge) -> type[Handler]:
             repository = GITHUB if forge.kind == "github" else GITLAB
             shown = path.removeprefix(f"{repository}/")
             forge.asked.append((self.command, f"{shown}?{query}" if query else shown, self._token()))
+            if forge.busy:
+                code, headers = forge.busy.pop(0)
+                return self.answer(code, b"<html>wait</html>", Content_Type="text/html", **headers)
             if forge.refusal and forge.refusal[0] == 302:
                 return self.answer(302, b"", Location=forge.refusal[1])
             if forge.refusal:

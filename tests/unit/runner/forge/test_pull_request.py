@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from runner.errors import GitError
+from runner.forge.git import retry
 from runner.forge.pull_request import changed_files, propose
 from tests.support.forge import Forge, serving_forge
 from tests.support.projects import git
@@ -52,7 +53,7 @@ def test_a_branch_is_pushed_beside_the_checkout_when_there_is_no_token(clone: Pa
     said = propose(clone, files, branch="labels", title="New labels", body="| a |\n|---|")
     assert said.startswith("branch labels is pushed at ") and said.endswith(" to trunk")
     assert git(clone, "status", "--porcelain=v2", "--branch") == before
-    assert pushed(clone, "labels") == "New labels\n| a |\n|---|"
+    assert pushed(clone, "labels") == "New labels\n| a |\n|---|\n\nFlywheel-Proposal: labels"
     assert git(clone, "show", "FETCH_HEAD:./params.yaml") == "a: 2"
     assert git(clone, "rev-parse", "FETCH_HEAD^") == git(clone, "rev-parse", "HEAD")
     names = git(clone, "diff", "-z", "--name-only", "HEAD", "FETCH_HEAD").split("\0")
@@ -65,7 +66,7 @@ def test_the_branch_stays_when_the_same_is_proposed_again(clone: Path) -> None:
     said = propose(clone, {"params.yaml": "a: 2\n"}, branch="labels", title="New labels")
     assert "branch labels is there already" in said and pushed(clone, "labels", "%H") == first
     propose(clone, {"params.yaml": "a: 3\n"}, branch="labels", title="Newer labels")
-    assert pushed(clone, "labels") == "Newer labels"
+    assert pushed(clone, "labels", "%s") == "Newer labels"
     assert git(clone, "rev-list", "--count", "HEAD..FETCH_HEAD") == "1"
 
 
@@ -99,9 +100,9 @@ def test_the_branch_is_pushed_when_the_server_refuses(clone: Path, forge: Forge,
 def test_the_token_goes_nowhere_else_when_the_server_redirects(clone: Path, forge: Forge) -> None:
     with serving_forge(forge.folder) as other:
         forge.refusal = (302, f"http://127.0.0.1:{other.port}/api/v3/elsewhere")
-        with pytest.raises(GitError, match=r"answered 404"):
+        with pytest.raises(GitError, match=rf"answered 302: it is at http://127.0.0.1:{other.port}/"):
             propose(clone, {"params.yaml": "a: 2\n"}, branch="labels", title="One")
-        assert [token for *_, token in other.asked] == [""]
+        assert other.asked == []
 
 
 def test_the_token_is_not_sent_when_the_way_is_open(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,6 +128,49 @@ def test_the_page_is_told_from_the_address_when_it_is_a_servers(clone: Path, url
     git(clone, "config", "remote.origin.url", url)
     said = propose(clone, {"params.yaml": "a: 2\n"}, branch="a/b", title="One")
     assert said == f"branch a/b is pushed; open the pull request at {page}/compare/trunk...a/b?expand=1"
+
+
+def test_a_persons_commit_on_the_branch_stays_when_the_next_is_proposed(clone: Path) -> None:
+    propose(clone, {"params.yaml": "a: 2\n"}, branch="labels", title="One")
+    git(clone, "fetch", "-q", "origin", "labels")
+    git(clone, "checkout", "-q", "--detach", "FETCH_HEAD")
+    (clone / "params.yaml").write_text("a: 2\nb: 1\n")
+    git(clone, "commit", "-qam", "A person's correction")
+    git(clone, "push", "-q", "origin", "HEAD:labels")
+    git(clone, "checkout", "-q", "-")
+    with pytest.raises(GitError, match=r"labels .* by Tests: A person's correction"):
+        propose(clone, {"params.yaml": "a: 3\n"}, branch="labels", title="Two")
+    assert pushed(clone, "labels", "%s") == "A person's correction"
+    git(clone, "merge", "-q", "FETCH_HEAD")  # after the merge, the branch may be there still
+    propose(clone, {"params.yaml": "a: 3\n"}, branch="labels", title="Two")
+    assert pushed(clone, "labels", "%s") == "Two"
+
+
+def test_the_branch_is_overwritten_when_main_was_merged_into_it(clone: Path) -> None:
+    """As the forge's button does that brings a branch up to date."""
+    propose(clone, {"params.yaml": "a: 2\n"}, branch="labels", title="One")
+    (clone / "other").write_text("newer\n")
+    git(clone, "commit", "-qam", "main moves")
+    git(clone, "push", "-q", "origin", "HEAD:trunk")
+    git(clone, "fetch", "-q", "origin", "labels")
+    git(clone, "checkout", "-q", "--detach", "FETCH_HEAD")
+    git(clone, "merge", "-q", "-m", "Merge branch 'trunk' into labels", "@{-1}")
+    git(clone, "push", "-q", "origin", "HEAD:labels")
+    git(clone, "checkout", "-q", "-")
+    propose(clone, {"params.yaml": "a: 3\n"}, branch="labels", title="Two")
+    assert pushed(clone, "labels", "%s") == "Two"
+    assert git(clone, "rev-list", "--count", "HEAD..FETCH_HEAD") == "1"
+
+
+@pytest.mark.parametrize("code", [429, 502, 503, 403])
+def test_the_call_is_made_again_when_the_forge_is_busy(
+    clone: Path, forge: Forge, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+    forge.busy = [(code, {"Retry_After": "7"}), (code, {"Retry_After": "3600"})]
+    monkeypatch.setitem(retry.__kwdefaults__, "pause", pauses.append)
+    assert propose(clone, {"params.yaml": "a: 2\n"}, branch="labels", title="One").startswith("opened: ")
+    assert pauses == [7, 60]
 
 
 def test_git_is_quoted_when_it_fails(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
