@@ -15,7 +15,7 @@ from typing import Any
 
 from runner.config.compose import compose
 from runner.dataset.versions import record_key
-from runner.errors import StageError
+from runner.errors import ObjectError, StageError
 from runner.label_studio.captures import CAPTURED, FEEDBACK, CaptureStore, count_captures
 from runner.label_studio.labelled_dataset import PULL
 from runner.label_studio.next_step import next_step, read_record
@@ -62,9 +62,15 @@ def report(
     """
     config, _ = compose(project)
     store = open_store(project)
-    versions = [read_version(store, config.model.name, number) for number in numbers(store, config.model.name)]
+    versions, unreadable = list[Version](), list[str]()
+    for number in numbers(store, config.model.name):
+        try:
+            versions.append(read_version(store, config.model.name, number))
+        except ObjectError as error:
+            unreadable.append(f"left out: {error}")
     if not versions:
-        raise StageError(f"{config.model.name} has no published version yet; `python -m runner publish` adds one")
+        missing = f"{config.model.name} has no published version yet; `python -m runner publish` adds one"
+        raise StageError("\n".join([missing, *unreadable]))
     files = {version.manifest.onnx_sha256: version.number for version in versions}
     counts = count_captures(CaptureStore(project, source), config.model.name, files)
     rounds = rounds_of(store, versions)
@@ -94,6 +100,7 @@ def report(
     lines = [
         f"{returned} of {len(rounds)} rounds added or relabelled captured pictures; {captured} captures and {feedback} "
         "feedbacks since the last round",
+        *unreadable,
         *_of_others(counts.of_others, config.model.name, model_names(store)),
         f"next: {next_step(project, store, config, untrained, captured + feedback)}",
         f"drawn in {file}",

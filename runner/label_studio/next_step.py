@@ -45,8 +45,11 @@ def next_step(project: Path, store: Store, config: Config, untrained: str, captu
 
 
 def read_record(store: Store, key: str) -> dict[str, Any]:
-    """Return the record of a dataset's version; empty when there is none."""
-    found = json.loads(store.read(key)) if store.exists(key) else {}
+    """Return the record of a dataset's version; empty when there is none, or it is damaged."""
+    try:
+        found = json.loads(store.read(key)) if store.exists(key) else {}
+    except ValueError:
+        return {}
     return found if isinstance(found, dict) else {}
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runner.config.schema import Config
-from runner.errors import StageError
+from runner.errors import ObjectError, StageError
 from runner.release.deployed import trained_on
 from runner.release.gate import TestPart, detections_of, read_test_part, unseen_pictures
 from runner.stages.evaluate.examples import Example
@@ -24,6 +24,7 @@ from runner.store import Store
 from runner.store.published import Version
 from runner.tables import Row, Table
 from runner.workspace import ARTIFACTS, work_folder
+from serving.vision.metadata import ModelError
 
 ALL = "all classes"
 
@@ -47,8 +48,8 @@ def rescore(
 ) -> Rescored:
     """Measure each round's model on the present test part.
 
-    `models` are those of the rounds, oldest first. StageError: there is no test part here, or no picture of it that
-    none of them was trained on.
+    `models` are those of the rounds, oldest first; one that is gone, damaged or no detector leaves a gap. StageError:
+    there is no test part here, or no picture of it that none of them was trained on.
     """
     if not (project / ARTIFACTS / "split/test.txt").is_file():
         raise StageError("artifacts/ has no test part; run `dvc repro`, or `dvc pull`, then `flywheel --rescore` again")
@@ -56,7 +57,10 @@ def rescore(
     part = read_test_part(project / ARTIFACTS, config, work)
     unseen, unknown = np.ones(len(part.examples), np.bool_), list[str]()
     for version in models:
-        known = trained_on(store, version)
+        try:
+            known = trained_on(store, version)
+        except ObjectError:
+            known = None
         if known is None:
             unknown.append(str(version.number))
         else:
@@ -64,7 +68,13 @@ def rescore(
     if not unseen.any():
         raise StageError("every picture of the test part was trained on by a model of some round: nothing to compare")
     draws = draw(int(unseen.sum()), config.gate.resamples)
-    scores = [_scores(store, version, part, config, work, unseen, draws) for version in models]
+    scores, gaps = list[dict[str, Score]](), list[str]()
+    for place, version in enumerate(models, start=1):
+        try:
+            scores.append(_scores(store, version, part, config, work, unseen, draws))
+        except (ObjectError, ModelError) as error:
+            scores.append({})
+            gaps.append(f"round {place} is not measured: {error}")
     names = [ALL, *part.names]
     labelled = np.concatenate([each.labelled.class_ids for each in _kept(part, unseen)])
     boxes = {name: int((labelled == number).sum()) for number, name in enumerate(part.names)}
@@ -72,7 +82,7 @@ def rescore(
     if unknown:
         lines.append(f"of version {', '.join(unknown)} nobody knows what it was trained on")
     tables = [_values(names, boxes, models, scores), _changes(names, models, scores)]
-    said = "\n".join([*lines, *_improved(names, scores)])
+    said = "\n".join([*lines, *gaps, *_improved(names, scores)])
     points = {
         name: [(each[name].value, *interval(each[name].draws)) if name in each else None for each in scores]
         for name in (*part.names, ALL)
@@ -126,6 +136,8 @@ def _improved(names: Sequence[str], scores: Sequence[dict[str, Score]]) -> list[
     """Return a line for each round after the first: classes whose interval of the change excludes 0."""
     lines = []
     for place, (before, after) in enumerate(pairwise(scores), start=2):
+        if not before or not after:
+            continue
         changes = {name: change for name in names if (change := _change(before, after, name))}
         better = [name for name, (_, low, _) in changes.items() if low > 0]
         worse = [name for name, (_, _, high) in changes.items() if high < 0]

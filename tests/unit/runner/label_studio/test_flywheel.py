@@ -74,6 +74,17 @@ def test_there_is_no_report_when_nothing_was_published(configured: Path) -> None
         report(configured)
 
 
+def test_the_others_are_reported_when_a_version_or_record_is_damaged(configured: Path) -> None:
+    publish(configured, 1, "a", 0.5, airplane=0.5)
+    open_store(configured).create("models/flyingthings/2/manifest.json", b'{"name": ')
+    publish(configured, 3, "b", 0.7, airplane=0.7)
+    open_store(configured).create("datasets/planes/bbbbbbbbbbbb.json", b"<html>")
+    text = report(configured, markdown=True)
+    assert [row[7] for row in cells(text)[2:4]] == ["1", "3"]
+    (line,) = [line for line in text.splitlines() if line.startswith("left out: ")]
+    assert "models/flyingthings/2/manifest.json" in line
+
+
 def test_each_dataset_is_a_round_when_several_models_were_trained_on_it(configured: Path) -> None:
     publish(configured, 1, "a", 0.5, airplane=0.6, helicopter=0.4)
     publish(configured, 2, "a", 0.55, airplane=0.6, helicopter=0.5)

@@ -1,5 +1,6 @@
 """Rounds on one test part, with real (tiny) models: one that finds one class, then one that finds both."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -49,3 +50,17 @@ def test_the_test_part_is_asked_for_when_there_is_none(trained: Trained) -> None
     (trained.folder / "artifacts/split/test.txt").unlink()
     with pytest.raises(StageError, match="dvc repro"):
         rescore(trained.folder, compose(trained.folder)[0], open_store(trained.folder), [model])
+
+
+def test_a_round_is_a_gap_when_its_model_is_gone(trained: Trained) -> None:
+    models = [published(trained, onnx) for onnx in (blind(), seeing(), seeing(padding="x"))]
+    config, _ = compose(trained.folder)
+    store = open_store(trained.folder)
+    work = trained.folder / ".work"
+    for folder in (work / "models", work / "gate", trained.folder / "store/models/flyingthings/2"):
+        for file in [*folder.rglob("*.onnx"), *folder.rglob("*.json")]:
+            file.unlink()
+    text, points = rescore(trained.folder, config, store, models)
+    assert [point and point[0] for point in points["helicopter"]] == [0, None, 1]
+    said = [line for line in text.splitlines() if re.match(r"round \d", line)]
+    assert [line.partition(":")[0] for line in said] == ["round 2 is not measured"]
