@@ -62,7 +62,7 @@ def redacted(jpeg: bytes, redact: Redaction) -> bytes:
             raise ValueError(f"the picture has {done.size[0]}x{done.size[1]} pixels, expected those of the original")
         out = io.BytesIO()
         done.convert("RGB").save(out, "JPEG", quality=_JPEG_QUALITY)
-    except Exception as error:  # somebody else's code
+    except (Exception, SystemExit) as error:  # somebody else's code
         raise RedactionError(f"{type(error).__name__}: {error}") from error
     return out.getvalue()
 

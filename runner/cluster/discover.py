@@ -103,7 +103,7 @@ def _fork(current: Values, project: Path) -> dict[str, Fact]:
     if current.get("REPO_URL", UNSET) == UNSET:
         command = ["git", "remote", "get-url", "origin"]
         done = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
-        url = re.sub(r"^(https?://)[^/@]*@", r"\1", done.stdout.strip())  # never a user's token
+        url = re.sub(r"^(https?://)[^/@]*@", r"\1", done.stdout.strip().rstrip("/"))  # never a user's token
         # Pods have no ssh key.
         url = re.sub(r"^(?:ssh://)?[\w-]+@([\w.-]+)(?::\d+/|[:/])", r"https://\1/", url)
         missing = Fact(None, "git has no remote origin that a cluster could read; the URL of this repository")

@@ -29,7 +29,7 @@ _CIDRS = r"[0-9a-fA-F.:]+/[0-9]+(,[0-9a-fA-F.:]+/[0-9]+)*"
 #: Key → pattern of its value, and an example for the error message.
 KEYS = {
     "FORGE": ("auto|github|gitea|forgejo|gitlab", "auto"),
-    "REPO_URL": (r"https?://[^\s@/'\"#]+/[^\s@'\"#]+", "https://example.com/a/b.git"),
+    "REPO_URL": (r"https?://[^\s@/'\"#]+/[^\s@'\"#]*[^\s@'\"#/]", "https://example.com/a/b.git"),
     "PLATFORM_REVISION": (_REVISION, "platform"),
     "DETECTOR_REVISION": (_REVISION, "main"),
     GIT_CIDRS: (_CIDRS, "140.82.112.0/20,192.30.252.0/22"),

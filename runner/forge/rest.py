@@ -67,7 +67,7 @@ class Api(NamedTuple):
             else:
                 remedy = "the token needs the right to do this" if error.code in (401, 403, 404) else "look at it there"
             message = f"{method} {url} answered {error.code}: {said}; {remedy}"
-            raise ApiError(message, error.code, _retry_after(error.headers)) from error
+            raise ApiError(message, error.code, _retry_after(error.headers.get("Retry-After") or "")) from error
         except (OSError, HTTPException) as error:
             raise ApiError(f"{method} {url}: {error}; {_remedy(error)}") from error
         except ValueError as error:
@@ -75,9 +75,8 @@ class Api(NamedTuple):
             raise ApiError(message, HTTPStatus.OK) from error
 
 
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds of Retry-After; None: there is none. GitHub refuses with 403 who asks too fast."""
-    said = headers.get("Retry-After", "")
+def _retry_after(said: str) -> float | None:
+    """Return the seconds that Retry-After says; None: it says none. GitHub refuses with 403 who asks too fast."""
     return float(said) if said.isdecimal() and said.isascii() else None
 
 

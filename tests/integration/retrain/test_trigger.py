@@ -5,6 +5,8 @@ and GitLab's that a filter could read: https://docs.github.com/en/webhooks/webho
 in Gitea's modules/structs/hook.go, https://docs.gitlab.com/user/project/integrations/webhook_events/#push-events
 """
 
+import hashlib
+import hmac
 import json
 import re
 from collections.abc import Iterator
@@ -102,7 +104,15 @@ STARTS = {
     "a message that only mentions a pin": push(commit("params.yaml", message="See Flywheel-Pin: above")),
     "a pin below another commit": push(commit("dvc.lock", message=PINNED), INPUT),
     "the page's address": push(INPUT, repository={"clone_url": "", "html_url": URL}),
+    "the address in another case, as people write it": push(
+        INPUT, repository={"clone_url": URL.replace("aviation/fly", "Aviation/Fly"), "html_url": "", "ssh_url": ""}
+    ),
     "a new branch at a commit that is there": push(created=True),
+    "a new branch, as forges tell it": push(INPUT, before=ZERO, created=True),
+    "a file renamed out of a folder": push(commit("README.md", added=("docs/a.yaml",), removed=("conf/model/a.yaml",))),
+    "a name that is not ASCII": push(commit(added=("conf/model/größe ü.yaml",))),
+    "a merge, whose own commit has no files": push(commit("params.yaml"), commit(message="Merge pull request #7")),
+    "GitLab: a new branch, as it tells that": gitlab(INPUT, before=ZERO),
     "taken back, as a forge tells that has no word for force": push(forced=None),
     "pushed with force, whatever the rest says": push(NONE, forced=True),
     "seven commits, the oldest of which changes a training": push(*in_seven(0)),
@@ -119,6 +129,9 @@ STARTS = {
 }
 IGNORED = {
     "the page of a fork without .git": push(INPUT, repository={"clone_url": PAGE}),
+    "a repository that begins alike": push(
+        INPUT, repository={"clone_url": f"{PAGE}-2.git", "html_url": f"{PAGE}-2", "ssh_url": ""}
+    ),
     "a branch that is called alike": push(INPUT, ref="refs/heads/main/x"),
     "a branch with main behind it": push(INPUT, ref="refs/heads/x/refs/heads/main"),
     "a tag": push(INPUT, ref="refs/tags/main"),
@@ -180,6 +193,13 @@ REFUSED = {
     "of another secret": {"X_Hub_Signature_256": signature(BODY, "another")},
     "of the empty secret": {"X_Hub_Signature_256": signature(BODY, "")},
     "missing": {"X_Hub_Signature_256": None},
+    "empty": {"X_Hub_Signature_256": ""},
+    "without its algorithm": {"X_Hub_Signature_256": signature(BODY).removeprefix("sha256=")},
+    "of the body and a line end": {"X_Hub_Signature_256": signature(BODY + b"\n")},
+    "of SHA-1 alone, in the header of old": {
+        "X_Hub_Signature_256": None,
+        "X_Hub_Signature": f"sha1={hmac.new(SECRET.encode(), BODY, hashlib.sha1).hexdigest()}",
+    },
     **{f"the event {event}": {"X_GitHub_Event": event} for event in ("ping", "pull_request", "workflow_run", None)},
 }
 
@@ -193,7 +213,7 @@ def test_nothing_starts_when_signature_or_event_is_wrong(listener: Listener, hea
 @pytest.mark.parametrize(
     "changes",
     [
-        *({"X_Gitlab_Token": token} for token in (None, "", "another", SECRET[:-1])),
+        *({"X_Gitlab_Token": token} for token in (None, "", "another", SECRET[:-1], SECRET.upper())),
         *({"X_Gitlab_Event": event} for event in (None, "Tag Push Hook", "Merge Request Hook", "push")),
     ],
 )

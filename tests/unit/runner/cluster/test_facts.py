@@ -98,6 +98,7 @@ def test_each_key_is_checked_when_it_holds_something_strange(key: str) -> None:
         ({"PLATFORM": "kubernetes"}, "GPU is autoscaled, which takes OpenShift's machine API"),
         ({"PLATFORM": "kubernetes", "INGRESS_CLASS": UNUSED}, "INGRESS_CLASS is unused, but PLATFORM is kubernetes"),
         ({"REPO_URL": "https://me:secret@example.com/a/b.git"}, "REPO_URL is 'https://me"),
+        ({"REPO_URL": "https://example.com/a/b/"}, "REPO_URL is 'https://example.com/a/b/'"),  # no push has it so
     ],
 )
 def test_values_are_refused_when_they_contradict_each_other(changes: dict[str, str], message: str) -> None:
