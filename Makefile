@@ -11,6 +11,8 @@ MLSERVER := $(CACHE)/mlserver
 WORKSHOP := DATASET_ZIP MODEL_BASE MODEL_NAME NUM_EPOCHS BATCH_SIZE MAX_WIDTH IMG_RESIZE GPU GPU_TIMEOUT DEPLOY
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
+# Also a company's own authorities, which git trusts already.
+export UV_SYSTEM_CERTS := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo serve plan retrain sweep minio label-studio libreyolo mlserver tekton openshift apiserver manifests cluster cluster-down cluster-status cluster-test cluster-journey cluster-upgrade bootstrap first-run test check lint format lock hashes digests bench gpu-check clean
@@ -31,7 +33,7 @@ demo: setup  ## draw a sample dataset, train on it, measure the model, show what
 	dvc repro
 	@python -m runner summary
 
-serve: setup  ## serve the trained model with its Swagger page at http://127.0.0.1:8080
+serve: setup  ## serve the trained model, with its page to try it at http://127.0.0.1:8080
 	@test -f artifacts/export/model.onnx || dvc repro
 	@RUNNER_WORK=.work/serve python -m runner gate --alone
 	@uri=$$(RUNNER_WORK=.work/serve STORE_URI=store python -m runner publish --uri) && MODEL_URI="$$uri" uvicorn serving.app:create_app --factory --host 127.0.0.1 --port 8080

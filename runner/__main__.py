@@ -63,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m runner", description="Flywheel's stages and commands.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="NAME")
     for name, text in STAGES.items():
-        commands.add_parser(name, help=f"stage: {text}", description=text)
+        commands.add_parser(name, help=f"stage: {text}")
     commands.choices["evaluate"].add_argument(
         "--as-ultralytics",
         action="store_true",
@@ -77,17 +77,27 @@ def _parser() -> argparse.ArgumentParser:
     commands.choices["evaluate"].add_argument(
         "--val", action="store_true", help="only print figures of model.onnx on val, as JSON; a sweep compares by them"
     )
-    plan = commands.add_parser("plan", help="which stages would run, and because of which keys")
-    plan.add_argument("--json", action="store_true", help="for programs")
+    plan = commands.add_parser("plan", help="tell which stages would run, and because of which keys")
+    plan.add_argument("--json", action="store_true", help="print JSON")
     plan.add_argument("--remote", action="store_true", help="look into the store's run cache too")
-    summary = commands.add_parser("summary", help="what went in, what came out, how long each stage took")
-    summary.add_argument("--markdown", action="store_true", help="as Markdown")
-    commands.add_parser("doctor", help="explain a broken set-up, line by line with the remedy")
+    summary = commands.add_parser("summary", help="show the dataset, the metrics, and how long each stage took")
+    summary.add_argument("--markdown", action="store_true", help="print Markdown")
+    commands.add_parser("doctor", help="check the set-up, and the cluster; name a remedy for each fault")
     for own in commands.choices.values():
         own.set_defaults(run=_run)
     for module in COMMANDS:
         module.add_parsers(commands)
+    _describe(parser)
     return parser
+
+
+def _describe(parser: argparse.ArgumentParser) -> None:
+    """Let the --help of every command begin with its line in the list of commands."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for listed in action._choices_actions:
+                action.choices[listed.dest].description = listed.help
+                _describe(action.choices[listed.dest])
 
 
 def _run(given: argparse.Namespace) -> int:

@@ -54,7 +54,8 @@ def check_cluster(project: Path) -> Iterator[Diagnosis]:
         is_there = kubectl.get(f"/api/v1/namespaces/{PIPELINES}") is not None
     except (ConfigError, ClusterError) as error:
         if (project / cluster_env.PATH).is_file():
-            yield Diagnosis(f"the cluster is not examined: {str(error).splitlines()[0]}")
+            first = " ".join(line.strip() for line in str(error).splitlines()[:2])  # of several faults
+            yield Diagnosis(f"the cluster is not examined: {first}")
         return
     if not is_there:
         yield Diagnosis(

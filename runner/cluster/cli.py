@@ -10,27 +10,35 @@ from runner.errors import ConfigError
 def add_parsers(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the commands to `python -m runner`."""
     discover = commands.add_parser("discover", help="find out the cluster's facts for gitops/cluster/cluster.env")
-    discover.add_argument("--write", action="store_true", help="merge them into the file instead of only showing them")
+    discover.add_argument("--write", action="store_true", help="write them into the file (default: show them)")
     bootstrap = commands.add_parser("bootstrap", help="bring Argo CD and its root Application to the cluster")
     bootstrap.add_argument("--platform", required=True, choices=["openshift", "kubernetes"])
-    first_run = commands.add_parser("first-run", help="the first day of a cluster, until dev serves a model")
+    first_run = commands.add_parser(
+        "first-run", help="load a dataset, train, and wait until dev of a new cluster serves its first model"
+    )
     first_run.add_argument("--dataset", metavar="X", help="as `dataset add` takes it (default: that of params.yaml)")
-    first_run.add_argument("--baseline", type=Path, metavar="FILE.pt", help="a stock pretrained model to compare with")
-    images = commands.add_parser("images", help="digests of images built in the cluster, for gitops/images/")
-    images.add_argument("--write", action="store_true", help="put them into the file instead of only showing them")
-    retrain = commands.add_parser("retrain", help="start a run in the cluster, with other values for it alone")
-    retrain.add_argument("values", nargs="*", metavar="NAME=VALUE", help="a key of params.yaml, or the workshop's name")
-    retrain.add_argument("--revision", help="a commit; default: the head of the branch that cluster.env names")
-    retrain.add_argument("--gpu", choices=("auto", "require", "off"), help="default: as the TriggerTemplate says")
-    retrain.add_argument("--gpu-timeout", help="such as 20m")
-    retrain.add_argument("--now", action="store_true", help="also while another run is at work")
-    retrain.add_argument("--if-idle", action="store_true", help="nothing, and no error, while another run is at work")
+    first_run.add_argument("--baseline", type=Path, metavar="FILE.pt", help="stock pretrained model to compare with")
+    images = commands.add_parser("images", help="show the digests of images built in the cluster, for gitops/images/")
+    images.add_argument("--write", action="store_true", help="write them into the file (default: show them)")
+    retrain = commands.add_parser(
+        "retrain", help="start a training in the cluster, with other values for this run alone"
+    )
+    retrain.add_argument(
+        "values", nargs="*", metavar="NAME=VALUE", help="key of params.yaml, or the workshop's name, and its value"
+    )
+    retrain.add_argument("--revision", metavar="COMMIT", help="default: the head of the branch that cluster.env names")
+    retrain.add_argument("--gpu", choices=("auto", "require", "off"), help="default: that of the TriggerTemplate")
+    retrain.add_argument("--gpu-timeout", metavar="TIME", help="how long to wait for a GPU, such as 20m")
+    retrain.add_argument("--now", action="store_true", help="start it even while another run is at work")
+    retrain.add_argument(
+        "--if-idle", action="store_true", help="while another run is at work, do nothing and exit with 0"
+    )
     retrain.add_argument("--commit", action="store_true", help="open a pull request with the values instead")
     cron_job = commands.add_parser(
         "run-cron-job", help="run a CronJob of Label Studio once, when none of it is at work"
     )
     cron_job.add_argument("name", choices=("labels-pull", "labels-setup", "captures-push"))
-    cron_job.add_argument("--after", type=float, default=0, metavar="SECONDS", help="wait so long first (default: 0)")
+    cron_job.add_argument("--after", type=float, default=0, metavar="SECONDS", help="wait this long first (default: 0)")
     for parser in (discover, bootstrap, first_run, images, retrain, cron_job):
         parser.set_defaults(run=_run)
 

@@ -8,7 +8,9 @@ FRAMES = ("seen", "stored")
 
 def add_parsers(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the commands to `python -m runner`."""
-    dataset = commands.add_parser("dataset", help="`dataset add|diff|export|migrate`: versions in the store")
+    dataset = commands.add_parser(
+        "dataset", help="`dataset add|diff|export|migrate`: versions of datasets in the store"
+    )
     actions = dataset.add_subparsers(dest="action", required=True)
     add = actions.add_parser("add", help="check and store a dataset, and set it in params.yaml")
     add.add_argument("source", help="a zip, tar, folder or s3://bucket/prefix/: YOLO in any layout, COCO or Pascal VOC")
@@ -17,15 +19,17 @@ def add_parsers(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     add.add_argument("--exif-boxes", choices=FRAMES, default="seen", help=frame)
     diff = actions.add_parser("diff", help="print the counts of two versions, and the changed pictures")
     diff.add_argument("before", metavar="A", help="12 digits of a version, or store:datasets/<name>/<sha12>.jsonl")
-    diff.add_argument("after", metavar="B", help="the same")
+    diff.add_argument("after", metavar="B", help="the other version, likewise")
     diff.add_argument("--sheet", type=Path, metavar="FILE", help="draw the first changed pictures into a .jpg or .png")
     export = actions.add_parser("export", help="write the version in params.yaml into a zip")
-    export.add_argument("out", type=Path, metavar="OUT.zip")
-    export.add_argument("--layout", choices=("workshop", "ultralytics"), default="workshop", help="(default: workshop)")
+    export.add_argument("out", type=Path, metavar="OUT.zip", help="file to write")
+    export.add_argument("--layout", choices=("workshop", "ultralytics"), default="workshop", help="default: workshop")
     migrate = actions.add_parser("migrate", help="give the zip that params.yaml names an index")
     migrate.add_argument("--exif-boxes", choices=FRAMES, help=f"{frame.replace(' (default)', '')}; asked for if needed")
     weights = commands.add_parser("weights", help="`weights add FILE.pt`: put pretrained weights into the store")
-    add = weights.add_subparsers(dest="action", required=True).add_parser("add", help="store a .pt file")
+    add = weights.add_subparsers(dest="action", required=True).add_parser(
+        "add", help="put a file of pretrained weights into the store"
+    )
     add.add_argument("file", type=Path, help="such as yolo11n.pt")
     for parser in (dataset, weights):
         parser.set_defaults(run=run)

@@ -19,7 +19,7 @@ def add_parsers(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     """Add `labels`, `captures` and `flywheel` to the commands of `python -m runner`."""
     labels = commands.add_parser("labels", help="`labels setup|import|pull|propose|suspects`: pictures and labels")
     actions = labels.add_subparsers(dest="action", required=True)
-    parsers = {name: actions.add_parser(name, help=text, description=text) for name, text in LABELS.items()}
+    parsers = {name: actions.add_parser(name, help=text) for name, text in LABELS.items()}
     parsers["import"].add_argument("source", help="a folder or zip of pictures or of a dataset, or s3://bucket/prefix")
     parsers["import"].add_argument(
         "--predict", action="store_true", help="add the deployed model's boxes to pictures without annotations"
@@ -34,9 +34,15 @@ def add_parsers(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         "--pull-request", action="store_true", help="open a pull request; params.yaml here stays as it is"
     )
     parsers["pull"].add_argument("--proposal", type=Path, metavar="FILE", help="write the pull request to a file")
-    parsers["propose"].add_argument("file", type=Path, help="a file of `labels pull --proposal`; none: do nothing")
+    parsers["propose"].add_argument(
+        "file", type=Path, help="file of `labels pull --proposal`; if it does not exist, nothing is done"
+    )
     parsers["suspects"].add_argument(
-        "--parts", nargs="+", choices=("val", "test"), default=["val", "test"], help="(default: val test)"
+        "--parts",
+        nargs="+",
+        choices=("val", "test"),
+        default=["val", "test"],
+        help="parts whose labels are judged (default: val test)",
     )
     parsers["suspects"].add_argument(
         "--folds",
@@ -54,14 +60,14 @@ def add_parsers(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     )
     captures = commands.add_parser("captures", help="`captures push`: create tasks of the model server's captures")
     text = "create tasks of captures and feedback, the most useful first; each once"
-    push = captures.add_subparsers(dest="action", required=True).add_parser("push", help=text, description=text)
+    push = captures.add_subparsers(dest="action", required=True).add_parser("push", help=text)
     for parser in (parsers["pull"], push):
         parser.add_argument(
             "--if-set-up", action="store_true", help="exit 0 with a note if `labels setup` never ran; for CronJobs"
         )
     text = "report captured, annotated and added pictures, and the metrics, for each version of the dataset"
-    flywheel = commands.add_parser("flywheel", help=text, description=text)
-    flywheel.add_argument("--markdown", action="store_true", help="as Markdown")
+    flywheel = commands.add_parser("flywheel", help=text)
+    flywheel.add_argument("--markdown", action="store_true", help="print Markdown")
     flywheel.add_argument(
         "--rescore", action="store_true", help="measure each round's model on the present test part too, with intervals"
     )

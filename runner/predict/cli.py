@@ -7,9 +7,15 @@ from pathlib import Path
 def add_parsers(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add `predict` to the commands of `python -m runner`."""
     text = "detect objects in every picture of a bucket's prefix or a folder; run it again to go on after a kill"
-    predict = commands.add_parser("predict", help=text, description=text)
+    predict = commands.add_parser("predict", help=text)
     predict.add_argument("source", help="s3://bucket/prefix, or a folder")
-    predict.add_argument("--to", type=Path, required=True, metavar="FILE", help=".parquet | .csv | .jsonl; a row each")
+    predict.add_argument(
+        "--to",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="file to write, a row a picture: .parquet | .csv | .jsonl",
+    )
     predict.add_argument(
         "--model",
         metavar="M",

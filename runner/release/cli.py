@@ -9,16 +9,16 @@ EXIT_REJECTED = 3  # exit status of `gate --exit-code` when the model does not p
 
 def add_parsers(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the commands to `python -m runner`."""
-    gate = commands.add_parser("gate", help="judge the model, also beside the one that dev runs")
-    gate.add_argument("--alone", action="store_true", help="judge it by itself, without the deployed model")
-    gate.add_argument("--exit-code", action="store_true", help="exit with 3 when the answer is no")
-    gate.add_argument("--markdown", action="store_true", help="as Markdown")
-    publish = commands.add_parser("publish", help="bring the model that the gate judged into the store, as a version")
+    gate = commands.add_parser("gate", help="judge the model, by itself and beside the one that dev runs")
+    gate.add_argument("--alone", action="store_true", help="judge it by itself only")
+    gate.add_argument("--exit-code", action="store_true", help="exit with 3 when the model does not pass")
+    gate.add_argument("--markdown", action="store_true", help="print Markdown")
+    publish = commands.add_parser("publish", help="put the model that the gate judged into the store, as a version")
     publish.add_argument(
         "--baseline",
         type=Path,
         metavar="FILE",
-        help="a stock pretrained model, under its own name: a .pt of Ultralytics or an .onnx",
+        help="publish this stock model instead, under its own name: a .pt of Ultralytics or an .onnx",
     )
     publish.add_argument(
         "--declaration",
@@ -28,24 +28,28 @@ def add_parsers(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     )
     shape = publish.add_mutually_exclusive_group()
     shape.add_argument("--uri", action="store_true", help="print the manifest's URI alone, as MODEL_URI wants it")
-    shape.add_argument("--json", action="store_true", help="for programs")
+    shape.add_argument("--json", action="store_true", help="print JSON")
     promote = commands.add_parser("promote", help="pin a version to an environment")
     promote.add_argument("--to", required=True, metavar="ENV", help="dev | staging | prod | baseline")
     promote.add_argument("--version", type=int, metavar="N", help="default: the newest that passed the gate")
     promote.add_argument("--model", metavar="NAME", help="default: model.name of params.yaml")
-    promote.add_argument("--force", action="store_true", help="also when the gate did not let it pass")
-    promote.add_argument("--allow-local", action="store_true", help="also from a store that is a folder")
-    promote.add_argument("--diff", action="store_true", help="print old and new side by side, write nothing")
-    promote.add_argument("--markdown", action="store_true", help="--diff as Markdown")
-    models = commands.add_parser("models", help="the versions in the store, and which environment runs which")
-    models.add_argument("--model", metavar="NAME", help="only of this one")
-    models.add_argument("--shadow", action="store_true", help="captured disagreements with challengers instead")
+    promote.add_argument("--force", action="store_true", help="pin it even though the gate did not let it pass")
+    promote.add_argument(
+        "--allow-local", action="store_true", help="accept a store that is a folder, which no cluster can read"
+    )
+    promote.add_argument(
+        "--diff", action="store_true", help="print the old and the new model side by side, and write nothing"
+    )
+    promote.add_argument("--markdown", action="store_true", help="print --diff as Markdown")
+    models = commands.add_parser("models", help="list the versions in the store, and the environments that run them")
+    models.add_argument("--model", metavar="NAME", help="only versions of this model")
+    models.add_argument("--shadow", action="store_true", help="count captured disagreements with challengers instead")
     sign = models.add_subparsers(metavar="sign").add_parser("sign", help="sign versions that are in the store")
-    sign.add_argument("--model", default=argparse.SUPPRESS, metavar="NAME", help="only of this one")
+    sign.add_argument("--model", default=argparse.SUPPRESS, metavar="NAME", help="only versions of this model")
     sign.add_argument("--version", type=int, metavar="N", help="default: all that are not signed")
     shape = models.add_mutually_exclusive_group()
-    shape.add_argument("--json", action="store_true", help="for programs")
-    shape.add_argument("--markdown", action="store_true", help="as Markdown")
+    shape.add_argument("--json", action="store_true", help="print JSON")
+    shape.add_argument("--markdown", action="store_true", help="print Markdown")
     for parser, run in ((gate, _gate), (publish, _publish), (promote, _promote), (models, _models), (sign, _sign)):
         parser.set_defaults(run=run)
 

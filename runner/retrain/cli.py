@@ -30,11 +30,11 @@ _WITHOUT_STORE = ("supersede", "await-gpu")
 
 def add_parsers(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add `task` to `python -m runner`."""
-    task = commands.add_parser("task", help="a Task of gitops/pipelines")
+    task = commands.add_parser("task", help="run a Task of gitops/pipelines")
     task.set_defaults(run=_run)
     names = task.add_subparsers(dest="task", required=True)
     for name, text in TASKS.items():
-        names.add_parser(name, help=text, description=text)
+        names.add_parser(name, help=text)
 
 
 def _run(given: argparse.Namespace) -> None:

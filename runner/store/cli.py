@@ -10,10 +10,12 @@ from runner.errors import StoreError
 
 def add_parsers(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command to `python -m runner`."""
-    store = commands.add_parser("store", help="`store init|use|verify|backup|…`: the store that STORE_URI names")
+    store = commands.add_parser(
+        "store", help="`store init|use|verify|backup|…`: set up and maintain the store (STORE_URI)"
+    )
     store.set_defaults(run=run)
     actions = store.add_subparsers(dest="action", required=True)
-    init = actions.add_parser("init", help="make bucket, expiry and users, find out what the endpoint can do")
+    init = actions.add_parser("init", help="make the bucket, expiry and users; test what the endpoint can do")
     init.add_argument(
         "--captures-days",
         action="append",
@@ -21,31 +23,40 @@ def add_parsers(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         metavar="[ENVIRONMENT=]N",
         help="captures expire (default: 90), those of an environment earlier; may be given several times",
     )
-    init.add_argument("--versions-days", type=int, default=30, metavar="N", help="replaced ones expire (default: 30)")
-    actions.add_parser("use", help="let DVC's remote be in the store")
-    verify = actions.add_parser("verify", help="hash everything whose digest is known, check signatures")
+    init.add_argument(
+        "--versions-days", type=int, default=30, metavar="N", help="replaced objects expire (default: 30)"
+    )
+    actions.add_parser("use", help="set DVC's remote to the store")
+    verify = actions.add_parser("verify", help="hash everything whose digest is known, and check signatures")
     verify.add_argument("--restore", action="store_true", help="bring back earlier versions of what was overwritten")
     purge = actions.add_parser("purge", help="empty DVC's run cache, so that no result of a bad commit is reused")
-    purge.add_argument("--since", metavar="TIME", help="only what was pushed since, as 2026-11-30T12:00+00:00")
+    purge.add_argument("--since", metavar="TIME", help="only what was pushed since, such as 2026-11-30T12:00+00:00")
     backup = actions.add_parser("backup", help="copy what changed to the second store, BACKUP_STORE_URI")
     backup.add_argument("--check", action="store_true", help="hash the newest backup instead")
     restore = actions.add_parser("restore", help="bring back what the store lacks of a backup")
     restore.add_argument(
-        "--from", dest="begins", metavar="TIME", help="as 2026-11-30T02 (default: RESTORE_FROM, newest)"
+        "--from",
+        dest="begins",
+        metavar="TIME",
+        help="how its time begins, such as 2026-11-30T02 (default: RESTORE_FROM, newest)",
     )
     for action in (backup, restore):
-        action.add_argument("--name", default="store", help="of the backup (default: store)")
-        action.add_argument("--folder", type=Path, help="its files, instead of the store's objects")
+        action.add_argument("--name", default="store", help="name of the backup (default: store)")
+        action.add_argument("--folder", type=Path, help="take this folder's files instead of the store's objects")
     gc = actions.add_parser(
-        "gc", help="what nothing names any more: of DVC, of killed publishes, pictures of no dataset"
+        "gc", help="count or remove what nothing names any more: DVC's, of killed publishes, pictures of no dataset"
     )
-    gc.add_argument("--days", type=int, default=30, metavar="N", help="only what is older (default: 30)")
-    gc.add_argument("--remove", action="store_true", help="remove it, as administrator; else it is only counted")
-    prune = actions.add_parser("prune", help="old backups of the second store, but for the last of each month")
-    prune.add_argument("--days", type=int, default=30, metavar="N", help="only what is older (default: 30)")
-    prune.add_argument("--remove", action="store_true", help="remove them, as its administrator; else they are counted")
-    move = actions.add_parser("move", help="copy another store, OLD_STORE_URI, into this one; again: what changed")
-    move.add_argument("--check", action="store_true", help="copy nothing; say what differs")
+    gc.add_argument("--days", type=int, default=30, metavar="N", help="only what is older than N days (default: 30)")
+    gc.add_argument("--remove", action="store_true", help="remove it, as administrator (default: count it)")
+    prune = actions.add_parser(
+        "prune", help="count or remove old backups in the second store, but for the last of each month"
+    )
+    prune.add_argument("--days", type=int, default=30, metavar="N", help="only older than N days (default: 30)")
+    prune.add_argument("--remove", action="store_true", help="remove them, as its administrator (default: count them)")
+    move = actions.add_parser(
+        "move", help="copy another store, OLD_STORE_URI, into this one; run it again to copy what changed"
+    )
+    move.add_argument("--check", action="store_true", help="copy nothing, list what differs")
     policy = actions.add_parser("policy", help="print what a user may do, for endpoints that are not MinIO")
     policy.add_argument("user", help="runner | trainer | publisher | backup | server-dev | …")
 

@@ -16,11 +16,17 @@ def add_parsers(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     sweep = commands.add_parser("sweep", help="try several values, in the cluster or here, and compare them on val")
     what = sweep.add_mutually_exclusive_group(required=True)
     what.add_argument(
-        "values", nargs="*", default=[], metavar="KEY=VALUE,VALUE", help="in Hydra's syntax; several in one word too"
+        "values",
+        nargs="*",
+        default=[],
+        metavar="KEY=VALUE,VALUE",
+        help="values of a key, in Hydra's syntax, such as train.lr0=0.001,0.01",
     )
-    what.add_argument("--go-on", action="store_true", help="start trials that are pending, as many as GPUs are free")
-    sweep.add_argument("--search", type=int, default=0, metavar="TRIALS", help="so many trials by Optuna, not a grid")
-    sweep.add_argument("--here", action="store_true", help="as DVC's experiments on this machine")
+    what.add_argument("--go-on", action="store_true", help="start pending trials, as many as GPUs are free")
+    sweep.add_argument(
+        "--search", type=int, default=0, metavar="N", help="draw N trials with Optuna, instead of a grid"
+    )
+    sweep.add_argument("--here", action="store_true", help="run the trials on this machine, as DVC's experiments")
     sweep.set_defaults(run=_run)
 
 

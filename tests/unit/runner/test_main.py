@@ -20,6 +20,17 @@ def test_nothing_is_written_when_a_stage_starts_elsewhere_than_in_a_project(
     assert not list(tmp_path.iterdir())
 
 
+def test_every_page_of_help_says_what_its_command_does(capsys: pytest.CaptureFixture[str]) -> None:
+    pages = {}
+    for path in (["plan"], ["dataset"], ["dataset", "add"], ["store", "gc"], ["models", "sign"], ["task", "pin"]):
+        with pytest.raises(SystemExit, match="0"):
+            main([*path, "--help"])
+        usage, description, *_ = capsys.readouterr().out.split("\n\n")
+        assert usage.startswith(f"usage: python -m runner {' '.join(path)}")
+        pages[description] = path
+    assert len(pages) == 6 and not [text for text in pages if text.startswith(("positional", "options"))]
+
+
 def test_the_first_reason_stands_when_a_stage_and_the_task_around_it_fail(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

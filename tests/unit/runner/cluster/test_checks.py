@@ -61,6 +61,10 @@ def test_no_cluster_is_examined_when_there_is_none_or_it_is_empty(tmp_path: Path
     (finding,) = checks.check_cluster(fork)
     assert "log in again" in finding.what
     assert not finding.remedy
+    file = fork / "gitops" / "cluster" / "cluster.env"
+    file.write_text(file.read_text().replace(f"REPO_URL={URL}", "REPO_URL=REPLACE-ME"))
+    (finding,) = checks.check_cluster(fork)
+    assert "REPO_URL is still REPLACE-ME" in finding.what
 
 
 def test_a_check_that_may_not_look_leaves_the_others(
