@@ -93,6 +93,8 @@ def followed_branch() -> tuple[str, str]:
             return url, branch
         raise ConfigError("BRANCH is not set, but REPO_URL is; the Tasks of gitops/pipelines set both")
     values = cluster_env.read(cluster_env.PATH)
+    if cluster_env.UNSET in (values["REPO_URL"], values["DETECTOR_REVISION"]):
+        raise ConfigError(f"{cluster_env.PATH} is not filled in; gitops/README.md sets up a cluster, which trains then")
     return values["REPO_URL"], values["DETECTOR_REVISION"]
 
 

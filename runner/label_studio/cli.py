@@ -108,6 +108,11 @@ def _run(given: argparse.Namespace, project: Path) -> str:
             from runner.suspects.find_suspects import find_suspects
             from runner.suspects.suspect_files import write_suspects
 
+            if given.review:  # before hours of trainings
+                from runner.label_studio.server import connected
+
+                with connected():
+                    pass
             judgement = find_suspects(project, parts=given.parts, folds=given.folds)
             text = write_suspects(project, judgement)
             if given.review:

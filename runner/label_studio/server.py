@@ -127,7 +127,8 @@ def connected() -> Iterator[Server]:
     url, key = (os.environ.get(name, "").rstrip("/") for name in ("LABEL_STUDIO_URL", "LABEL_STUDIO_API_KEY"))
     if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).netloc:
         raise LabelStudioError(
-            f"LABEL_STUDIO_URL is {url!r}, expected the address of Label Studio, such as http://localhost:8080"
+            f"LABEL_STUDIO_URL is {url!r}, expected the address of Label Studio, such as http://localhost:8081; "
+            "docs/wheel.md starts one"
         )
     if not key:
         raise LabelStudioError(

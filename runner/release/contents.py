@@ -92,6 +92,8 @@ def releasing(project: Path, baseline: Path | None = None, declaration: Path | N
     with scratch("publish-") as work:
         if baseline is None:
             yield _of_run(project, work)
+        elif baseline.suffix.lower() == ".onnx" and not baseline.is_file():
+            raise StageError(f"{baseline}: there is no such file, expected an .onnx, or a .pt of Ultralytics")
         elif baseline.suffix.lower() == ".onnx":
             yield _of_onnx(baseline, declaration)
         elif declaration:

@@ -68,16 +68,21 @@ def parse_pin(text: str, file: Path) -> Pin | None:
 
 def write_pin(project: Path, environment: str, pin: Pin) -> bool:
     """Write an environment's pin atomically; return whether it changed. ConfigError: there is no such environment."""
+    check_environment(project, environment)
     file = project / pin_file(environment)
-    if not file.parent.is_dir():
-        there = ", ".join(sorted(folder.name for folder in (project / FOLDER).glob("*/"))) or "none"
-        raise ConfigError(
-            f"{FOLDER / environment}/: no such environment (there are: {there}); run this in the project's folder, or "
-            "add the environment first; gitops/README.md, An earlier version, where its folder is another"
-        )
     note = f"# {' '.join(pin.note.split())}\n" if pin.note else ""
     text = note + "".join(f"{key}={' '.join(value.split())}\n" for key, value in zip(KEYS, pin, strict=False))
     if file.is_file() and file.read_text(encoding="utf-8") == text:
         return False
     write_text(file, text)
     return True
+
+
+def check_environment(project: Path, environment: str) -> None:
+    """Raise ConfigError, with the environments that there are, if this is none."""
+    if not (project / pin_file(environment)).parent.is_dir():
+        there = ", ".join(sorted(folder.name for folder in (project / FOLDER).glob("*/"))) or "none"
+        raise ConfigError(
+            f"{FOLDER / environment}/: no such environment (there are: {there}); run this in the project's folder, or "
+            "add the environment first; gitops/README.md, An earlier version, where its folder is another"
+        )

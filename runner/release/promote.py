@@ -11,7 +11,7 @@ from runner.config.compose import compose
 from runner.errors import ObjectError, RunnerError, StageError, StoreError
 from runner.release.deployed import pinned_version
 from runner.release.disagreements import missing_looks
-from runner.release.pin import PROD, Pin, pin_file, read_pin, write_pin
+from runner.release.pin import PROD, Pin, check_environment, pin_file, read_pin, write_pin
 from runner.release.verdict import OUTCOMES
 from runner.store import Store
 from runner.store.published import Version, latest, model_names, numbers, read_version, version_key
@@ -55,10 +55,11 @@ def promote(project: Path, store: Store, environment: str, version: Version, *, 
 
 
 def choose(project: Path, store: Store, environment: str, model: str | None, number: int | None) -> Version:
-    """Return the requested version, else the newest that passed; for the baseline the newest; ObjectError: none is.
+    """Return the requested version, else the newest that passed; for the baseline the newest.
 
-    A `model` of None is that of params.yaml.
+    ObjectError: there is none; ConfigError: there is no such environment. A `model` of None is that of params.yaml.
     """
+    check_environment(project, environment)
     model = model or compose(project)[0].model.name
     there = numbers(store, model)
     if number is None:

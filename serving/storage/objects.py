@@ -138,6 +138,8 @@ def _parts(uri: str) -> tuple[str, str]:
 
 
 def _said(error: Exception, endpoint: Endpoint) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "there is no such file"
     if isinstance(error, OSError | ValueError):
         return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
     if is_missing(error):

@@ -1,5 +1,6 @@
 """A run by hand, until a cluster is asked: its template filled in, wrong values refused, a pull request instead."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,16 @@ def test_a_wrong_value_is_refused_before_anything_is_started(
     assert main(["retrain", value]) == 1
     assert capsys.readouterr().err.startswith("error: ")
     assert (fork / "params.yaml").read_bytes() == before
+
+
+def test_cluster_env_is_named_when_no_cluster_is_set_up(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "gitops" / "cluster").mkdir(parents=True)
+    shutil.copy(project / "gitops/cluster/cluster.env", tmp_path / "gitops" / "cluster")
+    monkeypatch.chdir(tmp_path)
+    assert main(["retrain"]) == 1
+    assert "error: gitops/cluster/cluster.env" in capsys.readouterr().err
 
 
 def test_a_pull_request_has_the_values_when_they_are_to_be_committed(fork: Path, run: Run) -> None:

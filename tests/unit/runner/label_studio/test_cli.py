@@ -1,9 +1,10 @@
 import argparse
+from pathlib import Path
 from unittest.mock import MagicMock
 
 import pytest
 
-from runner.errors import NotSetUpError
+from runner.errors import LabelStudioError, NotSetUpError
 from runner.label_studio import cli
 
 
@@ -20,3 +21,14 @@ def test_it_is_an_error_unless_a_cron_job_asks(
         cli.run(parser.parse_args(words.split()))
     assert cli.run(parser.parse_args([*words.split(), "--if-set-up"])) == 0
     assert "flyingthings" in capsys.readouterr().out
+
+
+def test_suspects_are_not_looked_for_when_label_studio_which_is_to_review_them_is_not_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("LABEL_STUDIO_URL", raising=False)
+    parser = argparse.ArgumentParser()
+    cli.add_parsers(parser.add_subparsers(dest="command"))
+    with pytest.raises(LabelStudioError, match="LABEL_STUDIO_URL"):
+        cli.run(parser.parse_args(["labels", "suspects", "--review", "2"]))

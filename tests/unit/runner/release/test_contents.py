@@ -80,6 +80,8 @@ def test_a_baseline_is_refused_when_it_is_not_weights(trained: Trained, tmp_path
     (tmp_path / "yolo.pt").write_bytes(b"<html>")
     with pytest.raises(StoreError, match=r"yolo\.pt"), releasing(trained.folder, tmp_path / "yolo.pt"):
         pass
+    with pytest.raises(StageError, match=r"gone\.onnx: there is no"), releasing(trained.folder, tmp_path / "gone.onnx"):
+        pass
 
 
 # As `seeing`: cx cy w h as shares, then logits of both classes; the helicopter's grows with the picture's brightness.

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from runner.errors import ObjectError, StageError, StoreError
+from runner.errors import ConfigError, ObjectError, StageError, StoreError
 from runner.release.disagreements import KEY, LookedAt, note_looked_at
 from runner.release.models import list_models, models_text
 from runner.release.pin import read_pin
@@ -58,6 +58,8 @@ def shelf(tmp_path: Path) -> Shelf:
 def test_refused_when_nothing_was_published(shelf: Shelf) -> None:
     with pytest.raises(ObjectError, match=r"no version of things .*there are: none\)"):
         shelf.promote()
+    with pytest.raises(ConfigError, match=r"/production/: .*there are: baseline, dev, prod\)"):
+        shelf.promote("production")
     assert list_models(shelf.folder, shelf.store) == []
     assert "runner publish" in models_text([])
 
