@@ -58,8 +58,11 @@ async def http_error(request: Request, error: Exception) -> Response:
 async def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"][1:])
-    message = f"{where}: {first['msg']}; found {str(first.get('input'))[:100]!r}"
+    parts = [str(part) for part in first["loc"][1:]]
+    where = ".".join(part for part in parts if part.isalnum() or part.isidentifier())  # no type of a union's member
+    unknown = "there is no such parameter; /docs lists them"
+    message = f"{where}: {unknown if first['type'] == 'extra_forbidden' else first['msg']}"
+    message += f"; found {str(first.get('input'))[:100]!r}"
     return await http_error(request, Refused(422, message))
 
 

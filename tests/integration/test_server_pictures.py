@@ -51,7 +51,7 @@ def test_422_when_a_parameter_is_wrong(query: str, server: Server) -> None:
     answer = server.post(f"/detect?{query}", shade(0))
     name, _, value = query.partition("=")
     assert answer.status == 422
-    assert answer.json()["error"].startswith(name) and f"'{value}'" in answer.json()["error"]
+    assert answer.json()["error"].startswith(f"{name}: ") and f"'{value}'" in answer.json()["error"]
 
 
 @pytest.mark.parametrize(
