@@ -1,6 +1,7 @@
 # Everything that people and CI do here; each recipe is a line or two. `make help` lists the targets.
 PYTHON ?= python3
 TRAINER ?= ultralytics
+PORT := 8080
 READY := .venv/.ready
 MINIO := $(shell sed -n "s/^ARG VERSION=//p" gitops/minio/Containerfile)
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/flywheel
@@ -33,10 +34,10 @@ demo: setup  ## draw a sample dataset, train on it, measure the model, show what
 	dvc repro
 	@python -m runner summary
 
-serve: setup  ## serve the trained model, with its page to try it at http://127.0.0.1:8080
+serve: setup  ## serve the trained model, with its page to try it at http://127.0.0.1:8080 (PORT=8090: another port)
 	@test -f artifacts/export/model.onnx || dvc repro
 	@RUNNER_WORK=.work/serve python -m runner gate --alone
-	@uri=$$(RUNNER_WORK=.work/serve STORE_URI=store python -m runner publish --uri) && MODEL_URI="$$uri" uvicorn serving.app:create_app --factory --host 127.0.0.1 --port 8080
+	@uri=$$(RUNNER_WORK=.work/serve STORE_URI=store python -m runner publish --uri) && MODEL_URI="$$uri" uvicorn serving.app:create_app --factory --host 127.0.0.1 --port $(PORT)
 
 plan: setup  ## say which stages would run, and because of which keys
 	@python -m runner plan

@@ -112,6 +112,8 @@ def _check_presets(chosen: object, project: Path) -> dict[str, str]:
     if not (project / CONF).is_dir():
         raise ConfigError(f"{CONF}/: no such folder; run this in the project's folder")
     groups = {group: [file.stem for file in files] for group, files in _preset_files(project).items()}
+    if chosen is None:
+        raise ConfigError(f"{PARAMS}: presets: is missing, expected a preset of each of {', '.join(groups)}")
     presets = {group: str(preset) for group, preset in _mapping(chosen, f"{PARAMS}: presets").items()}
     for group in sorted(groups.keys() | presets.keys()):
         if group not in groups:

@@ -103,7 +103,8 @@ def test_digest_comes_from_weights_or_the_preset(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "params.yaml: presets.augment: is missing"),
+        ("", "params.yaml: presets: is missing, expected .*augment, dataset"),
+        ("preset:\n  model: yolo11n\n", "params.yaml: presets: is missing"),
         ("- a\n", "params.yaml: found .*'a'"),
         ("a: [1\nb: 2\n", "params.yaml:2: not YAML"),
         ("seed: 1\nseed: 2\n", "params.yaml:2: not YAML: .*seed"),
