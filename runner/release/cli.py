@@ -104,11 +104,15 @@ def _models(given: argparse.Namespace) -> None:
 
 
 def _sign(given: argparse.Namespace) -> None:
+    from runner.errors import ObjectError
     from runner.release.signing import sign_version
     from runner.store import open_store
     from runner.store.published import model_names, numbers, read_version
 
     project, store = Path.cwd(), open_store(Path.cwd())
-    for model in [given.model] if given.model else model_names(store):
-        for number in [given.version] if given.version else numbers(store, model):
-            print(sign_version(project, store, read_version(store, model, number)), flush=True)
+    models = [given.model] if given.model else model_names(store)
+    versions = [(model, n) for model in models for n in ([given.version] if given.version else numbers(store, model))]
+    if not versions:
+        raise ObjectError(f"{store.uri}: no version of {given.model or 'any model'} to sign; `models` lists them")
+    for model, number in versions:
+        print(sign_version(project, store, read_version(store, model, number)), flush=True)

@@ -79,6 +79,7 @@ def test_store_is_made_and_verified_when_asked(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("STORE_URI", "kept")
     assert main(["store", "init"]) == main(["store", "verify"]) == 0
+    assert main(["models", "sign"]) == main(["models", "sign", "--model", "kites"]) == 1
     made, *_, found = capsys.readouterr().out.splitlines()
     assert (made, found) == (f"folder {tmp_path}/kept: made", "0 objects of 0 versions hashed, 0 errors")
     (tmp_path / "kept" / "weights").mkdir()
