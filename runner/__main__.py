@@ -20,8 +20,8 @@ from runner.sweep import cli as sweep
 # Nothing heavy is imported before a command is chosen, so that --help answers at once.
 STAGES = {
     "compose": "compose the presets and params.yaml, validate, write one file per stage",
-    "fetch": "draw the sample, or unpack the dataset version from the store",
-    "prepare": "check and convert pictures and labels, report the files left out",
+    "fetch": "get the index and the pictures of the dataset version, or draw the sample",
+    "prepare": "check pictures and labels, report the files left out",
     "split": "split the pictures into train, val and test",
     "train": "train the detector; resume after a kill",
     "export": "export model.onnx and compare it with the weights",

@@ -191,4 +191,5 @@ def test_there_is_one_composed_file_for_each_stage_when_dvc_lists_them() -> None
 
 def test_the_stages_are_the_same_when_listed_in_several_places() -> None:
     assert list(PIPELINE) == list(STAGES) == list(HELP) == ["compose", *STAGE_KEYS]
+    assert [entry["desc"] for entry in PIPELINE.values()] == [text[0].upper() + text[1:] for text in HELP.values()]
     assert all(entry.keys() <= {"desc", "cmd", "deps", "params", "outs"} for entry in PIPELINE.values())
