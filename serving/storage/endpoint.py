@@ -51,8 +51,9 @@ def address_of(endpoint: Endpoint) -> tuple[str, bool]:
     """Return host and port of an endpoint, and whether it uses TLS; ValueError: no URL, or a user without password."""
     parts = urlsplit(endpoint.url or "")
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.path not in ("", "/") or parts.username:
+        found = "not set" if endpoint.url is None else repr(endpoint.url)
         raise ValueError(
-            f"AWS_ENDPOINT_URL is {endpoint.url!r}; expected the object store's, like http://minio:9000, for s3:// "
+            f"AWS_ENDPOINT_URL is {found}; expected the object store's, like http://minio:9000, for s3:// "
             "(Amazon's own is https://s3.amazonaws.com)"
         )
     if (endpoint.access_key is None) != (endpoint.secret_key is None):

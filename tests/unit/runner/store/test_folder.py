@@ -66,7 +66,7 @@ def test_store_is_the_folder_that_is_named(
     [
         *((uri, {}, rf"^STORE_URI {uri} is not supported") for uri in ("https://example.org", "gs://bucket")),
         *((uri, {}, rf"^STORE_URI {uri} ") for uri in ("s3://", "s3://a", "s3://bucket/prefix", "s3://Bucket")),
-        (S3, {}, "^s3://bucket: AWS_ENDPOINT_URL is None"),
+        (S3, {}, "^s3://bucket: AWS_ENDPOINT_URL is not set"),
         (S3, {"AWS_ENDPOINT_URL": "minio:9000"}, "^s3://bucket: AWS_ENDPOINT_URL is 'minio:9000'"),
         (S3, {"AWS_ENDPOINT_URL": "http://minio", "AWS_ACCESS_KEY_ID": "a"}, "AWS_SECRET_ACCESS_KEY: one is set"),
         (S3, {"AWS_ENDPOINT_URL": "https://minio", "CA_BUNDLE": "/gone.pem"}, "No such file or directory: '/gone.pem"),

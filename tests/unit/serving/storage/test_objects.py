@@ -20,7 +20,7 @@ def test_read_back_when_written_to_a_folder(tmp_path: Path) -> None:
     ("uri", "url", "message"),
     [
         ("gone/a.onnx", None, "no such file"),
-        ("s3://models/a", None, "AWS_ENDPOINT_URL is None"),
+        ("s3://models/a", None, "AWS_ENDPOINT_URL is not set"),
         ("s3://models/a", "minio:9000", "AWS_ENDPOINT_URL is 'minio:9000'"),
         ("s3:///a", "http://x", "s3://bucket/key"),
         ("s3://models/a", "http://127.0.0.1:9", "http://127.0.0.1:9 does not answer"),
