@@ -88,7 +88,10 @@ def open_store(
         )
     from runner.store.folder import FolderStore
 
-    return FolderStore(project / Path(uri).expanduser())
+    folder = project / Path(uri).expanduser()
+    if folder.is_file():
+        raise StoreError(f"STORE_URI {uri} is a file, expected a folder or s3://bucket")
+    return FolderStore(folder)
 
 
 def is_bucket(text: str) -> bool:

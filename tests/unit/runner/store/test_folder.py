@@ -66,6 +66,7 @@ def test_store_is_the_folder_that_is_named(
     [
         *((uri, {}, rf"^STORE_URI {uri} is not supported") for uri in ("https://example.org", "gs://bucket")),
         *((uri, {}, rf"^STORE_URI {uri} ") for uri in ("s3://", "s3://a", "s3://bucket/prefix", "s3://Bucket")),
+        ("a.zip", {}, r"^STORE_URI a\.zip is a file"),
         (S3, {}, "^s3://bucket: AWS_ENDPOINT_URL is not set"),
         (S3, {"AWS_ENDPOINT_URL": "minio:9000"}, "^s3://bucket: AWS_ENDPOINT_URL is 'minio:9000'"),
         (S3, {"AWS_ENDPOINT_URL": "http://minio", "AWS_ACCESS_KEY_ID": "a"}, "AWS_SECRET_ACCESS_KEY: one is set"),
@@ -77,5 +78,6 @@ def test_store_is_refused_when_it_cannot_be_one(
 ) -> None:
     for name in ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "CA_BUNDLE"):
         monkeypatch.setenv(name, variables.get(name, ""))
+    (tmp_path / "a.zip").touch()
     with pytest.raises(StoreError, match=message):
         open_store(tmp_path, uri)
