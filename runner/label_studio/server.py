@@ -122,7 +122,8 @@ def all_pages(listed: Iterable[Item]) -> list[Item]:
 def connected() -> Iterator[Server]:
     """Connect to LABEL_STUDIO_URL as the user of LABEL_STUDIO_API_KEY (of either kind of token).
 
-    LabelStudioError: either is not set; or, until the block ends, the server does not answer or refuses.
+    LabelStudioError: either is not set, or CA_BUNDLE cannot be read; or, until the block ends, the server does not
+    answer or refuses.
     """
     url, key = (os.environ.get(name, "").rstrip("/") for name in ("LABEL_STUDIO_URL", "LABEL_STUDIO_API_KEY"))
     if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).netloc:
@@ -135,7 +136,11 @@ def connected() -> Iterator[Server]:
             f"LABEL_STUDIO_API_KEY is not set, expected an access token: {url}/user/account shows yours"
         )
     try:
-        with httpx.Client(timeout=TIMEOUT_SECONDS, verify=tls_context()) as http:
+        trusted = tls_context()
+    except OSError as error:
+        raise LabelStudioError(str(error.strerror)) from error
+    try:
+        with httpx.Client(timeout=TIMEOUT_SECONDS, verify=trusted) as http:
             client = LabelStudioBase(base_url=url, api_key=key, httpx_client=http)
             yield Server(url, client, http)
     except ApiError as error:

@@ -78,8 +78,12 @@ def pool_of(endpoint: Endpoint) -> "PoolManager":
 
     bundle = endpoint.ca_bundle or os.environ.get("SSL_CERT_FILE")
     if bundle:
-        with open(bundle, "rb"):  # noqa: PTH123 - otherwise a missing file shows up as a failed connection
-            pass
+        try:
+            with open(bundle, "rb"):  # noqa: PTH123 - otherwise a missing file shows up as a failed connection
+                pass
+        except OSError as error:
+            name = "CA_BUNDLE" if endpoint.ca_bundle else "SSL_CERT_FILE"
+            raise OSError(error.errno, f"{name} is {bundle!r}: {error.strerror}") from error
     proxy = proxy_of(endpoint.url or "")
     pool: Callable[..., PoolManager] = partial(urllib3.ProxyManager, proxy) if proxy else urllib3.PoolManager
     return pool(
@@ -111,7 +115,10 @@ def tls_context() -> ssl.SSLContext:
     """Return a TLS context: system CAs plus CA_BUNDLE; raise OSError if that cannot be read."""
     trusted = ssl.create_default_context()
     if bundle := os.environ.get("CA_BUNDLE"):
-        trusted.load_verify_locations(bundle)
+        try:
+            trusted.load_verify_locations(bundle)
+        except OSError as error:  # ssl.SSLError too
+            raise OSError(error.errno, f"CA_BUNDLE is {bundle!r}: {error.strerror}") from error
     return trusted
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from runner.errors import LabelStudioError, NotSetUpError
 from runner.label_studio import cli
+from runner.label_studio.server import connected
 
 
 @pytest.mark.parametrize("words", ["labels pull", "labels pull --pull-request", "captures push"])
@@ -32,3 +33,11 @@ def test_suspects_are_not_looked_for_when_label_studio_which_is_to_review_them_i
     cli.add_parsers(parser.add_subparsers(dest="command"))
     with pytest.raises(LabelStudioError, match="LABEL_STUDIO_URL"):
         cli.run(parser.parse_args(["labels", "suspects", "--review", "2"]))
+
+
+def test_the_file_of_certificates_is_named_when_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LABEL_STUDIO_URL", "https://127.0.0.1:9")
+    monkeypatch.setenv("LABEL_STUDIO_API_KEY", "key")
+    monkeypatch.setenv("CA_BUNDLE", "/gone.pem")
+    with pytest.raises(LabelStudioError, match=r"CA_BUNDLE is '/gone\.pem'"), connected():
+        pass

@@ -70,7 +70,7 @@ def test_store_is_the_folder_that_is_named(
         (S3, {}, "^s3://bucket: AWS_ENDPOINT_URL is not set"),
         (S3, {"AWS_ENDPOINT_URL": "minio:9000"}, "^s3://bucket: AWS_ENDPOINT_URL is 'minio:9000'"),
         (S3, {"AWS_ENDPOINT_URL": "http://minio", "AWS_ACCESS_KEY_ID": "a"}, "AWS_SECRET_ACCESS_KEY: one is set"),
-        (S3, {"AWS_ENDPOINT_URL": "https://minio", "CA_BUNDLE": "/gone.pem"}, "No such file or directory: '/gone.pem"),
+        (S3, {"AWS_ENDPOINT_URL": "https://minio", "CA_BUNDLE": "/gone.pem"}, "CA_BUNDLE is '/gone.pem': No such"),
     ],
 )
 def test_store_is_refused_when_it_cannot_be_one(
