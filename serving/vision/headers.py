@@ -15,6 +15,7 @@ from serving.vision.tiff import tiff_layout
 MAX_PIXELS = 100_000_000
 _MARKER = re.compile(rb"\xff+([\x01-\xcf\xd8-\xfe])")  # ends the data of a scan: FF is stuffed, or a restart, inside
 _FRAMES = frozenset((*range(0xC0, 0xD0), 0xDE)) - {0xC4, 0xC8, 0xCC}
+_EXTENSIONS = frozenset((0xC8, *range(0xF0, 0xFE)))  # libjpeg refuses them; Pillow looks for markers inside them
 _BARE = frozenset((0x01, *range(0xD0, 0xDA)))  # markers without a length; JPEG's ITU T.81, table B.1
 _MAX_TABLE_BYTES = 65_536  # of a JPEG before its first scan; four tables of each kind take less than 2,000
 _MAX_METADATA_BYTES = 4_000_000  # EXIF of several segments; Pillow joins them one by one
@@ -106,6 +107,8 @@ def _jpeg(data: bytes, limits: Limits) -> _Cost:
             if frame:
                 raise UnreadableError("damaged JPEG picture (two frames); expected one")
             frame = bytes([marker]) + body
+        elif marker in _EXTENSIONS:
+            raise UnreadableError(f"damaged JPEG picture (an extension, FF{marker:02X}); expected one without")
         elif marker == 0xDA:
             start = end
             interleaved = bool(frame) and body[0] == frame[6]
@@ -186,12 +189,17 @@ def _scans(data: bytes, position: int, limits: Limits) -> int:
 
 
 def _png(data: bytes, limits: Limits) -> _Cost:
+    """PNG: Pillow takes the size of the last IHDR before the data, wherever it is; the standard has one, the first."""
+    if data[12:16] != b"IHDR":
+        raise UnreadableError("damaged PNG picture (it does not begin with IHDR); expected one that can be viewed")
     width, height, depth, colour = struct.unpack_from(">IIBB", data, 16)
     position, count, kinds, packed = 8, 0, set(), 0
     while position + 8 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, position)
         count += 1
         _check_parts(count, limits, "chunks")
+        if kind == b"IHDR" and count > 1:
+            raise UnreadableError("damaged PNG picture (two IHDR); expected one that can be viewed")
         kinds.add(kind)
         packed += length if kind in (b"zTXt", b"iTXt") else 0
         if kind == b"IEND":

@@ -42,10 +42,17 @@ def jpeg_with(inserted: bytes) -> bytes:
 def png_of(chunks: Sequence[tuple[bytes, bytes]]) -> bytes:
     """A usual PNG with chunks behind its header."""
     whole = encoded(gradient(), "PNG")
-    added = b"".join(
-        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in chunks
-    )
-    return whole[:33] + added + whole[33:]
+    return whole[:33] + b"".join(_chunk(kind, body) for kind, body in chunks) + whole[33:]
+
+
+def png_behind(kind: bytes, body: bytes) -> bytes:
+    """A usual PNG with a chunk before its header."""
+    whole = encoded(gradient(), "PNG")
+    return whole[:8] + _chunk(kind, body) + whole[8:]
+
+
+def _chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
 def gif_of_comments(count: int) -> bytes:

@@ -70,6 +70,13 @@ def test_refused_also_when_a_dataset_holds_it(name: str) -> None:
     "data",
     [
         hostile.jpeg_with(hostile.segment(0xC0, struct.pack(">BHHB", 8, 8, 8, 1) + b"\1\x11\0")),  # two frames
+        # A frame inside of what this program skips, and Pillow does not.
+        *(
+            hostile.jpeg_with(
+                hostile.segment(marker, hostile.segment(0xC0, struct.pack(">BHHB", 8, 8, 8, 1) + b"\1\x11\0"))
+            )
+            for marker in (0xC8, 0xF0, 0xFD)
+        ),
         b"\xff\xd8\xff\xd9",
         b"\xff\xd8\xff",
         b"\xff\xd8" + hostile.segment(0xDA, b"\1\1\0\0\x3f\0"),
@@ -79,6 +86,8 @@ def test_refused_also_when_a_dataset_holds_it(name: str) -> None:
         hostile.tiff_of([(256, 4, 10), (257, 4, 10), (322, 4, 0)]),
         b"II*\0\xff\xff\xff\x7f",
         b"\x89PNG\r\n\x1a\n",
+        hostile.png_of([(b"IHDR", struct.pack(">IIBBBBB", 9_000, 9_000, 8, 2, 0, 0, 0))]),  # the size that Pillow takes
+        hostile.png_behind(b"teSt", struct.pack(">IIBBBBB", 9_000, 9_000, 8, 2, 0, 0, 0)),
     ],
 )
 def test_unreadable_when_headers_are_damaged(data: bytes) -> None:
