@@ -1,15 +1,16 @@
-"""Detections in the frames of a video, on the calling thread. Needs the extra `video` (PyAV)."""
+"""Detections in the frames of a video, which a process decodes. Needs the extra `video` (PyAV)."""
 
 import io
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from itertools import count
+from math import ceil
 from time import monotonic
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import av
-from av.container import InputContainer
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from PIL import Image
@@ -17,6 +18,7 @@ from pydantic import Field
 
 from serving.answering import Parameters, Query, counts_of, predict_frame
 from serving.decoding.pool import Decoding
+from serving.decoding.process import DecoderProcess, Ended
 from serving.drawing import annotate
 from serving.errors import Refused
 from serving.jobs import Content, Progress
@@ -26,14 +28,13 @@ from serving.state import State
 from serving.storage.detections import Tracked
 from serving.tracking import LOWEST, Tracker
 
-# A fixed demuxer, so that a file cannot select one that opens other files or addresses.
-_DEMUXER = "mov"
 _EXPECTED = "expected an mp4, mov or m4v video"
-_TURNS = {90: Image.Transpose.ROTATE_90, 180: Image.Transpose.ROTATE_180, 270: Image.Transpose.ROTATE_270}
 _WAIT_SECONDS = 10.0  # for memory
 _INTRA_CODECS = ("mjpeg", "png", "prores", "dnxhd", "rawvideo", "jpeg2000")
 _KEPT_FRAMES = 17  # that H.264 and HEVC may refer to, and the next one
-_FRAME_BYTES, _DRAWN_BYTES = 16, 56  # a pixel: of the frame as RGB; of its copy with boxes, and of the encoder
+_FRAME_BYTES, _DRAWN_BYTES = 20, 56  # a pixel: of the frame as RGB; of its copy with boxes, and of the encoder
+_OPENING_BYTES = 128_000_000  # that a file may take until its frames are known, some of them decoded for that
+_SLACK_BYTES = 48_000_000  # of address space, for what does not grow with the frames
 # zerolatency: the encoder looks at no later frames, of which it would keep dozens.
 _ENCODER = {"preset": "veryfast", "crf": "23", "tune": "zerolatency"}
 
@@ -133,49 +134,93 @@ def analyse(
 ) -> tuple[VideoResult, bytes]:
     """Detect objects in every n-th frame until the end of the video, a limit, or until told to stop.
 
-    Return the detections, and a video file with the boxes (empty without `drawn`); meanwhile `progress` says how far
-    it is. Refused: not a video, damaged, frames that are too large, or too many other pictures at once.
+    A process of its own decodes the video, and is ended with it. Return the detections, and a video file with the boxes
+    (empty without `drawn`); meanwhile `progress` says how far it is. Refused: not a video, damaged, frames that are too
+    large, or too many other pictures at once.
     """
     result, out = VideoResult(width=0, height=0, every=every, frames=[]), io.BytesIO()
-    try:
-        with av.open(io.BytesIO(data), "r", format=_DEMUXER) as source:
-            stream = next(iter(source.streams.video), None)
-            if stream is None:
-                raise Refused(415, f"the file has no pictures; {_EXPECTED}")
-            memory = _memory(stream, drawn, limits.pixels, decoding.budget.limit)
 
-            length = min(_seconds_of(stream) or limits.seconds, limits.seconds)
+    def told() -> bool:
+        return progress.stop.is_set() or decoding.stopped()
+
+    asked = {"seconds": ceil(limits.work_seconds), "every": every, "drawn": drawn}
+    opening = min(_OPENING_BYTES + len(data), decoding.budget.limit)
+    try:
+        with _taken(decoding, opening), _decoder() as process:
+            process.tell(asked | {"memory": opening + _SLACK_BYTES}, data)
+            facts = _checked(process.hear(monotonic() + limits.work_seconds, told), data)[0]
+            memory = len(data) + _memory(facts, drawn, limits.pixels, decoding.budget.limit - len(data))
+            length = min(facts["length"] or limits.seconds, limits.seconds)
 
             def stopped(frames: int, seconds: float) -> StoppedBy:
                 progress.frames, progress.share = frames, min(max(frames / limits.frames, seconds / length, 0.0), 1.0)
                 if out.tell() > limits.drawn_bytes:
                     return "bytes"
-                return "time" if progress.stop.is_set() or decoding.stopped() else None
+                return "time" if told() else None
 
-            if not decoding.budget.take(memory, monotonic() + _WAIT_SECONDS):
-                raise Refused(503, "too many large pictures at once; try again later")
-            with decoding.budget.holding(memory):
-                frames = _analysed(_decoded(source, stream), predict, limits, result, stopped)
+            with _taken(decoding, max(0, memory - opening)):
+                process.tell(asked | {"memory": memory + _SLACK_BYTES})
+                end = monotonic() + limits.work_seconds
+                decoded = _decoded(lambda: _checked(process.hear(end, told), data), result)
+                frames = _analysed(decoded, predict, limits, end, result, stopped)
                 if drawn:
-                    _record(frames, out, stream.average_rate or Fraction(25))
+                    _record(frames, out, Fraction(facts["rate"]))
                 else:
                     for _ in frames:
                         pass
-    except (av.error.FFmpegError, ValueError) as error:
-        if data[4:8] in (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot"):
-            raise Refused(400, f"damaged or truncated video; {_EXPECTED}") from error
-        raise Refused(415, f"not a video of a known kind; {_EXPECTED}") from error
+    except Ended as ended:
+        decoding.count_ended(ended)
+        if not _is_time(ended):
+            raise Refused(400, f"the video cannot be decoded ({ended.reason}); {_EXPECTED}") from ended
+        result.stopped_by = "time"
     return result, out.getvalue()
 
 
-def _memory(stream: VideoStream, drawn: bool, max_pixels: int, limit: int) -> int:
-    """Return the bytes that the analysis takes, measured with H.264 of 4K; or raise Refused: larger than a limit."""
-    context = stream.codec_context
-    width, height = context.width, context.height
+@contextmanager
+def _taken(decoding: Decoding, memory: int) -> Iterator[None]:
+    if not decoding.budget.take(memory, monotonic() + _WAIT_SECONDS):
+        raise Refused(503, "too many large pictures at once; try again later")
+    with decoding.budget.holding(memory):
+        yield
+
+
+@contextmanager
+def _decoder() -> Iterator[DecoderProcess]:
+    try:
+        process = DecoderProcess("film")
+    except OSError as error:
+        raise Refused(503, "no decoder process could be started; try again later") from error
+    try:
+        yield process
+    finally:
+        process.kill()
+
+
+def _checked(message: tuple[dict[str, Any], bytes], data: bytes) -> tuple[dict[str, Any], bytes]:
+    """Return a message of the decoder, unless it is an error: then raise Refused."""
+    match message[0].get("error"):
+        case None:
+            return message
+        case "no pictures":
+            raise Refused(415, f"the file has no pictures; {_EXPECTED}")
+        case "memory":
+            raise Refused(413, f"the video needs more memory than its frames should; {_EXPECTED} that is usual")
+    if data[4:8] in (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot"):
+        raise Refused(400, f"damaged or truncated video; {_EXPECTED}")
+    raise Refused(415, f"not a video of a known kind; {_EXPECTED}")
+
+
+def _is_time(ended: Ended) -> bool:
+    return ended.reason in ("time", "given_up")
+
+
+def _memory(facts: dict[str, Any], drawn: bool, max_pixels: int, limit: int) -> int:
+    """Return the bytes that the frames take, measured with H.264 of 4K; or raise Refused: larger than a limit."""
+    width, height = facts["width"], facts["height"]
     if width * height > max_pixels:
         raise Refused(413, f"frames of {width}x{height} pixels; expected at most {max_pixels:,} in all")
-    planes = context.format.padded_bits_per_pixel / 8 if context.format else 6.0  # bytes a pixel
-    frames = 1 if context.name in _INTRA_CODECS else _KEPT_FRAMES
+    planes = (facts["bits"] or 48) / 8  # bytes a pixel
+    frames = 1 if facts["codec"] in _INTRA_CODECS else _KEPT_FRAMES
     per_pixel = frames * planes + _FRAME_BYTES + (_DRAWN_BYTES if drawn else 0)
     memory = int(width * height * per_pixel)
     if memory > limit:
@@ -187,37 +232,40 @@ def _memory(stream: VideoStream, drawn: bool, max_pixels: int, limit: int) -> in
     return memory
 
 
-def _seconds_of(stream: VideoStream) -> float:
-    """Return the length that a file claims for its video; 0: none."""
-    return float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
-
-
-def _decoded(source: InputContainer, stream: VideoStream) -> Iterator[tuple[VideoFrame, float]]:
-    """Yield decoded frames and their times in seconds."""
-    context = stream.codec_context
-    # The frame size may change inside a video, but only to a smaller one; coded sizes are rounded up.
-    context.options = {"max_pixels": str((context.width + 64) * (context.height + 64))}
-    context.thread_count = 1
-    rate = float(stream.average_rate or 25)
-    for index, frame in enumerate(source.decode(stream)):
-        yield frame, index / rate if frame.time is None else frame.time
+def _decoded(
+    hear: Callable[[], tuple[dict[str, Any], bytes]], result: VideoResult
+) -> Iterator[tuple[Image.Image | None, float]]:
+    """Yield upright frames, None where one is not asked for, and their times in seconds, until the end or a limit."""
+    for number in count():
+        try:
+            facts, pixels = hear()
+        except Ended as ended:
+            if not _is_time(ended):
+                raise
+            result.stopped_by = "time"
+            return
+        if facts.get("ended"):
+            if not number:
+                raise Refused(400, f"the video has no frames; {_EXPECTED}")
+            return
+        yield Image.frombytes("RGB", tuple(facts["size"]), pixels) if pixels else None, facts["seconds"]
 
 
 def _analysed(
-    frames: Iterator[tuple[VideoFrame, float]],
+    frames: Iterator[tuple[Image.Image | None, float]],
     predict: Callable[[Image.Image], list[Tracked]],
     limits: VideoLimits,
+    end: float,
     result: VideoResult,
     stopped: Callable[[int, float], StoppedBy],
-) -> Iterator[tuple[VideoFrame, list[Tracked]]]:
+) -> Iterator[tuple[Image.Image | None, list[Tracked]]]:
     """Fill the result; yield each frame with the latest detections.
 
     `stopped` is told the number of analysed frames and the time in the video, and may name a limit.
     """
-    end = monotonic() + limits.work_seconds
     detections: list[Tracked] = []
     total = 0
-    for index, (frame, seconds) in enumerate(frames):
+    for index, (image, seconds) in enumerate(frames):
         due = index % result.every == 0
         if seconds > limits.seconds:
             result.stopped_by = "seconds"
@@ -231,8 +279,7 @@ def _analysed(
             result.stopped_by = stopped(len(result.frames), seconds)
         if result.stopped_by:
             return
-        if due:
-            image = _upright(frame)
+        if due and image:
             result.width, result.height = image.size
             detections = predict(image)
             total += len(detections)
@@ -240,22 +287,16 @@ def _analysed(
             result.frames.append(
                 Frame(index=index, time_seconds=round(seconds, 3), detections=detections, counts=counts)
             )
-        yield frame, detections
+        yield image, detections
 
 
-def _upright(frame: VideoFrame) -> Image.Image:
-    """Return a frame as players show it: phones store videos sideways, with a rotation in the metadata."""
-    image: Image.Image = frame.to_image()  # type: ignore[no-untyped-call]
-    turn = _TURNS.get(frame.rotation % 360)
-    return image if turn is None else image.transpose(turn)
-
-
-def _record(frames: Iterator[tuple[VideoFrame, list[Tracked]]], out: io.BytesIO, rate: Fraction) -> None:
+def _record(frames: Iterator[tuple[Image.Image | None, list[Tracked]]], out: io.BytesIO, rate: Fraction) -> None:
     """Write the frames with their boxes as an mp4 that browsers play."""
     with av.open(out, "w", format="mp4") as target:
         stream: VideoStream | None = None
         for frame, detections in frames:
-            image = annotate(_upright(frame), detections)
+            assert frame is not None  # all are asked for
+            image = annotate(frame, detections)
             if stream is None:
                 stream = target.add_stream("libx264", rate=rate, options=_ENCODER)
                 stream.pix_fmt = "yuv420p"

@@ -139,6 +139,10 @@ class Decoding:
             job = self.send(elsewhere.header, task, data, **arguments)
         return job.future.result()
 
+    def count_ended(self, ended: Ended) -> None:
+        """Count a decoder process that did not finish."""
+        self._metrics.decoders_ended.labels(ended.reason).inc()
+
     def _memory(self, header: Header, task: str, data: bytes) -> int:
         """Return the bytes that a task takes, or raise TooLargeError."""
         memory = max(header.memory, header.width * header.height * _PER_PIXEL[task])
@@ -210,7 +214,7 @@ class Decoding:
                 )
             except Ended as ended:
                 process.kill()
-                self._metrics.decoders_ended.labels(ended.reason).inc()
+                self.count_ended(ended)
                 reply = ended.error(self._patience)
         _settle(job, reply)
         if process.ended:

@@ -50,13 +50,13 @@ class Ended(Exception):  # noqa: N818 - says how
 
 
 class DecoderProcess:
-    """One process; OSError: it does not start. Not thread-safe."""
+    """One process, which runs a program of this package; OSError: it does not start. Not thread-safe."""
 
-    def __init__(self) -> None:
+    def __init__(self, program: str = "program") -> None:
         path = os.pathsep.join([str(_ROOT), *(each for each in sys.path if each)])
         environment = {name: os.environ[name] for name in _INHERITED if name in os.environ}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "serving.decoding.program"],
+            [sys.executable, "-m", f"serving.decoding.{program}"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -65,10 +65,11 @@ class DecoderProcess:
         assert self._process.stdin and self._process.stdout
         self._requests, self._answers = self._process.stdin, self._process.stdout
         os.set_blocking(self._answers.fileno(), False)
+        self._received = bytearray()
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._answers, selectors.EVENT_READ)
         try:
-            self._read(monotonic() + _START_SECONDS, lambda: False)
+            self.hear(monotonic() + _START_SECONDS, lambda: False)
         except Ended as error:
             self.kill()
             raise OSError(f"the decoder process ended while it started ({error.reason})") from error
@@ -97,11 +98,8 @@ class DecoderProcess:
 
         Ended: not answered before `until` of `monotonic`, or before it was given up. The process is of no use then.
         """
-        try:
-            send(self._requests, dict(request), data)
-        except OSError as error:
-            raise Ended(self._end()) from error
-        facts, result = self._read(until, given_up)
+        self.tell(request, data)
+        facts, result = self.hear(until, given_up)
         if "error" not in facts:
             return Reply(facts, result)
         self._spent = facts["error"] in ("MemoryError", "TooLargeError")
@@ -120,21 +118,30 @@ class DecoderProcess:
             with suppress(OSError):
                 pipe.close()
 
-    def _read(self, until: float, given_up: Callable[[], bool]) -> tuple[dict[str, Any], bytes]:
-        received = bytearray()
-        missing = FRAME.size
-        while missing > 0:
+    def tell(self, request: Mapping[str, Any], data: bytes = b"") -> None:
+        """Send a message; Ended: the process has ended."""
+        try:
+            send(self._requests, dict(request), data)
+        except OSError as error:
+            raise Ended(self._end()) from error
+
+    def hear(self, until: float, given_up: Callable[[], bool]) -> tuple[dict[str, Any], bytes]:
+        """Wait for a message. Ended: as of `ask`."""
+        length, size = FRAME.unpack(self._bytes(FRAME.size, until, given_up))
+        return json.loads(self._bytes(length, until, given_up)), self._bytes(size, until, given_up)
+
+    def _bytes(self, count: int, until: float, given_up: Callable[[], bool]) -> bytes:
+        """Return the next bytes of the answers; those that came with them are kept for the next call."""
+        while len(self._received) < count:
             self._wait(until, given_up)
             chunk = os.read(self._answers.fileno(), 1 << 20)
             if not chunk:
                 raise Ended(self._end())
-            received += chunk
-            missing = FRAME.size - len(received)
-            if missing <= 0:
-                length, size = FRAME.unpack_from(received)
-                missing += length + size
-        text = FRAME.size + length
-        return json.loads(received[FRAME.size : text]), bytes(received[text:])
+            self._received += chunk
+        with memoryview(self._received) as received:
+            found = bytes(received[:count])
+        del self._received[:count]
+        return found
 
     def _wait(self, until: float, given_up: Callable[[], bool]) -> None:
         while not self._selector.select(_POLL_SECONDS):

@@ -94,7 +94,15 @@ def send(pipe: IO[bytes], facts: dict[str, Any], data: bytes) -> None:
     pipe.flush()
 
 
-def _limit(memory: int, seconds: int) -> None:
+def receive(pipe: IO[bytes]) -> tuple[dict[str, Any], bytes] | None:
+    """Read a message; None: there is no more."""
+    if not (head := pipe.read(FRAME.size)):
+        return None
+    length, size = FRAME.unpack(head)
+    return json.loads(pipe.read(length)), pipe.read(size)
+
+
+def limit(memory: int, seconds: int) -> None:
     """Limit what this process may take from now on, beside what it has; memory in bytes, seconds of CPU."""
     with open("/proc/self/statm", encoding="ascii") as file:  # noqa: PTH123 - opened for every picture
         held = int(file.read().split()[0]) * resource.getpagesize()
@@ -108,25 +116,29 @@ def _set_soft(kind: int, value: int) -> None:
     resource.setrlimit(kind, (value if hard == resource.RLIM_INFINITY else min(value, hard), hard))
 
 
-def main() -> None:
-    """Answer until standard input ends."""
+def begin() -> tuple[IO[bytes], IO[bytes]]:
+    """Make this process one that may be killed; return where requests come from, and where answers go."""
     for number in (signal.SIGINT, signal.SIGTERM):  # the server ends it, when it has no more work for it
         signal.signal(number, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:  # noqa: PTH123
         file.write("1000")  # if anything has to go, then this process
-    AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # threads reserve address space
     source, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     quiet = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):  # libraries print
         os.dup2(quiet, descriptor)
     send(answers, {"ready": True}, b"")
-    while head := source.read(FRAME.size):
-        length, size = FRAME.unpack(head)
-        request = json.loads(source.read(length))
-        data = source.read(size)
+    return source, answers
+
+
+def main() -> None:
+    """Answer until standard input ends."""
+    AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # threads reserve address space
+    source, answers = begin()
+    while message := receive(source):
+        request, data = message
         try:
-            _limit(request["memory"], request["seconds"])
+            limit(request["memory"], request["seconds"])
             facts, result = TASKS[request["task"]](data, **request["arguments"])
         except PictureError as error:
             facts, result = {"error": type(error).__name__, "message": str(error)}, b""
@@ -134,7 +146,7 @@ def main() -> None:
             facts, result = {"error": "MemoryError", "message": ""}, b""
         finally:
             _set_soft(resource.RLIMIT_AS, resource.RLIM_INFINITY)
-        del data
+        del data, message
         Image.core.clear_cache()  # type: ignore[attr-defined]
         send(answers, facts, result)
 

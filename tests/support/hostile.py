@@ -113,6 +113,39 @@ def avif_of(sizes: Sequence[tuple[int, int]]) -> bytes:
     return struct.pack(">I4s4sI4s4s", 24, b"ftyp", b"avif", 0, b"avif", b"mif1") + properties
 
 
+def mov_of(frames: Sequence[bytes], *, codec: bytes = b"png ", samples: int = 0) -> bytes:
+    """A QuickTime file of 16 x 16 pixels with these frames; with `samples` it claims so many, of a byte each."""
+    flat = b"".join(frames)
+    matrix = struct.pack(">9i", 65536, 0, 0, 0, 65536, 0, 0, 0, 1 << 30)
+    entry = struct.pack(">6xH16xHHIIIH32xHh", 1, 16, 16, 72 << 16, 72 << 16, 0, 1, 24, -1)
+    head = _box(b"ftyp", b"qt  \0\0\0\0qt  ")
+    number = samples or len(frames)
+    sizes = b"" if samples else b"".join(struct.pack(">I", len(each)) for each in frames)
+    table = _box(
+        b"stbl",
+        _box(b"stsd", struct.pack(">II", 0, 1) + _box(codec, entry)),
+        _box(b"stts", struct.pack(">IIII", 0, 1, number, 40)),
+        _box(b"stsc", struct.pack(">IIIII", 0, 1, 1, number, 1)),
+        _box(b"stsz", struct.pack(">III", 0, bool(samples), number) + sizes),
+        _box(b"stco", struct.pack(">III", 0, 1, len(head) + 8)),
+    )
+    reference = _box(b"dinf", _box(b"dref", struct.pack(">II", 0, 1) + _box(b"url ", struct.pack(">I", 1))))
+    media = _box(
+        b"mdia",
+        _box(b"mdhd", struct.pack(">IIIIII", 0, 0, 0, 1_000, 40, 0)),
+        _box(b"hdlr", struct.pack(">I", 0) + b"mhlrvide" + bytes(13)),
+        _box(b"minf", _box(b"vmhd", struct.pack(">III", 1, 0, 0)), reference, table),
+    )
+    track = struct.pack(">IIIIII16x", 7, 0, 0, 1, 0, 40) + matrix + struct.pack(">II", 16 << 16, 16 << 16)
+    film = struct.pack(">IIIIIIH10x", 0, 0, 0, 1_000, 40, 1 << 16, 256) + matrix + struct.pack(">24xI", 2)
+    return head + _box(b"mdat", flat) + _box(b"moov", _box(b"mvhd", film), _box(b"trak", _box(b"tkhd", track), media))
+
+
+def _box(kind: bytes, *parts: bytes) -> bytes:
+    body = b"".join(parts)
+    return struct.pack(">I4s", len(body) + 8, kind) + body
+
+
 def largest() -> dict[str, bytes]:
     """The costliest pictures that the server allows, 49 megapixels in each format."""
     image = Image.new("RGB", (7_000, 7_000), "#336699")

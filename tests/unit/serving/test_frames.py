@@ -1,4 +1,6 @@
 import io
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import av
@@ -12,6 +14,8 @@ from serving.jobs import Progress
 from serving.monitoring import Metrics
 from serving.settings import Settings
 from serving.storage.detections import Box, Tracked
+from tests.support.hostile import jpeg_of_scans, mov_of
+from tests.support.pictures import encoded
 from tests.support.shades import film
 
 FILM = film(range(0, 250, 10), (64, 48))  # each frame brighter than the one before
@@ -53,6 +57,37 @@ def test_every_tenth_frame_when_asked(kind: str) -> None:
 def test_stopped_and_said_when_at_a_limit(limits: dict[str, Any], by: str, frames: int) -> None:
     result, _ = analysed(FILM, every=1, **limits)
     assert (result.stopped_by, len(result.frames)) == (by, frames)
+
+
+@pytest.mark.parametrize(
+    ("data", "statuses"),
+    [
+        (lambda: mov_of([b"x"], samples=60_000_000), {400, 413}),  # 700 bytes, of which an index of 2 GB is made
+        (lambda: mov_of([encoded(Image.new("RGB", (9_000, 9_000)), "PNG")]), {413}),  # decoded while it is opened
+    ],
+)
+def test_refused_without_its_memory_in_this_process_when_it_asks_for_much(
+    data: Callable[[], bytes], statuses: set[int]
+) -> None:
+    sent, decoding = data(), Decoding(Settings(), Metrics())
+    Path("/proc/self/clear_refs").write_text("5")  # the peak of memory begins anew
+    resting = memory_mb("VmHWM")
+    with pytest.raises(Refused) as caught:
+        analysed(sent, decoding=decoding)
+    assert caught.value.status_code in statuses
+    assert memory_mb("VmHWM") < resting + 100
+    assert decoding.budget.held == 0
+
+
+def test_ended_in_time_when_one_frame_takes_too_long() -> None:
+    frame = jpeg_of_scans(20_000, 4_000)  # minutes of work
+    result, _ = analysed(mov_of([frame], codec=b"jpeg"), video_work_seconds=0.5)
+    assert (result.stopped_by, result.frames) == ("time", [])
+
+
+def memory_mb(kind: str) -> float:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(kind))
 
 
 def test_memory_is_given_back_and_more_is_taken_when_drawn() -> None:
@@ -106,7 +141,7 @@ def test_played_with_boxes_when_drawn() -> None:
     ("data", "limits", "status"),
     [
         (FILM, {"max_picture_pixels": 1_000}, 413),
-        (FILM, {"decode_memory_bytes": 100_000}, 413),  # 64 x 48 pixels, of 41 bytes each
+        (FILM, {"decode_memory_bytes": 100_000}, 413),  # 64 x 48 pixels, of 45 bytes each
         (b"", {}, 415),
         (b"no video", {}, 415),
         (b"#EXTM3U\n#EXT-X-VERSION:3\nfile:///etc/passwd\n", {}, 415),
