@@ -58,8 +58,8 @@ async def http_error(request: Request, error: Exception) -> Response:
 async def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
-    parts = [str(part) for part in first["loc"][1:]]
-    where = ".".join(part for part in parts if part.isalnum() or part.isidentifier())  # no type of a union's member
+    _, name, *rest = (*first["loc"], "")  # of what is behind it, numbers are places; words name types of ours
+    where = ".".join([str(name)[:100], *(str(part) for part in rest if isinstance(part, int))])
     unknown = "there is no such parameter; /docs lists them"
     message = f"{where}: {unknown if first['type'] == 'extra_forbidden' else first['msg']}"
     message += f"; found {str(first.get('input'))[:100]!r}"

@@ -117,7 +117,10 @@ class FormReader:
         self._decoder = _DECODERS[encoding](self) if encoding in _DECODERS else None
 
     def _add_data(self, data: bytes, start: int, end: int) -> None:
-        (self._decoder or self).write(data[start:end])
+        part = data[start:end]
+        if isinstance(self._decoder, Base64Decoder):
+            part = part.translate(None, b"\r\n\t ")  # lines of 76 characters, as RFC 2045 wants them
+        (self._decoder or self).write(part)
 
     def _close(self) -> None:
         if self._decoder:

@@ -104,9 +104,11 @@ async def form(
     """Yield the parts of a body; its bytes count against the limit of all uploads until the block ends.
 
     A body of one of the media types `raw`, such as a picture itself, is one part named `file`. Refused: neither that
-    nor a multipart form, files of more than `limit` bytes together (by Content-Length, and while reading), other fields
-    of more than MAX_TEXT_BYTES, slower than UPLOAD_SECONDS, or too many uploads at once.
+    nor a multipart form, compressed, files of more than `limit` bytes together (by Content-Length, and while reading),
+    other fields of more than MAX_TEXT_BYTES, slower than UPLOAD_SECONDS, or too many uploads at once.
     """
+    if (encoding := request.headers.get("content-encoding", "").strip().lower()) not in ("", "identity"):
+        raise Refused(415, f"the body is encoded ({encoding[:60]!r}, by Content-Encoding); expected it as it is")
     reader = _reader(request, settings.max_text_bytes, raw)
     most = limit + settings.max_text_bytes + _ENVELOPE_BYTES
     length = request.headers.get("content-length", "")

@@ -1,5 +1,6 @@
 """Senders that are slow, odd or hostile, against a real server."""
 
+import gzip
 import json
 from pathlib import Path
 
@@ -87,6 +88,9 @@ def test_told_what_is_wrong_or_taken_when_the_body_is_no_usual_form(server: Serv
     assert wrong_field.status == 422 and "image" in wrong_field.json()["error"]
     coded = server.ask("POST", "/detect", b'{"image": "aGVsbG8="}', {"Content-Type": "application/json"})
     assert coded.status == 415 and "multipart/form-data" in coded.json()["error"]
+    packed = {"Content-Type": "image/png", "Content-Encoding": "gzip"}
+    compressed = server.ask("POST", "/detect", gzip.compress(shade(204)), packed)
+    assert compressed.status == 415 and "'gzip'" in compressed.json()["error"]
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/docs", "/openapi.json", "/metrics", "/model", "/"])

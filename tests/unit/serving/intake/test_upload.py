@@ -99,7 +99,10 @@ def test_file_named_when_the_client_names_it_otherwise(header: bytes, filename: 
     assert only_file(parts) == b"\xff"
 
 
-@pytest.mark.parametrize("encoding", [("base64", b"AAEC"), ("quoted-printable", b"=00=01=02"), ("BINARY", b"\0\1\2")])
+@pytest.mark.parametrize(
+    "encoding",
+    [("base64", b"AAEC"), ("base64", b"AA\r\nE\r\nC\r\n"), ("quoted-printable", b"=00=01=02"), ("BINARY", b"\0\1\2")],
+)
 def test_decoded_when_the_part_says_how_it_is_encoded(encoding: tuple[str, bytes]) -> None:
     head = f"--abc\r\nContent-Disposition: form-data; name=file\r\nContent-Transfer-Encoding: {encoding[0]}\r\n\r\n"
     assert parts_of(head.encode() + encoding[1] + b"\r\n--abc--\r\n")[0].data == b"\0\1\2"
