@@ -421,8 +421,12 @@ function renderViews() {
     const opposite = servers[1 - place];
     const others = entry.answers.get(opposite)?.detections && shown(entry.answers.get(opposite), opposite);
     // The least sure first, so that the surest lie on top.
-    const marks = boxes.toReversed().map((each) => ({ each, alone: Boolean(others && isAlone(each, others)) }));
-    fill(layer, marks, () => marks.map(({ each, alone }) => boxOf(each, found, alone)));
+    const marks = boxes.map((each, rank) => ({
+      each,
+      alone: Boolean(others && isAlone(each, others)),
+      below: boxes.slice(0, rank).filter((surer) => overlap(surer, each) >= SAME).length, // boxes at the same place
+    }));
+    fill(layer, marks, () => marks.toReversed().map(({ each, alone, below }) => boxOf(each, found, alone, below)));
   }
 }
 
@@ -436,12 +440,14 @@ function figureOf(entry, url) {
   return { node: make("figure", {}, caption, frame), caption, canvas, layer, image };
 }
 
-function boxOf(detection, size, alone) {
+function boxOf(detection, size, alone, below) {
   const text = `${detection.label} ${detection.confidence.toFixed(2)}`;
   const name = make("span", { className: "label", textContent: text });
   const node = make("div", { className: "box", ariaHidden: "true" }, name);
   node.classList.toggle("alone", alone);
   put(node, detection, size);
+  node.classList.toggle("under", below === 1); // its name under the box, where the surer one's is above
+  if (below > 1) node.classList.add("high");
   marked.set(detection, node);
   return node;
 }
@@ -455,6 +461,7 @@ function put(node, box, { width, height }) {
   node.style.width = `${(100 * (box.x2 - box.x1)) / width}%`;
   node.style.height = `${(100 * (box.y2 - box.y1)) / height}%`;
   node.classList.toggle("high", box.y1 / height < 0.08);
+  node.classList.toggle("low", box.y2 / height > 0.92);
   node.classList.toggle("right", box.x1 / width > 0.7);
 }
 

@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
+import onnx
 import pytest
 from PIL import Image, ImageOps
 from selenium import webdriver
@@ -348,23 +349,40 @@ def test_key_asked_for_once_and_sent_to_its_server_alone_when_two_servers_want_o
     assert page.problems() == []
 
 
-def test_differences_shown_when_two_servers_are_compared(
-    page: Page, bright_model: Path, photo: Path, tmp_path: Path
-) -> None:
-    half = tmp_path / "half.onnx"
-    half.write_bytes(model(GRID[:, 1:]))  # finds the helicopter alone
+def weighed(source: Path, target: Path, shares: list[float]) -> Path:
+    """A detector with these shares of another's scores, one a class."""
+    file = onnx.load(source)
+    graph = file.graph
+    found = graph.output[0].name
+    for node in graph.node:
+        node.output[:] = ["unweighed" if name == found else name for name in node.output]
+    weights = np.array([1] * 4 + shares, np.float32).reshape(1, -1, 1)
+    graph.initializer.append(onnx.numpy_helper.from_array(weights, "weights"))
+    graph.node.append(onnx.helper.make_node("Mul", ["unweighed", "weights"], [found]))
+    onnx.save(file, target)
+    return target
+
+
+def test_differences_shown_when_two_servers_are_compared(page: Page, shared_data: Path, tmp_path: Path) -> None:
+    model_file, picture = shared_data / "planes-helis.onnx", shared_data / "same-picture" / "base.jpg"
+    half = weighed(model_file, tmp_path / "stock.onnx", [1.2, 0.5])  # finds the airplane alone
+    here = {"MODEL_URI": str(model_file), "ENVIRONMENT": "dev", "CAPTURE_URI": str(tmp_path / "here's")}
     other = {"MODEL_URI": str(half), "CAPTURE_URI": str(tmp_path / "store"), "CAPTURE_STRATEGIES": "random:1"}
-    with two_servers(tmp_path, {"MODEL_URI": str(bright_model)}, other) as (server, second):
-        page.open(server.url).give(photo)
+    with two_servers(tmp_path, here, other) as (server, second):
+        page.open(server.url).give(picture)
         Select(page.part("#compare")).select_by_index(1)
         page.wait(lambda: page.texts("#found h2") == ["Found here", f"Found by 127.0.0.1:{second.port}"])
         page.wait(lambda: len(page.texts("#found li")) == 3)
         rows = page.texts("#found li")
         assert [(text.split()[0], "only here" in text) for text in rows] == [
-            ("helicopter", False),
-            ("airplane", True),
-            ("helicopter", False),
+            ("airplane", False),
+            ("helicopter", True),
+            ("airplane", False),
         ]
+        airplane, helicopter = sorted(page.sides_of("figure:first-child .label"), key=lambda sides: sides[1])
+        assert airplane[3] <= helicopter[1]  # two boxes at one place: a name above, the other below
+        page.browser.set_window_size(1280, 1000)
+        page.press("h1")
         shot(page.browser, "try-compare.png")
         assert not list((tmp_path / "store").rglob("*.jpg"))  # the picture was sent to be compared, not to be kept
     assert page.problems() == []

@@ -69,6 +69,14 @@ class Page:
             });"""
         return [(text, corners) for text, corners in self.run(script)]
 
+    def sides_of(self, place: str) -> list[list[float]]:
+        """Left, top, right and bottom of parts of the page, in pixels of the screen."""
+        script = """return [...document.querySelectorAll(arguments[0])].map((part) => {
+              const { left, top, right, bottom } = part.getBoundingClientRect();
+              return [left, top, right, bottom];
+            });"""
+        return [[float(side) for side in sides] for sides in self.run(script, place)]
+
     def requests(self) -> list[dict[str, Any]]:
         """What the browser has requested since the last call: url, method and headers of each."""
         messages = [json.loads(entry["message"])["message"] for entry in self.browser.get_log("performance")]  # type: ignore[no-untyped-call]
