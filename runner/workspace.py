@@ -11,7 +11,7 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
@@ -160,7 +160,15 @@ def _die_with_dvc() -> None:
         watched.append(ancestor)
         if not _is_shell(ancestor):
             break
+    _die_with(watched)
 
+
+def die_with_ancestors(count: int) -> None:
+    """Kill this process and its children soon after one of the `count` processes above it is gone."""
+    _die_with(psutil.Process().parents()[:count])
+
+
+def _die_with(watched: Sequence[psutil.Process]) -> None:
     def watch() -> None:
         while all(_is_alive(process) for process in watched):
             time.sleep(_POLL_SECONDS)
@@ -169,7 +177,7 @@ def _die_with_dvc() -> None:
                 child.kill()
         os._exit(1)
 
-    threading.Thread(target=watch, daemon=True, name="die-with-dvc").start()
+    threading.Thread(target=watch, daemon=True, name="die-with-ancestors").start()
 
 
 def _is_shell(process: psutil.Process) -> bool:

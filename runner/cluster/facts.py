@@ -47,8 +47,14 @@ KEYS = {
     "INGRESS_CLASS": (rf"{_LABEL}(\.{_LABEL})*", "nginx"),
     "CLUSTER_ISSUER": (rf"{_LABEL}(\.{_LABEL})*", "letsencrypt"),
     "GPU": ("autoscaled|fixed|none", "autoscaled"),
+    "GPU_COUNT": ("[1-9][0-9]?", "1"),
+    "GPU_QUOTA": ("[1-9][0-9]{0,2}", "1"),
+    "GPU_TYPE": (r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?", "nvidia-t4"),
 }
-LATER = (GIT_CIDRS, "FORGE", "HTTPS_PROXY", "NO_PROXY", PROXY_CIDRS, "GIT_SSL_CAINFO")  # which an earlier version lacks
+LATER = (  # which an earlier version lacks
+    *(GIT_CIDRS, "FORGE", "HTTPS_PROXY", "NO_PROXY", PROXY_CIDRS, "GIT_SSL_CAINFO"),
+    *("GPU_COUNT", "GPU_QUOTA", "GPU_TYPE"),
+)
 MAY_BE_EMPTY = ("HTTPS_PROXY", "NO_PROXY")
 FOR_KUBERNETES = ("INGRESS_CLASS", "CLUSTER_ISSUER")
 
@@ -95,6 +101,9 @@ def faults(values: Mapping[str, str], *, complete: bool) -> Iterator[str]:
                 yield f"{key}: {error}; a block looks like 140.82.112.0/20"
     if values.get("GPU") == "autoscaled" and values.get("PLATFORM") == "kubernetes":
         yield "GPU is autoscaled, which takes OpenShift's machine API; on plain Kubernetes it is fixed or none"
+    count, quota = (values.get(key, "1") for key in ("GPU_COUNT", "GPU_QUOTA"))
+    if count.isdecimal() and quota.isdecimal() and int(quota) % max(1, int(count)):
+        yield f"GPU_QUOTA is {quota}, but a training takes GPU_COUNT={count}; it is a multiple of that"
 
 
 def check(path: Path, *, complete: bool) -> dict[str, str]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from runner.cluster.facts import UNSET
+from runner.cluster.facts import PATH, UNSET
 from runner.errors import ConfigError
 
 Manifest = Mapping[str, Any]
@@ -19,6 +19,7 @@ WORKER = FOLDER / "worker.yaml"
 MACHINE_TYPE = FOLDER / "machine-type.yaml"
 OURS = "flywheel-gpu"
 COPY_OF = "flywheel/copy-of"  # annotation: the MachineSet that it is a copy of
+GPUS = "machine.openshift.io/GPU"  # annotation: GPUs of a node
 CLUSTER = "machine.openshift.io/cluster-api-cluster"
 ROLE = "machine.openshift.io/cluster-api-machine-role"
 EDGE = "machine.openshift.io/zone-type"  # Local Zones and the like: not every instance type, no shared volumes
@@ -67,7 +68,7 @@ def patch(project: Path, worker: Manifest, cluster: str) -> str:
 
 
 def require_patches(project: Path, values: Mapping[str, str]) -> None:
-    """Raise ConfigError when GPU nodes are to come and go, and a patch is missing or is another cloud's."""
+    """Raise ConfigError when GPU nodes are to come and go, and a patch is missing, wrong or of another cloud."""
     if values["GPU"] != "autoscaled":
         return
     worker = _read(project / WORKER)
@@ -76,6 +77,22 @@ def require_patches(project: Path, values: Mapping[str, str]) -> None:
     if not fits(project, worker):
         kind = _provider_spec(worker).get("kind")
         raise ConfigError(f"{MACHINE_TYPE}: expected a machine type of {kind}; the comments there name some")
+    count, quota = (int(values.get(key, "1")) for key in ("GPU_COUNT", "GPU_QUOTA"))
+    of_node = _gpus(project)
+    if of_node < count or quota % of_node:
+        raise ConfigError(
+            f"{MACHINE_TYPE}: a node of {of_node} GPUs ({GPUS}) for GPU_COUNT={count}, GPU_QUOTA={quota} of "
+            f"{PATH}; a node must have as many as a training takes, and the quota must be a multiple of a node's"
+        )
+
+
+def _gpus(project: Path) -> int:
+    text = str((_read(project / MACHINE_TYPE)["metadata"].get("annotations") or {}).get(GPUS, ""))
+    if not text.isdecimal() or not int(text):
+        raise ConfigError(
+            f"{MACHINE_TYPE}: the annotation {GPUS} is {text!r}, expected the GPUs of a node, such as '1'"
+        )
+    return int(text)
 
 
 def _labels(item: Manifest) -> Mapping[str, str]:

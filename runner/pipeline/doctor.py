@@ -186,9 +186,9 @@ def _device(batch: int) -> Iterator[Diagnosis]:
 
         gpus = torch.cuda.device_count()
         yield Diagnosis(f"{gpus} GPUs, {workers()} workers, RUNNER_DEVICE={os.environ.get('RUNNER_DEVICE', '')}")
-        from runner.stages.device import check_device
+        from runner.stages.device import check_device, training_device
 
-        check_device(os.environ.get("RUNNER_DEVICE", ""), batch)
+        check_device(training_device(), batch)
     except ImportError:
         return  # reported above
     except RunnerError as error:

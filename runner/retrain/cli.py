@@ -48,7 +48,7 @@ def _run(given: argparse.Namespace) -> None:
         case "supersede":
             _supersede(run)
         case "plan":
-            _write_results(answer=tasks.plan(run, _overrides()))
+            _write_results(answer=tasks.plan(run, _overrides(), gpus=_gpus()))
         case "prepare":
             tasks.prepare(run)
         case "await-gpu":
@@ -88,6 +88,12 @@ def _await_gpu(run: str) -> None:
     mode, timeout_s = _env("MODE"), seconds(_env("TIMEOUT"), "gpu-timeout")
     device = await_gpu(Cluster(), run, mode=mode, kind=os.environ.get("GPU", "none"), timeout_s=timeout_s)
     _write_results(device=device.name, fallback=str(device.is_fallback).lower())
+
+
+def _gpus() -> int:
+    """Return the GPUs of a training, 0 on a CPU, as MODE, GPU and GPU_COUNT (of cluster.env) say."""
+    is_on_cpu = os.environ.get("MODE") == "off" or os.environ.get("GPU", "none") == "none"
+    return 0 if is_on_cpu else int(os.environ.get("GPU_COUNT", "1"))
 
 
 def _publish(run: str) -> None:

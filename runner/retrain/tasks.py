@@ -6,6 +6,7 @@ release through `pipeline/<run>/` in the store, where each Task overwrites those
 
 import fcntl
 import json
+import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -18,6 +19,7 @@ from runner.dataset.entries import read_entries
 from runner.dataset.picture_cache import cache_folder
 from runner.errors import ObjectError, StageError
 from runner.release.verdict import verdict_file
+from runner.stages.device import ALL, check_gpus
 from runner.stages.registry import picture_files
 from runner.store import Store, open_store
 from runner.store.published import numbers, version_key
@@ -29,11 +31,12 @@ _RELEASED = ("report", "split", "model", "export", "evaluation")  # outputs that
 _FREE_SHARE = 0.2  # of the cache's volume before a training
 
 
-def plan(run: str, values: Sequence[str]) -> str:
+def plan(run: str, values: Sequence[str], *, gpus: int) -> str:
     """Return train, gate-only or nothing; nothing only when the store has a version of these results.
 
-    `values` are KEY=VALUE, for this run alone. ConfigError when params.yaml, conf/ or a value is wrong; StageError when
-    the image has other packages than the commit pins.
+    `values` are KEY=VALUE, for this run alone; `gpus` are those that a training would take. ConfigError when
+    params.yaml, conf/ or a value is wrong; StageError when the image has other packages than the commit pins, or the
+    GPUs cannot share the batch.
     """
     from runner.config.override import override
     from runner.pipeline.packages import check_image
@@ -48,6 +51,9 @@ def plan(run: str, values: Sequence[str]) -> str:
         if made.answer == "nothing" and not _is_published(store, Path.cwd()):
             made = made._replace(gate=(*made.gate, f"{store.uri} has no version with the results of {LOCK}"))
         print(made.as_text(), flush=True)
+        if made.answer == "train":
+            config, _ = compose(Path.cwd())
+            check_gpus(gpus, config.train.batch, config.model.trainer)
     return made.answer
 
 
@@ -91,6 +97,7 @@ def train(run: str, *, cache: Path, fallback: bool) -> None:
     """
     from runner.config.override import limit
 
+    os.environ["RUNNER_DEVICE"] = ALL  # those that the Pod was given
     with _handing_on(run), _using(cache):
         if fallback:
             print(f"no GPU came: {' '.join(limit(Path.cwd()))}", flush=True)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from runner.cluster.gpu_nodes import MACHINE_TYPE, WORKER, patch, require_patches
+from runner.sweep.queue import gpus_of
 from tests.support import gitops
 
 TYPES = {
@@ -42,3 +43,34 @@ def test_a_gpu_node_is_a_worker_with_another_machine_type(tmp_path: Path, kind: 
     assert labels["machine.openshift.io/cluster-api-cluster"] == gitops.INFRASTRUCTURE
     assert ours["spec"]["selector"]["matchLabels"].items() <= labels.items()
     assert ours["spec"]["template"]["spec"]["taints"]
+
+
+@pytest.mark.parametrize("count", [1, 2, 8])
+def test_the_gpus_of_a_training_are_those_of_cluster_env(tmp_path: Path, count: int) -> None:
+    values = gitops.SAMPLE | {"GPU_COUNT": str(count), "GPU_QUOTA": str(2 * count), "GPU_TYPE": "nvidia-l40s"}
+    root = gitops.copy_with(values, tmp_path)
+    pipelines = gitops.render("pipelines/overlays/openshift", root)
+    (template,) = pipelines.of_kind("TriggerTemplate")
+    (probe,) = pipelines.of_kind("PodTemplate")
+    of_probe = probe["template"]["spec"]["containers"][0]["resources"]["limits"]
+    of_training = next(
+        each["stepSpecs"][0]["computeResources"]["limits"]
+        for each in template["spec"]["resourcetemplates"][0]["spec"]["taskRunSpecs"]
+        if each["pipelineTaskName"] == "train-gpu"
+    )
+    assert of_probe["nvidia.com/gpu"] == of_training["nvidia.com/gpu"] == str(count)
+    assert gpus_of(template) == count
+    (retrain,) = (each for each in pipelines.of_kind("ConfigMap") if each["metadata"]["name"] == "retrain")
+    assert retrain["data"]["GPU_COUNT"] == str(count)
+
+    for mode, hard in (("autoscaled", 2 * count), ("fixed", 2 * count), ("none", 0)):
+        (quota,) = gitops.render(f"gpu/overlays/{mode}", root).of_kind("ResourceQuota")
+        assert quota["spec"]["hard"] == {"requests.nvidia.com/gpu": str(hard)}
+    found = {each["kind"]: each for each in gitops.render("gpu/overlays/autoscaled", root).objects}
+    limit = {"type": "nvidia-l40s", "min": 0, "max": 2 * count}
+    assert found["ClusterAutoscaler"]["spec"]["resourceLimits"]["gpus"] == [limit]
+    assert found["MachineAutoscaler"]["spec"]["maxReplicas"] == 2 * count
+    machines = found["MachineSet"]
+    assert machines["spec"]["template"]["spec"]["metadata"]["labels"]["cluster-api/accelerator"] == "nvidia-l40s"
+    labels = machines["metadata"]["annotations"]["capacity.cluster-autoscaler.kubernetes.io/labels"]
+    assert labels == "kubernetes.io/arch=amd64,cluster-api/accelerator=nvidia-l40s"

@@ -61,6 +61,9 @@ SAMPLE = {
     "INGRESS_CLASS": "sample-class",
     "CLUSTER_ISSUER": "sample-issuer",
     "GPU": "autoscaled",
+    "GPU_COUNT": "1",
+    "GPU_QUOTA": "3",
+    "GPU_TYPE": "sample-accelerator",
 }
 TEMPLATE = dict.fromkeys(cluster_env.KEYS, cluster_env.UNSET) | {
     "FORGE": "auto",
@@ -72,12 +75,17 @@ TEMPLATE = dict.fromkeys(cluster_env.KEYS, cluster_env.UNSET) | {
     "GIT_SSL_CAINFO": cluster_env.PUBLIC_CA,
     "STORE_URI": "s3://flyingthings",
     "STORE_ENDPOINT": "https://minio.flywheel-minio.svc:9000",
+    "GPU_COUNT": "1",
+    "GPU_QUOTA": "1",
+    "GPU_TYPE": "nvidia-t4",
 }
 OTHER = {key: value.replace("sample", "other") for key, value in SAMPLE.items()} | {
     "FORGE": "gitlab",
     "PLATFORM": "kubernetes",
     "GIT_CIDRS": "198.51.100.0/24,203.0.113.7/32",
     "GPU": "none",
+    "GPU_COUNT": "2",
+    "GPU_QUOTA": "4",
 }
 
 

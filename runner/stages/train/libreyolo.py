@@ -65,10 +65,8 @@ class LibreYoloTrainer(YOLOXTrainer):  # type: ignore[misc]
 
 
 def fit(training: TrainingRun) -> None:
-    """Train, or continue; StageError for several GPUs, an unknown optimizer, or too little memory."""
+    """Train, or continue; StageError for an unknown optimizer, or too little memory."""
     device, settings = training.device, training.settings
-    if "," in device:
-        raise StageError(f"RUNNER_DEVICE: {device}, but LibreYOLO is used on one device; choose one, such as 0")
     if settings.optimizer not in OPTIMIZERS:
         raise StageError(f"train.optimizer: LibreYOLO has no {settings.optimizer}; expected {', '.join(OPTIMIZERS)}")
     random.seed(training.seed)

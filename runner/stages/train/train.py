@@ -5,7 +5,6 @@ Checkpoints are in `.work/train/<digest of all inputs>/`: a run with the same in
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ from filelock import FileLock
 from runner.config.schema import AugmentConfig, ModelConfig, TrainConfig
 from runner.dataset.entries import Entry, read_entries
 from runner.stages.checkpoints import restore_checkpoint
-from runner.stages.device import check_device
+from runner.stages.device import check_device, training_device
 from runner.stages.offline import set_up
 from runner.stages.picture_files import PictureFiles
 from runner.stages.train.training_run import TrainingRun
@@ -49,8 +48,8 @@ def train(
         from runner.stages.train import libreyolo as program
     else:
         from runner.stages.train import ultralytics as program
-    device = os.environ.get("RUNNER_DEVICE", "")
-    check_device(device, settings.batch)
+    device = training_device()
+    check_device(device, settings.batch, model.trainer)
     options = {"seed": seed, **settings.model_dump(), **augment.model_dump()}
     parts = _read_parts(dataset, split)
     folder = work / "train" / _digest({**options, "model": model.model_dump()}, dataset, parts, pins)

@@ -25,7 +25,7 @@ class TrainingRun(NamedTuple):
     weights: Path | None  # the file of `model.base` when that is a .pt; None: from scratch
     settings: TrainConfig
     augment: AugmentConfig
-    device: str  # RUNNER_DEVICE
+    device: str  # that of `runner.stages.device.training_device`
 
 
 @contextmanager

@@ -1,6 +1,8 @@
 """Training of a YOLO detector with Ultralytics (AGPL-3.0), with atomic checkpoints."""
 
+import os
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from runner.errors import StageError
 from runner.stages.checkpoints import keep_checkpoint
 from runner.stages.parallel import workers
 from runner.stages.train.training_run import TrainingRun, memory_named
+from runner.workspace import die_with_ancestors
 
 
 class UltralyticsTrainer(DetectionTrainer):  # type: ignore[misc]
@@ -24,6 +27,10 @@ class UltralyticsTrainer(DetectionTrainer):  # type: ignore[misc]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Take Ultralytics' arguments."""
+        if (
+            "LOCAL_RANK" in os.environ
+        ):  # one of several GPUs: a process of torch.distributed.run, which the stage started
+            die_with_ancestors(2)
         super().__init__(*args, **kwargs)
         if self.device.type == "cpu":
             torch.set_num_threads(workers())  # Ultralytics' own default leaves one core idle
@@ -46,7 +53,8 @@ class UltralyticsTrainer(DetectionTrainer):  # type: ignore[misc]
 
 
 def fit(training: TrainingRun) -> None:
-    """Train, or continue; StageError for an unknown architecture, or too little memory."""
+    """Train, or continue; StageError for an unknown architecture, too little memory, or a failure on several GPUs."""
+    gpus = len(training.device.split(","))
     if training.weights is None:
         check_architecture(training.model.base)
     arguments = {
@@ -58,15 +66,21 @@ def fit(training: TrainingRun) -> None:
         "data": str(training.data),
         "deterministic": True,
         "device": training.device,
-        "workers": workers(),
+        "workers": max(1, workers() // gpus),  # of each GPU's process
         "project": str(training.run.parent),
         "name": training.run.name,
         "exist_ok": True,
         "resume": str(training.run / "weights" / "last.pt") if training.resumed else False,
         "plots": True,
     }
-    with memory_named(training):
-        UltralyticsTrainer(overrides=arguments).train()
+    try:
+        with memory_named(training):
+            UltralyticsTrainer(overrides=arguments).train()
+    except subprocess.CalledProcessError as error:  # torch.distributed.run, which has printed why
+        raise StageError(
+            f"the training on GPUs {training.device} failed (exit status {error.returncode}); the lines above say why. "
+            "Where memory is short, make train.batch or model.imgsz smaller"
+        ) from error
 
 
 def check_architecture(base: str) -> None:

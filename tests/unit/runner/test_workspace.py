@@ -121,6 +121,20 @@ def test_the_stage_ends_with_its_children_when_dvc_is_killed(here: Path, project
     assert (here / "artifacts/out").is_dir()
 
 
+@pytest.mark.parametrize("killed", [0, 1], ids=["the stage", "its launcher"])
+def test_a_process_of_several_gpus_ends_when_one_above_it_is_killed(here: Path, project: Path, killed: int) -> None:
+    """torch.distributed.run, which Ultralytics starts, leaves its processes behind when it or the stage is killed."""
+    worker = "from runner.workspace import die_with_ancestors; import os, time; die_with_ancestors(2)\n"
+    worker += "print(os.getppid(), os.getpid(), flush=True); time.sleep(60)"
+    launcher = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {worker!r}])"
+    stage = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {launcher!r}])"
+    process = start(project, sys.executable, "-c", stage)
+    launched, worked = [int(word) for word in said(process).split()]
+    os.kill([process.pid, launched][killed], signal.SIGKILL)
+    assert until(lambda: has_ended(worked), 20)
+    process.communicate(timeout=60)
+
+
 def test_the_stage_goes_on_when_no_dvc_started_it(here: Path, project: Path) -> None:
     parent = f"import subprocess; subprocess.Popen([{sys.executable!r}, '-c', {STAGE!r}, 'orphan'])"
     process = start(project, sys.executable, "-c", parent)

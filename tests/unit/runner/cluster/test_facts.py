@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from runner.cluster import facts as cluster_env
-from runner.cluster.facts import FOR_KUBERNETES, GIT_CIDRS, KEYS, LATER, UNSET, UNUSED, check, faults, merge, read
+from runner.cluster.facts import FOR_KUBERNETES, GIT_CIDRS, KEYS, LATER, UNUSED, check, faults, merge, read
 from runner.errors import ConfigError
 
 FILLED = {key: example for key, (_, example) in KEYS.items()}
@@ -97,6 +97,8 @@ def test_each_key_is_checked_when_it_holds_something_strange(key: str) -> None:
     [
         ({"PLATFORM": "kubernetes"}, "GPU is autoscaled, which takes OpenShift's machine API"),
         ({"PLATFORM": "kubernetes", "INGRESS_CLASS": UNUSED}, "INGRESS_CLASS is unused, but PLATFORM is kubernetes"),
+        ({"GPU_COUNT": "2", "GPU_QUOTA": "3"}, "GPU_QUOTA is 3, but a training takes GPU_COUNT=2"),
+        ({"GPU_COUNT": "0"}, "GPU_COUNT is '0'"),
         ({"REPO_URL": "https://me:secret@example.com/a/b.git"}, "REPO_URL is 'https://me"),
         ({"REPO_URL": "https://example.com/a/b/"}, "REPO_URL is 'https://example.com/a/b/'"),  # no push has it so
     ],
@@ -123,4 +125,4 @@ def test_the_file_is_named_when_it_is_missing_or_not_text(tmp_path: Path, conten
 def test_a_key_comes_at_the_end_when_an_older_file_lacks_it(path: Path) -> None:
     path.write_text(path.read_text().replace("STORAGE_CLASS=REPLACE-ME\n", "").rstrip("\n"))
     assert merge(path, {"STORAGE_CLASS": "gp3-csi"})
-    assert path.read_text().endswith(f"GPU={UNSET}\nSTORAGE_CLASS=gp3-csi\n")
+    assert path.read_text().endswith("GPU_TYPE=nvidia-t4\nSTORAGE_CLASS=gp3-csi\n")

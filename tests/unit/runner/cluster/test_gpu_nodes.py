@@ -1,6 +1,7 @@
 """The patch of GPU nodes; test_discover.py has what it is written from."""
 
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from runner.cluster.gpu_nodes import FOLDER, MACHINE_TYPE, WORKER, patch, require_patches, workers
 from runner.errors import ConfigError
 from tests.support import gitops
+from tests.support.trees import swap
 
 AUTOSCALED = {"GPU": "autoscaled"}
 
@@ -39,6 +41,23 @@ def test_the_patches_are_refused_when_none_was_written_or_the_cloud_is_another(p
     shutil.copy(project / WORKER, folder / WORKER)
     with pytest.raises(ConfigError, match=rf"^{WORKER}: still REPLACE-ME"):
         require_patches(folder, AUTOSCALED)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "count", "quota", "is_refused"),
+    [
+        *((each, each, each, False) for each in ("1", "2", "8")),
+        *(("4", "2", "4", False), ("4", "1", "8", False)),
+        *(("1", "2", "2", True), ("4", "2", "2", True), ("4", "2", "6", True), ("0", "1", "1", True)),
+    ],
+)
+def test_a_machine_type_is_refused_when_its_gpus_do_not_suit_cluster_env(
+    folder: Path, gpus: str, count: str, quota: str, is_refused: bool
+) -> None:
+    swap(folder / MACHINE_TYPE, 'machine.openshift.io/GPU: "1"', f'machine.openshift.io/GPU: "{gpus}"')
+    values = AUTOSCALED | {"GPU_COUNT": count, "GPU_QUOTA": quota}
+    with pytest.raises(ConfigError, match=str(MACHINE_TYPE)) if is_refused else nullcontext():
+        require_patches(folder, values)
 
 
 @pytest.mark.parametrize(

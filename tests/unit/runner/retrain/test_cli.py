@@ -104,6 +104,22 @@ def test_the_reason_is_a_result_when_a_task_fails(task: Task, values: str) -> No
     assert results["error"].startswith("OVERRIDES:")
 
 
+@pytest.mark.parametrize(
+    ("changes", "gpus"),
+    [
+        ({}, 0),
+        ({"GPU": "none", "GPU_COUNT": "2"}, 0),
+        ({"GPU": "fixed", "GPU_COUNT": "2", "MODE": "off"}, 0),
+        *(({"GPU": "fixed", "GPU_COUNT": each}, int(each)) for each in ("1", "2", "8")),
+    ],
+)
+def test_the_plan_knows_how_many_gpus_a_training_takes(
+    task: Task, monkeypatch: pytest.MonkeyPatch, changes: dict[str, str], gpus: int
+) -> None:
+    monkeypatch.setattr("runner.retrain.tasks.plan", lambda *_, gpus: str(gpus))
+    assert task("plan", **changes) == (0, {"answer": str(gpus)})
+
+
 @pytest.mark.parametrize("name", sorted(TASKS.keys() - {"supersede", "await-gpu"}))
 def test_a_task_does_nothing_when_it_does_not_know_the_store(task: Task, name: str) -> None:
     status, results = task(name, STORE_URI="")

@@ -63,6 +63,7 @@ class Clones:
             stage["deps"] = [dep for dep in stage["deps"] if dep.startswith("artifacts/")]
             self.change(name, name)
         settings = {"STORE_URI": str(folder / "store"), "DVC_NO_ANALYTICS": "1", "DVC_SITE_CACHE_DIR": f"{folder}/site"}
+        settings["RUNNER_DEVICE"] = "cpu"
         for name, value in settings.items():
             monkeypatch.setenv(name, value)
         (folder / "store").mkdir()
@@ -73,7 +74,7 @@ class Clones:
         outs = [out if isinstance(out, str) else next(iter(out)) for out in stage["outs"]]
         content = f"(echo {word}; cat {' '.join(stage['deps'])} < /dev/null)"
         making = [f"mkdir -p $(dirname {out}) && {content} > {out}" for out in outs]
-        stage["cmd"] = [*making, f"echo {name} >> {self.log}"]
+        stage["cmd"] = [*making, f"echo {name} >> {self.log}", f"echo $RUNNER_DEVICE > {self.folder / name}"]
 
     def run(self, task: Callable[..., None], **settings: Any) -> list[str]:
         """Run a Task in a fresh clone; return the stages that ran."""
@@ -98,6 +99,7 @@ def test_no_stage_before_it_runs_in_train_when_prepare_has_run(tmp_path: Path, m
     monkeypatch.setattr(tasks, "_share_pictures", lambda: "")  # there are none
     assert clones.run(tasks.prepare) == ["compose", "fetch", "prepare", "split"]
     assert clones.run(tasks.train, cache=tmp_path / "volume/dvc", fallback=False) == ["train"]
+    assert (tmp_path / "train").read_text() == "all\n"  # the GPUs of its Pod
     assert clones.run(tasks.gate) == ["evaluate", "export"]
     assert clones.run(tasks.train, cache=tmp_path / "other/dvc", fallback=False) == []
     assert clones.run(tasks.gate) == []
