@@ -1,12 +1,16 @@
+import json
 import re
 from pathlib import Path
 
+import jsonschema
 import pytest
 
+from serving.monitoring import Metrics
 from serving.origins import parse_origins, parse_urls
 from serving.settings import Settings
 from tests.contract.test_gitops_references import PLATFORMS
-from tests.support.gitops import GITOPS, Leaf, Manifest, environments, leaf, render, template
+from tests.support.gitops import GITOPS, PROJECT, Leaf, Manifest, environments, leaf, render, template
+from tests.support.trees import swap
 
 ENVIRONMENTS = environments()
 PIN = {
@@ -116,3 +120,57 @@ def test_time_to_finish_when_a_pod_is_told_to_stop(project: Path) -> None:
     assert drain >= probe["periodSeconds"] * probe["failureThreshold"] + 5
     assert pod["terminationGracePeriodSeconds"] >= drain + finish + 10
     assert float(values["VIDEO_WORK_SECONDS"]["value"]) + 30 <= finish  # and UPLOAD_SECONDS
+
+
+def admitted(obj: Manifest, file: str) -> None:
+    """Hold an object against its CRD's schema, where that is beside the checkout."""
+    path = PROJECT.parent / "shared/manifests/schemas" / file
+    if path.is_file():
+        jsonschema.Draft202012Validator(json.loads(path.read_text(encoding="utf-8"))).validate(obj)
+
+
+def behind_cluster(root: Path, path: str, component: str) -> Leaf:
+    """Render an overlay with a component listed last, as gitops/serving/README.md says."""
+    file, line = root / path / "kustomization.yaml", "- ../../../../cluster\n"
+    added = f"{line}- ../../../components/{component}\n"
+    swap(file, line, added)
+    try:
+        return render(path, root)
+    finally:
+        swap(file, added, line)
+
+
+@pytest.mark.parametrize("platform", PLATFORMS)
+@pytest.mark.parametrize(("environment", "number"), [("dev", 1), ("staging", 2), ("staging", None)])
+def test_kserve_runs_the_pod_of_the_deployment(copy: Path, platform: str, environment: str, number: int | None) -> None:
+    path = f"serving/overlays/{platform}/{environment}"
+    pinned(copy, environment, number)
+    before = {(obj["kind"], obj["metadata"]["name"]): obj for obj in render(path, copy).objects}
+    after = {(obj["kind"], obj["metadata"]["name"]): obj for obj in behind_cluster(copy, path, "kserve").objects}
+    service, spec = after.pop(("InferenceService", "model")), before.pop(("Deployment", "model"))["spec"]
+    assert after == before
+    admitted(service, "serving.kserve.io/inferenceservice_v1beta1.json")
+    pod = service["spec"]["predictor"]
+    assert pod.pop("minReplicas") == spec["replicas"]
+    assert pod.pop("deploymentStrategy") == spec["strategy"]
+    assert pod.pop("labels") == spec["template"]["metadata"]["labels"]
+    pod["containers"][0]["name"] = "model"
+    assert pod == spec["template"]["spec"]
+
+
+@pytest.mark.parametrize("number", [None, 1])
+def test_the_queue_of_the_server_sets_the_replicas_when_keda_is_there(copy: Path, number: int | None) -> None:
+    path = "serving/overlays/kubernetes/staging"
+    pinned(copy, "staging", number)
+    served = behind_cluster(copy, path, "autoscale-by-queue")
+    (scaler,) = served.of_kind("ScaledObject")
+    admitted(scaler, "keda.sh/scaledobject_v1alpha1.json")
+    assert deployment(served)["spec"].get("replicas") == (None if number else 0)
+    paused = scaler["metadata"]["annotations"].get("autoscaling.keda.sh/paused-replicas")
+    assert paused == (None if number else "0")
+    assert scaler["spec"]["scaleTargetRef"]["name"] == deployment(served)["metadata"]["name"]
+    variables = deployment(served)["spec"]["template"]["spec"]["containers"][0]["env"]
+    assert {"name": "REPLICAS", "value": str(scaler["spec"]["maxReplicaCount"])} in variables
+    (queue,) = (each["metadata"] for each in scaler["spec"]["triggers"] if each["type"] == "prometheus")
+    (metric,) = re.findall(r"flywheel_\w+", queue["query"])
+    assert f"# TYPE {metric} gauge" in Metrics().text().decode()
