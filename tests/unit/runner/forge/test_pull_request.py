@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from runner.errors import GitError
+from runner.forge.forges import forge_of
 from runner.forge.git import retry
 from runner.forge.pull_request import changed_files, propose
 from tests.support.forge import Forge, serving_forge
@@ -162,15 +163,38 @@ def test_the_branch_is_overwritten_when_main_was_merged_into_it(clone: Path) -> 
     assert git(clone, "rev-list", "--count", "HEAD..FETCH_HEAD") == "1"
 
 
-@pytest.mark.parametrize("code", [429, 502, 503, 403])
-def test_the_call_is_made_again_when_the_forge_is_busy(
-    clone: Path, forge: Forge, code: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pauses: list[float] = []
-    forge.busy = [(code, {"Retry_After": "7"}), (code, {"Retry_After": "3600"})]
-    monkeypatch.setitem(retry.__kwdefaults__, "pause", pauses.append)
+@pytest.mark.parametrize("code", [429, 503])
+def test_the_call_is_made_again_when_the_forge_is_busy(clone: Path, forge: Forge, code: int) -> None:
+    forge.busy = [(code, {})]
     assert propose(clone, {"params.yaml": "a: 2\n"}, branch="labels", title="One").startswith("opened: ")
-    assert pauses == [7, 60]
+
+
+@pytest.mark.parametrize(
+    ("code", "headers", "pauses"),
+    [
+        (429, {"Retry_After": "7"}, [7]),
+        (503, {"Retry_After": "3600"}, [60]),
+        (502, {}, [1]),
+        (409, {}, [1]),
+        (403, {"Retry_After": "7"}, [7]),  # as GitHub refuses who asks too fast
+        (403, {}, None),
+        (422, {}, None),
+        (307, {"Location": "https://example.invalid/"}, None),
+    ],
+)
+def test_the_forge_decides_how_long_to_wait(
+    clone: Path, forge: Forge, code: int, headers: dict[str, str], pauses: list[float] | None
+) -> None:
+    """None: it will refuse again, so nobody waits."""
+    forge.busy, waited = [(code, headers)], list[float]()
+    found = forge_of(forge.url)
+    assert found
+    if pauses is None:
+        with pytest.raises(GitError, match=rf"answered {code}: "):
+            retry(lambda: found.find_pull("labels", "trunk"), pause=waited.append)
+    else:
+        assert retry(lambda: found.find_pull("labels", "trunk"), pause=waited.append) == ""
+    assert waited == (pauses or [])
 
 
 def test_git_is_quoted_when_it_fails(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
