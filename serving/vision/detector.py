@@ -273,6 +273,10 @@ class Detector:
             empty, noisy = self._raw(names, np.zeros_like(noise)), self._raw(names, noise)
         except Exception as error:  # ONNX Runtime's errors have no common base
             raise ModelError(f"the model does not run on an empty picture: {error}") from error
+        if any(np.isnan(output).any() for output in (*empty, *noisy)):
+            raise ModelError(
+                "the output has values that are no numbers (NaN); expected another precision of the export"
+            )
         shape = empty[0].shape
         if declared is None and (end2end or len(shape) != 3 or shape[:2] != (count, 4 + classes)):
             form = OutputForm("list")

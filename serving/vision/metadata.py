@@ -10,6 +10,7 @@ from serving.vision.letterbox import DECODINGS, SHAPES, InputForm
 OUTPUT_FORMS = ("grid", "list", "objectness", "offsets", "queries")
 ACTIVATIONS = ("sigmoid", "softmax", "none")
 _MAX_LENGTH = 1_000_000  # characters
+_MOST_SIDE, _MOST_STRIDE = 8_192, 1_024  # pixels; one inference takes gigabytes beyond that
 _SAFE_STRIDE = 64  # a multiple of every detector's own, for files that name none
 
 
@@ -89,6 +90,10 @@ def read(metadata: dict[str, str], known: Known = Known()) -> Metadata:
     else:
         height, width = known.input_hw
     stride = _positive(metadata, "stride", 1)[0] if "stride" in metadata or (task and not declared) else _SAFE_STRIDE
+    if max(height, width) > _MOST_SIDE:
+        raise _wrong("imgsz", [height, width], f"sides of at most {_MOST_SIDE:,} pixels")
+    if stride > _MOST_STRIDE:
+        raise _wrong("stride", stride, f"at most {_MOST_STRIDE:,} pixels")
     own = "names" in metadata and not (declared and known.classes)
     classes = _classes(metadata) if own or known.classes is None else tuple(known.classes)
     end2end = metadata.get("end2end") == "True"
@@ -156,13 +161,15 @@ def _classes(metadata: dict[str, str]) -> tuple[str, ...]:
         names = {texts.get(key, key) if isinstance(key, str) else key: name for key, name in names.items()}
     if not isinstance(names, dict) or not names or set(names) != set(range(len(names))):
         raise _wrong("names", names, "{0: 'name', 1: …} without gaps")
-    classes: list[str] = []
+    classes: dict[str, None] = {}  # in id order
     for class_id in range(len(names)):
         name = names[class_id]
         if type(name) not in (str, int):
             raise _wrong("names", names, "a text for each class")
         text = str(name).strip() or f"class {class_id}"
-        classes.append(f"{text} ({class_id})" if text in classes else text)
-    if len(set(classes)) != len(classes):
+        if not text.isascii() and text != text.encode(errors="replace").decode():
+            raise _wrong("names", names, "text that can be written as UTF-8")
+        classes[f"{text} ({class_id})" if text in classes else text] = None
+    if len(classes) != len(names):
         raise _wrong("names", names, "a different text for each class")
     return tuple(classes)

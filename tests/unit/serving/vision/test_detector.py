@@ -157,6 +157,8 @@ def rows(*columns: Any) -> np.ndarray[Any, np.dtype[np.float32]]:
         (rows((1, 9), (1, 9), 20, 20, (1, 7), 0), {}, "confidences are 1 to 7"),
         (rows((0, 1), (0, 1), 0.2, 0.2, 0.1, 0.9).T, {}, "not shares"),
         (rows((0, 30), (0, 30), 9, 9, (-8, 3), 0.9).T, {}, "scores are -8 to 3"),
+        (rows((0, 30), (0, 30), 9, 9, float("nan"), 0.9).T, {}, "NaN"),  # of an FP16 export beyond its range
+        (rows((1, 30), (1, 30), 40, 40, float("nan"), 0), {}, "NaN"),
     ],
 )
 def test_refused_when_another_detector_has_the_shape_of_ours(

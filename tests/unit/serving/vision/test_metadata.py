@@ -12,9 +12,10 @@ WRONG = {
     "names": [
         *("{0: 'a', 2: 'b'}", "{}", "[]", "{0: 'a', 1: None}", "{'x': 'a'}", "{0: 'a', '0': 'b', 1: ['c']}"),
         *("__import__('os').system('true')", "{0: 'a'", "(" * 5000, "[[]," * 300_000, None),
+        "{0: '\\ud800', 1: 'b'}",  # half of a pair: no answer could name it
     ],
-    "stride": ["0", "'32'", "", None],
-    "imgsz": ["[320]", "[320, 320.0]", "[320, True]", "[]", None],
+    "stride": ["0", "'32'", "", "1000000", None],
+    "imgsz": ["[320]", "[320, 320.0]", "[320, True]", "[]", "[320, 100000]", None],
     "input_shape": ["", "rect", None],  # None: `decoding` is there without it
     "decoding": ["Full", None],
 }
