@@ -193,9 +193,7 @@ def test_refused_when_the_environment_is_a_link(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("file", BOT_FILES)
-def test_no_link_of_the_branch_is_followed_when_its_files_are_written(
-    bench: Bench, file: str
-) -> None:
+def test_no_link_of_the_branch_is_followed_when_its_files_are_written(bench: Bench, file: str) -> None:
     """A lock that is settings of Git too: YAML ends a comment at a carriage return, Git does not."""
     bench.put(1)
     trace = bench.folder / "ran"
