@@ -112,8 +112,8 @@ def restore(second: Store, target: Store, name: str = OF_STORE, begins: str = NE
     """Bring back what the target lacks of a backup; return a line about it, and one for each object that differs.
 
     `begins`: the newest backup whose time begins so, as 2026-11-30T02. An object that is there with other content
-    stays. What names others comes last. StoreError: there is no such backup, it is damaged, or, as the store's, it names
-    what `back_up` never copies: whoever may add a backup chooses no setting of the store and no run at work.
+    stays. What names others comes last. StoreError: there is no such backup, it is damaged, or, as the store's, it
+    names what `back_up` never copies: whoever may add a backup chooses no setting of the store and no run at work.
     """
     chosen = _chosen(second, name, begins)
     objects = _read(second, chosen)
