@@ -58,8 +58,9 @@ async def http_error(request: Request, error: Exception) -> Response:
 async def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
-    _, name, *rest = (*first["loc"], "")  # of what is behind it, numbers are places; words name types of ours
-    where = ".".join([str(name)[:100], *(str(part) for part in rest if isinstance(part, int))])
+    place = [*first["loc"][1:], ""]
+    # Of what is behind the name, numbers are places; words name types of ours.
+    where = ".".join([str(place[0])[:100], *(str(part) for part in place[1:] if isinstance(part, int))])
     unknown = "there is no such parameter; /docs lists them"
     message = f"{where}: {unknown if first['type'] == 'extra_forbidden' else first['msg']}"
     message += f"; found {str(first.get('input'))[:100]!r}"
