@@ -4,9 +4,11 @@ pipeline/<run>/release.json        the manifest without number and date, and the
 pipeline/<run>/release/<sha256>    the files of the run, model.onnx, and INT8 or FP16 where the gate took it
 
 Whoever may push decides what a training makes, and so what is staged. Under which number it is published, and that no
-other version is touched, is decided where it is published: the trainer's key cannot write models/.
+other version is touched, is decided where it is published: the trainer's key cannot write models/. It can write what
+other runs stage; so the Task gate gives the digest of release.json on as its result, past the store.
 """
 
+import hashlib
 import json
 import re
 from collections.abc import Iterator
@@ -78,8 +80,8 @@ class StagedRelease(BaseModel):
     files: dict[str, str] = Field(description="file of the run, or of the model → sha256")
 
 
-def stage(store: Store, release: Release, run: str) -> None:
-    """Put a release under pipeline/<run>/; another try replaces it."""
+def stage(store: Store, release: Release, run: str) -> str:
+    """Put a release under pipeline/<run>/, where another try replaces it; return the sha256 of release.json, in hex."""
     variant = release.manifest.variant
     files = release.files | {_ONNX: release.onnx}
     if variant and release.variant:
@@ -87,36 +89,57 @@ def stage(store: Store, release: Release, run: str) -> None:
     digests = {name: sha256_of(file) for name, file in files.items()}
     for name, file in files.items():
         store.put_file(f"pipeline/{run}/release/{digests[name]}", file, digests[name])
-    store.replace(f"pipeline/{run}/release.json", to_json({"manifest": release.manifest, "files": digests}))
+    content = to_json({"manifest": release.manifest, "files": digests})
+    store.replace(f"pipeline/{run}/release.json", content)
+    return hashlib.sha256(content).hexdigest()
 
 
 @contextmanager
-def staged(store: Store, run: str, *, commit: str, is_trial: bool) -> Iterator[Release]:
+def staged(store: Store, run: str, sha256: str, *, commit: str, is_trial: bool) -> Iterator[Release]:
     """Give what a run staged until the block ends; its files are copies that nobody else can change.
 
-    StageError: it is incomplete, of another commit than the run's, or contradicts itself; or `is_trial`, a run with
-    values of its own, and it says that it is none.
+    `sha256` is that of release.json, as `stage` returned it. StageError: it is another, incomplete, of another commit
+    than the run's, or contradicts itself; or `is_trial`, a run with values of its own, and it says that it is none.
     """
     where = f"pipeline/{run}/release.json"
     with scratch("publish-") as work:
-        try:
-            found = StagedRelease.model_validate_json(store.read(where))
-        except (MissingObjectError, ValidationError) as error:
-            raise StageError(
-                f"{where}: expected what gate stages ({' '.join(str(error).split())[:300]}); a commit from before this "
-                "version of the cluster stages nothing: bring its branch up to date"
-            ) from error
+        found = _read(store, run, sha256)
         if fault := _fault(found, commit, is_trial):
             raise StageError(f"{where}: {fault}; nothing is published")
         files = {name: work / name for name in found.files}
-        for name, sha256 in found.files.items():
-            store.fetch(f"pipeline/{run}/release/{sha256}", files[name], sha256)
+        for name, digest in found.files.items():
+            store.fetch(f"pipeline/{run}/release/{digest}", files[name], digest)
         manifest = found.manifest.model_copy(update={"gated_by": f"PipelineRun {run}"})
         if _json(files["metrics.json"]) != json.loads(json.dumps(manifest.metrics)):
             raise StageError(f"{where}: has other metrics than its metrics.json; nothing is published")
         onnx = files.pop(_ONNX)
         variant = files.pop(variant_file(manifest.variant.kind)) if manifest.variant else None
         yield Release(onnx, files, manifest, same_of(manifest, files), variant)
+
+
+def staged_text(store: Store, run: str, sha256: str, name: str) -> bytes:
+    """Return a small file of the run that was staged, such as dvc.lock; `sha256` and errors as of `staged`."""
+    digest = _read(store, run, sha256).files.get(name, "")
+    with scratch("staged-") as work:
+        store.fetch(f"pipeline/{run}/release/{digest}", work / "file", digest)
+        return (work / "file").read_bytes()
+
+
+def _read(store: Store, run: str, sha256: str) -> StagedRelease:
+    where = f"pipeline/{run}/release.json"
+    try:
+        content = store.read(where)
+        if (found := hashlib.sha256(content).hexdigest()) != sha256:
+            raise StageError(
+                f"{where}: its sha256 is {found}, but gate of this run staged {sha256 or 'nothing'}: another run has "
+                "replaced it; nothing is published"
+            )
+        return StagedRelease.model_validate_json(content)
+    except (MissingObjectError, ValidationError) as error:
+        raise StageError(
+            f"{where}: expected what gate stages ({' '.join(str(error).split())[:300]}); a commit from before this "
+            "version of the cluster stages nothing: bring its branch up to date"
+        ) from error
 
 
 def _fault(found: StagedRelease, commit: str, is_trial: bool) -> str:

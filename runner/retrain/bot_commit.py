@@ -17,6 +17,7 @@ from runner.forge.git import credentials, git, retry
 from runner.forge.pull_request import propose
 from runner.release.pin import DEV, STAGING, parse_pin, pin_file, read_pin
 from runner.release.promote import difference, promote
+from runner.release.staging import staged_text
 from runner.retrain.branch import changes, cloned, newer
 from runner.store import Store
 from runner.store.published import Version, read_version
@@ -28,9 +29,10 @@ TRAILER = "Flywheel-Pin"  # by which the trigger recognises the bot's commits
 
 
 class Run(NamedTuple):
-    """A run: PipelineRun name, commit id, repository URL and branch."""
+    """A run: PipelineRun name, digest of what it staged, commit id, repository URL and branch."""
 
     name: str
+    release: str
     revision: str
     url: str
     branch: str
@@ -53,11 +55,11 @@ def pin(
     """
     version = read_version(store, model, number)
     check_signature(Path.cwd(), store, version)
-    lock, params = (store.read(f"pipeline/{run.name}/{name}") for name in (LOCK, "params.yaml"))
+    lock, params = (staged_text(store, run.name, run.release, name) for name in (LOCK, "params.yaml"))
     try:
         yaml.safe_load(lock)["stages"].keys()
     except (yaml.YAMLError, LookupError, TypeError, AttributeError) as error:
-        raise StageError(f"pipeline/{run.name}/{LOCK} in the store is no dvc.lock; run the training again") from error
+        raise StageError(f"pipeline/{run.name}: its {LOCK} is no dvc.lock; run the training again") from error
 
     def commit() -> Pinned:
         with cloned(run.url, run.branch, commits=True) as clone:

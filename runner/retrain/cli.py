@@ -56,7 +56,7 @@ def _run(given: argparse.Namespace) -> None:
         case "train":
             tasks.train(run, cache=Path(_env("CACHE")), fallback=_env("FALLBACK") == "true")
         case "gate":
-            tasks.gate(run)
+            _write_results(release=tasks.gate(run))
         case "validate":
             _write_results(figures=tasks.validate(run))
         case "publish":
@@ -103,7 +103,7 @@ def _publish(run: str) -> None:
     print(newer or "no newer commit", flush=True)
     results = dict.fromkeys(("model", "version", "pin_mode"), "")
     if not newer:
-        results = tasks.publish(run, _env("REVISION"), is_trial=bool(_overrides()))
+        results = tasks.publish(run, _env("RELEASE"), _env("REVISION"), is_trial=bool(_overrides()))
     _write_results(superseded=newer, **results)
 
 
@@ -115,7 +115,7 @@ def _pin(run: str) -> None:
 
     model, version = _env("MODEL"), int(_env("VERSION"))
     url, branch, store = _env("REPO_URL"), _env("BRANCH"), open_store(Path.cwd())
-    pinned = pin(Run(run, _env("REVISION"), url, branch), store, model, version, mode=_env("MODE"))
+    pinned = pin(Run(run, _env("RELEASE"), _env("REVISION"), url, branch), store, model, version, mode=_env("MODE"))
     _write_results(said=pinned.said, staging="")
     print(pinned.said, flush=True)
     if pinned.commit:

@@ -133,9 +133,10 @@ def _using(cache: Path) -> Iterator[None]:
         yield
 
 
-def gate(run: str) -> None:
+def gate(run: str) -> str:
     """Export, measure and judge the model, and stage it: run the stages after train unless the store has their results.
 
+    Returns the sha256 of what was staged, in hex, by which publish and pin know it.
     Before it is staged the store has all that it is made of, so that Git never names what the store lacks.
     """
     from runner.release.contents import releasing
@@ -153,7 +154,7 @@ def gate(run: str) -> None:
         for command in ("pull", "push"):
             _dvc(command, *(str(ARTIFACTS / name) for name in _RELEASED))
         with releasing(Path.cwd()) as release:
-            stage(store, release, run)
+            return stage(store, release, run)
 
 
 def validate(run: str) -> str:
@@ -172,8 +173,10 @@ def validate(run: str) -> str:
     return figures
 
 
-def publish(run: str, revision: str, *, is_trial: bool) -> dict[str, str]:
+def publish(run: str, release: str, revision: str, *, is_trial: bool) -> dict[str, str]:
     """Publish as a version what `gate` staged, after checking it; no code and no file of the commit is used.
+
+    `release` is what `gate` returned.
 
     The results are model, version, and pin_mode: push or pull-request.
     """
@@ -181,9 +184,9 @@ def publish(run: str, revision: str, *, is_trial: bool) -> dict[str, str]:
     from runner.release.staging import staged
 
     store = open_store(Path.cwd())
-    with staged(store, run, commit=revision, is_trial=is_trial) as release:
-        mode = str(release.manifest.params["pin"]["mode"])
-        published = publish_release(store, release)
+    with staged(store, run, release, commit=revision, is_trial=is_trial) as content:
+        mode = str(content.manifest.params["pin"]["mode"])
+        published = publish_release(store, content)
     print(published.as_text(), flush=True)
     version = published.version
     return {"model": version.model, "version": str(version.number), "pin_mode": mode}

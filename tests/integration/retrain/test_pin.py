@@ -47,8 +47,14 @@ class Bench(Repository):
         return self.commit("Revert", **{name: FILES[name] for name in BOT_FILES})
 
     def leave(self, *, params: str, lock: str = LOCK) -> None:
-        self.store.replace("pipeline/run/params.yaml", params.encode())
-        self.store.replace("pipeline/run/dvc.lock", lock.encode())
+        files = {}
+        for name, content in {"params.yaml": params.encode(), "dvc.lock": lock.encode()}.items():
+            files[name] = hashlib.sha256(content).hexdigest()
+            self.store.replace(f"pipeline/run/release/{files[name]}", content)
+        manifest = {"name": "things", "version": 0, "onnx_sha256": hashlib.sha256(ONNX).hexdigest(), "classes": []}
+        release = json.dumps({"manifest": manifest, "files": files}).encode()
+        self.store.replace("pipeline/run/release.json", release)
+        self.release = hashlib.sha256(release).hexdigest()
 
     def put(self, number: int, *, passed: bool = True, deploy: bool = False) -> None:
         manifest = {
@@ -64,7 +70,7 @@ class Bench(Repository):
             self.pauses.append(seconds)
             self.during()
 
-        run = Run("run", self.revision, self.url, "main")
+        run = Run("run", self.release, self.revision, self.url, "main")
         return pin(run, self.store, "things", 1, mode=mode, pause=pause)
 
     def pinned(self) -> str | None:
@@ -208,10 +214,21 @@ def test_no_link_of_the_branch_is_followed_when_its_files_are_written(bench: Ben
     assert bench.remote("rev-parse", "main") == bench.revision
 
 
+def test_refused_when_another_run_replaced_what_was_staged(bench: Bench) -> None:
+    """The trainer's key, which the code of any branch that runs has, writes all of pipeline/."""
+    bench.put(1)
+    ours, lock = bench.release, LOCK.replace("new", "theirs")
+    bench.leave(params=FILES["params.yaml"], lock=lock)
+    bench.release = ours
+    with pytest.raises(StageError, match=f"staged {ours}"):
+        bench.pin()
+    assert bench.remote("rev-parse", "main") == bench.revision
+
+
 def test_refused_when_the_lock_is_none(bench: Bench) -> None:
     bench.put(1)
     bench.leave(params=FILES["params.yaml"], lock="- no lock\n")
-    with pytest.raises(StageError, match=r"pipeline/run/dvc\.lock"):
+    with pytest.raises(StageError, match=r"pipeline/run: its dvc\.lock"):
         bench.pin()
 
 

@@ -43,11 +43,15 @@ def commit_of(judged: Trained) -> str:
     return str(git(judged.folder, "rev-parse", "HEAD")).strip()
 
 
+def digest_of(store: Store) -> str:
+    return store.digest("pipeline/retrain-1/release.json")
+
+
 def test_a_version_is_the_same_when_it_is_published_from_the_stage(
     judged: Trained, store: Store, tmp_path: Path
 ) -> None:
     with chdir(tmp_path):
-        with staged(store, "retrain-1", commit=commit_of(judged), is_trial=False) as release:
+        with staged(store, "retrain-1", digest_of(store), commit=commit_of(judged), is_trial=False) as release:
             done = publish(store, release)
         direct = open_store(tmp_path, str(tmp_path / "direct"))
     with chdir(judged.folder), releasing(judged.folder) as own:
@@ -97,7 +101,7 @@ def test_nothing_is_given_when_it_contradicts_itself(judged: Trained, store: Sto
     with (
         chdir(judged.folder),
         pytest.raises(StageError, match=f"(?s)^pipeline/retrain-1/release.json: .*{message}"),
-        staged(store, "retrain-1", commit=commit_of(judged), is_trial=False),
+        staged(store, "retrain-1", digest_of(store), commit=commit_of(judged), is_trial=False),
     ):
         raise AssertionError("it was given")
 
@@ -109,17 +113,29 @@ def test_nothing_is_given_when_a_file_was_replaced_or_a_trial_says_that_it_is_no
     with chdir(judged.folder):
         with (
             pytest.raises(StageError, match="says nothing of the values"),
-            staged(store, "retrain-1", commit=commit, is_trial=True),
+            staged(store, "retrain-1", digest_of(store), commit=commit, is_trial=True),
         ):
             raise AssertionError("it was given")
         with (
             pytest.raises(StageError, match="expected what gate stages"),
-            staged(store, "retrain-2", commit=commit, is_trial=False),
+            staged(store, "retrain-2", "0" * 64, commit=commit, is_trial=False),
         ):
             raise AssertionError("it was given")
         store.replace(f"pipeline/retrain-1/release/{given['files']['best.pt']}", b"other")
         with (
             pytest.raises(ObjectError, match="its sha256 is"),
-            staged(store, "retrain-1", commit=commit, is_trial=False),
+            staged(store, "retrain-1", digest_of(store), commit=commit, is_trial=False),
         ):
             raise AssertionError("it was given")
+
+
+def test_nothing_is_given_when_another_run_replaced_it(judged: Trained, store: Store) -> None:
+    """As the code of a branch could, which has the trainer's key: a verdict that no gate gave."""
+    ours, content = digest_of(store), json.loads(store.read("pipeline/retrain-1/release.json"))
+    content["manifest"]["verdict"]["findings"] = []
+    store.replace("pipeline/retrain-1/release.json", json.dumps(content).encode())
+    with (
+        pytest.raises(StageError, match=f"staged {ours}"),
+        staged(store, "retrain-1", ours, commit=commit_of(judged), is_trial=False),
+    ):
+        raise AssertionError("it was given")

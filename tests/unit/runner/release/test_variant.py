@@ -165,18 +165,19 @@ def test_it_goes_with_the_model_from_task_to_task(trained: Trained, tmp_path: Pa
         git(trained.folder, *IDENTITY, *command)
     store = open_store(tmp_path, str(tmp_path / "elsewhere"))
     with chdir(trained.folder), releasing(trained.folder) as release:
-        stage(store, release, "retrain-1")
+        digest = stage(store, release, "retrain-1")
         commit = git(trained.folder, "rev-parse", "HEAD")
-    with chdir(trained.folder), staged(store, "retrain-1", commit=commit, is_trial=False) as release:
+    with chdir(trained.folder), staged(store, "retrain-1", digest, commit=commit, is_trial=False) as release:
         assert publish(store, release).version.manifest.variant
     assert (tmp_path / "elsewhere/models/flyingthings/1/model.int8.onnx").read_bytes() == seeing()
     staged_release = tmp_path / "elsewhere/pipeline/retrain-1/release.json"
     changed = json.loads(staged_release.read_text())
     changed["manifest"]["verdict"]["variant"]["findings"][0]["passed"] = False
     staged_release.write_text(json.dumps(changed))
+    digest = store.digest("pipeline/retrain-1/release.json")
     with (
         chdir(trained.folder),
         pytest.raises(StageError, match=r"no verdict that takes its model\.int8\.onnx"),
-        staged(store, "retrain-1", commit=commit, is_trial=False),
+        staged(store, "retrain-1", digest, commit=commit, is_trial=False),
     ):
         pass
