@@ -11,7 +11,8 @@ labels   lines of `class x y w h`; empty: background
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from runner.errors import DatasetError
 
 Entry = dict[str, Any]
 INDEX = "index.jsonl"
+_BATCH = 1000  # [lines]
 
 
 def write_entries(folder: Path, entries: Iterable[Entry]) -> None:
@@ -32,6 +34,14 @@ def read_entries(folder: Path) -> list[Entry]:
     file = folder / INDEX
     try:
         with file.open(encoding="utf-8") as lines:
-            return [json.loads(line) for line in lines]
+            return [entry for batch in iter(lambda: list(islice(lines, _BATCH)), []) for entry in _parse(batch)]
     except (OSError, ValueError) as error:
         raise DatasetError(f"{file}: cannot be read ({error}); run `dvc repro prepare`, which writes it") from error
+
+
+def _parse(lines: Sequence[str]) -> list[Entry]:
+    """Parse many lines at once, so that their entries share the strings of their keys, 0.6 kB of each."""
+    entries: list[Entry] = json.loads(f"[{','.join(lines)}]")
+    if len(entries) != len(lines):
+        raise ValueError("a line that is not one object")
+    return entries

@@ -39,7 +39,7 @@ def near_duplicates(looks: Sequence[str]) -> Iterator[NDArray[np.intp]]:
     Looks are of `look_of`. Hashes that differ in 4 bits agree in one of 5 bands of bits, so only pictures that agree in
     a band are compared; of very many, such as the frames of a fixed camera, each with the next ones by hash.
     """
-    packed = np.array([list(bytes.fromhex(look)) for look in looks], np.uint8).reshape(-1, 8 + _THUMBNAIL**2)
+    packed = np.frombuffer(bytes.fromhex("".join(looks)), np.uint8).reshape(-1, 8 + _THUMBNAIL**2)
     levels = packed[:, 8:].astype(np.float32)
     contrasts = levels.std(axis=1)
     hashes = packed[:, :8].copy().view(">u8").astype(np.uint64).ravel()
