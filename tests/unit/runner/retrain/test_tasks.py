@@ -76,7 +76,7 @@ class Clones:
         making = [f"mkdir -p $(dirname {out}) && {content} > {out}" for out in outs]
         stage["cmd"] = [*making, f"echo {name} >> {self.log}", f"echo $RUNNER_DEVICE > {self.folder / name}"]
 
-    def run(self, task: Callable[..., None], **settings: Any) -> list[str]:
+    def run(self, task: Callable[..., object], **settings: Any) -> list[str]:
         """Run a Task in a fresh clone; return the stages that ran."""
         self.count += 1
         clone = self.folder / f"clone-{self.count}"
