@@ -67,7 +67,7 @@ def test_every_file_is_named_and_nothing_outside_when_kustomizations_list_what_t
 
 def test_a_file_holds_one_object_or_such_as_belong_together() -> None:
     for path in GITOPS.rglob("*.yaml"):
-        if path.name not in ("kustomization.yaml", "replacements.yaml") and path.parent.name != "images":
+        if path.name not in ("kustomization.yaml", "replacements.yaml", "names.yaml") and path.parent.name != "images":
             objects = [obj for obj in gitops.load_all(path) if "op" not in obj]  # an operation of a JSON patch
             kinds = {obj["kind"] for obj in objects}
             assert len(objects) <= 1 or any(kinds <= together for together in TOGETHER), path
