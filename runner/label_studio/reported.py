@@ -30,13 +30,16 @@ class Reported(NamedTuple):
     opened_again: bool  # it had been annotated before
 
 
-def task_data(capture: Capture, before: Mapping[str, Any], labels: Sequence[str], now: str) -> dict[str, Any]:
+def task_data(
+    capture: Capture, before: Mapping[str, Any], labels: Sequence[str], now: str, *, labelled: bool = False
+) -> dict[str, Any]:
     """Return what a capture adds to a task's data; `before` is the task's, empty for a new one, `now` an ISO time.
 
-    A capture without feedback adds to an existing task that the task has it, and how a challenger disagrees. Comments
-    of several reports are kept, a line each; the newest verdict counts. A confirmed answer opens no task again.
+    A capture without feedback adds to an existing task that the task has it, and how a challenger disagrees; not where
+    people had finished the task (`labelled`): they looked before, and either model may have been trained on it.
+    Comments of several reports are kept, a line each; the newest verdict counts. A confirmed answer opens no task.
     """
-    answer, feedback, other = capture.answer, capture.feedback, capture.disagreement
+    answer, feedback, other = capture.answer, capture.feedback, None if labelled else capture.disagreement
     data: dict[str, Any] = {"requests": [*requests_in(before), capture.request]}
     if other:
         names = dict.fromkeys([*challengers_in(before), other.challenger.title])
@@ -141,7 +144,7 @@ def _add(project: Project, task: Task, captures: Sequence[Capture], now: datetim
     if annotated and is_open:
         now = max(now, made.updated_at or now)  # that annotation is no answer to it
     for capture in captures:
-        data |= task_data(capture, data, project.labels, now.isoformat())
+        data |= task_data(capture, data, project.labels, now.isoformat(), labelled=task.labelled)
     if useful := [each for each in captures if each.feedback or each.disagreement]:
         best = max(useful, key=lambda each: (each.is_corrected, each.disagreement is not None, useful.index(each)))
         there = client.predictions.list(task=task.id)

@@ -44,3 +44,12 @@ def test_the_time_and_priority_are_those_of_a_wrong_answer(tmp_path: Path, verdi
 def test_the_time_is_unknown_when_the_tasks_data_have_none(value: object) -> None:
     assert reported_at({"reported": value}) is None
     assert reported_at({"reported": "2026-11-30T12:00:00"}) == datetime(2026, 11, 30, 12, tzinfo=UTC)
+
+
+def test_a_disagreement_asks_for_no_look_when_people_had_finished_the_task(tmp_path: Path) -> None:
+    keep_capture(str(tmp_path), 0.9, challenger=[0.4])
+    (capture,), _ = read_captures(CaptureStore(tmp_path, str(tmp_path)), datetime(2020, 1, 1, tzinfo=UTC).date())
+    before = {"requests": [], "challengers": "planes 2"}
+    data = task_data(capture, before, ["airplane"], NOW)
+    assert data["challengers"] == "planes 2, planes 4" and data["disagreement"] in data["note"]
+    assert task_data(capture, before, ["airplane"], NOW, labelled=True) == {"requests": [capture.request]}
