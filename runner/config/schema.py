@@ -247,7 +247,7 @@ class EvaluateConfig(Section):
 class ChampionConfig(Section):
     """Reset of the champion: the version that a candidate may not fall behind, however many small losses led there."""
 
-    since: int = Field(ge=1, description="[version] first version that may be champion")
+    since: int = Field(ge=1, description="[version] first version of model.name that may be champion")
     reason: str | None = Field(description="[-] why versions before it are no measure any more")
 
     @model_validator(mode="after")

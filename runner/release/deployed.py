@@ -71,12 +71,12 @@ def pinned_version(project: Path, pin: Pin) -> tuple[Store, Version]:
 def champions(project: Path, config: Config, left_out: list[str]) -> list[tuple[Store, Version]]:
     """Return the versions of which the best is the champion: the one that a person promoted, else the last that passed.
 
-    People promote to prod, and before that to staging. Versions below `gate.champion.since` are none any more. Versions
-    that cannot be read are noted in `left_out`.
+    People promote to prod, and before that to staging; whatever the model is called, it counts. Versions that
+    `gate.champion` lets go of are none any more. Versions that cannot be read are noted in `left_out`.
     """
-    since, name = config.gate.champion.since, config.model.name
-    if since > 1:
-        left_out.append(f"champion: versions before {since}, as gate.champion says: {config.gate.champion.reason}")
+    rules, name = config.gate.champion, config.model.name
+    if rules.since > 1:
+        left_out.append(f"champion: versions before {rules.since}, as gate.champion says: {rules.reason}")
     for environment in (PROD, STAGING):
         if pin := read_pin(project, environment):
             try:
@@ -84,10 +84,13 @@ def champions(project: Path, config: Config, left_out: list[str]) -> list[tuple[
             except ObjectError as error:
                 left_out.append(f"champion: {environment} is pinned to {pin.uri}, which cannot be used: {error}")
                 continue
-            if version.model == name and version.number >= since:
+            if not _is_let_go(version, config):
                 return [(store, version)]
+            if version.model != name:
+                called = f"{version.model} {version.number}"
+                left_out.append(f"champion: {called} of {environment}, as gate.champion says: {rules.reason}")
     store, found = open_store(project), list[tuple[Store, Version]]()
-    for number in reversed([each for each in numbers(store, name) if each >= since]):
+    for number in reversed([each for each in numbers(store, name) if each >= rules.since]):
         try:
             version = read_version(store, name, number)
             if version.may_be_latest:
@@ -100,6 +103,20 @@ def champions(project: Path, config: Config, left_out: list[str]) -> list[tuple[
         if len(found) == LAST:
             break
     return found
+
+
+def _is_let_go(version: Version, config: Config) -> bool:
+    """Whether `gate.champion` says that a version is no measure any more.
+
+    Of a model of another name, numbers say nothing: any reason lets go of it, but for one that stood there when the
+    version was made, which is about others.
+    """
+    rules = config.gate.champion
+    if version.model == config.model.name:
+        return version.number < rules.since
+    gate = version.manifest.params.get("gate")
+    then = gate.get("champion") if isinstance(gate, dict) else None
+    return bool((rules.reason or "").strip()) and then != rules.model_dump()
 
 
 def trained_on(store: Store, version: Version) -> dict[str, str] | None:

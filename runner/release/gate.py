@@ -30,6 +30,7 @@ from runner.release.deployed import (
     trained_on,
 )
 from runner.release.pin import DEV
+from runner.release.present_classes import ClassMap, class_map, class_map_of, present_ids, suppress_merged
 from runner.release.variant import judge_variant, refusal
 from runner.release.verdict import criteria_of, verdict_file
 from runner.stages.evaluate.examples import Example, class_ids, detect, load, read_part
@@ -88,7 +89,7 @@ def _judge(
     if deployed:
         detectors.append(deployed.detector)
         sizes.append(deployed.size)
-        own = _shown(deployed.detector, names, test, config)
+        own = _shown(deployed.detector, names, test, config, class_map_of(deployed.version.manifest))
         compared.append((DEPLOYED, deployed.store, deployed.version, own))
     if champion := _champion(others, compared, part, config, left_out, work):
         compared.append(champion)
@@ -138,7 +139,7 @@ def _variant(
         config.export.quantize,
         candidate.variant,
         detector,
-        lambda model: _found(model, names, test, config),
+        lambda model: _found(model, class_ids(model.classes, names), test, config),
         test,
         names,
         candidate.metrics,
@@ -216,18 +217,20 @@ def milliseconds(detectors: Sequence[Detector], test: Sequence[Example]) -> list
     return [statistics.median(each[1:]) for each in times]
 
 
-def _shown(detector: Detector, names: list[str], test: Sequence[Example], config: Config) -> ClassDetections:
-    """Run a model on the test part; classes are matched by name."""
-    ranked = rank([example.labelled for example in test], _found(detector, names, test, config), len(names))
-    classes = {name: each for name, each in zip(names, ranked, strict=True) if name in detector.classes}
-    return ClassDetections(classes, [name for name in detector.classes if name not in names])
+def _shown(
+    detector: Detector, names: list[str], test: Sequence[Example], config: Config, then: ClassMap | None = None
+) -> ClassDetections:
+    """Run a model, trained with the mapping `then`, on the test part; classes are matched by their present names."""
+    ids = present_ids(detector.classes, names, then or {}, class_map(config.dataset.classes))
+    ranked = rank([example.labelled for example in test], _found(detector, ids, test, config), len(names))
+    classes = {name: each for number, (name, each) in enumerate(zip(names, ranked, strict=True)) if number in ids}
+    return ClassDetections(classes, [name for name, own in zip(detector.classes, ids, strict=True) if own < 0])
 
 
-def _found(detector: Detector, names: list[str], test: Sequence[Example], config: Config) -> list[Boxes]:
-    """Return the boxes of the dataset's classes in each picture, by the dataset's class ids."""
-    ids: Ids = np.array([names.index(name) if name in names else -1 for name in detector.classes], np.int64)
+def _found(detector: Detector, ids: Ids, test: Sequence[Example], config: Config) -> list[Boxes]:
+    """Return the boxes of the dataset's classes in each picture; `ids` (C,) are theirs of the model's, -1 for none."""
     found = [each.everything for each in detect(detector, ids, test, config.evaluate)]
-    return [each.take(np.flatnonzero(each.class_ids >= 0)) for each in found]
+    return suppress_merged(found, ids, config.evaluate.iou)
 
 
 class TestPart(NamedTuple):
@@ -257,12 +260,14 @@ def detections_of(store: Store, version: Version, part: TestPart, config: Config
         [entry["sha256"], each.labelled.xyxy_px.tolist(), each.labelled.class_ids.tolist()]
         for entry, each in zip(part.entries, test, strict=True)
     ]
-    digest = hashlib.sha256(json.dumps([names, labels, config.evaluate.model_dump(), code]).encode()).hexdigest()
+    then, now = class_map_of(version.manifest), config.dataset.classes
+    decisive = [names, labels, config.evaluate.model_dump(), code, then, now]
+    digest = hashlib.sha256(json.dumps(decisive).encode()).hexdigest()
     folder = work / "gate" / digest
     file = folder / f"{version.manifest.onnx_sha256}.json"
     if not file.is_file():
         remove_stale(folder)
-        shown = _shown(load_version(store, version, work).detector, names, test, config)
+        shown = _shown(load_version(store, version, work).detector, names, test, config, then)
         kept = {name: [column.tolist() for column in astuple(each)] for name, each in shown.classes.items()}
         write_text(file, json.dumps([kept, shown.others]))
     kept, others = json.loads(file.read_text(encoding="utf-8"))

@@ -18,7 +18,7 @@ from runner.release.verdict import verdict_text
 from runner.store import open_store
 from runner.store.published import read_version
 from serving.storage.manifest import Verdict
-from tests.support.trained import ANSWERS, LEFT, RIGHT, Trained, blind, seeing
+from tests.support.trained import ANSWERS, BLIND, LEFT, RIGHT, Trained, blind, seeing
 from tests.unit.conftest import model
 
 
@@ -47,6 +47,13 @@ def deploy(trained: Trained, *, as_before: bool = False) -> None:
             del release.files[TRAINED]
         version = publish(store, release).version
     promote(trained.folder, store, "dev", version, force=False, allow_local=True)
+
+
+def pin_prod(trained: Trained, number: int, model: str = "flyingthings") -> None:
+    """Let a person promote a version to prod."""
+    (trained.folder / "gitops/serving/environments/prod").mkdir(exist_ok=True)
+    store = open_store(trained.folder)
+    promote(trained.folder, store, "prod", read_version(store, model, number), force=True, allow_local=True)
 
 
 def said(verdict: Verdict) -> dict[str, bool]:
@@ -116,6 +123,47 @@ def test_classes_are_matched_by_name_when_their_order_differs_one_went_and_one_c
     verdict = gate(deployed.folder)
     assert said(verdict) == {"mAP50": True, "AP50 of helicopter": True, "latency": True, "size": True}
     assert [line.partition(":")[0] for line in verdict.left_out] == ["kite", "airplane", "kite"]
+
+
+def rename(trained: Trained, classes: dict[str, str | None], names: list[str], onnx: bytes) -> None:
+    """Let `dataset.classes` map the dataset's names; labels become those of the present classes, as prepare's are."""
+    new = [classes.get(name, name) for name in ("airplane", "helicopter")]
+    ids = {number: names.index(name) for number, name in enumerate(new) if name is not None}
+    (trained.folder / "artifacts/dataset/classes.txt").write_text("".join(f"{name}\n" for name in names))
+    for entry in trained.folders.index:
+        rows = [line.split(" ", 1) for line in entry["labels"].splitlines()]
+        entry["labels"] = "".join(f"{ids[int(own)]} {box}\n" for own, box in rows if int(own) in ids)
+    trained.set(dataset={"classes": classes})
+    trained.repro(onnx)
+
+
+@pytest.mark.parametrize(
+    ("classes", "names", "failed"),
+    [
+        ({"helicopter": "rotorcraft"}, ["airplane", "rotorcraft"], "AP50 of rotorcraft"),
+        ({"airplane": "aircraft", "helicopter": "aircraft"}, ["aircraft"], "AP50 of aircraft"),
+    ],
+)
+def test_a_loss_is_seen_when_the_class_was_renamed_or_merged(
+    deployed: Trained, classes: dict[str, str | None], names: list[str], failed: str
+) -> None:
+    """The deployed model and the champion, which is another one, know the former names."""
+    deployed.repro(seeing(another="one"))
+    deploy(deployed)
+    answers = BLIND if len(names) == 2 else BLIND[:5]
+    called = str(dict(enumerate(names)))
+    deployed.set(gate={"min_map50": 0.0})
+    rename(
+        deployed,
+        classes,
+        names,
+        model(answers, bright=(len(answers) - 1, 1) if len(names) == 2 else None, names=called),
+    )
+    pin_prod(deployed, 1)
+    verdict = gate(deployed.folder)
+    assert {each.criterion for each in verdict.failed} == {failed, f"{failed} beside the champion"}
+    finding = next(each for each in verdict.findings if each.criterion == failed)
+    assert finding.deployed == 1.0 and verdict.left_out == []
 
 
 def swap_parts(trained: Trained, count: int = 4) -> None:
@@ -228,6 +276,31 @@ def test_the_champion_is_what_a_person_promoted_when_there_is_one(trained: Train
     promote(trained.folder, open_store(trained.folder), "prod", blind_one, force=False, allow_local=True)
     verdict = gate(trained.folder)
     assert verdict.champion is not None and verdict.champion.version == 1 and verdict.passed
+
+
+def test_the_champion_stays_when_the_model_gets_another_name(deployed: Trained) -> None:
+    """Until a reason is given; one that stood there when the champion was made is about others."""
+    pin_prod(deployed, 1)
+    deployed.set(model={"name": "gliders"})
+    deployed.repro(seeing(another="one"))
+    verdict = gate(deployed.folder)
+    assert verdict.deployed is not None and verdict.deployed.model == "flyingthings"
+    deploy(deployed)
+    verdict = gate(deployed.folder)
+    assert verdict.champion is not None and verdict.champion.model == "flyingthings"
+    deployed.set(gate={"champion": {"reason": "another camera"}})
+    verdict = gate(deployed.folder)
+    assert verdict.champion is None
+    (line,) = verdict.left_out
+    assert "flyingthings 1" in line and line.endswith("another camera")
+    deployed.repro(seeing(another="two"))
+    deploy(deployed)
+    pin_prod(deployed, 2, "gliders")
+    deployed.set(model={"name": "gulls"})
+    deployed.repro(seeing(another="three"))
+    deploy(deployed)
+    verdict = gate(deployed.folder)
+    assert verdict.champion is not None and (verdict.champion.model, verdict.champion.version) == ("gliders", 2)
 
 
 MANIFEST = json.dumps({"name": "flyingthings", "version": 1, "onnx_sha256": "0" * 64, "classes": ["biplane"]})
