@@ -227,8 +227,8 @@ async function answer(entry, server) {
   } catch (error) {
     found = { error: sentence(error) };
   }
-  entry.answers.set(server, found);
   if (server === page.here) await look(entry, found);
+  entry.answers.set(server, found); // now that it is shown, it can be drawn on
   if (entry === page.current) announce(`${entry.name}: ${found.error ?? summary(shown(found, server))}`);
 }
 

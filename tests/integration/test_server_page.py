@@ -198,6 +198,32 @@ def by_keyboard(page: Page, corners: list[float]) -> None:
         field.send_keys(f"{corners[number] * (4000, 3000)[number % 2]:.1f}", Keys.TAB)
 
 
+def test_a_picture_counts_as_answered_when_it_can_be_drawn_on(
+    page: Page, bright_model: Path, photo: Path, tmp_path: Path
+) -> None:
+    """A report that was begun earlier lost its editor when the picture came."""
+    with running(tmp_path, MODEL_URI=str(bright_model), CAPTURE_URI=str(tmp_path / "store")) as server:
+        page.open(server.url)
+        page.run("""
+            const decode = HTMLImageElement.prototype.decode;
+            const shown = new Promise((resolve) => { window.show = resolve; });
+            HTMLImageElement.prototype.decode = async function () {
+              window.decodes = true;
+              await shown;
+              return decode.call(this);
+            };""")
+        page.part("#files").send_keys(str(photo))
+        page.wait(lambda: page.run("return window.decodes"))
+        page.slide(0.3)
+        assert "…" in page.texts(".state")
+        page.run("window.show()")
+        page.answered()
+        page.press("#report")
+        by_mouse(page, [0.7, 0.1, 0.9, 0.3])
+        assert len(page.texts("#boxes li")) == 3
+        assert page.problems() == []
+
+
 @pytest.mark.parametrize("draw", [by_mouse, by_finger, by_keyboard])
 def test_missed_box_kept_in_pixels_of_the_original_when_it_is_drawn(
     draw: Callable[[Page, list[float]], None], page: Page, bright_model: Path, photo: Path, tmp_path: Path
