@@ -62,7 +62,7 @@ def differences(ours: Any, live: Any, where: str = "") -> Iterator[str]:
         ("MachineSet", "template/spec/providerSpec/value/ami", {}, "expected providerSpec.ami.id to be populated"),
         ("MachineSet", "template/spec/taint", [], "unknown field .*taint"),
         ("ClusterAutoscaler", "scaleDown/utilizationThreshold", "0.0", "must be a value between 0 and 1"),
-        ("MachineAutoscaler", "minReplicas", 2, "max replicas must be greater than or equal to min"),
+        ("MachineAutoscaler", "minReplicas", 9, "max replicas must be greater than or equal to min"),
     ],
 )
 def test_it_is_refused_when_it_is_spoilt(
