@@ -15,8 +15,6 @@ from runner.forge.git import is_private
 from serving.storage.endpoint import tls_context
 
 _TIMEOUT_SECONDS = 60
-
-
 _TRANSIENT = (0, 408, 409, 425, 429)  # and all from 500 on
 
 

@@ -27,10 +27,8 @@ class UltralyticsTrainer(DetectionTrainer):  # type: ignore[misc]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Take Ultralytics' arguments."""
-        if (
-            "LOCAL_RANK" in os.environ
-        ):  # one of several GPUs: a process of torch.distributed.run, which the stage started
-            die_with_ancestors(2)
+        if "LOCAL_RANK" in os.environ:
+            die_with_ancestors(2)  # torch.distributed.run, which started this process for one of the GPUs; the stage
         super().__init__(*args, **kwargs)
         if self.device.type == "cpu":
             torch.set_num_threads(workers())  # Ultralytics' own default leaves one core idle
