@@ -8,8 +8,7 @@ from typing import ClassVar
 from urllib.parse import quote
 
 from runner.forge.github import GitHub, declined
-from runner.forge.protocol import NO_COMMIT, Identity
-from runner.forge.rest import ApiError
+from runner.forge.protocol import Identity
 
 _PAGE = 50  # it lists no more at once
 
@@ -20,23 +19,10 @@ class Gitea(GitHub):
     NAMES: ClassVar[tuple[str, ...]] = ("gitea", "forgejo")
     HOSTS: ClassVar[tuple[str, ...]] = ("gitea.com", "codeberg.org")
     API_PATH: ClassVar[str] = "/api/v1"
-
-    @staticmethod
-    def api_of(site: str) -> str:
-        """Return the API's address of a server."""
-        return f"{site}{Gitea.API_PATH}"
-
-    def may_set_status(self) -> bool | None:
-        """Whether the token may set statuses: Gitea answers 500 to who may, as the commit does not exist."""
-        try:
-            self.set_status(NO_COMMIT, "success", "tried", "flywheel/doctor")
-        except ApiError as error:
-            return {401: False, 403: False, 500: True}.get(error.code)
-        return None
+    NO_SUCH_COMMIT: ClassVar[int] = 500
 
     def find_pull(self, branch: str, base: str) -> str:
-        """Return the path in the API of the open pull request; the list cannot be asked for a branch."""
-        for page in count(1):
+        for page in count(1):  # the list cannot be asked for a branch
             pulls = self.api.ask("GET", f"{self.repository}/pulls?state=open&limit={_PAGE}&page={page}")
             for pull in pulls:
                 head = pull["head"]
@@ -48,19 +34,15 @@ class Gitea(GitHub):
         return ""
 
     def declined_pull(self, branch: str, base: str, commit: str) -> str:
-        """Return the page of a pull request that was closed at this commit without a merge, of the newest fifty."""
         query = f"state=closed&sort=recentupdate&limit={_PAGE}"
         return declined(self.api.ask("GET", f"{self.repository}/pulls?{query}"), commit)
 
     def pull_link(self, branch: str, base: str) -> str:
-        """Return the page on which a person opens the pull request."""
         return f"{self.address.page}/compare/{quote(base)}...{quote(branch)}"
 
     def file_link(self, commit: str, path: str) -> str:
-        """Return the address of a file's bytes at a commit."""
         return f"{self.address.page}/raw/commit/{commit}/{quote(path)}"
 
     def identity(self) -> Identity:
-        """Return the token's account; the token's scope must have read:user."""
-        user = self.api.ask("GET", "/user")
+        user = self.api.ask("GET", "/user")  # the token's scope must have read:user
         return Identity(user["full_name"] or user["login"], user["email"])

@@ -20,31 +20,28 @@ class GitHub:
     NAMES: ClassVar[tuple[str, ...]] = ("github",)
     HOSTS: ClassVar[tuple[str, ...]] = ("github.com",)
     API_PATH: ClassVar[str] = "/api/v3"
+    NO_SUCH_COMMIT: ClassVar[int] = 422  # the answer to who may set a status, where the commit does not exist
 
     def __init__(self, address: Address, api: Api) -> None:
         self.address, self.api = address, api
         self.repository = f"/repos/{address.path}"
 
-    @staticmethod
-    def api_of(site: str) -> str:
-        """Return the API's address of a server."""
-        return "https://api.github.com" if site == "https://github.com" else f"{site}{GitHub.API_PATH}"
+    @classmethod
+    def api_of(cls, site: str) -> str:
+        return "https://api.github.com" if site == "https://github.com" else f"{site}{cls.API_PATH}"
 
     def set_status(self, commit: str, state: State, text: str, context: str) -> None:
-        """Set a commit's status; https://docs.github.com/en/rest/commits/statuses."""
         status = {"state": state, "description": shortened(text, _LONGEST_STATUS), "context": context}
         self.api.ask("POST", f"{self.repository}/statuses/{commit}", status)
 
     def may_set_status(self) -> bool | None:
-        """Whether the token may set statuses: GitHub answers 422 to who may, as the commit does not exist."""
         try:
             self.set_status(NO_COMMIT, "success", "tried", "flywheel/doctor")
         except ApiError as error:
-            return {401: False, 403: False, 422: True}.get(error.code)
+            return {401: False, 403: False, self.NO_SUCH_COMMIT: True}.get(error.code)
         return None
 
     def find_pull(self, branch: str, base: str) -> str:
-        """Return the path in the API of the open pull request; https://docs.github.com/en/rest/pulls/pulls."""
         found = self._pulls("open", branch, base)
         return f"{self.repository}/pulls/{found[0]['number']}" if found else ""
 
@@ -53,36 +50,29 @@ class GitHub:
         return self.api.ask("GET", f"{self.repository}/pulls?state={state}&head={head}&base={quote(base, safe='')}")
 
     def declined_pull(self, branch: str, base: str, commit: str) -> str:
-        """Return the page of a pull request that was closed at this commit without a merge; empty for none."""
         return declined(self._pulls("closed", branch, base), commit)
 
     def open_pull(self, branch: str, base: str, title: str, body: str) -> str:
-        """Open a pull request; return its page."""
         content = {"title": title, "body": body, "head": branch, "base": base}
         return str(self.api.ask("POST", f"{self.repository}/pulls", content)["html_url"])
 
     def update_pull(self, pull: str, title: str, body: str) -> str:
-        """Set title and text of a pull request; return its page."""
         return str(self.api.ask("PATCH", pull, {"title": title, "body": body})["html_url"])
 
     def pull_link(self, branch: str, base: str) -> str:
-        """Return the page on which a person opens the pull request."""
         return f"{self.address.page}/compare/{quote(base)}...{quote(branch)}?expand=1"
 
     def file_link(self, commit: str, path: str) -> str:
-        """Return the address of a file's bytes at a commit."""
         return f"{self.address.page}/raw/{commit}/{quote(path)}"
 
     def webhooks(self) -> Iterator[Webhook]:
-        """Yield the repository's webhooks; https://docs.github.com/en/rest/repos/webhooks."""
         for hook in self.api.ask("GET", f"{self.repository}/hooks?per_page=100"):
             yield Webhook(str(hook.get("config", {}).get("url", "")), list(_faults(hook)))
 
     def identity(self) -> Identity:
-        """Return the token's account with GitHub's address of it that no mail reaches; an App's token has none."""
-        user = self.api.ask("GET", "/user")
+        user = self.api.ask("GET", "/user")  # an App's token has none
         host = urlsplit(self.address.site).hostname
-        return Identity(user["login"], f"{user['id']}+{user['login']}@users.noreply.{host}")
+        return Identity(user["login"], f"{user['id']}+{user['login']}@users.noreply.{host}")  # which no mail reaches
 
 
 def declined(pulls: Iterable[Mapping[str, Any]], commit: str) -> str:

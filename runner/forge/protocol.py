@@ -36,8 +36,8 @@ class Forge(Protocol):
 
     def __init__(self, address: Address, api: Api) -> None: ...
 
-    @staticmethod
-    def api_of(site: str) -> str:
+    @classmethod
+    def api_of(cls, site: str) -> str:
         """Return the API's address of a server."""
 
     def set_status(self, commit: str, state: State, text: str, context: str) -> None:
