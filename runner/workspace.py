@@ -18,7 +18,7 @@ from pathlib import Path
 import psutil
 from filelock import FileLock, Timeout
 
-from runner.errors import ConfigError
+from runner.errors import ConfigError, StageError
 
 ARTIFACTS = Path("artifacts")
 CONF = Path("conf")
@@ -104,6 +104,15 @@ def link(source: Path, target: Path) -> None:
         raise  # a copy would overwrite the existing file, maybe a hard link to another
     except OSError:
         shutil.copyfile(source, target)
+
+
+@contextmanager
+def made_by(command: str) -> Iterator[None]:
+    """Turn the FileNotFoundError of an output that is not here into a StageError with the command that makes it."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise StageError(f"{error.filename} is missing; `{command}` makes it, `dvc pull` fetches it") from error
 
 
 def remove_stale(keep: Path) -> None:

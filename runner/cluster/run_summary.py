@@ -10,7 +10,7 @@ from typing import NamedTuple
 from runner.cluster.runs import TaskOutcome
 from runner.config.compose import leaves
 from runner.release.promote import side_by_side
-from runner.release.verdict import criteria_rows
+from runner.release.verdict import criteria_rows, failures_text
 from runner.store import Store
 from runner.store.published import Version, read_version
 from runner.tables import METRICS, Row, Table
@@ -85,8 +85,7 @@ def _outcome(
         return ERROR, f"not published: {newer}"
     name = f"{publish.get('model')} {publish.get('version')}"
     if version is not None and not version.passed:
-        failed = version.manifest.verdict.failed if version.manifest.verdict else []
-        return FAILURE, f"{name} did not pass the gate: {'; '.join(f'{each.criterion} {each.said}' for each in failed)}"
+        return FAILURE, f"{name} did not pass the gate: {failures_text(version.manifest.verdict)}"
     said = results.get("pin", {}).get("said", "")
     is_well = is_trial or (said and "not pinned" not in said)
     return SUCCESS if is_well else FAILURE, f"{name}: {said or 'published, not pinned'}"

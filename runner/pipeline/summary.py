@@ -7,16 +7,15 @@ from typing import Any
 import yaml
 
 from runner.config.schema import PARTS
-from runner.errors import StageError
 from runner.stages.registry import STAGES, seconds_file
 from runner.tables import Row, Table, measured_figure, metric_rows
-from runner.workspace import ARTIFACTS
+from runner.workspace import ARTIFACTS, made_by
 
 
 def summarize(project: Path, *, markdown: bool) -> str:
     """Return the summary of the last run; StageError when it did not finish, or its outputs are not here."""
     folder = project / ARTIFACTS
-    try:
+    with made_by("dvc repro"):
         files = ("report/report.json", "evaluation/metrics.json", "export/difference.json")
         found, metrics, difference = (json.loads((folder / file).read_text(encoding="utf-8")) for file in files)
         values = {
@@ -24,8 +23,6 @@ def summarize(project: Path, *, markdown: bool) -> str:
         }
         megabytes = (folder / "export/model.onnx").stat().st_size / 1e6
         variants = {file.name: file.stat().st_size / 1e6 for file in folder.glob("export/model.*.onnx")}
-    except FileNotFoundError as error:
-        raise StageError(f"{error.filename} is missing; `dvc repro` makes it, `dvc pull` fetches it") from error
     took: list[Row] = [("stage", "seconds")]
     for name in STAGES:
         file = seconds_file(name)

@@ -15,12 +15,11 @@ import yaml
 
 from runner.config.schema import EvaluateConfig
 from runner.dataset.entries import read_entries
-from runner.errors import StageError
 from runner.stages.evaluate.examples import LOWEST, Example, class_ids, detect, load, read_part
 from runner.stages.evaluate.metrics import Ids, average_precision
 from runner.stages.registry import picture_files
 from runner.tables import Row, Table, figure
-from runner.workspace import ARTIFACTS, scratch, work_folder
+from runner.workspace import ARTIFACTS, made_by, scratch, work_folder
 from serving.vision.detector import Detector
 from serving.vision.letterbox import InputForm
 
@@ -34,13 +33,11 @@ def beside_ultralytics(project: Path) -> str:
     """
     folder = project / ARTIFACTS
     dataset, split, onnx = (folder / name for name in ("dataset", "split", "export/model.onnx"))
-    try:
+    with made_by("dvc repro export"):
         values = yaml.safe_load((folder / "config/evaluate.yaml").read_text(encoding="utf-8"))
         names = (dataset / "classes.txt").read_text(encoding="utf-8").splitlines()
         test = read_part("test", dataset, split, picture_files())
         onnx.stat()
-    except FileNotFoundError as error:
-        raise StageError(f"{error.filename} is missing; `dvc repro export` makes it, `dvc pull` fetches it") from error
     settings = EvaluateConfig.model_validate(values["evaluate"])
     detector = load(onnx)
     ids = class_ids(detector.classes, names)

@@ -6,10 +6,9 @@ from pathlib import Path
 import yaml
 
 from runner.config.schema import EvaluateConfig
-from runner.errors import StageError
 from runner.stages.evaluate.evaluate import evaluate
 from runner.stages.registry import picture_files
-from runner.workspace import ARTIFACTS, scratch
+from runner.workspace import ARTIFACTS, made_by, scratch
 
 FIGURES = ("map50", "map50_low", "map50_high", "map50_95")
 
@@ -22,12 +21,10 @@ def measure_val(project: Path) -> dict[str, float | None]:
     """
     folder = project / ARTIFACTS
     dataset, onnx = folder / "dataset", folder / "export/model.onnx"
-    try:
+    with made_by("dvc repro export"):
         values = yaml.safe_load((folder / "config/evaluate.yaml").read_text(encoding="utf-8"))
         listed = (folder / "split/val.txt").read_text(encoding="utf-8")
         onnx.stat()
-    except FileNotFoundError as error:
-        raise StageError(f"{error.filename} is missing; `dvc repro export` makes it, `dvc pull` fetches it") from error
     with scratch("validation-") as view:
         split, out = view / "split", view / "out"
         for each in (split, out):

@@ -23,7 +23,7 @@ from runner.forge.git import git
 from runner.pipeline.sources import sources
 from runner.release.verdict import criteria_of, read_verdict
 from runner.stages.evaluate.examples import load
-from runner.workspace import ARTIFACTS, scratch, sha256_of, work_folder
+from runner.workspace import ARTIFACTS, made_by, scratch, sha256_of, work_folder
 from serving.storage.manifest import Declaration, Manifest, Preprocessing, Thresholds, Variant
 from serving.vision.detector import Detector
 from serving.vision.metadata import ModelError
@@ -65,19 +65,18 @@ def load_candidate(project: Path) -> Candidate:
     folder = project / ARTIFACTS
     kind = config.export.quantize
     variant = None if kind == "none" else folder / "export" / variant_file(kind)
-    try:
+    with made_by("dvc repro"):
         given = {stage: (folder / f"config/{stage}.yaml").read_text(encoding="utf-8") for stage in STAGE_KEYS}
         metrics = json.loads((folder / "evaluation/metrics.json").read_text(encoding="utf-8"))
         (folder / "export/model.onnx").stat()
-    except FileNotFoundError as error:
-        raise StageError(f"{error.filename} is missing; `dvc repro` makes it, `dvc pull` fetches it") from error
     if changed := [stage for stage, text in given.items() if text != stage_text(config, stage)]:
         raise StageError(
             f"{folder}: made before params.yaml, conf/ or the schema changed for {', '.join(changed)}, so the model is "
             "not what they describe; run `dvc repro` first (`python -m runner plan` names the keys)"
         )
-    if variant and not variant.is_file():
-        raise StageError(f"{variant} is missing; `dvc repro` makes it, `dvc pull` fetches it")
+    with made_by("dvc repro"):
+        if variant:
+            variant.stat()
     return Candidate(config, folder, folder / "export/model.onnx", metrics, variant)
 
 
@@ -119,8 +118,9 @@ def _of_run(project: Path, work: Path) -> Release:
         "best.pt": folder / "model/best.pt",
         TRAINED: folder / "split" / TRAINED,
     }
-    if missing := [str(file) for file in files.values() if not file.is_file()]:
-        raise StageError(f"{missing[0]} is missing; `dvc repro` makes it, `dvc pull` fetches it")
+    with made_by("dvc repro"):
+        for file in files.values():
+            file.stat()
     report = json.loads(files["report.json"].read_text(encoding="utf-8"))
     thresholds = {name: figures["threshold"] for name, figures in metrics["classes"].items()}
     overridden: dict[str, Any] = {"trial": trial} if trial else {}
@@ -131,7 +131,7 @@ def _of_run(project: Path, work: Path) -> Release:
         name=config.model.name,
         version=UNNUMBERED,
         onnx_sha256=sha256,
-        **_onnx_facts(onnx),
+        **_facts(load(onnx)),
         thresholds=Thresholds(overall=metrics["threshold"], classes=thresholds),
         metrics=metrics,
         verdict=verdict,
@@ -166,20 +166,9 @@ def _of_baseline(file: Path, project: Path, work: Path) -> Release:
         from runner.stages.export.export import export_stock
 
         export_stock(file, config.export, onnx, work=work)
-    manifest = Manifest(
-        name=name,
-        version=UNNUMBERED,
-        onnx_sha256=sha256_of(onnx),
-        **_onnx_facts(onnx),
-        thresholds=Thresholds(overall=0.25, classes={}),
-        metrics={},
-        verdict=None,
-        commit=None,
-        work_tree=f"a stock model: {file.name}, sha256 {sha256}",
-        dataset={},
-        params={},
-        libraries=_libraries("ultralytics"),
-    )
+    work_tree = f"a stock model: {file.name}, sha256 {sha256}"
+    libraries = _libraries("ultralytics")
+    manifest = _stock_manifest(name, sha256_of(onnx), _facts(load(onnx)), work_tree=work_tree, libraries=libraries)
     return Release(onnx, {file.name: file}, manifest, {"weights": sha256})
 
 
@@ -207,20 +196,7 @@ def _of_onnx(file: Path, declaration: Path | None) -> Release:
         facts |= {"preprocessing": declared.preprocessing, "output": declared.output}
         facts |= {"license": declared.license} if declared.license else {}
     same = {"weights": sha256_of(file), **{each: sha256_of(path) for each, path in files.items()}}
-    manifest = Manifest(
-        name=name,
-        version=UNNUMBERED,
-        onnx_sha256=same["weights"],
-        **facts,
-        thresholds=Thresholds(overall=0.25, classes={}),
-        metrics={},
-        verdict=None,
-        commit=None,
-        work_tree=f"a stock model: {file.name}",
-        dataset={},
-        params={},
-        libraries={},
-    )
+    manifest = _stock_manifest(name, same["weights"], facts, work_tree=f"a stock model: {file.name}", libraries={})
     return Release(file, files, manifest, same)
 
 
@@ -233,12 +209,27 @@ def _name_of(file: Path) -> str:
     return name
 
 
-def _onnx_facts(onnx: Path) -> dict[str, Any]:
-    """Return what a model file says of itself, as the manifest has it."""
-    return _facts(load(onnx))
+def _stock_manifest(
+    name: str, onnx_sha256: str, facts: Mapping[str, Any], *, work_tree: str, libraries: dict[str, str]
+) -> Manifest:
+    return Manifest(
+        name=name,
+        version=UNNUMBERED,
+        onnx_sha256=onnx_sha256,
+        **facts,
+        thresholds=Thresholds(overall=0.25, classes={}),
+        metrics={},
+        verdict=None,
+        commit=None,
+        work_tree=work_tree,
+        dataset={},
+        params={},
+        libraries=libraries,
+    )
 
 
 def _facts(detector: Detector) -> dict[str, Any]:
+    """Return what a model says of itself, as the manifest has it."""
     height, width = detector.input_hw
     return {
         "classes": detector.classes,

@@ -31,6 +31,7 @@ from runner.release.deployed import (
 )
 from runner.release.pin import DEV
 from runner.release.present_classes import ClassMap, class_map, class_map_of, present_ids, suppress_merged
+from runner.release.timing import milliseconds
 from runner.release.variant import judge_variant, refusal
 from runner.release.verdict import criteria_of, verdict_file
 from runner.stages.evaluate.examples import Example, class_ids, detect, load, read_part
@@ -42,11 +43,10 @@ from runner.store.published import Version
 from runner.workspace import remove_stale, sha256_of, work_folder, write_text
 from serving.storage.manifest import ComparedVersion, Finding, JudgedVariant, Manifest, Verdict
 from serving.vision import picture
-from serving.vision.detector import Detector, Options
+from serving.vision.detector import Detector
 from serving.vision.metadata import ModelError
 from serving.vision.similarity import near_duplicates
 
-PAIRS = 40  # pictures that each model is timed on
 MAP50_TOLERANCE = 0.01  # allowed difference from `evaluate`'s mAP50, which may be of another machine
 
 
@@ -105,8 +105,9 @@ def _judge(
         found, not_compared = per_class(shown, own, config.gate, unseen, against)
         findings += found
         left_out += not_compared
-    times = milliseconds(detectors, test) if deployed or config.gate.max_ms is not None else []
-    findings += budgets(times, sizes, config.gate)
+    is_timed = deployed or config.gate.max_ms is not None
+    times = map(statistics.median, milliseconds(detectors, test, perf_counter)) if is_timed else ()
+    findings += budgets(list(times), sizes, config.gate)
     variant = _variant(candidate, detector, names, test)
     if variant and not variant.passed and config.gate.variant.required:
         said = f"{refusal(variant)}, and gate.variant.required is true"
@@ -198,23 +199,6 @@ def unseen_pictures(entries: Sequence[Entry], known: Mapping[str, str], *, near:
         across = pairs[(pairs < len(places)).sum(axis=1) == 1]  # a picture of test, and one of theirs
         unseen[[places[place] for place in across.min(axis=1)]] = False
     return unseen
-
-
-def milliseconds(detectors: Sequence[Detector], test: Sequence[Example]) -> list[float]:
-    """Return each model's median time for a picture, decoding and suppression included.
-
-    The models take turns and alternate who begins, so other load on the machine affects all alike.
-    """
-    options = Options(max_pixels=10**10)
-    pictures = [example.source.read_bytes() for example in test[:PAIRS]]
-    times: list[list[float]] = [[] for _ in detectors]
-    for turn in range(-1, PAIRS):  # the first turn is warm-up
-        order = range(len(detectors)) if turn % 2 else reversed(range(len(detectors)))
-        for number in order:
-            start = perf_counter()
-            detectors[number].detect(pictures[turn % len(pictures)], options)
-            times[number].append((perf_counter() - start) * 1e3)
-    return [statistics.median(each[1:]) for each in times]
 
 
 def _shown(

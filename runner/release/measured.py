@@ -5,13 +5,13 @@ from pathlib import Path
 import yaml
 
 from runner.config.schema import EvaluateConfig
-from runner.errors import ObjectError, StageError
+from runner.errors import ObjectError
 from runner.release.deployed import load_version
 from runner.stages.evaluate.evaluate import evaluate
 from runner.stages.registry import picture_files
 from runner.store.published import locate, parse_version
 from runner.store.signatures import check_signature
-from runner.workspace import ARTIFACTS, work_folder
+from runner.workspace import ARTIFACTS, made_by, work_folder
 from serving.vision.metadata import ModelError
 
 
@@ -30,11 +30,9 @@ def measure(project: Path, uri: str) -> str:
         detector = load_version(store, version, work).detector
     except ModelError as error:
         raise ObjectError(f"{uri}: {error}") from error
-    try:
+    with made_by("dvc repro split"):
         values = yaml.safe_load((folder / "config/evaluate.yaml").read_text(encoding="utf-8"))
         (folder / "split/test.txt").stat()
-    except FileNotFoundError as error:
-        raise StageError(f"{error.filename} is missing; `dvc repro split` makes it") from error
     out = work / "measured" / f"{version.model}-{version.number}"
     out.mkdir(parents=True, exist_ok=True)
     settings = EvaluateConfig.model_validate(values["evaluate"])

@@ -12,7 +12,7 @@ from runner.errors import ObjectError, RunnerError, StageError, StoreError
 from runner.release.deployed import pinned_version
 from runner.release.disagreements import missing_looks
 from runner.release.pin import PROD, Pin, check_environment, pin_file, read_pin, write_pin
-from runner.release.verdict import OUTCOMES
+from runner.release.verdict import OUTCOMES, failures_text
 from runner.store import Store
 from runner.store.published import Version, latest, model_names, numbers, read_version, version_key
 from runner.store.signatures import check_signature
@@ -40,7 +40,7 @@ def promote(project: Path, store: Store, environment: str, version: Version, *, 
         )
     check_signature(project, store, version)
     with tempfile.TemporaryDirectory(prefix="flywheel-promote-") as scratch:
-        for file, sha256 in version.model_files:
+        for file, sha256 in version.manifest.model_files.items():
             store.fetch(version_key(version.model, version.number, file), Path(scratch, file), sha256)
     map50 = "" if version.map50 is None else f"{version.map50:.3f}"
     note = f"forced: {reason}" if reason else ""
@@ -111,10 +111,7 @@ def _objection(version: Version, environment: str) -> str:
     """Return why the gate objects to a version in an environment; empty when it does not."""
     if version.passed is None:
         return "" if environment == BASELINE else "the gate has not judged it"
-    if version.passed:
-        return ""
-    failed = version.manifest.verdict.failed if version.manifest.verdict else []
-    return f"the gate did not let it pass: {'; '.join(f'{each.criterion} {each.said}' for each in failed)}"
+    return "" if version.passed else f"the gate did not let it pass: {failures_text(version.manifest.verdict)}"
 
 
 def _unseen(project: Path, store: Store, version: Version, environment: str) -> str:

@@ -25,7 +25,7 @@ from runner.release.signing import check_key, sign, signing_key
 from runner.release.verdict import OUTCOMES
 from runner.store import Store
 from runner.store.published import VERDICT, Version, latest, numbers, parse_version, read_version, to_json, version_key
-from runner.store.signatures import check_signature
+from runner.store.signatures import check_signature, signed_files
 from runner.workspace import project_root
 from serving.storage.manifest import Manifest
 from serving.storage.signature import MANIFEST, SIGNATURE
@@ -142,7 +142,7 @@ def _tag(store: Store, model: str, newest: int | None, *, since: int) -> None:
         with suppress(ObjectError):  # removed meanwhile
             version = read_version(store, model, number)
             tags = {"training-run": str(number), **({"stage": "latest"} if number == newest else {})}
-            for file, sha256 in (*version.model_files, ("manifest.json", version.sha256)):
+            for file, sha256 in signed_files(version).items():
                 if not store.tag(version_key(model, number, file), tags | {"sha256": sha256}):
                     return
             if version.may_be_latest and number < since:

@@ -10,16 +10,16 @@ import numpy as np
 
 from runner.config.schema import GateConfig
 from runner.release.criteria import ClassDetections, per_class
+from runner.release.timing import milliseconds
 from runner.stages.evaluate.examples import Example
 from runner.stages.evaluate.metrics import Boxes, Floats, Ids
 from runner.stages.evaluate.resampling import Ranked, ap50, draw, rank
 from runner.workspace import sha256_of
 from serving.storage.manifest import Finding, JudgedVariant
-from serving.vision.detector import Detector, Options, on_gpu
+from serving.vision.detector import Detector, on_gpu
 from serving.vision.metadata import ModelError
 from serving.vision.variants import INT8, int8_instructions
 
-TIMED = 40  # pictures that both are timed on
 MODEL = "the float model"
 
 
@@ -118,7 +118,7 @@ def _mean(classes: Sequence[Floats]) -> Floats:
 
 
 def _cpu_time(model: Detector, variant: Detector, test: Sequence[Example], rules: GateConfig) -> Finding:
-    old, new = cpu_milliseconds([model, variant], test)
+    old, new = milliseconds([model, variant], test, thread_time)
     ratio = statistics.median(one / other for one, other in zip(old, new, strict=True))
     old_ms, new_ms = statistics.median(old), statistics.median(new)
     said = (
@@ -126,19 +126,6 @@ def _cpu_time(model: Detector, variant: Detector, test: Sequence[Example], rules
         f"{rules.variant.min_speedup:g} is wanted"
     )
     return _finding("CPU time", said, new_ms, old_ms, passed=ratio >= rules.variant.min_speedup)
-
-
-def cpu_milliseconds(detectors: Sequence[Detector], test: Sequence[Example]) -> list[list[float]]:
-    """Return each model's CPU time for pictures, decoding and suppression included, the models in turn."""
-    options = Options(max_pixels=10**10)
-    pictures = [example.source.read_bytes() for example in test[:TIMED]]
-    times: list[list[float]] = [[] for _ in detectors]
-    for turn in range(-1, TIMED):  # the first turn is warm-up
-        for number in range(len(detectors)) if turn % 2 else reversed(range(len(detectors))):
-            start = thread_time()
-            detectors[number].detect(pictures[turn % len(pictures)], options)
-            times[number].append((thread_time() - start) * 1e3)
-    return [each[1:] for each in times]
 
 
 def _finding(criterion: str, said: str, new: float, old: float, *, passed: bool) -> Finding:

@@ -44,6 +44,11 @@ def verdict_text(verdict: Verdict, *, markdown: bool = False) -> str:
     return "\n".join([Table(title, criteria_rows(verdict)).as_text(markdown=markdown), "", *lines])
 
 
+def failures_text(verdict: Verdict | None) -> str:
+    """Return in words the criteria that a model did not pass, and what was found; empty for none."""
+    return "; ".join(f"{each.criterion} {each.said}" for each in verdict.failed) if verdict else ""
+
+
 def criteria_of(rules: GateConfig) -> dict[str, Any]:
     """Return the criteria of a verdict: the section `gate` without `deploy` and `disagreements`, which come later."""
     return rules.model_dump(exclude={"deploy", "disagreements"})
