@@ -20,7 +20,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from runner.errors import MissingObjectError, ObjectError, StoreError
 from runner.store import Store, check_key, mismatch
 from runner.store.restore import bucket_of, restored
-from runner.store.second import list_states, noted_digest, open_second
+from runner.store.second import list_states, noted_digest, open_second, transfer_named_first
 from runner.store.transfer import transfer
 from runner.workspace import scratch, sha256_of
 
@@ -39,7 +39,6 @@ _PUT_ONCE = re.compile(r"models/[^/]+/[0-9]+/.*(?<!\.sig)|(datasets|weights)/.*"
 _ROW: TypeAdapter[tuple[str, str, int, str]] = TypeAdapter(
     tuple[str, Annotated[str, Field(pattern="^[0-9a-f]{64}$")], Annotated[int, Field(ge=0)], str]
 )
-_NAMES_OTHERS = re.compile(r"models/[^/]+/(latest|[0-9]+/manifest)\.json|datasets/[^/]+/[0-9a-f]{12}\.jsonl")
 
 
 class CopiedObject(NamedTuple):
@@ -132,9 +131,7 @@ def restore(second: Store, target: Store, name: str = OF_STORE, begins: str = NE
             target.put_file(key, file, expected)
         new.append(key)
 
-    for last in (False, True):
-        sizes = {key: each.size for key, each in objects.items() if bool(_NAMES_OTHERS.fullmatch(key)) is last}
-        transfer(bring, sizes, f"restore of {name}")
+    transfer_named_first(bring, {key: each.size for key, each in objects.items()}, f"restore of {name}")
     lines = [f"{target.uri}: {key} stays, with other content than in the backup" for key in sorted(differing)]
     return "\n".join([*lines, f"{target.uri}: {len(new)} of {len(objects)} objects brought back from {chosen}"])
 

@@ -30,14 +30,21 @@ def set_expiry(
     of videos of `environments` expire after a day. Earlier versions of what was published do not: `store verify
     --restore` brings them back. MinIO removes unfinished uploads itself, and rejects a rule for them.
     """
-    earlier = {"noncurrent_version_expiration": NoncurrentVersionExpiration(noncurrent_days=versions_days)}
+    earlier, earlier_jobs = (
+        {"noncurrent_version_expiration": NoncurrentVersionExpiration(noncurrent_days=days)}
+        for days in (versions_days, _JOB_DAYS)
+    )
     rules = [
-        *(_rule(*_captures(name), expiration=Expiration(days=days), **earlier) for name, days in captures_days.items()),
-        *(_jobs(name) for name in sorted(environments)),
         _rule("pipeline", "pipeline/", expiration=Expiration(days=_PIPELINE_DAYS), **earlier),
         _rule("dvc", "dvc/", **earlier),
         _rule("markers", expiration=Expiration(expired_object_delete_marker=True)),
     ]
+    for name, days in captures_days.items():
+        rule, prefix = (f"captures-{name}", f"captures/{name}/") if name else ("captures", "captures/")
+        rules.append(_rule(rule, prefix, expiration=Expiration(days=days), **earlier))
+    for name in sorted(environments):
+        prefix = f"captures/{name}/jobs/"
+        rules.append(_rule(f"jobs-{name}", prefix, expiration=Expiration(days=_JOB_DAYS), **earlier_jobs))
     if not minio:
         unfinished = AbortIncompleteMultipartUpload(days_after_initiation=_UPLOAD_DAYS)
         rules.append(_rule("uploads", abort_incomplete_multipart_upload=unfinished))
@@ -49,18 +56,6 @@ def set_expiry(
     bucket.client.set_bucket_lifecycle(bucket.name, LifecycleConfig(others + rules))
     kept = _as_xml(_current(bucket)[0]).keys() == _as_xml(rules).keys()
     return said if kept else "this endpoint keeps no such rules; nothing expires"
-
-
-def _captures(environment: str) -> tuple[str, str]:
-    """Return name and prefix of the rule for an environment's captures, or for all."""
-    return (f"captures-{environment}", f"captures/{environment}/") if environment else ("captures", "captures/")
-
-
-def _jobs(environment: str) -> Rule:
-    earlier = NoncurrentVersionExpiration(noncurrent_days=_JOB_DAYS)
-    days = Expiration(days=_JOB_DAYS)
-    name, prefix = f"jobs-{environment}", f"captures/{environment}/jobs/"
-    return _rule(name, prefix, expiration=days, noncurrent_version_expiration=earlier)
 
 
 def _rule(name: str, prefix: str = "", **what: object) -> Rule:

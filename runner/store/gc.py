@@ -15,8 +15,8 @@ import subprocess
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
+from functools import cache, partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import yaml
@@ -28,7 +28,7 @@ from runner.store.bucket import Bucket
 from runner.store.folder import FolderStore
 from runner.store.restore import bucket_of, copy_back, versions_below
 from runner.store.s3 import S3Store
-from runner.store.verify import PICTURE_IN_INDEX
+from runner.store.verify import INDEX, pictures_named
 from runner.workspace import LOCK, work_folder, write_text
 
 DAYS = 30
@@ -41,8 +41,8 @@ _KINDS = {
     _PICTURES: re.compile(r"datasets/[^/]+/pictures/[0-9a-f]{64}"),
 }
 _LOCKS = re.compile(r"(pipeline/[^/]+|runs/[^/]+/[1-9][0-9]*)/dvc\.lock")
-_INDEX = re.compile(r"datasets/[^/]+/[0-9a-f]{12}\.jsonl")
 _MD5 = re.compile(r"\bmd5:\s*[\"']?([0-9a-f]{32}(?:\.dir)?)")
+_PART = re.compile(r'"md5":\s*"([0-9a-f]{32})"')  # of a folder
 
 
 class StoredObject(NamedTuple):
@@ -76,7 +76,7 @@ def collect_garbage(
     if not remove:
         return "\n".join([*lines, "nothing was removed; --remove does it"])
     lines.append(_delete_hidden(store, before, named))
-    hide(store, [each.key for each in unnamed])
+    _hide(store, [each.key for each in unnamed])
     named = names.read(list(stored_objects(store)), before)
     back = [each.key for each in unnamed if each.key in named]
     for key in back:
@@ -106,9 +106,9 @@ class _Names:
     """Keys that something names; what was read once is not read again."""
 
     def __init__(self, store: Store, locks_in_git: Iterable[str]) -> None:
-        self._store = store
         self._of_git = set(locks_in_git)
-        self._read: dict[str, set[str]] = {}  # of an index its pictures, of all else MD5s
+        self._md5s, self._parts = (cache(partial(_found, store, pattern)) for pattern in (_MD5, _PART))
+        self._outputs, self._pictures = (cache(partial(read, store)) for read in (_outputs, pictures_named))
 
     def read(self, objects: list[StoredObject], before: datetime) -> set[str]:
         """Return the keys that are named, also by objects that are new since `before`."""
@@ -120,7 +120,7 @@ class _Names:
         md5s |= {md5 for folder in folders if folder in keys for md5 in self._parts(folder)}
         named = {_file(md5) for md5 in md5s}
         named |= {key for key, is_new in entries.items() if is_new or self._outputs(key) <= md5s}
-        for key in filter(_INDEX.fullmatch, keys):
+        for key in filter(INDEX.fullmatch, keys):
             named |= self._pictures(key)
         published = {
             key.split("/", 1)[1].removesuffix("/manifest.json") for key in keys if key.endswith("/manifest.json")
@@ -128,37 +128,20 @@ class _Names:
         unfinished = ((key, _KINDS[_UNFINISHED].fullmatch(key)) for key in keys)
         return named | {key for key, match in unfinished if match and match["version"] in published}
 
-    def _md5s(self, key: str) -> set[str]:
-        if key not in self._read:
-            self._read[key] = set(_MD5.findall(self._store.read(key).decode("utf-8", "replace")))
-        return self._read[key]
 
-    def _outputs(self, key: str) -> set[str]:
-        """Return the MD5s of an entry's outputs; it has those of the stage's inputs too.
+def _found(store: Store, pattern: re.Pattern[str], key: str) -> set[str]:
+    return set(pattern.findall(store.read(key).decode("utf-8", "replace")))
 
-        Whoever may push writes entries: one that is none counts as of an output that nothing names.
-        """
-        if key not in self._read:
-            try:
-                entry = yaml.safe_load(self._store.read(key))
-                self._read[key] = {str(out.get("md5")) for out in entry.get("outs", ())}
-            except (yaml.YAMLError, UnicodeDecodeError, AttributeError, TypeError, RecursionError):
-                self._read[key] = {""}
-        return self._read[key]
 
-    def _parts(self, key: str) -> set[str]:
-        if key not in self._read:
-            text = self._store.read(key).decode("utf-8", "replace")
-            self._read[key] = set(re.findall(r'"md5":\s*"([0-9a-f]{32})"', text))
-        return self._read[key]
+def _outputs(store: Store, key: str) -> set[str]:
+    """Return the MD5s of the outputs of an entry of the run cache, which has those of the stage's inputs too.
 
-    def _pictures(self, key: str) -> set[str]:
-        if key not in self._read:
-            with TemporaryDirectory() as folder:
-                self._store.fetch(key, index := Path(folder, "index"))
-                digests = PICTURE_IN_INDEX.findall(index.read_text(encoding="utf-8", errors="replace"))
-            self._read[key] = {f"{key.rpartition('/')[0]}/pictures/{digest}" for digest in digests}
-        return self._read[key]
+    Whoever may push writes entries: one that is none counts as of an output that nothing names.
+    """
+    try:
+        return {str(out.get("md5")) for out in yaml.safe_load(store.read(key)).get("outs", ())}
+    except (yaml.YAMLError, UnicodeDecodeError, AttributeError, TypeError, RecursionError):
+        return {""}
 
 
 def _locks_in_git(project: Path) -> set[str]:
@@ -189,26 +172,38 @@ def _git(project: Path, *arguments: str) -> str:
     return done.stdout
 
 
-def stored_objects(store: FolderStore | S3Store) -> Iterator[StoredObject]:
-    """Yield every object of a store."""
+def stored_objects(store: FolderStore | S3Store, prefix: str = "") -> Iterator[StoredObject]:
+    """Yield the objects whose keys begin with `prefix`."""
     if isinstance(store, FolderStore):
-        for key in store.list(""):
+        for key in store.list(prefix):
             found = (store.folder / key).stat()
             yield StoredObject(key, found.st_size, datetime.fromtimestamp(found.st_mtime, UTC))
         return
     bucket = store.bucket
     listed = bucket.with_retries(
-        "it cannot be listed", lambda: list(bucket.client.list_objects(bucket.name, recursive=True))
+        "it cannot be listed", lambda: list(bucket.client.list_objects(bucket.name, prefix, recursive=True))
     )
     for item in listed:
         if item.object_name and item.last_modified and is_key(item.object_name):
             yield StoredObject(item.object_name, item.size or 0, item.last_modified)
 
 
-def hide(store: FolderStore | S3Store, keys: list[str]) -> None:
-    """Remove objects so that they can be brought back: StoreError when the user may not."""
+def remove_objects(store: FolderStore | S3Store, keys: Iterable[str]) -> None:
+    """Remove objects; a bucket that keeps versions has their bytes until those expire.
+
+    StoreError: the user may not, as the endpoint's administrator may.
+    """
     if isinstance(store, S3Store):
         _remove(store.bucket, [DeleteObject(key) for key in keys])
+    else:
+        for key in keys:
+            (store.folder / key).unlink()
+
+
+def _hide(store: FolderStore | S3Store, keys: Iterable[str]) -> None:
+    """Remove objects so that they can be brought back; StoreError when the user may not."""
+    if isinstance(store, S3Store):
+        remove_objects(store, keys)
         return
     for key in keys:
         hidden = store.folder / _HIDDEN / key

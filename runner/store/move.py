@@ -13,13 +13,11 @@ from pathlib import Path
 from runner.errors import MissingObjectError, ObjectError
 from runner.store import Store
 from runner.store.s3 import CAPABILITIES, PUBLISHED
-from runner.store.second import ObjectState, list_states, noted_digest, open_second
-from runner.store.transfer import transfer
+from runner.store.second import ObjectState, list_states, noted_digest, open_second, transfer_named_first
 from runner.workspace import scratch, sha256_of
 
 #: Under a published prefix, and replaced all the same: pointers, signatures by another key, summaries.
 _REPLACED = re.compile(r"models/[^/]+/latest\.json|models/[^/]+/[0-9]+/model\.sig|runs/[^/]+/[0-9]+/summary[^/]*")
-_NAMES_OTHERS = re.compile(r"models/[^/]+/(latest|[0-9]+/manifest)\.json|datasets/[^/]+/[0-9a-f]{12}\.(jsonl|json)")
 
 
 def open_old(project: Path, environment: Mapping[str, str] = os.environ) -> Store:
@@ -50,9 +48,7 @@ def move_store(old: Store, new: Store, *, check: bool = False) -> tuple[str, boo
         except ObjectError as error:
             wrong.append(str(error))
 
-    for last in (False, True):
-        sizes = {key: state.size for key, state in there.items() if bool(_NAMES_OTHERS.fullmatch(key)) is last}
-        transfer(move, sizes, f"{old.uri} to {new.uri}")
+    transfer_named_first(move, {key: state.size for key, state in there.items()}, f"{old.uri} to {new.uri}")
     lines = [f"FAIL  {text}" for text in sorted(wrong)]
     lines.append(f"{new.uri}: {len(done)} of {len(there)} objects copied, {len(wrong)} wrong")
     return "\n".join(lines), not wrong

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from runner.errors import StoreError
 from runner.store.backup import FOLDER, OBJECTS, TIME, named_in
 from runner.store.folder import FolderStore
-from runner.store.gc import hide, stored_objects
+from runner.store.gc import remove_objects, stored_objects
 from runner.store.s3 import S3Store
 
 _LIST = re.compile(rf"{FOLDER}/(?P<name>.+)/(?P<time>[0-9T-]+Z)\.[0-9a-f]{{12}}\.jsonl")
@@ -27,7 +27,7 @@ def prune_backups(
     if days < 1:
         raise StoreError(f"--days {days}: expected 1 or more")
     before = (now or datetime.now(UTC)) - timedelta(days=days)
-    found = {each.key: each for each in stored_objects(second) if each.key.startswith(f"{FOLDER}/")}
+    found = {each.key: each for each in stored_objects(second, f"{FOLDER}/")}
     times = {key: _time(match["time"]) for key in found if (match := _LIST.fullmatch(key))}
     last = {(key.rpartition("/")[0], times[key].strftime("%Y-%m")): key for key in sorted(times, key=times.__getitem__)}
     kept = [key for key in times if times[key] >= before or key in last.values()]
@@ -43,11 +43,7 @@ def prune_backups(
     if not remove:
         return f"{text}; nothing was removed; --remove does it"
     for keys in (old, unnamed):
-        if isinstance(second, S3Store):
-            hide(second, keys)
-        else:
-            for key in keys:
-                (second.folder / key).unlink()
+        remove_objects(second, keys)
     return f"{text}; removed"
 
 

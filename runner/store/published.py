@@ -36,11 +36,6 @@ class Version(NamedTuple):
         return bool(self.passed) and not self.manifest.trial
 
     @property
-    def model_files(self) -> list[tuple[str, str]]:
-        """Name and sha256 of each model file beside the manifest."""
-        return list(self.manifest.model_files.items())
-
-    @property
     def map50(self) -> float | None:
         """MAP50 on test, 0 to 1; None where it was not measured."""
         value = self.manifest.metrics.get("map50")

@@ -4,16 +4,20 @@ Its variables are those of the store's own, STORE_URI and so on, with a prefix.
 """
 
 import os
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from runner.errors import StoreError
 from runner.store import Store, is_key, open_store
 from runner.store.s3 import S3Store
+from runner.store.transfer import transfer
 
 if TYPE_CHECKING:
     from runner.store.folder import FolderStore
+
+_NAMES_OTHERS = re.compile(r"models/[^/]+/(latest|[0-9]+/manifest)\.json|datasets/[^/]+/[0-9a-f]{12}\.(jsonl|json)")
 
 
 class ObjectState(NamedTuple):
@@ -59,3 +63,9 @@ def noted_digest(store: Store, key: str) -> str:
     """Return an object's digest in hex, as a bucket noted it where it did."""
     noted = store.bucket.find(key) if isinstance(store, S3Store) else None
     return noted.sha256 if noted and noted.sha256 else store.digest(key)
+
+
+def transfer_named_first(move: Callable[[str], object], sizes: Mapping[str, int], title: str) -> None:
+    """Transfer as `transfer` does; what names other objects comes last, so that a kill leaves nothing incomplete."""
+    for last in (False, True):
+        transfer(move, {key: size for key, size in sizes.items() if bool(_NAMES_OTHERS.fullmatch(key)) is last}, title)

@@ -26,8 +26,8 @@ _NAMED_BY_DIGEST = re.compile(
     r"|datasets/[^/]+/pictures/([0-9a-f]{64})(?:\.[a-z0-9]+)?"
 )
 _UNSIGNED = Signatures("off")
-#: Finds the digests in an index of a dataset.
-PICTURE_IN_INDEX = re.compile(r'\["([0-9a-f]{64})",')
+INDEX = re.compile(r"datasets/[^/]+/[0-9a-f]{12}\.jsonl")  # of a dataset's version
+_PICTURE_IN_INDEX = re.compile(r'\["([0-9a-f]{64})",')
 
 
 class ExpectedDigest(NamedTuple):
@@ -69,7 +69,8 @@ def verify_store(store: Store, *, signatures: Signatures = _UNSIGNED, restore: b
     if signatures.mode != "off" and not signatures.signers:
         (errors if required else notes).append("no signature was checked: no public key is configured")
     try:
-        errors += [_overwritten_text(store, key) for key, _ in overwritten(store)]
+        for key, _ in overwritten(store):
+            errors.append(f"{store.uri}: {key}: is not the one that was published; as administrator, {_RESTORE}")
     except StoreError as error:
         notes.append(f"whether a manifest was overwritten is unknown: {error}")
     lines = [f"FAIL  {error}" for error in errors] + [f"note  {note}" for note in (*notes, *_unfinished(keys))]
@@ -138,14 +139,10 @@ def _brought_back(bucket: Bucket, digests: dict[str, str]) -> Iterator[str]:
             yield f"{key}, as it was stored at {stored:%Y-%m-%d %H:%M}"
 
 
-def _overwritten_text(store: Store, key: str) -> str:
-    return f"{store.uri}: {key}: is not the one that was published; as administrator, {_RESTORE}"
-
-
 def _digests_in(version: Version) -> Iterator[ExpectedDigest]:
     model, number, manifest = version.model, version.number, version.manifest
     source = version_key(model, number)
-    for file, sha256 in version.model_files:
+    for file, sha256 in manifest.model_files.items():
         yield ExpectedDigest(version_key(model, number, file), sha256, source)
     for name, sha256 in manifest.files.items():
         yield ExpectedDigest(f"runs/{model}/{number}/{name}", sha256, source)
@@ -184,20 +181,22 @@ def _wrong_objects(store: Store, expected: list[ExpectedDigest]) -> Iterator[tup
 def _incomplete_datasets(store: Store, keys: list[str]) -> Iterator[tuple[tuple[str, str], str]]:
     """Yield key and digest of each missing picture of a dataset's version, with a text for the first of a version."""
     pictures = {key.partition(".")[0] for key in keys if "/pictures/" in key}
-    for key in (key for key in keys if re.fullmatch(r"datasets/[^/]+/[0-9a-f]{12}\.jsonl", key)):
-        with TemporaryDirectory() as folder:
-            try:
-                store.fetch(key, index := Path(folder, "index"))
-            except ObjectError:
-                continue  # `_wrong_objects` says so
-            digests = set(PICTURE_IN_INDEX.findall(index.read_text(encoding="utf-8", errors="replace")))
-        prefix = f"{key.rpartition('/')[0]}/pictures/"
-        missing = sorted(digest for digest in digests if f"{prefix}{digest}" not in pictures)
-        for digest in missing:
-            text = (
-                f"{store.uri}: {key}: {len(missing)} of its pictures are missing, the first is {prefix}{missing[0]}; "
-            )
-            yield (f"{prefix}{digest}", digest), f"{text}{_RESTORE}, or add the dataset again"
+    for key in filter(INDEX.fullmatch, keys):
+        try:
+            missing = sorted(pictures_named(store, key) - pictures)
+        except ObjectError:
+            continue  # `_wrong_objects` says so
+        for picture in missing:
+            text = f"{store.uri}: {key}: {len(missing)} of its pictures are missing, the first is {missing[0]}; "
+            yield (picture, picture.rpartition("/")[2]), f"{text}{_RESTORE}, or add the dataset again"
+
+
+def pictures_named(store: Store, index: str) -> set[str]:
+    """Return the keys of the pictures that an index of a dataset names; ObjectError: it is missing or damaged."""
+    with TemporaryDirectory() as folder:
+        store.fetch(index, file := Path(folder, "index"))
+        digests = _PICTURE_IN_INDEX.findall(file.read_text(encoding="utf-8", errors="replace"))
+    return {f"{index.rpartition('/')[0]}/pictures/{digest}" for digest in digests}
 
 
 def _wrong_pointers(store: Store, keys: list[str]) -> Iterator[str]:
