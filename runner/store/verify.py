@@ -180,7 +180,7 @@ def _wrong_objects(store: Store, expected: list[ExpectedDigest]) -> Iterator[tup
 
 def _incomplete_datasets(store: Store, keys: list[str]) -> Iterator[tuple[tuple[str, str], str]]:
     """Yield key and digest of each missing picture of a dataset's version, with a text for the first of a version."""
-    pictures = {key.partition(".")[0] for key in keys if "/pictures/" in key}
+    pictures = {re.sub(r"\.[a-z0-9]+$", "", key) for key in keys if "/pictures/" in key}
     for key in filter(INDEX.fullmatch, keys):
         try:
             missing = sorted(pictures_named(store, key) - pictures)

@@ -98,6 +98,18 @@ def test_the_rest_is_checked_when_a_manifest_names_what_is_no_object(lie: dict[s
     assert "models/planes/1/model.onnx: its sha256 is" in text
 
 
+@pytest.mark.parametrize("name", ["birds", "birds.v2"])
+def test_a_dataset_is_whole_while_it_has_its_pictures(name: str, tmp_path: Path) -> None:
+    store, objects = FolderStore(tmp_path), dataset_of_one(name)
+    for key, content in objects.items():
+        store.replace(key, content)
+    assert verify_store(store)[1]
+    (picture,) = (key for key in objects if "/pictures/" in key)
+    (tmp_path / picture).unlink()
+    text, well = verify_store(store)
+    assert not well and picture in text
+
+
 def test_unfinished_versions_are_notes_when_a_publish_was_killed(store: Store) -> None:
     store.replace("runs/planes/2/claim.json", b"{}")
     store.replace("models/planes/3/model.onnx", b"half")
@@ -150,11 +162,15 @@ def kept(request: pytest.FixtureRequest, use: Use, tmp_path: Path) -> S3Store:
     init_store(tmp_path)
     store = open_store(tmp_path)
     assert isinstance(store, S3Store)
-    index = f'{{"classes": []}}\n["{sha256(BEST)}", "a.jpg"]\n'.encode()
-    pictures = {f"datasets/birds/{sha256(index)[:12]}.jsonl": index, f"datasets/birds/pictures/{sha256(BEST)}": BEST}
-    for key, content in {**OBJECTS, **pictures}.items():
+    for key, content in {**OBJECTS, **dataset_of_one("birds")}.items():
         store.replace(key, content)
     return store
+
+
+def dataset_of_one(name: str) -> dict[str, bytes]:
+    """Return the objects of a dataset of one picture."""
+    index = f'{{"classes": []}}\n["{sha256(BEST)}", "a.jpg"]\n'.encode()
+    return {f"datasets/{name}/{sha256(index)[:12]}.jsonl": index, f"datasets/{name}/pictures/{sha256(BEST)}": BEST}
 
 
 def test_what_was_overwritten_or_removed_comes_back(kept: S3Store) -> None:
