@@ -6,12 +6,12 @@ Access from a Pod: https://kubernetes.io/docs/tasks/run-application/access-api-f
 import json
 import os
 import ssl
-import urllib.error
-import urllib.request
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from urllib.parse import urlencode
+
+import urllib3
 
 from runner.cluster import kubectl
 from runner.cluster.kubectl import ConflictError, MissingError, Object
@@ -85,24 +85,19 @@ class Cluster:
     def _by_https(self, account: Path, method: str, path: str, content: Object | None) -> Object:
         body = json.dumps(content).encode() if content else None
         kind = "application/merge-patch+json" if method == "PATCH" else "application/json"
-        request = urllib.request.Request(self.server + path, body, {"Content-Type": kind}, method=method)
         token = (account / "token").read_text(encoding="utf-8").strip()  # read each time: the kubelet renews it
-        request.add_unredirected_header("Authorization", f"Bearer {token}")
+        headers = {"Content-Type": kind, "Authorization": f"Bearer {token}"}
         trusted = ssl.create_default_context(cafile=str(account / "ca.crt"))
-        try:
-            with _direct(trusted).open(request, timeout=_TIMEOUT_SECONDS) as answer:
-                found: Object = json.load(answer)
-                return found
-        except urllib.error.HTTPError as error:
-            said = _message(error.read(10_000).decode(errors="replace"))
-            raise _refusal(f"{method} {path}: {error.code}: {said}", error.code) from error
-        except (OSError, ValueError) as error:
+        try:  # by no proxy: the API has an address inside the cluster, which NO_PROXY may not name
+            with urllib3.PoolManager(ssl_context=trusted, timeout=_TIMEOUT_SECONDS, retries=False) as pool:
+                answer = pool.request(method, self.server + path, body=body, headers=headers)
+            if answer.status >= 300:
+                said = _message(answer.data.decode(errors="replace"))
+                raise _refusal(f"{method} {path}: {answer.status}: {said}", answer.status)
+            found: Object = answer.json()
+            return found
+        except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
             raise UnreachableError(f"{self.server}: {error}; run this again once the cluster's API answers") from error
-
-
-def _direct(trusted: ssl.SSLContext) -> urllib.request.OpenerDirector:
-    """Return an opener that uses no proxy: the API has an address inside the cluster, which NO_PROXY may not name."""
-    return urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=trusted))
 
 
 def _merged(found: Object, content: Object | None) -> Object:

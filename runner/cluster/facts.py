@@ -9,6 +9,9 @@ import re
 from collections.abc import Iterator, Mapping
 from ipaddress import ip_network
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from runner.errors import ConfigError
 from runner.workspace import parse_assignments, write_text
@@ -132,3 +135,9 @@ def merge(path: Path, values: Mapping[str, str]) -> bool:
     if text != before:
         write_text(path, text)
     return text != before
+
+
+def with_comments_of(path: Path, content: Mapping[str, Any]) -> str:
+    """Return content as YAML, below the comments that the file has now."""
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    return "".join(line for line in lines if line.startswith("#")) + yaml.safe_dump(content, sort_keys=False)

@@ -4,6 +4,7 @@ Objects added to the store are recorded in params.yaml and in the baseline's pin
 goes on once these are on the branch that the cluster follows. Run again, it resumes where it stopped.
 """
 
+from functools import partial
 from pathlib import Path
 
 from runner.cluster import facts as cluster_env
@@ -14,7 +15,7 @@ from runner.cluster.container_images import require_built
 from runner.cluster.label_jobs import set_up_labels
 from runner.cluster.training import same_inputs, summary_line, train
 from runner.cluster.tunnel import opened
-from runner.cluster.waiting import Say, wait_for, wait_until
+from runner.cluster.waiting import OPERATORS, Say, wait_until
 from runner.errors import ClusterError, ConfigError, GitError
 from runner.forge.git import git
 from runner.pipeline.sources import sources
@@ -54,7 +55,8 @@ def first_run(
     require_built(project)
     require_pushed(project, values)
     for path, description in NEEDED.items():
-        wait_for(path, description, say, patience_s=patience_s, pause_s=pause_s)
+        missing = partial(_missing, path, description)
+        wait_until(missing, say, remedy=OPERATORS, patience_s=patience_s, pause_s=pause_s)
     if dataset is not None:
         from runner.config.compose import compose_before_dataset
         from runner.dataset.add import add_dataset
@@ -74,6 +76,10 @@ def first_run(
         if pin := _pin(project, commit, environment):
             await_served(environment, pin.uri, say, patience_s=patience_s, pause_s=pause_s)
             say(f"{environment} serves {pin.uri}: https://flywheel-{environment}.{values['APPS_DOMAIN']}")
+
+
+def _missing(path: str, description: str) -> str:
+    return "" if kubectl.get(path) else description
 
 
 def await_served(environment: str, uri: str, say: Say, *, patience_s: float, pause_s: float) -> None:

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from runner.cluster.facts import GIT_CIDRS, OPEN, PROXY_CIDRS
+from runner.cluster.facts import GIT_CIDRS, OPEN, PROXY_CIDRS, with_comments_of
 from runner.errors import ConfigError
 
 PATH = Path("gitops/cluster/git-addresses.yaml")
@@ -42,11 +42,9 @@ def is_open(cidr: str) -> bool:
 
 def addresses_text(project: Path, values: Mapping[str, str]) -> str:
     """Return the file with the rules of cluster.env; its comment stays."""
-    text = (project / PATH).read_text(encoding="utf-8")
-    comment = "".join(line for line in text.splitlines(keepends=True) if line.startswith("#"))
-    content = yaml.safe_load(text)
+    content = yaml.safe_load((project / PATH).read_text(encoding="utf-8"))
     content["spec"]["egress"] = egress_of(values)
-    return f"{comment}{yaml.safe_dump(content, sort_keys=False)}"
+    return with_comments_of(project / PATH, content)
 
 
 def require_addresses(project: Path, values: Mapping[str, str]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from runner.cluster.facts import PATH, UNSET
+from runner.cluster.facts import PATH, UNSET, with_comments_of
 from runner.errors import ConfigError
 
 Manifest = Mapping[str, Any]
@@ -62,9 +62,7 @@ def patch(project: Path, worker: Manifest, cluster: str) -> str:
             "template": {"metadata": {"labels": {CLUSTER: cluster}}, "spec": {"providerSpec": {"value": value}}},
         },
     }
-    lines = (project / WORKER).read_text(encoding="utf-8").splitlines(keepends=True)
-    header = "".join(line for line in lines if line.startswith("#"))
-    return header + yaml.safe_dump(content, sort_keys=False)
+    return with_comments_of(project / WORKER, content)
 
 
 def require_patches(project: Path, values: Mapping[str, str]) -> None:

@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from runner.cluster import kubectl
 from runner.errors import ClusterError, ConfigError, UnreachableError
 
 Say = Callable[[str], None]
@@ -75,8 +74,3 @@ def wait_until(missing: Callable[[], str], say: Say, *, remedy: str, patience_s:
             told, told_at = what, waited
         time.sleep(pause_s)
         what = while_away(missing, say, pause_s=pause_s)
-
-
-def wait_for(path: str, what: str, say: Say, *, patience_s: float, pause_s: float) -> None:
-    """Wait as `wait_until` until the object at `path` of the API exists; `what` names it and who creates it."""
-    wait_until(lambda: "" if kubectl.get(path) else what, say, remedy=OPERATORS, patience_s=patience_s, pause_s=pause_s)
