@@ -145,11 +145,7 @@ def gate(run: str) -> str:
     from runner.release.verdict import verdict_text
 
     with _handing_on(run) as store:
-        lock = Path(LOCK)
-        before = lock.read_bytes() if lock.is_file() else b""
-        _dvc("repro", "--pull")
-        if lock.read_bytes() != before:
-            _dvc("push", "--run-cache")
+        _reproduce()
         print(verdict_text(judge(Path.cwd())), flush=True)
         for command in ("pull", "push"):
             _dvc(command, *(str(ARTIFACTS / name) for name in _RELEASED))
@@ -162,11 +158,7 @@ def validate(run: str) -> str:
     from runner.pipeline.validation import measure_val
 
     with _handing_on(run):
-        lock = Path(LOCK)
-        before = lock.read_bytes() if lock.is_file() else b""
-        _dvc("repro", "--pull", "export")
-        if lock.read_bytes() != before:
-            _dvc("push", "--run-cache", "export")
+        _reproduce("export")
         _dvc("pull", *(str(ARTIFACTS / name) for name in ("dataset", "split", "export")))
         figures = json.dumps(measure_val(Path.cwd()))
     print(f"on val: {figures}", flush=True)
@@ -192,31 +184,31 @@ def publish(run: str, release: str, revision: str, *, is_trial: bool) -> dict[st
     return {"model": version.model, "version": str(version.number), "pin_mode": mode}
 
 
+def _reproduce(*stages: str) -> None:
+    """Bring stages, by default all, and those before them up to date; push results that are new."""
+    lock = Path(LOCK)
+    before = lock.read_bytes() if lock.is_file() else b""
+    _dvc("repro", "--pull", *stages)
+    if lock.read_bytes() != before:
+        _dvc("push", "--run-cache", *stages)
+
+
 @contextmanager
 def _handing_on(run: str) -> Iterator[Store]:
-    store = _take(run)
+    """Give the store, and to the project the files of earlier Tasks; when the block ends, give them to later ones."""
+    store = open_store(Path.cwd())
+    print(use_store(Path.cwd()), flush=True)
+    files = {f"pipeline/{run}/{file.name}": file for file in (PARAMS, Path(LOCK), verdict_file(work_folder()))}
+    there = files.keys() & store.list(f"pipeline/{run}/")
+    for key in there:
+        with writing(files[key]) as temporary:
+            temporary.write_bytes(store.read(key))
+    print(f"from earlier Tasks: {', '.join(sorted(there)) or 'nothing'}", flush=True)
     yield store
-    given = {key: file for key, file in _handed_on(run).items() if file.is_file()}
+    given = {key: file for key, file in files.items() if file.is_file()}
     for key, file in given.items():
         store.replace(key, file.read_bytes())
     print(f"to later Tasks: {', '.join(given) or 'nothing'}", flush=True)
-
-
-def _take(run: str) -> Store:
-    """Write the files of earlier Tasks to the project; return the store."""
-    store = open_store(Path.cwd())
-    print(use_store(Path.cwd()), flush=True)
-    there = _handed_on(run).keys() & store.list(f"pipeline/{run}/")
-    for key in there:
-        with writing(_handed_on(run)[key]) as temporary:
-            temporary.write_bytes(store.read(key))
-    print(f"from earlier Tasks: {', '.join(sorted(there)) or 'nothing'}", flush=True)
-    return store
-
-
-def _handed_on(run: str) -> dict[str, Path]:
-    """Return key in the store → file of the project."""
-    return {f"pipeline/{run}/{file.name}": file for file in (PARAMS, Path(LOCK), verdict_file(work_folder()))}
 
 
 def _dvc(*arguments: str) -> None:

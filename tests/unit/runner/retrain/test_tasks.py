@@ -45,8 +45,8 @@ def test_files_arrive_as_they_were_when_a_later_task_takes_them(
     with tasks._handing_on("other"):
         params.write_text("b: 2\n")
         verdict.unlink()
-    tasks._take("run")
-    assert (params.read_bytes(), verdict.read_text()) == (b"a: 1\r\n", "{}")
+    with tasks._handing_on("run"):
+        assert (params.read_bytes(), verdict.read_text()) == (b"a: 1\r\n", "{}")
 
 
 class Clones:
