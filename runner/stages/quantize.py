@@ -74,16 +74,22 @@ def head(graph: onnx.GraphProto) -> set[str]:
 
     The convolution of the distribution focal loss (`dfl`), whose weights are 0 to 15, belongs to the decoding.
     """
-    takers: dict[str, list[onnx.NodeProto]] = {}
-    for node in graph.node:
-        for name in node.input:
-            takers.setdefault(name, []).append(node)
+    takers = _takers(graph)
     before: set[str] = set()  # nodes that a trained convolution follows
     for node in reversed(graph.node):  # takers come later
         following = [taker for name in node.output for taker in takers.get(name, [])]
         if any(taker.name in before or (taker.op_type == "Conv" and "/dfl/" not in taker.name) for taker in following):
             before.add(node.name)
     return {node.name for node in graph.node} - before
+
+
+def _takers(graph: onnx.GraphProto) -> dict[str, list[onnx.NodeProto]]:
+    """Return the nodes that take each value as an input, by the value's name."""
+    takers: dict[str, list[onnx.NodeProto]] = {}
+    for node in graph.node:
+        for name in node.input:
+            takers.setdefault(name, []).append(node)
+    return takers
 
 
 class _Calibration(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has no types
@@ -119,11 +125,7 @@ def _fuse_silu(model: onnx.ModelProto) -> None:
 
     In a float model ONNX Runtime does so by itself; beside quantized convolutions its optimizer does not.
     """
-    takers: dict[str, list[onnx.NodeProto]] = {}
-    for node in model.graph.node:
-        for name in node.input:
-            takers.setdefault(name, []).append(node)
-    fused = set()
+    takers, fused = _takers(model.graph), set()
     for node in model.graph.node:
         following = takers.get(node.output[0], [])
         if node.op_type != "Sigmoid" or len(following) != 1:

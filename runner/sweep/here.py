@@ -9,9 +9,8 @@ from pathlib import Path
 
 from runner.cluster.waiting import Say
 from runner.forge.git import git
-from runner.sweep.search import suggest
-from runner.sweep.space import grid
-from runner.sweep.trials import DONE, FAILED, Sweep, Trial, ValFigures, told
+from runner.sweep.search import next_values
+from runner.sweep.trials import DONE, FAILED, Sweep, Trial, ValFigures
 from runner.workspace import ARTIFACTS, scratch, work_folder, write_text
 
 MEASURED = ("config", "dataset", "split", "export")
@@ -28,12 +27,7 @@ def run_here(project: Path, sweep: Sweep, say: Say) -> list[Trial]:
         missing = [number for number in range(sweep.size) if number not in {each.number for each in trials}]
         if not missing:
             return trials
-        if sweep.search:
-            values = {missing[0]: suggest(sweep.axes, told(trials), missing[0])}
-        else:
-            combinations = grid(sweep.axes)
-            values = {number: combinations[number] for number in missing}
-        for number, each in values.items():
+        for number, each in next_values(sweep, trials, missing[:1] if sweep.search else missing).items():
             name = sweep.trial_name(number)
             if not _commit_of(project, name):
                 say(f"{name}: {' '.join(value.removeprefix('++') for value in each)}")

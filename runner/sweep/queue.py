@@ -24,9 +24,8 @@ from runner.cluster.runs import (
 )
 from runner.cluster.start import fill
 from runner.errors import ClusterError
-from runner.sweep.search import suggest
-from runner.sweep.space import grid
-from runner.sweep.trials import Sweep, Trial, told
+from runner.sweep.search import next_values
+from runner.sweep.trials import Sweep, Trial
 
 GPU = "nvidia.com/gpu"
 LABEL, NUMBER, DEFINITION = "flywheel/sweep", "flywheel/trial", "flywheel/sweep-of"  # the last is an annotation
@@ -65,13 +64,9 @@ def add_missing(cluster: Cluster, sweep: Sweep, trials: Sequence[Trial] = (), *,
     missing = [number for number in range(sweep.size) if number not in known]
     if sweep.search:
         left = [run for run in there if not is_over(run) and name_of(run) != but]
-        wanted = missing[: max(0, room(cluster, template) - len(left))]
-        values = {number: suggest(sweep.axes, told(trials), number) for number in wanted}
-    else:
-        combinations = grid(sweep.axes)
-        values = {number: combinations[number] for number in missing}
+        missing = missing[: max(0, room(cluster, template) - len(left))]
     made = []
-    for number, each in values.items():
+    for number, each in next_values(sweep, trials, missing).items():
         with suppress(ConflictError):  # somebody else made it
             made.append(name_of(cluster.create(RUNS, _trial_run(template, sweep, number, each))))
     return made

@@ -6,10 +6,19 @@ Nothing is kept between two calls: the trials that ended are told anew each time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from runner.sweep.space import Axis
+from runner.sweep.space import Axis, grid
+from runner.sweep.trials import Sweep, Trial, told
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
+
+
+def next_values(sweep: Sweep, trials: Sequence[Trial], numbers: Sequence[int]) -> dict[int, list[str]]:
+    """Return the values of the trials of these numbers; `trials` are those that ended, from which a search learns."""
+    if sweep.search:
+        return {number: suggest(sweep.axes, told(trials), number) for number in numbers}
+    combinations = grid(sweep.axes)
+    return {number: combinations[number] for number in numbers}
 
 
 def suggest(axes: Sequence[Axis], told: Sequence[tuple[Sequence[str], float]], number: int) -> list[str]:
