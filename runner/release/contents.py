@@ -58,6 +58,12 @@ class Release(NamedTuple):
     same: dict[str, Any]  # identifies the version when it is published again, apart from the verdict
     variant: Path | None = None  # file of the manifest's variant
 
+    @property
+    def model_files(self) -> dict[str, Path]:
+        """The files whose digests `Manifest.model_files` has, by name."""
+        paths = (self.onnx, *([self.variant] if self.variant else []))
+        return dict(zip(self.manifest.model_files, paths, strict=True))
+
 
 def load_candidate(project: Path) -> Candidate:
     """Return the model in artifacts/; StageError when there is none, or params.yaml was changed since."""

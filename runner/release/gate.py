@@ -50,6 +50,15 @@ from serving.vision.similarity import near_duplicates
 MAP50_TOLERANCE = 0.01  # allowed difference from `evaluate`'s mAP50, which may be of another machine
 
 
+class Compared(NamedTuple):
+    """A published version beside the candidate."""
+
+    against: str  # DEPLOYED or CHAMPION
+    store: Store
+    version: Version
+    detections: ClassDetections
+
+
 def gate(project: Path, *, alone: bool = False) -> Verdict:
     """Judge the model in artifacts/ and write the verdict to .work/verdict.json; `alone` by absolute criteria only."""
     work = work_folder()
@@ -85,12 +94,12 @@ def _judge(
     findings, not_judged = absolute(shown, config.gate)
     left_out += not_judged
     detectors, sizes = [detector], [candidate.onnx.stat().st_size]
-    compared: list[tuple[str, Store, Version, ClassDetections]] = []
+    compared: list[Compared] = []
     if deployed:
         detectors.append(deployed.detector)
         sizes.append(deployed.size)
         own = _shown(deployed.detector, names, test, config, class_map_of(deployed.version.manifest))
-        compared.append((DEPLOYED, deployed.store, deployed.version, own))
+        compared.append(Compared(DEPLOYED, deployed.store, deployed.version, own))
     if champion := _champion(others, compared, part, config, left_out, work):
         compared.append(champion)
     has_parts = config.split.mode != "hash" and part.has_parts
@@ -150,27 +159,24 @@ def _variant(
 
 def _champion(
     others: Sequence[tuple[Store, Version]],
-    compared: Sequence[tuple[str, Store, Version, ClassDetections]],
+    compared: Sequence[Compared],
     part: "TestPart",
     config: Config,
     left_out: list[str],
     work: Path,
-) -> tuple[str, Store, Version, ClassDetections] | None:
+) -> Compared | None:
     """Return the version with the best mAP50 on the test part; None where it is the deployed one, or there is none."""
-    best: tuple[float, tuple[str, Store, Version, ClassDetections]] | None = None
+    known = {each.version.sha256: each.detections for each in compared}
+    found: list[Compared] = []
     for store, version in others:
-        same = [own for _, _, other, own in compared if other.sha256 == version.sha256]
         try:
-            own = same[0] if same else detections_of(store, version, part, config, work)
+            own = known.get(version.sha256) or detections_of(store, version, part, config, work)
         except (ObjectError, ModelError) as error:
             left_out.append(f"champion: {version.model} {version.number} cannot be used: {error}")
-            continue
-        quality = map50(own.classes) or 0.0
-        if best is None or quality > best[0]:
-            best = quality, (CHAMPION, store, version, own)
-    if best is None or any(best[1][2].sha256 == version.sha256 for _, _, version, _ in compared):
-        return None
-    return best[1]
+        else:
+            found.append(Compared(CHAMPION, store, version, own))
+    best = max(found, key=lambda each: map50(each.detections.classes) or 0.0, default=None)
+    return None if best is None or best.version.sha256 in known else best
 
 
 def incomparable_split(manifest: Manifest, config: Config, has_parts: bool) -> str:

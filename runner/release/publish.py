@@ -29,7 +29,6 @@ from runner.store.signatures import check_signature, signed_files
 from runner.workspace import project_root
 from serving.storage.manifest import Manifest
 from serving.storage.signature import MANIFEST, SIGNATURE
-from serving.vision.variants import variant_file
 
 CARD = "README.md"
 _AT_ONCE = 4  # parallel uploads of a run's files
@@ -95,10 +94,8 @@ def _write(store: Store, release: Release, manifest: Manifest, run: str) -> None
             if not store.exists(f"{run}/{name}"):  # keep the first try's: a newer runner may word it differently
                 files[name] = written(name, text(manifest).encode())
         objects = {f"{run}/{name}": (path, manifest.files.get(name)) for name, path in files.items()}
-        objects[version_key(model, number, "model.onnx")] = (release.onnx, manifest.onnx_sha256)
-        if manifest.variant and release.variant:
-            key = version_key(model, number, variant_file(manifest.variant.kind))
-            objects[key] = (release.variant, manifest.variant.sha256)
+        for name, path in release.model_files.items():
+            objects[version_key(model, number, name)] = (path, manifest.model_files[name])
 
         def put(key: str) -> bool:
             return store.put_file(key, *objects[key])
@@ -107,13 +104,8 @@ def _write(store: Store, release: Release, manifest: Manifest, run: str) -> None
             list(pool.map(put, objects))
         last = written(MANIFEST, to_json(manifest))
         if (signing := signing_key()) and not store.exists(version_key(model, number, SIGNATURE)):
-            files = {"model.onnx": release.onnx, MANIFEST: last}
-            if manifest.variant and release.variant:
-                files[variant_file(manifest.variant.kind)] = release.variant
-            store.put_file(
-                version_key(model, number, SIGNATURE),
-                written(SIGNATURE, sign(f"{model}-{number}", files, signing)),
-            )
+            bundle = sign(f"{model}-{number}", release.model_files | {MANIFEST: last}, signing)
+            store.put_file(version_key(model, number, SIGNATURE), written(SIGNATURE, bundle))
         store.put_file(version_key(model, number), last)
         with ThreadPoolExecutor(_AT_ONCE) as pool:  # `store gc` may have removed meanwhile what an earlier try had put
             list(pool.map(put, objects))

@@ -27,7 +27,6 @@ from runner.workspace import scratch, sha256_of
 from serving.storage.manifest import Manifest
 from serving.vision.variants import variant_file
 
-_ONNX = "model.onnx"
 _SHA256 = re.compile("[0-9a-f]{64}")
 
 
@@ -82,10 +81,7 @@ class StagedRelease(BaseModel):
 
 def stage(store: Store, release: Release, run: str) -> str:
     """Put a release under pipeline/<run>/, where another try replaces it; return the sha256 of release.json, in hex."""
-    variant = release.manifest.variant
-    files = release.files | {_ONNX: release.onnx}
-    if variant and release.variant:
-        files[variant_file(variant.kind)] = release.variant
+    files = release.files | release.model_files
     digests = {name: sha256_of(file) for name, file in files.items()}
     for name, file in files.items():
         store.put_file(f"pipeline/{run}/release/{digests[name]}", file, digests[name])
@@ -112,9 +108,8 @@ def staged(store: Store, run: str, sha256: str, *, commit: str, is_trial: bool) 
         manifest = found.manifest.model_copy(update={"gated_by": f"PipelineRun {run}"})
         if _json(files["metrics.json"]) != json.loads(json.dumps(manifest.metrics)):
             raise StageError(f"{where}: has other metrics than its metrics.json; nothing is published")
-        onnx = files.pop(_ONNX)
-        variant = files.pop(variant_file(manifest.variant.kind)) if manifest.variant else None
-        yield Release(onnx, files, manifest, same_of(manifest, files), variant)
+        onnx, *variant = (files.pop(name) for name in manifest.model_files)
+        yield Release(onnx, files, manifest, same_of(manifest, files), *variant)
 
 
 def staged_text(store: Store, run: str, sha256: str, name: str) -> bytes:
@@ -145,8 +140,7 @@ def _read(store: Store, run: str, sha256: str) -> StagedRelease:
 def _fault(found: StagedRelease, commit: str, is_trial: bool) -> str:
     """Return the first reason why a staged release cannot be published; empty for none."""
     manifest, verdict, files = found.manifest, found.manifest.verdict, found.files
-    variant = {variant_file(manifest.variant.kind): manifest.variant.sha256} if manifest.variant else {}
-    odd = sorted(files.keys() ^ {*RUN_FILES, _ONNX, *variant})
+    odd = sorted(files.keys() ^ {*RUN_FILES, *manifest.model_files})
     if odd or not all(_SHA256.fullmatch(sha256) for sha256 in files.values()):
         return f"expected the files of a run, each with its sha256; missing or odd: {', '.join(odd) or 'a sha256'}"
     if not re.fullmatch(MODEL_NAME, manifest.name):
@@ -157,9 +151,7 @@ def _fault(found: StagedRelease, commit: str, is_trial: bool) -> str:
         return f"is of commit {manifest.commit}, expected {commit}"
     if is_trial and not manifest.trial:
         return "says nothing of the values that this run was started with"
-    if files[_ONNX] != manifest.onnx_sha256:
-        return f"has another model.onnx ({files[_ONNX][:12]}…) than its manifest says"
-    for name, sha256 in variant.items():
+    for name, sha256 in manifest.model_files.items():
         if files[name] != sha256:
             return f"has another {name} ({files[name][:12]}…) than its manifest says"
     for part, kind, content in (
@@ -177,8 +169,9 @@ def _fault(found: StagedRelease, commit: str, is_trial: bool) -> str:
     rules = manifest.params.get("gate")
     if not isinstance(rules, dict) or not verdict.criteria.items() <= rules.items():
         return "has a verdict by other criteria than the section gate of its params"
-    if variant and not (verdict.variant and verdict.variant.passed and verdict.variant.sha256 in variant.values()):
-        return f"has no verdict that takes its {next(iter(variant))}"
+    taken = verdict.variant.sha256 if verdict.variant and verdict.variant.passed else None
+    if manifest.variant and manifest.variant.sha256 != taken:
+        return f"has no verdict that takes its {variant_file(manifest.variant.kind)}"
     if verdict.passed and verdict.failed:
         return f"passed, but {', '.join(each.criterion for each in verdict.failed)} failed"
     return ""
