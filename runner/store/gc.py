@@ -76,7 +76,7 @@ def collect_garbage(
     if not remove:
         return "\n".join([*lines, "nothing was removed; --remove does it"])
     lines.append(_delete_hidden(store, before, named))
-    _hide(store, [each.key for each in unnamed])
+    hide(store, [each.key for each in unnamed])
     named = names.read(list(stored_objects(store)), before)
     back = [each.key for each in unnamed if each.key in named]
     for key in back:
@@ -200,7 +200,7 @@ def remove_objects(store: FolderStore | S3Store, keys: Iterable[str]) -> None:
             (store.folder / key).unlink()
 
 
-def _hide(store: FolderStore | S3Store, keys: Iterable[str]) -> None:
+def hide(store: FolderStore | S3Store, keys: Iterable[str]) -> None:
     """Remove objects so that they can be brought back; StoreError when the user may not."""
     if isinstance(store, S3Store):
         remove_objects(store, keys)
