@@ -16,8 +16,8 @@ from typing import Literal, NamedTuple, TypeVar
 
 from serving.captures.job_files import JobFiles, StoredJob
 from serving.captures.writer import RateLimits
+from serving.decoding.budget import MemoryBudget
 from serving.errors import Refused
-from serving.intake.upload import Budget
 from serving.monitoring import Metrics
 from serving.settings import Settings
 from serving.storage.objects import StorageError
@@ -85,14 +85,14 @@ class _Job:
 class Jobs:
     """The jobs of a server; only for the event loop."""
 
-    def __init__(self, settings: Settings, metrics: Metrics, held: Budget) -> None:
+    def __init__(self, settings: Settings, metrics: Metrics, held: MemoryBudget) -> None:
         """Take the budget of all bodies in memory, of which MAX_JOB_BYTES are a part."""
         #: One video at a time: it takes as long as hundreds of pictures, which must not wait for it.
         self.turn = asyncio.Semaphore(1)
         self._settings, self._metrics = settings, metrics
         uri = settings.capture_uri
         self._files = JobFiles(uri, settings.environment) if uri else None
-        self._held, self._budget = held, Budget(settings.max_job_bytes)
+        self._held, self._budget = held, MemoryBudget(settings.max_job_bytes)
         self._limits = RateLimits(settings.max_jobs_per_hour, settings.max_jobs_per_hour)
         self._keep = timedelta(seconds=settings.job_keep_seconds)
         self._jobs: dict[str, _Job] = {}  # of this process, the oldest first; with a store, those that are at work

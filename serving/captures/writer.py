@@ -21,10 +21,10 @@ from PIL import Image
 
 from serving.captures.memory import CaptureMemory
 from serving.captures.privacy import without_metadata
+from serving.decoding.budget import MemoryBudget
 from serving.decoding.pool import Decoding
 from serving.errors import Refused
 from serving.inference.prediction import Prediction
-from serving.intake.upload import Budget
 from serving.monitoring import Metrics
 from serving.redaction import RedactionError, redacted
 from serving.settings import Settings
@@ -50,7 +50,7 @@ class CaptureWriter:
         self._endpoint = endpoint_of_environment()
         self._metrics = metrics
         self._decoding = decoding
-        self._budget = Budget(settings.capture_queue_bytes)
+        self._budget = MemoryBudget(settings.capture_queue_bytes)
         self._queue: SimpleQueue[tuple[Prediction, list[str], Disagreement] | None] = SimpleQueue()
         self._redact = settings.capture_redact
         hour_and_day = {"per_hour": settings.capture_per_hour, "per_day": settings.capture_per_day}

@@ -19,7 +19,7 @@ _FILES = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_by
 
 
 class MemoryBudget:
-    """Limit of the bytes that pictures being decoded take at once; thread-safe."""
+    """Limit of the bytes held at once, as by pictures being decoded or request bodies; thread-safe."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -27,7 +27,7 @@ class MemoryBudget:
         self._changed = threading.Condition()
 
     def take(self, count: int, until: float = 0.0) -> bool:
-        """Reserve bytes, and wait for them until a time of `monotonic`; False: they did not become free."""
+        """Reserve bytes, and wait for them until a time of `monotonic` (0: not at all); False: too few are free."""
         with self._changed:
             while self.held + count > self.limit:
                 if until <= monotonic():

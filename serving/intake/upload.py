@@ -2,14 +2,13 @@
 
 import asyncio
 import io
-import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Protocol
 
 from python_multipart.multipart import parse_options_header
 from starlette.requests import Request
 
+from serving.decoding.budget import MemoryBudget
 from serving.errors import Refused
 from serving.intake.multipart import FormReader, Part
 from serving.settings import Settings
@@ -18,28 +17,6 @@ _ENVELOPE_BYTES = 65_536  # allowance for boundaries and part headers
 _RAW_KINDS = ("image/", "video/", "application/octet-stream")
 _PATIENCE_SECONDS = 1.0  # an upload of less age is never displaced
 _EXPECTED = "expected multipart/form-data with the picture as `file`, or the picture itself as image/jpeg or the like"
-
-
-class Budget:
-    """Limit of the bytes held at once; thread-safe."""
-
-    def __init__(self, limit: int) -> None:
-        self.held = 0
-        self._limit = limit
-        self._lock = threading.Lock()
-
-    def take(self, count: int) -> bool:
-        """Reserve bytes; False if that would exceed the limit."""
-        with self._lock:
-            if self.held + count > self._limit:
-                return False
-            self.held += count
-            return True
-
-    def give_back(self, count: int) -> None:
-        """Release bytes."""
-        with self._lock:
-            self.held -= count
 
 
 class _Upload:
@@ -56,7 +33,7 @@ class Uploads:
 
     def __init__(self, limit: int) -> None:
         """Take the most bytes that all bodies may have together."""
-        self.budget = Budget(limit)
+        self.budget = MemoryBudget(limit)
         self._arriving: set[_Upload] = set()
 
     @asynccontextmanager
@@ -80,8 +57,8 @@ class Uploads:
         """Reserve bytes for an upload; Refused: too many are held, and no upload is slow."""
         upload.moved = now = asyncio.get_running_loop().time()
         while not self.budget.take(count):
-            others = [each for each in self._arriving if each.held and now - each.began > _PATIENCE_SECONDS]
-            others = [each for each in others if each is not upload]
+            arriving = (each for each in self._arriving if each is not upload and each.held)
+            others = [each for each in arriving if now - each.began > _PATIENCE_SECONDS]
             if not others:
                 raise Refused(503, "too many uploads at once; try again in a second")
             # The first to go are those that stand still, then those that have taken longest.
@@ -134,15 +111,6 @@ async def form(
             uploads.give_back(upload)
 
 
-class _Reader(Protocol):
-    finished: bool
-
-    @property
-    def parts(self) -> list[Part]: ...
-
-    def feed(self, chunk: bytes) -> None: ...
-
-
 class _RawReader:
     """Reads a body that is a file itself."""
 
@@ -159,7 +127,7 @@ class _RawReader:
         self._bytes.write(chunk)
 
 
-def _reader(request: Request, most_text: int, raw: tuple[str, ...]) -> _Reader:
+def _reader(request: Request, most_text: int, raw: tuple[str, ...]) -> FormReader | _RawReader:
     header = request.headers.get("content-type", "")
     kind, options = parse_options_header(header)
     if kind.decode("latin-1").startswith(raw):

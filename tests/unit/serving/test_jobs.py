@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from serving.captures.job_files import JobFiles, StoredJob
+from serving.decoding.budget import MemoryBudget
 from serving.errors import Refused
-from serving.intake.upload import Budget
 from serving.jobs import Content, Jobs, Progress
 from serving.monitoring import Metrics
 from serving.settings import Settings
@@ -16,8 +16,8 @@ from serving.settings import Settings
 ANSWER = Content(b"{}", "application/json")
 
 
-def jobs_of(held: Budget | None = None, **settings: Any) -> Jobs:
-    return Jobs(Settings(**settings), Metrics(), held or Budget(1_000_000))
+def jobs_of(held: MemoryBudget | None = None, **settings: Any) -> Jobs:
+    return Jobs(Settings(**settings), Metrics(), held or MemoryBudget(1_000_000))
 
 
 async def quick(progress: Progress) -> Content:
@@ -52,7 +52,7 @@ def places(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
 
 def test_result_kept_and_memory_given_back_when_done(places: dict[str, Any]) -> None:
     async def story() -> None:
-        held = Budget(1_000_000)
+        held = MemoryBudget(1_000_000)
         jobs = jobs_of(held, **places)
         job = await jobs.begin(1_000, quick)
         assert (job.state, held.held) == ("waiting", 1_000)
@@ -183,7 +183,7 @@ def test_oldest_result_gone_when_memory_is_full() -> None:
         return Content(bytes(40_000), "video/mp4")
 
     async def story() -> None:
-        held = Budget(1_000_000)
+        held = MemoryBudget(1_000_000)
         jobs = jobs_of(held, max_job_bytes=100_000)
         made = [await ended(jobs, (await jobs.begin(10_000, large)).id) for _ in range(3)]
         assert [job.state for job in made] == ["done"] * 3

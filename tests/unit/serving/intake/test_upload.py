@@ -7,7 +7,7 @@ from starlette.requests import Request
 
 from serving.errors import Refused
 from serving.intake.multipart import Part
-from serving.intake.upload import Budget, Uploads, form, only_file
+from serving.intake.upload import Uploads, form, only_file
 from serving.settings import Settings
 
 KIND = "multipart/form-data; boundary=abc"
@@ -141,10 +141,3 @@ def test_slow_upload_displaced_when_another_needs_its_memory() -> None:
 def test_refused_when_a_field_is_a_path_and_no_file() -> None:
     with pytest.raises(Refused, match="curl"):
         only_file([Part("file", None, b"/tmp/a.jpg")])
-
-
-def test_bytes_taken_up_to_the_limit() -> None:
-    budget = Budget(10)
-    assert budget.take(4) and budget.take(6) and not budget.take(1)
-    budget.give_back(4)
-    assert budget.held == 6 and budget.take(4)
