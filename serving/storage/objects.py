@@ -3,7 +3,8 @@
 import io
 import os
 import uuid
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -27,14 +28,13 @@ def read(uri: str, endpoint: Endpoint, most: int = _MAX_BYTES) -> bytes:
 
     AbsentError: it is missing.
     """
-    try:
-        if not uri.startswith("s3://"):
-            with Path(uri.removeprefix("file://")).open("rb") as file:
+    with _told(f"{uri}:", "read", endpoint):
+        if path := _path(uri):
+            with path.open("rb") as file:
                 if (size := os.fstat(file.fileno()).st_size) > most:
                     raise StorageError(f"{uri}: has {size:,} bytes; expected at most {most:,}")
                 return file.read()
-        bucket, key = _parts(uri)
-        with closing(connect(endpoint).get_object(bucket, key)) as response:
+        with closing(connect(endpoint).get_object(*_place(uri))) as response:
             size = int(response.headers.get("Content-Length", -1))
             if not 0 <= size <= most:
                 raise StorageError(f"{uri}: has {size:,} bytes; expected at most {most:,}")
@@ -42,46 +42,31 @@ def read(uri: str, endpoint: Endpoint, most: int = _MAX_BYTES) -> bytes:
         if size != len(data):
             raise StorageError(f"{uri}: {len(data)} of {size} bytes came; expected all")
         return data
-    except StorageError:
-        raise
-    except Exception as error:  # errors of the client, urllib3 and the system have no common base
-        absent = isinstance(error, FileNotFoundError) if isinstance(error, OSError) else code_of(error) in _ABSENT
-        kind = AbsentError if absent else StorageError
-        raise kind(f"{uri}: cannot be read: {_said(error, endpoint)}") from error
 
 
 def size_of(uri: str, endpoint: Endpoint) -> int:
     """Return the bytes of what a URI names, or raise StorageError as `read`."""
-    try:
-        if not uri.startswith("s3://"):
-            return Path(uri.removeprefix("file://")).stat().st_size
-        size = connect(endpoint).stat_object(*_parts(uri)).size
-        return int(size or 0)
-    except StorageError:
-        raise
-    except Exception as error:  # as above
-        raise StorageError(f"{uri}: cannot be read: {_said(error, endpoint)}") from error
+    with _told(f"{uri}:", "read", endpoint):
+        if path := _path(uri):
+            return path.stat().st_size
+        return int(connect(endpoint).stat_object(*_place(uri)).size or 0)
 
 
 def write(base: str, key: str, data: bytes, content_type: str, endpoint: Endpoint) -> None:
     """Write data under a key below a folder or s3://bucket[/prefix] atomically, or raise StorageError."""
-    try:
-        if not base.startswith("s3://"):
-            target = Path(base.removeprefix("file://")) / key
-            target.parent.mkdir(parents=True, exist_ok=True)
-            temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
-            try:
-                temporary.write_bytes(data)
-                temporary.replace(target)
-            except BaseException:  # a full disk: what came of the file would fill it for good
-                temporary.unlink(missing_ok=True)
-                raise
+    with _told(f"{base}: {key}", "written", endpoint):
+        if not (folder := _path(base)):
+            connect(endpoint).put_object(*_place(base, key), io.BytesIO(data), len(data), content_type=content_type)
             return
-        bucket, prefix = _parts(base)
-        whole = f"{prefix.rstrip('/')}/{key}" if prefix else key
-        connect(endpoint).put_object(bucket, whole, io.BytesIO(data), len(data), content_type=content_type)
-    except Exception as error:  # as above
-        raise StorageError(f"{base}: {key} cannot be written: {_said(error, endpoint)}") from error
+        target = folder / key
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+        try:
+            temporary.write_bytes(data)
+            temporary.replace(target)
+        except BaseException:  # a full disk: what came of the file would fill it for good
+            temporary.unlink(missing_ok=True)
+            raise
 
 
 def create(base: str, key: str, data: bytes, endpoint: Endpoint) -> bool:
@@ -89,30 +74,22 @@ def create(base: str, key: str, data: bytes, endpoint: Endpoint) -> bool:
 
     An endpoint that knows no conditional PUT overwrites, or refuses the request, which returns True too.
     """
-    try:
-        if not base.startswith("s3://"):
-            target = Path(base.removeprefix("file://")) / key
-            if target.exists():
+    with _told(f"{base}: {key}", "written", endpoint):
+        if folder := _path(base):
+            if (folder / key).exists():
                 return False
             temporary = f"{key}.{uuid.uuid4().hex}"
             write(base, temporary, data, "", endpoint)
-            written = target.parent / Path(temporary).name
             try:
-                target.hardlink_to(written)
+                (folder / key).hardlink_to(folder / temporary)
             except FileExistsError:
                 return False
             finally:
-                written.unlink()
+                (folder / temporary).unlink()
             return True
-        bucket, prefix = _parts(base)
-        whole = f"{prefix.rstrip('/')}/{key}" if prefix else key
         # Through a presigned URL, since the client's put_object cannot send the header.
-        url = connect(endpoint).get_presigned_url("PUT", bucket, whole, expires=timedelta(hours=1))
+        url = connect(endpoint).get_presigned_url("PUT", *_place(base, key), expires=timedelta(hours=1))
         answer = pool_of(endpoint).request("PUT", url, body=data, headers={"If-None-Match": "*"}, retries=False)
-    except StorageError:
-        raise
-    except Exception as error:  # as above
-        raise StorageError(f"{base}: {key} cannot be written: {_said(error, endpoint)}") from error
     if answer.status in (408, 409, 429) or (answer.status >= 500 and answer.status != 501):
         text = " ".join(answer.data[:300].decode(errors="replace").split())
         raise StorageError(f"{base}: {key} cannot be written: {answer.status} {text}")
@@ -126,15 +103,35 @@ def check_writable(base: str, prefix: str, endpoint: Endpoint) -> None:
     """
     key = f"{prefix}/.writable"
     write(base, key, b"The server that writes here looked whether it can.\n", "text/plain", endpoint)
-    if not base.startswith("s3://"):
-        (Path(base.removeprefix("file://")) / key).unlink(missing_ok=True)
+    if folder := _path(base):
+        (folder / key).unlink(missing_ok=True)
 
 
-def _parts(uri: str) -> tuple[str, str]:
+def _path(uri: str) -> Path | None:
+    """Return the file or folder that a URI names; None: it is s3://."""
+    return None if uri.startswith("s3://") else Path(uri.removeprefix("file://"))
+
+
+def _place(uri: str, key: str = "") -> tuple[str, str]:
+    """Return the bucket and key of s3://, or of a key below it."""
     parts = urlsplit(uri)
     if not parts.netloc:
         raise StorageError(f"{uri}: names no bucket; expected s3://bucket/key")
-    return parts.netloc, parts.path.lstrip("/")
+    prefix = parts.path.lstrip("/")
+    return parts.netloc, f"{prefix.rstrip('/')}/{key}" if prefix and key else prefix or key
+
+
+@contextmanager
+def _told(what: str, done: str, endpoint: Endpoint) -> Iterator[None]:
+    """Raise StorageError, in words, for what fails in the block; AbsentError for what is missing and was to be read."""
+    try:
+        yield
+    except StorageError:
+        raise
+    except Exception as error:  # errors of the client, urllib3 and the system have no common base
+        absent = isinstance(error, FileNotFoundError) if isinstance(error, OSError) else code_of(error) in _ABSENT
+        kind = AbsentError if absent and done == "read" else StorageError
+        raise kind(f"{what} cannot be {done}: {_said(error, endpoint)}") from error
 
 
 def _said(error: Exception, endpoint: Endpoint) -> str:
