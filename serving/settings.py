@@ -1,7 +1,7 @@
 """Settings of the server, from environment variables; serving/README.md lists them and those of the S3 endpoint."""
 
 import sys
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -14,6 +14,7 @@ MEGABYTE = 1_000_000
 _Positive = Annotated[int, Field(ge=1)]
 _Limit = Annotated[int, Field(ge=0)]
 _Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
+_Delay = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]  # seconds
 _Strategies = Annotated[tuple[Strategy, ...], NoDecode, BeforeValidator(parse_strategies)]
 _Redaction = Annotated[Redaction | None, NoDecode, BeforeValidator(parse_redaction)]
 _Urls = Annotated[tuple[str, ...], NoDecode, BeforeValidator(parse_urls)]
@@ -32,22 +33,16 @@ class Settings(BaseSettings):
     model_sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$", description="digest of MODEL_URI's file")
     model_version: str | None = Field(default=None, description="version to report for a bare .onnx")
     model_commit: str | None = Field(default=None, description="Git commit to report for a bare .onnx")
-    model_variant: str = Field(
+    model_variant: Literal["auto", "float"] = Field(
         default="auto",
-        pattern="^(auto|float)$",
         description="auto | float; auto: the version's INT8 or FP16 where this machine suits it, else model.onnx",
     )
-    model_reload_seconds: float = Field(
+    model_reload_seconds: _Delay = Field(
         default=0,
-        ge=0,
-        le=86_400,
-        allow_inf_nan=False,
         description="how often to look for a new version where MODEL_URI is a latest.json; 0: only at start",
     )
-    signatures: str = Field(
-        default="warn",
-        pattern="^(off|warn|require)$",
-        description="off | warn | require: what follows when the version has no valid signature",
+    signatures: Literal["off", "warn", "require"] = Field(
+        default="warn", description="off | warn | require: what follows when the version has no valid signature"
     )
     signers: str | None = Field(default=None, description="file of public keys (PEM) whose signatures are valid")
 
@@ -61,10 +56,8 @@ class Settings(BaseSettings):
         default=None,
         description="file of annotators, a name and a key a line; boxes that they report are annotations",
     )
-    api_key_for: str = Field(
-        default="all",
-        pattern="^(all|feedback)$",
-        description="all | feedback: routes that need the key; /metrics always",
+    api_key_for: Literal["all", "feedback"] = Field(
+        default="all", description="all | feedback: routes that need the key; /metrics always"
     )
 
     # The page /try
@@ -86,12 +79,8 @@ class Settings(BaseSettings):
     max_held_bytes: _Positive = Field(default=256 * MEGABYTE, description="request bodies in memory before 503")
     upload_seconds: _Seconds = Field(default=30, description="time limit of a request body before 408")
     request_seconds: _Seconds = Field(default=30, description="time limit of a picture, waiting included, before 503")
-    drain_seconds: float = Field(
-        default=3,
-        ge=0,
-        le=3_600,
-        allow_inf_nan=False,
-        description="time from SIGTERM and not ready to refused connections",
+    drain_seconds: _Delay = Field(
+        default=3, le=3_600, description="time from SIGTERM and not ready to refused connections"
     )
 
     # Connections
@@ -199,8 +188,8 @@ class Settings(BaseSettings):
     )
 
     # Log
-    log_level: Annotated[str, BeforeValidator(lambda text: text.upper() if isinstance(text, str) else text)] = Field(
-        default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="DEBUG | INFO | WARNING | ERROR"
+    log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(str.upper)] = Field(
+        default="INFO", description="DEBUG | INFO | WARNING | ERROR"
     )
 
 
