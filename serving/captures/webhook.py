@@ -2,7 +2,6 @@
 
 import logging
 import threading
-from typing import Any
 
 from serving.monitoring import Metrics
 from serving.settings import Settings
@@ -63,11 +62,8 @@ class FeedbackWebhook:
         from urllib3.exceptions import HTTPError
 
         assert self._url
-        trusted: dict[str, Any] = (
-            {"ca_certs": self._ca_bundle} if self._ca_bundle and self._url.startswith("https:") else {}
-        )
         try:
-            with urllib3.PoolManager(timeout=_QUIET_SECONDS, retries=False, **trusted) as pool:
+            with urllib3.PoolManager(timeout=_QUIET_SECONDS, retries=False, ca_certs=self._ca_bundle) as pool:
                 answer = pool.request("POST", self._url, body=b"{}", headers=self._headers, redirect=False)
                 return "" if 200 <= answer.status < 300 else f"it answers {answer.status}"
         except (HTTPError, OSError) as error:
