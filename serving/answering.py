@@ -1,7 +1,8 @@
 """Answer to one picture: the request's parameters, the detector's arrays, the prediction, and its capture."""
 
+import asyncio
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from operator import le
 from time import perf_counter
@@ -12,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.json_schema import SkipJsonSchema
 
 from serving.decoding.pool import Elsewhere
-from serving.decoding.program import Reply, read_picture
+from serving.decoding.program import Reply, fitting, read_picture
 from serving.drawing import encode
 from serving.errors import Refused
 from serving.inference.batching import Batcher
@@ -26,6 +27,7 @@ from serving.tracking import Tracker
 from serving.vision.detector import Detections, Options
 from serving.vision.picture import Picture, PictureError, TooLargeError, UnreadableError, UnsupportedError
 
+K = TypeVar("K")
 T = TypeVar("T")
 _FRAME_QUALITY = 95  # of the JPEG of a captured frame
 _STATUS = {UnreadableError: 400, TooLargeError: 413, UnsupportedError: 415}
@@ -94,15 +96,12 @@ async def predict(state: State, request_id: str, data: bytes, query: Query, sinc
 
     `since` is perf_counter() when the request was complete.
     """
-    detector = query.model.detector
-    shape, decoding = detector.form.shape, detector.form.decoding
-    form = {"input_hw": detector.input_hw, "stride": detector.stride, "shape": shape, "decoding": decoding}
 
     def detect(picture: bytes | Reply) -> Detections:
         found = read_picture(picture) if isinstance(picture, Reply) else picture
         return query.batcher.detect(found, query.options)
 
-    (detections, waited_ms), decode_ms = await decoded(state, data, detect, "fitted", form)
+    (detections, waited_ms), decode_ms = await decoded(state, data, detect, "fitted", fitting(query.model.detector))
     shown, almost = _split(detections, query)
     phases = {"waiting": waited_ms, **detections.timings._asdict()}
     phases["decode"] += decode_ms
@@ -119,6 +118,30 @@ async def predict(state: State, request_id: str, data: bytes, query: Query, sinc
     )
     thresholds = dict(zip(query.model.detector.classes, query.thresholds, strict=True))
     return Prediction(request_id, data, query.model.name, result, almost, thresholds)
+
+
+async def each_in_turn(state: State, items: Iterable[K], work: Callable[[int, K], Awaitable[T]]) -> list[T | Refused]:
+    """Do work for each item and its number, as many at a time as there are workers: others have room in the queue.
+
+    Refusals are counted, and returned; one is raised where all are of a server that is too busy.
+    """
+    turns = asyncio.Semaphore(state.workers.count)
+
+    async def one(number: int, item: K) -> T | Refused:
+        async with turns:
+            try:
+                return await work(number, item)
+            except Refused as error:
+                state.metrics.rejects.labels(error.reason).inc()
+                return error
+
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(one(number, item)) for number, item in enumerate(items)]
+    results = [task.result() for task in tasks]
+    busy = [each for each in results if isinstance(each, Refused) and each.status_code == 503]
+    if busy and len(busy) == len(results):
+        raise busy[0]
+    return results
 
 
 async def decoded(

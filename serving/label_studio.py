@@ -5,7 +5,7 @@ of ML_BACKEND_BUCKET. Format of predictions: https://labelstud.io/guide/predicti
 """
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote, unquote, urlsplit
@@ -24,6 +24,7 @@ _MOST_NAME, _MOST_CONFIG = 4_000, 200_000  # characters
 # Of uploads and local files; of objects of a storage, which Label Studio sends itself. Nothing else is asked for with
 # its token, or a task could make it do something.
 _PATHS = re.compile(r"/(data/.+|storage-data/.+|(tasks|projects)/[0-9]+/resolve/?)")
+_SAFE = "/%:@!$&'()*+,;=~"  # of a path and a query, not to be quoted
 _QUIET_SECONDS = 10.0  # that Label Studio may send nothing
 _ACCESS_SECONDS = 200.0  # that an access token is used; it is valid for 300
 _CHUNK = 65_536
@@ -112,12 +113,9 @@ class TaskPictures:
         if prefix and rest.startswith(f"{prefix}/"):
             rest = rest.removeprefix(prefix)
         path, mark, query = rest.partition("?")
-        plain = _PATHS.fullmatch(path) and "#" not in rest and not _climbs(path) and "//" not in path
-        return (
-            prefix + quote(path, safe="/%:@!$&'()*+,;=~") + mark + quote(query, safe="/%:@!$&'()*+,;=~?")
-            if plain
-            else ""
-        )
+        if not _PATHS.fullmatch(path) or "#" in rest or _climbs(path) or "//" in path:
+            return ""
+        return prefix + quote(path, safe=_SAFE) + mark + quote(query, safe=f"{_SAFE}?")
 
     def _object(self, uri: str) -> bytes:
         if _climbs(uri) or "?" in uri or "#" in uri:
@@ -168,9 +166,8 @@ class TaskPictures:
         import urllib3  # only where it is used, as in storage.endpoint
 
         if self._pool is None:
-            self._pool = urllib3.connection_from_url(
-                self._site, maxsize=8, **_trusted(self._site, self._endpoint.ca_bundle)
-            )
+            pools = urllib3.PoolManager(maxsize=8, ca_certs=self._endpoint.ca_bundle)
+            self._pool = pools.connection_from_url(self._site)
         timeout = urllib3.Timeout(connect=_QUIET_SECONDS, read=_QUIET_SECONDS)
         sent = {"Accept-Encoding": "identity"} | {key: value for key, value in headers.items() if value}
         return self._pool.request(
@@ -187,10 +184,6 @@ def _check_status(answer: "BaseHTTPResponse", path: str) -> None:
         )
 
 
-def _trusted(site: str, bundle: str | None) -> dict[str, Any]:
-    return {"ca_certs": bundle} if bundle and site.startswith("https:") else {}
-
-
 def _climbs(path: str) -> bool:
     """Whether a path has a segment that leads upward, however often it is quoted."""
     while (plain := unquote(path)) != path:
@@ -205,8 +198,3 @@ def _elsewhere(name: object) -> Refused:
         "ML_BACKEND_BUCKET",
         "elsewhere",
     )
-
-
-def score_of(found: Collection[dict[str, Any]]) -> float:
-    """Return the lowest confidence of regions, so that uncertain pictures sort first; 0 without any."""
-    return min((float(each["score"]) for each in found), default=0.0)

@@ -16,14 +16,15 @@ from typing import Any, NamedTuple
 
 from serving.captures.writer import CaptureWriter
 from serving.decoding.pool import Decoding
-from serving.decoding.program import read_picture
+from serving.decoding.program import fitting, read_picture
 from serving.inference.loading import MODEL_BYTES, PER_BYTE, load
 from serving.inference.prediction import Prediction
 from serving.inference.workers import Workers
 from serving.monitoring import Metrics
 from serving.settings import Settings
-from serving.storage.detections import Box, Detection
+from serving.storage.detections import Detection, named
 from serving.storage.model import LoadingError, Model
+from serving.tracking import labelled, pairs
 from serving.vision.detector import Options
 
 log = logging.getLogger(__name__)
@@ -146,26 +147,9 @@ class Shadow:
     def _compared(self, offer: _Offer) -> dict[str, Any] | None:
         assert self._model is not None
         detector, prediction = self._model.detector, offer.prediction
-        reply = self._decoding.run(
-            "fitted",
-            prediction.data,
-            input_hw=detector.input_hw,
-            stride=detector.stride,
-            shape=detector.form.shape,
-            decoding=detector.form.decoding,
-        )
+        reply = self._decoding.run("fitted", prediction.data, **fitting(detector))
         options = Options(self._model.thresholds, offer.options.iou, offer.options.max_detections)
-        found = detector.detect(read_picture(reply), options)
-        rows = zip(found.boxes_xyxy_px.tolist(), found.confidences.tolist(), found.class_ids.tolist(), strict=True)
-        theirs = [
-            Detection(
-                label=detector.classes[class_id],
-                class_id=class_id,
-                confidence=round(confidence, 4),
-                box=Box(**dict(zip(("x1", "y1", "x2", "y2"), (round(side, 2) for side in box), strict=True))),
-            )
-            for box, confidence, class_id in rows
-        ]
+        theirs = named(detector.detect(read_picture(reply), options), detector.classes)
         common = set(prediction.thresholds) & set(detector.classes)  # what only one knows is no disagreement
         ours = [each for each in prediction.result.detections if each.label in common]
         only_model, only_challenger = differences(ours, [each for each in theirs if each.label in common])
@@ -195,27 +179,8 @@ class Shadow:
 
 
 def differences(one: Sequence[Detection], other: Sequence[Detection]) -> tuple[list[Detection], list[Detection]]:
-    """Return the detections of each that the other lacks.
-
-    Boxes of one class are paired, those that overlap most first, down to an intersection over union of 0.5.
-    """
-    pairs = [
-        (overlap, i, j)
-        for i, mine in enumerate(one)
-        for j, theirs in enumerate(other)
-        if mine.label == theirs.label and (overlap := _overlap(mine.box, theirs.box)) >= SAME
-    ]
-    left, right = set(range(len(one))), set(range(len(other)))
-    for _, i, j in sorted(pairs, reverse=True):
-        if i in left and j in right:
-            left.remove(i)
-            right.remove(j)
-    return [one[i] for i in sorted(left)], [other[j] for j in sorted(right)]
-
-
-def _overlap(a: Box, b: Box) -> float:
-    """Return the intersection over union; 0 for boxes without an area."""
-    width, height = min(a.x2, b.x2) - max(a.x1, b.x1), min(a.y2, b.y2) - max(a.y1, b.y1)
-    shared = max(width, 0.0) * max(height, 0.0)
-    union = (a.x2 - a.x1) * (a.y2 - a.y1) + (b.x2 - b.x1) * (b.y2 - b.y1) - shared
-    return shared / union if union > 0 else 0.0
+    """Return the detections of each that the other lacks."""
+    same = pairs([labelled(each) for each in one], [labelled(each) for each in other], SAME)
+    mine, theirs = {place for place, _ in same}, {place for _, place in same}
+    left = [each for place, each in enumerate(one) if place not in mine]
+    return left, [each for place, each in enumerate(other) if place not in theirs]

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from serving.storage.detections import Detection, Tracked
 
+Labelled = tuple[str, NDArray[np.float64]]  # class, and box: (4,), pixels, x1 y1 x2 y2
 LOWEST = 0.1  # confidence of a detection that may still continue a track
 _LEAST_IOU, _LEAST_IOU_UNSURE = 0.2, 0.5  # of a track's expected box with a confident detection, with another one
 _MOST_MISSED = 30  # analysed frames that a track outlives without a detection
@@ -44,9 +45,10 @@ class Tracker:
         found: list[Tracked] = []
         left = list(self._tracks)
         for detections, least in ((sure, _LEAST_IOU), (unsure, _LEAST_IOU_UNSURE)):
-            boxes = [np.array([*each.box.model_dump().values()], np.float64) for each in detections]
-            matches = _match(left, detections, boxes, least)
-            for place, (detection, box) in enumerate(zip(detections, boxes, strict=True)):
+            things = [labelled(each) for each in detections]
+            matched = pairs(things, [(track.label, track.box) for track in left], least)
+            matches = {place: left[number] for place, number in matched}
+            for place, (detection, (_, box)) in enumerate(zip(detections, things, strict=True)):
                 if match := matches.get(place):
                     _move(match, box)
                 elif detections is sure:
@@ -67,25 +69,29 @@ def _move(track: _Track, box: NDArray[np.float64]) -> None:
     track.missed = 0
 
 
-def _match(
-    tracks: Sequence[_Track], detections: Sequence[Detection], boxes: Sequence[NDArray[np.float64]], least: float
-) -> dict[int, _Track]:
-    """Return the track of each detection that has one, by its place; pairs that overlap most are taken first."""
-    if not tracks or not detections:
-        return {}
-    overlaps = _iou(np.array(boxes), np.array([track.box for track in tracks]))
-    same = np.array([[each.label == track.label for track in tracks] for each in detections])
+def labelled(detection: Detection) -> Labelled:
+    """Return what `pairs` compares of a detection."""
+    box = detection.box
+    return detection.label, np.array([box.x1, box.y1, box.x2, box.y2], np.float64)
+
+
+def pairs(ones: Sequence[Labelled], others: Sequence[Labelled], least: float) -> list[tuple[int, int]]:
+    """Return the places of the same thing in both: boxes of a class, those that overlap most first, down to an IoU."""
+    if not ones or not others:
+        return []
+    overlaps = _iou(np.array([box for _, box in ones]), np.array([box for _, box in others]))
+    same = np.array([[label == other for other, _ in others] for label, _ in ones])
     overlaps = np.where(same, overlaps, 0.0)
-    found: dict[int, _Track] = {}
+    found: dict[int, int] = {}
     taken: set[int] = set()
     for pair in np.argsort(-overlaps, axis=None, kind="stable"):
-        place, number = divmod(int(pair), len(tracks))
-        if overlaps[place, number] < least:
+        one, other = divmod(int(pair), len(others))
+        if overlaps[one, other] < least:
             break
-        if place not in found and number not in taken:
-            found[place] = tracks[number]
-            taken.add(number)
-    return found
+        if one not in found and other not in taken:
+            found[one] = other
+            taken.add(other)
+    return list(found.items())
 
 
 def _iou(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:

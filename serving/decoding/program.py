@@ -10,8 +10,7 @@ import resource
 import signal
 import struct
 from collections.abc import Callable
-from dataclasses import replace
-from typing import IO, Any, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from PIL import AvifImagePlugin, Image
 
@@ -19,6 +18,9 @@ from serving.drawing import Style, draw, encode
 from serving.vision.letterbox import InputForm, letterbox, scaled
 from serving.vision.picture import Picture, PictureError, decode
 from serving.vision.similarity import difference_hash
+
+if TYPE_CHECKING:
+    from serving.vision.detector import Detector
 
 FRAME = struct.Struct(">IQ")  # before each message: bytes of its JSON, bytes of its data
 _JPEG_QUALITY = 95
@@ -31,39 +33,24 @@ class Reply(NamedTuple):
     data: bytes
 
 
-def fitted(data: bytes, *, input_hw: tuple[int, int], stride: int, shape: str, decoding: str) -> Picture:
+def fitted(data: bytes, *, input_hw: tuple[int, int], stride: int, shape: str, decoding: str) -> Reply:
     """Decode a picture that `header_of` accepted, and scale it, as a detector of this input form would."""
-    form = InputForm(shape, decoding)
-    picture = decode(data, **form.decode_options(input_hw), checked=True)
+    picture = decode(data, **InputForm(shape, decoding).decode_options(input_hw), checked=True)
     place = letterbox(picture.width, picture.height, input_hw, stride=stride, shape=shape)
-    return replace(picture, image=scaled(picture.image, place, decoding))
-
-
-def drawn(data: bytes, *, styles: list[Style], kind: str) -> bytes:
-    """Return a picture with boxes, encoded as `kind`: image/jpeg or image/png."""
-    return encode(draw(decode(data, checked=True).image, styles), kind)
-
-
-def hashed(data: bytes) -> int:
-    """Return the difference hash of a picture, see `serving.vision.similarity`."""
-    return difference_hash(decode(data, fit=64, checked=True).image)
-
-
-def upright_jpeg(data: bytes, *, anew: bool = False) -> bytes:
-    """Return a picture as an upright JPEG: the same bytes if they are one, because boxes are in its pixels.
-
-    With `anew` it is encoded in any case, so that the result can be decoded without these limits.
-    """
-    picture = decode(data, checked=True)
-    if picture.format == "JPEG" and picture.plain and not anew:
-        return data
-    return encode(picture.image, "image/jpeg", _JPEG_QUALITY)
-
-
-def _fitted(data: bytes, **arguments: Any) -> Reply:
-    picture = fitted(data, **arguments)
+    image = scaled(picture.image, place, decoding)
     facts = {name: value for name, value in vars(picture).items() if name != "image"}
-    return Reply(facts | {"size": picture.image.size}, picture.image.tobytes())
+    return Reply(facts | {"size": image.size}, image.tobytes())
+
+
+def fitting(detector: "Detector") -> dict[str, Any]:
+    """Return the arguments of `fitted` for a detector."""
+    form = detector.form
+    return {
+        "input_hw": detector.input_hw,
+        "stride": detector.stride,
+        "shape": form.shape,
+        "decoding": form.decoding,
+    }
 
 
 def read_picture(reply: Reply) -> Picture:
@@ -72,17 +59,28 @@ def read_picture(reply: Reply) -> Picture:
     return Picture(image=Image.frombytes("RGB", tuple(facts.pop("size")), reply.data), **facts)
 
 
-def _upright(data: bytes, jpeg: bytes) -> Reply:
-    return Reply({"same": jpeg is data}, b"" if jpeg is data else jpeg)
+def drawn(data: bytes, *, styles: list[Style], kind: str) -> Reply:
+    """Return a picture with boxes, encoded as `kind`: image/jpeg or image/png."""
+    return Reply({}, encode(draw(decode(data, checked=True).image, styles), kind))
 
 
-# By the names of the functions above.
-TASKS: dict[str, Callable[..., Reply]] = {
-    "fitted": _fitted,
-    "drawn": lambda data, **arguments: Reply({}, drawn(data, **arguments)),
-    "hashed": lambda data: Reply({"hash": hashed(data)}, b""),
-    "upright_jpeg": lambda data, **arguments: _upright(data, upright_jpeg(data, **arguments)),
-}
+def hashed(data: bytes) -> Reply:
+    """Return the difference hash of a picture, see `serving.vision.similarity`."""
+    return Reply({"hash": difference_hash(decode(data, fit=64, checked=True).image)}, b"")
+
+
+def upright_jpeg(data: bytes, *, anew: bool = False) -> Reply:
+    """Return a picture as an upright JPEG; nothing, where it is the `same` already, because boxes are in its pixels.
+
+    With `anew` it is encoded in any case, so that the result can be decoded without these limits.
+    """
+    picture = decode(data, checked=True)
+    if picture.format == "JPEG" and picture.plain and not anew:
+        return Reply({"same": True}, b"")
+    return Reply({"same": False}, encode(picture.image, "image/jpeg", _JPEG_QUALITY))
+
+
+TASKS: dict[str, Callable[..., Reply]] = {task.__name__: task for task in (fitted, drawn, hashed, upright_jpeg)}
 
 
 def send(pipe: IO[bytes], facts: dict[str, Any], data: bytes) -> None:

@@ -1,6 +1,5 @@
 """Routes for pictures: /detect, /detect/image, /detect/batch."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from time import perf_counter
@@ -10,7 +9,7 @@ import fastapi
 from fastapi import APIRouter, Depends, Header, Request, Response
 from pydantic.json_schema import SkipJsonSchema
 
-from serving.answering import Parameters, decoded, predict, remember, resolve
+from serving.answering import Parameters, decoded, each_in_turn, predict, remember, resolve
 from serving.decoding.program import Reply, drawn
 from serving.drawing import styles_of
 from serving.errors import Refused
@@ -18,7 +17,7 @@ from serving.inference.prediction import Prediction
 from serving.intake.multipart import Part
 from serving.intake.upload import files_of, form, only_file
 from serving.openapi import FILE, FILES, PICTURE, REFUSALS, form_body
-from serving.responses import Answer, BatchAnswer, FileResult
+from serving.responses import Answer, BatchAnswer, FileResult, Result
 from serving.state import Shared, State
 
 router = APIRouter(tags=["Detect"], responses=REFUSALS)
@@ -67,13 +66,12 @@ async def detect_image(request: Request, state: Shared, parameters: Asked, may_k
     kind = _kind_of_answer(request.headers.get("accept", ""))
     async with _predicted(request, state, parameters, may_keep) as prediction:
         detections = prediction.result.detections
-
-        styles = styles_of(detections)
+        arguments = {"styles": styles_of(detections), "kind": kind}
 
         def draw(picture: bytes | Reply) -> bytes:
-            return picture.data if isinstance(picture, Reply) else drawn(picture, styles=styles, kind=kind)
+            return (picture if isinstance(picture, Reply) else drawn(picture, **arguments)).data
 
-        (image, _), _ = await decoded(state, prediction.data, draw, "drawn", {"styles": styles, "kind": kind})
+        (image, _), _ = await decoded(state, prediction.data, draw, "drawn", arguments)
     return Response(image, media_type=kind, headers={"X-Detections": str(len(detections))})
 
 
@@ -95,27 +93,22 @@ async def detect_batch(request: Request, state: Shared, parameters: Asked, may_k
         if len(files) > settings.max_batch_pictures:
             raise Refused(413, f"the batch has {len(files)} pictures; expected at most {settings.max_batch_pictures}")
         since = perf_counter()
-        turns = asyncio.Semaphore(state.workers.count)  # one batch must not fill the queue for others
 
-        async def result(number: int, part: Part) -> FileResult:
-            name = (part.filename or "")[:255]
-            file_id = f"{request_id}-{number}"
-            async with turns:
-                try:
-                    _check_size(part.data, settings.max_picture_bytes)
-                    prediction = await predict(state, file_id, part.data, query, since)
-                except Refused as error:
-                    state.metrics.rejects.labels(error.reason).inc()
-                    return FileResult(request_id=file_id, filename=name, status=error.status_code, error=error.detail)
+        async def result(number: int, part: Part) -> Result:
+            _check_size(part.data, settings.max_picture_bytes)
+            prediction = await predict(state, f"{request_id}-{number}", part.data, query, since)
             if may_keep:
                 remember(state, prediction, query)
-            return FileResult(request_id=file_id, filename=name, status=200, found=prediction.result)
+            return prediction.result
 
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(result(number, part)) for number, part in enumerate(files)]
-    results = [task.result() for task in tasks]
-    if all(each.status == 503 for each in results):
-        raise Refused(503, results[0].error or "")
+        found = await each_in_turn(state, files, result)
+        names = [(part.filename or "")[:255] for part in files]
+    results = [
+        FileResult(request_id=f"{request_id}-{number}", filename=name, status=each.status_code, error=each.detail)
+        if isinstance(each, Refused)
+        else FileResult(request_id=f"{request_id}-{number}", filename=name, status=200, found=each)
+        for number, (name, each) in enumerate(zip(names, found, strict=True))
+    ]
     return BatchAnswer(request_id=request_id, model=query.model.name, results=results)
 
 

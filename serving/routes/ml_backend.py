@@ -11,10 +11,10 @@ from typing import Any
 from fastapi import APIRouter, Request
 from pydantic_core import from_json
 
-from serving.answering import Parameters, Query, predict, resolve
+from serving.answering import Parameters, Query, each_in_turn, predict, resolve
 from serving.errors import Refused
 from serving.intake.upload import form, only_file
-from serving.label_studio import Tags, read_tags, regions, score_of
+from serving.label_studio import Tags, read_tags, regions
 from serving.openapi import REFUSALS
 from serving.state import Shared, State
 
@@ -66,22 +66,11 @@ async def ml_predict(request: Request, state: Shared) -> dict[str, list[dict[str
         tasks, tags = await asyncio.to_thread(_parse, only_file(parts), state)
     if len(tasks) > settings.max_batch_pictures:
         return {"results": [{}]}
-    turns = asyncio.Semaphore(state.workers.count)
 
-    async def result(number: int, name: object) -> dict[str, Any] | Refused:
-        async with turns:
-            try:
-                return await _predicted(state, f"{request.state.request_id}-{number}", name, query, tags)
-            except Refused as error:
-                state.metrics.rejects.labels(error.reason).inc()
-                return error
+    async def result(number: int, name: object) -> dict[str, Any]:
+        return await _predicted(state, f"{request.state.request_id}-{number}", name, query, tags)
 
-    async with asyncio.TaskGroup() as group:
-        made = [group.create_task(result(number, name)) for number, name in enumerate(tasks)]
-    results = [each.result() for each in made]
-    failed = [each for each in results if isinstance(each, Refused)]
-    if failed and len(failed) == len(results) and all(each.status_code == 503 for each in failed):
-        raise failed[0]
+    results = await each_in_turn(state, tasks, result)
     return {"results": [{"error": each.detail} if isinstance(each, Refused) else each for each in results]}
 
 
@@ -97,7 +86,8 @@ async def _predicted(state: State, request_id: str, name: object, query: Query, 
         state.uploads.budget.give_back(held)
     found = prediction.result
     boxes = regions(found.detections, found.width, found.height, tags)
-    return {"model_version": prediction.model.title, "score": score_of(boxes), "result": boxes}
+    score = min((each["score"] for each in boxes), default=0.0)  # the lowest: uncertain pictures sort first
+    return {"model_version": prediction.model.title, "score": score, "result": boxes}
 
 
 def _parse(data: bytes, state: State) -> tuple[list[object], Tags]:

@@ -67,7 +67,7 @@ def test_same_input_when_a_process_decodes(kind: str, decoding: Callable[..., De
     place = letterbox(whole.width, whole.height, FORM["input_hw"], shape="hug")
     assert np.array_equal(np.asarray(picture.image), np.asarray(scaled(whole.image, place, "averaged")))
     assert vars(picture) | {"image": None} == vars(whole) | {"image": None}
-    assert picture.image.tobytes() == fitted(data, **FORM).image.tobytes()
+    assert picture.image.tobytes() == fitted(data, **FORM).data
     assert pool.budget.held == 0
 
 
