@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from time import perf_counter
-from typing import Annotated
+from typing import Annotated, Any
 
 import fastapi
 from fastapi import APIRouter, Depends, Header, Request, Response
@@ -66,7 +66,7 @@ async def detect_image(request: Request, state: Shared, parameters: Asked, may_k
     kind = _kind_of_answer(request.headers.get("accept", ""))
     async with _predicted(request, state, parameters, may_keep) as prediction:
         detections = prediction.result.detections
-        arguments = {"styles": styles_of(detections), "kind": kind}
+        arguments: dict[str, Any] = {"styles": styles_of(detections), "kind": kind}
 
         def draw(picture: bytes | Reply) -> bytes:
             return (picture if isinstance(picture, Reply) else drawn(picture, **arguments)).data

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from contextlib import chdir
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -64,7 +65,8 @@ def trained(published: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def served(trained: Trained) -> str:
     """Load the version as a server with the same signers does; return what it says of the signature."""
     uri, signers = (str(trained.folder / path) for path in (f"store/{VERSION}/manifest.json", FOLDER / "signers.pem"))
-    return load(Settings(model_uri=uri, signatures=signatures_of(trained.folder).mode, signers=signers)).signature
+    mode: Any = signatures_of(trained.folder).mode
+    return load(Settings(model_uri=uri, signatures=mode, signers=signers)).signature
 
 
 def used(trained: Trained, tmp_path: Path) -> dict[str, str]:
