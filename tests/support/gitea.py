@@ -1,18 +1,16 @@
 """Gitea itself, on loopback with SQLite; `make cluster` builds the program."""
 
 import getpass
-import json
 import os
 import secrets
 import subprocess
-import urllib.error
-import urllib.request
-from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import httpx
 
 from tests.cluster.places import BIN
 from tests.support.processes import free_port, program, start, stop
@@ -72,22 +70,14 @@ class Gitea:
 
     def ask(self, method: str, path: str, content: Any = None, *, user: str = PERSON) -> Any:
         """Call its API as a person; return what it answers, None for nothing."""
-        body = None if content is None else json.dumps(content).encode()
         address = f"{self.site}/api/v1{path}"
-        request = urllib.request.Request(address, body, {"Content-Type": "application/json"}, method=method)
-        request.add_header("Authorization", "Basic " + b64encode(f"{user}:{self.password}".encode()).decode())
-        try:
-            with urllib.request.urlopen(request, timeout=60) as answer:
-                said = answer.read()
-        except urllib.error.HTTPError as error:
-            raise AssertionError(f"{method} {path}: {error.code} {error.read()[:500]!r}") from error
-        return json.loads(said) if said else None
+        answer = httpx.request(method, address, json=content, auth=(user, self.password), timeout=60)
+        assert answer.is_success, f"{method} {path}: {answer.status_code} {answer.text[:500]}"
+        return answer.json() if answer.content else None
 
     def fetch(self, address: str, token: str) -> bytes:
         """Read an address as somebody with a token."""
-        known = "Basic " + b64encode(f"x:{token}".encode()).decode()
-        with urllib.request.urlopen(urllib.request.Request(address, headers={"Authorization": known})) as answer:
-            return bytes(answer.read())
+        return httpx.get(address, auth=("x", token), timeout=60).raise_for_status().content
 
     def token(self, user: str, *scopes: str) -> str:
         """Make a token of a person, with scopes such as write:repository."""
@@ -131,14 +121,10 @@ def serving_gitea(folder: Path) -> Iterator[Gitea]:
     (folder / "app.ini").write_text(settings, encoding="utf-8")
     for name in ("repositories", "data", "custom"):
         (folder / name).mkdir()
-
-    def answers() -> bool:
-        with urllib.request.urlopen(f"{made.site}/api/v1/version", timeout=5):
-            return True
-
     environment = os.environ | {"HOME": str(folder)}
     started: list[str | Path] = [command, "--config", folder / "app.ini", "web"]
-    process = start(started, folder / "log", answers, env=environment, cwd=folder)
+    version = f"{made.site}/api/v1/version"
+    process = start(started, folder / "log", lambda: httpx.get(version).is_success, env=environment, cwd=folder)
     try:
         made.add_user(PERSON, "--admin")
         made.add_user("flywheel-bot")

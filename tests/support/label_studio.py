@@ -50,14 +50,11 @@ class LabelStudio(Restartable):
         command = [str(PROGRAM), "start", "--no-browser", "--internal-host", "127.0.0.1", "--port", str(self.port)]
         options: dict[str, Any] = {"env": plain_environment() | self._settings(), "start_new_session": True}
         options["seconds"] = 300  # a machine that is busy takes longer than start's own limit
-        self.process = start(command, self.folder / "log", self._answers, cwd=self.folder, **options)
+        options["cwd"] = self.folder
+        self.process = start(
+            command, self.folder / "log", lambda: httpx.get(f"{self.url}/health", timeout=5).is_success, **options
+        )
         return self
-
-    def _answers(self) -> bool:
-        try:
-            return httpx.get(f"{self.url}/health", timeout=5).status_code == 200
-        except httpx.HTTPError:
-            return False
 
     def personal_token(self) -> str:
         """A personal access token; the user has one at a time."""

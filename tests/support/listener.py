@@ -4,14 +4,13 @@ import hashlib
 import hmac
 import json
 import subprocess
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+import httpx
 import yaml
 
 from tests.support.gitops import Manifest
@@ -52,14 +51,9 @@ class Listener:
             "X-Hub-Signature-256": signature(body),
         }
         sent |= {name.replace("_", "-"): value for name, value in headers.items()}
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{self.port}/", body, {name: value for name, value in sent.items() if value is not None}
-        )
-        try:
-            with urllib.request.urlopen(request, timeout=30) as answer:
-                assert answer.status == 202
-        except urllib.error.HTTPError as error:
-            assert error.code < 500, error.read()
+        given = {name: value for name, value in sent.items() if value is not None}
+        answer = httpx.post(f"http://127.0.0.1:{self.port}/", content=body, headers=given, timeout=30)
+        assert answer.status_code == 202 or answer.is_client_error, answer.text
         created: list[Manifest] = json.loads(self.output.readline())["created"]
         return created
 

@@ -1,7 +1,6 @@
 """Control groups that limit the memory of a server and its children, as a container does."""
 
 import os
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -13,8 +12,7 @@ import yaml
 
 from serving.decoding.budget import decode_memory
 from serving.settings import Settings
-from tests.support.processes import free_port, start, stop
-from tests.support.servers import Server
+from tests.support.servers import Server, running
 
 _PROJECT = Path(__file__).resolve().parents[2]
 _ROOT = Path("/sys/fs/cgroup")
@@ -98,17 +96,6 @@ def declared_memory(limit: int) -> int:
 def limited(group: MemoryGroup, folder: Path, limit: int, **environment: str) -> Iterator[Server]:
     """Run a server in a group, with the settings that it would have in a container of this limit."""
     folder.mkdir(parents=True, exist_ok=True)
-    server = Server(free_port(), folder / "hostile.log")
-    command = (sys.executable, "-m", "uvicorn", "serving.app:create_app", "--factory", "--port", str(server.port))
-    settings = {"WORKERS": "2", "DECODE_MEMORY_BYTES": str(declared_memory(limit)), "MALLOC_ARENA_MAX": "2"}
-    server.process = start(
-        [*group.command, *command],
-        server.log,
-        lambda: server.get("/readyz").status == 200,
-        cwd=_PROJECT,
-        env=os.environ | settings | environment,
-    )
-    try:
+    settings = {"DECODE_MEMORY_BYTES": str(declared_memory(limit)), "MALLOC_ARENA_MAX": "2", **environment}
+    with running(folder, within=group.command, **settings) as server:
         yield server
-    finally:
-        stop(server.process)

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
+import httpx
 import pytest
 
 from tests.cluster.places import BIN
@@ -42,7 +43,7 @@ def free_port() -> int:
 def start(
     command: Sequence[str | Path], log: Path, answers: Callable[[], bool], *, seconds: float = 120, **options: Any
 ) -> subprocess.Popen[bytes]:
-    """Start a server; return its process once it `answers` (an OSError counts as no answer).
+    """Start a server; return its process once it `answers` (an OSError, or one of httpx, is no answer).
 
     Its output is appended to `log`, whose end the AssertionError has when it ended or gave no answer in time.
     """
@@ -65,7 +66,7 @@ def start(
 def _is_true(answers: Callable[[], bool]) -> bool:
     try:
         return answers()
-    except OSError:
+    except (OSError, httpx.HTTPError):
         return False
 
 

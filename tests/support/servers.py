@@ -72,9 +72,8 @@ def form(parts: Sequence[tuple[str, str | None, bytes]]) -> bytes:
     body = b""
     for name, filename, data in parts:
         given = "" if filename is None else f'; filename="{filename}"'
-        body += (
-            f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{name}"{given}\r\n\r\n'.encode() + data + b"\r\n"
-        )
+        head = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{name}"{given}\r\n\r\n'
+        body += head.encode() + data + b"\r\n"
     return body + f"--{BOUNDARY}--\r\n".encode()
 
 
@@ -84,32 +83,24 @@ def running(
     *,
     until: str = "/readyz",
     flags: Sequence[str] = (),
+    within: Sequence[str] = (),
     files: str = "",
     port: str = "",
     **environment: str,
 ) -> Iterator[Server]:
     """A server with these settings and flags, which answers at `until`; its log and scratch are in the folder.
 
-    `files`: how many it may have open; empty: as many as this process. `port`: empty: a free one.
+    `within`: a command that runs its command. `files`: how many it may have open; empty: as many as this process.
+    `port`: empty: a free one.
     """
     log, temporary = folder / "server.log", folder / "tmp"
     temporary.mkdir(exist_ok=True)
     log.unlink(missing_ok=True)
     settings = {"DRAIN_SECONDS": "0.2", "WORKERS": "2", "TMPDIR": str(temporary)} | environment
     server = Server(int(port or free_port()), log)
-    command = (
-        sys.executable,
-        "-m",
-        "uvicorn",
-        "serving.app:create_app",
-        "--factory",
-        "--port",
-        str(server.port),
-        *flags,
-    )
-    env = os.environ | settings
-    if files:
-        command = ("prlimit", f"--nofile={files}", *command)
+    limits = ("prlimit", f"--nofile={files}") if files else ()
+    uvicorn = (sys.executable, "-m", "uvicorn", "serving.app:create_app", "--factory", "--port", str(server.port))
+    command, env = (*within, *limits, *uvicorn, *flags), os.environ | settings
     server.process = start(command, log, lambda: server.get(until).status == 200, cwd=PROJECT, env=env)
     try:
         yield server

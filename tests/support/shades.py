@@ -7,12 +7,12 @@ from typing import Any
 
 from PIL import Image
 
+from tests.support.pictures import encoded
+
 
 def shade(value: int, width: int = 64, height: int = 64) -> bytes:
     """The PNG of a picture of one brightness."""
-    out = io.BytesIO()
-    Image.new("RGB", (width, height), (value, value, value)).save(out, "PNG")
-    return out.getvalue()
+    return encoded(Image.new("RGB", (width, height), (value,) * 3), "PNG")
 
 
 def film(values: Iterable[int], size: tuple[int, int] = (64, 64), kind: str = "mp4", codec: str = "libx264") -> bytes:
