@@ -7,40 +7,18 @@ decoders.
 
 import argparse
 import contextlib
-import http.client
-import itertools
-import statistics
 import tempfile
-import time
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from statistics import median
 
-from benchmarks.load import Measured, measure, multipart, post
+from benchmarks.load import ask, multipart
 from benchmarks.pictures import photos
-from benchmarks.rounds import CORES, in_turn
+from benchmarks.rounds import CORES, in_turn, markdown, spread
 from benchmarks.server import ours, started
 from tests.support.processes import free_port
 
 NONE, SAME, MANY = "no captures", "every picture selected, all alike", "every picture selected, all different"
-
-
-def requests(port: int, bodies: Sequence[bytes], count: int, pid: int) -> Measured:
-    """Send so many requests one after the other, with the bodies in turn."""
-    times: list[float] = []
-    errors: list[int] = []
-
-    def client() -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-        for body in itertools.islice(itertools.cycle(bodies), count):
-            start = time.perf_counter()
-            if (status := post(connection, "/detect", body)) == 200:
-                times.append((time.perf_counter() - start) * 1e3)
-            else:
-                errors.append(status)
-        connection.close()
-
-    return measure(client, 1, pid, times, errors)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -60,16 +38,18 @@ def main(arguments: list[str] | None = None) -> None:
             environment = {"MODEL_URI": str(options.model.resolve()), "WORKERS": "1", **settings}
             servers[name] = port, stack.enter_context(started(ours(port), port, "/readyz", **environment))
         contestants = {
-            name: partial(requests, port, bodies[name], options.requests, pid) for name, (port, pid) in servers.items()
+            name: partial(ask, port, "/detect", bodies[name], count=options.requests, pid=pid)
+            for name, (port, pid) in servers.items()
         }
         results = in_turn(contestants, options.rounds)
-    print(f"| {options.requests} requests a round | CPU-ms each | ÷ without | range |\n|---|---|---|---|")
+    rows = []
     for name, measured in results.items():
         ratios = [mine.cpu_ms / other.cpu_ms for mine, other in zip(measured, results[NONE], strict=True)]
-        cpu = statistics.median(each.cpu_ms for each in measured)
-        print(f"| {name} | {cpu:.2f} | {statistics.median(ratios):.3f} | {min(ratios):.3f}-{max(ratios):.3f} |")
+        cpu = median(each.cpu_ms for each in measured)
+        rows.append([name, f"{cpu:.2f}", f"{median(ratios):.3f}", spread(ratios, 3)])
     errors = sum(each.errors for measured in results.values() for each in measured)
-    print(f"\n{CORES} cores, {options.rounds} rounds, {errors} errors")
+    head = [f"{options.requests} requests a round", "CPU-ms each", "÷ without", "range"]
+    print(markdown(head, rows, f"{CORES} cores, {options.rounds} rounds, {errors} errors"))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@
 """
 
 import argparse
-import io
 import time
 import zipfile
 from pathlib import Path
@@ -13,9 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from benchmarks.rounds import markdown
 from serving.vision.detector import Detector
 from serving.vision.letterbox import DECODINGS, InputForm
 from serving.vision.picture import decode
+from tests.support.pictures import encoded
 
 SURE = 0.1  # confidences that count: those of the PNG above this
 
@@ -26,9 +27,7 @@ def large_jpeg(data: bytes, scale: int, noise: float, random: np.random.Generato
     image = image.resize((image.width * scale, image.height * scale), Image.Resampling.BICUBIC)
     pixels = np.asarray(image, np.float32)
     pixels = pixels + random.normal(0, noise, pixels.shape).astype(np.float32)
-    out = io.BytesIO()
-    Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(out, "JPEG", quality=92)
-    return out.getvalue()
+    return encoded(Image.fromarray(pixels.clip(0, 255).astype(np.uint8)), quality=92)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -44,11 +43,7 @@ def main(arguments: list[str] | None = None) -> None:
         names = sorted(name for name in file.namelist() if name.endswith(".jpg"))
         chosen = [file.read(name) for name in names[:: max(1, len(names) // options.count)][: options.count]]
     random = np.random.default_rng(0)
-    print(
-        "| enlarged, noise | decoding | confidence off: mean | 95 % | most | decoding, CPU-ms |",
-        "|---" * 6 + "|",
-        sep="\n",
-    )
+    rows = []
     for scale in options.scales:
         for noise in (0, 2, 6):
             off: dict[str, list[NDArray[np.float32]]] = {name: [] for name in DECODINGS}
@@ -66,8 +61,10 @@ def main(arguments: list[str] | None = None) -> None:
                     off[name].append(np.abs(found - expected)[expected > SURE])
             for name, each in off.items():
                 all_off, ms = np.concatenate(each), seconds[name] / len(chosen) * 1e3
-                figures = f"{all_off.mean():.4f} | {np.quantile(all_off, 0.95):.4f} | {all_off.max():.3f}"
-                print(f"| {scale}x, {noise} | {name} | {figures} | {ms:.1f} |", flush=True)
+                figures = [f"{all_off.mean():.4f}", f"{np.quantile(all_off, 0.95):.4f}", f"{all_off.max():.3f}"]
+                rows.append([f"{scale}x, {noise}", name, *figures, f"{ms:.1f}"])
+    head = ["enlarged, noise", "decoding", "confidence off: mean", "95 %", "most", "decoding, CPU-ms"]
+    print(markdown(head, rows))
 
 
 if __name__ == "__main__":

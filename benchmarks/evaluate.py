@@ -10,24 +10,21 @@ import argparse
 import json
 import shutil
 import sys
-import time
 from functools import partial
 from pathlib import Path
 
 import yaml
 
-from benchmarks.rounds import CORES, FOLDER, PROJECT, in_turn, shell, table, took
+from benchmarks.rounds import CORES, FOLDER, PROJECT, in_turn, project, runner, table, took
 from benchmarks.training import DVC, as_ultralytics
-from tests.support.projects import copy_project, set_params
 
 PARAMS = {"split": {"val": 0.1, "test": 0.6}, "presets": {"augment": "light"}}
 
 
-def project(folder: Path, pictures: int, imgsz: int, epochs: int, **sections: dict[str, object]) -> Path:
+def exported(folder: Path, pictures: int, imgsz: int, epochs: int, **sections: dict[str, object]) -> Path:
     """Copy the project, set sections of params.yaml, and run all stages before `evaluate`."""
-    copy_project(PROJECT, folder, shell())
     changes = {"dataset": {"sample": {"pictures": pictures}}, "model": {"imgsz": imgsz}, "train": {"epochs": epochs}}
-    set_params(folder, {**PARAMS, **changes, **sections})
+    project(folder, {**PARAMS, **changes, **sections})
     took(*DVC, "repro", "export", cwd=folder)
     data = as_ultralytics(folder, folder / ".work/peer/data", ["val", "test"])
     both = [(data.parent / f"{part}.txt").read_text(encoding="utf-8") for part in ("val", "test")]
@@ -39,7 +36,7 @@ def project(folder: Path, pictures: int, imgsz: int, epochs: int, **sections: di
 
 def ours(folder: Path) -> tuple[float, float]:
     """Run the stage; return seconds with and without the start of Python."""
-    whole = took(sys.executable, "-m", "runner", "evaluate", cwd=folder)
+    whole = runner(folder, "evaluate")
     return whole, json.loads((folder / ".work/seconds/evaluate.json").read_text())
 
 
@@ -66,9 +63,7 @@ def ultralytics(folder: Path, imgsz: int) -> tuple[float, float]:
     arguments = [f"{key}={value}" for key, value in settings.items()]
     module = (sys.executable, "-m", "benchmarks.yolo")
     started = took(*module, str(peer / "settings"), str(CORES), "version", cwd=PROJECT)
-    start = time.perf_counter()
-    took(*module, str(peer / "settings"), str(CORES), "val", *arguments, cwd=PROJECT)
-    whole = time.perf_counter() - start
+    whole = took(*module, str(peer / "settings"), str(CORES), "val", *arguments, cwd=PROJECT)
     return whole, whole - started
 
 
@@ -81,8 +76,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--epochs", type=int, default=12)
     options = parser.parse_args(arguments)
     root = FOLDER / "evaluate"
-    shutil.rmtree(root, ignore_errors=True)
-    folder = project(root / "flywheel", options.pictures, options.imgsz, options.epochs)
+    folder = exported(root / "flywheel", options.pictures, options.imgsz, options.epochs)
     measured = len((folder / ".work/peer/data/both.txt").read_text(encoding="utf-8").splitlines())
     both = in_turn(
         {

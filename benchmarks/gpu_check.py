@@ -7,7 +7,6 @@ lines say what was not done: a step that needs what is not here, and each that b
 """
 
 import argparse
-import io
 import shutil
 import subprocess
 import sys
@@ -25,6 +24,7 @@ from PIL import Image
 
 from benchmarks.rounds import PROJECT, shell
 from serving.vision.detector import Detector
+from tests.support.pictures import encoded
 
 GPU = torch.cuda.is_available()
 EPOCHS, PICTURES, SIDE = (6, 200, 320) if GPU else (3, 40, 96)  # [epochs], [pictures], [px]
@@ -158,14 +158,12 @@ def served(bench: Bench) -> str:
         raise CheckError(
             f"confidences differ by {apart:.3f} between CUDA (TF32 off) and the CPU, expected at most 0.01"
         )
-    noise = np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)
-    picture = io.BytesIO()
-    Image.fromarray(noise).save(picture, "JPEG")
+    picture = encoded(Image.fromarray(np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)))
     said = [f"confidences at most {apart:.4f} apart"]
     for batch in (1, 16):
         began, rounds = time.perf_counter(), 0
         while time.perf_counter() - began < 3:
-            detector.detect_batch([picture.getvalue()] * batch)
+            detector.detect_batch([picture] * batch)
             rounds += 1
         said.append(f"batch {batch}: {batch * rounds / (time.perf_counter() - began):,.1f} pictures/s with decoding")
     return ", ".join(said)

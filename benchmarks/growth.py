@@ -10,7 +10,6 @@ machine that others use; those of `dvc` alone are DVC's share without the stages
 import argparse
 import contextlib
 import json
-import resource
 import shutil
 import subprocess
 import sys
@@ -22,8 +21,7 @@ from typing import NamedTuple
 import psutil
 
 from benchmarks.pictures import tiny
-from benchmarks.rounds import CORES, FOLDER, PROJECT, shell
-from tests.support.projects import copy_project
+from benchmarks.rounds import CORES, FOLDER, children_cpu_seconds, markdown, project, ratio, shell, spread
 
 LOOK_SECONDS = 0.02
 STAGES = ("compose", "fetch", "prepare", "split")
@@ -48,7 +46,7 @@ def run(folder: Path, *command: str) -> Ran:
     """Run a Python module in a project."""
     noted = folder / ".work/seconds"
     shutil.rmtree(noted, ignore_errors=True)
-    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    before, start = children_cpu_seconds(), time.perf_counter()
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen([sys.executable, "-m", *command], cwd=folder, env=shell(), stdout=log, stderr=log)
         peak = own = 0.0
@@ -56,8 +54,7 @@ def run(folder: Path, *command: str) -> Ran:
             peak = max(peak, largest_mb(process.pid))
             own = max(own, cpu_seconds(process.pid))
             time.sleep(LOOK_SECONDS)
-    seconds, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    seconds, cpu_s = time.perf_counter() - start, children_cpu_seconds() - before
     if process.returncode:
         raise RuntimeError(f"{command}: {(folder / 'log').read_text()[-3000:]}")
     stages = {name: noted / f"{name}.json" for name in STAGES}
@@ -85,11 +82,10 @@ def cpu_seconds(pid: int) -> float:
     return times.user + times.system
 
 
-def project(name: str) -> Path:
-    """Return a copy of the project, without a dataset."""
-    folder = FOLDER / name
-    shutil.rmtree(folder, ignore_errors=True)
-    return copy_project(PROJECT, folder / "project", shell())
+def empty(name: str) -> Path:
+    """Return a copy of the project, without a dataset, in a new folder."""
+    shutil.rmtree(FOLDER / name, ignore_errors=True)
+    return project(FOLDER / name / "project", {})
 
 
 def add(folder: Path) -> Ran:
@@ -104,7 +100,7 @@ def repro(folder: Path) -> Ran:
 
 def change(pictures: int, added: int, rounds: int) -> str:
     """Return Markdown: pictures added to a dataset, beside a command with nothing to do."""
-    folder = project("change")
+    folder = empty("change")
     tiny(folder.parent / "source", pictures)
     add(folder)
     repro(folder)
@@ -119,39 +115,30 @@ def change(pictures: int, added: int, rounds: int) -> str:
         whole["added"].append(repro(folder))
         alone["added"].append(whole["added"][-1].stages["prepare"])
     shutil.rmtree(folder.parent)
-    ratios = [new.seconds / none.seconds for new, none in zip(whole["added"], whole["nothing"], strict=True)]
-    lines = [
-        f"| {pictures:,} pictures | `dvc repro split`, s | range | ÷ the first "
-        "| CPU s | of `dvc` alone | stage prepare, s | DVC, s |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
+    rows = []
     for key, title in (("nothing", "nothing changed"), ("added", f"{added} pictures added")):
         seconds = [ran.seconds for ran in whole[key]]
-        lines.append(
-            f"| {title} | {median(seconds):.2f} | {min(seconds):.2f}-{max(seconds):.2f} "
-            f"| {median(ratios) if key == 'added' else 1:.2f} | {median(ran.cpu_s for ran in whole[key]):.2f} "
-            f"| {median(ran.own_cpu_s for ran in whole[key]):.2f} "
-            f"| {median(alone[key]):.2f} "
-            f"| {median(ran.dvc for ran in whole[key]):.2f} |"
-        )
-    lines += [
-        "",
-        f"`dataset add` before it: {median(ran.seconds for ran in adds):.2f} s; {CORES} cores, {rounds} rounds",
-    ]
-    return "\n".join([*lines, ""])
+        figures = [
+            ratio(seconds, (ran.seconds for ran in whole["nothing"])),
+            median(ran.cpu_s for ran in whole[key]),
+            median(ran.own_cpu_s for ran in whole[key]),
+            median(alone[key]),
+            median(ran.dvc for ran in whole[key]),
+        ]
+        rows.append([title, f"{median(seconds):.2f}", spread(seconds), *(f"{each:.2f}" for each in figures)])
+    head = [f"{pictures:,} pictures", "`dvc repro split`, s", "range", "÷ the first"]
+    head += ["CPU s", "of `dvc` alone", "stage prepare, s", "DVC, s"]
+    before = f"`dataset add` before it: {median(ran.seconds for ran in adds):.2f} s"
+    return markdown(head, rows, f"{before}; {CORES} cores, {rounds} rounds")
 
 
 def growth(sizes: list[int], rounds: int) -> str:
     """Return Markdown: a row per size; everything anew, then a command with nothing to do."""
-    lines = [
-        "| pictures | add s | fetch s | prepare s | split s | DVC s | no-op s "
-        "| CPU s: add | repro | of `dvc` alone | no-op | MB |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|",
-    ]
+    rows = []
     for size in sizes:
         adds, runs, nothing = [], [], []
         for _ in range(rounds):
-            folder = project("growth")
+            folder = empty("growth")
             tiny(folder.parent / "source", size)
             adds.append(add(folder))
             runs.append(repro(folder))
@@ -166,9 +153,11 @@ def growth(sizes: list[int], rounds: int) -> str:
             median(ran.cpu_s for ran in nothing),
         ]
         peak = max(ran.peak_mb for ran in adds + runs + nothing)
-        lines.append(f"| {size:,} | {' | '.join(f'{each:.1f}' for each in seconds)} | {peak:.0f} |")
+        rows.append([f"{size:,}", *(f"{each:.1f}" for each in seconds), f"{peak:.0f}"])
         shutil.rmtree(folder.parent)
-    return "\n".join([*lines, "", f"PNGs of 18x16 pixels, {CORES} cores, {rounds} rounds", ""])
+    head = ["pictures", "add s", "fetch s", "prepare s", "split s", "DVC s", "no-op s"]
+    head += ["CPU s: add", "repro", "of `dvc` alone", "no-op", "MB"]
+    return markdown(head, rows, f"PNGs of 18x16 pixels, {CORES} cores, {rounds} rounds")
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -8,11 +8,8 @@ picture as ours, go through our scorer. What is trained already is not trained a
 
 import argparse
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
 import time
 from collections import defaultdict
 from pathlib import Path
@@ -20,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks.rounds import FOLDER, PROJECT
+from benchmarks.rounds import FOLDER, PROJECT, markdown, runner
 from runner.config.compose import compose
 from runner.config.schema import EvaluateConfig
 from runner.pipeline.ultralytics_val import as_yolo, val
@@ -52,23 +49,20 @@ def project(folder: Path, name: str, epochs: int, source: str, seed: int, imgsz:
     if (folder / "artifacts/export/model.onnx").exists():
         return folder
     source, _, group = source.partition("@")
-    environment = {**os.environ, "PYTHONPATH": str(PROJECT), "RUNNER_WORKERS": "1"}
-    command = (sys.executable, "-m", "runner")
     if not (folder / "params.yaml").exists():
         folder.mkdir(parents=True)
         shutil.copytree(PROJECT / "conf", folder / "conf")
         for file in ("params.yaml", "dvc.yaml", "constraints-train.txt"):
             shutil.copy(PROJECT / file, folder)
         set_params(folder, {"prepare": {"duplicates": "labelled"}})
-        add = ("dataset", "add", str(Path(source).resolve()), "--name", name)
-        subprocess.run([*command, *add], cwd=folder, env=environment, check=True)
+        runner(folder, "dataset", "add", str(Path(source).resolve()), "--name", name)
     train = {"epochs": epochs, "batch": 8, "nbs": 8, "val": False}
     split = {"group": group or None, "seed": seed, "val": 0.15, "test": 0.3}
     presets = {"dataset": "store", "augment": "default"}
     changes = {"seed": seed, "presets": presets, "split": split, "model": {"imgsz": imgsz}, "train": train}
     set_params(folder, changes)
     for stage in STAGES:
-        subprocess.run([*command, stage], cwd=folder, env=environment, check=True)
+        runner(folder, stage, RUNNER_WORKERS="1")
     return folder
 
 
@@ -129,8 +123,7 @@ def table(runs: dict[str, list[dict[str, Measured]]]) -> str:
     The interval is of the mean over the seeds of one dataset, by the paired bootstrap over pictures.
     """
     every = [run for seeds in runs.values() for run in seeds]
-    lines = ["| form | mAP50 | mAP50-95 | mAP50 - better val | mAP50-95 - better val | pixels | CPU-ms |"]
-    lines += ["|---|" + "---|" * 6]
+    rows = []
     for form in every[0]:
         figures = [run[form] for run in every]
         apart = [
@@ -139,8 +132,9 @@ def table(runs: dict[str, list[dict[str, Measured]]]) -> str:
         means = [np.mean([getattr(each, key) for each in figures]) for key in ("map50", "map50_95")]
         pixels, cpu_ms = (np.mean([getattr(each, key) for each in figures]) for key in ("pixels", "cpu_ms"))
         cells = [*(f"{each:.3f}" for each in means), *(f"{each:+.3f}" for each in apart)]
-        lines.append(f"| {form} | {' | '.join(cells)} | {pixels:.0f} | {cpu_ms:.1f} |")
-    lines += ["", "| mAP50 | " + " | ".join(runs) + " |", "|---|" + "---|" * len(runs)]
+        rows.append([form, *cells, f"{pixels:.0f}", f"{cpu_ms:.1f}"])
+    head = ["form", "mAP50", "mAP50-95", "mAP50 - better val", "mAP50-95 - better val", "pixels", "CPU-ms"]
+    means_table, rows = markdown(head, rows), []
     for form in every[0]:
         cells = []
         for seeds in runs.values():
@@ -151,8 +145,8 @@ def table(runs: dict[str, list[dict[str, Measured]]]) -> str:
             apart = np.mean(draws, axis=0)
             low, high = np.quantile(apart, [0.025, 0.975])
             cells.append(f"{np.mean([run[form].map50 for run in seeds]):.3f} ({low:+.3f} to {high:+.3f})")
-        lines.append(f"| {form} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        rows.append([form, *cells])
+    return f"{means_table}\n{markdown(['mAP50', *runs], rows)}"
 
 
 def _better(run: dict[str, Measured], key: str) -> float:

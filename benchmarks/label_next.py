@@ -27,7 +27,7 @@ import numpy as np
 import yaml
 from PIL import Image
 
-from benchmarks.rounds import FOLDER
+from benchmarks.rounds import FOLDER, markdown
 from runner.label_studio.label_next import EQUAL, Evidence, Parts, most_useful, parts_of
 from runner.sample import draw_sample
 from runner.stages.offline import ultralytics_offline
@@ -137,8 +137,7 @@ def report(results: Mapping[tuple[str, int], list[float]], sizes: Sequence[int],
     `results`: strategy and seed → mAP50 of each round.
     """
     seeds = sorted({seed for _, seed in results})
-    lines = [f"| strategy | {' | '.join(f'{size} labelled' for size in sizes)} | minus random (95 %) |"]
-    lines.append("|" + "---|" * (len(sizes) + 2))
+    rows = []
     gains = {
         (name, seed): float(np.mean(results[name, seed][1:])) - float(np.mean(results["random", seed][1:]))
         for name, seed in results
@@ -150,8 +149,9 @@ def report(results: Mapping[tuple[str, int], list[float]], sizes: Sequence[int],
         if len(seeds) in T_95:
             margin = T_95[len(seeds)] * statistics.stdev(own) / len(seeds) ** 0.5
             gain += f" ({statistics.mean(own) - margin:+.3f} to {statistics.mean(own) + margin:+.3f})"
-        lines.append(f"| {name} | {' | '.join(f'{mean:.3f}' for mean in means)} | {'' if name == 'random' else gain} |")
-    return "\n".join([*lines, "", f"{len(seeds)} seeds" if seeds[1:] else "1 seed: no interval"])
+        rows.append([name, *(f"{mean:.3f}" for mean in means), "" if name == "random" else gain])
+    head = ["strategy", *(f"{size} labelled" for size in sizes), "minus random (95 %)"]
+    return markdown(head, rows, f"{len(seeds)} seeds" if seeds[1:] else "1 seed: no interval")
 
 
 def main(arguments: list[str] | None = None) -> None:

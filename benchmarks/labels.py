@@ -9,10 +9,8 @@ Label Studio and MinIO, both ways; Label Studio's share is the CPU time of its p
 """
 
 import argparse
-import resource
 import shutil
 import statistics
-import sys
 import time
 import zipfile
 from collections.abc import Sequence
@@ -21,11 +19,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import httpx
-import psutil
 
 from benchmarks.counting import ByteCounter, counting
+from benchmarks.load import cpu_seconds
 from benchmarks.pictures import dataset
-from benchmarks.rounds import CORES, FOLDER, PROJECT, took
+from benchmarks.rounds import CORES, FOLDER, PROJECT, children_cpu_seconds, markdown, ratio, runner, spread
 from tests.support.annotating import SIZE
 from tests.support.label_studio import LabelStudio, labelling
 from tests.support.projects import set_params
@@ -33,11 +31,6 @@ from tests.support.s3 import serving_s3
 
 TITLE = "benchmark"
 NAMES = ("pull of everything", "pull with one change", "pull with nothing new", "Label Studio's export, unpacked")
-
-
-def ours(folder: Path, environment: dict[str, str], *arguments: str) -> float:
-    """Run a command in the project; return its seconds."""
-    return took(sys.executable, "-m", "runner", *arguments, cwd=folder, PYTHONPATH=str(PROJECT), **environment)
 
 
 def project(folder: Path) -> str:
@@ -93,25 +86,14 @@ class Ran(NamedTuple):
 
 def counted(folder: Path, environment: dict[str, str], counters: Sequence[ByteCounter], server: LabelStudio) -> Ran:
     """Run a pull through the counters."""
-    started, own = _cpu_seconds(server), _cpu_of_children()
+    assert server.process
+    pid, own = server.process.pid, children_cpu_seconds()
+    started = cpu_seconds(pid)
     for counter in counters:
         counter.taken()
-    seconds = ours(folder, environment, "labels", "pull")
+    seconds = runner(folder, "labels", "pull", **environment)
     sent = sum(counter.taken() for counter in counters)
-    return Ran(seconds, _cpu_of_children() - own, _cpu_seconds(server) - started, sent)
-
-
-def _cpu_of_children() -> float:
-    """Return the CPU seconds of all ended commands; the servers still run."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
-
-
-def _cpu_seconds(server: LabelStudio) -> float:
-    if server.process is None:
-        raise RuntimeError("Label Studio is not running")
-    times = psutil.Process(server.process.pid).cpu_times()
-    return times.user + times.system
+    return Ran(seconds, children_cpu_seconds() - own, cpu_seconds(pid) - started, sent)
 
 
 def added_to_many(pictures: int, added: int, rounds: int, folder: Path) -> str:
@@ -121,8 +103,8 @@ def added_to_many(pictures: int, added: int, rounds: int, folder: Path) -> str:
     with serving_s3("minio", folder / "minio") as minio, labelling(folder / "label-studio") as server:
         environment = minio.bucket() | server.environment
         text = project(folder / "project")
-        ours(folder / "project", environment, "labels", "setup")
-        ours(folder / "project", environment, "labels", "import", str(folder / "first"))
+        runner(folder / "project", "labels", "setup", **environment)
+        runner(folder / "project", "labels", "import", str(folder / "first"), **environment)
         with counting(server.url) as labels, counting(minio.url) as store:
             through = environment | {"LABEL_STUDIO_URL": labels.url, "AWS_ENDPOINT_URL": store.url}
             pull = partial(counted, folder / "project", through, (labels, store), server)
@@ -131,22 +113,19 @@ def added_to_many(pictures: int, added: int, rounds: int, folder: Path) -> str:
                 runs["everything"].append(pull())
                 shutil.rmtree(folder / "new", ignore_errors=True)
                 dataset(folder / "new", added, 320, 240, start=pictures + number * added)
-                ours(folder / "project", environment, "labels", "import", str(folder / "new"))
+                runner(folder / "project", "labels", "import", str(folder / "new"), **environment)
                 runs[f"{added} new pictures"].append(pull())
                 runs["nothing new"].append(pull())
-    lines = [
-        f"| `labels pull` of {pictures:,} tasks | s | CPU s, own | Label Studio's | both, ratio | MB | ratio |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    rows = []
     for name, each in runs.items():
         seconds, own, theirs, sent = (statistics.median(column) for column in zip(*each, strict=True))
-        whole = list(zip(each, runs["everything"], strict=True))
-        cpu = statistics.median((one.cpu + one.label_studio) / (all_.cpu + all_.label_studio) for one, all_ in whole)
-        size = statistics.median(one.bytes / all_.bytes for one, all_ in whole)
-        lines.append(
-            f"| {name} | {seconds:.1f} | {own:.1f} | {theirs:.1f} | {cpu:.1%} | {sent / 1e6:.2f} | {size:.2%} |"
-        )
-    return "\n".join([*lines, "", f"320x240, {CORES} cores, {rounds} rounds"])
+        whole = runs["everything"]
+        cpu = ratio((one.cpu + one.label_studio for one in each), (one.cpu + one.label_studio for one in whole))
+        size = ratio((one.bytes for one in each), (one.bytes for one in whole))
+        figures = [f"{seconds:.1f}", f"{own:.1f}", f"{theirs:.1f}", f"{cpu:.1%}", f"{sent / 1e6:.2f}", f"{size:.2%}"]
+        rows.append([name, *figures])
+    head = [f"`labels pull` of {pictures:,} tasks", "s", "CPU s, own", "Label Studio's", "both, ratio", "MB", "ratio"]
+    return markdown(head, rows, f"320x240, {CORES} cores, {rounds} rounds")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -168,23 +147,25 @@ def main(arguments: list[str] | None = None) -> None:
     with serving_s3("minio", folder / "minio") as minio, labelling(folder / "label-studio") as server:
         environment = minio.bucket() | server.environment
         text = project(folder / "project")
-        ours(folder / "project", environment, "labels", "setup")
-        imported = ours(folder / "project", environment, "labels", "import", str(folder / "first"))
+        runner(folder / "project", "labels", "setup", **environment)
+        imported = runner(folder / "project", "labels", "import", str(folder / "first"), **environment)
+        pull = partial(runner, folder / "project", "labels", "pull", **environment)
         for number in range(options.rounds):
             (folder / "project/params.yaml").write_text(text, encoding="utf-8")
             everything, one, nothing, theirs = NAMES
-            seconds[everything].append(ours(folder / "project", environment, "labels", "pull"))
+            seconds[everything].append(pull())
             change(server, number)
-            seconds[one].append(ours(folder / "project", environment, "labels", "pull"))
-            seconds[nothing].append(ours(folder / "project", environment, "labels", "pull"))
+            seconds[one].append(pull())
+            seconds[nothing].append(pull())
             seconds[theirs].append(export(server, folder / "export", options.pictures))
     size = sum(file.stat().st_size for file in (folder / "first/images").iterdir()) / 1e6
     print(f"{options.pictures:,} annotated pictures of 640x480, {size:.0f} MB; imported in {imported:.1f} s\n")
-    print("| | seconds, median | range | ÷ the export |\n|---|---|---|---|")
-    for name, each in seconds.items():
-        ratio = statistics.median(a / b for a, b in zip(each, seconds[NAMES[-1]], strict=True))
-        print(f"| {name} | {statistics.median(each):.1f} | {min(each):.1f}-{max(each):.1f} | {ratio:.2f} |")
-    print(f"\n{CORES} cores, {options.rounds} rounds")
+    rows = [
+        [name, f"{statistics.median(each):.1f}", spread(each, 1), f"{ratio(each, seconds[NAMES[-1]]):.2f}"]
+        for name, each in seconds.items()
+    ]
+    head = ["", "seconds, median", "range", "÷ the export"]
+    print(markdown(head, rows, f"{CORES} cores, {options.rounds} rounds"))
     shutil.rmtree(folder)
 
 

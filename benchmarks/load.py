@@ -1,6 +1,8 @@
 """Load generator: clients that send requests to a local server as fast as it answers; latency and CPU time."""
 
 import http.client
+import itertools
+import math
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -8,7 +10,7 @@ from dataclasses import dataclass
 
 import psutil
 
-BOUNDARY = "picture-boundary"
+from tests.support.servers import BOUNDARY, form
 
 
 @dataclass(frozen=True)
@@ -22,10 +24,9 @@ class Measured:
     errors: int  # responses with another status than 200
 
 
-def multipart(data: bytes, *, name: str = "file", filename: str = "picture.jpg") -> bytes:
+def multipart(data: bytes, *, name: str = "file") -> bytes:
     """Return a form with one file."""
-    head = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{name}"; filename="{filename}"\r\n'
-    return head.encode() + b"Content-Type: image/jpeg\r\n\r\n" + data + f"\r\n--{BOUNDARY}--\r\n".encode()
+    return form([(name, "picture.jpg", data)])
 
 
 def post(connection: http.client.HTTPConnection, path: str, body: bytes) -> int:
@@ -36,15 +37,26 @@ def post(connection: http.client.HTTPConnection, path: str, body: bytes) -> int:
     return response.status
 
 
-def ask(port: int, path: str, body: bytes, *, clients: int, seconds: float, pid: int) -> Measured:
-    """Run clients for `seconds`, each on its own connection."""
+def ask(
+    port: int,
+    path: str,
+    bodies: Sequence[bytes],
+    *,
+    pid: int,
+    clients: int = 1,
+    seconds: float = math.inf,
+    count: int | None = None,
+) -> Measured:
+    """Run clients, each on its own connection, which send the bodies in turn, for so long or so many requests each."""
     times: list[float] = []
     errors: list[int] = []
     end = time.perf_counter() + seconds
 
     def client() -> None:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-        while (start := time.perf_counter()) < end:
+        for body in itertools.islice(itertools.cycle(bodies), count):
+            if (start := time.perf_counter()) >= end:
+                break
             if (status := post(connection, path, body)) == 200:
                 times.append((time.perf_counter() - start) * 1e3)
             else:

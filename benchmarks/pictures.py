@@ -1,7 +1,6 @@
 """Generated pictures with the detail of photos; the same bytes in every run."""
 
-import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ from runner.dataset.layouts import read_layout
 from runner.dataset.picture_cache import cache_folder, keep_bytes
 from runner.dataset.versions import index_of
 from runner.stages.fetch import INDEX
+from tests.support.pictures import encoded
 
 CANVASES = 6
 
@@ -27,30 +27,32 @@ def photos(count: int, width: int, height: int, *, seed: int = 0) -> Iterator[by
         left, top = int(random.integers(width // 4)), int(random.integers(height // 4))
         picture = canvas.crop((left, top, left + width, top + height))
         picture.putpixel((number % width, number // width % height), (255, 0, number % 256))
-        out = io.BytesIO()
-        picture.save(out, "JPEG", quality=90, comment=str(number))
-        yield out.getvalue()
+        yield encoded(picture, quality=90, comment=str(number))
 
 
 def dataset(folder: Path, count: int, width: int, height: int, *, start: int = 0) -> None:
     """Write or extend a dataset in the workshop's layout, with a box in each picture."""
-    for name in ("images", "labels"):
-        (folder / name).mkdir(parents=True, exist_ok=True)
-    (folder / "classes.txt").write_text("thing\n")
-    for number, data in enumerate(photos(count, width, height, seed=start), start):
-        (folder / "images" / f"{number:06d}.jpg").write_bytes(data)
-        (folder / "labels" / f"{number:06d}.txt").write_text("0 0.5 0.5 0.25 0.25\n")
+    pictures = enumerate(photos(count, width, height, seed=start), start)
+    _write(folder, ((f"{number:06d}.jpg", data) for number, data in pictures))
 
 
 def tiny(folder: Path, count: int, *, start: int = 0) -> None:
     """Write or extend a dataset of small PNGs that are all different and no near-duplicates, with a box in each."""
+
+    def drawn(number: int) -> bytes:
+        blocks = np.random.default_rng(number).integers(0, 256, (8, 9, 3), np.uint8)
+        return encoded(Image.fromarray(blocks.repeat(2, 0).repeat(2, 1)), "PNG")
+
+    _write(folder, ((f"{number:06d}.png", drawn(number)) for number in range(start, start + count)))
+
+
+def _write(folder: Path, pictures: Iterable[tuple[str, bytes]]) -> None:
     for name in ("images", "labels"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     (folder / "classes.txt").write_text("thing\n")
-    for number in range(start, start + count):
-        blocks = np.random.default_rng(number).integers(0, 256, (8, 9, 3), np.uint8)
-        Image.fromarray(blocks.repeat(2, 0).repeat(2, 1)).save(folder / "images" / f"{number:06d}.png")
-        (folder / "labels" / f"{number:06d}.txt").write_text("0 0.5 0.5 0.25 0.25\n")
+    for name, data in pictures:
+        (folder / "images" / name).write_bytes(data)
+        (folder / "labels" / name).with_suffix(".txt").write_text("0 0.5 0.5 0.25 0.25\n")
 
 
 def fetched(source: Path, project: Path) -> None:

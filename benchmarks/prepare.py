@@ -17,7 +17,7 @@ from pathlib import Path
 import yaml
 
 from benchmarks.pictures import dataset, fetched
-from benchmarks.rounds import CORES, FOLDER, PROJECT, in_turn, table, took
+from benchmarks.rounds import CORES, FOLDER, PROJECT, in_turn, runner, table, took
 
 WIDTH = 640
 PEERS = {
@@ -37,7 +37,7 @@ def ours(folder: Path) -> float:
     """Run the stage with an empty cache; return the seconds."""
     for stale in (".work/prepare", "artifacts/dataset", "artifacts/report"):
         shutil.rmtree(folder / stale, ignore_errors=True)
-    return took(sys.executable, "-m", "runner", "prepare", cwd=folder, PYTHONPATH=str(PROJECT))
+    return runner(folder, "prepare")
 
 
 def peer(name: str, folder: Path) -> float:

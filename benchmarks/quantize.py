@@ -8,6 +8,7 @@ The models take turns, twenty pictures each, on one thread; CPU time is the thre
 import argparse
 import shutil
 import statistics
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -17,8 +18,8 @@ from typing import NamedTuple
 import numpy as np
 import yaml
 
-from benchmarks.evaluate import project
-from benchmarks.rounds import FOLDER, in_turn
+from benchmarks.evaluate import exported
+from benchmarks.rounds import FOLDER, in_turn, markdown, ratio
 from runner.config.compose import compose
 from runner.config.schema import EvaluateConfig
 from runner.stages.evaluate.examples import Example, class_ids, detect, load, read_part
@@ -32,8 +33,8 @@ from serving.vision.variants import int8_instructions
 
 DRAWS = 1000
 HEAD = (
-    "| dataset | pictures, boxes | variant | MB | mAP50 | lost (95 % of draws) | inference, CPU-ms | ÷ float | whole "
-    "picture, CPU-ms | ÷ float |\n|---|---|---|---|---|---|---|---|---|---|"
+    *("dataset", "pictures, boxes", "variant", "MB", "mAP50", "lost (95 % of draws)"),
+    *("inference, CPU-ms", "÷ float", "whole picture, CPU-ms", "÷ float"),
 )
 
 
@@ -70,8 +71,8 @@ def quality(
     return mean
 
 
-def measure(name: str, folder: Path, rounds: int) -> None:
-    """Print the rows of a project."""
+def measure(name: str, folder: Path, rounds: int) -> Iterator[list[str]]:
+    """Yield the rows of a project."""
     artifacts = folder / "artifacts"
     export = artifacts / "export"
     convert_fp16(export / "model.onnx", FOLDER / "model.fp16.onnx")
@@ -92,19 +93,12 @@ def measure(name: str, folder: Path, rounds: int) -> None:
             loss = found["float"] - found[kind]
             low, high = np.nanquantile(loss[1:], [0.025, 0.975])
             lost = "" if kind == "float" else f"{loss[0]:+.4f} ({low:+.3f} to {high:+.3f})"
-            row = [
-                title,
-                f"{len(part)}, {boxes}",
-                kind,
-                f"{files[kind].stat().st_size / 1e6:.1f}",
-                f"{found[kind][0]:.4f}",
-                lost,
-            ]
+            row = [title, f"{len(part)}, {boxes}", kind, f"{files[kind].stat().st_size / 1e6:.1f}"]
+            row += [f"{found[kind][0]:.4f}", lost]
             for place in range(len(CpuTime._fields)):
                 mine, floats = ([each[place] for each in times[which]] for which in (kind, "float"))
-                ratio = statistics.median(one / other for one, other in zip(floats, mine, strict=True))
-                row += [f"{statistics.median(mine):.2f}", f"{ratio:.2f}"]
-            print(f"| {' | '.join(row)} |", flush=True)
+                row += [f"{statistics.median(mine):.2f}", f"{ratio(floats, mine):.2f}"]
+            yield row
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -120,15 +114,11 @@ def main(arguments: list[str] | None = None) -> None:
     root = FOLDER / "quantize"
     FOLDER.mkdir(parents=True, exist_ok=True)
     if not folders:
-        shutil.rmtree(root, ignore_errors=True)
-        folders = [
-            project(root / "sample", options.pictures, options.imgsz, options.epochs, export={"quantize": "int8"})
-        ]
-    print(HEAD)
-    for folder in folders:
-        measure(folder.name, folder, options.rounds)
+        sample = (root / "sample", options.pictures, options.imgsz, options.epochs)
+        folders = [exported(*sample, export={"quantize": "int8"})]
+    rows = [row for folder in folders for row in measure(folder.name, folder, options.rounds)]
     said = ", ".join(int8_instructions()) or "neither VNNI nor AMX"
-    print(f"\n{said}; {options.rounds} rounds; {datetime.now(UTC):%Y-%m-%d}")
+    print(markdown(HEAD, rows, f"{said}; {options.rounds} rounds; {datetime.now(UTC):%Y-%m-%d}"))
     shutil.rmtree(root, ignore_errors=True)
 
 

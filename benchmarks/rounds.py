@@ -1,15 +1,17 @@
 """Rounds of contestants in turn, so that other load on the machine affects all alike."""
 
 import os
-import statistics
+import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from statistics import median
+from typing import Any, TypeVar
 
 from runner.workspace import work_folder
+from tests.support.projects import copy_project, set_params
 
 Result = TypeVar("Result")
 Seconds = Mapping[str, list[float]]
@@ -40,14 +42,46 @@ def table(title: str, seconds: Seconds, *, amount: int = 0, of: str = "") -> str
         of: unit of the amount.
     """
     ours = next(iter(seconds.values()))
-    rate = [f" {of}/s |", "---|"] if amount else ["", ""]
-    lines = [f"| {title} | seconds | range |{rate[0]} ÷ the first |", f"|---|---|---|{rate[1]}---|"]
+    head = [title, "seconds", "range", *([f"{of}/s"] if amount else []), "÷ the first"]
+    rows = []
     for name, each in seconds.items():
-        median = statistics.median(each)
-        done = f" {amount / median:.1f} |" if amount else ""
-        ratio = statistics.median(other / mine for mine, other in zip(ours, each, strict=True))
-        lines.append(f"| {name} | {median:.2f} | {min(each):.2f}-{max(each):.2f} |{done} {ratio:.2f} |")
-    return "\n".join([*lines, "", f"{CORES} cores, {len(ours)} rounds", ""])
+        rate = [f"{amount / median(each):.1f}"] if amount else []
+        rows.append([name, f"{median(each):.2f}", spread(each), *rate, f"{ratio(each, ours):.2f}"])
+    return markdown(head, rows, f"{CORES} cores, {len(ours)} rounds")
+
+
+def markdown(head: Sequence[str], rows: Iterable[Sequence[str]], note: str = "") -> str:
+    """Return a table as Markdown, and a line below it."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join([*(f"| {' | '.join(cells)} |" for cells in lines), *(["", note] if note else []), ""])
+
+
+def spread(figures: Sequence[float], digits: int = 2) -> str:
+    """Return the least and the most, as text."""
+    return f"{min(figures):.{digits}f}-{max(figures):.{digits}f}"
+
+
+def ratio(figures: Iterable[float], others: Iterable[float]) -> float:
+    """Return the median of the rounds' ratios."""
+    return median(one / other for one, other in zip(figures, others, strict=True))
+
+
+def project(folder: Path, params: Mapping[str, Any]) -> Path:
+    """Return a new copy of the project, with other values in its params.yaml."""
+    shutil.rmtree(folder, ignore_errors=True)
+    copy_project(PROJECT, folder, shell())
+    set_params(folder, dict(params))
+    return folder
+
+
+def runner(folder: Path, *arguments: str, **environment: str) -> float:
+    """Run a command of ours in a project; return the seconds. Errors as of `took`."""
+    return took(sys.executable, "-m", "runner", *arguments, cwd=folder, PYTHONPATH=str(PROJECT), **environment)
+
+
+def children_cpu_seconds() -> float:
+    """Return the CPU seconds of all commands that have ended; a server still runs."""
+    return sum(os.times()[2:4])
 
 
 def took(*command: str, cwd: Path, **environment: str) -> float:

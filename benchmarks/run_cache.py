@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from benchmarks.rounds import FOLDER, in_turn, table, took
+from benchmarks.rounds import FOLDER, in_turn, runner, table, took
 from tests.support.s3 import S3, serving_s3
 
 STAGES = 8  # entries of a run
@@ -33,7 +33,7 @@ def clone(environment: dict[str, str]) -> Path:
         lines += [f"  s{number}:", f"    cmd: echo {number} > out{number}"]
         lines += [f"    deps: [{before}]", f"    outs: [out{number}]"]
     (folder / "dvc.yaml").write_text("\n".join([*lines, ""]))
-    took(sys.executable, "-m", "runner", "store", "use", cwd=folder, **environment)
+    runner(folder, "store", "use", **environment)
     return folder
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from benchmarks.load import Measured, ask, measure, multipart, resident_mb
 from benchmarks.pictures import photos
-from benchmarks.rounds import CORES, FOLDER
+from benchmarks.rounds import CORES, FOLDER, markdown, ratio
 from serving.vision.detector import Detector
 from tests.support.processes import free_port, start
 
@@ -120,7 +120,7 @@ def compare(size: int, model: Path, names: list[str], rounds: int, seconds: floa
             path = "/health" if name == "litserve" else "/openapi.json"
             servers[PEERS[name]] = (stack.enter_context(started(command, peer_port, path)), peer_port)
         for name, (pid, port) in servers.items():
-            ask(port, "/detect", bodies.get(name, usual), clients=2, seconds=1, pid=pid)  # warm-up
+            ask(port, "/detect", [bodies.get(name, usual)], clients=2, seconds=1, pid=pid)  # warm-up
             os.killpg(pid, signal.SIGSTOP)
         for _ in range(rounds):
             results.setdefault(LOOP, []).append(bare_loop(detector, data, CORES, seconds))
@@ -128,7 +128,7 @@ def compare(size: int, model: Path, names: list[str], rounds: int, seconds: floa
             for name, (pid, port) in servers.items():
                 os.killpg(pid, signal.SIGCONT)
                 results.setdefault(name, []).append(
-                    ask(port, "/detect", bodies.get(name, usual), clients=4, seconds=seconds, pid=pid)
+                    ask(port, "/detect", [bodies.get(name, usual)], clients=4, seconds=seconds, pid=pid)
                 )
                 if name == OURS:
                     print(f"{size} px: {results[name][-1].per_second:.1f}/s, {resident_mb(pid):.0f} MB resident")
@@ -138,20 +138,16 @@ def compare(size: int, model: Path, names: list[str], rounds: int, seconds: floa
 
 def table(size: int, results: dict[str, list[Measured]]) -> str:
     """Return Markdown: medians of the rounds, and the median of the rounds' ratios to our server."""
-    lines = [
-        f"| {size} px, 4 clients | requests/s | CPU-ms each | p50 ms | p99 ms | ours is … times |",
-        "|---|---|---|---|---|---|",
-    ]
+    digits = {"per_second": 1, "cpu_ms": 1, "p50_ms": 0, "p99_ms": 0}
+    rows = []
     for name, measured in results.items():
-        ratios = [mine.per_second / other.per_second for mine, other in zip(results[OURS], measured, strict=True)]
-        lines.append(
-            f"| {name} | {statistics.median(each.per_second for each in measured):.1f} "
-            f"| {statistics.median(each.cpu_ms for each in measured):.1f} "
-            f"| {statistics.median(each.p50_ms for each in measured):.0f} "
-            f"| {statistics.median(each.p99_ms for each in measured):.0f} | {statistics.median(ratios):.2f} |"
-        )
+        figures = {key: [getattr(each, key) for each in measured] for key in digits}
+        medians = [f"{statistics.median(figures[key]):.{places}f}" for key, places in digits.items()]
+        times = ratio((each.per_second for each in results[OURS]), figures["per_second"])
+        rows.append([name, *medians, f"{times:.2f}"])
     errors = sum(each.errors for measured in results.values() for each in measured)
-    return "\n".join([*lines, "", f"{CORES} cores, {len(results[OURS])} rounds, {errors} errors"])
+    head = [f"{size} px, 4 clients", "requests/s", "CPU-ms each", "p50 ms", "p99 ms", "ours is … times"]
+    return markdown(head, rows, f"{CORES} cores, {len(results[OURS])} rounds, {errors} errors")
 
 
 def main(arguments: list[str] | None = None) -> None:

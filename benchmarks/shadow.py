@@ -18,11 +18,12 @@ from pathlib import Path
 
 from benchmarks.load import Measured, ask, multipart
 from benchmarks.pictures import photos
-from benchmarks.rounds import CORES, in_turn
+from benchmarks.rounds import CORES, in_turn, markdown, ratio
 from benchmarks.server import models, ours, started
 from serving.vision.detector import Detector
 from tests.support.processes import free_port
 
+PERCENTILES = ("p50_ms", "p99_ms")
 ALONE, SHADOWED = "alone", "with a challenger"
 
 
@@ -59,8 +60,7 @@ def compare(model: Path, challenger: Path, share: float, rounds: int, seconds: f
     body, one_ms = multipart(data), inference_ms(challenger, data)
     ports = {ALONE: free_port(), SHADOWED: free_port()}
     shadow = {"SHADOW_URI": str(challenger), "SHADOW_SHARE": str(share)}
-    lines = ["| clients | p50 ms alone | shadowed | ratio | p99 ms alone | shadowed | more | pictures it saw |"]
-    lines.append("|" + "---|" * 8)
+    rows = []
     with contextlib.ExitStack() as stack:
         pids = {
             name: stack.enter_context(
@@ -75,7 +75,7 @@ def compare(model: Path, challenger: Path, share: float, rounds: int, seconds: f
             def measured(name: str, of: float, clients: int = clients) -> Measured:
                 other = ALONE if name == SHADOWED else SHADOWED
                 with stopped(pids[other]):
-                    return ask(ports[name], "/detect", body, clients=clients, seconds=of, pid=pids[name])
+                    return ask(ports[name], "/detect", [body], clients=clients, seconds=of, pid=pids[name])
 
             for name in ports:
                 measured(name, 1)  # warm-up
@@ -84,24 +84,18 @@ def compare(model: Path, challenger: Path, share: float, rounds: int, seconds: f
                 {ALONE: lambda: measured(ALONE, seconds), SHADOWED: lambda: measured(SHADOWED, seconds)}, rounds
             )
             seen = metric(ports[SHADOWED], "shadow_pictures_total") - before
-            pairs = list(zip(found[ALONE], found[SHADOWED], strict=True))
-            p50, p99 = (
-                [statistics.median(getattr(each, key) for each in found[name]) for name in ports]
-                for key in ("p50_ms", "p99_ms")
-            )
-            ratio = statistics.median(other.p50_ms / alone.p50_ms for alone, other in pairs)
-            more = statistics.median(other.p99_ms - alone.p99_ms for alone, other in pairs)
-            cells = [
-                f"{p50[0]:.1f}",
-                f"{p50[1]:.1f}",
-                f"{ratio:.3f}",
-                f"{p99[0]:.1f}",
-                f"{p99[1]:.1f}",
-                f"{more:+.1f} ms",
-            ]
+            p50, p99 = ({name: [getattr(each, key) for each in found[name]] for name in ports} for key in PERCENTILES)
+            more = [other - alone for alone, other in zip(p99[ALONE], p99[SHADOWED], strict=True)]
             total = sum(round(each.per_second * seconds) for each in found[SHADOWED])
-            lines.append(f"| {clients} | {' | '.join(cells)} | {seen:.0f} of {total} |")
-    return "\n".join([*lines, "", f"one inference of the challenger {one_ms:.1f} ms; {CORES} cores, {rounds} rounds"])
+            slower = f"{ratio(p50[SHADOWED], p50[ALONE]):.3f}"
+            rows.append(
+                [str(clients), *(f"{statistics.median(each):.1f}" for each in p50.values()), slower]
+                + [f"{statistics.median(each):.1f}" for each in p99.values()]
+                + [f"{statistics.median(more):+.1f} ms", f"{seen:.0f} of {total}"]
+            )
+    head = ["clients", "p50 ms alone", "shadowed", "ratio", "p99 ms alone", "shadowed", "more", "pictures it saw"]
+    note = f"one inference of the challenger {one_ms:.1f} ms; {CORES} cores, {rounds} rounds"
+    return markdown(head, rows, note)
 
 
 def main(arguments: list[str] | None = None) -> None:

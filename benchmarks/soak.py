@@ -23,13 +23,13 @@ from typing import NamedTuple
 import psutil
 from PIL import Image
 
-from benchmarks.load import BOUNDARY, multipart, post
+from benchmarks.load import multipart, post
 from benchmarks.rounds import CORES, FOLDER
 from benchmarks.server import models
 from tests.support import hostile
 from tests.support.memory_groups import MemoryGroup, declared_memory, limited, memory_group, pod_memory
 from tests.support.pictures import encoded
-from tests.support.servers import Server
+from tests.support.servers import BOUNDARY, Server
 
 ENOUGH = 0.995  # of honest requests
 WARM = 100  # requests before; then the server remembers as many answered pictures as RECENT_BYTES allows

@@ -8,8 +8,6 @@ train too, with the first planting. The figures of the model are those on the la
 
 import argparse
 import json
-import shutil
-import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,10 +16,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.planting import KINDS, Planted, Rows, label_text, plant, read_labels
-from benchmarks.rounds import CORES, FOLDER, PROJECT, shell, took
+from benchmarks.rounds import CORES, FOLDER, markdown, project, runner, spread
 from runner.dataset.entries import read_entries, write_entries
 from runner.stages.evaluate.metrics import overlaps
-from tests.support.projects import copy_project, set_params
 
 SHARE = 0.05  # of the boxes
 OVERLAP = 0.5  # lowest overlap of a suspect with the error that it names
@@ -41,20 +38,14 @@ REAL: dict[str, Any] = {
 Found = list[dict[str, Any]]  # rows of suspects.json
 
 
-def project(folder: Path, dataset: Path | None, params: Mapping[str, Any]) -> dict[str, Rows]:
+def prepared(folder: Path, dataset: Path | None, params: Mapping[str, Any]) -> dict[str, Rows]:
     """Copy the project and run the stages before the training; return the labels by the picture's path."""
-    copy_project(PROJECT, folder, shell())
-    set_params(folder, dict(params))
+    project(folder, params)
     if dataset:
         runner(folder, "dataset", "add", str(dataset), "--name", "planted")
     for stage in ("compose", "fetch", "prepare", "split"):
         runner(folder, stage)
     return {each["image"]: read_labels(each["labels"]) for each in index(folder)}
-
-
-def runner(folder: Path, *arguments: str) -> float:
-    """Run a command in the project; return the seconds."""
-    return took(sys.executable, "-m", "runner", *arguments, cwd=folder)
 
 
 def index(folder: Path) -> list[dict[str, Any]]:
@@ -109,16 +100,14 @@ def caught(folder: Path, planted: Sequence[Planted], found: Found) -> tuple[Coun
     return hits, Counter(error.kind for error in planted)
 
 
-def report(title: str, plantings: Sequence[tuple[Counter[str], Counter[str]]]) -> str:
-    """Return a row of Markdown: the recall of all plantings together, its range, and of each kind."""
+def report(title: str, plantings: Sequence[tuple[Counter[str], Counter[str]]]) -> list[str]:
+    """Return a row of the table: the recall of all plantings together, its range, and of each kind."""
     recalls = [hits.total() / all_.total() for hits, all_ in plantings]
     hits = sum((own for own, _ in plantings), Counter[str]())
     planted = sum((own for _, own in plantings), Counter[str]())
-    kinds = " | ".join(f"{hits[kind]} of {planted[kind]}" for kind in KINDS)
-    spread = f"{min(recalls):.2f}-{max(recalls):.2f}"
-    return (
-        f"| {title} | {planted.total()} in {len(recalls)} | {hits.total() / planted.total():.2f} | {spread} | {kinds} |"
-    )
+    kinds = [f"{hits[kind]} of {planted[kind]}" for kind in KINDS]
+    recall = f"{hits.total() / planted.total():.2f}"
+    return [title, f"{planted.total()} in {len(recalls)}", recall, spread(recalls), *kinds]
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -138,8 +127,7 @@ def main(arguments: list[str] | None = None) -> None:
     if options.epochs:
         params = {**params, "train": {**params.get("train", {}), "epochs": options.epochs}}
     folder = FOLDER / "suspects"
-    shutil.rmtree(folder, ignore_errors=True)
-    labels = project(folder, options.dataset, params)
+    labels = prepared(folder, options.dataset, params)
     # The first planting is trained on; so its list is made after the training.
     classes = len((folder / "artifacts/dataset/classes.txt").read_text(encoding="utf-8").splitlines())
     relabel(folder, plant(labels, classes, SHARE, 0)[0])
@@ -163,8 +151,8 @@ def measured(folder: Path, labels: Mapping[str, Rows], plantings: int, folds: in
     metrics = json.loads((folder / "artifacts/evaluation/metrics.json").read_text(encoding="utf-8"))
     print(f"mAP50 {metrics['map50']:.3f}, mAP50-95 {metrics['map50_95']:.3f} on {metrics['pictures']} test pictures")
     print(f"with right labels; trained with {SHARE:.0%} wrong ones in {seconds:.0f} s\n")
-    print(f"| judged | errors in plantings | recall in the first 2N | range | {' | '.join(KINDS)} |")
-    print("\n".join(["|---|---|---|---|---|---|---|---|", *rows, "", f"{CORES} cores"]))
+    head = ["judged", "errors in plantings", "recall in the first 2N", "range", *KINDS]
+    print(markdown(head, rows, f"{CORES} cores"))
 
 
 if __name__ == "__main__":

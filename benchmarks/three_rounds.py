@@ -19,9 +19,9 @@ from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from benchmarks.rounds import FOLDER, PROJECT, shell, took
+from benchmarks.rounds import FOLDER, project, runner, shell, took
 from tests.support.processes import until
-from tests.support.projects import IDENTITY, copy_project, set_params
+from tests.support.projects import IDENTITY, git
 from tests.support.servers import running
 
 CLIP = ".*_f"  # in the name of a frame
@@ -60,20 +60,16 @@ def label(dataset: Path, source: Path, frames: Sequence[Path]) -> None:
         shutil.copy(source / "labels" / f"{frame.stem}.txt", dataset / "labels")
 
 
-def train(project: Path, store: Path, dataset: Path, message: str) -> str:
+def train(folder: Path, store: Path, dataset: Path, message: str) -> str:
     """Add the dataset's next version, train, and publish; return the last line of the evaluation."""
-
-    def does(*command: str) -> None:
-        took(*command, cwd=project, STORE_URI=str(store))
-
-    runner = (sys.executable, "-m", "runner")
-    does(*runner, "dataset", "add", str(dataset))
-    does(sys.executable, "-m", "dvc", "repro")
-    does(*runner, "gate")
-    does("git", "add", "-A")
-    does("git", *IDENTITY, "commit", "-qm", message)
-    does(*runner, "publish")
-    metrics = json.loads((project / "artifacts/evaluation/metrics.json").read_text("utf-8"))
+    uri = {"STORE_URI": str(store)}
+    runner(folder, "dataset", "add", str(dataset), **uri)
+    took(sys.executable, "-m", "dvc", "repro", cwd=folder, **uri)
+    runner(folder, "gate", **uri)
+    git(folder, "add", "-A")
+    git(folder, *IDENTITY, "commit", "-qm", message)
+    runner(folder, "publish", **uri)
+    metrics = json.loads((folder / "artifacts/evaluation/metrics.json").read_text("utf-8"))
     return f"{metrics['pictures']} test pictures, mAP50 {metrics['map50']:.3f}"
 
 
@@ -101,21 +97,19 @@ def main(arguments: list[str] | None = None) -> None:
     shutil.rmtree(root, ignore_errors=True)
     source, dataset, store = root / "source", root / "planes", root / "store"
     zipfile.ZipFile(options.dataset).extractall(source)
-    project = copy_project(PROJECT, root / "flywheel", shell())
-    set_params(
-        project, {**PARAMS, "train": {"epochs": options.epochs}, "model": {"name": "planes", "imgsz": options.imgsz}}
-    )
+    changes = {"train": {"epochs": options.epochs}, "model": {"name": "planes", "imgsz": options.imgsz}}
+    folder = project(root / "flywheel", PARAMS | changes)
     new = (seen := shared_out(clips_of(source)))[0]
     for number in range(1, len(seen) + 1):
         label(dataset, source, new)
         start = time.perf_counter()
-        said = train(project, store, dataset, f"round {number}")
+        said = train(folder, store, dataset, f"round {number}")
         print(f"round {number}: {len(new)} new pictures; {said}; {time.perf_counter() - start:.0f} s", flush=True)
         if number < len(seen):
             new = captured(root / f"server-{number}", store, number, seen[number])
             print(f"         the server saw {len(seen[number])} pictures and captured {len(new)}", flush=True)
     report = [sys.executable, "-m", "runner", "flywheel", "--rescore"]
-    subprocess.run(report, cwd=project, env=shell(STORE_URI=str(store)), check=True)
+    subprocess.run(report, cwd=folder, env=shell(STORE_URI=str(store)), check=True)
 
 
 if __name__ == "__main__":

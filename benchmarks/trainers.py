@@ -11,9 +11,9 @@ import shutil
 import sys
 from pathlib import Path
 
-from benchmarks.rounds import CORES, FOLDER, PROJECT, shell, took
+from benchmarks.rounds import CORES, FOLDER, children_cpu_seconds, markdown, project, took
 from tests.support.processes import CACHE
-from tests.support.projects import copy_project, set_params
+from tests.support.projects import set_params
 
 LIBREYOLO = CACHE / "libreyolo/venv/bin/python"
 PRESETS = {"yolox_n_scratch": LIBREYOLO, "yolo11n_scratch": Path(sys.executable)}
@@ -29,22 +29,21 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     root = FOLDER / "trainers"
     shutil.rmtree(root, ignore_errors=True)
-    print("| preset | mAP50 | mAP50-95 | CPU min | of these, train | wall min |\n|---|---|---|---|---|---|")
+    rows = []
     for preset in options.presets:
-        python, folder = PRESETS[preset], root / preset
-        copy_project(PROJECT, folder, shell())
-        set_params(folder, {"presets": {"model": preset}})
+        python, folder = PRESETS[preset], project(root / preset, {"presets": {"model": preset}})
         set_params(folder, options.set)
         cpu, wall = {}, 0.0
         for stage in STAGES:
-            before = os.times()
+            before = children_cpu_seconds()
             wall += took(str(python), "-m", "runner", stage, cwd=folder, PATH=f"{python.parent}:{os.environ['PATH']}")
-            after = os.times()
-            cpu[stage] = sum(after[2:4]) - sum(before[2:4])
+            cpu[stage] = children_cpu_seconds() - before
         found = json.loads((folder / "artifacts/evaluation/metrics.json").read_text(encoding="utf-8"))
-        figures = f"{found['map50']:.3f} | {found['map50_95']:.3f}"
-        print(f"| {preset} | {figures} | {sum(cpu.values()) / 60:.1f} | {cpu['train'] / 60:.1f} | {wall / 60:.1f} |")
-    print(f"\n{CORES} cores, once each\n")
+        minutes = [sum(cpu.values()), cpu["train"], wall]
+        maps = [f"{found[key]:.3f}" for key in ("map50", "map50_95")]
+        rows.append([preset, *maps, *(f"{each / 60:.1f}" for each in minutes)])
+    head = ["preset", "mAP50", "mAP50-95", "CPU min", "of these, train", "wall min"]
+    print(markdown(head, rows, f"{CORES} cores, once each"))
 
 
 if __name__ == "__main__":

@@ -17,21 +17,12 @@ from typing import Any
 
 import yaml
 
-from benchmarks.rounds import CORES, FOLDER, PROJECT, in_turn, shell, table, took
+from benchmarks.rounds import CORES, FOLDER, PROJECT, in_turn, project, table, took
 from runner.dataset.entries import read_entries
 from runner.dataset.picture_cache import cache_folder
-from tests.support.projects import copy_project, set_params
 
 OURS = "`dvc repro` (stage train)"
 DVC = (sys.executable, "-m", "dvc")
-
-
-def project(folder: Path, pictures: int, epochs: int) -> Path:
-    """Copy the project and run all stages before the training."""
-    copy_project(PROJECT, folder, shell())
-    set_params(folder, {"dataset": {"sample": {"pictures": pictures}}, "train": {"epochs": epochs}})
-    took(*DVC, "repro", "split", cwd=folder)
-    return folder
 
 
 def ours(folder: Path) -> float:
@@ -84,7 +75,7 @@ def as_ultralytics(folder: Path, data: Path, parts: list[str]) -> Path:
 
 def empty_graph(folder: Path) -> Path:
     """Copy the project with stages that only write a line, and run them: DVC's own time for this graph."""
-    copy_project(PROJECT, folder, shell())
+    project(folder, {})
     pipeline = yaml.safe_load((folder / "dvc.yaml").read_text(encoding="utf-8"))
     for stage in pipeline["stages"].values():
         outs = [Path(out if isinstance(out, str) else next(iter(out))) for out in stage["outs"]]
@@ -109,8 +100,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--epochs", type=int, default=15)
     options = parser.parse_args(arguments)
     root = FOLDER / "training"
-    shutil.rmtree(root, ignore_errors=True)
-    folder = project(root / "flywheel", options.pictures, options.epochs)
+    sample = {"dataset": {"sample": {"pictures": options.pictures}}}
+    folder = project(root / "flywheel", sample | {"train": {"epochs": options.epochs}})
+    took(*DVC, "repro", "split", cwd=folder)
     contestants: dict[str, Callable[[], float]] = {
         OURS: partial(ours, folder),
         f"`yolo train`, {CORES} threads": partial(yolo, folder, str(CORES)),
