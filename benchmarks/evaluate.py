@@ -9,14 +9,13 @@ Ultralytics, the import of torch.
 import argparse
 import json
 import shutil
-import sys
 from functools import partial
 from pathlib import Path
 
 import yaml
 
-from benchmarks.rounds import CORES, FOLDER, PROJECT, in_turn, project, runner, table, took
-from benchmarks.training import DVC, as_ultralytics
+from benchmarks.rounds import CORES, FOLDER, in_turn, project, runner, table, took
+from benchmarks.training import DVC, as_ultralytics, ultralytics
 
 PARAMS = {"split": {"val": 0.1, "test": 0.6}, "presets": {"augment": "light"}}
 
@@ -40,7 +39,7 @@ def ours(folder: Path) -> tuple[float, float]:
     return whole, json.loads((folder / ".work/seconds/evaluate.json").read_text())
 
 
-def ultralytics(folder: Path, imgsz: int) -> tuple[float, float]:
+def theirs(folder: Path, imgsz: int) -> tuple[float, float]:
     """Run `yolo val`; return seconds with and without the start of Python and its imports."""
     peer = folder / ".work/peer"
     for cache in peer.rglob("*.cache"):
@@ -60,10 +59,8 @@ def ultralytics(folder: Path, imgsz: int) -> tuple[float, float]:
         "project": peer,
         "name": "run",
     }
-    arguments = [f"{key}={value}" for key, value in settings.items()]
-    module = (sys.executable, "-m", "benchmarks.yolo")
-    started = took(*module, str(peer / "settings"), str(CORES), "version", cwd=PROJECT)
-    whole = took(*module, str(peer / "settings"), str(CORES), "val", *arguments, cwd=PROJECT)
+    started = ultralytics(peer / "settings", str(CORES), "version")
+    whole = ultralytics(peer / "settings", str(CORES), "val", **settings)
     return whole, whole - started
 
 
@@ -81,7 +78,7 @@ def main(arguments: list[str] | None = None) -> None:
     both = in_turn(
         {
             "`python -m runner evaluate`": partial(ours, folder),
-            "`yolo val` of the same ONNX": partial(ultralytics, folder, options.imgsz),
+            "`yolo val` of the same ONNX": partial(theirs, folder, options.imgsz),
         },
         options.rounds,
     )

@@ -147,12 +147,8 @@ def bare_fetch(client: Minio, bucket: str, key: str, target: Path, *, digest: bo
 
 def bare_read(client: Minio, bucket: str, key: str) -> bytes:
     """Read an object into memory."""
-    response = client.get_object(bucket, key)
-    try:
+    with contextlib.closing(client.get_object(bucket, key)) as response:
         return bytes(response.read())
-    finally:
-        response.close()
-        response.release_conn()
 
 
 def prefix(server: S3, bucket: str, folder: Path, pictures: int, rounds: int, line: str) -> None:

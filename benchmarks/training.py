@@ -52,9 +52,13 @@ def yolo(folder: Path, threads: str) -> float:
         "name": "run",
         "plots": True,
     }
+    return ultralytics(folder / ".work/settings", threads, "train", **settings)
+
+
+def ultralytics(folder: Path, threads: str, mode: str, **settings: object) -> float:
+    """Run Ultralytics' command, whose own settings are in a folder; return the seconds."""
     arguments = [f"{key}={value}" for key, value in settings.items()]
-    module = (sys.executable, "-m", "benchmarks.yolo")
-    return took(*module, str(folder / ".work/settings"), threads, "train", *arguments, cwd=PROJECT)
+    return took(sys.executable, "-m", "benchmarks.yolo", str(folder), threads, mode, *arguments, cwd=PROJECT)
 
 
 def as_ultralytics(folder: Path, data: Path, parts: list[str]) -> Path:
