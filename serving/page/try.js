@@ -1,23 +1,15 @@
 // The page /try: pictures in, boxes over them, and what was missed back to the server.
 //
-// It asks each server once per picture, down to a low confidence, and filters what it shows by itself. Whatever comes from
-// a file or a server becomes text nodes and numbers, never HTML; the page's Content-Security-Policy would refuse it too.
+// It asks each server once per picture, down to a low confidence, and filters what it shows by itself.
 
-const HERE = new URL("..", import.meta.url).href; // the server of this page, with a slash at its end
-const LOWEST = 0.05; // confidence that servers are asked for; less where a model's own thresholds are lower
+import { SIDES, announce, colour, el, fill, labels, make, meet, pause, plural, put, warn } from "./dom.js";
+import { edit, judge, rightBoxes } from "./editor.js";
+import { HERE, Refusal, Server, askKey, formOf, sentence } from "./server.js";
+
 const MOST = 300; // boxes of a picture
 const SAME = 0.5; // intersection over union from which two boxes are of one object
-const TRIES = 5; // of a request that a busy server refuses
-const PATIENCE_SECONDS = 10; // longest Retry-After that is waited for
 const FEW = 12; // classes that are listed all
 const MOST_REPORTS = 20; // whose states are asked for
-const SIDES = ["x1", "y1", "x2", "y2"];
-const SMALLEST_PX = 4; // of the screen: less was a click, not a drawn box
-// Okabe and Ito's palette for any colour vision, as drawn pictures have it: of the box, and of the text on it.
-const PALETTE = ["#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7"].map((colour) => [
-  colour,
-  colour === "#0072b2" ? "#fff" : "#000",
-]);
 
 const page = {
   settings: null, // of the server
@@ -27,14 +19,11 @@ const page = {
   entries: [], // pictures, with the answers to each
   current: null, // the entry that is shown
   hidden: new Set(), // classes that are not
-  draft: null, // what is right, while it is being told
+  reporting: false, // whether the editor is open
   views: { about: [], url: "", figures: [] },
   zoom: 1,
 };
 const marked = new WeakMap(); // of a detection, its box; the list of what was found says the same to a screen reader
-const labels = []; // all classes that were met; a class's place gives its colour
-
-class Refusal extends Error {}
 
 // What became of a report, by the state that the server gives it.
 const FATES = {
@@ -45,148 +34,6 @@ const FATES = {
   in_dataset: "in the data of the next training",
   in_model: "the model that answers here has learned from it",
 };
-
-const el = (id) => document.getElementById(id);
-const plural = (count, word) => `${count} ${word}${count === 1 ? "" : word.endsWith("x") ? "es" : "s"}`;
-const pause = (seconds) => new Promise((resolve) => setTimeout(resolve, seconds * 1000));
-
-function make(tag, properties = {}, ...children) {
-  const node = Object.assign(document.createElement(tag), properties);
-  node.append(...children);
-  return node;
-}
-
-// Put children into a node, unless they are there already: whoever has the focus there keeps it.
-function fill(node, about, build) {
-  const signature = JSON.stringify(about);
-  if (node.signature === signature) return;
-  node.signature = signature;
-  node.replaceChildren(...build());
-}
-
-function announce(text) {
-  el("status").textContent = text;
-}
-
-function warn(text) {
-  el("banner").textContent = text;
-  el("banner").hidden = !text;
-}
-
-// ---- Servers and their keys
-
-class Server {
-  constructor(url) {
-    const { host, pathname } = new URL(url);
-    this.url = url;
-    this.name = host + pathname.replace(/\/$/, "");
-    this.title = ""; // the model's name and version
-    this.declined = false; // whether its key was asked for, and not given
-    this.line = Promise.resolve(); // its pictures, one after the other
-  }
-
-  // Under the server's URL, so that no other server is ever sent it.
-  get key() {
-    return sessionStorage.getItem(`key of ${this.url}`) ?? "";
-  }
-
-  set key(text) {
-    if (text) sessionStorage.setItem(`key of ${this.url}`, text);
-    else sessionStorage.removeItem(`key of ${this.url}`);
-  }
-
-  async ask(path, { method = "GET", body, headers = {} } = {}) {
-    for (let tries = 1; ; tries++) {
-      const key = this.key;
-      let response;
-      try {
-        response = await fetch(new URL(path, this.url), {
-          method,
-          body,
-          headers: key ? { ...headers, "X-API-Key": key } : headers,
-          credentials: "omit",
-          redirect: "error", // another server would get the key
-          cache: "no-store",
-        });
-      } catch {
-        const remedy = `its CORS_ORIGINS has to name ${location.origin}, and your browser to trust its certificate`;
-        throw new Refusal(`${this.name} cannot be reached${this.url === HERE ? "" : `; ${remedy}`}`);
-      }
-      if (response.ok) return response;
-      if (response.status === 401) {
-        await wantKey(this, key);
-        continue;
-      }
-      const seconds = Number(response.headers.get("Retry-After")) || 1;
-      if (response.status !== 503 || tries === TRIES || seconds > PATIENCE_SECONDS) throw await refusalOf(response);
-      await pause(seconds);
-    }
-  }
-
-  load(again = false) {
-    if (again) this.loading = null;
-    this.loading ??= this.#load().catch((error) => {
-      this.loading = null;
-      throw error;
-    });
-    return this.loading;
-  }
-
-  async #load() {
-    const known = await (await this.ask("model")).json();
-    this.sha256 = known.model.sha256;
-    this.classes = known.classes.map(String);
-    this.thresholds = new Map(Object.entries(known.thresholds).map(([label, value]) => [label, Number(value)]));
-    this.lowest = Math.min(LOWEST, ...this.thresholds.values());
-    this.title = [known.model.name, known.model.version].filter(Boolean).join(" ");
-    for (const label of this.classes) if (!labels.includes(label)) labels.push(label);
-  }
-
-  threshold(label) {
-    return this.thresholds?.get(label) ?? 0.25;
-  }
-}
-
-async function refusalOf(response) {
-  try {
-    return new Refusal(String((await response.json()).error).slice(0, 500));
-  } catch {
-    return new Refusal(`the server answered ${response.status}`);
-  }
-}
-
-let keyTurn = Promise.resolve(); // dialogs, one after the other
-
-async function wantKey(server, tried) {
-  const why = tried ? "It refused this key." : "It wants a key.";
-  const turn = keyTurn.then(() => server.key === tried && !server.declined && askKey(server, why));
-  keyTurn = turn;
-  await turn;
-  if (server.key === tried) throw new Refusal(`${server.name} wants a key`);
-}
-
-function askKey(server, why) {
-  const [dialog, input, before] = [el("key-dialog"), el("key-input"), server.key];
-  el("key-why").textContent = why;
-  el("key-label").textContent = `Key of ${server.name}`;
-  el("key-form").onsubmit = (event) => {
-    event.preventDefault();
-    const text = input.value.trim();
-    input.setCustomValidity(/^[\x20-\x7e]*$/.test(text) ? "" : "Expected letters, digits and signs of plain ASCII");
-    if (!input.reportValidity()) return;
-    server.key = text;
-    dialog.close();
-  };
-  input.oninput = () => input.setCustomValidity("");
-  return new Promise((resolve) => {
-    dialog.onclose = () => {
-      input.value = "";
-      server.declined = server.key === before;
-      resolve();
-    };
-    dialog.showModal();
-  });
-}
 
 async function changeKey(server) {
   await askKey(server, server.key ? "This tab keeps one. An empty one forgets it." : "This tab keeps none.");
@@ -203,7 +50,7 @@ function addFiles(files) {
   page.here.declined = false;
   page.entries.push(...added);
   for (const entry of added) queue(entry, page.here);
-  if (page.draft) render();
+  if (page.reporting) render();
   else choose(added[0]);
 }
 
@@ -232,27 +79,13 @@ async function answer(entry, server) {
   if (entry === page.current) announce(`${entry.name}: ${found.error ?? summary(shown(found, server))}`);
 }
 
-function formOf(file, fields = {}) {
-  const form = new FormData();
-  for (const [name, text] of Object.entries(fields)) form.append(name, text);
-  if (file) form.append("file", file, "picture"); // its own name may say more than its owner wants
-  return form;
-}
-
-// A refusal's own words; whatever else went wrong is a surprise, and told in the console.
-function sentence(error) {
-  if (error instanceof Refusal) return error.message;
-  console.error(error);
-  return "the answer cannot be read; is it the same version of the server?";
-}
-
 function read(answer) {
   const detections = answer.detections.slice(0, MOST).map(({ label, confidence, box }) => ({
     label: String(label),
     confidence: Number(confidence),
     ...Object.fromEntries(SIDES.map((side) => [side, Number(box[side])])),
   }));
-  for (const { label } of detections) if (!labels.includes(label)) labels.push(label);
+  meet(detections.map(({ label }) => label));
   return { id: String(answer.request_id), width: Number(answer.width), height: Number(answer.height), detections };
 }
 
@@ -341,11 +174,6 @@ function summary(detections) {
 }
 
 const megabytes = (bytes) => `${(bytes / 1e6).toFixed(1)} MB`;
-
-function colour(label) {
-  return PALETTE[Math.max(0, labels.indexOf(label)) % PALETTE.length];
-}
-
 // ---- Showing it
 
 function choose(entry) {
@@ -363,9 +191,9 @@ function render() {
   if (!entry) return;
   renderStrip();
   renderViews();
-  el("panel").hidden = Boolean(page.draft);
-  el("editor").hidden = !page.draft;
-  if (!page.draft) renderPanel();
+  el("panel").hidden = page.reporting;
+  el("editor").hidden = !page.reporting;
+  if (!page.reporting) renderPanel();
 }
 
 function renderStrip() {
@@ -379,7 +207,7 @@ function renderStrip() {
     }
     const found = entry.answers.get(page.here);
     if (entry.thumbnail && !entry.thumbnail.parentNode) entry.button.prepend(entry.thumbnail);
-    entry.button.disabled = Boolean(page.draft);
+    entry.button.disabled = page.reporting;
     entry.button.setAttribute("aria-current", entry === page.current);
     entry.state.textContent = found.waiting
       ? "…"
@@ -392,8 +220,8 @@ function renderStrip() {
 // One figure a server; the picture is the same. Figures stay as long as the picture and the servers do.
 function renderViews() {
   const entry = page.current;
-  const servers = page.other && !page.draft ? [page.here, page.other] : [page.here];
-  const about = [entry, entry.picture, page.draft, ...servers];
+  const servers = page.other && !page.reporting ? [page.here, page.other] : [page.here];
+  const about = [entry, entry.picture, page.reporting, ...servers];
   if (about.length !== page.views.about.length || about.some((each, place) => each !== page.views.about[place])) {
     URL.revokeObjectURL(page.views.url);
     const url = entry.picture ? URL.createObjectURL(entry.picture) : "";
@@ -406,7 +234,7 @@ function renderViews() {
     const boxes = shown(found, server);
     const name = servers.length === 1 ? entry.name : `${server === page.here ? "Here" : server.name} (${server.title})`;
     const waiting = !found || found.waiting;
-    const text = found?.error ?? (waiting ? "asking…" : page.draft ? "what is right?" : summary(boxes));
+    const text = found?.error ?? (waiting ? "asking…" : page.reporting ? "what is right?" : summary(boxes));
     const note = found?.note ? `; ${found.note}` : "";
     caption.replaceChildren(make("strong", {}, make("bdi", { textContent: name })), `: ${text}${note}`);
     caption.classList.toggle("problem", Boolean(found?.error || found?.note));
@@ -416,8 +244,8 @@ function renderViews() {
       continue;
     }
     canvas.style.setProperty("--ratio", found.width / found.height);
-    image.alt = page.draft ? entry.name : `${entry.name}: ${summary(boxes)}`;
-    if (page.draft) continue; // the editor's boxes stay
+    image.alt = page.reporting ? entry.name : `${entry.name}: ${summary(boxes)}`;
+    if (page.reporting) continue; // the editor's boxes stay
     const opposite = servers[1 - place];
     const others = entry.answers.get(opposite)?.detections && shown(entry.answers.get(opposite), opposite);
     // The least sure first, so that the surest lie on top.
@@ -451,20 +279,6 @@ function boxOf(detection, size, alone, below) {
   marked.set(detection, node);
   return node;
 }
-
-function put(node, box, { width, height }) {
-  const [back, ink] = colour(box.label);
-  node.style.setProperty("--colour", back);
-  node.style.setProperty("--ink", ink);
-  node.style.left = `${(100 * box.x1) / width}%`;
-  node.style.top = `${(100 * box.y1) / height}%`;
-  node.style.width = `${(100 * (box.x2 - box.x1)) / width}%`;
-  node.style.height = `${(100 * (box.y2 - box.y1)) / height}%`;
-  node.classList.toggle("high", box.y1 / height < 0.08);
-  node.classList.toggle("low", box.y2 / height > 0.92);
-  node.classList.toggle("right", box.x1 / width > 0.7);
-}
-
 function renderPanel() {
   const [entry, here] = [page.current, page.here];
   const found = entry.answers.get(here);
@@ -548,212 +362,28 @@ function swatchOf(label) {
 
 // ---- Telling what is right
 
-function beginDraft() {
-  const entry = page.current;
-  const found = entry.answers.get(page.here);
+function beginReport() {
+  const found = page.current.answers.get(page.here);
   const start = found.detections.filter((each) => isOwn(each, page.here) || isSure(each, page.here));
-  page.draft = { entry, found, boxes: [], label: page.here.classes[0] ?? "" };
-  el("labels").replaceChildren(...page.here.classes.map((value) => make("option", { value })));
-  el("boxes").replaceChildren();
+  page.reporting = true;
   el("comment").value = "";
   render();
-  page.views.figures[0].layer.onpointerdown = drag;
-  setDrawing(true);
-  for (const from of start) mount({ ...from, from });
+  edit(found, page.views.figures[0].layer, start, page.here.classes, (each) => isOwn(each, page.here));
   el("add").focus({ preventScroll: true });
   el("views").scrollIntoView({ block: "nearest" });
   announce(`Report: ${plural(start.length, "box")} to begin with`);
 }
 
-function endDraft() {
-  page.draft = null;
+function endReport() {
+  page.reporting = false;
   render();
   el("report").focus();
 }
 
-function setDrawing(on) {
-  el("draw").setAttribute("aria-pressed", on);
-  page.views.figures[0].layer.classList.toggle("drawing", on);
-}
-
-function mount(box) {
-  const { draft } = page;
-  const { layer } = page.views.figures[0];
-  // No button, whose parts get no events in Firefox; an application, which gets arrow keys from screen readers.
-  box.node = make("div", { className: "box", tabIndex: 0 }, make("span", { className: "label" }));
-  box.node.setAttribute("role", "application");
-  box.node.setAttribute("aria-describedby", "editor-help");
-  for (const corner of ["x1y1", "x2y1", "x1y2", "x2y2"]) {
-    box.node.append(Object.assign(make("span", { className: `corner ${corner}` }), { corner }));
-  }
-  box.node.box = box;
-  box.node.onkeydown = (event) => byKey(event, box);
-  box.node.onfocus = () => select(box);
-  box.input = make("input", { type: "text", maxLength: 200, value: box.label, required: true });
-  box.input.setAttribute("list", "labels");
-  box.input.oninput = () => {
-    box.label = draft.label = box.input.value;
-    update(box);
-  };
-  box.numbers = SIDES.map((side) => {
-    const max = side[0] === "x" ? draft.found.width : draft.found.height;
-    const input = make("input", { type: "number", step: "any", min: 0, max });
-    input.onchange = () => change(box, { [side]: input.valueAsNumber || 0 });
-    return [side, input];
-  });
-  const names = { x1: "Left", y1: "Top", x2: "Right", y2: "Bottom" };
-  const sides = box.numbers.map(([side, input]) => make("label", {}, names[side], input));
-  box.remove = make("button", { type: "button", textContent: "Remove", onclick: () => discard(box) });
-  const summary = make("summary", { textContent: "Place, in pixels" });
-  const place = make("details", {}, summary, make("div", { className: "sides" }, ...sides));
-  box.row = make("li", {}, make("div", { className: "row" }, box.input, box.remove), place);
-  box.row.addEventListener("focusin", () => select(box));
-  draft.boxes.push(box);
-  layer.append(box.node);
-  el("boxes").append(box.row);
-  update(box);
-}
-
-function update(box) {
-  const { draft } = page;
-  const number = draft.boxes.indexOf(box) + 1;
-  put(box.node, box, draft.found);
-  box.node.firstChild.textContent = box.label;
-  const [x1, y1, x2, y2] = SIDES.map((side) => Math.round(box[side]));
-  const place = `${x2 - x1} by ${y2 - y1} pixels at ${x1}, ${y1}`;
-  box.node.setAttribute("aria-label", `Box ${number}, ${box.label || "no class"}, ${place}`);
-  box.input.setAttribute("aria-label", `Class of box ${number}`);
-  box.remove.setAttribute("aria-label", `Remove box ${number}, ${box.label}`);
-  for (const [side, input] of box.numbers) input.value = Math.round(box[side] * 10) / 10;
-  renderVerdict();
-}
-
-// Set sides of a box, which stay in the picture; one that passes its opposite takes it along.
-function change(box, sides) {
-  const { width: x, height: y } = page.draft.found;
-  for (const [side, value] of Object.entries(sides)) {
-    const [axis, end] = side;
-    const most = { x, y }[axis];
-    const [near, far] = [`${axis}1`, `${axis}2`];
-    box[side] = end === "1" ? Math.max(0, Math.min(value, most - 1)) : Math.max(1, Math.min(value, most));
-    if (end === "1") box[far] = Math.max(box[far], box[near] + 1);
-    else box[near] = Math.min(box[near], box[far] - 1);
-  }
-  update(box);
-}
-
-function move(box, x, y) {
-  const { width, height } = page.draft.found;
-  const right = Math.min(Math.max(x, -box.x1), width - box.x2);
-  const down = Math.min(Math.max(y, -box.y1), height - box.y2);
-  Object.assign(box, { x1: box.x1 + right, x2: box.x2 + right, y1: box.y1 + down, y2: box.y2 + down });
-  update(box);
-}
-
-function select(box) {
-  for (const each of page.draft.boxes) {
-    each.node.classList.toggle("marked", each === box);
-    each.row.classList.toggle("marked", each === box);
-  }
-}
-
-function discard(box) {
-  const { boxes } = page.draft;
-  const place = boxes.indexOf(box);
-  boxes.splice(place, 1);
-  box.node.remove();
-  box.row.remove();
-  announce(`Box ${place + 1} removed`);
-  (boxes[Math.min(place, boxes.length - 1)]?.node ?? el("add")).focus();
-  boxes.forEach(update);
-  renderVerdict();
-}
-
-function addBox() {
-  const { found, label } = page.draft;
-  const [x, y] = [found.width / 2, found.height / 2];
-  const box = { label, from: null, x1: x * 0.75, y1: y * 0.75, x2: x * 1.25, y2: y * 1.25 };
-  mount(box);
-  box.node.focus();
-  box.node.scrollIntoView({ block: "nearest", inline: "nearest" });
-}
-
-const DIRECTIONS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
-
-function byKey(event, box) {
-  const { width, height } = page.draft.found;
-  if (event.key === "Delete" || event.key === "Backspace") discard(box);
-  else if (event.key in DIRECTIONS) {
-    const step = Math.max(1, Math.round(Math.max(width, height) / 100));
-    const [x, y] = DIRECTIONS[event.key].map((direction) => direction * step);
-    if (event.shiftKey) change(box, { x2: box.x2 + x, y2: box.y2 + y });
-    else move(box, x, y);
-  } else return;
-  event.preventDefault();
-}
-
-// Draw a box, move it, or drag its corner, with a mouse, a pen or a finger.
-function drag(event) {
-  if (event.button || !event.isPrimary || el("draw").getAttribute("aria-pressed") !== "true") return;
-  event.preventDefault();
-  const layer = event.currentTarget;
-  const { found, label } = page.draft;
-  const place = ({ clientX, clientY }) => {
-    const { left, top, width, height } = layer.getBoundingClientRect();
-    const inside = (share, most) => Math.min(Math.max(share, 0), 1) * most;
-    return [inside((clientX - left) / width, found.width), inside((clientY - top) / height, found.height)];
-  };
-  const [x, y] = place(event);
-  const corner = event.target.corner;
-  let box = event.target.closest(".box")?.box;
-  let [lastX, lastY] = [x, y];
-  if (box) box.node.focus();
-  layer.setPointerCapture(event.pointerId);
-  layer.onpointermove = (moved) => {
-    const [nowX, nowY] = place(moved);
-    const drawn = !box && Math.hypot(moved.clientX - event.clientX, moved.clientY - event.clientY) >= SMALLEST_PX;
-    if (drawn) mount((box = { label, from: null, drawn, x1: x, y1: y, x2: x, y2: y }));
-    if (box?.drawn) {
-      const [[x1, x2], [y1, y2]] = [[x, nowX], [y, nowY]].map((pair) => pair.toSorted((a, b) => a - b));
-      Object.assign(box, { x1, y1, x2, y2 });
-      update(box);
-    } else if (corner) change(box, { [corner.slice(0, 2)]: nowX, [corner.slice(2)]: nowY });
-    else if (box) move(box, nowX - lastX, nowY - lastY);
-    [lastX, lastY] = [nowX, nowY];
-  };
-  layer.onpointerup = layer.onpointercancel = () => {
-    layer.onpointermove = layer.onpointerup = layer.onpointercancel = null;
-    if (!box?.drawn) return;
-    box.drawn = false;
-    if (box.x2 - box.x1 < 1 || box.y2 - box.y1 < 1) discard(box);
-    else box.node.focus();
-  };
-}
-
-// What the boxes say of the answer under the model's own thresholds, which is the one that the server keeps.
-function judge() {
-  const { boxes, found } = page.draft;
-  const own = found.detections.filter((each) => isOwn(each, page.here));
-  const missed = boxes.filter((box) => !own.includes(box.from));
-  const removed = own.filter((each) => !boxes.some((box) => box.from === each));
-  const isChanged = ({ from, ...box }) => ["label", ...SIDES].some((part) => box[part] !== from[part]);
-  const changed = boxes.filter((box) => own.includes(box.from) && isChanged(box));
-  const verdict = missed.length ? "missed" : removed.length || changed.length ? "wrong" : "correct";
-  return { verdict, missed: missed.length, removed: removed.length, changed: changed.length };
-}
-
-function renderVerdict() {
-  const { verdict, missed, removed, changed } = judge();
-  const parts = { missed, "too many": removed, corrected: changed };
-  const said = Object.entries(parts).filter(([, count]) => count).map(([part, count]) => `${count} ${part}`);
-  el("verdict").textContent = `Verdict: ${verdict}${said.length ? ` (${said.join(", ")})` : ", all boxes are right"}`;
-}
-
 async function send(event) {
   event.preventDefault();
-  const { entry, boxes } = page.draft;
-  const { verdict } = judge();
-  const right = boxes.map(({ label, x1, y1, x2, y2 }) => ({ label: label.trim(), box: { x1, y1, x2, y2 } }));
+  const entry = page.current;
+  const [{ verdict }, right] = [judge(), rightBoxes()];
   el("send").disabled = true;
   warn("");
   try {
@@ -768,7 +398,7 @@ async function send(event) {
     entry.report = verdict;
     entry.reportId = String(said.kept_as ?? id);
     keepReport(entry.reportId);
-    endDraft();
+    endReport();
     announce(`Reported as ${verdict}${said.annotator ? `, an annotation of ${said.annotator}` : ""}. Thank you!`);
     lookAtReports();
   } catch (error) {
@@ -883,15 +513,13 @@ function listen() {
     render();
   };
   el("own").onchange = render;
-  el("report").onclick = beginDraft;
+  el("report").onclick = beginReport;
   el("look").onclick = async () => {
     await lookAtReports();
     announce("Your reports are up to date");
   };
-  el("add").onclick = addBox;
-  el("draw").onclick = () => setDrawing(el("draw").getAttribute("aria-pressed") !== "true");
   el("editor").onsubmit = send;
-  el("cancel").onclick = endDraft;
+  el("cancel").onclick = endReport;
   document.ondragover = (event) => {
     event.preventDefault();
     document.body.classList.add("dropping");
