@@ -4,7 +4,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -41,28 +41,22 @@ class PictureFacts(NamedTuple):
     doubt: str | None  # why `prepare` will leave it out, as far as the header says
 
 
-@dataclass(frozen=True)
+@dataclass
 class Check:
     """Rows, counts and findings of a dataset."""
 
-    rows: list[PictureRow]  # of the pictures that stay
-    files: dict[str, Path]  # digest → file of each of these pictures
+    frame: Frame  # of the boxes on disk; those of the rows are as seen
     boxes: list[int]  # of each class, by id
     pictures: list[int]  # with a box of each class, by id
-    backgrounds: int  # pictures without a box
-    unlabelled: int  # backgrounds without a label file
-    parts: dict[str, int]  # pictures of each part; empty where there are none
-    frame: Frame  # of the boxes on disk; those of the rows are as seen
-    turned: int  # pictures with boxes that EXIF turns
-    wrong: list[str]  # `file:line: reason` for each label line left out
-    emptied: list[str]  # `file: reason` for each picture left out because all its label lines are
-    doubtful: list[str]  # `file: reason` for each unreadable picture, which `prepare` will leave out
-    repaired: list[str]  # `file:line: change` for each label line that was changed when read
-    unusable: int  # pictures that cannot be opened, or none of whose label lines can be used
-    lines: int  # label lines, good and bad, and those of label files without a picture
-    bad_lines: int  # label lines that are left out, with their label file or alone
-    clipped: int  # boxes that left the picture
-    side: float  # median of the boxes' sides, the square root of their area, as a fraction of the picture's long side
+    rows: list[PictureRow] = field(default_factory=list)  # of the pictures that stay
+    files: dict[str, Path] = field(default_factory=dict)  # digest → file of each of these pictures
+    turned: int = 0  # pictures with boxes that EXIF turns
+    wrong: list[str] = field(default_factory=list)  # `file:line: reason` for each label line left out
+    emptied: list[str] = field(default_factory=list)  # `file: reason` for each picture left out with all its lines
+    doubtful: list[str] = field(default_factory=list)  # `file: reason` for each picture that `prepare` will leave out
+    repaired: list[str] = field(default_factory=list)  # `file:line: change` for each label line changed when read
+    clipped: int = 0  # boxes that left the picture
+    side: float = 0.0  # median of the boxes' sides, the root of their area, as a fraction of the picture's long side
 
 
 def check_dataset(layout: Layout, folder: Path, frame: Frame = "seen") -> Check:
@@ -70,76 +64,49 @@ def check_dataset(layout: Layout, folder: Path, frame: Frame = "seen") -> Check:
 
     `frame` is that of the boxes on disk. File names in the findings are relative to `folder`.
     """
-    rows: list[PictureRow] = []
-    files: dict[str, Path] = {}
-    boxes: Counter[int] = Counter()
-    pictures: Counter[int] = Counter()
-    turned = clipped = 0
-    wrong: list[str] = []
-    emptied: list[str] = []
+    check = Check(frame, [0] * len(layout.classes), [0] * len(layout.classes))
     sides = [np.zeros(0)]
-    doubtful: list[str] = []
-    repaired: list[str] = []
     for picture, facts in zip(layout.pictures, read_facts([each.image for each in layout.pictures]), strict=True):
         labels = read_labels(layout, picture, _path(picture.label, folder) if picture.label else "")
-        wrong += labels.problems
+        check.wrong += labels.problems
         if labels.unusable:
-            emptied.append(f"{_path(picture.image, folder)}: {labels.unusable}")
+            check.emptied.append(f"{_path(picture.image, folder)}: {labels.unusable}")
             continue
-        repaired += labels.notes
-        clipped += labels.clipped
+        check.repaired += labels.notes
+        check.clipped += labels.clipped
         if facts.doubt:
-            doubtful.append(f"{_path(picture.image, folder)}: {facts.doubt}")
+            check.doubtful.append(f"{_path(picture.image, folder)}: {facts.doubt}")
         if facts.turn > 1 and len(labels.class_ids):
-            turned += 1
+            check.turned += 1
             if frame == "stored":
                 labels = replace(labels, boxes_xywhn=turn_boxes(labels.boxes_xywhn, facts.turn))
         width, height = facts.width or 1, facts.height or 1
         squared = labels.boxes_xywhn[:, 2:].prod(axis=1) * min(width, height) / max(width, height)
         sides.append(np.sqrt(squared))
-        boxes.update(labels.class_ids.tolist())
-        pictures.update(set(labels.class_ids.tolist()))
-        files[facts.sha256] = picture.image
-        rows.append(make_row(picture.name, facts, picture.part, label_text(labels)))
-    if not boxes:
-        reasons = wrong + doubtful
+        for class_id, count in Counter(labels.class_ids.tolist()).items():
+            check.boxes[class_id] += count
+            check.pictures[class_id] += 1
+        check.files[facts.sha256] = picture.image
+        check.rows.append(make_row(picture.name, facts, picture.part, label_text(labels)))
+    if not any(check.boxes):
+        reasons = check.wrong + check.doubtful
         raise DatasetError(
             f"no labels: not one of the {len(layout.pictures)} pictures has a good box, expected `class x y w h` lines "
             f"({reasons[0] if reasons else 'every label file is empty'})"
         )
-    bad_lines = len(wrong) + sum(layout.lost.values())
-    everyone = range(len(layout.classes))
-    parts = Counter(row.part for row in rows)
-    return Check(
-        rows=rows,
-        files=files,
-        boxes=[boxes[class_id] for class_id in everyone],
-        pictures=[pictures[class_id] for class_id in everyone],
-        backgrounds=sum(not row.labels for row in rows),
-        unlabelled=sum(picture.label is None for picture in layout.pictures),
-        parts={part: parts[part] for part in PARTS if parts[part]},
-        frame=frame,
-        turned=turned,
-        wrong=wrong,
-        emptied=emptied,
-        doubtful=doubtful,
-        repaired=repaired,
-        unusable=len(emptied) + len(doubtful),
-        lines=boxes.total() + bad_lines,
-        bad_lines=bad_lines,
-        clipped=clipped,
-        side=float(np.median(np.concatenate(sides))),
-    )
+    check.side = float(np.median(np.concatenate(sides)))
+    return check
 
 
 def refusals(layout: Layout, check: Check, limits: PrepareConfig) -> list[str]:
     """Return the reasons not to add the dataset, by the limits of `prepare`; empty when there are none."""
+    bad_lines = len(check.wrong) + sum(layout.lost.values())
     reasons = [
         f"{count:,} of {total:,} {what} cannot be used, expected at most prepare.max_rejected = "
         f"{limits.max_rejected:g} of them"
         for what, count, total in (
-            ("pictures", check.unusable, len(layout.pictures)),
-            ("label lines", check.bad_lines, check.lines),
+            ("pictures", len(check.emptied) + len(check.doubtful), len(layout.pictures)),
+            ("label lines", bad_lines, sum(check.boxes) + bad_lines),
         )
         if count > limits.max_rejected * total
     ]
@@ -176,12 +143,14 @@ def describe(layout: Layout, check: Check, name: str, limit: int | None = SHOWN)
     rows += [
         (each, *map(str, counts)) for each, *counts in zip(layout.classes, check.boxes, check.pictures, strict=True)
     ]
-    rows.append(("(background)", "0", str(check.backgrounds)))
-    parts = ", ".join(f"{part} {count:,}" for part, count in check.parts.items())
+    rows.append(("(background)", "0", str(sum(not row.labels for row in check.rows))))
+    unlabelled = sum(picture.label is None for picture in layout.pictures)
+    count = Counter(row.part for row in check.rows)
+    parts = ", ".join(f"{part} {count[part]:,}" for part in PARTS if count[part])
     return "\n".join(
         [
             Table(f"{name}: {len(check.rows):,} pictures, {sum(check.boxes):,} boxes", rows).as_text(),
-            *([f"pictures without a label file: {check.unlabelled:,}"] if check.unlabelled else []),
+            *([f"pictures without a label file: {unlabelled:,}"] if unlabelled else []),
             *([f"parts: {parts}; `split` keeps them (split.mode: auto)"] if parts else []),
             *([_about_turned(check)] if check.turned else []),
             *listed("labels without a picture, left out", list(layout.lost), limit),
