@@ -9,23 +9,24 @@ Two layouts are known best, each at the root or in any number of top folders:
     train.txt  val.txt  test.txt       (here optional: the part of each `images/<name>`)
 
 Without them: a class list beside the pictures and label files (labelImg's classes.txt, also in labels/; obj.names of
-Darknet and CVAT's YOLO 1.1 with obj_train_data/), and the formats of `runner.dataset.foreign`.
+Darknet and CVAT's YOLO 1.1 with obj_train_data/), and the formats of `coco.py` and `voc.py`.
 """
 
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from posixpath import dirname
+from posixpath import basename, dirname
 
 from runner.config.schema import PARTS
 from runner.dataset.classes import check_notes, parse_classes
+from runner.dataset.coco import read_coco
 from runner.dataset.data_yaml import PART_KEYS, load_mapping, read_data_yaml
 from runner.dataset.files import DatasetFiles, is_picture, label_lines, label_places, list_files, match_labels
-from runner.dataset.foreign import read_foreign
 from runner.dataset.labels import Labels, format_labels, parse_labels
 from runner.dataset.names import fold, name_pictures, reason_for, shown
 from runner.dataset.pose import keypoint_columns
 from runner.dataset.unread import refuse_path
+from runner.dataset.voc import read_voc
 from runner.errors import DatasetError
 
 EXPECTED = (
@@ -33,7 +34,7 @@ EXPECTED = (
     "Images'), data.yaml with train and val (Ultralytics, Roboflow, CVAT's 'Ultralytics YOLO Detection'), obj.names "
     "(Darknet, CVAT's 'YOLO 1.1'), JSON of COCO, XML of Pascal VOC"
 )
-SAMPLED = 500  # [label files] that say whether a dataset has keypoints
+SAMPLED = 500  # [label files] evenly spaced ones, that say whether a dataset has keypoints
 _ABOUT = re.compile(r"(licen[cs]e|copying|notice|source|readme|citation)[^/]*", re.IGNORECASE)
 
 
@@ -71,19 +72,19 @@ def read_layout(folder: Path) -> Layout:
     if (notes_json := files.at_root("notes.json")) in files.plain:
         check_notes(files.read(notes_json), shown(notes_json), classes)
     labels, spare = match_labels(files)
-    about = _take_about(files, {label for label in labels.values() if label})
-    _ignore_the_rest(files, {label for label in labels.values() if label}, spare)
+    labelled = [label for label in labels.values() if label]
+    about = _take_about(files, set(labelled))
+    _ignore_the_rest(files, set(labelled), spare)
     if not labels:
         raise DatasetError(f"no pictures: {_some([*files.lost, *files.notes, *files.ignored])}; {EXPECTED}")
-    if not any(labels.values()):
+    if not labelled:
         raise DatasetError(
             f"no labels: none of the {len(labels)} pictures has a label file, not even an empty one; expected "
             f"{shown(label_places(next(iter(labels)))[0])} and so on ({_some([*files.lost, *files.ignored])})"
         )
     if keypoints is None and not files.texts:
-        keypoints = keypoint_columns(
-            (folder / label).read_bytes() for label in _sample(list(filter(None, labels.values())))
-        )
+        sample = labelled[:: max(1, len(labelled) // SAMPLED)]
+        keypoints = keypoint_columns((folder / label).read_bytes() for label in sample)
     if keypoints:
         files.notes.append(f"label lines of {5 + keypoints} columns: read as class x y w h; the keypoints are left out")
     top = files.at_root("")
@@ -94,25 +95,12 @@ def read_layout(folder: Path) -> Layout:
         for path, own in inside.items()
         if names[own] != own.rpartition("/")[2]
     ]
-    pictures = [
-        DatasetPicture(
-            names[inside[path]],
-            folder / path,
-            folder / label if label else None,
-            files.parts[path],
-            files.texts.get(path),
-        )
-        for path, label in labels.items()
-    ]
-    return Layout(
-        classes,
-        sorted(pictures, key=lambda picture: picture.name),
-        about,
-        files.ignored,
-        files.lost,
-        files.notes,
-        keypoints or 0,
-    )
+    pictures = []
+    for path, label in labels.items():
+        label_file, text = folder / label if label else None, files.texts.get(path)
+        pictures.append(DatasetPicture(names[inside[path]], folder / path, label_file, files.parts[path], text))
+    pictures.sort(key=lambda picture: picture.name)
+    return Layout(classes, pictures, about, files.ignored, files.lost, files.notes, keypoints or 0)
 
 
 def read_labels(layout: Layout, picture: DatasetPicture, where: str) -> Labels:
@@ -131,11 +119,6 @@ def label_content(layout: Layout, picture: DatasetPicture) -> bytes | None:
     return format_labels(labels.class_ids, labels.boxes_xywhn).encode()
 
 
-def _sample(labels: list[str]) -> list[str]:
-    """Return evenly spaced ones of many label files."""
-    return labels[:: max(1, len(labels) // SAMPLED)]
-
-
 def _read_classes(files: DatasetFiles) -> tuple[list[str], int | None]:
     """Find the folder that holds the dataset; return the class names, and the columns of keypoints where it has them.
 
@@ -148,7 +131,7 @@ def _read_classes(files: DatasetFiles) -> tuple[list[str], int | None]:
     }
     lists = {file: dirname(file) for file in files.files if _is_class_list(file) and files.find(f"{file[:-11]}images")}
     if not yamls and not lists:
-        if (classes := read_foreign(files)) is not None:
+        if classes := read_coco(files) or read_voc(files):
             return classes, None
         lists = {file: root for file in files.files if (root := _root_of_list(files, file)) is not None}
     if not yamls and not lists:
@@ -163,7 +146,7 @@ def _read_classes(files: DatasetFiles) -> tuple[list[str], int | None]:
     files.root = roots[0]
     of_root = [file for file, root in yamls.items() if root == files.root]
     if len(of_root) > 1:
-        of_root = [file for file in of_root if _name(file).lower() == "data.yaml"] or of_root
+        of_root = [file for file in of_root if basename(file).lower() == "data.yaml"] or of_root
     if len(of_root) > 1:
         raise DatasetError(
             f"{', '.join(map(shown, of_root))}: each describes a dataset; expected one, called data.yaml"
@@ -178,7 +161,7 @@ def _read_lists_of_parts(files: DatasetFiles, lists: dict[str, str], roots: list
 
     labelImg writes a list for each folder, and so does Roboflow as YOLO Darknet.
     """
-    parts = {root: PART_KEYS.get(_name(root).lower()) for root in roots}
+    parts = {root: PART_KEYS.get(basename(root).lower()) for root in roots}
     found = [parse_classes(files.read(file), shown(file)) for file, root in lists.items() if root in parts]
     if None in parts.values() or len(set(map(dirname, roots))) > 1 or any(each != found[0] for each in found):
         return None
@@ -194,7 +177,7 @@ def _root_of_list(files: DatasetFiles, file: str) -> str | None:
         return None
     folder = dirname(file)
     around = dirname(folder)
-    if _name(folder).lower() == "labels" and files.find(f"{around}/images" if around else "images"):
+    if basename(folder).lower() == "labels" and files.find(f"{around}/images" if around else "images"):
         return around
     return folder if files.pictures_below(folder) else None
 
@@ -205,7 +188,7 @@ def _depth(folder: str) -> int:
 
 def _describes(files: DatasetFiles, file: str) -> bool:
     """Whether a YAML file describes a dataset; data.yaml always does, by its name."""
-    if _name(file).lower() == "data.yaml":
+    if basename(file).lower() == "data.yaml":
         return True
     content = load_mapping(files.folder / file) or {}
     return "names" in content and any(key in content for key in PART_KEYS)
@@ -213,8 +196,8 @@ def _describes(files: DatasetFiles, file: str) -> bool:
 
 def _explain_unknown(files: DatasetFiles) -> str:
     if alone := next(filter(_is_class_list, files.files), None):
-        files.ignored.insert(0, f"there is no picture in images/ beside {shown(alone)}")
-        return f"no pictures: {_some(files.ignored)}; {EXPECTED}"
+        reasons = [f"there is no picture in images/ beside {shown(alone)}", *files.ignored]
+        return f"no pictures: {_some(reasons)}; {EXPECTED}"
     texts = [file for file in files.files if file.lower().endswith(".txt") and label_lines(files, file)]
     refuse_path(texts or files.files)
     if texts and any(map(is_picture, files.files)):
@@ -256,10 +239,9 @@ def _read_ultralytics(files: DatasetFiles, data_yaml: str) -> tuple[list[str], i
             if place is None:
                 files.unnamed_places.append(f"{part}: there is no {shown(written)}")
                 files.notes.append(f"{shown(data_yaml)}: {part}: there is no {shown(written)}")
-            elif (files.folder / place).is_dir():
-                files.put(files.pictures_below(place), part)
-            else:
-                files.put(files.pictures_listed(place, bases), part)
+                continue
+            is_folder = (files.folder / place).is_dir()
+            files.put(files.pictures_below(place) if is_folder else files.pictures_listed(place, bases), part)
     for key, written in data.others.items():
         place = files.find_place(written, bases)
         if place and (files.pictures_below(place) or place.lower().endswith(".txt")):
@@ -281,36 +263,37 @@ def _take_about(files: DatasetFiles, labels: set[str]) -> dict[str, Path]:
     """
     taken = labels | files.described
     papers = {
-        fold(_name(file)): file
+        fold(basename(file)): file
         for file in reversed(files.files)
-        if dirname(file) == files.root and _ABOUT.fullmatch(_name(file)) and not is_picture(file) and file not in taken
+        if dirname(file) == files.root
+        and _ABOUT.fullmatch(basename(file))
+        and not is_picture(file)
+        and file not in taken
     }
     files.described.update(papers.values())
-    return {_name(file): files.folder / file for file in sorted(papers.values())}
+    return {basename(file): files.folder / file for file in sorted(papers.values())}
 
 
 def _ignore_the_rest(files: DatasetFiles, labels: set[str], spare: dict[str, str]) -> None:
     """Add the files without a role to `ignored`, and the label files among them that have labels to `lost`."""
     taken = files.described | labels | files.parts.keys()
-    rest = [file for file in files.files if file not in taken]
     without = files.left_out
-    for file in rest:
+    for file in [file for file in files.files if file not in taken]:
+        lines = 0
         if is_picture(file):
             reason = "a picture that no part of the dataset names"
         elif file in without and files.unnamed_places:
             named = " and ".join(files.unnamed_places)
             reason = f"no part names {shown(without[file])}, its picture; in data.yaml, {named}"
-            files.lose(f"{shown(file)}: {reason}", label_lines(files, file))
-            continue
+            lines = label_lines(files, file)
         elif file in without:
             reason = f"its picture, {shown(without[file])}, is left out"
         elif file in spare:
             reason = f"a label file without a picture; {spare[file]}"
-            files.lose(f"{shown(file)}: {reason}", label_lines(files, file))
-            continue
+            lines = label_lines(files, file)
         else:
             reason = "neither a picture, by its suffix, nor a label file of one"
-        files.ignored.append(f"{shown(file)}: {reason}")
+        files.lose(f"{shown(file)}: {reason}", lines)
 
 
 def _some(reasons: list[str]) -> str:
@@ -319,8 +302,4 @@ def _some(reasons: list[str]) -> str:
 
 
 def _is_class_list(file: str) -> bool:
-    return _name(file).lower() == "classes.txt"
-
-
-def _name(file: str) -> str:
-    return file.rpartition("/")[2]
+    return basename(file).lower() == "classes.txt"
