@@ -117,15 +117,37 @@ def _open_members(path: Path, where: str, limit: int, stack: ExitStack) -> list[
     opener = next((opener for magic, opener in _COMPRESSED.items() if head.startswith(magic)), None)
     if opener or head[257:] == b"ustar":
         stream = stack.enter_context(opener(path) if opener else path.open("rb"))
-        return _tar_members(stream, where, limit, stack)
+        try:
+            return _tar_members(stream, where, limit, stack)
+        except (tarfile.TarError, *_DAMAGED) as error:
+            raise _not_whole("tar", where, error) from error
     if path.suffix.lower() != ".zip" and not zipfile.is_zipfile(path):
         raise DatasetError(
             f"{where}: neither a zip nor a tar, expected one of these, or a folder, with pictures and their labels; "
             "of Label Studio choose the export 'YOLO with Images', of CVAT 'Ultralytics YOLO Detection' with images"
         )
-    archive = stack.enter_context(_open(path, where))
-    _check_complete(archive, where)
+    try:
+        archive = stack.enter_context(zipfile.ZipFile(path))
+        _check_complete(archive, where)
+    except PermissionError:
+        raise
+    except UnicodeDecodeError as error:
+        raise DatasetError(
+            f"{where}: a file name says it is UTF-8 and is not ({error.reason}), expected UTF-8; "
+            "pack the dataset again with another tool"
+        ) from error
+    except _DAMAGED as error:
+        raise _not_whole("zip", where, error) from error
     return _zip_members(archive, where)
+
+
+def _not_whole(kind: str, where: str, error: Exception) -> DatasetError:
+    return DatasetError(f"{where}: not a whole {kind} ({error}), expected one; copy or export it again")
+
+
+def _not_plain(name: str, where: str, *, is_link: bool) -> DatasetError:
+    kind = "a link" if is_link else "a special file"
+    return DatasetError(f"{where}: {shown(name)}: {kind}, expected plain files; pack the files themselves")
 
 
 def _tar_members(stream: IO[bytes], where: str, limit: int, stack: ExitStack) -> list[_Member]:
@@ -133,31 +155,25 @@ def _tar_members(stream: IO[bytes], where: str, limit: int, stack: ExitStack) ->
     members: list[_Member] = []
     total = 0
     bounded: Any = _Bounded(stream)
-    try:
-        archive = stack.enter_context(tarfile.TarFile(fileobj=bounded, mode="r", errors="replace"))
-        for info in archive:
-            if info.isdir():
-                continue
-            _check_name(info.name, where)
-            if not info.isreg() or info.issparse():
-                kind = "a link" if info.issym() or info.islnk() else "a special file"
-                raise DatasetError(
-                    f"{where}: {shown(info.name)}: {kind}, expected plain files; pack the files themselves"
-                )
-            members.append(_Member(_plain(info.name), info.size, partial(archive.extractfile, info)))
-            total += info.size
-            _check_size(total, limit, where)
-            if len(members) > MAX_FILES:
-                return members
-        # tarfile takes a damaged header, or the end of the stream, for the end of the archive.
-        stream.seek(archive.offset)
-        if stream.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-            raise tarfile.ReadError(f"it has no end after {len(members):,} files")
-        for _ in range(_MAX_TAIL // _CHUNK):
-            if not stream.read(_CHUNK):  # a packed stream has its checksum at the end
-                break
-    except (tarfile.TarError, *_DAMAGED) as error:
-        raise DatasetError(f"{where}: not a whole tar ({error}), expected one; copy or export it again") from error
+    archive = stack.enter_context(tarfile.TarFile(fileobj=bounded, mode="r", errors="replace"))
+    for info in archive:
+        if info.isdir():
+            continue
+        _check_name(info.name, where)
+        if not info.isreg() or info.issparse():
+            raise _not_plain(info.name, where, is_link=info.issym() or info.islnk())
+        members.append(_Member(_plain(info.name), info.size, partial(archive.extractfile, info)))
+        total += info.size
+        _check_size(total, limit, where)
+        if len(members) > MAX_FILES:
+            return members
+    # tarfile takes a damaged header, or the end of the stream, for the end of the archive.
+    stream.seek(archive.offset)
+    if stream.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+        raise tarfile.ReadError(f"it has no end after {len(members):,} files")
+    for _ in range(_MAX_TAIL // _CHUNK):
+        if not stream.read(_CHUNK):  # a packed stream has its checksum at the end
+            break
     return members
 
 
@@ -173,39 +189,22 @@ class _Bounded:
         return self._read(size)
 
 
-def _open(zip_path: Path, where: str) -> zipfile.ZipFile:
-    try:
-        return zipfile.ZipFile(zip_path)
-    except PermissionError:
-        raise
-    except UnicodeDecodeError as error:
-        raise DatasetError(
-            f"{where}: a file name says it is UTF-8 and is not ({error.reason}), expected UTF-8; "
-            "pack the dataset again with another tool"
-        ) from error
-    except _DAMAGED as error:
-        raise DatasetError(f"{where}: not a whole zip ({error}), expected one; copy or export it again") from error
-
-
 def _check_complete(archive: zipfile.ZipFile, where: str) -> None:
     """Reject a zip that holds a file which its list of files, at its end, does not name: the list is damaged."""
     file: Any = archive.fp
     infos = sorted(archive.infolist(), key=lambda info: info.header_offset)
     starts = [*(info.header_offset for info in infos), archive.start_dir]
     end = 0
-    try:
-        for start, info in zip_longest(starts, infos):
-            file.seek(end)
-            if start > end and _LOCAL in file.read(min(start - end, _LOCAL_NEAR)):
-                raise DatasetError(
-                    f"{where}: damaged: the file at byte {end:,} is not in its list of {len(infos):,} files, "
-                    "expected a whole zip; copy or export it again"
-                )
-            if info is not None:
-                file.seek(start + 26)
-                end = start + 30 + sum(struct.unpack("<2H", file.read(4))) + info.compress_size
-    except _DAMAGED as error:
-        raise DatasetError(f"{where}: not a whole zip ({error}), expected one; copy or export it again") from error
+    for start, info in zip_longest(starts, infos):
+        file.seek(end)
+        if start > end and _LOCAL in file.read(min(start - end, _LOCAL_NEAR)):
+            raise DatasetError(
+                f"{where}: damaged: the file at byte {end:,} is not in its list of {len(infos):,} files, "
+                "expected a whole zip; copy or export it again"
+            )
+        if info is not None:
+            file.seek(start + 26)
+            end = start + 30 + sum(struct.unpack("<2H", file.read(4))) + info.compress_size
 
 
 def _zip_members(archive: zipfile.ZipFile, where: str) -> list[_Member]:
@@ -214,10 +213,9 @@ def _zip_members(archive: zipfile.ZipFile, where: str) -> list[_Member]:
     for info in archive.infolist():
         name = _name(info)
         _check_name(name, where)
-        mode = info.external_attr >> 16
-        if stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
-            kind = "a link" if stat.S_ISLNK(mode) else "a special file"
-            raise DatasetError(f"{where}: {shown(name)}: {kind}, expected plain files; pack the files themselves")
+        kind = stat.S_IFMT(info.external_attr >> 16)
+        if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+            raise _not_plain(name, where, is_link=kind == stat.S_IFLNK)
         if info.flag_bits & _ENCRYPTED_FLAGS:
             raise DatasetError(f"{where}: {shown(name)}: encrypted, expected no password; pack it without one")
         if info.compress_type not in _METHODS:
