@@ -38,9 +38,7 @@ class DatasetFiles:
     parts: dict[str, str | None] = field(default_factory=dict)  # picture → train, val, test, or None: no parts
     described: set[str] = field(default_factory=set)  # files that describe the dataset: class list, notes, lists
     notes: list[str] = field(default_factory=list)  # values read differently from how they are written
-    texts: dict[str, bytes] = field(
-        default_factory=dict
-    )  # picture → its labels in YOLO's format, if in another on disk
+    texts: dict[str, bytes] = field(default_factory=dict)  # picture → its labels as YOLO's, if in another format
     sources: dict[str, str] = field(default_factory=dict)  # picture → the file of these labels
     lost: dict[str, int] = field(default_factory=dict)  # message → labels that belong to no picture, at least one
     unnamed_places: list[str] = field(default_factory=list)  # keys of data.yaml whose pictures get no part, and why

@@ -13,9 +13,8 @@ from collections.abc import Iterable
 MAX_BYTES = 200  # [bytes of UTF-8] of a name; disks allow 255, and temporary files have longer names
 
 _UNSAFE = re.compile(r'[<>:"/\\|?*]')
-_DEVICE = re.compile(
-    r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³]) *(\..*)?", re.IGNORECASE
-)  # of Windows, with any suffix
+#: Of Windows, with any suffix.
+_DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³]) *(\..*)?", re.IGNORECASE)
 
 
 def name_pictures(paths: Iterable[str]) -> dict[str, str]:

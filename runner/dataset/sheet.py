@@ -35,8 +35,8 @@ def draw_sheet(pictures: Sequence[tuple[Path, Labels, str]], names: list[str], c
         sheet.paste(picture, (left, top))
         if caption:
             draw = ImageDraw.Draw(sheet)
-            draw.rectangle(draw.textbbox((left, top), caption, font=_font()), fill="white")
-            draw.text((left, top), caption, fill="black", font=_font())
+            draw.rectangle(draw.textbbox((left, top), caption, font=font_of(FONT_PX)), fill="white")
+            draw.text((left, top), caption, fill="black", font=font_of(FONT_PX))
     return sheet
 
 
@@ -49,7 +49,7 @@ def draw_labels(picture: Image.Image, labels: Labels, names: list[str]) -> None:
         for rank, place in enumerate(np.argsort(-w * h, kind="stable").tolist())
         for class_id in [int(labels.class_ids[place])]
     ]
-    draw_boxes(picture, marks, _font(), FONT_PX, 2)
+    draw_boxes(picture, marks, font_of(FONT_PX), FONT_PX, 2)
 
 
 def colour_of(class_id: int) -> str:
@@ -58,8 +58,8 @@ def colour_of(class_id: int) -> str:
 
 
 @cache
-def _font() -> ImageFont.FreeTypeFont:
+def font_of(size_px: int) -> ImageFont.FreeTypeFont:
     """Return DejaVu Sans, which matplotlib ships: it has Cyrillic and Greek too. Importing matplotlib takes long."""
     found = find_spec("matplotlib")
     assert found and found.origin
-    return ImageFont.truetype(Path(found.origin).parent / "mpl-data/fonts/ttf/DejaVuSans.ttf", FONT_PX)
+    return ImageFont.truetype(Path(found.origin).parent / "mpl-data/fonts/ttf/DejaVuSans.ttf", size_px)

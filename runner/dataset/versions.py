@@ -61,28 +61,27 @@ def store_version(
         version.write_bytes(content)
         sha256 = sha256_of(version)
         key = f"datasets/{name}/{sha256[:12]}.jsonl"
-        stored = stored_pictures(store, name)
-        lacking = {digest: size for digest, size in index.sizes.items() if digest not in stored}
-        if gone := [digest for digest in lacking if digest not in files]:
-            raise lacks(store, name, gone)
+
+        def find_lacking() -> dict[str, int]:
+            stored = stored_pictures(store, name)
+            lacking = {digest: size for digest, size in index.sizes.items() if digest not in stored}
+            if gone := [digest for digest in lacking if digest not in files]:
+                raise lacks(store, name, gone)
+            return lacking
 
         def put(digest: str) -> None:
             if sha256_of(files[digest]) != digest:
                 raise DatasetError(f"{files[digest]}: changed while it was added; add the dataset again")
             store.put_file(f"datasets/{name}/pictures/{digest}", files[digest], digest)
 
-        transfer(put, lacking, f"{SCHEME}datasets/{name}")
+        transfer(put, lacking := find_lacking(), f"{SCHEME}datasets/{name}")
         made = {"time": datetime.now(UTC).isoformat(timespec="seconds"), **record}
         if made["previous"] == sha256:  # the version that params.yaml names, now in another store
             made["previous"] = None
         store.create(record_key(key), json.dumps(made, indent=1, ensure_ascii=False).encode())
         is_new = store.put_file(key, version, sha256)
         # `store gc` removes no picture that an index names; it may have removed some while none did.
-        there = stored_pictures(store, name)
-        lost = {digest: size for digest, size in index.sizes.items() if digest not in there}
-        if gone := [digest for digest in lost if digest not in files]:
-            raise lacks(store, name, gone)
-        if lost:
+        if lost := find_lacking():
             transfer(put, lost, f"{SCHEME}datasets/{name}")
     url = f"{SCHEME}{key}"
     if not is_new:
@@ -122,10 +121,8 @@ def find_version(store: Store, name: str, text: str) -> tuple[str, str]:
 def index_of(layout: Layout, rows: list[PictureRow], files: Mapping[str, Path]) -> tuple[Index, dict[str, Path]]:
     """Return the index of a dataset on disk, and the files of its objects by digest; `files` has the pictures'."""
     about = {name: (sha256_of(path), path.stat().st_size) for name, path in layout.about.items()}
-    return Index(layout.classes, about, rows), {
-        **files,
-        **{about[name][0]: path for name, path in layout.about.items()},
-    }
+    papers = {about[name][0]: path for name, path in layout.about.items()}
+    return Index(layout.classes, about, rows), {**files, **papers}
 
 
 def read_zip(

@@ -28,7 +28,7 @@ from runner.stages.evaluate.metrics import Boxes
 from runner.store import Store
 from runner.suspects.find_suspects import JudgedPicture, Judgement
 from runner.suspects.ranking import LEAST_SUSPICION, rank_suspects, score_suspects
-from runner.suspects.suspect_files import describe, summary_of
+from runner.suspects.suspect_files import describe, suspects_table
 from runner.tables import Row, Table
 from runner.workspace import work_folder
 
@@ -105,11 +105,9 @@ def suspects_text(project: Path, config: Config, merged: MergedDataset) -> str:
     said = f"{title}{name} was asked about the {len(rows)} added pictures: {len(strong)} contradictions"
     if not strong:
         return said
-    table: list[Row] = [("", "kind", "suspicion", "picture", "label")]
-    for rank, row in enumerate(strong[:SUSPECTS], 1):
-        table.append((str(rank), row["kind"], f"{row['suspicion']:.2f}", row["picture"], summary_of(row)))
+    table = suspects_table("", strong[:SUSPECTS]).as_text(markdown=True)
     more = f", of which the first {SUSPECTS}" if len(strong) > SUSPECTS else ""
-    return f"{said}{more}. A contradiction is a question, not a verdict.\n\n{Table('', table).as_text(markdown=True)}"
+    return f"{said}{more}. A contradiction is a question, not a verdict.\n\n{table}"
 
 
 def draw_sheet(before: OpenedVersion, after: OpenedVersion, store: Store, project: Path) -> bytes:

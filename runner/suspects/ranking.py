@@ -87,10 +87,6 @@ class Suspect(NamedTuple):
         kind = max(scores, key=lambda name: scores[name])
         return cls(picture, kind, scores[kind], scores, label, class_id, place)
 
-    def of_kind(self, kind: str) -> Self:
-        """Return it as a suspect of another kind."""
-        return self._replace(kind=kind, suspicion=self.scores[kind])
-
 
 def rank_suspects(suspects: Sequence[Suspect]) -> list[Suspect]:
     """Return the suspects, the most suspicious first: the kinds take turns, each by its own score.
@@ -104,7 +100,9 @@ def rank_suspects(suspects: Sequence[Suspect]) -> list[Suspect]:
         for turn, number in enumerate(own):
             if number not in place_of or turn < place_of[number][0]:
                 place_of[number] = (turn, kind)
-    first = [(turn, suspects[number].of_kind(kind)) for number, (turn, kind) in place_of.items()]
+    first = []
+    for number, (turn, kind) in place_of.items():
+        first.append((turn, suspects[number]._replace(kind=kind, suspicion=suspects[number].scores[kind])))
     first.sort(key=lambda each: (each[0], -each[1].suspicion))
     rest = [suspect for number, suspect in enumerate(suspects) if number not in place_of]
     return [suspect for _, suspect in first] + sorted(rest, key=lambda suspect: -suspect.suspicion)
@@ -123,7 +121,7 @@ def score_suspects(labelled: Sequence[Boxes], found: Sequence[Boxes], classes: i
     close = [overlaps(truth.xyxy_px, _boxes_of(own)) for truth, own in zip(labelled, places, strict=True)]
     usual = usual_overlap(places, close)
     fits = [np.clip(each / usual, 0, 1) for each in close]
-    support = [_support(own, fit) for own, fit in zip(places, fits, strict=True)]
+    support = [fit * [place.probability for place in own] for own, fit in zip(places, fits, strict=True)]
     matches = [_assign(weight, each) for weight, each in zip(support, close, strict=True)]
     evidence = [_evidence(own, fit, match) for own, fit, match in zip(places, fits, matches, strict=True)]
     everything = np.concatenate([np.zeros(0), *evidence])
@@ -197,12 +195,6 @@ def usual_overlap(places: Sequence[Sequence[Place]], close: Sequence[Floats]) ->
         if len(each) and place.probability >= USUAL and each[:, number].max() >= OVERLAP
     ]
     return float(np.median(best)) if best else 0.75
-
-
-def _support(places: Sequence[Place], fit: Floats) -> Floats:
-    """Return (labels, places): how much each place speaks for each box, of whatever class."""
-    probabilities: Floats = np.array([place.probability for place in places], np.float64)
-    return fit * probabilities[None, :]
 
 
 def _assign(weight: Floats, close: Floats) -> Matches:

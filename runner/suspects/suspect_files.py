@@ -4,14 +4,15 @@ import csv
 import io
 import json
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from runner.dataset.names import shown
+from runner.dataset.sheet import font_of
 from runner.suspects.find_suspects import Judgement
 from runner.suspects.ranking import KINDS, LEAST_SUSPICION, Suspect
 from runner.tables import Row, Table
@@ -29,13 +30,10 @@ LABEL, MODEL = "#c96a00", "#1f6fd0"  # colours of the label's box and of the mod
 def write_suspects(project: Path, judgement: Judgement) -> str:
     """Write suspects.json, suspects.csv and suspects.png into reports/suspects; return the first ones as text."""
     rows = [describe(judgement, suspect) for suspect in judgement.suspects if suspect.suspicion >= LEAST_SUSPICION]
-    content = {
-        "model_sha256": judgement.model,
-        "folds": judgement.folds,
-        "pictures": dict(Counter(picture.part for picture in judgement.pictures)),
-        "boxes": sum(len(picture.example.labelled.class_ids) for picture in judgement.pictures),
-        "suspects": rows,
-    }
+    pictures = Counter(picture.part for picture in judgement.pictures)
+    boxes = sum(len(picture.example.labelled.class_ids) for picture in judgement.pictures)
+    content = {"model_sha256": judgement.model, "folds": judgement.folds}
+    content |= {"pictures": pictures, "boxes": boxes, "suspects": rows}
     folder = project / FOLDER
     write_text(folder / "suspects.json", json.dumps(content, indent=1, ensure_ascii=False) + "\n")
     table = io.StringIO()
@@ -47,7 +45,12 @@ def write_suspects(project: Path, judgement: Judgement) -> str:
     write_text(folder / "suspects.csv", table.getvalue())
     with writing(folder / "suspects.png") as temporary:
         draw_suspects(judgement).save(temporary, "PNG")
-    return _text(judgement, rows)
+    parts = ", ".join(f"{count} of {part}" for part, count in pictures.items())
+    lines = [f"{len(judgement.pictures)} pictures judged ({parts}), {boxes} boxes"]
+    if rows:
+        lines.append(suspects_table("The most suspicious labels", rows[:PRINTED]).as_text())
+    files = f"{FOLDER}/suspects.csv and .json; the first drawn in {FOLDER}/suspects.png"
+    return "\n".join([*lines, f"{len(rows)} suspects in {files}"])
 
 
 def describe(judgement: Judgement, suspect: Suspect) -> dict[str, Any]:
@@ -80,10 +83,18 @@ def summary_of(row: dict[str, Any]) -> str:
     }[row["kind"]]
 
 
+def suspects_table(title: str, rows: Sequence[dict[str, Any]]) -> Table:
+    """Return rows of `describe`, with their ranks, as a table to print."""
+    table: list[Row] = [("", "kind", "suspicion", "picture", "label")]
+    for rank, row in enumerate(rows, 1):
+        table.append((str(rank), row["kind"], f"{row['suspicion']:.2f}", shown(row["picture"]), summary_of(row)))
+    return Table(title, table)
+
+
 def draw_suspects(judgement: Judgement) -> Image.Image:
     """Draw the first suspects, each cut out with its surroundings: the label's box and the model's, and its number."""
     drawn = [suspect for suspect in judgement.suspects if suspect.suspicion >= LEAST_SUSPICION][:DRAWN]
-    font = ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf"), FONT_PX)
+    font = font_of(FONT_PX)
     height = CELL_PX + 2 * FONT_PX + 8  # two lines below
     sheet = Image.new("RGB", (COLUMNS * CELL_PX, max(1, -(-len(drawn) // COLUMNS)) * height + 24), "white")
     draw = ImageDraw.Draw(sheet)
@@ -92,7 +103,7 @@ def draw_suspects(judgement: Judgement) -> Image.Image:
     for number, suspect in enumerate(drawn):
         left, top = number % COLUMNS * CELL_PX, 24 + number // COLUMNS * height
         row = describe(judgement, suspect)
-        sheet.paste(_cut_out(judgement, suspect, row, font), (left, top))
+        sheet.paste(_cut_out(judgement, suspect, row), (left, top))
         for line, text in enumerate((f"{number + 1}  {suspect.kind} {suspect.suspicion:.2f}", shown(row["picture"]))):
             while font.getlength(text) > CELL_PX - 8:
                 text = f"{text[:-2]}…"
@@ -100,7 +111,7 @@ def draw_suspects(judgement: Judgement) -> Image.Image:
     return sheet
 
 
-def _cut_out(judgement: Judgement, suspect: Suspect, row: dict[str, Any], font: ImageFont.FreeTypeFont) -> Image.Image:
+def _cut_out(judgement: Judgement, suspect: Suspect, row: dict[str, Any]) -> Image.Image:
     """Return a square of CELL_PX - 6 around the boxes of a suspect."""
     example = judgement.pictures[suspect.picture].example
     picture = decode(example.source.read_bytes(), fit=10**9, max_pixels=10**10)
@@ -116,23 +127,8 @@ def _cut_out(judgement: Judgement, suspect: Suspect, row: dict[str, Any], font: 
         for box, name, colour in marks
         if box
     ]
-    draw_boxes(cut, scaled, font, FONT_PX, 2)
+    draw_boxes(cut, scaled, font_of(FONT_PX), FONT_PX, 2)
     return cut
-
-
-def _text(judgement: Judgement, rows: list[dict[str, Any]]) -> str:
-    counted = Counter(picture.part for picture in judgement.pictures)
-    boxes = sum(len(picture.example.labelled.class_ids) for picture in judgement.pictures)
-    parts = ", ".join(f"{count} of {part}" for part, count in counted.items())
-    table: list[Row] = [("", "kind", "suspicion", "picture", "label")]
-    for rank, row in enumerate(rows[:PRINTED], 1):
-        table.append((str(rank), row["kind"], f"{row['suspicion']:.2f}", shown(row["picture"]), summary_of(row)))
-    lines = [f"{len(judgement.pictures)} pictures judged ({parts}), {boxes} boxes"]
-    if rows:
-        lines.append(Table("The most suspicious labels", table).as_text())
-    return "\n".join(
-        [*lines, f"{len(rows)} suspects in {FOLDER}/suspects.csv and .json; the first drawn in {FOLDER}/suspects.png"]
-    )
 
 
 def _rounded(box: np.ndarray[Any, Any]) -> list[float]:
