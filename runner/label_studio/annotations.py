@@ -117,7 +117,7 @@ def read_tasks(project: Project, ids: Collection[int]) -> tuple[list[dict[str, A
     rest = sorted(ids)
     while batch := rest[:PAGE]:
         del rest[:PAGE]
-        for task in query_tasks(project, f"id,data,annotations,{_READ}", page_size=PAGE, ids=batch):
+        for task in query_tasks(project, f"id,data,annotations,{_READ}", batch):
             digests[task.id] = sha256_in(task.data)
             if task.annotations:
                 annotated.append({"id": task.id, "data": dict(task.data), "annotations": list(task.annotations)})

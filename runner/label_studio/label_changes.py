@@ -1,11 +1,12 @@
 """Finished annotations since a version of the dataset: of all tasks, or of those that changed since."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
 from runner.label_studio.annotations import Annotation, export_tasks, newest_annotations, read_tasks, with_digests
-from runner.label_studio.labelling_tasks import list_stamps, list_tasks_with_stamps
+from runner.label_studio.labelling_tasks import list_stamps, query_tasks, sha256_in
 from runner.label_studio.server import Project
 from runner.label_studio.task_images import TaskImages
 from runner.label_studio.task_states import (
@@ -55,46 +56,37 @@ class TaskReader(Protocol):
         """Read tasks with these numbers; those that were deleted meanwhile are missing."""
 
 
+@dataclass(frozen=True)
 class LabelReader:
-    """Reads tasks with their annotations, and fetches pictures that the dataset lacks."""
+    """Reads tasks with their annotations, and fetches pictures that the dataset lacks; methods as in `TaskReader`."""
 
-    def __init__(
-        self,
-        project: Project,
-        images: TaskImages,
-        known: set[str],
-        classes: Sequence[str],
-        rotated: Literal["box", "refuse"],
-        folder: Path,
-    ) -> None:
-        """`known` are the digests of the dataset's pictures, others are fetched to `folder`."""
-        self._project, self._images, self._known, self._folder = project, images, known, folder
-        self._classes, self._rotated = classes, rotated
-        self._notes: list[str] = []
-
-    @property
-    def notes(self) -> list[str]:
-        """Boxes that were clipped, replaced or left out in what was read."""
-        return self._notes
+    project: Project
+    images: TaskImages
+    known: set[str]  # digests of the dataset's pictures; others are fetched to `folder`
+    classes: Sequence[str]
+    rotated: Literal["box", "refuse"]
+    folder: Path
+    notes: list[str] = field(default_factory=list)
 
     def stamps(self) -> dict[int, Stamp]:
         """Return the state of each task."""
-        return list_stamps(self._project)
+        return list_stamps(self.project)
 
     def everything(self) -> TasksRead:
         """Read all tasks, with Label Studio's export."""
-        stamps, digests = list_tasks_with_stamps(self._project)
-        return TasksRead(stamps, digests, self._annotations(export_tasks(self._project)))
+        stamps = list_stamps(self.project)
+        digests = {task.id: sha256_in(task.data) for task in query_tasks(self.project, "id,data")}
+        return TasksRead(stamps, digests, self._annotations(export_tasks(self.project)))
 
     def some(self, stamps: Mapping[int, Stamp], ids: set[int]) -> TasksRead:
         """Read tasks with these numbers."""
-        tasks, digests = read_tasks(self._project, ids) if ids else ([], {})
+        tasks, digests = read_tasks(self.project, ids) if ids else ([], {})
         return TasksRead(stamps, digests, self._annotations(tasks))
 
     def _annotations(self, tasks: Sequence[dict[str, Any]]) -> list[tuple[str, Annotation]]:
-        found, notes = newest_annotations(self._project, tasks, self._classes, self._rotated)
-        self._notes += notes
-        return with_digests(found, self._known, self._images, self._folder)
+        found, notes = newest_annotations(self.project, tasks, self.classes, self.rotated)
+        self.notes.extend(notes)
+        return with_digests(found, self.known, self.images, self.folder)
 
 
 def read_changes(reader: TaskReader, earlier: TaskStates | None) -> LabelChanges:

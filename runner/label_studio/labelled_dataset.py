@@ -45,16 +45,14 @@ def count_boxes(config: Config, store: Store, project: Path) -> Counter[str]:
 
     Empty where that is the sample, a whole zip, or not in the store.
     """
-    url, counts = config.dataset.url, Counter[str]()
+    url = config.dataset.url
     if url == "sample" or url.endswith(".zip"):
-        return counts
+        return Counter()
     try:
         index = read_index(url, config.dataset.sha256, store, work=work_folder(project))
     except MissingObjectError:
-        return counts
-    for row in index.rows:
-        counts.update(box.label for box in read_boxes(row.labels, index.classes))
-    return counts
+        return Counter()
+    return Counter(dict(zip(index.classes, index.boxes, strict=True)))
 
 
 def write_boxes(boxes: Sequence[LabelledBox], classes: Sequence[str]) -> str:

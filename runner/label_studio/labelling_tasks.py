@@ -26,7 +26,7 @@ and of captures, and pictures with feedback:
 import hashlib
 import json
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from functools import partial
@@ -37,6 +37,7 @@ from urllib.parse import urlencode
 
 from runner.dataset.names import shown
 from runner.errors import LabelStudioError
+from runner.label_studio.label_next import Item, Parts, most_useful
 from runner.label_studio.regions import LabelledBox, ScoredBox, region
 from runner.label_studio.server import OF_ALL_TASKS, ONCE, Project, all_pages
 from runner.label_studio.task_images import TaskImages
@@ -106,18 +107,12 @@ class PictureInfo(NamedTuple):
 
 def list_tasks(project: Project) -> list[Task]:
     """Return all tasks of a project; LabelStudioError when fewer came than there are."""
-    found = query_tasks(project, f"id,data,{_COUNTS},overlap", page_size=PAGE)
-    return [
-        Task(
-            task.id,
-            dict(task.data),
-            bool((task.total_annotations or 0) + (task.cancelled_annotations or 0)),
-            bool(task.total_annotations),
-            task.overlap or 1,
-            (task.total_annotations or 0) + (task.cancelled_annotations or 0),
-        )
-        for task in found
-    ]
+    tasks = []
+    for task in query_tasks(project, f"id,data,{_COUNTS},overlap"):
+        finished = task.total_annotations or 0
+        count = finished + (task.cancelled_annotations or 0)
+        tasks.append(Task(task.id, dict(task.data), bool(count), bool(finished), task.overlap or 1, count))
+    return tasks
 
 
 def list_stamps(project: Project) -> dict[int, Stamp]:
@@ -142,17 +137,7 @@ def list_stamps(project: Project) -> dict[int, Stamp]:
     return stamps
 
 
-def list_tasks_with_stamps(project: Project) -> tuple[dict[int, Stamp], dict[int, str]]:
-    """Return the state of each task, and the digest in its data (empty: none); errors as above."""
-    stamps: dict[int, Stamp] = {}
-    digests: dict[int, str] = {}
-    for task in query_tasks(project, f"id,data,updated_at,{_COUNTS}", page_size=PAGE):
-        counts = task.total_annotations or 0, task.cancelled_annotations or 0
-        stamps[task.id], digests[task.id] = Stamp(microseconds(task.updated_at), *counts), sha256_in(task.data)
-    return stamps, digests
-
-
-def query_tasks(project: Project, include: str, *, page_size: int, ids: Collection[int] | None = None) -> list[Any]:
+def query_tasks(project: Project, include: str, ids: Collection[int] | None = None) -> list[Any]:
     """Return these fields of all tasks, or of those with these numbers; LabelStudioError when a page is missing.
 
     With `annotations` among the fields, these come with their regions.
@@ -165,7 +150,7 @@ def query_tasks(project: Project, include: str, *, page_size: int, ids: Collecti
         fields="all" if "annotations" in include.split(",") else "task_only",
         include=include,
         resolve_uri=False,
-        page_size=page_size,
+        page_size=PAGE,
         **options,
     )
     total = int(listed.response.total) if listed.response else 0
@@ -262,6 +247,24 @@ def add_pictures(
         added.created += len(new)
         added.annotated += sum(picture.boxes is not None for picture, *_ in new)
     return added
+
+
+def by_usefulness(
+    candidates: Sequence[tuple[Item, Parts]], read: Callable[[Item], bytes | None], tasks: Iterable[Task]
+) -> Iterator[tuple[Item, Parts]]:
+    """Yield candidates of `shortlist`, the most useful to label first, with the parts of their scores.
+
+    `read` returns the bytes of a candidate's picture; None: there is none. `tasks` are the existing ones.
+    """
+
+    def dhash_of(candidate: tuple[Item, Parts]) -> int | None:
+        data = read(candidate[0])
+        info = inspect_picture(data) if data is not None else ""
+        return None if isinstance(info, str) else info.dhash
+
+    hashes = list(threads(dhash_of, candidates, "pictures"))
+    for place, parts in most_useful([parts for _, parts in candidates], hashes, hashes_in(tasks), len(candidates)):
+        yield candidates[place][0], parts
 
 
 def inspect_picture(data: bytes) -> PictureInfo | str:

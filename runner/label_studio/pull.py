@@ -119,7 +119,7 @@ def _merge_annotations(project: Path, config: Config, store: Store, folder: Path
         images = TaskImages(labels_project, store, dataset_name(config))
         known = {row.sha256 for row in before.rows}
         reader = LabelReader(labels_project, images, known, classes, rotated, folder / "fetched")
-        changes = read_changes(reader, _states_of_version(config, store, classes))
+        changes = read_changes(reader, read_states(store, config.dataset.url, classes, rotated))
     newest = newest_of_pictures(changes.states)
     unfinished = _unfinished(before, changes.states, newest)
     gone = {sha256 for digests in unfinished.values() for sha256 in digests} if remove else set()
@@ -143,13 +143,6 @@ def _merge_annotations(project: Path, config: Config, store: Store, folder: Path
     ]
     by_reason = {reason: [names[sha256] for sha256 in digests] for reason, digests in unfinished.items()}
     return PullResult(before, files, merged, counts, by_reason, remove, changes, disputed)
-
-
-def _states_of_version(config: Config, store: Store, classes: list[str]) -> TaskStates | None:
-    """Return the tasks as the version in params.yaml has them; None: it was not made by a pull under these settings."""
-    if config.dataset.url == "sample":
-        return None
-    return read_states(store, key_of_url(config.dataset.url), classes, config.labels.rotated)
 
 
 def _unfinished(before: Index, states: TaskStates, newest: Mapping[str, int]) -> dict[str, set[str]]:

@@ -5,14 +5,13 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from pathlib import Path
 
 from runner.config.compose import compose
 from runner.dataset.check import listed
 from runner.label_studio.captures import REPORTED, Capture, CaptureStore, read_captures
 from runner.label_studio.feedback_states import note_feedback
-from runner.label_studio.label_next import Parts, most_useful, parts_of, shortlist
+from runner.label_studio.label_next import Parts, parts_of, shortlist
 from runner.label_studio.labelled_dataset import count_boxes, dataset_name
 from runner.label_studio.labelling_tasks import (
     Added,
@@ -20,9 +19,8 @@ from runner.label_studio.labelling_tasks import (
     Task,
     add_pictures,
     by_digest,
-    hashes_in,
+    by_usefulness,
     identify,
-    inspect_picture,
     list_tasks,
 )
 from runner.label_studio.reported import (
@@ -41,7 +39,7 @@ from runner.label_studio.task_images import TaskImages
 from runner.label_studio.task_states import read_states
 from runner.release.disagreements import LookedAt, note_looked_at
 from runner.stages.parallel import threads
-from runner.store import key_of_url, open_store
+from runner.store import open_store
 from runner.workspace import scratch
 
 
@@ -89,7 +87,7 @@ def push_captures(project: Path, source: str | None = None) -> str:
         if any(" " in request for task in tasks for request in requests_in(task.data)):  # feedback has a time
             tasks = list_tasks(labels_project)
             url, classes = config.dataset.url, labels_project.labels
-            states = read_states(store, key_of_url(url), classes, config.labels.rotated) if url != "sample" else None
+            states = read_states(store, url, classes, config.labels.rotated)
             note_feedback(captured, store, url, config.dataset.sha256, tasks, states)
         note_looked_at(store, labels_project.address, _looked_at(tasks), now)
     lines = [
@@ -159,16 +157,8 @@ def _most_useful_first(
     `counts` are the labelled boxes of each class. `most` will be used.
     """
     others = ((each, parts_of(each.evidence(), counts)) for each in captures if not each.feedback)
-    short = shortlist(others, most)
-    hashes = list(threads(partial(_hash, captured), [capture for capture, _ in short], "captures"))
-    for place, parts in most_useful([its for _, its in short], hashes, hashes_in(tasks), len(short)):
-        yield short[place][0], parts
+    yield from by_usefulness(shortlist(others, most), lambda each: captured.read(f"{each.stem}.jpg"), tasks)
     yield from ((each, None) for each in captures if each.feedback)
-
-
-def _hash(captured: CaptureStore, capture: Capture) -> int | None:
-    info = inspect_picture(captured.read(f"{capture.stem}.jpg"))
-    return None if isinstance(info, str) else info.dhash
 
 
 def _pictures(

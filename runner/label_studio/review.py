@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from runner.config.compose import compose
-from runner.errors import LabelStudioError
 from runner.label_studio.labelled_dataset import dataset_name
 from runner.label_studio.labelling_tasks import NewPicture, add_pictures, list_tasks, sha256_in
 from runner.label_studio.regions import LabelledBox, ScoredBox
@@ -32,11 +31,7 @@ def send_for_review(project: Path, judgement: Judgement, most: int) -> str:
     store = open_store(project)
     with connected() as server:
         labels_project = server.project(config.labels.title)
-        if unknown := [name for name in judgement.classes if name not in labels_project.labels]:
-            raise LabelStudioError(
-                f"{labels_project.title} in Label Studio has no label {', '.join(unknown)}, which the dataset has; "
-                "list it under dataset.classes, then `python -m runner labels setup`"
-            )
+        labels_project.require_labels(judgement.classes, "the dataset")
         tasks = list_tasks(labels_project)
         known = {sha256_in(task.data): task for task in tasks}
         new: list[NewPicture] = []
@@ -69,7 +64,9 @@ def send_for_review(project: Path, judgement: Judgement, most: int) -> str:
 def review_data(judgement: Judgement, picture: JudgedPicture, suspects: list[Suspect]) -> dict[str, Any]:
     """Return what a task for review says: its origin, the reasons, and a digest of the boxes that were judged."""
     reasons = [summary_of(describe(judgement, suspect)) for suspect in suspects[:_MOST_REASONS]]
-    boxes = sorted(zip(picture.example.labelled.class_ids.tolist(), _fractions(picture), strict=True))
+    labelled, (width, height) = picture.example.labelled, picture.size_px
+    fractions = (labelled.xyxy_px / [width, height, width, height]).tolist()
+    boxes = sorted(zip(labelled.class_ids.tolist(), fractions, strict=True))
     named = [[judgement.classes[number], *(round(side, 4) for side in box)] for number, box in boxes]
     digest = hashlib.sha256(repr(named).encode()).hexdigest()
     review = "; ".join(reasons)
@@ -97,9 +94,3 @@ def _pictures(judgement: Judgement) -> list[tuple[int, list[Suspect]]]:
         if suspect.suspicion >= LEAST_SUSPICION:
             own[suspect.picture].append(suspect)
     return list(own.items())
-
-
-def _fractions(picture: JudgedPicture) -> list[list[float]]:
-    width, height = picture.size_px
-    sides = picture.example.labelled.xyxy_px / [width, height, width, height]
-    return [list(map(float, row)) for row in sides]

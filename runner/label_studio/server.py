@@ -105,6 +105,14 @@ class Project:
         """URL of a task's page."""
         return f"{self.address}?task={task}"
 
+    def require_labels(self, classes: Iterable[str], owner: str) -> None:
+        """Raise LabelStudioError unless there is a label for each class of `owner`, the dataset or the model."""
+        if unknown := [name for name in classes if name not in self.labels]:
+            raise LabelStudioError(
+                f"{self.title} in Label Studio has no label {', '.join(unknown)}, which {owner} has; list it under "
+                "dataset.classes, then `python -m runner labels setup`"
+            )
+
 
 def all_pages(listed: Iterable[Item]) -> list[Item]:
     """Return what all pages of a list hold; the page after the last one is missing (404)."""

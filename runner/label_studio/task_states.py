@@ -17,7 +17,7 @@ from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from runner.errors import MissingObjectError
-from runner.store import Store
+from runner.store import SCHEME, Store, key_of_url
 
 _FORMAT = 1
 
@@ -55,13 +55,15 @@ def format_states(states: TaskStates, classes: Sequence[str], rotated: str) -> b
     return gzip.compress(text.encode(), mtime=0)
 
 
-def read_states(store: Store, key: str, classes: Sequence[str], rotated: str) -> TaskStates | None:
+def read_states(store: Store, url: str, classes: Sequence[str], rotated: str) -> TaskStates | None:
     """Return the states beside a version; None: there are none, or they are of other classes or another format.
 
-    None too where they cannot be read: a pull of everything is right in any case.
+    None too for the sample, and where they cannot be read: a pull of everything is right in any case.
     """
+    if not url.startswith(SCHEME):
+        return None
     try:
-        head, *lines = map(json.loads, gzip.decompress(store.read(states_key(key))).splitlines())
+        head, *lines = map(json.loads, gzip.decompress(store.read(states_key(key_of_url(url)))).splitlines())
         if head != {"format": _FORMAT, "classes": list(classes), "rotated": rotated}:
             return None
         return {line[0]: TaskState(Stamp(*line[1:4]), *line[4:]) for line in lines}

@@ -10,17 +10,16 @@ from typing import BinaryIO
 
 from runner.config.compose import compose
 from runner.dataset.check import listed
-from runner.errors import LabelStudioError, ObjectError
-from runner.label_studio.label_next import Evidence, Parts, most_useful, parts_of, shortlist
+from runner.errors import ObjectError
+from runner.label_studio.label_next import Evidence, Parts, parts_of, shortlist
 from runner.label_studio.labelled_dataset import count_boxes, dataset_name
 from runner.label_studio.labelling_tasks import (
     NewPicture,
     Task,
     add_pictures,
     by_digest,
-    hashes_in,
+    by_usefulness,
     identify,
-    inspect_picture,
     list_tasks,
 )
 from runner.label_studio.regions import LabelledBox, ScoredBox, one_each
@@ -29,7 +28,6 @@ from runner.label_studio.task_images import TaskImages
 from runner.predict.predict import Scores
 from runner.predict.scoring import Row
 from runner.predict.source_pictures import read_picture
-from runner.stages.parallel import threads
 from runner.store import open_store
 from runner.workspace import scratch
 
@@ -43,11 +41,7 @@ def send_doubtful(project: Path, scores: Scores, most: int) -> str:
     store = open_store(project)
     with scratch("predict-", project) as folder, connected() as server, scores.lines.open("rb") as lines:
         labels_project = server.project(config.labels.title)
-        if unknown := [name for name in scores.classes if name not in labels_project.labels]:
-            raise LabelStudioError(
-                f"{labels_project.title} in Label Studio has no label {', '.join(unknown)}, which the model has; "
-                "list it under dataset.classes, then `python -m runner labels setup`"
-            )
+        labels_project.require_labels(scores.classes, "the model")
         images = TaskImages(labels_project, store, dataset_name(config))
         tasks = identify(images, list_tasks(labels_project), folder)
         rows, has_task = _shortlist(lines, by_digest(tasks), count_boxes(config, store, project), most)
@@ -89,9 +83,8 @@ def _pictures(
     scores: Scores, rows: Sequence[tuple[Row, Parts]], tasks: Sequence[Task], images: TaskImages, folder: Path
 ) -> Iterator[NewPicture]:
     """Yield the pictures of rows, the most useful first; one that is gone or has changed is left out."""
-    hashes = list(threads(partial(_hash, scores.source), [row for row, _ in rows], "pictures"))
-    for place, parts in most_useful([its for _, its in rows], hashes, hashes_in(tasks), len(rows)):
-        row, path = rows[place][0], folder / str(place)
+    for number, (row, parts) in enumerate(by_usefulness(rows, partial(_read, scores.source), tasks)):
+        path = folder / str(number)
         if (data := _read(scores.source, row)) is None:
             continue
         path.write_bytes(data)
@@ -103,12 +96,6 @@ def _pictures(
             address if images.key_of(address) else None,  # Label Studio reads only the store's bucket
             predictions={model: _boxes(row)},
         )
-
-
-def _hash(source: str, row: Row) -> int | None:
-    data = _read(source, row)
-    info = inspect_picture(data) if data is not None else ""
-    return None if isinstance(info, str) else info.dhash
 
 
 def _read(source: str, row: Row) -> bytes | None:

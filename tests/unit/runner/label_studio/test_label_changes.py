@@ -21,6 +21,7 @@ from runner.label_studio.task_states import (
     read_states,
     states_key,
 )
+from runner.store import SCHEME
 from runner.store.folder import FolderStore
 
 PICTURES = ["a" * 64, "b" * 64, "c" * 64]
@@ -136,11 +137,12 @@ def test_states_come_back_as_they_were(tmp_path: Path) -> None:
         7: TaskState(Stamp(1796043641987061, 2, 1), PICTURES[0], 5, True),
         3: TaskState(Stamp(1, 0, 0), "", None, False),
     }
-    assert read_states(store, key, CLASSES, "box") is None
+    assert read_states(store, f"{SCHEME}{key}", CLASSES, "box") is None
     store.create(states_key(key), format_states(states, CLASSES, "box"))
-    assert read_states(store, key, CLASSES, "box") == states
-    assert read_states(store, key, CLASSES, "refuse") is None
-    assert read_states(store, key, ["helicopter"], "box") is None
+    assert read_states(store, f"{SCHEME}{key}", CLASSES, "box") == states
+    assert read_states(store, f"{SCHEME}{key}", CLASSES, "refuse") is None
+    assert read_states(store, f"{SCHEME}{key}", ["helicopter"], "box") is None
+    assert read_states(store, "sample", CLASSES, "box") is None
     assert format_states(states, CLASSES, "box") == format_states(dict(reversed(states.items())), CLASSES, "box")
 
 
@@ -159,4 +161,4 @@ def test_states_come_back_as_they_were(tmp_path: Path) -> None:
 def test_everything_is_read_when_the_states_are_damaged(tmp_path: Path, content: bytes) -> None:
     store, key = FolderStore(tmp_path), "datasets/planes/0123456789ab.jsonl"
     store.create(states_key(key), content)
-    assert read_states(store, key, CLASSES, "box") is None
+    assert read_states(store, f"{SCHEME}{key}", CLASSES, "box") is None
