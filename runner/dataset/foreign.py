@@ -13,7 +13,7 @@ from posixpath import basename, dirname
 from typing import NamedTuple
 from urllib.parse import unquote
 
-from PIL import Image
+from PIL import ExifTags, Image
 
 from runner.config.schema import PARTS
 from runner.dataset.classes import check_classes
@@ -21,7 +21,6 @@ from runner.dataset.data_yaml import PART_KEYS
 from runner.dataset.files import DatasetFiles, is_picture
 from runner.dataset.names import fold, shown
 from runner.errors import DatasetError
-from serving.vision.picture import orientation_of
 
 Box = tuple[str, float, float, float, float]  # class name, x1 y1 x2 y2 in pixels
 AGAINST, UNSAID, AGREES = range(3)  # whether folders and parts say that a label file is that of a picture
@@ -173,7 +172,7 @@ def _shape(files: DatasetFiles, picture: str, declared: tuple[float, float]) -> 
         with warnings.catch_warnings(), Image.open(files.folder / picture) as image:
             warnings.simplefilter("ignore")  # about large pictures or odd metadata
             turned = stored = image.size
-            if orientation_of(image) > 4:
+            if image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8):
                 turned = stored[::-1]
                 if image.format == "TIFF":  # Pillow gives the size of the turned picture
                     turned, stored = stored, turned
