@@ -3,21 +3,19 @@
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from itertools import chain
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from runner.config.schema import PARTS, Config, PrepareConfig
 from runner.dataset.index import PictureRow
 from runner.dataset.labels import label_text, too_many_clipped, turn_boxes
 from runner.dataset.layouts import Layout, read_labels
 from runner.dataset.names import shown
+from runner.dataset.picture_cache import read_many
 from runner.errors import DatasetError
 from runner.tables import Row, Table
 from runner.workspace import sha256_of
@@ -27,7 +25,6 @@ SHOWN = 10  # [lines] of each list that are printed
 SMALL_PX = 16  # side of a box: two cells of the detectors' finest grid
 LARGEST_PX = 1280  # [px] model.imgsz that is advised
 Frame = Literal["seen", "stored"]  # of boxes: the picture as viewers show it, or as the file has it, before EXIF's turn
-_BATCH = 1000  # [pictures] waiting for a thread
 
 
 class PictureFacts(NamedTuple):
@@ -183,11 +180,9 @@ def listed(title: str, findings: list[str], limit: int | None = SHOWN) -> list[s
 
 def read_facts(pictures: Sequence[Path]) -> Iterator[PictureFacts]:
     """Yield the properties of picture files in their order; no pixels are decoded."""
-    with warnings.catch_warnings(), ThreadPoolExecutor() as pool:
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about large pictures or odd metadata
-        starts = range(0, len(pictures), _BATCH)
-        facts = chain.from_iterable(pool.map(_read_facts, pictures[start : start + _BATCH]) for start in starts)
-        yield from tqdm(facts, total=len(pictures), desc="checking", unit="pictures", disable=None, leave=False)
+        yield from read_many(_read_facts, pictures, "checking")
 
 
 def _read_facts(picture: Path) -> PictureFacts:

@@ -7,17 +7,20 @@ damaged one is brought back (`runner.stages.fetch`). One that nothing has used f
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from posixpath import basename, dirname
+from typing import TypeVar
 
 from runner.errors import ObjectError
 from runner.store import SCHEME, Store
 from runner.workspace import STALE_DAYS, sha256_of, writing
 
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 _BATCH = 1000  # [pictures] waiting for a thread
 _DAY = 86400  # [s]
 
@@ -46,20 +49,21 @@ def find_lacking(sizes: Mapping[str, int], work: Path, *, hashed: bool) -> dict[
             return False
         return True
 
-    found = _read_many(is_there, sizes) if hashed else map(is_there, sizes.items())
+    found = read_many(is_there, sizes.items(), "reading") if hashed else map(is_there, sizes.items())
     return {digest: size for (digest, size), there in zip(sizes.items(), found, strict=True) if not there}
 
 
-def _read_many(is_there: Callable[[tuple[str, int]], bool], sizes: Mapping[str, int]) -> Iterator[bool]:
+def read_many(read: Callable[[Item], Result], pictures: Collection[Item], title: str) -> Iterator[Result]:
+    """Yield the results in the order of the pictures, from threads, with a progress bar; few wait for a thread."""
     from tqdm import tqdm  # its import takes longer than a look at some thousand sizes
 
-    def answers() -> Iterator[bool]:
-        waiting = iter(sizes.items())
+    def results() -> Iterator[Result]:
+        waiting = iter(pictures)
         with ThreadPoolExecutor() as pool:
             while batch := list(islice(waiting, _BATCH)):
-                yield from pool.map(is_there, batch)
+                yield from pool.map(read, batch)
 
-    return iter(tqdm(answers(), total=len(sizes), desc="reading", unit="pictures", disable=None, leave=False))
+    yield from tqdm(results(), total=len(pictures), desc=title, unit="pictures", disable=None, leave=False)
 
 
 def keep_picture(sha256: str, file: Path, work: Path) -> None:

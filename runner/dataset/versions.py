@@ -56,7 +56,8 @@ def store_version(
     neither in the store nor in `files`.
     """
     content = format_index(index)
-    with TemporaryDirectory(dir=_made(work)) as folder:
+    work.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=work) as folder:
         version = Path(folder, "index")
         version.write_bytes(content)
         sha256 = sha256_of(version)
@@ -182,7 +183,7 @@ def unpack_zip(
 ) -> tuple[Layout, Check]:
     """Unpack a version that is a zip; DatasetError for boxes on turned pictures whose frame is unknown, None."""
     packed, url = work / "datasets" / f"{sha256[:12]}.zip", f"{SCHEME}{key}"
-    _made(packed.parent)
+    packed.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(packed.with_suffix(".lock")):
         store.fetch(key, packed, sha256)
         try:
@@ -198,8 +199,3 @@ def unpack_zip(
             "stored`: on the file's pixels, as prepare.exif_boxes took them by default"
         )
     return layout, check
-
-
-def _made(folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder

@@ -41,7 +41,7 @@ def import_pictures(source: str, *, project: Path, predict: bool = False, frame:
         _check_classes(pictures, labels_project)
         images = TaskImages(labels_project, store, dataset_name(config))
         tasks, near = identify(images, list_tasks(labels_project), folder), config.labels.near
-        added = add_pictures(labels_project, images, tasks, pictures, near_bits=near, predict=predictor)
+        added = add_pictures(images, tasks, pictures, near_bits=near, predict=predictor)
     return "\n".join(
         [
             f"{len(pictures)} pictures: {added.created} new tasks"

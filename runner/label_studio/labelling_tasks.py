@@ -208,7 +208,6 @@ def by_digest(tasks: Iterable[Task]) -> dict[str, Task]:
 
 
 def add_pictures(
-    project: Project,
     images: TaskImages,
     tasks: Sequence[Task],
     pictures: Iterable[NewPicture],
@@ -243,7 +242,7 @@ def add_pictures(
                 added.similar.append(f"{shown(name)} and {shown(hashes[nearest])}")
             hashes[info.dhash] = name
             new.append((picture, sha256, info))
-        _create(project, images, new, predict)
+        _create(images, new, predict)
         added.created += len(new)
         added.annotated += sum(picture.boxes is not None for picture, *_ in new)
     return added
@@ -284,19 +283,16 @@ def suffix_of(kind: str) -> str:
 
 
 def predictions_of(found: Predictions, size_px: tuple[int, int]) -> list[dict[str, Any]]:
-    """Return predictions in Label Studio's form: the first is the PROPOSAL, others have their names."""
-    return [
-        _prediction(name if number else PROPOSAL, boxes, size_px) for number, (name, boxes) in enumerate(found.items())
-    ]
+    """Return predictions in Label Studio's form: the first is the PROPOSAL, others have their names.
 
-
-def _prediction(model: str, boxes: Sequence[ScoredBox], size_px: tuple[int, int]) -> dict[str, Any]:
-    """Return a prediction; its score is the lowest confidence, so uncertain ones sort first."""
-    return {
-        "model_version": model,
-        "score": min((confidence for _, confidence in boxes), default=0.0),
-        "result": [region(box, size_px, number, score) for number, (box, score) in enumerate(boxes)],
-    }
+    The score of each is its lowest confidence, so uncertain ones sort first.
+    """
+    predictions = []
+    for place, (name, boxes) in enumerate(found.items()):
+        score = min((confidence for _, confidence in boxes), default=0.0)
+        result = [region(box, size_px, number, confidence) for number, (box, confidence) in enumerate(boxes)]
+        predictions.append({"model_version": name if place else PROPOSAL, "score": score, "result": result})
+    return predictions
 
 
 def _read(known: set[str], picture: NewPicture) -> tuple[str, PictureInfo | str | None]:
@@ -306,9 +302,7 @@ def _read(known: set[str], picture: NewPicture) -> tuple[str, PictureInfo | str 
     return sha256, None if sha256 in known else inspect_picture(data)
 
 
-def _create(
-    project: Project, images: TaskImages, new: list[tuple[NewPicture, str, PictureInfo]], predict: Predict | None
-) -> None:
+def _create(images: TaskImages, new: list[tuple[NewPicture, str, PictureInfo]], predict: Predict | None) -> None:
     """Store the pictures and create their tasks in one request: all of them, or none."""
     if not new:
         return
@@ -327,6 +321,7 @@ def _create(
         if predictions:
             request["predictions"] = predictions_of(predictions, info.size_px)
         requests.append(request)
+    project = images.project
     made = project.server.client.projects.import_tasks(project.id, request=requests, request_options=ONCE)
     if made.task_count != len(requests):
         raise LabelStudioError(

@@ -72,7 +72,7 @@ def push_captures(project: Path, source: str | None = None) -> str:
                 order = _most_useful_first(its, captured, tasks, counts, left[is_report])
             pictures = _pictures(order, captured, images, folder, labels_project, now)
             most, near_bits = left[is_report], config.labels.near
-            made = add_pictures(labels_project, images, tasks, pictures, most=most, near_bits=near_bits)
+            made = add_pictures(images, tasks, pictures, most=most, near_bits=near_bits)
             left[is_report] -= made.created
             added += made
             tasks = list_tasks(labels_project) if made.created else tasks

@@ -50,7 +50,7 @@ def send_for_review(project: Path, judgement: Judgement, most: int) -> str:
                 boxes = {f"suspects {judgement.model[:12]}": boxes_to_confirm(judgement, picture, own)}
                 data["name"] = picture.example.name
                 new.append(NewPicture(picture.example.source, data, predictions=boxes))
-        added = add_pictures(labels_project, TaskImages(labels_project, store, dataset_name(config)), tasks, new)
+        added = add_pictures(TaskImages(labels_project, store, dataset_name(config)), tasks, new)
     return "\n".join(
         [
             f"review: {added.created} new tasks, {marked} tasks marked"

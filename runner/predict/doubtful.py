@@ -46,7 +46,7 @@ def send_doubtful(project: Path, scores: Scores, most: int) -> str:
         tasks = identify(images, list_tasks(labels_project), folder)
         rows, has_task = _shortlist(lines, by_digest(tasks), count_boxes(config, store, project), most)
         pictures = _pictures(scores, rows, tasks, images, folder)
-        added = add_pictures(labels_project, images, tasks, pictures, most=most, near_bits=config.labels.near)
+        added = add_pictures(images, tasks, pictures, most=most, near_bits=config.labels.near)
     return "\n".join(
         [
             f"{scores.doubtful:,} doubtful pictures: {added.created} new tasks"
