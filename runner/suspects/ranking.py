@@ -121,7 +121,8 @@ def score_suspects(labelled: Sequence[Boxes], found: Sequence[Boxes], classes: i
     close = [overlaps(truth.xyxy_px, _boxes_of(own)) for truth, own in zip(labelled, places, strict=True)]
     usual = usual_overlap(places, close)
     fits = [np.clip(each / usual, 0, 1) for each in close]
-    support = [fit * [place.probability for place in own] for own, fit in zip(places, fits, strict=True)]
+    probabilities = [np.array([place.probability for place in own], np.float64) for own in places]
+    support = [fit * each for fit, each in zip(fits, probabilities, strict=True)]  # (labels, places) of each picture
     matches = [_assign(weight, each) for weight, each in zip(support, close, strict=True)]
     evidence = [_evidence(own, fit, match) for own, fit, match in zip(places, fits, matches, strict=True)]
     everything = np.concatenate([np.zeros(0), *evidence])
