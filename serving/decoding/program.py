@@ -111,7 +111,8 @@ def limit(memory: int, seconds: int) -> None:
 
 def _set_soft(kind: int, value: int) -> None:
     _, hard = resource.getrlimit(kind)
-    resource.setrlimit(kind, (value if hard == resource.RLIM_INFINITY else min(value, hard), hard))
+    finite = [each for each in (value, hard) if each != resource.RLIM_INFINITY]  # which is -1
+    resource.setrlimit(kind, (min(finite, default=resource.RLIM_INFINITY), hard))
 
 
 def begin() -> tuple[IO[bytes], IO[bytes]]:

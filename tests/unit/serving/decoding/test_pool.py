@@ -1,4 +1,5 @@
 import os
+import resource
 import signal
 import threading
 import time
@@ -95,6 +96,19 @@ def test_memory_is_limited_by_the_kernel_when_headers_lie(decoding: Callable[...
     with pytest.raises(TooLargeError, match=r"memory.*expected"):
         job.future.result(300)
     assert pool.run("fitted", encoded(gradient(), "AVIF"), **FORM).facts["format"] == "AVIF"
+
+
+def test_decoded_when_the_server_has_a_memory_limit_of_its_own(
+    children: Callable[[], set[int]], decoding: Callable[..., Decoding]
+) -> None:
+    pool = decoding(decoders=1)
+    usual = encoded(gradient(), "TIFF")
+    pool.run("fitted", usual, **FORM)
+    (process,) = children()
+    resource.prlimit(process, resource.RLIMIT_AS, (8 << 30, 8 << 30))  # as `ulimit -v` leaves it, soft and hard
+    for _ in range(2):
+        assert pool.run("fitted", usual, **FORM).facts["format"] == "TIFF"
+    assert children() == {process}
 
 
 def test_killed_and_replaced_when_it_takes_too_long(
