@@ -8,6 +8,7 @@ import asyncio
 import json
 import logging
 import resource
+import sys
 from typing import Any
 
 import uvicorn
@@ -117,6 +118,11 @@ class _Guarded(asyncio.Protocol):
     transport: asyncio.Transport
     cycle: Any  # uvicorn's current request and its answer
     timeout_keep_alive_task: Any  # uvicorn's timer between two requests
+    parser: Any  # of httptools; the next three too
+    url: bytes
+    headers: list[tuple[bytes, bytes]]
+    _fed: bytes  # to the parser
+    _again: bytes  # what it has to be fed next, instead of the rest
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -169,13 +175,42 @@ class _Guarded(asyncio.Protocol):
         self.begun = True
         cycle = self.cycle
         before = len(cycle.body) if cycle is not None else 0
-        super().data_received(data)
+        self._again = data
+        while self._again and not self.transport.is_closing():
+            self._fed, self._again = self._again, b""
+            super().data_received(self._fed)
         if self.cycle is not cycle or (cycle is not None and len(cycle.body) != before):
             self._silent_bytes = 0  # a head was completed, or bytes of a body came
         else:
             self._silent_bytes += len(data)
             if self._silent_bytes > _MOST_HEAD_BYTES and not self.transport.is_closing():
                 self.guard.drop(self, "large_head", 0 if self.busy else 431)
+
+    def on_headers_complete(self) -> None:
+        if not self._wants_upgrade:
+            super().on_headers_complete()  # type: ignore[misc]
+
+    def on_message_complete(self) -> None:
+        if not self._wants_upgrade:
+            super().on_message_complete()  # type: ignore[misc]
+
+    @property
+    def _wants_upgrade(self) -> bool:
+        """Whether the request offers another protocol, as Java's and curl's clients offer HTTP/2 with every one."""
+        return bool(self.parser.should_upgrade()) and self.parser.get_method() != b"CONNECT"
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Have the request read once more, without its offer, which no server has to take.
+
+        httptools ends at the head of such a request, and uvicorn (issue 2722) answers it without its body.
+        """
+        end = sys.exc_info()[1]
+        if end is None:  # h11 reads on by itself
+            return
+        line = b"%s %s HTTP/%s" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())
+        fields = [b"%s: %s" % field for field in self.headers if field[0] != b"upgrade"]
+        self._again = b"\r\n".join([line, *fields, b"", self._fed[end.args[0] :]])
+        self.parser = type(self.parser)(self)
 
     def pause_writing(self) -> None:
         self.stuck_since = asyncio.get_running_loop().time()

@@ -2,16 +2,26 @@
 
 import gzip
 import json
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support.servers import Server, running
+from tests.support.servers import BOUNDARY, Server, form, running
 from tests.support.shades import shade
 
 KEY = {"X-API-Key": "geheim"}
 CLOSED = (401, 404)
 UNKNOWN = "0123456789abcdef" * 2
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory, bright_model: Path, server: Server) -> Iterator[dict[str, Server]]:
+    """A server with each of uvicorn's two parsers."""
+    folder = tmp_path_factory.mktemp("h11")
+    with running(folder, flags=["--http", "h11"], MODEL_URI=str(bright_model)) as other:
+        yield {"httptools": server, "h11": other}
 
 
 @pytest.mark.parametrize("prefix", ["/vision", "/a/b", "/vision/"])
@@ -91,6 +101,37 @@ def test_told_what_is_wrong_or_taken_when_the_body_is_no_usual_form(server: Serv
     packed = {"Content-Type": "image/png", "Content-Encoding": "gzip"}
     compressed = server.ask("POST", "/detect", gzip.compress(shade(204)), packed)
     assert compressed.status == 415 and "'gzip'" in compressed.json()["error"]
+
+
+@pytest.mark.parametrize(("path", "field"), [("/detect", "file"), ("/detect/image", "file"), ("/detect/batch", "files")])
+def test_422_when_a_parameter_is_in_the_form(path: str, field: str, server: Server) -> None:
+    picture = (field, "a.png", shade(204))
+    assert server.post_form(path, [picture]).status == 200
+    answer = server.post_form(path, [("confidence", None, b"0.9"), picture])
+    assert answer.status == 422 and "confidence" in answer.json()["error"]
+
+
+@pytest.mark.parametrize("offer", ["h2c", "websocket", "x"])
+@pytest.mark.parametrize("http", ["httptools", "h11"])
+@pytest.mark.parametrize("pieces", [1, 50])
+def test_body_read_when_the_client_offers_another_protocol(
+    pieces: int, http: str, offer: str, both: dict[str, Server]
+) -> None:
+    # As Java's HttpClient sends every request of plain HTTP, and `curl --http2`.
+    wish = f"Host: x\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: {offer}\r\nHTTP2-Settings: AAEAAEAA\r\n"
+    body = form([("file", "a.png", shade(204))])
+    head = f"POST /detect HTTP/1.1\r\n{wish}Content-Type: multipart/form-data; boundary={BOUNDARY}\r\n"
+    whole = f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+    chunked = f"{head}Transfer-Encoding: chunked\r\n\r\n{len(body):x}\r\n".encode() + body + b"\r\n0\r\n\r\n"
+    last = f"GET /nothing HTTP/1.1\r\n{wish}Connection: close\r\n\r\n".encode()
+    sent = whole + chunked + last
+    step = -(-len(sent) // pieces)
+    with both[http].connect() as connection:
+        for start in range(0, len(sent), step):
+            connection.sendall(sent[start : start + step])
+        received = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert re.findall(rb"HTTP/1.1 (\d+)", received) == [b"200", b"200", b"404"]
+    assert received.count(b'"counts":{"airplane":1,"helicopter":1}') == 2
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/docs", "/openapi.json", "/metrics", "/model", "/"])
