@@ -145,6 +145,20 @@ def files_of(parts: list[Part], name: str) -> list[Part]:
     return [part for part in parts if part.name == name and (part.filename is not None or not _is_text(part.data))]
 
 
+def refuse_others(parts: list[Part], name: str) -> None:
+    """Raise Refused for a field beside the files: a parameter there would have no effect, and nobody would know."""
+    if others := _others(parts, name):
+        raise Refused(
+            422,
+            f"the form has the fields {others[:5]} beside `{name}`; expected parameters in the URL, such as "
+            "?confidence=0.3, as /docs lists them",
+        )
+
+
+def _others(parts: list[Part], name: str) -> list[str]:
+    return sorted({part.name[:50] for part in parts if part.name != name})
+
+
 def _is_text(data: bytes) -> bool:
     """Whether a field holds text, such as a path: every picture has a zero, or bytes that are no UTF-8."""
     try:
@@ -157,8 +171,9 @@ def only_file(parts: list[Part]) -> bytes:
     """Return the one file of the field `file`, or raise Refused."""
     files = files_of(parts, "file")
     if len(files) == 1:
+        refuse_others(parts, "file")
         return files[0].data
-    others = sorted({part.name[:50] for part in parts if part.name != "file"})
+    others = _others(parts, "file")
     named = f" and the fields {others[:5]}" if others else ""
     text = " (its text is no file; curl sends one with @)" if not files and len(parts) > len(others) else ""
     raise Refused(422, f"the form has {len(files)} files in `file`{text}{named}; expected one file in `file`")

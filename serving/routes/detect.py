@@ -15,7 +15,7 @@ from serving.drawing import styles_of
 from serving.errors import Refused
 from serving.inference.prediction import Prediction
 from serving.intake.multipart import Part
-from serving.intake.upload import files_of, form, only_file
+from serving.intake.upload import files_of, form, only_file, refuse_others
 from serving.openapi import FILE, FILES, PICTURE, REFUSALS, form_body
 from serving.responses import Answer, BatchAnswer, FileResult, Result
 from serving.state import Shared, State
@@ -90,6 +90,7 @@ async def detect_batch(request: Request, state: Shared, parameters: Asked, may_k
         files = files_of(parts, "files")
         if not files:
             raise Refused(422, "the form has no file in `files`; expected one or more pictures")
+        refuse_others(parts, "files")
         if len(files) > settings.max_batch_pictures:
             raise Refused(413, f"the batch has {len(files)} pictures; expected at most {settings.max_batch_pictures}")
         since = perf_counter()
