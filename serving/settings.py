@@ -3,11 +3,12 @@
 import sys
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from serving.origins import parse_origins, parse_urls
 from serving.redaction import Redaction, parse_redaction
+from serving.storage.objects import check_uri
 from serving.strategies import Strategy, parse_strategies
 
 MEGABYTE = 1_000_000
@@ -17,6 +18,7 @@ _Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 _Delay = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]  # seconds
 _Strategies = Annotated[tuple[Strategy, ...], NoDecode, BeforeValidator(parse_strategies)]
 _Redaction = Annotated[Redaction | None, NoDecode, BeforeValidator(parse_redaction)]
+_Uri = Annotated[str, AfterValidator(check_uri)]
 _Urls = Annotated[tuple[str, ...], NoDecode, BeforeValidator(parse_urls)]
 _Origins = Annotated[tuple[str, ...], NoDecode, BeforeValidator(parse_origins)]
 
@@ -27,7 +29,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True, extra="ignore", populate_by_name=True)
 
     # Model
-    model_uri: str | None = Field(
+    model_uri: _Uri | None = Field(
         default=None, description="manifest.json, latest.json or .onnx: a path or s3://bucket/key"
     )
     model_sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$", description="digest of MODEL_URI's file")
@@ -125,7 +127,7 @@ class Settings(BaseSettings):
     )
 
     # Capture for labelling
-    capture_uri: str | None = Field(default=None, description="folder or s3://bucket[/prefix] of captures; empty: none")
+    capture_uri: _Uri | None = Field(default=None, description="folder or s3://bucket[/prefix] of captures; empty: none")
     capture_strategies: _Strategies = Field(
         default="nothing_found,near_threshold:0.1",
         validate_default=True,
@@ -174,7 +176,7 @@ class Settings(BaseSettings):
     )
 
     # Shadow
-    shadow_uri: str | None = Field(default=None, description="the challenger, as MODEL_URI; empty: none")
+    shadow_uri: _Uri | None = Field(default=None, description="the challenger, as MODEL_URI; empty: none")
     shadow_sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$", description="digest of SHADOW_URI's file")
     shadow_share: float = Field(
         default=0.05, ge=0, le=1, description="share of the pictures, 0 to 1, that the challenger sees"
@@ -191,6 +193,13 @@ class Settings(BaseSettings):
     log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(str.upper)] = Field(
         default="INFO", description="DEBUG | INFO | WARNING | ERROR"
     )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _check_text(cls, value: object) -> object:
+        if isinstance(value, str) and not value.isascii() and value != value.encode(errors="replace").decode():
+            raise ValueError("has bytes that are no text; expected UTF-8")  # no header or JSON could carry them
+        return value
 
 
 def read_settings() -> Settings:

@@ -9,7 +9,6 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
-from urllib.parse import unquote, urlsplit
 
 from runner.errors import MissingObjectError, ObjectError, StoreError
 
@@ -72,7 +71,9 @@ def open_store(
     """Return the store at `uri`, else at STORE_URI: a folder, relative to the project, or s3://bucket; else `store`."""
     uri = uri or environment.get("STORE_URI") or "store"
     if uri.startswith("file://"):
-        uri = unquote(urlsplit(uri).path)
+        from serving.storage.objects import path_of
+
+        uri = str(path_of(uri))
     if uri.startswith("s3://"):
         bucket = uri.removeprefix("s3://").rstrip("/")
         if not is_bucket(bucket):

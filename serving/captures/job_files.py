@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from serving.responses import VideoJob
 from serving.storage.endpoint import endpoint_of_environment
-from serving.storage.objects import AbsentError, StorageError, read, write
+from serving.storage.objects import AbsentError, StorageError, path_of, read, write
 
 STATUS, RESULT, CANCELLED = "status.json", "result", "cancelled"
 _MOST_STATUS_BYTES = 10_000
@@ -95,7 +95,7 @@ class JobFiles:
 
     def _folders(self) -> Iterator[Path]:
         with suppress(OSError):  # there is none yet
-            yield from (Path(self._uri.removeprefix("file://")) / self._folder).iterdir()
+            yield from (path_of(self._uri) / self._folder).iterdir()
 
     def _write(self, job_id: str, name: str, content: bytes, kind: str) -> None:
         write(self._uri, f"{self._folder}/{job_id}/{name}", content, kind, self._endpoint)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote
 
 from serving.storage.endpoint import Endpoint, code_of, connect, explain, is_missing, pool_of
 
@@ -21,6 +21,23 @@ class StorageError(Exception):
 
 class AbsentError(StorageError):
     """There is no such object, or none that this user may know of: without the right to list, S3 denies access."""
+
+
+def check_uri(uri: str) -> str:
+    """Return a URI; ValueError: it is neither a path, file:// nor s3://bucket, and would be taken for a folder's name."""
+    scheme, colon, rest = uri.partition("://")
+    if colon and scheme not in ("s3", "file"):
+        raise ValueError(f"{scheme[:20]}:// is not supported; expected a path, or s3://bucket/key")
+    if scheme == "s3" and not rest.partition("/")[0]:
+        raise ValueError("s3:// names no bucket; expected s3://bucket/key")
+    return uri
+
+
+def path_of(uri: str) -> Path:
+    """Return the path that a URI names: a path as it is, or one after file://, where %20 is a space."""
+    if not uri.startswith("file://"):
+        return Path(uri)
+    return Path(unquote(uri.removeprefix("file://localhost").removeprefix("file://")))
 
 
 def read(uri: str, endpoint: Endpoint, most: int = _MAX_BYTES) -> bytes:
@@ -109,16 +126,17 @@ def check_writable(base: str, prefix: str, endpoint: Endpoint) -> None:
 
 def _path(uri: str) -> Path | None:
     """Return the file or folder that a URI names; None: it is s3://."""
-    return None if uri.startswith("s3://") else Path(uri.removeprefix("file://"))
+    return None if uri.startswith("s3://") else path_of(uri)
 
 
 def _place(uri: str, key: str = "") -> tuple[str, str]:
     """Return the bucket and key of s3://, or of a key below it."""
-    parts = urlsplit(uri)
-    if not parts.netloc:
+    # No URL: a key may have #, ? and %, which mean nothing.
+    bucket, _, prefix = uri.removeprefix("s3://").partition("/")
+    if not bucket:
         raise StorageError(f"{uri}: names no bucket; expected s3://bucket/key")
-    prefix = parts.path.lstrip("/")
-    return parts.netloc, f"{prefix.rstrip('/')}/{key}" if prefix and key else prefix or key
+    prefix = prefix.lstrip("/")
+    return bucket, f"{prefix.rstrip('/')}/{key}" if prefix and key else prefix or key
 
 
 @contextmanager

@@ -23,8 +23,8 @@ def endpoint(s3: S3) -> tuple[str, Endpoint]:
 
 def test_read_back_or_refused_when_in_a_bucket(endpoint: tuple[str, Endpoint]) -> None:
     bucket, where = endpoint
-    write(f"{bucket}/prefix/", "captures/a b.json", b"{}", "application/json", where)
-    name = f"{bucket}/prefix/captures/a b.json"
+    write(f"{bucket}/prefix/", "captures/a b#1?%20.json", b"{}", "application/json", where)
+    name = f"{bucket}/prefix/captures/a b#1?%20.json"
     assert (read(name, where), size_of(name, where)) == (b"{}", 2)
     for uri in (f"{bucket}/a", "s3://not-there/a"):
         for ask in (read, size_of):

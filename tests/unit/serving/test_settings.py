@@ -1,3 +1,4 @@
+import os
 import re
 from pathlib import Path
 from unittest.mock import MagicMock
@@ -29,6 +30,12 @@ def test_every_variable_documented_in_the_readme(project: Path) -> None:
         ("WORKERS", "many", "integer"),
         ("CAPTURE_STRATEGIES", "often", "'often' .*nothing_found"),
         ("ENVIRONMENT", "../prod", "pattern"),
+        ("MODEL_URI", "https://models.example.org/a.onnx", "https://.*s3://bucket"),
+        ("CAPTURE_URI", "http://minio:9000/captures", "http://.*s3://bucket"),
+        ("SHADOW_URI", "s3:///a.onnx", "no bucket"),
+        ("MODEL_VERSION", os.fsdecode(b"caf\xe9"), "UTF-8"),
+        ("API_KEY", os.fsdecode(b"\xff"), "UTF-8"),
+        ("DECODE_SECONDS", "1" + "0" * 30, "86400"),
         ("CAPTURE_REDACT", "0 0 1 2", "'0 0 1 2': expected x1 y1 x2 y2"),
         ("CAPTURE_REDACT", "no_such_module:hide", "cannot be imported"),
     ],

@@ -16,6 +16,15 @@ def test_read_back_when_written_to_a_folder(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "captures/dev").iterdir()] == ["a.json"]
 
 
+@pytest.mark.parametrize("name", ["a b.json", "50% é #1?.json", "a%20b.json"])
+def test_one_file_when_named_by_path_or_by_uri(name: str, tmp_path: Path) -> None:
+    nowhere = Endpoint(None, None, None, None)
+    write(str(tmp_path), name, b"{}", "application/json", nowhere)
+    assert read(str(tmp_path / name), nowhere) == read((tmp_path / name).as_uri(), nowhere) == b"{}"
+    write(tmp_path.joinpath("folder " + name).as_uri(), "b", b"[]", "application/json", nowhere)
+    assert (tmp_path / f"folder {name}/b").read_bytes() == b"[]"
+
+
 @pytest.mark.parametrize(
     ("uri", "url", "message"),
     [
