@@ -101,7 +101,9 @@ class Settings(BaseSettings):
     decode_memory_bytes: int = Field(
         default=0, ge=0, description="memory for decoding; 0: 80 % of the container's, less what the process needs"
     )
-    decode_seconds: int = Field(default=10, ge=1, le=86_400, description="CPU time of a decoder process for one picture")
+    decode_seconds: int = Field(
+        default=10, ge=1, le=86_400, description="CPU time of a decoder process for one picture"
+    )
     max_batch_pictures: _Positive = Field(default=32, description="pictures in one /detect/batch")
     max_batch_bytes: _Positive = Field(default=100 * MEGABYTE, description="size of all pictures of one /detect/batch")
     max_video_bytes: _Positive = Field(default=200 * MEGABYTE, description="size of a video file")
@@ -127,7 +129,9 @@ class Settings(BaseSettings):
     )
 
     # Capture for labelling
-    capture_uri: _Uri | None = Field(default=None, description="folder or s3://bucket[/prefix] of captures; empty: none")
+    capture_uri: _Uri | None = Field(
+        default=None, description="folder or s3://bucket[/prefix] of captures; empty: none"
+    )
     capture_strategies: _Strategies = Field(
         default="nothing_found,near_threshold:0.1",
         validate_default=True,

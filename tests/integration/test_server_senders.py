@@ -103,7 +103,9 @@ def test_told_what_is_wrong_or_taken_when_the_body_is_no_usual_form(server: Serv
     assert compressed.status == 415 and "'gzip'" in compressed.json()["error"]
 
 
-@pytest.mark.parametrize(("path", "field"), [("/detect", "file"), ("/detect/image", "file"), ("/detect/batch", "files")])
+@pytest.mark.parametrize(
+    ("path", "field"), [("/detect", "file"), ("/detect/image", "file"), ("/detect/batch", "files")]
+)
 def test_422_when_a_parameter_is_in_the_form(path: str, field: str, server: Server) -> None:
     picture = (field, "a.png", shade(204))
     assert server.post_form(path, [picture]).status == 200
