@@ -24,7 +24,7 @@ class AbsentError(StorageError):
 
 
 def check_uri(uri: str) -> str:
-    """Return a URI; ValueError: it is neither a path, file:// nor s3://bucket, and would become the name of a folder."""
+    """Return a URI; ValueError: it is neither a path, file:// nor s3://bucket, and would become a folder."""
     scheme, colon, rest = uri.partition("://")
     if colon and scheme not in ("s3", "file"):
         raise ValueError(f"{scheme[:20]}:// is not supported; expected a path, or s3://bucket/key")
