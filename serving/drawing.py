@@ -17,6 +17,7 @@ _READABLE = 480  # pixels of the longer side; smaller pictures are enlarged, bec
 _TEXT_SHARE = 36  # text height in pixels is the square root of the picture's area divided by this
 _SMALLEST_TEXT = 13
 _JPEG_QUALITY = 90
+_MOST_NAME = 60  # characters; a prompt of thousands as a class's name would take a second for each few boxes
 # Okabe and Ito's palette for any colour vision, without black.
 _COLOURS = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7")
 
@@ -34,11 +35,15 @@ def styles_of(detections: "Sequence[Detection]") -> list[Style]:
     return [
         (
             (each.box.x1, each.box.y1, each.box.x2, each.box.y2),
-            f"{each.label}{_number_of(each)} {each.confidence:.2f}",
+            f"{_short(each.label)}{_number_of(each)} {each.confidence:.2f}",
             _COLOURS[each.class_id % len(_COLOURS)],
         )
         for each in detections
     ]
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _MOST_NAME else f"{name[: _MOST_NAME - 3]}..."
 
 
 def _number_of(detection: "Detection") -> str:

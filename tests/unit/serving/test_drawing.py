@@ -1,7 +1,7 @@
 import pytest
 from PIL import Image
 
-from serving.drawing import annotate
+from serving.drawing import annotate, styles_of
 from serving.storage.detections import Box, Detection
 
 
@@ -20,3 +20,11 @@ def test_a_label_is_on_the_picture_when_it_has_any_size(size: tuple[int, int]) -
     assert drawn.width / drawn.height == pytest.approx(size[0] / size[1], rel=0.02) or min(size) * 10 < max(size)
     colours = {colour for _, colour in drawn.getcolors(1_000_000) or []}
     assert (0xE6, 0x9F, 0x00) in colours
+
+
+def test_confidence_stays_on_the_label_when_the_name_is_a_long_text() -> None:
+    box = Box(x1=0, y1=0, x2=9, y2=9)
+    names = ("dog", "a brown dog " * 400)
+    short, long = (styles_of([Detection(label=name, class_id=0, confidence=0.9, box=box)])[0][1] for name in names)
+    assert short == "dog 0.90"
+    assert len(long) < 80 and long.startswith("a brown dog a ") and long.endswith(" 0.90")
