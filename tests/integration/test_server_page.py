@@ -1,4 +1,4 @@
-"""The page /try in headless Chromium, with the network cut off, before real servers.
+"""The page /try in headless Chromium and Firefox, with the network cut off, before real servers.
 
 SCREENSHOTS=docs/images keeps what it saw.
 """
@@ -16,12 +16,14 @@ import pytest
 from PIL import Image, ImageOps
 from selenium import webdriver
 from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.actions.action_builder import ActionBuilder
+from selenium.webdriver.common.actions.pointer_input import PointerInput
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import Select
 
 from tests.integration.conftest import GRID
-from tests.support.browsers import shot
+from tests.support.browsers import firefox, headless, shot
 from tests.support.processes import free_port
 from tests.support.servers import Server, running
 from tests.support.shades import shade
@@ -31,8 +33,15 @@ from tests.unit.conftest import model
 EVIL = "<img src=x onerror=document.title=1>"
 
 
+@pytest.fixture(params=[headless, firefox], ids=["chromium", "firefox"])
+def page(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Page]:
+    with request.param(tmp_path / "profile", "127.0.0.1") as driver:
+        yield Page(driver)
+
+
 @pytest.fixture
-def page(browser: webdriver.Chrome) -> Page:
+def chromium_page(browser: webdriver.Chrome) -> Page:
+    """For what Chromium alone tells: headers of requests, the accessibility tree."""
     return Page(browser)
 
 
@@ -63,7 +72,7 @@ def test_boxes_follow_slider_and_classes_without_a_request_when_a_picture_was_gi
             x1, y1, x2, y2 = (expected[text][side] for side in ("x1", "y1", "x2", "y2"))
             sides = [x1 / answer["width"], y1 / answer["height"], x2 / answer["width"], y2 / answer["height"]]
             assert corners == pytest.approx(sides, abs=0.01)
-        page.requests()
+        asked = page.run("return performance.getEntriesByType('resource').length")
         for confidence in (0.06, 0.3, 0.9):
             page.slide(confidence)
             counts = server.post(f"/detect?confidence={confidence}", picture.read_bytes()).json()["counts"]
@@ -76,7 +85,7 @@ def test_boxes_follow_slider_and_classes_without_a_request_when_a_picture_was_gi
         page.slide(0.25)
         page.press("#own")
         assert dict(page.boxes()).keys() == expected.keys()
-        assert page.requests() == []
+        assert page.run("return performance.getEntriesByType('resource').length") == asked
         page.browser.set_window_size(1280, 1000)
         shot(page.browser, "try.png")
         page.press("#report")
@@ -165,14 +174,14 @@ def by_finger(page: Page, corners: list[float]) -> None:
     script = "const {x, y, width, height} = document.querySelector('.layer').getBoundingClientRect()"
     left, top, width, height = page.run(f"{script}; return [x, y, width, height]")
     x1, y1, x2, y2 = corners
-    for kind, x, y in (
-        ("Start", x1, y1),
-        ("Move", (x1 + x2) / 2, (y1 + y2) / 2),
-        ("Move", x2, y2),
-        ("End", None, None),
-    ):
-        points = [] if x is None or y is None else [{"x": left + x * width, "y": top + y * height}]
-        page.browser.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": f"touch{kind}", "touchPoints": points})
+    actions = ActionBuilder(page.browser, mouse=PointerInput("touch", "finger"))
+    finger = actions.pointer_action
+    finger.move_to_location(round(left + x1 * width), round(top + y1 * height)).pointer_down()
+    for share in (0.5, 1):
+        x, y = x1 + share * (x2 - x1), y1 + share * (y2 - y1)
+        finger.move_to_location(round(left + x * width), round(top + y * height))
+    finger.pointer_up()
+    actions.perform()
 
 
 def by_keyboard(page: Page, corners: list[float]) -> None:
@@ -230,9 +239,7 @@ def test_missed_box_kept_in_pixels_of_the_original_when_it_is_drawn(
 ) -> None:
     store = tmp_path / "store"
     if draw is by_finger:
-        metrics = {"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": True}
-        page.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-        page.browser.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": True})
+        page.resize(390)
     with running(tmp_path, MODEL_URI=str(bright_model), CAPTURE_URI=str(store)) as server:
         page.open(server.url).give(photo)
         page.press("#report")
@@ -378,6 +385,8 @@ def test_key_asked_for_once_and_sent_to_its_server_alone_when_two_servers_want_o
 def weighed(source: Path, target: Path, shares: list[float]) -> Path:
     """A detector with these shares of another's scores, one a class."""
     file = onnx.load(source)
+    page = chromium_page
+
     graph = file.graph
     found = graph.output[0].name
     for node in graph.node:
@@ -415,7 +424,7 @@ def test_differences_shown_when_two_servers_are_compared(page: Page, shared_data
 
 
 def test_remedy_named_when_the_other_server_does_not_know_the_page(
-    page: Page, bright_model: Path, photo: Path, tmp_path: Path
+    chromium_page: Page, bright_model: Path, photo: Path, tmp_path: Path
 ) -> None:
     settings = {"MODEL_URI": str(bright_model)}
     for origins in ("", "https://elsewhere.example.org"):
@@ -503,19 +512,20 @@ def test_answered_or_told_why_when_a_file_is_too_large_or_the_camera_gives_it(
 
 
 def test_every_control_named_and_nothing_wider_than_the_screen_when_a_phone_or_a_screen_reader_reads(
-    page: Page, server: Server, photo: Path
+    chromium_page: Page, server: Server, photo: Path
 ) -> None:
     controls = {"button", "textbox", "slider", "checkbox", "combobox", "spinbutton", "link", "image", "figure"}
     for width in (1280, 320):
-        metrics = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 600}
-        page.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+        page.resize(width)
         page.open(server.url).give(photo)
         for press in ("#zoom-in", "#report", "#draw"):
             page.press(press)
-            nodes = page.browser.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
+            nodes = cdp.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
             named = [
                 (each["role"]["value"], each.get("name", {}).get("value")) for each in nodes if not each["ignored"]
             ]
             assert {role for role, _ in named} > {"button", "link", "image"}
             assert [role for role, name in named if role in controls - {"figure"} and not name] == []
             assert page.run("return document.documentElement.scrollWidth <= innerWidth"), (width, press)
+    page, cdp = chromium_page, chromium_page.browser
+    assert isinstance(cdp, webdriver.Chrome)

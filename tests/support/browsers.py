@@ -1,4 +1,4 @@
-"""Headless Chromium, and what it sees; SCREENSHOTS=docs/images keeps that."""
+"""Headless Chromium and Firefox, and what they see; SCREENSHOTS=docs/images keeps what Chromium sees."""
 
 import os
 import shutil
@@ -6,10 +6,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.firefox.service import Service as Geckodriver
 
 from tests.support.processes import unavailable
+
+Browser = webdriver.Chrome | webdriver.Firefox
 
 
 @contextmanager
@@ -36,8 +40,33 @@ def headless(profile: Path, *hosts: str, flags: tuple[str, ...] = ()) -> Iterato
         driver.quit()
 
 
-def shot(browser: webdriver.Chrome, name: str) -> None:
-    """Keep what is seen, where SCREENSHOTS says."""
-    if folder := os.environ.get("SCREENSHOTS"):
+@contextmanager
+def firefox(profile: Path, *hosts: str) -> Iterator[webdriver.Firefox]:
+    """Give a browser that reaches these hosts and nothing else, until the block ends; skip where there is none."""
+    binary = shutil.which("firefox-esr") or shutil.which("firefox")
+    geckodriver = shutil.which("geckodriver")
+    if not binary or not geckodriver:
+        pytest.skip("Firefox is missing: apt-get install firefox-esr, and cargo install --locked geckodriver")
+    profile.mkdir()
+    options = webdriver.FirefoxOptions()
+    options.binary_location = binary
+    for argument in ("-headless", "--width=1280", "--height=1400", "-remote-allow-system-access"):
+        options.add_argument(argument)
+    nowhere = {f"network.proxy.{scheme}": "127.0.0.1" for scheme in ("http", "ssl")}
+    nowhere |= {f"network.proxy.{scheme}_port": 9 for scheme in ("http", "ssl")}  # nothing listens there
+    camera = {"media.navigator.streams.fake": True, "media.navigator.permission.disabled": True}
+    hosts_alone = {"network.proxy.type": 1, "network.proxy.no_proxies_on": ", ".join(hosts)}
+    for name, value in {**nowhere, **camera, **hosts_alone}.items():
+        options.set_preference(name, value)
+    driver = webdriver.Firefox(options, Geckodriver(geckodriver, log_output=str(profile / "geckodriver.log")))
+    try:
+        yield driver
+    finally:
+        driver.quit()
+
+
+def shot(browser: Browser, name: str) -> None:
+    """Keep what Chromium sees, where SCREENSHOTS says."""
+    if isinstance(browser, webdriver.Chrome) and (folder := os.environ.get("SCREENSHOTS")):
         Path(folder).mkdir(parents=True, exist_ok=True)
         browser.save_screenshot(str(Path(folder) / name))

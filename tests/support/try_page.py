@@ -11,11 +11,13 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
+from tests.support.browsers import Browser
+
 
 class Page:
     """The page in a browser."""
 
-    def __init__(self, browser: webdriver.Chrome) -> None:
+    def __init__(self, browser: Browser) -> None:
         self.browser = browser
 
     def open(self, url: str) -> "Page":
@@ -77,14 +79,30 @@ class Page:
             });"""
         return [[float(side) for side in sides] for sides in self.run(script, place)]
 
+    def resize(self, width: int, height: int = 844) -> None:
+        """Make the page as large as a screen of so many pixels; Firefox is never narrower than 500."""
+        if isinstance(self.browser, webdriver.Firefox):
+            self.browser.set_window_size(width, height)
+            return
+        metrics = {"width": width, "height": height, "deviceScaleFactor": 2, "mobile": width < 600}
+        self.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+
     def requests(self) -> list[dict[str, Any]]:
-        """What the browser has requested since the last call: url, method and headers of each."""
+        """What Chromium has requested since the last call: url, method and headers of each."""
+        assert isinstance(self.browser, webdriver.Chrome)
         messages = [json.loads(entry["message"])["message"] for entry in self.browser.get_log("performance")]  # type: ignore[no-untyped-call]
         sent = [each["params"]["request"] for each in messages if each["method"] == "Network.requestWillBeSent"]
         return [request for request in sent if request["url"].startswith("http")]  # blob: is no request
 
     def problems(self) -> list[str]:
         """What the console says of scripts and policies; refused requests are no problem of the page."""
+        if isinstance(self.browser, webdriver.Firefox):
+            script = """const kinds = /^content javascript$|^CSP|Content Security/;
+              return Services.console.getMessageArray()
+                .filter((it) => it instanceof Ci.nsIScriptError && kinds.test(it.category))
+                .map((it) => it.errorMessage);"""
+            with self.browser.context(self.browser.CONTEXT_CHROME):
+                return [str(message) for message in self.run(script)]
         entries = self.browser.get_log("browser")  # type: ignore[no-untyped-call]
         return [entry["message"] for entry in entries if entry["source"] != "network"]
 
