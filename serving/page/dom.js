@@ -4,6 +4,7 @@
 // would refuse it too.
 
 export const SIDES = ["x1", "y1", "x2", "y2"];
+export const SAME = 0.5; // intersection over union from which two boxes are of one object
 // Okabe and Ito's palette for any colour vision, as drawn pictures have it: of the box, and of the text on it.
 const PALETTE = ["#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7"].map((colour) => [
   colour,
@@ -58,4 +59,12 @@ export function put(node, box, { width, height }) {
   node.classList.toggle("high", box.y1 / height < 0.08);
   node.classList.toggle("low", box.y2 / height > 0.92);
   node.classList.toggle("right", box.x1 / width > 0.7);
+}
+
+export function overlap(a, b) {
+  const width = Math.min(a.x2, b.x2) - Math.max(a.x1, b.x1);
+  const height = Math.min(a.y2, b.y2) - Math.max(a.y1, b.y1);
+  if (width <= 0 || height <= 0) return 0;
+  const area = (box) => (box.x2 - box.x1) * (box.y2 - box.y1);
+  return (width * height) / (area(a) + area(b) - width * height);
 }

@@ -1,6 +1,6 @@
 // The editor of a report: the boxes that are right, drawn, moved and named by mouse, pen, finger or keyboard.
 
-import { SIDES, announce, el, make, put } from "./dom.js";
+import { SAME, SIDES, announce, el, make, overlap, put } from "./dom.js";
 
 const SMALLEST_PX = 4; // of the screen: less was a click, not a drawn box
 let draft = null; // the answer, the layer over its picture, the boxes, the class of the next one
@@ -63,6 +63,8 @@ function mount(box) {
 function update(box) {
   const number = draft.boxes.indexOf(box) + 1;
   put(box.node, box, draft.found);
+  const earlier = draft.boxes.slice(0, number - 1);
+  box.node.classList.toggle("under", earlier.some((each) => overlap(each, box) >= SAME)); // its name, where both are seen
   box.node.firstChild.textContent = box.label;
   const [x1, y1, x2, y2] = SIDES.map((side) => Math.round(box[side]));
   const place = `${x2 - x1} by ${y2 - y1} pixels at ${x1}, ${y1}`;

@@ -92,7 +92,7 @@ async function refusalOf(response) {
 let keyTurn = Promise.resolve(); // dialogs, one after the other
 
 async function wantKey(server, tried) {
-  const why = tried ? "It refused this key." : "It wants a key.";
+  const why = tried ? "This server refused the key." : "This server wants a key.";
   const turn = keyTurn.then(() => server.key === tried && !server.declined && askKey(server, why));
   keyTurn = turn;
   await turn;

@@ -2,12 +2,11 @@
 //
 // It asks each server once per picture, down to a low confidence, and filters what it shows by itself.
 
-import { SIDES, announce, colour, el, fill, labels, make, meet, pause, plural, put, warn } from "./dom.js";
+import { SAME, SIDES, announce, colour, el, fill, labels, make, meet, overlap, pause, plural, put, warn } from "./dom.js";
 import { edit, judge, rightBoxes } from "./editor.js";
 import { HERE, Refusal, Server, askKey, formOf, sentence } from "./server.js";
 
 const MOST = 300; // boxes of a picture
-const SAME = 0.5; // intersection over union from which two boxes are of one object
 const FEW = 12; // classes that are listed all
 const MOST_REPORTS = 20; // whose states are asked for
 
@@ -36,7 +35,7 @@ const FATES = {
 };
 
 async function changeKey(server) {
-  await askKey(server, server.key ? "This tab keeps one. An empty one forgets it." : "This tab keeps none.");
+  await askKey(server, server.key ? "This tab keeps a key. An empty one forgets it." : "This tab keeps no key yet.");
   if (server === page.here && !server.classes) await begin();
   for (const entry of page.entries) if (entry.answers.get(server)?.error) queue(entry, server);
 }
@@ -105,6 +104,7 @@ async function look(entry, found) {
     }
     if (!image) return; // no picture, and the server said so
     entry.picture = blob;
+    entry.ratio = image.naturalWidth / image.naturalHeight;
     entry.thumbnail = thumbnailOf(image);
   } catch (error) {
     found.note = `the picture cannot be shown: ${sentence(error)}`;
@@ -155,14 +155,6 @@ function shown(answer, server) {
   return (answer?.detections ?? []).filter((each) => isSure(each, server) && !page.hidden.has(each.label));
 }
 
-function overlap(a, b) {
-  const width = Math.min(a.x2, b.x2) - Math.max(a.x1, b.x1);
-  const height = Math.min(a.y2, b.y2) - Math.max(a.y1, b.y1);
-  if (width <= 0 || height <= 0) return 0;
-  const area = (box) => (box.x2 - box.x1) * (box.y2 - box.y1);
-  return (width * height) / (area(a) + area(b) - width * height);
-}
-
 function isAlone(detection, others) {
   return !others.some((each) => each.label === detection.label && overlap(each, detection) >= SAME);
 }
@@ -174,6 +166,7 @@ function summary(detections) {
 }
 
 const megabytes = (bytes) => `${(bytes / 1e6).toFixed(1)} MB`;
+
 // ---- Showing it
 
 function choose(entry) {
@@ -232,18 +225,19 @@ function renderViews() {
     const { caption, canvas, layer, image } = page.views.figures[place];
     const found = entry.answers.get(server);
     const boxes = shown(found, server);
-    const name = servers.length === 1 ? entry.name : `${server === page.here ? "Here" : server.name} (${server.title})`;
+    const whose = `${server === page.here ? "Here" : server.name}${server.title && ` (${server.title})`}`;
+    const name = servers.length === 1 ? entry.name : whose;
     const waiting = !found || found.waiting;
     const text = found?.error ?? (waiting ? "asking…" : page.reporting ? "what is right?" : summary(boxes));
     const note = found?.note ? `; ${found.note}` : "";
     caption.replaceChildren(make("strong", {}, make("bdi", { textContent: name })), `: ${text}${note}`);
     caption.classList.toggle("problem", Boolean(found?.error || found?.note));
     canvas.hidden = !entry.picture;
+    if (entry.ratio) canvas.style.setProperty("--ratio", entry.ratio); // also where a server gave no answer
     if (!found?.width) {
       fill(layer, [], () => []);
       continue;
     }
-    canvas.style.setProperty("--ratio", found.width / found.height);
     image.alt = page.reporting ? entry.name : `${entry.name}: ${summary(boxes)}`;
     if (page.reporting) continue; // the editor's boxes stay
     const opposite = servers[1 - place];
@@ -264,7 +258,8 @@ function figureOf(entry, url) {
   if (url) image.src = url;
   const layer = make("div", { className: "layer" });
   const canvas = make("div", { className: "canvas" }, image, layer);
-  const frame = make("div", { className: "frame" }, canvas);
+  // It scrolls when zoomed, and has the focus then.
+  const frame = make("div", { className: "frame", role: "group", ariaLabel: "Picture" }, canvas);
   return { node: make("figure", {}, caption, frame), caption, canvas, layer, image };
 }
 
@@ -279,6 +274,7 @@ function boxOf(detection, size, alone, below) {
   marked.set(detection, node);
   return node;
 }
+
 function renderPanel() {
   const [entry, here] = [page.current, page.here];
   const found = entry.answers.get(here);
@@ -376,6 +372,7 @@ function beginReport() {
 
 function endReport() {
   page.reporting = false;
+  warn("");
   render();
   el("report").focus();
 }
@@ -387,9 +384,13 @@ async function send(event) {
   el("send").disabled = true;
   warn("");
   try {
+    const before = entry.answers.get(page.here);
     if (entry.report) await answer(entry, page.here); // an answer has one verdict: a new one for a correction
     const { id, error } = entry.answers.get(page.here);
-    if (error) throw new Refusal(error);
+    if (error) {
+      entry.answers.set(page.here, before);
+      throw new Refusal(error);
+    }
     const fields = { request_id: id, verdict, boxes: JSON.stringify(right), comment: el("comment").value };
     const say = async (body) => (await page.here.ask("feedback", { method: "POST", body })).json();
     let said = await say(formOf(null, fields));
