@@ -16,8 +16,6 @@ import pytest
 from PIL import Image, ImageOps
 from selenium import webdriver
 from selenium.webdriver.common.action_chains import ActionChains
-from selenium.webdriver.common.actions.action_builder import ActionBuilder
-from selenium.webdriver.common.actions.pointer_input import PointerInput
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import Select
@@ -176,17 +174,7 @@ def test_picture_upright_below_its_boxes_when_a_file_is_turned_or_no_browser_sho
 
 def by_finger(page: Page, corners: list[float]) -> None:
     page.run("document.querySelector('.layer').scrollIntoView({block: 'center'})")
-    script = "const {x, y, width, height} = document.querySelector('.layer').getBoundingClientRect()"
-    left, top, width, height = page.run(f"{script}; return [x, y, width, height]")
-    x1, y1, x2, y2 = corners
-    actions = ActionBuilder(page.browser, mouse=PointerInput("touch", "finger"))
-    finger = actions.pointer_action
-    finger.move_to_location(round(left + x1 * width), round(top + y1 * height)).pointer_down()
-    for share in (0.5, 1):
-        x, y = x1 + share * (x2 - x1), y1 + share * (y2 - y1)
-        finger.move_to_location(round(left + x * width), round(top + y * height))
-    finger.pointer_up()
-    actions.perform()
+    by_mouse(page, corners, "touch")
 
 
 def by_keyboard(page: Page, corners: list[float]) -> None:

@@ -52,11 +52,17 @@ def firefox(profile: Path, *hosts: str) -> Iterator[webdriver.Firefox]:
     options.binary_location = binary
     for argument in ("-headless", "--width=1280", "--height=1400", "-remote-allow-system-access"):
         options.add_argument(argument)
-    nowhere = {f"network.proxy.{scheme}": "127.0.0.1" for scheme in ("http", "ssl")}
-    nowhere |= {f"network.proxy.{scheme}_port": 9 for scheme in ("http", "ssl")}  # nothing listens there
-    camera = {"media.navigator.streams.fake": True, "media.navigator.permission.disabled": True}
-    hosts_alone = {"network.proxy.type": 1, "network.proxy.no_proxies_on": ", ".join(hosts)}
-    for name, value in {**nowhere, **camera, **hosts_alone}.items():
+    preferences: dict[str, str | int | bool] = {
+        "network.proxy.type": 1,
+        "network.proxy.no_proxies_on": ", ".join(hosts),
+        "network.proxy.http": "127.0.0.1",
+        "network.proxy.http_port": 9,  # nothing listens there
+        "network.proxy.ssl": "127.0.0.1",
+        "network.proxy.ssl_port": 9,
+        "media.navigator.streams.fake": True,
+        "media.navigator.permission.disabled": True,
+    }
+    for name, value in preferences.items():
         options.set_preference(name, value)
     driver = webdriver.Firefox(options, Geckodriver(geckodriver, log_output=str(profile / "geckodriver.log")))
     try:

@@ -7,6 +7,7 @@ from typing import Any
 
 from selenium import webdriver
 from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.actions.pointer_input import PointerInput
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
@@ -107,14 +108,14 @@ class Page:
         return [entry["message"] for entry in entries if entry["source"] != "network"]
 
 
-def by_mouse(page: Page, corners: list[float]) -> None:
-    """Draw a box, given as shares of the picture's sides."""
+def by_mouse(page: Page, corners: list[float], kind: str = "mouse") -> None:
+    """Draw a box, given as shares of the picture's sides; `kind` of pointer: mouse, pen or touch."""
     layer = page.part(".layer")
     x1, y1, x2, y2 = (
         share * side for share, side in zip(corners, (layer.size["width"], layer.size["height"]) * 2, strict=True)
     )
     half_x, half_y = layer.size["width"] // 2, layer.size["height"] // 2
-    actions = ActionChains(page.browser)
+    actions = ActionChains(page.browser, devices=[PointerInput(kind, kind)])  # type: ignore[no-untyped-call]
     actions.move_to_element_with_offset(layer, round(x1) - half_x, round(y1) - half_y).click_and_hold()
     actions.move_to_element_with_offset(layer, round((x1 + x2) / 2) - half_x, round((y1 + y2) / 2) - half_y)
     actions.move_to_element_with_offset(layer, round(x2) - half_x, round(y2) - half_y).release().perform()
