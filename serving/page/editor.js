@@ -64,7 +64,8 @@ function update(box) {
   const number = draft.boxes.indexOf(box) + 1;
   put(box.node, box, draft.found);
   const earlier = draft.boxes.slice(0, number - 1);
-  box.node.classList.toggle("under", earlier.some((each) => overlap(each, box) >= SAME)); // its name, where both are seen
+  const hidden = earlier.some((each) => overlap(each, box) >= SAME);
+  box.node.classList.toggle("under", hidden); // its name, so that both are seen
   box.node.firstChild.textContent = box.label;
   const [x1, y1, x2, y2] = SIDES.map((side) => Math.round(box[side]));
   const place = `${x2 - x1} by ${y2 - y1} pixels at ${x1}, ${y1}`;

@@ -2,7 +2,8 @@
 //
 // It asks each server once per picture, down to a low confidence, and filters what it shows by itself.
 
-import { SAME, SIDES, announce, colour, el, fill, labels, make, meet, overlap, pause, plural, put, warn } from "./dom.js";
+import { SAME, SIDES, colour, el, fill, labels, make, meet, overlap, put } from "./dom.js";
+import { announce, pause, plural, warn } from "./dom.js";
 import { edit, judge, rightBoxes } from "./editor.js";
 import { HERE, Refusal, Server, askKey, formOf, sentence } from "./server.js";
 
