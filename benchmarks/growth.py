@@ -4,11 +4,13 @@
 then `dvc repro split`, which composes, fetches, prepares and splits. A stage's own seconds, without the start of
 Python, are what it notes for `summary`; DVC's share is all the rest, the start of five Pythons included. Memory is that
 of the largest process: `dataset add`, a stage, or `dvc` itself. CPU seconds are of all processes, and say most on a
-machine that others use; those of `dvc` alone are DVC's share without the stages' Pythons.
+machine that others use; those of `dvc` alone are DVC's share without the stages' Pythons. `--stages N…` runs the stages
+without DVC instead, and prints the memory of each, and a digest of what they wrote, to compare two commits.
 """
 
 import argparse
 import contextlib
+import hashlib
 import json
 import shutil
 import subprocess
@@ -160,6 +162,30 @@ def growth(sizes: list[int], rounds: int) -> str:
     return markdown(head, rows, f"PNGs of 18x16 pixels, {CORES} cores, {rounds} rounds")
 
 
+def of_stages(sizes: list[int]) -> str:
+    """Return Markdown: memory and seconds of each stage by itself; `prepare` anew, and with every picture known."""
+    lines = ["| stage | pictures | MB | CPU s | own s | outputs |", "|---|---|---|---|---|---|"]
+    for size in sizes:
+        folder = project("stages")
+        tiny(folder.parent / "source", size)
+        add(folder)
+        run(folder, "runner", "compose")
+        for stage in ("fetch", "prepare", "prepare", "split"):
+            ran = run(folder, "runner", stage)
+            figures = f"{ran.peak_mb:.0f} | {ran.cpu_s:.1f} | {ran.stages[stage]:.1f}"
+            lines.append(f"| {stage} | {size:,} | {figures} | {digest_of(folder / 'artifacts')} |")
+        shutil.rmtree(folder.parent)
+    return "\n".join([*lines, "", f"PNGs of 18x16 pixels, {CORES} cores, one run each", ""])
+
+
+def digest_of(folder: Path) -> str:
+    """Return eight hex digits of the names and bytes of the files below a folder."""
+    digest = hashlib.sha256()
+    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+        digest.update(f"{file.relative_to(folder)}\0".encode() + file.read_bytes())
+    return digest.hexdigest()[:8]
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -167,7 +193,13 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--sizes", type=int, nargs="*", default=[1000, 5000, 20_000])
     parser.add_argument("--pictures", type=int, default=5000, help="of the dataset that is changed; 0: none is")
     parser.add_argument("--added", type=int, default=50)
+    parser.add_argument(
+        "--stages", type=int, nargs="+", help="numbers of pictures: memory of each stage, and nothing else"
+    )
     options = parser.parse_args(arguments)
+    if options.stages:
+        print(of_stages(options.stages))
+        return
     if options.pictures:
         print(change(options.pictures, options.added, options.rounds), flush=True)
     if options.sizes:

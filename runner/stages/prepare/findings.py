@@ -1,8 +1,11 @@
 """Findings of `prepare`, and the data gate, which decides whether the dataset may be trained on."""
 
+from array import array
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
 
 from runner.config.schema import PrepareConfig
 from runner.dataset.labels import Labels, too_many_clipped
@@ -13,11 +16,17 @@ class Findings:
     """Counts, and everything that was left out or changed, with its reason."""
 
     pictures: int = 0
+    kept: int = 0  # pictures
+    background: int = 0  # kept pictures without a box
     unusable_pictures: int = 0
     duplicates: int = 0
     label_lines: int = 0
     unusable_lines: int = 0
     clipped: int = 0
+    boxes: Counter[int] = field(default_factory=Counter)  # of kept pictures, by class id
+    sides: "array[float]" = field(
+        default_factory=lambda: array("d")
+    )  # square root of the area of each of these boxes, as a fraction of its picture's
     unwanted: Counter[int] = field(
         default_factory=Counter
     )  # boxes of each class that dataset.classes leaves out, by own id
@@ -28,19 +37,25 @@ class Findings:
         """Note a file, or a line of one, that is left out."""
         self.left_out.append({"file": file, "reason": reason})
 
-    def summary(self, names: list[str], boxes: list[Labels]) -> dict[str, Any]:
-        """Return the content of report.json, from the class names in id order and the boxes of each picture kept."""
-        per_class = Counter(names[number] for labels in boxes for number in labels.class_ids)
+    def keep(self, labels: Labels) -> None:
+        """Count a picture that is kept, with its boxes."""
+        self.kept += 1
+        self.background += not len(labels.class_ids)
+        self.boxes.update(labels.class_ids.tolist())
+        self.sides.extend(np.sqrt(labels.boxes_xywhn[:, 2:].prod(axis=1)).tolist())
+
+    def summary(self, names: list[str]) -> dict[str, Any]:
+        """Return the content of report.json, from the class names in id order."""
         return {
             "pictures": {
                 "found": self.pictures,
-                "kept": len(boxes),
-                "background": sum(not len(labels.class_ids) for labels in boxes),
+                "kept": self.kept,
+                "background": self.background,
                 "duplicates": self.duplicates,
                 "unusable": self.unusable_pictures,
             },
             "labels": {"found": self.label_lines, "unusable": self.unusable_lines},
-            "boxes": {name: per_class[name] for name in names},
+            "boxes": {name: self.boxes[number] for number, name in enumerate(names)},
             "left_out": self.left_out,
             "notes": self.notes,
         }

@@ -158,9 +158,10 @@ def _read(journal: Path) -> Iterator[tuple[str, Prepared]]:
     """Yield the journal's entries; a line truncated by a kill is skipped."""
     if not journal.exists():
         return
-    for line in journal.read_text(encoding="utf-8").splitlines():
-        try:
-            sha256, *values = json.loads(line)
-            yield sha256, Prepared(*values)
-        except (ValueError, TypeError):
-            continue
+    with journal.open(encoding="utf-8") as lines:
+        for line in lines:
+            try:
+                sha256, *values = json.loads(line)
+                yield sha256, Prepared(*values)
+            except (ValueError, TypeError):
+                continue

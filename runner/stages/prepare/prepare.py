@@ -1,8 +1,10 @@
 """Check every picture and label, convert all to one form, and report the files left out."""
 
 import shutil
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 
@@ -18,36 +20,6 @@ from runner.stages.prepare.report import choose_shown, write_report
 from runner.workspace import write_text
 
 Classes = list[str] | dict[str, str | None]
-
-
-class CheckedPicture(NamedTuple):
-    """A usable picture with its labels."""
-
-    row: PictureRow
-    picture: Prepared
-    labels: Labels
-
-    @property
-    def source(self) -> str:
-        """Path in the dataset."""
-        return f"images/{self.row.name}"
-
-    @property
-    def entry(self) -> Entry:
-        """Line of the index, as `runner.dataset.entries` describes it."""
-        row, picture = self.row, self.picture
-        return {
-            "image": f"images/{_stem(row)}{picture.suffix}",
-            "source": self.source,
-            "sha256": row.sha256,
-            "bytes": row.size_bytes,
-            "encoded": picture.encoded,
-            "width": picture.width,
-            "height": picture.height,
-            "part": row.part,
-            "look": picture.look,
-            "labels": format_labels(self.labels.class_ids, self.labels.boxes_xywhn),
-        }
 
 
 def prepare(
@@ -69,38 +41,48 @@ def prepare(
     rows = sorted(raw.rows, key=lambda row: row.name)
     findings.pictures = len(rows)
     prepared = prepare_pictures({row.sha256: row.size_bytes for row in rows}, settings, work, bring)
-    usable = []
     for row in rows:
         picture = prepared[row.sha256]
         if isinstance(picture, str):
             findings.unusable_pictures += 1
             findings.leave_out(f"images/{row.name}", picture)
-        else:
-            usable.append((row, picture))
-            findings.notes += [f"images/{row.name}: {picture.note}"] if picture.note else []
-    candidates = []
-    for row, picture in usable:
-        labels = _read_labels(row, class_ids, findings)
-        if labels.unusable:
-            findings.unusable_pictures += 1
-            findings.leave_out(f"images/{row.name}", labels.unusable)
-            continue
-        candidates.append(CheckedPicture(row, picture, labels))
+        elif picture.note:
+            findings.notes.append(f"images/{row.name}: {picture.note}")
+    copies = _find_copies([row for row in rows if isinstance(prepared[row.sha256], Prepared)], class_ids)
+    leaving = _leaving(copies, settings.duplicates, names, work / "duplicates.jpg", bring)
+    part_of = _parts_of(copies)
+    kept: list[PictureRow] = []
+
+    def entries() -> Iterator[Entry]:  # one at a time: the labels of all pictures would take most of the memory
+        for row in rows:
+            picture = prepared[row.sha256]
+            if isinstance(picture, str):
+                continue
+            labels = _read_labels(row, class_ids, findings)
+            if labels.unusable:
+                findings.unusable_pictures += 1
+                findings.leave_out(f"images/{row.name}", labels.unusable)
+            elif f"images/{row.name}" not in leaving:
+                kept.append(row)
+                findings.keep(labels)
+                yield _entry(row, picture, part_of.get(row.sha256, row.part), labels)
+
+    write_entries(dataset, entries())
     findings.notes += [
         f"dataset.classes leaves out {count:,} boxes of {raw.classes[class_id]}"
         for class_id, count in sorted(findings.unwanted.items())
     ]
-    unique = _without_duplicates(candidates, settings.duplicates, names, findings, work / "duplicates.jpg", bring)
-
-    write_entries(dataset, (each.entry for each in unique))
+    for name, reason in sorted(leaving.items()):
+        findings.duplicates += 1
+        findings.leave_out(name, reason)
     write_text(dataset / "classes.txt", "".join(f"{name}\n" for name in names))
 
-    boxes = [each.labels for each in unique]
-    summary = findings.summary(names, boxes)
+    summary = findings.summary(names)
     summary["refused"] = refusals = findings.refusals(summary, settings)
-    shown = choose_shown(unique)
-    folder = bring({each.row.sha256: each.row.size_bytes for each in shown})
-    write_report(report, summary, [(folder / each.row.sha256, each.labels) for each in shown], boxes, names)
+    shown = choose_shown(kept)
+    folder = bring({row.sha256: row.size_bytes for row in shown})
+    drawn = [(folder / row.sha256, _read_labels(row, class_ids, Findings())) for row in shown]
+    write_report(report, summary, drawn, findings.sides, names)
     kept_report = work / "report"
     shutil.rmtree(kept_report, ignore_errors=True)
     if refusals:
@@ -111,7 +93,7 @@ def prepare(
             + f"\nall reasons: {kept_report / 'index.html'}; correct the dataset, or change the limits in params.yaml"
         )
     return (
-        f"{len(unique)} of {findings.pictures} pictures, {sum(summary['boxes'].values())} boxes; "
+        f"{len(kept)} of {findings.pictures} pictures, {sum(summary['boxes'].values())} boxes; "
         f"{len(findings.left_out)} things left out, {len(findings.notes)} repaired (see artifacts/report/index.html)"
     )
 
@@ -168,35 +150,59 @@ def _stem(row: PictureRow) -> str:
     return row.name.rpartition(".")[0]
 
 
-def _without_duplicates(
-    candidates: list[CheckedPicture],
+def _entry(row: PictureRow, picture: Prepared, part: str | None, labels: Labels) -> Entry:
+    """Return the line of the index, as `runner.dataset.entries` describes it."""
+    return {
+        "image": f"images/{_stem(row)}{picture.suffix}",
+        "source": f"images/{row.name}",
+        "sha256": row.sha256,
+        "bytes": row.size_bytes,
+        "encoded": picture.encoded,
+        "width": picture.width,
+        "height": picture.height,
+        "part": part,
+        "look": picture.look,
+        "labels": format_labels(labels.class_ids, labels.boxes_xywhn),
+    }
+
+
+def _find_copies(rows: list[PictureRow], class_ids: ClassIds) -> list[tuple[PictureRow, Labels]]:
+    """Return the pictures that are there more than once and whose labels can be used, with these."""
+    count = Counter(row.sha256 for row in rows)
+    read = ((row, _read_labels(row, class_ids, Findings())) for row in rows if count[row.sha256] > 1)
+    return [(row, labels) for row, labels in read if not labels.unusable]
+
+
+def _leaving(
+    copies: list[tuple[PictureRow, Labels]],
     rule: Literal["refuse", "labelled"],
     names: list[str],
-    findings: Findings,
     sheet: Path,
     bring: Bring,
-) -> list[CheckedPicture]:
-    """Keep one of equal pictures; DatasetError, and a drawn `sheet`, where labels differ and `rule` is refuse.
+) -> dict[str, str]:
+    """Return the copies that leave, images/<name> → reason; one of equal pictures stays.
 
-    It gets the last of the parts that they have: what is measured on is not trained on, whosever labels are kept.
+    DatasetError, and a drawn `sheet`, where labels differ and `rule` is refuse.
     """
-    copies = [Copy(each.source, each.row.sha256, each.row.part, each.labels, Path()) for each in candidates]
-    leaving, pairs = sort_copies(copies, rule)
+    leaving, pairs = sort_copies(
+        [Copy(f"images/{row.name}", row.sha256, row.part, labels, Path()) for row, labels in copies], rule
+    )
     if pairs:
-        sizes = {each.row.sha256: each.row.size_bytes for each in candidates}
+        sizes = {row.sha256: row.size_bytes for row, _ in copies}
         folder = bring({one.sha256: sizes[one.sha256] for one, _ in pairs[:SHOWN_PAIRS]})
         placed = [
             (one._replace(file=folder / one.sha256), other._replace(file=folder / other.sha256)) for one, other in pairs
         ]
         raise DatasetError(describe_pairs(placed, names, sheet))
-    for name, reason in sorted(leaving.items()):
-        findings.duplicates += 1
-        findings.leave_out(name, reason)
+    return leaving
+
+
+def _parts_of(copies: list[tuple[PictureRow, Labels]]) -> dict[str, str]:
+    """Return digest → the last of the parts that the copies of a picture have: what is measured on is not trained on,
+    whosever labels are kept.
+    """
     parts: dict[str, str] = {}
-    for row in (each.row for each in candidates if each.row.part):
-        parts[row.sha256] = max(parts.get(row.sha256, PARTS[0]), str(row.part), key=PARTS.index)
-    return [
-        each._replace(row=each.row._replace(part=parts.get(each.row.sha256)))
-        for each in candidates
-        if each.source not in leaving
-    ]
+    for row, _ in copies:
+        if row.part:
+            parts[row.sha256] = max(parts.get(row.sha256, PARTS[0]), row.part, key=PARTS.index)
+    return parts

@@ -15,7 +15,7 @@ from runner.workspace import write_text
 Picture = TypeVar("Picture")
 SHEET_PICTURES = 24
 SHEET_COLUMNS = 6
-SIZE_BINS = (0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # square root of the box's area as a fraction of the picture's
+SIZE_BINS = (0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # as `sides` of `write_report`
 
 
 def choose_shown(pictures: Sequence[Picture]) -> list[Picture]:
@@ -28,18 +28,18 @@ def write_report(
     report: Path,
     summary: dict[str, Any],
     shown: Sequence[tuple[Path, Labels]],
-    labels: Sequence[Labels],
+    sides: Sequence[float],
     names: list[str],
 ) -> None:
     """Write report.json, index.html and pictures.jpg, a contact sheet with the boxes drawn, into an existing folder.
 
-    `shown` are the sheet's picture files, `labels` those of every picture.
+    `shown` are the sheet's picture files with their labels; `sides` the square root of each box's area, all pictures
+    together, as a fraction of its picture's.
     """
     write_text(report / "report.json", json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
     sheet = draw_sheet([(file, own, "") for file, own in shown], names, SHEET_COLUMNS)
     sheet.save(report / "pictures.jpg", quality=88)
-    sizes = np.concatenate([np.zeros(0), *(np.sqrt(each.boxes_xywhn[:, 2:].prod(axis=1)) for each in labels)])
-    counts, _ = np.histogram(sizes, SIZE_BINS)
+    counts, _ = np.histogram(np.asarray(sides, np.float64), SIZE_BINS)
     template = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True).get_template("report.html")
     page = template.render(
         summary=summary,

@@ -36,7 +36,8 @@ class Reported:
         counts = {"labels": {"found": 5, "unusable": 2}, "boxes": dict.fromkeys(names, 1)}
         values = {"pictures": pictures, **counts, "left_out": [], "notes": [], **changes}
         shown = choose_shown([(file, self.boxes[file.stem]) for file in self.files])
-        write_report(self.folder / "report", values, shown, list(self.boxes.values()), names)
+        sides = [side for each in self.boxes.values() for side in np.sqrt(each.boxes_xywhn[:, 2:].prod(axis=1))]
+        write_report(self.folder / "report", values, shown, sides, names)
         assert json.loads((self.folder / "report/report.json").read_text(encoding="utf-8")) == values
         return (self.folder / "report/index.html").read_text(encoding="utf-8")
 
