@@ -4,8 +4,8 @@
 then `dvc repro split`, which composes, fetches, prepares and splits. A stage's own seconds, without the start of
 Python, are what it notes for `summary`; DVC's share is all the rest, the start of five Pythons included. Memory is that
 of the largest process: `dataset add`, a stage, or `dvc` itself. CPU seconds are of all processes, and say most on a
-machine that others use; those of `dvc` alone are DVC's share without the stages' Pythons. `--stages N…` runs the stages
-without DVC instead, and prints the memory of each, and a digest of what they wrote, to compare two commits.
+machine that others use; those of `dvc` alone are DVC's share without the stages' Pythons. `--prepare N…` measures
+stage prepare alone instead, without DVC, of pictures that differ in their comment only.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 import psutil
 
-from benchmarks.pictures import tiny
+from benchmarks.pictures import alike, tiny
 from benchmarks.rounds import CORES, FOLDER, children_cpu_seconds, markdown, project, ratio, shell, spread
 
 LOOK_SECONDS = 0.02
@@ -162,20 +162,23 @@ def growth(sizes: list[int], rounds: int) -> str:
     return markdown(head, rows, f"PNGs of 18x16 pixels, {CORES} cores, {rounds} rounds")
 
 
-def of_stages(sizes: list[int]) -> str:
-    """Return Markdown: memory and seconds of each stage by itself; `prepare` anew, and with every picture known."""
-    lines = ["| stage | pictures | MB | CPU s | own s | outputs |", "|---|---|---|---|---|---|"]
+def of_prepare(sizes: list[int]) -> str:
+    """Return Markdown: memory and seconds of stage prepare by itself, anew and with every picture known.
+
+    The digest of its outputs tells whether two commits write the same.
+    """
+    rows = []
     for size in sizes:
-        folder = project("stages")
-        tiny(folder.parent / "source", size)
-        add(folder)
+        folder = project("prepare")
         run(folder, "runner", "compose")
-        for stage in ("fetch", "prepare", "prepare", "split"):
-            ran = run(folder, "runner", stage)
-            figures = f"{ran.peak_mb:.0f} | {ran.cpu_s:.1f} | {ran.stages[stage]:.1f}"
-            lines.append(f"| {stage} | {size:,} | {figures} | {digest_of(folder / 'artifacts')} |")
+        alike(folder, size)
+        for title in ("anew", "all known"):
+            ran = run(folder, "runner", "prepare")
+            figures = [f"{ran.peak_mb:.0f}", f"{ran.cpu_s:.1f}", f"{ran.stages['prepare']:.1f}"]
+            rows.append([title, f"{size:,}", *figures, digest_of(folder / "artifacts")])
         shutil.rmtree(folder.parent)
-    return "\n".join([*lines, "", f"PNGs of 18x16 pixels, {CORES} cores, one run each", ""])
+    head = ["prepare", "pictures", "MB", "CPU s", "own s", "digest of outputs"]
+    return markdown(head, rows, f"JPEGs of 32x24 pixels with two boxes, {CORES} cores, one run each")
 
 
 def digest_of(folder: Path) -> str:
@@ -193,12 +196,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--sizes", type=int, nargs="*", default=[1000, 5000, 20_000])
     parser.add_argument("--pictures", type=int, default=5000, help="of the dataset that is changed; 0: none is")
     parser.add_argument("--added", type=int, default=50)
-    parser.add_argument(
-        "--stages", type=int, nargs="+", help="numbers of pictures: memory of each stage, and nothing else"
-    )
+    parser.add_argument("--prepare", type=int, nargs="+", help="numbers of pictures: stage prepare, and nothing else")
     options = parser.parse_args(arguments)
-    if options.stages:
-        print(of_stages(options.stages))
+    if options.prepare:
+        print(of_prepare(options.prepare))
         return
     if options.pictures:
         print(change(options.pictures, options.added, options.rounds), flush=True)

@@ -1,5 +1,7 @@
 """Generated pictures with the detail of photos; the same bytes in every run."""
 
+import hashlib
+import io
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -8,7 +10,7 @@ import yaml
 from PIL import Image
 
 from runner.dataset.check import check_dataset
-from runner.dataset.index import format_index
+from runner.dataset.index import Index, PictureRow, format_index
 from runner.dataset.layouts import read_layout
 from runner.dataset.picture_cache import cache_folder, keep_bytes
 from runner.dataset.versions import index_of
@@ -53,6 +55,22 @@ def _write(folder: Path, pictures: Iterable[tuple[str, bytes]]) -> None:
     for name, data in pictures:
         (folder / "images" / name).write_bytes(data)
         (folder / "labels" / name).with_suffix(".txt").write_text("0 0.5 0.5 0.25 0.25\n")
+
+
+def alike(project: Path, count: int) -> None:
+    """Make what `fetch` leaves in a project, of JPEGs that differ in their comment only, with two boxes in each."""
+    image, rows = Image.effect_mandelbrot((32, 24), (-3, -2.5, 2, 2.5), 100), []
+    cache_folder(project / ".work").mkdir(parents=True, exist_ok=True)
+    for number in range(count):
+        out = io.BytesIO()
+        image.save(out, "JPEG", comment=str(number))
+        digest = hashlib.sha256(out.getvalue()).hexdigest()
+        (cache_folder(project / ".work") / digest).write_bytes(out.getvalue())
+        x, part = 0.25 + number % 1000 / 2000, ("train", "train", "val", "test")[number % 4]
+        boxes = f"0 {x:.6f} 0.500000 0.250000 0.250000\n1 {x:.6f} 0.250000 0.125000 0.250000\n"
+        rows.append(PictureRow(digest, f"frame-{number:06d}.jpg", out.tell(), 32, 24, part, boxes))
+    (project / "artifacts/raw").mkdir(parents=True)
+    (project / "artifacts/raw" / INDEX).write_bytes(format_index(Index(["airplane", "helicopter"], {}, rows)))
 
 
 def fetched(source: Path, project: Path) -> None:

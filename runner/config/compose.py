@@ -38,8 +38,9 @@ def compose(project: Path, params: Values | None = None) -> Composed:
     presets = _check_presets(sections.pop("presets", None), project)
     weights = _check_weights(sections.pop("weights", None))
     values = _without_empty(sections)
-    if isinstance(dataset := sections.get("dataset"), dict) and isinstance(classes := dataset.get("classes"), dict):
-        values["dataset"]["classes"] = classes  # where an empty value is an order: to leave that class out
+    for section, key in (("dataset", "classes"), ("gate", "renamed")):
+        if isinstance(own := sections.get(section), dict) and isinstance(names := own.get(key), dict):
+            values.setdefault(section, {})[key] = names  # where an empty value is an order: the class is gone
     base = _compose_presets(presets, project)
     of_presets = dict(leaves(base))
     hidden = [(key, old, new) for key, new in leaves(values) if (old := of_presets.get(key)) not in (None, new)]

@@ -102,6 +102,24 @@ def per_class(
     return findings, left_out
 
 
+def unknown_names(
+    candidate: ClassDetections, other: ClassDetections, gone: Sequence[str], against: str = DEPLOYED
+) -> list[Finding]:
+    """Return a finding that fails where classes are new to a compared model while others of it are `gone`.
+
+    It may be one class under two names, which would go without a comparison.
+    """
+    new = [name for name in candidate.classes if name not in other.classes]
+    if not new or not gone:
+        return []
+    said = (
+        f"{', '.join(new)} of the dataset, and {', '.join(gone)} of {against}: are these new names of the same things? "
+        "nothing compares them; say in gate.renamed which new name each has, or none: "
+        f"{{{gone[0]}: {new[0]}}}, or {{{gone[0]}: }}"
+    )
+    return [_finding(f"names of classes beside {against}", said, passed=False)]
+
+
 def budgets(milliseconds: Sequence[float], sizes: Sequence[int], rules: GateConfig) -> list[Finding]:
     """Judge time (median per picture) and size (bytes of model.onnx): the candidate's, then the deployed's if any.
 

@@ -20,7 +20,16 @@ from runner.config.schema import Config
 from runner.dataset.entries import Entry, read_entries
 from runner.errors import ObjectError, StageError
 from runner.release.contents import Candidate, load_candidate
-from runner.release.criteria import CHAMPION, DEPLOYED, ClassDetections, absolute, budgets, map50, per_class
+from runner.release.criteria import (
+    CHAMPION,
+    DEPLOYED,
+    ClassDetections,
+    absolute,
+    budgets,
+    map50,
+    per_class,
+    unknown_names,
+)
 from runner.release.deployed import (
     Deployed,
     NotDeployedError,
@@ -30,7 +39,7 @@ from runner.release.deployed import (
     trained_on,
 )
 from runner.release.pin import DEV
-from runner.release.present_classes import ClassMap, class_map, class_map_of, present_ids, suppress_merged
+from runner.release.present_classes import ClassMap, class_map, class_map_of, is_dropped, present_ids, suppress_merged
 from runner.release.timing import milliseconds
 from runner.release.variant import judge_variant, refusal
 from runner.release.verdict import criteria_of, verdict_file
@@ -111,6 +120,11 @@ def _judge(
             continue
         else:
             unseen = np.ones(len(test), np.bool_)
+        if known is None or not part.sha256s.isdisjoint(known):  # otherwise it is of another dataset
+            mappings = class_map_of(version.manifest), class_map(config.dataset.classes), config.gate.renamed
+            findings += unknown_names(
+                shown, own, [name for name in own.others if not is_dropped(name, *mappings)], against
+            )
         found, not_compared = per_class(shown, own, config.gate, unseen, against)
         findings += found
         left_out += not_compared
@@ -211,7 +225,7 @@ def _shown(
     detector: Detector, names: list[str], test: Sequence[Example], config: Config, then: ClassMap | None = None
 ) -> ClassDetections:
     """Run a model, trained with the mapping `then`, on the test part; classes are matched by their present names."""
-    ids = present_ids(detector.classes, names, then or {}, class_map(config.dataset.classes))
+    ids = present_ids(detector.classes, names, then or {}, class_map(config.dataset.classes), config.gate.renamed)
     ranked = rank([example.labelled for example in test], _found(detector, ids, test, config), len(names))
     classes = {name: each for number, (name, each) in enumerate(zip(names, ranked, strict=True)) if number in ids}
     return ClassDetections(classes, [name for name, own in zip(detector.classes, ids, strict=True) if own < 0])
@@ -230,6 +244,7 @@ class TestPart(NamedTuple):
     examples: list[Example]
     entries: list[Entry]  # of the same pictures, in the dataset's index
     has_parts: bool  # whether the dataset came with parts of its own
+    sha256s: frozenset[str]  # of all pictures of the dataset, whatever their part
 
 
 def read_test_part(artifacts: Path, config: Config, work: Path) -> TestPart:
@@ -239,7 +254,8 @@ def read_test_part(artifacts: Path, config: Config, work: Path) -> TestPart:
     files = PictureFiles.of(config, artifacts.parent, work)
     test = read_part("test", artifacts / "dataset", artifacts / "split", files)
     has_parts = any(entry.get("part") for entry in index.values())
-    return TestPart(names, test, [index[example.image] for example in test], has_parts)
+    sha256s = frozenset(entry["sha256"] for entry in index.values())
+    return TestPart(names, test, [index[example.image] for example in test], has_parts, sha256s)
 
 
 def detections_of(store: Store, version: Version, part: TestPart, config: Config, work: Path) -> ClassDetections:
@@ -251,7 +267,7 @@ def detections_of(store: Store, version: Version, part: TestPart, config: Config
         for entry, each in zip(part.entries, test, strict=True)
     ]
     then, now = class_map_of(version.manifest), config.dataset.classes
-    decisive = [names, labels, config.evaluate.model_dump(), code, then, now]
+    decisive = [names, labels, config.evaluate.model_dump(), code, then, now, config.gate.renamed]
     digest = hashlib.sha256(json.dumps(decisive).encode()).hexdigest()
     folder = work / "gate" / digest
     file = folder / f"{version.manifest.onnx_sha256}.json"

@@ -1,4 +1,4 @@
-"""Classes of a compared model under the dataset's present names: `dataset.classes` may have renamed or merged them."""
+"""Classes of a compared model under the present names, as the dataset or `dataset.classes` may have renamed them."""
 
 from collections.abc import Sequence
 
@@ -21,23 +21,35 @@ def class_map_of(manifest: Manifest) -> ClassMap:
     return class_map(dataset.get("classes") if isinstance(dataset, dict) else None)
 
 
-def present_ids(known: Sequence[str], names: Sequence[str], then: ClassMap, now: ClassMap) -> Ids:
+def present_ids(
+    known: Sequence[str], names: Sequence[str], then: ClassMap, now: ClassMap, renamed: ClassMap | None = None
+) -> Ids:
     """Return (C,) the dataset's class id of each class that a model knows; -1 where it has none.
 
-    A class of the same name is that class. Others go back to the names that the mapping of the model's own training,
-    `then`, made them of, and on by the present one, `now`; they have an id only where all lead to one class.
+    A class of the same name is that class. Others have the name that `renamed` (`gate.renamed`) gives them. Others go
+    back to the names that the mapping of the model's own training, `then`, made them of, and on by the present one,
+    `now`; they have an id only where all lead to one class.
     """
 
     def present(own: str) -> int:
-        if own in names:
-            return names.index(own)
-        before = [name for name, new in then.items() if new == own]
-        before += [own] if own in now or not before else []
-        targets = {now.get(name, name) for name in before}
+        targets = {own} if own in names else _targets(own, then, now, renamed or {})
         target = targets.pop() if len(targets) == 1 else None
         return names.index(target) if target in names else -1
 
     return np.array([present(own) for own in known], np.int64)
+
+
+def is_dropped(own: str, then: ClassMap, now: ClassMap, renamed: ClassMap) -> bool:
+    """Whether the mappings of `present_ids` say that a class is no longer looked for."""
+    return _targets(own, then, now, renamed) == {None}
+
+
+def _targets(own: str, then: ClassMap, now: ClassMap, renamed: ClassMap) -> set[str | None]:
+    if own in renamed:
+        return {renamed[own]}
+    before = [name for name, new in then.items() if new == own]
+    before += [own] if own in now or not before else []
+    return {now.get(name, name) for name in before}
 
 
 def suppress_merged(found: Sequence[Boxes], ids: Ids, iou: float) -> list[Boxes]:

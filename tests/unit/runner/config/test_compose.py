@@ -91,6 +91,13 @@ def test_classes_may_be_mapped(folder: Path) -> None:
     assert yaml.safe_load(stage_text(config, "prepare"))["dataset"]["classes"] == config.dataset.classes
 
 
+@pytest.mark.parametrize(("section", "key"), [("dataset", "classes"), ("gate", "renamed")])
+def test_empty_values_alone_are_an_order_in_a_mapping_of_classes(folder: Path, section: str, key: str) -> None:
+    write_params(folder, **{section: {key: {"airplane": None}}})
+    config, _ = compose(folder)
+    assert config.model_dump()[section][key] == {"airplane": None}
+
+
 def test_digest_comes_from_weights_or_the_preset(folder: Path) -> None:
     write_params(folder, presets=PRESETS | {"model": "yolo11n"}, weights={"yolo11n.pt": SHA})
     config, hidden = compose(folder)

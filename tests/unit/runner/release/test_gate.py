@@ -118,7 +118,7 @@ def test_classes_are_matched_by_name_when_their_order_differs_one_went_and_one_c
     (deployed.folder / "artifacts/dataset/classes.txt").write_text("helicopter\nkite\n")
     for entry in deployed.folders.index:
         entry["labels"] = f"0 {RIGHT}\n"
-    deployed.set(gate={"unjudged": ["kite"]})
+    deployed.set(gate={"unjudged": ["kite"], "renamed": {"airplane": None}})
     deployed.repro(seeing(names="{0: 'kite', 1: 'helicopter'}"))
     verdict = gate(deployed.folder)
     assert said(verdict) == {"mAP50": True, "AP50 of helicopter": True, "latency": True, "size": True}
@@ -164,6 +164,42 @@ def test_a_loss_is_seen_when_the_class_was_renamed_or_merged(
     assert {each.criterion for each in verdict.failed} == {failed, f"{failed} beside the champion"}
     finding = next(each for each in verdict.findings if each.criterion == failed)
     assert finding.deployed == 1.0 and verdict.left_out == []
+
+
+def rename_in_dataset(trained: Trained, onnx: bytes) -> None:
+    """Let the next version of the dataset call the helicopters rotorcraft."""
+    (trained.folder / "artifacts/dataset/classes.txt").write_text("airplane\nrotorcraft\n")
+    trained.repro(onnx)
+
+
+def test_it_does_not_pass_when_a_class_was_renamed_in_the_dataset_and_nobody_says_so(deployed: Trained) -> None:
+    rename_in_dataset(deployed, seeing(names="{0: 'airplane', 1: 'rotorcraft'}"))
+    (failed,) = gate(deployed.folder).failed
+    assert failed.criterion == "names of classes beside the deployed model"
+    assert "rotorcraft" in failed.said and "helicopter" in failed.said and "gate.renamed" in failed.said
+
+
+@pytest.mark.parametrize(("answers", "failed"), [(None, set()), (BLIND, {"AP50 of rotorcraft"})])
+def test_a_class_that_was_renamed_in_the_dataset_is_compared_when_gate_renamed_says_so(
+    deployed: Trained, answers: Any, failed: set[str]
+) -> None:
+    names = "{0: 'airplane', 1: 'rotorcraft'}"
+    deployed.set(gate={"renamed": {"helicopter": "rotorcraft"}, "min_map50": 0.0})
+    rename_in_dataset(deployed, seeing(names=names) if answers is None else model(answers, bright=(5, 1), names=names))
+    verdict = gate(deployed.folder)
+    assert {each.criterion for each in verdict.failed} == failed and verdict.left_out == []
+    assert "AP50 of rotorcraft" in said(verdict)
+
+
+def test_classes_have_no_new_names_when_the_deployed_model_is_of_another_dataset(deployed: Trained) -> None:
+    folders = deployed.folders
+    folders.index = [entry for entry in folders.index if entry["image"] in folders.parts["test"]]
+    folders.parts["val"] = []
+    folders.add("val", "other", f"0 {LEFT}\n1 {RIGHT}\n", brightness=199)
+    (deployed.folder / "artifacts/dataset/classes.txt").write_text("gull\ntern\n")
+    deployed.repro(seeing(names="{0: 'gull', 1: 'tern'}"))
+    verdict = gate(deployed.folder)
+    assert verdict.passed and {line.partition(":")[0] for line in verdict.left_out} >= {"gull", "tern"}
 
 
 def swap_parts(trained: Trained, count: int = 4) -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from runner.release.present_classes import present_ids, suppress_merged
+from runner.release.present_classes import is_dropped, present_ids, suppress_merged
 from runner.stages.evaluate.metrics import Boxes
 
 NAMES = ["vehicle", "bicycle"]
@@ -29,6 +29,14 @@ def test_class_has_the_name_that_the_mappings_give_it(
     known: list[str], then: dict[str, str | None], now: dict[str, str | None], ids: list[int]
 ) -> None:
     assert present_ids(known, NAMES, then, now).tolist() == ids
+
+
+def test_class_has_the_name_that_it_was_renamed_to_in_the_dataset() -> None:
+    known = ["auto", "bicycle", "car", "lorry", "kite"]
+    renamed = {"auto": "vehicle", "bicycle": "vehicle", "car": None, "lorry": "van"}
+    assert present_ids(known, NAMES, {"truck": "auto"}, {}, renamed).tolist() == [0, 1, -1, -1, -1]
+    dropped = [name for name in known if is_dropped(name, {}, {"kite": None}, renamed)]
+    assert dropped == ["car", "kite"]
 
 
 def boxes(*rows: tuple[int, int, float]) -> Boxes:
