@@ -86,7 +86,7 @@ def check_dataset(layout: Layout, folder: Path, frame: Frame = "seen") -> Check:
         check.files[facts.sha256] = picture.image
         check.rows.append(make_row(picture.name, facts, picture.part, label_text(labels)))
     if not any(check.boxes):
-        reasons = check.wrong + check.doubtful
+        reasons = [*layout.lost, *check.wrong, *check.doubtful]
         raise DatasetError(
             f"no labels: not one of the {len(layout.pictures)} pictures has a good box, expected `class x y w h` lines "
             f"({reasons[0] if reasons else 'every label file is empty'})"

@@ -4,7 +4,7 @@ import json
 import unicodedata
 from collections.abc import Sequence
 
-from runner.dataset.labels import decode_lines
+from runner.dataset.labels import decode_lines, not_utf8
 from runner.errors import DatasetError
 
 
@@ -17,7 +17,7 @@ def parse_classes(text: bytes, where: str) -> list[str]:
     try:
         lines = "\n".join(decode_lines(text)).rstrip().split("\n")
     except UnicodeDecodeError as error:
-        raise DatasetError(f"{where}: not UTF-8 text ({error.reason}), expected a class name a line") from error
+        raise DatasetError(f"{where}{not_utf8(error)}, expected a class name a line; save it as UTF-8") from error
     return check_classes(lines if any(lines) else [], where, line=True)
 
 

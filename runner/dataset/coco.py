@@ -40,14 +40,15 @@ def read_coco(files: DatasetFiles) -> list[str] | None:
     used = set()
     for file, content in contents.items():
         part = part_of(file)
-        names = {str(each["id"]): str(each["name"]).strip() for each in content["categories"]}
+        names = _by_id(content["categories"], "name", shown(file))
+        _by_id(content["images"], "file_name", shown(file))
         for number in sorted(names, key=_in_order):
             categories.setdefault(names[number], len(categories))
         of_picture = defaultdict(list)
         for annotation in content["annotations"]:
-            of_picture[str(annotation["image_id"])].append(annotation)
+            of_picture[_id(annotation["image_id"])].append(annotation)
         for image in content["images"]:
-            annotations = of_picture.pop(str(image["id"]), [])
+            annotations = of_picture.pop(_id(image["id"]), [])
             name = str(image["file_name"]).replace("\\", "/").strip("/")
             where = f"{shown(file)}: {shown(name)}"
             picture = locate(pictures, name, dirname(file), part)
@@ -56,12 +57,13 @@ def read_coco(files: DatasetFiles) -> list[str] | None:
                 continue
             boxes, lost = [], 0
             for annotation in annotations:
-                corners, category = _corners(annotation), names.get(str(annotation.get("category_id")))
+                corners, category = _corners(annotation), names.get(_id(annotation.get("category_id")))
                 if corners is None or category is None:
                     files.lose(f"{where}: annotation {annotation.get('id')}: no box of a category", 1)
                     lost += 1
                 elif annotation.get("iscrowd"):
                     files.notes.append(f"{where}: annotation {annotation.get('id')}: a crowd, left out")
+                    lost += 1  # a picture of crowds alone is no background
                 else:
                     boxes.append((category, *corners))
                     used.add(category)
@@ -74,6 +76,24 @@ def read_coco(files: DatasetFiles) -> list[str] | None:
             del categories[group]  # Roboflow lists the group of all classes as the first class
             files.notes.append(f"{shown(file)}: {group} is a group of classes and has no boxes, so it is no class")
     return take_labels(files, found, list(categories), contents)
+
+
+def _id(value: object) -> str:
+    """Return an id as text; a table program makes 7.0 of 7 in one column and not in the other."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _by_id(entries: list[dict[str, Any]], key: str, where: str) -> dict[str, str]:
+    """Return id → text of a key; DatasetError for an id of two, as the annotations do not say which one they mean."""
+    found: dict[str, str] = {}
+    for each in entries:
+        text = str(each[key]).strip()
+        if (other := found.setdefault(_id(each["id"]), text)) != text:
+            raise DatasetError(
+                f"{where}: id {each['id']} is of {shown(other)} and of {shown(text)}, expected an id for each; "
+                "were several files joined? add their parts one by one, or give them new ids"
+            )
+    return found
 
 
 def _fit(picture: str, name: str, part: str | None) -> int:

@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from runner.dataset.classes import check_classes
-from runner.dataset.labels import decode_lines
+from runner.dataset.labels import decode_lines, not_utf8
 from runner.errors import DatasetError
 
 MAX_BYTES = 1_000_000
@@ -54,6 +54,8 @@ def read_data_yaml(path: Path, where: str) -> DataYaml:
     """
     try:
         content = _load(path)
+    except UnicodeDecodeError as error:
+        raise DatasetError(f"{where}{not_utf8(error)}, expected YAML; save it as UTF-8") from error
     except _UNREADABLE as error:
         line = reason = ""
         if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:

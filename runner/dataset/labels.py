@@ -150,6 +150,12 @@ def decode_lines(text: bytes, errors: str = "strict") -> list[str]:
     return _LINE_END.split(text.decode("utf-16" if utf16 else "utf-8-sig", errors))
 
 
+def not_utf8(error: UnicodeDecodeError) -> str:
+    """Return the line, and what is wrong there, of a text that `decode_lines` refused."""
+    line = error.object[: error.start].count(b"\n") + 1
+    return f":{line}: not UTF-8 text ({error.reason})"
+
+
 def _line(class_id: int, x: float, y: float, w: float, h: float) -> str:
     return f"{class_id} {x:.6f} {y:.6f} {w:.6f} {h:.6f}\n"
 

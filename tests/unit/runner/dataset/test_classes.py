@@ -45,7 +45,8 @@ def test_classes_keep_spaces_dots_and_letters_of_every_script() -> None:
         ("e\u0301\n\u00e9\n".encode(), ":2: \u00e9 is class 0"),
         (b"air\x00plane\n", r":1: 'air\\x00plane' holds an unprintable"),
         ("air\u2028plane".encode(), r":1: 'air\\u2028plane' holds an unprintable"),
-        (b"Gr\xf6\xdfe\n", r": not UTF-8 text \(invalid start byte\)"),
+        (b"Gr\xf6\xdfe\n", r":1: not UTF-8 text \(invalid start byte\)"),
+        (b"a\r\nGr\xf6\xdfe\n", ":2: not UTF-8 text"),
     ],
 )
 def test_classes_are_refused_when_ids_would_be_a_guess(text: bytes, message: str) -> None:

@@ -28,9 +28,10 @@ def test_yaml_is_refused_when_it_cannot_be_read(tmp_path: Path, text: bytes) -> 
         ("names: [a]\ntrain: t\nnames: [b]\n", r":3: .*names is in it twice, first in line 1"),
         ("train: t\nnames:\n  0: a\n  1: b\n  0: c\n", r":5: .*0 is in it twice, first in line 3"),
         ("names: [a]\nval:\tv\n\ttrain: t\n", r":2: .*cannot start any token"),
+        (b"train: t\nnames: [M\xf6we]\n", r":2: not UTF-8 text .*save it as UTF-8"),
     ],
 )
-def test_yaml_is_refused_with_the_line(tmp_path: Path, text: str, message: str) -> None:
+def test_yaml_is_refused_with_the_line(tmp_path: Path, text: str | bytes, message: str) -> None:
     with pytest.raises(DatasetError, match=f"^data\\.yaml{message}"):
         read(tmp_path, text)
 

@@ -90,6 +90,33 @@ def test_what_is_lost_of_coco_is_counted(tmp_path: Path) -> None:
     assert [note.split(":")[1] for note in layout.notes] == [" a.jpg"]
 
 
+def test_ids_of_coco_are_the_same_when_they_are_written_as_floats(tmp_path: Path) -> None:
+    content = coco([image(1, "a.jpg")], [BOX | {"image_id": 1.0, "category_id": 7.0}])
+    layout = read_layout(write_tree(tmp_path, {"labels.json": content, "a.jpg": PICTURE}))
+    assert boxes(layout) == {"a.jpg": [[0, 0.5, 0.5, 0.5, 0.5]]}
+
+
+def test_a_picture_of_crowds_alone_is_no_background(tmp_path: Path) -> None:
+    crowd, box = BOX | {"image_id": 1, "iscrowd": 1}, BOX | {"image_id": 2}
+    content = coco([image(1, "a.jpg"), image(2, "b.jpg")], [crowd, box])
+    layout = read_layout(write_tree(tmp_path, {"labels.json": content, "a.jpg": PICTURE, "b.jpg": PICTURE}))
+    assert list(boxes(layout)) == ["b.jpg"] and [each.partition(":")[0] for each in layout.ignored] == ["a.jpg"]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"images": [image(1, "a.jpg"), image(1, "b.jpg")]},
+        {"categories": [{"id": 7, "name": "a.jpg"}, {"id": 7, "name": "b.jpg"}]},
+    ],
+    ids=["pictures", "classes"],
+)
+def test_refused_when_an_id_of_coco_is_of_two(tmp_path: Path, more: dict[str, Any]) -> None:
+    content = json.dumps(json.loads(coco([image(1, "a.jpg")], [BOX | {"image_id": 1}])) | more)
+    with pytest.raises(DatasetError, match=r"labels\.json: id \d is of a\.jpg and of b\.jpg, "):
+        read_layout(write_tree(tmp_path, {"labels.json": content, "a.jpg": PICTURE, "b.jpg": PICTURE}))
+
+
 def test_group_of_classes_is_no_class(tmp_path: Path) -> None:
     categories = [{"id": 0, "name": "birds", "supercategory": "none"}]
     categories += [{"id": 7, "name": name, "supercategory": "birds"} for name in ("eagle",)]
