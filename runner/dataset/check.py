@@ -25,6 +25,7 @@ SHOWN = 10  # [lines] of each list that are printed
 SMALL_PX = 16  # side of a box: two cells of the detectors' finest grid
 LARGEST_PX = 1280  # [px] model.imgsz that is advised
 Frame = Literal["seen", "stored"]  # of boxes: the picture as viewers show it, or as the file has it, before EXIF's turn
+_POINTER = b"version https://git-lfs."  # https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md
 
 
 class PictureFacts(NamedTuple):
@@ -202,7 +203,10 @@ def _read_facts(picture: Path) -> PictureFacts:
     except Image.DecompressionBombError:
         return PictureFacts(sha256, size, None, None, 1, None)  # `prepare` checks the size
     except Exception:  # noqa: BLE001 - Pillow's errors on damaged bytes have no common base
-        return PictureFacts(sha256, size, None, None, 1, "cannot be opened, expected a picture")
+        with picture.open("rb") as file:
+            is_pointer = file.read(len(_POINTER)) == _POINTER
+        reason = "a pointer of Git LFS, run `git lfs pull` in its clone" if is_pointer else "cannot be opened"
+        return PictureFacts(sha256, size, None, None, 1, f"{reason}, expected a picture")
 
 
 def _path(file: Path, folder: Path) -> str:

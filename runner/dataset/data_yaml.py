@@ -57,7 +57,7 @@ def read_data_yaml(path: Path, where: str) -> DataYaml:
     except UnicodeDecodeError as error:
         raise DatasetError(f"{where}{not_utf8(error)}, expected YAML; save it as UTF-8") from error
     except _UNREADABLE as error:
-        line = reason = ""
+        line, reason = "", f" ({error})" if type(error) is ValueError else ""
         if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
             line, reason = f":{error.problem_mark.line + 1}", f" ({error.problem})"
         raise DatasetError(

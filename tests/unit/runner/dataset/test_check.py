@@ -30,6 +30,8 @@ def test_dataset_is_refused_when_it_has_no_box(tmp_path: Path, text: str, reason
     found = layout(tmp_path, {"a": text, "b": None})
     with pytest.raises(DatasetError, match=rf"^no labels: not one of the 2 pictures .* \({reason}"):
         check_dataset(found, tmp_path)
+    with pytest.raises(DatasetError, match=r" \(labels/c\.txt: a label file without a picture"):
+        check_dataset(replace(found, lost={"labels/c.txt: a label file without a picture": 1}), tmp_path)
 
 
 def test_boxes_backgrounds_and_parts_are_counted(tmp_path: Path) -> None:
@@ -48,6 +50,13 @@ def test_boxes_backgrounds_and_parts_are_counted(tmp_path: Path) -> None:
         ("(background)", "0", "2"),
     ]
     assert [tuple(re.split("  +", line.strip())) for line in text.splitlines()[1:-1]] == rows
+
+
+def test_pointers_of_git_lfs_are_named_with_the_remedy(tmp_path: Path) -> None:
+    found = layout(tmp_path, {"a": "0 .5 .5 .1 .1", "b": None})
+    (tmp_path / "b.png").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    (doubt,) = check_dataset(found, tmp_path).doubtful
+    assert doubt.startswith("b.png: ") and "`git lfs pull`" in doubt
 
 
 def test_findings_are_listed_with_their_place(tmp_path: Path) -> None:
