@@ -32,6 +32,11 @@ if TYPE_CHECKING:
 
 PIPELINE = Path("dvc.yaml")
 TRAIN = "train"
+IN_WORDS = {
+    TRAIN: "train a model",
+    "gate-only": "measure or judge the model that exists, without a training",
+    "nothing": "no training and no new verdict",
+}
 GATE = ARTIFACTS / "config" / "gate.yaml"
 Entry = dict[str, Any]  # a stage in dvc.yaml or dvc.lock
 
@@ -52,13 +57,13 @@ class Plan(NamedTuple):
         return "gate-only" if self.gate or self.reasons.keys() - {COMPOSE} else "nothing"
 
     def as_text(self) -> str:
-        """Return a line for each stage, and the answer."""
+        """Return a line for each stage, and the answer in words."""
         width = max(map(len, self.stages))
         lines = [f"{name:{width}}  {self._why(name)}" for name in self.stages]
         lines += [f"{'gate':{width}}  {'; '.join(self.gate)}"] if self.gate else []
         count = len(self.reasons.keys() - self.cached)
-        lines.append(f"{count} of {len(self.stages)} stages would run" if count else "nothing would run")
-        return "\n".join([*lines, f"answer: {self.answer}"])
+        lines.append(f"{count} of {len(self.stages)} stages would run" if count else "no stage would run")
+        return "\n".join([*lines, f"answer: {IN_WORDS[self.answer]}"])
 
     def as_json(self) -> str:
         """Return the answer, the reasons and the cached stages as JSON."""

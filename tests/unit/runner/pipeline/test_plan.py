@@ -2,7 +2,7 @@
 
 import pytest
 
-from runner.pipeline.plan import Plan
+from runner.pipeline.plan import IN_WORDS, Plan
 
 
 def test_text_gives_the_reasons_and_what_the_run_cache_has() -> None:
@@ -14,9 +14,15 @@ def test_text_gives_the_reasons_and_what_the_run_cache_has() -> None:
         "train    fetch runs (in the run cache)",
         "gate     gate.deploy: true → false",
         "1 of 3 stages would run",
-        "answer: gate-only",
+        f"answer: {IN_WORDS['gate-only']}",
     ]
-    assert Plan({}, ["compose"]).as_text() == "compose  -\nnothing would run\nanswer: nothing"
+    assert Plan({}, ["compose"]).as_text() == f"compose  -\nno stage would run\nanswer: {IN_WORDS['nothing']}"
+
+
+def test_text_does_not_say_that_nothing_happens_when_compose_runs() -> None:
+    counted, answer = Plan({"compose": ["params.yaml changed"]}, ["compose", "train"]).as_text().splitlines()[-2:]
+    assert counted.startswith("1 of 2 stages")
+    assert "nothing" not in answer
 
 
 @pytest.mark.parametrize(
