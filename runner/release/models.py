@@ -21,12 +21,14 @@ def list_models(project: Path, store: Store, model: str | None = None) -> list[E
 
     An entry holds model, version, map50 (0 to 1), passed (null: not judged), latest, commit, created, signed
     (whether a signer's signature is valid), environments, and `problem` where the manifest is damaged; then these are
-    null.
+    null. ObjectError if the store has versions, but none of this model.
     """
     pins = {name: pin.sha256 for name in environments(project) if (pin := read_pin(project, name))}
     signers = signatures_of(project).signers
-    names = [model] if model else model_names(store)
-    return [entry for name in names for entry in _entries(store, name, pins, signers)]
+    names = model_names(store)
+    if model and names and model not in names:
+        raise ObjectError(f"{store.uri}: no version of {model}; it has versions of {', '.join(names)}")
+    return [entry for name in names if model in (None, name) for entry in _entries(store, name, pins, signers)]
 
 
 def _entries(store: Store, model: str, pins: dict[str, str], signers: Signers) -> Iterator[Entry]:
