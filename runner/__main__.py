@@ -2,6 +2,7 @@
 
 import argparse
 import errno
+import getpass
 import json
 import os
 import sys
@@ -33,6 +34,7 @@ COMMANDS = (dataset, release, store, label_studio, predict, cluster, sweep, retr
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; return its exit status: 0, or 1 after an error that the user can fix."""
     given = _parser().parse_args(arguments)
+    _name_user()
     try:
         return int(given.run(given) or 0)
     except RunnerError as error:
@@ -48,6 +50,14 @@ def main(arguments: list[str] | None = None) -> int:
         return _fail(f"{where}: {error.strerror}; free some space or change the rights, then run again")
     except KeyboardInterrupt:
         return 130
+
+
+def _name_user() -> None:
+    """Set USER where this uid has no name, as in a container with any uid: DVC and PyTorch stop where there is none."""
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):  # OSError from Python 3.13 on
+        os.environ["USER"] = f"uid-{os.getuid()}"
 
 
 def _fail(message: str) -> int:

@@ -1,4 +1,5 @@
 import errno
+import getpass
 import os
 import sys
 from pathlib import Path
@@ -65,6 +66,18 @@ def test_the_disk_is_named_when_writing_fails(
     assert main(["prepare"]) == 1
     where = file or f"writing below {Path.cwd()}"
     assert f"error: {where}: {os.strerror(number)}; free some space or change" in capsys.readouterr().err
+
+
+def test_a_command_has_a_user_name_when_its_uid_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 1000850000)  # of the range of an OpenShift project
+    with pytest.raises((KeyError, OSError)):
+        getpass.getuser()
+    monkeypatch.setattr("runner.stages.registry.run_stage", lambda stage: None)
+    monkeypatch.setenv("USER", "")  # so that the fixture undoes what main sets
+    assert main(["prepare"]) == 0
+    assert getpass.getuser() == "uid-1000850000"
 
 
 def test_a_bug_stays_a_traceback_when_it_is_ours(monkeypatch: pytest.MonkeyPatch) -> None:
