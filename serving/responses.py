@@ -122,7 +122,7 @@ class FeedbackState(BaseModel):
 
     request_id: str
     state: Literal["received", "open", "labelled", "skipped", "in_dataset", "in_model"] = Field(
-        description="received: annotators get it within the hour; open: it waits for an annotator; labelled: an "
+        description="received: it is on its way to the annotators; open: it waits for an annotator; labelled: an "
         "annotator drew it; skipped: an annotator found it useless; in_dataset: the next model learns from it; "
         "in_model: the model that answers here learned from it"
     )

@@ -27,7 +27,7 @@ const marked = new WeakMap(); // of a detection, its box; the list of what was f
 
 // What became of a report, by the state that the server gives it.
 const FATES = {
-  received: "received; annotators get it within the hour",
+  received: "received; on its way to the annotators",
   open: "waits for an annotator",
   labelled: "an annotator has drawn it",
   skipped: "an annotator could not use it",

@@ -146,7 +146,7 @@ async def feedback(request: Request, state: Shared) -> FeedbackAnswer:
         **{code: REFUSALS[code] for code in (401, 422, 503)},
         404: refusal(
             "Nobody reported on this answer, or the server was restarted and annotators do not have the report yet",
-            "there is no report on this answer; annotators get a new one within the hour",
+            "there is no report on this answer; if you sent one just now, ask again later",
         ),
     },
     response_model_exclude_none=True,
@@ -158,8 +158,8 @@ async def feedback_state(
 ) -> FeedbackState:
     """Whether an annotator has drawn what you reported, and whether the model learned from it.
 
-    What you reported reaches the annotators within the hour, and comes back with the next versions of the dataset and
-    of the model.
+    `captures push` hands what you reported to the annotators, in a cluster within minutes. It comes back with the next
+    versions of the dataset and of the model.
     """
     model = state.model()[0]
     trained_on = str(model.manifest.dataset.get("sha256") or "") if model.manifest else ""
@@ -167,7 +167,7 @@ async def feedback_state(
     if found is None:
         if state.recent.has_verdict(request_id):
             return FeedbackState(request_id=request_id, state="received")
-        raise Refused(404, "there is no report on this answer; annotators get a new one within the hour", "unknown")
+        raise Refused(404, "there is no report on this answer; if you sent one just now, ask again later", "unknown")
     try:
         return FeedbackState(
             request_id=request_id,
