@@ -6,16 +6,16 @@ from pathlib import Path
 
 def add_parsers(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add `predict` to the commands of `python -m runner`."""
-    text = "detect objects in every picture of a bucket's prefix or a folder; run it again to go on after a kill"
+    text = "detect objects in a picture, a folder or a bucket's prefix; run it again to go on after a kill"
     predict = commands.add_parser("predict", help=text)
-    predict.add_argument("source", help="s3://bucket/prefix, or a folder")
+    predict.add_argument("source", help="a picture, a folder, or s3://bucket/prefix")
     predict.add_argument(
         "--to",
         type=Path,
-        required=True,
         metavar="FILE",
         help="file to write, a row a picture: .parquet | .csv | .jsonl",
     )
+    predict.add_argument("--draw", type=Path, metavar="FOLDER", help="folder for a copy of each picture with its boxes")
     predict.add_argument(
         "--model",
         metavar="M",
@@ -29,10 +29,18 @@ def add_parsers(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
 
 
 def _predict(given: argparse.Namespace) -> None:
+    from runner.errors import StageError
+    from runner.predict.drawn import check_folder, draw_pictures
     from runner.predict.predict import predict
 
+    if not (given.to or given.draw):
+        raise StageError("predict writes nothing: expected --to FILE.csv, --draw FOLDER, or both")
+    if given.draw:
+        check_folder(given.source, given.draw)
     scores = predict(Path.cwd(), given.source, given.to, given.model)
     print(scores.as_text())
+    if given.draw:
+        print(draw_pictures(scores, given.draw))
     if given.review:
         from runner.predict.doubtful import send_doubtful
 

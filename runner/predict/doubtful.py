@@ -1,6 +1,5 @@
 """`predict --review`: the doubtful pictures of the greatest score become tasks in Label Studio, each picture once."""
 
-import hashlib
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
@@ -10,7 +9,6 @@ from typing import BinaryIO
 
 from runner.config.compose import compose
 from runner.dataset.check import listed
-from runner.errors import ObjectError
 from runner.label_studio.label_next import Evidence, Parts, parts_of, shortlist
 from runner.label_studio.labelled_dataset import count_boxes, dataset_name
 from runner.label_studio.labelling_tasks import (
@@ -27,7 +25,7 @@ from runner.label_studio.server import connected
 from runner.label_studio.task_images import TaskImages
 from runner.predict.predict import Scores
 from runner.predict.scoring import Row
-from runner.predict.source_pictures import read_picture
+from runner.predict.source_pictures import reread
 from runner.store import open_store
 from runner.workspace import scratch
 
@@ -83,9 +81,9 @@ def _pictures(
     scores: Scores, rows: Sequence[tuple[Row, Parts]], tasks: Sequence[Task], images: TaskImages, folder: Path
 ) -> Iterator[NewPicture]:
     """Yield the pictures of rows, the most useful first; one that is gone or has changed is left out."""
-    for number, (row, parts) in enumerate(by_usefulness(rows, partial(_read, scores.source), tasks)):
+    for number, (row, parts) in enumerate(by_usefulness(rows, partial(reread, scores.source), tasks)):
         path = folder / str(number)
-        if (data := _read(scores.source, row)) is None:
+        if (data := reread(scores.source, row)) is None:
             continue
         path.write_bytes(data)
         address, model = row["picture"], scores.model.title
@@ -96,17 +94,6 @@ def _pictures(
             address if images.key_of(address) else None,  # Label Studio reads only the store's bucket
             predictions={model: _boxes(row)},
         )
-
-
-def _read(source: str, row: Row) -> bytes | None:
-    """Return the picture of a row; None: it is gone or has changed."""
-    address: str = row["picture"]
-    key = address.removeprefix(f"s3://{address.split('/')[2]}/") if source.startswith("s3://") else address
-    try:
-        data = read_picture(source, key)
-    except ObjectError:
-        return None
-    return data if hashlib.sha256(data).hexdigest() == row["sha256"] else None
 
 
 def _boxes(row: Row) -> list[ScoredBox]:

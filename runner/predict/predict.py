@@ -42,7 +42,7 @@ class Scores(NamedTuple):
     """Result of `predict`."""
 
     source: str
-    target: Path
+    target: Path | None
     lines: Path  # the rows as JSON Lines, a copy that stays in `.work/`
     model: ModelName
     classes: list[str]  # of the model
@@ -64,31 +64,36 @@ class Scores(NamedTuple):
                 f"{self.doubtful:,} doubtful: a confidence within {NEAR} of its class's threshold",
                 *([f"{self.others:,} other files are no pictures by their names"] if self.others else []),
                 *as_list("without detections because of an error", self.failures),
-                str(self.target),
+                *([str(self.target)] if self.target else []),
             ]
         )
 
 
-def predict(project: Path, source: str, target: Path, model: str | None = None, *, part: int = PART) -> Scores:
-    """Detect objects in every picture below a folder or s3://bucket/prefix; write a row for each, see `score`.
+def predict(project: Path, source: str, target: Path | None, model: str | None = None, *, part: int = PART) -> Scores:
+    """Detect objects in every picture below a folder or s3://bucket/prefix, or in one file; give each a row (`score`).
 
     Args:
         source: as above.
-        target: the file to write, .parquet, .csv or .jsonl; replaced at the end.
+        target: the file to write, .parquet, .csv or .jsonl; replaced at the end. None: no file.
         model: as `served_source` takes it.
         part: pictures per part.
     Raises:
         StageError: wrong target, the model cannot be loaded, or another run scores the same pictures.
         StoreError: the store is unreachable; what is scored stays.
     """
-    check_target(target)
-    source = source if source.startswith("s3://") else str((project / Path(source).expanduser()).resolve())
+    if target:
+        check_target(target)
+    only = None
+    if not source.startswith("s3://"):
+        path = (project / Path(source).expanduser()).resolve()
+        only = path.name if path.is_file() else None
+        source = str(path.parent if only else path)
     address = served_source(project, model)
     address = address._replace(sha256=address.sha256 or _digest(address.uri))
     loaded = load_served(project, address)
     job = ScoreJob(source, address.uri, address.sha256 or "", tuple(variants.int8_instructions()))
     load_once(job)  # before there are threads, which would load it all at once
-    pictures, others = list_pictures(source)
+    pictures, others = list_pictures(source, only)
     folder = work_folder(project) / "predict" / _inputs(source, loaded)
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -104,7 +109,8 @@ def predict(project: Path, source: str, target: Path, model: str | None = None, 
                     doubtful += row["margin"] is not None
                     if row["error"]:
                         failures.append(f"{shown(row['picture'])}: {row['error']}")
-            write_scores(lines, target)
+            if target:
+                write_scores(lines, target)
     except Timeout as error:
         raise StageError(f"another `predict` scores {source} with this model now; wait until it ends") from error
     names_of = loaded.name, loaded.detector.classes

@@ -1,7 +1,8 @@
 """Pictures of a folder or of a bucket's prefix: listed, and read one by one."""
 
+import hashlib
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from runner.dataset.files import is_picture, list_files
 from runner.errors import DatasetError, MissingObjectError, ObjectError
@@ -20,10 +21,10 @@ class SourcePicture(NamedTuple):
     version: str  # changes with the content: the object's ETag, or the file's time
 
 
-def list_pictures(source: str) -> tuple[list[SourcePicture], int]:
+def list_pictures(source: str, only: str | None = None) -> tuple[list[SourcePicture], int]:
     """Return the pictures below a folder or s3://bucket/prefix, sorted, and how many other files there are.
 
-    A picture is a file with the suffix of one. DatasetError: there is none.
+    A picture is a file with the suffix of one. `only`: this file of the folder. DatasetError: there is none.
     """
     if source.startswith("s3://"):
         bucket, prefix = _bucket_of(source)
@@ -34,12 +35,13 @@ def list_pictures(source: str) -> tuple[list[SourcePicture], int]:
         folder = Path(source)
         if not folder.is_dir():
             raise DatasetError(f"{source}: there is no such folder, expected one with pictures, or s3://bucket/prefix")
-        files = list_files(folder).files
+        files = [only] if only else list_files(folder).files
         states = [(key, (folder / key).stat()) for key in files if is_picture(key)]
         listed = [SourcePicture(key, state.st_size, str(state.st_mtime_ns)) for key, state in states]
         others = len(files) - len(listed)
     if not listed:
-        raise DatasetError(f"{source}: no pictures ({others} other files), expected files such as .jpg and .png")
+        where = f"{source}/{only}: no picture by its name" if only else f"{source}: no pictures ({others} other files)"
+        raise DatasetError(f"{where}, expected files such as .jpg and .png")
     return listed, others
 
 
@@ -57,6 +59,17 @@ def read_picture(source: str, key: str) -> bytes:
         return file.read_bytes()
     except OSError as error:
         raise ObjectError(f"cannot be read: {error.strerror}") from error
+
+
+def reread(source: str, row: dict[str, Any]) -> bytes | None:
+    """Return the picture of a row of scores; None: it is gone or has changed."""
+    address: str = row["picture"]
+    key = address.removeprefix(f"s3://{address.split('/')[2]}/") if source.startswith("s3://") else address
+    try:
+        data = read_picture(source, key)
+    except ObjectError:
+        return None
+    return data if hashlib.sha256(data).hexdigest() == row["sha256"] else None
 
 
 def address_of_picture(source: str, key: str) -> str:

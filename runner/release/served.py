@@ -24,7 +24,7 @@ def served_source(project: Path, model: str | None = None) -> Source:
         if (pin := read_pin(project, environment)) is None:
             raise ConfigError(
                 f"{environment} has no model yet; wait until one passed the gate, or name a manifest.json or an .onnx "
-                "in MODEL_URI (`predict` also takes --model)"
+                "in MODEL_URI (`predict` also takes --model, such as artifacts/export/model.onnx)"
             )
         uri, sha256 = pin.uri, pin.sha256
     assert uri

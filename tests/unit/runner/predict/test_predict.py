@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from runner.errors import ConfigError, DatasetError, StageError
+from runner.predict.drawn import check_folder, draw_pictures, file_of
 from runner.predict.predict import predict
 from tests.conftest import PROJECT
 from tests.support.pictures import encoded, turned
@@ -149,6 +150,44 @@ def test_only_new_and_changed_pictures_are_scored_again(bench: Path) -> None:
     assert rows["clip 1/01.png"]["margin"] is not None and first["clip 1/01.png"]["margin"] is None
     (bench / "model.onnx").write_bytes(seeing(imgsz="[32, 32]", author="another"))
     assert predict(bench, "pictures", bench / "out.jsonl", "model.onnx").before == 0
+
+
+def test_one_picture_is_scored_when_the_source_is_a_file(bench: Path) -> None:
+    scores = predict(bench, "pictures/clip 3/03.png", bench / "out.jsonl", "model.onnx")
+    (row,) = rows_of(bench / "out.jsonl").values()
+    assert (scores.pictures, row["picture"], row["width"]) == (1, "03.png", 67)
+    with pytest.raises(DatasetError, match=r"model\.onnx"):
+        predict(bench, "model.onnx", None, "model.onnx")
+
+
+def test_pictures_are_drawn_with_their_boxes_under_their_own_paths(bench: Path, tmp_path: Path) -> None:
+    added: dict[str, str | bytes] = {"bad.png": b"", "turned.jpg": turned(6), "large.png": shade(SURE, 1000)}
+    write_tree(bench / "pictures", added)
+    scores = predict(bench, "pictures", None, "model.onnx")
+    (bench / "pictures/clip 0/00.png").write_bytes(shade(ALMOST))  # changed since
+    counted, *gone = draw_pictures(scores, tmp_path / "drawn").splitlines()
+    drawn = {path.relative_to(tmp_path / "drawn").as_posix() for path in (tmp_path / "drawn").rglob("*.*")}
+    assert drawn == {"turned.jpg", "large.png.jpg"} | {f"clip {n}/{n:02}.png.jpg" for n in range(1, 9)}
+    assert counted.startswith("10 ") and "clip 0/00.png" in gone[-1]
+    with Image.open(tmp_path / "drawn/turned.jpg") as turned_upright:
+        assert turned_upright.size == (480, 360)  # 40 x 30 as people see it, enlarged
+    with Image.open(tmp_path / "drawn/large.png.jpg") as large:
+        assert large.size == (1000, 64)
+        colours = {colour for _, colour in large.getcolors(1 << 16) or []}
+    assert any(max(colour) - min(colour) > 100 for colour in colours if isinstance(colour, tuple))  # a grey picture
+
+
+def test_no_object_is_drawn_outside_the_folder_when_its_key_leads_there(tmp_path: Path) -> None:
+    for address in ("s3://bucket/../../a.png", "../../a.png", "s3://bucket//a.png"):
+        assert file_of(tmp_path, address) == tmp_path / "a.png.jpg"
+
+
+def test_refused_when_drawn_pictures_would_lie_among_the_others(bench: Path) -> None:
+    check_folder("s3://bucket/prefix", bench / "drawn")
+    for source in (bench / "pictures", bench / "pictures/clip 0/00.png"):
+        check_folder(str(source), bench / "drawn")
+        with pytest.raises(StageError, match="drawn"):
+            check_folder(str(source), bench / "pictures/clip 0/drawn")
 
 
 def test_refused_before_any_work_when_it_cannot_end_well(bench: Path) -> None:
