@@ -67,12 +67,14 @@ def choose(project: Path, store: Store, environment: str, model: str | None, num
     if number is None and environment == BASELINE and there:
         number = there[-1]
     if number is None:
-        what = f"{', '.join(map(str, there))} did not pass the gate" if there else "it has none"
-        others = ", ".join(name for name in model_names(store) if name != model) or "none"
-        raise ObjectError(
-            f"{store.uri}: no version of {model} to promote: {what}; name one with --version (and --force), another "
-            f"model with --model (there are: {others}), or publish first"
-        )
+        others = ", ".join(name for name in model_names(store) if name != model)
+        another = f", or choose another model with --model: {others}" if others else ""
+        if not there:
+            todo = f"`python -m runner gate`, then `python -m runner publish` makes one{another}"
+            raise ObjectError(f"{store.uri}: no version of {model} to promote; {todo}")
+        rejected = f"{', '.join(map(str, there))} did not pass the gate"
+        todo = f"name one with --version and --force{another}"
+        raise ObjectError(f"{store.uri}: no version of {model} to promote: {rejected}; {todo}")
     return read_version(store, model, number)
 
 

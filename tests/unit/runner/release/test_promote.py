@@ -56,7 +56,7 @@ def shelf(tmp_path: Path) -> Shelf:
 
 
 def test_refused_when_nothing_was_published(shelf: Shelf) -> None:
-    with pytest.raises(ObjectError, match=r"no version of things .*there are: none\)"):
+    with pytest.raises(ObjectError, match=r"no version of things .*`python -m runner publish` makes one$"):
         shelf.promote()
     with pytest.raises(ConfigError, match=r"/production/: .*there are: baseline, dev, prod\)"):
         shelf.promote("production")
@@ -79,6 +79,12 @@ def test_the_name_is_that_of_params_when_none_is_given(configured: Path) -> None
     shelf = Shelf(configured)
     shelf.put(1, name="flyingthings")
     assert "names flyingthings 1," in shelf.promote(model=None)
+
+
+def test_other_models_are_named_when_this_one_has_no_version(shelf: Shelf) -> None:
+    shelf.put(1, name="kites")
+    with pytest.raises(ObjectError, match=r"no version of things .*--model: kites$"):
+        shelf.promote()
 
 
 def test_refused_and_recorded_when_it_did_not_pass(shelf: Shelf) -> None:
