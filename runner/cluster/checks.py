@@ -49,6 +49,11 @@ _TIMEOUT_S = 10
 def check_cluster(project: Path) -> Iterator[Diagnosis]:
     """Yield the findings about the cluster that the user is logged in to; a single one when there is no cluster."""
     try:
+        if cluster_env.read(project / cluster_env.PATH).get("REPO_URL") == cluster_env.UNSET:
+            yield Diagnosis(
+                f"no cluster is examined, since {cluster_env.PATH} names none; gitops/README.md sets one up"
+            )
+            return
         values = cluster_env.check(project / cluster_env.PATH, complete=True)
         kubectl.get("/version")
         is_there = kubectl.get(f"/api/v1/namespaces/{PIPELINES}") is not None

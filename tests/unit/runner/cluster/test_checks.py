@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from runner.cluster import checks, forge_checks, kubectl
 from runner.cluster.container_images import PATH as IMAGES
 from runner.cluster.facts import OWN_CA
+from runner.cluster.facts import PATH as CLUSTER_ENV
 from runner.errors import GitError, StoreError
 from runner.forge.rest import Api, ApiError
 from runner.pipeline.doctor import Diagnosis
@@ -62,9 +63,14 @@ def test_no_cluster_is_examined_when_there_is_none_or_it_is_empty(tmp_path: Path
     assert "log in again" in finding.what
     assert not finding.remedy
     file = fork / "gitops" / "cluster" / "cluster.env"
+    revision = f"DETECTOR_REVISION={VALUES['DETECTOR_REVISION']}"
+    file.write_text(file.read_text().replace(revision, "DETECTOR_REVISION=REPLACE-ME"))
+    (finding,) = checks.check_cluster(fork)
+    assert "DETECTOR_REVISION is still REPLACE-ME" in finding.what
     file.write_text(file.read_text().replace(f"REPO_URL={URL}", "REPO_URL=REPLACE-ME"))
     (finding,) = checks.check_cluster(fork)
-    assert "REPO_URL is still REPLACE-ME" in finding.what
+    assert str(CLUSTER_ENV) in finding.what and "to mend" not in finding.what
+    assert not finding.remedy
 
 
 def test_a_check_that_may_not_look_leaves_the_others(
