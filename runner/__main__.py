@@ -49,6 +49,8 @@ def main(arguments: list[str] | None = None) -> int:
         where = error.filename or f"writing below {Path.cwd()}"  # an OSError of a write has no file name
         return _fail(f"{where}: {error.strerror}; free some space or change the rights, then run again")
     except KeyboardInterrupt:
+        if given.command == "train":
+            print("stopped; the next `dvc repro` goes on from the last whole epoch", file=sys.stderr)
         return 130
 
 
@@ -70,7 +72,10 @@ def _fail(message: str) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m runner", description="Flywheel's stages and commands.")
+    parser = argparse.ArgumentParser(
+        prog="python -m runner",
+        description="Stages, which `dvc repro` runs, and commands. Begin with `doctor`; NAME --help explains each.",
+    )
     commands = parser.add_subparsers(dest="command", required=True, metavar="NAME")
     for name, text in STAGES.items():
         commands.add_parser(name, help=f"stage: {text}")
@@ -87,12 +92,16 @@ def _parser() -> argparse.ArgumentParser:
     commands.choices["evaluate"].add_argument(
         "--val", action="store_true", help="only print figures of model.onnx on val, as JSON; a sweep compares by them"
     )
-    plan = commands.add_parser("plan", help="tell which stages would run, and because of which keys")
+    plan = commands.add_parser("plan", help="list the stages that `dvc repro` would run, and the keys that cause it")
     plan.add_argument("--json", action="store_true", help="print JSON")
     plan.add_argument("--remote", action="store_true", help="look into the store's run cache too")
-    summary = commands.add_parser("summary", help="show the dataset, the metrics, and how long each stage took")
+    summary = commands.add_parser(
+        "summary", help="show the dataset, the metrics, and the time of each stage, after `dvc repro`"
+    )
     summary.add_argument("--markdown", action="store_true", help="print Markdown")
-    commands.add_parser("doctor", help="check the set-up, and the cluster; name a remedy for each fault")
+    commands.add_parser(
+        "doctor", help="check the set-up, and the cluster if there is one; name a remedy for each fault"
+    )
     for own in commands.choices.values():
         own.set_defaults(run=_run)
     for module in COMMANDS:

@@ -68,6 +68,14 @@ def test_the_disk_is_named_when_writing_fails(
     assert f"error: {where}: {os.strerror(number)}; free some space or change" in capsys.readouterr().err
 
 
+def test_a_stopped_training_says_how_to_go_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("runner.stages.registry.run_stage", MagicMock(side_effect=KeyboardInterrupt))
+    assert main(["train"]) == main(["split"]) == 130
+    assert capsys.readouterr().err.count("`dvc repro`") == 1
+
+
 def test_a_command_has_a_user_name_when_its_uid_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
         monkeypatch.delenv(name, raising=False)
