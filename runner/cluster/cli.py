@@ -9,7 +9,9 @@ from runner.errors import ConfigError
 
 def add_parsers(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the commands to `python -m runner`."""
-    discover = commands.add_parser("discover", help="find out the cluster's facts for gitops/cluster/cluster.env")
+    discover = commands.add_parser(
+        "discover", help="read the values of gitops/cluster/cluster.env from the cluster: domains, storage classes, …"
+    )
     discover.add_argument("--write", action="store_true", help="write them into the file (default: show them)")
     bootstrap = commands.add_parser("bootstrap", help="bring Argo CD and its root Application to the cluster")
     bootstrap.add_argument("--platform", required=True, choices=["openshift", "kubernetes"])

@@ -24,7 +24,7 @@ def add_parsers(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     export = actions.add_parser("export", help="write the version in params.yaml into a zip")
     export.add_argument("out", type=Path, metavar="OUT.zip", help="file to write")
     export.add_argument("--layout", choices=("workshop", "ultralytics"), default="workshop", help="default: workshop")
-    migrate = actions.add_parser("migrate", help="give the zip that params.yaml names an index")
+    migrate = actions.add_parser("migrate", help="make an indexed version of the zip that params.yaml names")
     migrate.add_argument("--exif-boxes", choices=FRAMES, help=f"{frame.replace(' (default)', '')}; asked for if needed")
     weights = commands.add_parser("weights", help="`weights add FILE.pt`: put pretrained weights into the store")
     add = weights.add_subparsers(dest="action", required=True).add_parser(

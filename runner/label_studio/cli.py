@@ -58,8 +58,10 @@ def add_parsers(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         metavar="N",
         help="make Label Studio tasks of the N most suspicious pictures",
     )
-    captures = commands.add_parser("captures", help="`captures push`: create tasks of the model server's captures")
-    text = "create tasks of captures and feedback, the most useful first; each once"
+    captures = commands.add_parser(
+        "captures", help="`captures push`: create Label Studio tasks from pictures that the model server kept"
+    )
+    text = "create a task for each capture and each report, the most useful first; each once"
     push = captures.add_subparsers(dest="action", required=True).add_parser("push", help=text)
     for parser in (parsers["pull"], push):
         parser.add_argument(

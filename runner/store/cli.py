@@ -27,29 +27,34 @@ def add_parsers(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         "--versions-days", type=int, default=30, metavar="N", help="replaced objects expire (default: 30)"
     )
     actions.add_parser("use", help="set DVC's remote to the store")
-    verify = actions.add_parser("verify", help="hash everything whose digest is known, and check signatures")
+    verify = actions.add_parser("verify", help="hash every object whose digest is known, and check signatures")
     verify.add_argument("--restore", action="store_true", help="bring back earlier versions of what was overwritten")
     purge = actions.add_parser("purge", help="empty DVC's run cache, so that no result of a bad commit is reused")
-    purge.add_argument("--since", metavar="TIME", help="only what was pushed since, such as 2026-11-30T12:00+00:00")
+    purge.add_argument(
+        "--since", metavar="TIME", help="remove only the results pushed since, such as 2026-11-30T12:00+00:00"
+    )
     backup = actions.add_parser("backup", help="copy what changed to the second store, BACKUP_STORE_URI")
     backup.add_argument("--check", action="store_true", help="hash the newest backup instead")
-    restore = actions.add_parser("restore", help="bring back what the store lacks of a backup")
+    restore = actions.add_parser("restore", help="copy the objects of a backup that the store lacks back into it")
     restore.add_argument(
         "--from",
         dest="begins",
         metavar="TIME",
-        help="how its time begins, such as 2026-11-30T02 (default: RESTORE_FROM, newest)",
+        help="first characters of the backup's time, such as 2026-11-30T02 (default: RESTORE_FROM, else newest)",
     )
-    for action in (backup, restore):
+    for action, folder_text in (
+        (backup, "copy this folder's files instead of the store's objects"),
+        (restore, "copy the files back into this folder instead of the store"),
+    ):
         action.add_argument("--name", default="store", help="name of the backup (default: store)")
-        action.add_argument("--folder", type=Path, help="take this folder's files instead of the store's objects")
+        action.add_argument("--folder", type=Path, help=folder_text)
     gc = actions.add_parser(
-        "gc", help="count or remove what nothing names any more: DVC's, of killed publishes, pictures of no dataset"
+        "gc", help="count or remove unused objects: DVC's old results, killed publishes, pictures of no dataset"
     )
     gc.add_argument("--days", type=int, default=30, metavar="N", help="only what is older than N days (default: 30)")
     gc.add_argument("--remove", action="store_true", help="remove it, as administrator (default: count it)")
     prune = actions.add_parser(
-        "prune", help="count or remove old backups in the second store, but for the last of each month"
+        "prune", help="count or remove old backups in the second store; the last of each month stays"
     )
     prune.add_argument("--days", type=int, default=30, metavar="N", help="only older than N days (default: 30)")
     prune.add_argument("--remove", action="store_true", help="remove them, as its administrator (default: count them)")
