@@ -37,7 +37,7 @@ demo: setup  ## draw a sample dataset, train on it, measure the model, show what
 serve: setup  ## serve the trained model, with its page to try it at http://127.0.0.1:8080 (PORT=8090: another port)
 	@test -f artifacts/export/model.onnx || dvc repro
 	@RUNNER_WORK=.work/serve python -m runner gate --alone
-	@uri=$$(RUNNER_WORK=.work/serve STORE_URI=store python -m runner publish --uri) && MODEL_URI="$$uri" uvicorn serving.app:create_app --factory --host 127.0.0.1 --port $(PORT)
+	@uri=$$(RUNNER_WORK=.work/serve STORE_URI=store python -m runner publish --uri) && echo "this model, passed or not, is served at http://127.0.0.1:$(PORT); Ctrl-C stops it" && MODEL_URI="$$uri" uvicorn serving.app:create_app --factory --host 127.0.0.1 --port $(PORT)
 
 plan: setup  ## say which stages would run, and because of which keys
 	@python -m runner plan

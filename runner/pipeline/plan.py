@@ -62,7 +62,7 @@ class Plan(NamedTuple):
         lines = [f"{name:{width}}  {self._why(name)}" for name in self.stages]
         lines += [f"{'gate':{width}}  {'; '.join(self.gate)}"] if self.gate else []
         count = len(self.reasons.keys() - self.cached)
-        lines.append(f"{count} of {len(self.stages)} stages would run" if count else "no stage would run")
+        lines.append(f"at most {count} of {len(self.stages)} stages would run" if count else "no stage would run")
         return "\n".join([*lines, f"answer: {IN_WORDS[self.answer]}"])
 
     def as_json(self) -> str:

@@ -47,7 +47,9 @@ def draw_pictures(scores: Scores, folder: Path) -> str:
             with writing(file_of(folder, row["picture"]), durable=False) as temporary:
                 _draw(data, row, scores.classes).save(temporary, "JPEG", quality=_QUALITY)
             drawn += 1
-    return "\n".join([f"{drawn:,} pictures drawn in {folder}", *listed("gone or changed since", gone)])
+    return "\n".join(
+        [f"{drawn:,} picture{'s' * (drawn != 1)} drawn in {folder}", *listed("gone or changed since", gone)]
+    )
 
 
 def file_of(folder: Path, address: str) -> Path:

@@ -58,7 +58,7 @@ class Scores(NamedTuple):
         classes = ", ".join(f"{count:,} {name}" for name, count in self.counts.most_common()) or "no detections"
         return "\n".join(
             [
-                f"{self.pictures:,} pictures"
+                f"{self.pictures:,} picture{'s' * (self.pictures != 1)}"
                 + (f" ({self.before:,} scored before)" if self.before else "")
                 + f" with {self.model.name} {self.model.version or self.model.sha256[:12]}: {classes}",
                 f"{self.doubtful:,} doubtful: a confidence within {NEAR} of its class's threshold",

@@ -13,7 +13,7 @@ def test_text_gives_the_reasons_and_what_the_run_cache_has() -> None:
         "fetch    größe: 1 → 2; x changed",
         "train    fetch runs (in the run cache)",
         "gate     gate.deploy: true → false",
-        "1 of 3 stages would run",
+        "at most 1 of 3 stages would run",
         f"answer: {IN_WORDS['gate-only']}",
     ]
     assert Plan({}, ["compose"]).as_text() == f"compose  -\nno stage would run\nanswer: {IN_WORDS['nothing']}"
@@ -21,7 +21,7 @@ def test_text_gives_the_reasons_and_what_the_run_cache_has() -> None:
 
 def test_text_does_not_say_that_nothing_happens_when_compose_runs() -> None:
     counted, answer = Plan({"compose": ["params.yaml changed"]}, ["compose", "train"]).as_text().splitlines()[-2:]
-    assert counted.startswith("1 of 2 stages")
+    assert "1 of 2 stages" in counted
     assert "nothing" not in answer
 
 
