@@ -169,7 +169,7 @@ def of_prepare(sizes: list[int]) -> str:
     """
     rows = []
     for size in sizes:
-        folder = project("prepare")
+        folder = empty("prepare")
         run(folder, "runner", "compose")
         alike(folder, size)
         for title in ("anew", "all known"):

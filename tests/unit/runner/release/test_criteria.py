@@ -12,6 +12,7 @@ RULES = GateConfig(
     min_ap50=None,
     min_boxes=20,
     unjudged=[],
+    renamed={},
     max_class_drop=0.02,
     max_latency=1.5,
     max_size=1.5,
