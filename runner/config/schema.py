@@ -274,7 +274,7 @@ class GateConfig(Section):
     unjudged: Annotated[list[str], AfterValidator(_class_names)] = Field(
         description="[names] classes that pass with fewer test boxes than min_boxes"
     )
-    renamed: dict[str, str | None] = Field(description="[names] new names of classes that were renamed in the dataset")
+    renamed: dict[str, str | None] = Field(description="[names] new names of classes that the dataset renamed")
     max_class_drop: Share = Field(description="[0-1] allowed AP50 drop of a class, in addition to the bootstrap margin")
     max_latency: float = Field(gt=0, description="[ratio] maximum latency per picture, relative to the deployed model")
     max_size: float = Field(gt=0, description="[ratio] maximum size of model.onnx, relative to the deployed model")
