@@ -65,7 +65,8 @@ WHEEL = {
     "gate": {**SHIPPED, "max_latency": 100.0, "max_class_drop": 1.0},
     "labels": {"captures_per_day": 500},
 }
-AIRPLANES, SENT, HELD_OUT = 300, 180, 20  # pictures; with 90 sent, version 2 missed one of the reported ones
+AIRPLANES, SENT, HELD_OUT = 300, 180, 20  # pictures
+LONGER = 45  # epochs of version 2: after 28 it found 161 of 178 pictures that it had learned from, one reported one not
 TRAINING_S = 2_400  # at most
 FOUND = 0.5  # overlap of a box and the truth
 
@@ -300,7 +301,7 @@ def test_a_missed_picture_becomes_a_better_served_model_by_two_human_acts(turnin
     set_params(desk.clone, {"model": {"name": name}, "dataset": {"classes": CLASSES}, "seed": 1_000 + seed})
     trained(desk, desk.push("Airplanes alone"), before, Timeline())
     assert not [each for each in (*held_out, told_by_tester, told_by_anna) if finds(each)]
-    set_params(desk.clone, {"gate": SHIPPED})
+    set_params(desk.clone, {"gate": SHIPPED, "train": {"epochs": LONGER}})
     with desk.forge.silent():
         desk.push("The criteria as they are shipped")
 
@@ -337,10 +338,10 @@ def test_a_missed_picture_becomes_a_better_served_model_by_two_human_acts(turnin
     until(lambda: desk.forge.ask("GET", pull)["mergeable"], 60, "a pull request that can be merged")
     desk.forge.ask("POST", f"{pull}/merge", {"Do": "merge"})
     run, number = trained(desk, desk.pull(), before, timeline)
-    assert finds(told_by_anna) and finds(told_by_tester)
     found = sum(map(finds, held_out))
     print(f"\nversion {number} finds {found} of {HELD_OUT} helicopters that nobody sent")
     print(f"seconds: {timeline.seconds}; of the Tasks: {seconds_of(run)}")
+    assert finds(told_by_anna) and finds(told_by_tester)
     assert found >= HELD_OUT * 0.7
     kubectl("create", "job", f"captures-{seed}", "--from=cronjob/captures-push", "--namespace=flywheel-labels")
     until(lambda: {state_of(reported), state_of(reported_too)} == {"in_model"}, 180, "the reports are in the model")
