@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-import httpx
+import urllib3
 import yaml
 
 from tests.support.gitops import Manifest
@@ -52,8 +52,9 @@ class Listener:
         }
         sent |= {name.replace("_", "-"): value for name, value in headers.items()}
         given = {name: value for name, value in sent.items() if value is not None}
-        answer = httpx.post(f"http://127.0.0.1:{self.port}/", content=body, headers=given, timeout=30)
-        assert answer.status_code == 202 or answer.is_client_error, answer.text
+        # urllib3 sends headers that are none too, such as "Bearer " without a token.
+        answer = urllib3.request("POST", f"http://127.0.0.1:{self.port}/", body=body, headers=given, timeout=30)
+        assert answer.status == 202 or 400 <= answer.status < 500, answer.data
         created: list[Manifest] = json.loads(self.output.readline())["created"]
         return created
 

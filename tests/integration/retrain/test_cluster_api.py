@@ -1,10 +1,9 @@
-from email.message import Message
 from pathlib import Path
 from typing import Any
-from urllib.error import HTTPError
-from urllib.request import OpenerDirector
 
 import pytest
+from urllib3 import HTTPResponse, PoolManager
+from urllib3.exceptions import TimeoutError as NoAnswerError
 
 from runner.cluster.api import POD_TEMPLATES, PODS, RUNS, TASK_RUNS, Cluster
 from runner.cluster.kubectl import MissingError
@@ -62,21 +61,22 @@ def test_refused_when_token_or_certificate_is_wrong(login: Login, tmp_path: Path
 
 @pytest.mark.parametrize(
     "failure",
-    [ConnectionRefusedError("refused"), TimeoutError("timed out"), HTTPError("/", 503, "away", Message(), None)],
+    [ConnectionRefusedError("refused"), NoAnswerError("timed out"), HTTPResponse(b"away", status=503)],
 )
 def test_a_look_succeeds_when_the_api_was_away_for_a_while(
-    login: Login, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], failure: Exception
+    login: Login, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], failure: object
 ) -> None:
     account = login("supervisor").account
     assert account
-    cluster, calls, ask = Cluster(account, patience_s=10, pause_s=0), iter([failure, failure]), OpenerDirector.open
+    cluster, calls, ask = Cluster(account, patience_s=10, pause_s=0), iter([failure, failure]), PoolManager.request
 
     def flaky(*given: Any, **named: Any) -> Any:
-        if failed := next(calls, None):
+        failed = next(calls, None)
+        if isinstance(failed, Exception):
             raise failed
-        return ask(*given, **named)
+        return ask(*given, **named) if failed is None else failed
 
-    monkeypatch.setattr(OpenerDirector, "open", flaky)
+    monkeypatch.setattr(PoolManager, "request", flaky)
     assert cluster.get(RUNS)["items"] == []
     away, back = capsys.readouterr().out.splitlines()
     assert "does not answer" in away
