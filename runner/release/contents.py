@@ -108,8 +108,8 @@ def releasing(project: Path, baseline: Path | None = None, declaration: Path | N
 
 
 def _of_run(project: Path, work: Path) -> Release:
-    config, folder, onnx, metrics, file = load_candidate(project)
-    sha256, variant_sha256 = sha256_of(onnx), sha256_of(file) if file else None
+    config, folder, onnx, metrics, variant_path = load_candidate(project)
+    sha256, variant_sha256 = sha256_of(onnx), sha256_of(variant_path) if variant_path else None
     verdict = read_verdict(work_folder(), sha256, variant_sha256, criteria_of(config.gate))
     params, trial = config.model_dump(mode="json"), trial_note(project)
     composed = work / "config.yaml"
@@ -125,8 +125,8 @@ def _of_run(project: Path, work: Path) -> Release:
         TRAINED: folder / "split" / TRAINED,
     }
     with made_by("dvc repro"):
-        for file in files.values():
-            file.stat()
+        for each in files.values():
+            each.stat()
     report = json.loads(files["report.json"].read_text(encoding="utf-8"))
     thresholds = {name: figures["threshold"] for name, figures in metrics["classes"].items()}
     overridden: dict[str, Any] = {"trial": trial} if trial else {}
@@ -152,7 +152,7 @@ def _of_run(project: Path, work: Path) -> Release:
         **variant,
         **overridden,
     )
-    return Release(onnx, files, manifest, same_of(manifest, files), file if variant else None)
+    return Release(onnx, files, manifest, same_of(manifest, files), variant_path if variant else None)
 
 
 def same_of(manifest: Manifest, files: Mapping[str, Path]) -> dict[str, Any]:
