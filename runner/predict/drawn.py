@@ -1,11 +1,10 @@
 """`predict --draw`: a copy of each picture with its boxes, as JPEG."""
 
 import json
-import math
 import sys
 from pathlib import Path, PurePosixPath
 
-from PIL import Image, ImageFont
+from PIL import Image
 from tqdm import tqdm
 
 from runner.dataset.check import listed
@@ -16,12 +15,9 @@ from runner.predict.predict import Scores
 from runner.predict.scoring import Row
 from runner.predict.source_pictures import reread
 from runner.workspace import writing
-from serving.vision.marks import Mark, draw_boxes
+from serving.vision.marks import Mark, draw_marks, short
 from serving.vision.picture import decode
 
-_READABLE_PX = 480  # longer side; smaller pictures are enlarged, since labels would cover them
-_SMALLEST_TEXT_PX = 13
-_TEXT_SHARE = 36  # height of text is the square root of the picture's area divided by this
 _QUALITY = 90
 
 
@@ -60,18 +56,12 @@ def file_of(folder: Path, address: str) -> Path:
 
 
 def _draw(data: bytes, row: Row, classes: list[str]) -> Image.Image:
-    picture = decode(data, max_pixels=sys.maxsize).image
-    if (scale := _READABLE_PX / max(picture.size)) > 1:
-        picture = picture.resize([max(1, round(scale * side)) for side in picture.size], Image.Resampling.BICUBIC)
-    scale = max(1.0, scale)
-    text_px = max(_SMALLEST_TEXT_PX, round(math.sqrt(picture.width * picture.height) / _TEXT_SHARE))
     marks = [
         Mark(
-            [scale * each["box"][side] for side in ("x1", "y1", "x2", "y2")],
-            f"{each['label']} {each['confidence']:.2f}",
+            [each["box"][side] for side in ("x1", "y1", "x2", "y2")],
+            f"{short(each['label'])} {each['confidence']:.2f}",
             colour_of(classes.index(each["label"])),
         )
         for each in row["detections"]
     ]
-    draw_boxes(picture, marks, ImageFont.load_default(text_px), text_px, max(2, round(max(picture.size) / 300)))
-    return picture
+    return draw_marks(decode(data, max_pixels=sys.maxsize).image, marks)

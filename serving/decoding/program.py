@@ -9,13 +9,14 @@ import os
 import resource
 import signal
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from PIL import AvifImagePlugin, Image
 
-from serving.drawing import Style, draw, encode
+from serving.drawing import encode
 from serving.vision.letterbox import InputForm, letterbox, scaled
+from serving.vision.marks import draw_marks
 from serving.vision.picture import Picture, PictureError, decode
 from serving.vision.similarity import difference_hash
 
@@ -59,9 +60,9 @@ def read_picture(reply: Reply) -> Picture:
     return Picture(image=Image.frombytes("RGB", tuple(facts.pop("size")), reply.data), **facts)
 
 
-def drawn(data: bytes, *, styles: list[Style], kind: str) -> Reply:
+def drawn(data: bytes, *, marks: list[tuple[Sequence[float], str, str]], kind: str) -> Reply:
     """Return a picture with boxes, encoded as `kind`: image/jpeg or image/png."""
-    return Reply({}, encode(draw(decode(data, checked=True).image, styles), kind))
+    return Reply({}, encode(draw_marks(decode(data, checked=True).image, marks), kind))
 
 
 def hashed(data: bytes) -> Reply:

@@ -11,7 +11,7 @@ from pydantic.json_schema import SkipJsonSchema
 
 from serving.answering import Parameters, decoded, each_in_turn, predict, remember, resolve
 from serving.decoding.program import Reply, drawn
-from serving.drawing import styles_of
+from serving.drawing import marks_of
 from serving.errors import Refused
 from serving.inference.prediction import Prediction
 from serving.intake.multipart import Part
@@ -66,7 +66,7 @@ async def detect_image(request: Request, state: Shared, parameters: Asked, may_k
     kind = _kind_of_answer(request.headers.get("accept", ""))
     async with _predicted(request, state, parameters, may_keep) as prediction:
         detections = prediction.result.detections
-        arguments: dict[str, Any] = {"styles": styles_of(detections), "kind": kind}
+        arguments: dict[str, Any] = {"marks": marks_of(detections), "kind": kind}
 
         def draw(picture: bytes | Reply) -> bytes:
             return (picture if isinstance(picture, Reply) else drawn(picture, **arguments)).data

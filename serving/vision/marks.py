@@ -1,5 +1,6 @@
 """Boxes with labels drawn onto a picture."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -7,6 +8,10 @@ from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 Rectangle = tuple[float, float, float, float]  # pixels, x1 y1 x2 y2
 _DARK = 135  # of 255; darker colours take white text
+_READABLE_PX = 480  # longer side; smaller pictures are enlarged, because a label would cover them
+_TEXT_SHARE = 36  # height of text is the square root of the picture's area divided by this
+_SMALLEST_TEXT_PX = 13
+_LONGEST_NAME = 60  # characters; a prompt of thousands as a class's name would take a second for each few boxes
 
 
 class Mark(NamedTuple):
@@ -15,6 +20,26 @@ class Mark(NamedTuple):
     xyxy_px: Sequence[float]
     text: str
     colour: str
+
+
+def short(name: str) -> str:
+    """Return a class's name as labels show it: at most 60 characters."""
+    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 3]}..."
+
+
+def draw_marks(image: Image.Image, marks: Sequence[tuple[Sequence[float], str, str]]) -> Image.Image:
+    """Return a copy of a picture with boxes, given as `Mark` or its three values.
+
+    Small pictures come back enlarged, and very thin ones on a grey ground, so that labels can be read.
+    """
+    scale = max(1.0, _READABLE_PX / max(image.size))
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    text_px = max(_SMALLEST_TEXT_PX, round(math.sqrt(size[0] * size[1]) / _TEXT_SHARE))
+    canvas = Image.new("RGB", (max(size[0], 8 * text_px), max(size[1], 2 * text_px)), "#808080")
+    canvas.paste(image if scale == 1 else image.resize(size, Image.Resampling.BICUBIC))
+    scaled = [Mark([side * scale for side in box], text, colour) for box, text, colour in marks]
+    draw_boxes(canvas, scaled, ImageFont.load_default(text_px), text_px, max(2, round(max(size) / 300)))
+    return canvas
 
 
 def draw_boxes(

@@ -1,7 +1,7 @@
 import pytest
 from PIL import Image
 
-from serving.drawing import annotate, styles_of
+from serving.drawing import annotate, marks_of
 from serving.storage.detections import Box, Detection
 
 
@@ -25,6 +25,6 @@ def test_a_label_is_on_the_picture_when_it_has_any_size(size: tuple[int, int]) -
 def test_confidence_stays_on_the_label_when_the_name_is_a_long_text() -> None:
     box = Box(x1=0, y1=0, x2=9, y2=9)
     names = ("dog", "a brown dog " * 400)
-    short, long = (styles_of([Detection(label=name, class_id=0, confidence=0.9, box=box)])[0][1] for name in names)
+    short, long = (marks_of([Detection(label=name, class_id=0, confidence=0.9, box=box)])[0][1] for name in names)
     assert short == "dog 0.90"
     assert len(long) < 80 and long.startswith("a brown dog a ") and long.endswith(" 0.90")

@@ -75,8 +75,8 @@ def test_same_input_when_a_process_decodes(kind: str, decoding: Callable[..., De
 def test_tasks_give_the_same_here_and_there(decoding: Callable[..., Decoding]) -> None:
     pool = decoding(decoders=1)
     data = encoded(gradient(), "TIFF")
-    styles = [[[1, 2, 30, 20], "a 0.90", "#e69f00"]]
-    for task, arguments in {"drawn": {"styles": styles, "kind": "image/png"}, "hashed": {}, "upright_jpeg": {}}.items():
+    marks = [[[1, 2, 30, 20], "a 0.90", "#e69f00"]]
+    for task, arguments in {"drawn": {"marks": marks, "kind": "image/png"}, "hashed": {}, "upright_jpeg": {}}.items():
         assert pool.run(task, data, **arguments) == TASKS[task](data, **arguments)
 
 
